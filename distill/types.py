@@ -1,0 +1,108 @@
+"""The types that cross module borders: what a batch, a model's answer, an input and a data set are."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """One mini-batch as packed: pixels are not augmented yet, the view says how to.
+
+    Shape:
+        pixels: [B, C, H, W] uint8, C = 1 or 3.
+        view:   [B, P] float32, rows of an augmentation table, or the identity row.
+        target: [B, K] float32 label distribution, rows sum to 1.
+        label:  [B] int64 majority class, for metrics only.
+        index:  [B] int64 row in the packed data set.
+    """
+
+    pixels: Tensor
+    view: Tensor
+    target: Tensor
+    label: Tensor
+    index: Tensor
+
+
+class Outputs(NamedTuple):
+    """What a student or a teacher answers.
+
+    Shape:
+        logits:   [B, K], the prediction; for a network of several heads their fused mean.
+        heads:    [B, H, K], the supervised heads, H = 1 for ordinary networks.
+        features: name -> Tensor, only what a bound loss asked for.
+    """
+
+    logits: Tensor
+    heads: Tensor
+    features: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a network wants to see: images = (pixels / 255 - mean) / std, [B, channels, size, size].
+
+    Args:
+        size: height and width in pixels.
+        channels: 1 (grey) or 3 (RGB; a grey picture is repeated).
+        mean: one number per channel, or one for all, in units of pixels / 255.
+        std: likewise; std = 1 / 255 with mean 0 gives the raw 0..255 range.
+    """
+
+    size: int
+    channels: int = 1
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def __post_init__(self):
+        object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
+        object.__setattr__(self, "std", tuple(float(s) for s in self.std))
+        if self.channels not in (1, 3):
+            raise ValueError(f"input.channels: {self.channels} was asked for; a network sees 1 (grey) or 3 (RGB).")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, self.channels):
+                raise ValueError(f"input.{name}: {len(values)} numbers for {self.channels} channels; give 1 or {self.channels}.")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a packed data set under a protocol.
+
+    Shape:
+        pixels: [M, C, H, W] uint8, memory-mapped: every packed picture.
+        rows:   [N] int64, ascending: the packed rows that the protocol keeps.
+        target: [N, K] float32 label distribution.
+        label:  [N] int64 majority class.
+        ids:    [N] names of the source pictures.
+    """
+
+    name: str
+    pixels: np.ndarray
+    rows: np.ndarray
+    target: np.ndarray
+    label: np.ndarray
+    ids: tuple[str, ...]
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, valid and test splits with one class order.
+
+    Args:
+        name: the data set's name, e.g. ferplus.
+        classes: the class names; their order is the order of every [.., K] array.
+        protocol: the rule that selected rows and targets, in words a table can show.
+        splits: train, valid, test.
+        notes: facts worth printing and recording (counts under other protocols, licence).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    protocol: str
+    splits: dict[str, Split]
+    notes: dict[str, object] = field(default_factory=dict)
