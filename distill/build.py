@@ -1,0 +1,137 @@
+"""Names and numbers in, objects out: the only caller of hydra's instantiate."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from distill.checkpoint import digest, load_weights, sha256
+from distill.config import RECIPE, USE, label
+from distill.losses.objective import Objective
+from distill.optim import Schedule, optimizer
+from distill.runtime import pick_precision
+from distill.types import Dataset
+from distill.views import ViewRecipe
+from teachers.frozen import FrozenTeacher
+from teachers.logit_cache import LogitCache, manifest
+
+ALLOWED = ("distill.", "teachers.", "students.")
+
+
+def make(node: dict, plugins: list[str], **more):
+    """Instantiate a component after checking that its target may be called.
+
+    Raises:
+        ValueError: a target outside distill, teachers, students and the listed plugins.
+    """
+    target = node["_target_"]
+    allowed = ALLOWED + tuple(f"{name}." for name in plugins)
+    if not str(target).startswith(allowed):
+        raise ValueError(f"_target_: {target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME].")
+    return instantiate(node, _partial_=True, _convert_="all", _recursive_=False)(**more)
+
+
+def dataset(cfg: dict) -> Dataset:
+    """Load the packed data set; packs it first where that has not been done."""
+    store = Path(cfg["paths"]["store"]).expanduser()
+    return make(cfg["data"], cfg["plugins"], store=store)
+
+
+def network(cfg: dict, data: Dataset) -> nn.Module:
+    """Make the network that is trained, seeded, with its starting weights."""
+    node = dict(cfg["student"])
+    torch.manual_seed(cfg["seed"])
+    if node["_target_"].startswith("teachers."):
+        return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
+    weights = node.pop("weights", None)
+    student = make(node, cfg["plugins"], num_classes=len(data.classes))
+    if weights:
+        load_weights(student, weights, "student.weights")
+    return student
+
+
+def objective(cfg: dict, student: nn.Module, teacher) -> Objective:
+    """Make the weighted losses and let them meet both networks."""
+    nodes = {name: dict(node) for name, node in cfg["loss"].items()}
+    weights = {name: float(node.pop("weight")) for name, node in nodes.items()}
+    made = Objective({name: make(node, cfg["plugins"]) for name, node in nodes.items()}, weights)
+    made.bind(student, teacher)
+    return made
+
+
+def schedule(cfg: dict) -> Schedule:
+    return make(cfg["schedule"], cfg["plugins"])
+
+
+def optimiser(cfg: dict, modules: list[nn.Module]) -> torch.optim.Optimizer:
+    return optimizer(modules, **cfg["optimizer"])
+
+
+def recipe(views: dict) -> tuple[ViewRecipe, int, int]:
+    """Return the ranges, the seed and the number of cached views."""
+    ranges = {key: value for key, value in views.items() if key not in ("seed", "cached")}
+    return ViewRecipe(**ranges), views["seed"], views["cached"]
+
+
+def logger(cfg: dict, **more):
+    return make(cfg["logger"], cfg["plugins"], **more)
+
+
+def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: torch.device, progress: Callable):
+    """Make the teacher: none, live, or answered from the cache of its logits.
+
+    Args:
+        cfg: the run's config.
+        data: the packed data set.
+        prepare: teacher config -> weight file of the fine-tuned network.
+        device: where it runs.
+        progress: (iterable, total, words) -> iterable.
+
+    Returns:
+        None, or an object with open(split, view, table), __call__(batch), classes and forward_images.
+    """
+    node = cfg["teacher"]
+    if node["_target_"] is None:
+        return None
+    members = list(node["members"].values()) if "members" in node else [node]
+    weights = [prepare(member) for member in members]
+    precision = pick_precision(node["precision"], device)
+
+    def live():
+        made = [_frozen(cfg, member, file, data, precision) for member, file in zip(members, weights, strict=True)]
+        if "members" not in node:
+            return made[0].to(device)
+        rest = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "members")}
+        return make(rest, cfg["plugins"], members=made).to(device)
+
+    if node["cache"] is False:
+        return live()
+    ranges, seed, _ = recipe(cfg["views"])
+    prints = [sha256(file) for file in weights]
+    asked = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
+    fingerprint = prints[0] if "members" not in node else digest([prints, asked])
+    inputs = [[m[key] for key in ("size", "channels", "mean", "std")] for m in members]
+    expected = manifest(data, fingerprint, inputs, ranges, seed, str(precision))
+    home = Path(cfg["paths"]["store"]).expanduser() / "logits"
+    folder = home / f"{label(node)}-{digest(expected)[:12]}" if node["cache"] is True else Path(node["cache"]).expanduser()
+    return LogitCache(folder, expected, live, data, device, progress=progress)
+
+
+def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
+    """Make one teacher's network without any weights."""
+    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE)} | {"weights": None, "pretrained": False}
+    return make(bare, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
+
+
+def _frozen(cfg: dict, node: dict, weights: Path, data: Dataset, precision: torch.dtype) -> FrozenTeacher:
+    net = bare_teacher(cfg, node, data)
+    metadata = load_weights(net, weights, "teacher")
+    classes = tuple(metadata.get("classes", data.classes))
+    if classes != data.classes:
+        raise ValueError(
+            f"teacher: {weights} answers {', '.join(classes)}; the data set's order is {', '.join(data.classes)}. "
+            "Choose a teacher of the same classes in the same order."
+        )
+    return FrozenTeacher(net, label(node), classes, precision)

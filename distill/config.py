@@ -1,0 +1,185 @@
+"""What a run's config must look like: the schema of run-level keys, cross-field rules, and what to type instead."""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra import compose
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from distill.checkpoint import digest
+
+RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
+USE = ("cache", "precision")  # of a teacher: how the finished one is asked
+WHERE = ("paths", "logger", "threads", "device", "plugins", "checkpoint")  # they do not change what a run is
+
+
+@dataclass
+class Train:
+    epochs: int = MISSING
+    batch_size: int = MISSING
+    select: str = MISSING
+    precision: str = MISSING
+    clip: float | None = MISSING
+    average: float = MISSING
+    log_every: int = MISSING
+
+
+@dataclass
+class Views:
+    seed: int = MISSING
+    cached: int = MISSING
+    rotate: float = MISSING
+    scale_min: float = MISSING
+    scale_max: float = MISSING
+    shift: float = MISSING
+    flip: float = MISSING
+    brightness: float = MISSING
+    contrast: float = MISSING
+    erase: float = MISSING
+    erase_min: float = MISSING
+    erase_max: float = MISSING
+
+
+@dataclass
+class Checkpoint:
+    every_steps: int = MISSING
+
+
+@dataclass
+class Paths:
+    store: str = MISSING
+    runs: str = MISSING
+    run: str | None = None
+
+
+@dataclass
+class Run:
+    seed: int = MISSING
+    threads: int | None = None
+    device: str = MISSING
+    plugins: list[str] = field(default_factory=list)
+    data: Any = MISSING
+    teacher: Any = MISSING
+    student: Any = MISSING
+    loss: Any = MISSING
+    optimizer: Any = MISSING
+    schedule: Any = MISSING
+    logger: Any = MISSING
+    train: Train = field(default_factory=Train)
+    views: Views = field(default_factory=Views)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    paths: Paths = field(default_factory=Paths)
+    experiment: Any = None
+    debug: Any = None
+
+
+ConfigStore.instance().store(name="schema", node=Run)
+
+
+def plain(cfg: DictConfig) -> dict:
+    """Return a composed config as plain dicts with every interpolation resolved.
+
+    Raises:
+        ValueError: a key that must be given was not.
+    """
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = error.full_key or "a key"
+        raise ValueError(f"{key}: must be given. Type {key}=... on the command line.") from error
+
+
+def check(cfg: dict) -> None:
+    """Refuse a config whose numbers cannot be meant.
+
+    Raises:
+        ValueError: one sentence per rule.
+    """
+    teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
+    for where, node in [("", cfg), *(("teacher.", t) for t in teachers if "train" in t)]:
+        _check_train(f"{where}train", node["train"], least_epochs=0 if where else 1)
+        _check_views(f"{where}views", node["views"])
+    if cfg["checkpoint"]["every_steps"] < 0:
+        raise ValueError(f"checkpoint.every_steps: {cfg['checkpoint']['every_steps']} was asked for; give 0 or more.")
+    if cfg["threads"] is not None and cfg["threads"] < 1:
+        raise ValueError(f"threads: {cfg['threads']} was asked for; give 1 or more, or null for every core.")
+
+
+def _check_train(key: str, train: dict, least_epochs: int) -> None:
+    least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0}
+    for name, bound in least.items():
+        if train[name] < bound:
+            raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
+    if train["average"] >= 1:
+        raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
+    if train["precision"] not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
+    if not train["select"].removeprefix("-").startswith("valid/"):
+        raise ValueError(
+            f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
+            "Choose e.g. valid/top1_accuracy, valid/mean_class_accuracy or -valid/nll."
+        )
+
+
+def _check_views(key: str, views: dict) -> None:
+    for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
+        if not 0 < views[low] <= views[high]:
+            if low == "erase_min" and views["erase"] == 0:
+                continue
+            raise ValueError(f"{key}: {low}={views[low]} and {high}={views[high]}; give 0 < {low} <= {high}.")
+    for name in ("flip", "erase"):
+        if not 0 <= views[name] <= 1:
+            raise ValueError(f"{key}.{name}: {views[name]} was asked for; a probability lies between 0 and 1.")
+    if views["cached"] < 0 or views["seed"] < 0:
+        raise ValueError(f"{key}: seed and cached must be 0 or more.")
+
+
+def identity(cfg: dict) -> dict:
+    """Return the part of a config that says what a run is, without where and on what it runs."""
+    kept = {key: value for key, value in cfg.items() if key not in WHERE}
+    return kept | {"teacher": {key: value for key, value in cfg["teacher"].items() if key != "cache"}}
+
+
+def run_name(cfg: dict) -> str:
+    """Return DATA-TEACHER-STUDENT-HASH; equal configs have equal names."""
+    parts = [label(cfg[group]) for group in ("data", "teacher", "student")]
+    return "-".join([*parts, digest(identity(cfg))[:8]])
+
+
+def label(node: dict) -> str:
+    """Return a short name of a component: its name key, or the last part of its target."""
+    target = (node.get("_target_") or "none").rsplit(".", 1)[-1]
+    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or target)).lower()
+
+
+def teacher_run(cfg: dict, teacher: dict) -> dict:
+    """Return the config of a teacher's fine-tuning: the main job, its network in the student's place and no teacher."""
+    network = {key: value for key, value in teacher.items() if key not in (*RECIPE, *USE)}
+    recipe = {key: teacher[key] for key in RECIPE}
+    return {**cfg, **recipe, "student": network, "teacher": {"_target_": None}, "experiment": None, "debug": None}
+
+
+def explain(error: Exception, overrides: list[str]) -> str:
+    """Return a sentence for an override that fits no key, with the nearest keys that exist."""
+    message = str(error.__cause__ or error)
+    found = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
+    if not found:
+        return str(error)
+    asked = found[1]
+    parent, _, name = asked.rpartition(".")
+    sound = [o for o in overrides if "=" in o and not o.lstrip("+~").startswith((asked, "hydra")) and "," not in o]
+    try:
+        cfg = compose("run", overrides=sound)
+    except Exception:
+        return f"{asked}: no such key."
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+    if name in keys:
+        return f"{asked}: {message.strip().splitlines()[0]}"
+    close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
+    meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
+    return f"{asked}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"

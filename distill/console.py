@@ -1,0 +1,112 @@
+"""What a person sees while a run goes on and when it ends."""
+
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console(stderr=False, soft_wrap=True, highlight=False)
+
+
+def loud_warnings() -> None:
+    """Show warnings as plain lines on stderr."""
+    warnings.showwarning = lambda message, *rest, **more: print(message, file=sys.stderr)
+
+
+def bar() -> Progress:
+    """Return a progress bar that draws on a terminal and keeps silent elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def track(items: Iterable, total: int, words: str) -> Iterator:
+    """Yield items with a progress bar, and one line at the end that says how long it took."""
+    start = time.perf_counter()
+    with bar() as progress:
+        yield from progress.track(items, total=total, description=words)
+    console.print(f"  {words}: {time.perf_counter() - start:.1f} s", style="dim")
+
+
+class TrainingProgress:
+    """A bar over all steps, and one line per epoch.
+
+    Args:
+        words: who is trained.
+        epochs: how many.
+    """
+
+    def __init__(self, words: str, epochs: int):
+        self.words, self.epochs, self.last = words, epochs, ""
+        self.progress, self.task, self.start = bar(), None, time.perf_counter()
+
+    def __enter__(self) -> "TrainingProgress":
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.progress.__exit__(*error)
+
+    def step(self, epoch: int, done: int, steps: int) -> None:
+        if self.progress.disable:
+            return
+        if self.task is None:
+            self.task = self.progress.add_task(self.words, total=self.epochs * steps)
+        self.progress.update(self.task, completed=epoch * steps + done)
+
+    def terms(self, terms: dict[str, float]) -> None:
+        self.last = "  ".join(f"{name.removeprefix('train/')} {value:.3f}" for name, value in terms.items())
+
+    def epoch(self, epoch: int, metrics: dict[str, float], best: dict) -> None:
+        minutes = (time.perf_counter() - self.start) / 60
+        mark = "  best so far" if best["best_epoch"] == epoch else ""
+        console.print(
+            f"  {self.words}  epoch {epoch + 1:>3}/{self.epochs}  {self.last}  "
+            f"valid top-1 {metrics['valid/top1_accuracy']:.2%}  mean-class {metrics['valid/mean_class_accuracy']:.2%}  "
+            f"{minutes:.1f} min{mark}"
+        )
+
+
+def summary(result: dict, next_step: str) -> None:
+    """Print the table that ends a run.
+
+    Args:
+        result: as written to result.json.
+        next_step: what to type next.
+    """
+    data = result["data"]
+    title = f"{data['name']}: {data['protocol']}, {data['rows']['valid']} valid and {data['rows']['test']} test faces"
+    table = Table(title=title, title_justify="left")
+    heads = ("", "valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
+    for name in heads:
+        table.add_column(name, justify="left" if not name else "right")
+    for role in ("teacher", "student"):
+        if part := result.get(role):
+            table.add_row(f"{role} {part['name']}", *_numbers(part))
+    console.print()
+    console.print(table)
+    console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
+    console.print(
+        f"best epoch {result['best_epoch'] + 1} of {result['epochs']} by {result['select']}; teacher forward passes in "
+        f"this run: {result['teacher_forward_images']:,} faces; {result['seconds']['total']:.0f} s"
+    )
+    console.print(f"run folder: {result['folder']}")
+    console.print(f"next: {next_step}")
+
+
+def _numbers(part: dict) -> tuple[str, ...]:
+    metrics = part["metrics"]
+    shares = [metrics.get(key) for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")]
+    shares.append(metrics.get("test/agreement"))
+    cells = ["-" if value is None else f"{value:.2%}" for value in shares]
+    return (*cells, f"{part['num_parameters']:,}", _unit(part["macs"], ("", " k", " M", " G")), _unit(part["bytes"], (" B", " kB", " MB")))
+
+
+def _unit(value: float, units: tuple[str, ...]) -> str:
+    k = 0
+    while value >= 1000 and k < len(units) - 1:
+        value, k = value / 1000, k + 1
+    return f"{value:.3g}{units[k]}"

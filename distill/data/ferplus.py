@@ -1,0 +1,119 @@
+"""FER+: faces of FER2013 with ten votes each, packed once; a protocol selects rows and makes targets."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..types import Dataset, Split
+from .ferplus_csv import PIXELS, VOTE_FILE, CsvPair
+from .ferplus_files import LAYOUT, LabelFolders, folder_files, tar_files, zip_files
+from .ferplus_protocols import SPLITS, check_names, check_official, count, rows_of
+from .labels import EMOTIONS
+from .pack import Packed, PackedSplit, pack
+
+LICENCE = (
+    "FER+ votes: MIT (Microsoft). The pictures are those of FER2013, collected from the web for a research "
+    "competition: research use only, do not redistribute them."
+)
+INPUTS = f"a folder, tar.gz or zip with {LAYOUT}, or a folder with {PIXELS} and {VOTE_FILE}"
+
+
+def ferplus(
+    store: str | Path,
+    root: str | Path,
+    protocol: str = "majority",
+    target: str = "votes",
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open FER+ under a protocol; the first call for a root decodes it into the store.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: a folder, tar.gz, tgz, tar or zip with FER2013Train|Valid|Test, or a folder with fer2013.csv and
+            fer2013new.csv.
+        protocol: majority, argmax, votes or emotions, see ferplus_protocols.
+        target: votes (distribution over the 8 emotions) or majority (one-hot).
+        limit: keep the first rows of each split only, a number of pictures; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Returns:
+        Splits train, valid, test. sha256 is that of a split's packed pixels, whatever the protocol. notes tells the
+        counts of every protocol (train, valid, test), the vote file and whether the data set is complete.
+
+    Raises:
+        ValueError: a root, file, row, protocol or target that cannot be used, in a sentence that says which and why.
+    """
+    check_names(protocol, target)
+    if limit is not None and limit < 1:
+        raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
+    packed = pack_ferplus(store, root, verify)
+    votes = {split: arrays.annotations for split, arrays in packed.splits.items()}
+    vote_file = packed.manifest["facts"]["votes"]
+    counts = count(votes)
+    complete = check_official(vote_file, counts, str(root))
+    splits = {name: _split(name, packed.splits[name], protocol, target, limit, root) for name in SPLITS}
+    notes = {
+        "votes": vote_file,
+        "counts": {name: list(numbers) for name, numbers in counts.items()},
+        "complete": complete,
+        "classes_of_test": np.bincount(splits["test"].label, minlength=len(EMOTIONS)).tolist(),
+        "limit": limit,
+        "packed": packed.folder.name,
+        "licence": LICENCE,
+    }
+    return Dataset("ferplus", EMOTIONS, f"{protocol} ({vote_file}), targets {target}", splits, notes)
+
+
+def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> Packed:
+    """Return the packed pictures, ten votes and ids of every split, before any protocol."""
+    reader = reader_of(Path(root).expanduser().absolute())
+    packed = pack(Path(store), "ferplus", reader.source(), reader.rows, reader.facts, verify)
+    empty = [split for split in SPLITS if split not in packed.splits]
+    if empty:
+        raise ValueError(f"data.root: {root} holds no picture for {', '.join(empty)}. FER+ is {INPUTS}.")
+    return packed
+
+
+def reader_of(root: Path) -> LabelFolders | CsvPair:
+    """Find out what a path holds; folders with pictures come before the csv pair.
+
+    Raises:
+        ValueError: nothing is there, or it is none of the known forms.
+    """
+    if not root.exists():
+        raise ValueError(f"data.root: {root} does not exist. Give {INPUTS}.")
+    if root.is_file():
+        if zipfile.is_zipfile(root):
+            return LabelFolders(root, zip_files)
+        if _is_tar(root):
+            return LabelFolders(root, tar_files)
+        raise ValueError(f"data.root: {root} is neither a folder nor a tar or zip archive. Give {INPUTS}.")
+    pair = [next((p for at in ("", "*/") for p in sorted(root.glob(at + name))), None) for name in (PIXELS, VOTE_FILE)]
+    pictures = any(True for at in ("", "*/", "*/*/") for _ in root.glob(at + "FER2013T*/*.png"))
+    if all(pair) and not pictures:
+        return CsvPair(*pair)
+    if not pictures and any(pair):
+        found, missing = (PIXELS, VOTE_FILE) if pair[0] else (VOTE_FILE, PIXELS)
+        raise ValueError(f"data.root: {root} has {found} but not {missing}; the pictures need both. Copy it there.")
+    return LabelFolders(root, folder_files)
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (OSError, EOFError):
+        return False
+
+
+def _split(name: str, packed: PackedSplit, protocol: str, target: str, limit: int | None, root: str | Path) -> Split:
+    rows, distribution, label = (array[:limit] for array in rows_of(packed.annotations, protocol, target))
+    if not len(rows):
+        raise ValueError(
+            f"data.protocol: {protocol} keeps none of the {len(packed.ids)} pictures for {name} in {root}. "
+            "Use data.protocol=emotions, or a larger data set."
+        )
+    ids = tuple(packed.ids[row] for row in rows)
+    return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256)

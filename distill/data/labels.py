@@ -1,0 +1,3 @@
+"""The eight expression names, in the order every data set here stores them."""
+
+EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

@@ -1,0 +1,115 @@
+"""Pictures of an evaluation, as PNG files about 1000 pixels wide; matplotlib is imported only when one is drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from distill.checkpoint import atomic
+
+WRONG, RIGHT, GREY = "#b3261e", "#1b1b1b", "#6b6b6b"
+
+
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path, title: str = "") -> None:
+    """Draws counts of (true, predicted) class as a table coloured by the share of the true class.
+
+    Args:
+        matrix: counts; rows are true classes.
+        classes: the class names in its order.
+        path: the PNG file to write.
+        title: what was evaluated, e.g. "student on test".
+
+    Shape:
+        matrix: [K, K].
+    """
+    from matplotlib.figure import Figure
+
+    matrix = np.asarray(matrix)
+    rows = matrix.sum(1)
+    share = matrix / np.maximum(rows, 1)[:, None]
+    figure = Figure(figsize=(10, 8.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [f"{name} ({n:,})" for name, n in zip(classes, rows, strict=True)])
+    axes.tick_params(length=0, labelsize=12)
+    axes.set_xlabel("predicted class", fontsize=13)
+    axes.set_ylabel("true class (pictures)", fontsize=13)
+    axes.set_title(_matrix_title(matrix, title), fontsize=15, pad=14)
+    for i, j in np.argwhere(matrix > 0):
+        axes.text(j, i - 0.1, f"{share[i, j]:.0%}", ha="center", va="center", fontsize=12,
+                  fontweight="bold" if i == j else "normal", color="white" if share[i, j] > 0.55 else RIGHT)
+        axes.text(j, i + 0.24, f"{matrix[i, j]:,}", ha="center", va="center", fontsize=9,
+                  color="white" if share[i, j] > 0.55 else GREY)
+    axes.set_xticks(np.arange(0.5, len(classes) - 1), minor=True)
+    axes.set_yticks(np.arange(0.5, len(classes) - 1), minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, shrink=0.6, aspect=30, format="{x:.0%}", label="share of the true class").outline.set_visible(False)
+    _save(figure, path)
+
+
+def sample_predictions(pixels: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
+                       path: str | Path, n: int = 24, title: str = "") -> None:
+    """Draws a grid of faces: first the most confidently wrong ones, in red, then right ones from sure to unsure.
+
+    Args:
+        pixels: the pictures.
+        labels: their true classes.
+        probabilities: the model's, rows sum to 1.
+        classes: the class names in the order of the probabilities.
+        path: the PNG file to write.
+        n: how many faces at most, half of them wrong where there are enough.
+        title: what was evaluated, e.g. "student on test".
+
+    Shape:
+        pixels: [N, C, H, W] uint8, C = 1 or 3; labels: [N]; probabilities: [N, K].
+    """
+    from matplotlib.figure import Figure
+
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    rows = _choose(probabilities.argmax(1) == labels, probabilities.max(1), n)
+    columns = min(6, len(rows))
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(10, 0.75 + 2.1 * lines * 6 / columns), dpi=100, layout="constrained")
+    cells = figure.subplots(lines, columns, squeeze=False).ravel()
+    for cell in cells:
+        cell.axis("off")
+    for cell, row in zip(cells, rows, strict=False):
+        _draw_face(cell, np.asarray(pixels[row]), int(labels[row]), probabilities[row], classes)
+    wrong = int((probabilities.argmax(1) != labels).sum())
+    figure.suptitle(f"{title + ': ' if title else ''}{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first",
+                    fontsize=14)
+    _save(figure, path)
+
+
+def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:
+    order = np.argsort(-confidence, kind="stable")
+    wrong, right = order[~right[order]], order[right[order]]
+    wrong = wrong[: max(n // 2, n - len(right))]
+    spread = np.linspace(0, len(right) - 1, min(len(right), n - len(wrong))).round().astype(np.int64)
+    return np.concatenate([wrong, right[spread]])
+
+
+def _draw_face(cell, face: np.ndarray, label: int, probabilities: np.ndarray, classes: Sequence[str]) -> None:
+    guess = int(probabilities.argmax())
+    colour = RIGHT if guess == label else WRONG
+    face = face[0] if len(face) == 1 else face.transpose(1, 2, 0)
+    cell.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    cell.set_title(f"{classes[guess]} {probabilities[guess]:.0%}", fontsize=12, color=colour, pad=4)
+    if guess != label:
+        cell.text(0.5, -0.03, f"is {classes[label]} ({probabilities[label]:.0%})", transform=cell.transAxes, ha="center",
+                  va="top", fontsize=11, color=GREY)
+
+
+def _matrix_title(matrix: np.ndarray, title: str) -> str:
+    total = matrix.sum()
+    accuracy = f"{matrix.trace() / max(total, 1):.1%} of {total:,} pictures right"
+    return f"{title}: {accuracy}" if title else accuracy
+
+
+def _save(figure, path: str | Path) -> None:
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,246 @@
+"""Where training numbers go: a JSON-lines file, which is the record, and Weights & Biases, which mirrors it."""
+
+import json
+import math
+import os
+import secrets
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+MODES = ("auto", "offline", "online", "disabled")
+
+
+class Logger(Protocol):
+    """What the training loop talks to."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Records numbers at an optimiser step."""
+
+    def finish(self, result: dict, exit_code: int = 0) -> None:
+        """Closes the record; exit_code 1 marks the run as failed."""
+
+
+class JsonLines:
+    """Appends one JSON object per line, {"step": ..., name: number}, to a file; not-a-number and infinity become null.
+
+    A line is in the operating system's hands before log returns. Resume: keep position() in the checkpoint and call
+    truncate() with it, so that what was written after the checkpoint is written again and not twice.
+
+    Args:
+        path: the file; it is made, or continued where it ends.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115, unbuffered: a kill loses nothing
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Appends one line."""
+        line = {"step": int(step)} | {name: _json_number(value) for name, value in metrics.items()}
+        self._file.write(json.dumps(line).encode() + b"\n")
+
+    def position(self) -> int:
+        """Bytes written so far: what a checkpoint stores."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def truncate(self, offset: int) -> None:
+        """Drops what was written after a position.
+
+        Args:
+            offset: in bytes, from position().
+
+        Raises:
+            ValueError: the file is shorter than that.
+        """
+        if self.position() < offset:
+            raise ValueError(f"{self.path}: has {self.position()} bytes, but the checkpoint was made at {offset}: the file was "
+                             "edited or replaced. Remove the run folder to train from the start.")
+        self._file.truncate(offset)
+
+    def finish(self, result: dict, exit_code: int = 0) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Silent:
+    """Mirrors nothing: the run folder is the only record. Takes and ignores whatever Wandb takes."""
+
+    def __init__(self, folder: str | Path = ".", **ignored):
+        self.url = None
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Does nothing."""
+
+    def images(self, pictures: dict[str, str | Path]) -> None:
+        """Does nothing."""
+
+    def artifact(self, path: str | Path, name: str, type: str = "model", aliases: Sequence[str] = ("best",)) -> None:
+        """Does nothing."""
+
+    def finish(self, result: dict, exit_code: int = 0) -> None:
+        """Does nothing."""
+
+
+class Wandb:
+    """Mirrors a run to Weights & Biases: offline into <folder>/wandb (upload later with `wandb sync`), or live when asked.
+
+    It never asks a question, never waits for a dead network for longer than a timeout, and an error inside wandb ends in
+    one warning, not in the end of the training. The run's id is kept in <folder>/wandb_id: a resumed run continues it.
+
+    Args:
+        folder: the run folder.
+        config: the resolved configuration as plain dicts, lists, numbers and strings.
+        name: the run's display name; None lets wandb choose.
+        group: what the run belongs to, e.g. its sweep.
+        job_type: e.g. teacher or student.
+        tags: labels to filter by.
+        project: the wandb project.
+        entity: the wandb user or team; None is the key's owner.
+        mode: auto (the environment's WANDB_MODE, otherwise offline) | offline | online | disabled.
+        run_id: id for a folder that has none yet; None draws one.
+        timeout: seconds to wait for the server at the start; four times as long for uploads at the end.
+
+    Raises:
+        ValueError: an unknown mode; or online without a key.
+    """
+
+    def __init__(self, folder: str | Path, config: dict | None = None, name: str | None = None, group: str | None = None,
+                 job_type: str | None = None, tags: Sequence[str] = (), project: str = "fer-distill",
+                 entity: str | None = None, mode: str = "auto", run_id: str | None = None, timeout: float = 15.0):
+        self.mode, self._run, self._warned = _resolve(mode), None, False
+        if self.mode != "disabled":
+            self._run = self._start(timeout, dir=str(folder), id=_kept_id(Path(folder), run_id), config=dict(config or {}),
+                                    name=name, group=group, job_type=job_type, tags=list(tags), project=project,
+                                    entity=entity, reinit="finish_previous")
+        self.url = self._run.url if self.mode == "online" else None
+
+    def _start(self, timeout: float, **options):
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # crash reports to its vendor wait for the network at exit
+        import wandb
+
+        settings = wandb.Settings(silent=True, quiet=True, console="off", init_timeout=timeout, finish_timeout=4 * timeout)
+        _silence()
+        try:
+            if self.mode == "online":
+                return wandb.init(mode="online", resume="allow", settings=settings, **options)
+        except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
+            raise ValueError(f"logger.mode: online was asked for, but wandb refuses: {str(error).rstrip('.')}. Type "
+                             "`wandb login` or set WANDB_API_KEY; or use logger.mode=offline.") from error
+        except Exception as error:
+            self._warn("the server does not answer, the run is logged offline", error)
+            wandb.teardown()  # frees the id
+            _silence()
+        self.mode = "offline"
+        try:
+            return wandb.init(mode="offline", settings=settings, **options)
+        except Exception as error:
+            self._warn("the run is not mirrored", error)
+
+    def log(self, metrics: dict[str, float], step: int) -> None:
+        """Records numbers at an optimiser step; steps must not go down.
+
+        Args:
+            metrics: name -> number.
+            step: the optimiser step.
+        """
+        self._guard("numbers are not mirrored", lambda: self._run.log(dict(metrics), step=int(step)))
+
+    def images(self, pictures: dict[str, str | Path]) -> None:
+        """Shows pictures beside the numbers.
+
+        Args:
+            pictures: name -> a PNG file.
+        """
+        def show():
+            import wandb
+            self._run.log({name: wandb.Image(str(path)) for name, path in pictures.items()})
+
+        self._guard("pictures are not mirrored", show)
+
+    def artifact(self, path: str | Path, name: str, type: str = "model", aliases: Sequence[str] = ("best",)) -> None:
+        """Registers a file as a versioned artifact; it is referred to where it lies, so leave it there until uploaded.
+
+        Args:
+            path: the file, e.g. the best student's weights.
+            name: the artifact's name.
+            type: the artifact's type.
+            aliases: names for this version.
+        """
+        def register():
+            import wandb
+            item = wandb.Artifact(name, type=type)
+            item.add_file(str(path), policy="immutable", skip_cache=True)
+            self._run.log_artifact(item, aliases=list(aliases))
+
+        self._guard(f"{path} is not mirrored", register)
+
+    def finish(self, result: dict, exit_code: int = 0) -> None:
+        """Writes the summary and closes the run.
+
+        Args:
+            result: the run's result; its numbers, nested ones as outer/inner, become the summary, in place of last values.
+            exit_code: 0, or 1 for a failed run.
+        """
+        def close():
+            self._run.log({}, commit=True)  # a row still open would overwrite the summary with last values
+            self._run.summary.update(_flat_numbers(result))
+
+        self._guard("the summary is not mirrored", close)
+        self._guard("the run was not closed", lambda: self._run.finish(exit_code=exit_code))
+        self._run = None
+
+    def _guard(self, consequence: str, action: Callable[[], object]) -> None:
+        try:
+            if self._run is not None:
+                action()
+        except Exception as error:
+            self._warn(consequence, error)
+
+    def _warn(self, consequence: str, error: Exception) -> None:
+        if not self._warned:
+            reason = " ".join(str(error).split())[:200]
+            warnings.warn(f"wandb: {consequence} ({type(error).__name__}: {reason}).", stacklevel=4)
+        self._warned = True
+
+
+def _resolve(mode: str) -> str:
+    if mode not in MODES:
+        raise ValueError(f"logger.mode: {mode!r} was asked for; give one of {', '.join(MODES)}.")
+    if mode != "auto":
+        return mode
+    asked = os.environ.get("WANDB_MODE") or "offline"
+    if asked not in MODES[1:]:
+        raise ValueError(f"WANDB_MODE: {asked!r} is in the environment; give one of {', '.join(MODES[1:])}.")
+    return asked
+
+
+def _silence() -> None:
+    import wandb
+
+    wandb.setup(settings=wandb.Settings(silent=True))  # a silent wandb finds no terminal, so it cannot ask for a key
+
+
+def _kept_id(folder: Path, run_id: str | None) -> str:
+    path = folder / "wandb_id"
+    if not path.exists():
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text((run_id or secrets.token_hex(4)) + "\n")
+        os.replace(temporary, path)
+    return path.read_text().strip()
+
+
+def _json_number(value):
+    number = value if isinstance(value, int) else float(value)
+    return number if math.isfinite(number) else None
+
+
+def _flat_numbers(result: dict, prefix: str = "") -> dict[str, float]:
+    flat = {}
+    for key, value in result.items():
+        if isinstance(value, dict):
+            flat |= _flat_numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            flat[f"{prefix}{key}"] = value
+    return flat

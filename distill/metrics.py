@@ -1,0 +1,237 @@
+"""Numbers that say how good a classifier is: pure functions of logits [N, K] and labels [N], in float64, seeded."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+Array = np.ndarray | Tensor
+
+
+def top1_accuracy(logits: Array, labels: Array) -> float:
+    """Share of rows whose largest logit is at the label.
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        A number in [0, 1].
+    """
+    logits, labels = _pair(logits, labels)
+    return float(np.mean(logits.argmax(1) == labels))
+
+
+def confusion_matrix(logits: Array, labels: Array) -> np.ndarray:
+    """Counts of (true class, predicted class).
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        [K, K] int64; rows are true classes, columns predicted ones; the sum is N.
+    """
+    logits, labels = _pair(logits, labels)
+    classes = logits.shape[1]
+    return np.bincount(labels * classes + logits.argmax(1), minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class_recall(logits: Array, labels: Array) -> np.ndarray:
+    """Share of each class's rows that are predicted as that class.
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        [K] float64 in [0, 1]; NaN for a class that no label has.
+    """
+    matrix = confusion_matrix(logits, labels)
+    rows = matrix.sum(1)
+    return np.divide(matrix.diagonal(), rows, out=np.full(len(matrix), np.nan), where=rows > 0)
+
+
+def mean_class_accuracy(logits: Array, labels: Array) -> float:
+    """Mean recall over the classes that occur in the labels (balanced accuracy).
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        A number in [0, 1].
+    """
+    return float(np.nanmean(per_class_recall(logits, labels)))
+
+
+def nll(logits: Array, labels: Array) -> float:
+    """Mean negative log-likelihood of the labels in nats: -mean(log softmax(logits)[label]).
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        A number >= 0.
+    """
+    logits, labels = _pair(logits, labels)
+    return float(-np.mean(_log_softmax(logits)[np.arange(len(labels)), labels]))
+
+
+def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> float:
+    """Gap between confidence and accuracy: sum over bins of (n_b / N) * |accuracy_b - mean confidence_b|.
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+        bins: how many bins of equal width divide the confidences, each (low, high].
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        A number in [0, 1].
+
+    Reference:
+        Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
+    """
+    logits, labels = _pair(logits, labels)
+    confidence = np.exp(_log_softmax(logits).max(1))
+    gap = (logits.argmax(1) == labels) - confidence
+    which = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    return float(np.abs(np.bincount(which, weights=gap, minlength=bins)).sum() / len(labels))
+
+
+def agreement(logits_a: Array, logits_b: Array) -> float:
+    """Share of rows on which two models predict the same class, right or wrong.
+
+    Args:
+        logits_a: one model's predictions.
+        logits_b: the other's, of the same rows in the same class order.
+
+    Shape:
+        logits_a, logits_b: [N, K].
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    a, b = _logits(logits_a), _logits(logits_b)
+    if a.shape != b.shape:
+        raise ValueError(f"agreement: {list(a.shape)} logits were compared with {list(b.shape)}; give two models' logits "
+                         "of the same rows and classes.")
+    return float(np.mean(a.argmax(1) == b.argmax(1)))
+
+
+def bootstrap_interval(metric: Callable[..., float], *arrays: Array, samples: int = 1000, confidence: float = 0.95,
+                       seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric: rows are drawn with replacement, all arrays together.
+
+    Args:
+        metric: a function of the arrays, e.g. top1_accuracy; a difference of two models' accuracies makes it a paired test.
+        arrays: what the metric takes, aligned by row, e.g. logits, labels.
+        samples: how many resamples.
+        confidence: the share of resamples inside the interval.
+        seed: of the row draws.
+
+    Shape:
+        arrays: [N, ...] each.
+
+    Returns:
+        (low, high).
+
+    Raises:
+        ValueError: the arrays have different numbers of rows, or none.
+
+    Reference:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
+    """
+    rows = {len(a) for a in arrays}
+    if len(rows) != 1 or rows == {0}:
+        raise ValueError(f"bootstrap_interval: the arrays have {sorted(rows)} rows; give arrays of one length above 0.")
+    arrays, n = tuple(_numpy(a) for a in arrays), rows.pop()
+    draw = np.random.Generator(np.random.Philox(seed))
+    values = [metric(*(a[pick] for a in arrays)) for pick in (draw.integers(0, n, n) for _ in range(samples))]
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def evaluate_predictions(logits: Array, labels: Array, classes: Sequence[str],
+                         teacher_logits: Array | None = None) -> dict[str, float]:
+    """The numbers that every evaluation reports.
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+        classes: the class names, in the order of the logits.
+        teacher_logits: the teacher's predictions of the same rows.
+
+    Shape:
+        logits, teacher_logits: [N, K]; labels: [N].
+
+    Returns:
+        top1_accuracy, mean_class_accuracy, expected_calibration_error in [0, 1], nll in nats, and agreement in [0, 1] where
+        teacher logits are given.
+
+    Raises:
+        ValueError: shapes do not fit, a label is no class, or a logit is not finite.
+    """
+    if _logits(logits).shape[1] != len(classes):
+        raise ValueError(f"logits: {_logits(logits).shape[1]} columns for {len(classes)} classes ({', '.join(classes)}); "
+                         "the model was made for another data set.")
+    values = {f.__name__: f(logits, labels) for f in (top1_accuracy, mean_class_accuracy, expected_calibration_error, nll)}
+    if teacher_logits is not None:
+        values["agreement"] = agreement(logits, teacher_logits)
+    return values
+
+
+def _numpy(array: Array) -> np.ndarray:
+    if not isinstance(array, Tensor):
+        return np.asarray(array)
+    array = array.detach().cpu()
+    return (array.double() if array.is_floating_point() else array).numpy()  # numpy has no bfloat16
+
+
+def _logits(array: Array) -> np.ndarray:
+    logits = _numpy(array).astype(np.float64, copy=False)
+    if logits.ndim != 2 or 0 in logits.shape:
+        raise ValueError(f"logits: shape {list(logits.shape)} was given; metrics need [N, K] with at least one row.")
+    finite = np.isfinite(logits).all(1)
+    if not finite.all():
+        raise ValueError(f"logits: row {int(finite.argmin())} is not finite; the model diverged or its weights are damaged.")
+    return logits
+
+
+def _pair(logits: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
+    logits, labels = _logits(logits), _numpy(labels)
+    if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
+        raise ValueError(f"labels: {labels.dtype} of shape {list(labels.shape)} for {len(logits)} rows of logits; give one "
+                         "class index per row.")
+    wrong = (labels < 0) | (labels >= logits.shape[1])
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"labels: row {row} has class {labels[row]}, but the logits have classes 0 to {logits.shape[1] - 1}.")
+    return logits, labels.astype(np.int64, copy=False)
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

@@ -1,0 +1,233 @@
+"""The main job: python -m distill.run teacher=resnet50 student=cern. Compose, prepare the teacher, train the student, evaluate, write result.json."""
+
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import hydra
+import torch
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from distill import build, config, evaluate, figures
+from distill.checkpoint import digest, load_weights, save_weights, sha256, write_json
+from distill.console import TrainingProgress, console, loud_warnings, summary, track
+from distill.loggers import JsonLines
+from distill.metrics import confusion_matrix, evaluate_predictions
+from distill.optim import Average
+from distill.profile import profile
+from distill.runtime import environment, pick_device, pick_precision, set_threads, tune_allocator
+from distill.train import Learner, Settings, train
+from distill.types import Dataset
+from teachers.store import find_or_train, is_complete
+
+NEXT = "python -m distill.run data=ferplus data.root=DIR   (FER2013Train|Valid|Test with label.csv, or a tar.gz of it)"
+
+
+def run(cfg: dict, folder: Path, data: Dataset | None = None, job_type: str = "student", group: str | None = None) -> dict:
+    """Do one job in its run folder: find it complete, go on with it, or start it.
+
+    Args:
+        cfg: plain, checked config.
+        folder: the run folder.
+        data: the packed data set where the caller has it already.
+        job_type: student or teacher.
+        group: name of the sweep.
+
+    Returns:
+        What result.json holds.
+    """
+    if is_complete(folder):
+        return json.loads((folder / "result.json").read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return _locked(cfg, folder, data, job_type, group)
+    except Timeout:
+        raise ValueError(f"{folder}: another process is at work in this run folder. Wait for it, or stop it.") from None
+
+
+def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
+    write_json(folder / "env.json", environment())
+    OmegaConf.save(OmegaConf.create(cfg), folder / "config.yaml")
+    try:
+        return _job(cfg, folder, data or build.dataset(cfg), job_type, group)
+    except Exception as error:
+        write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        raise
+
+
+def _job(cfg: dict, folder: Path, data: Dataset, job_type: str, group: str | None) -> dict:
+    clock = {"start": time.perf_counter()}
+    device = pick_device(cfg["device"])
+    teacher = build.teacher(cfg, data, lambda member: prepare_teacher(cfg, member, data), device, track)
+    clock["teacher"] = time.perf_counter()
+    student = build.network(cfg, data).to(device, memory_format=torch.channels_last)
+    objective = build.objective(cfg, student, teacher).to(device)
+    logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
+    try:
+        fit = fit_student(cfg, folder, data, student, objective, teacher, logger, device)
+        clock["train"] = time.perf_counter()
+        result = conclude(cfg, folder, data, student, teacher, device, fit, clock)
+        mirror(logger, folder, data, result)
+    except BaseException:
+        logger.finish({}, exit_code=1)
+        raise
+    logger.finish(result, exit_code=0)
+    return result
+
+
+def prepare_teacher(cfg: dict, member: dict, data: Dataset) -> Path:
+    """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job."""
+    inner = config.teacher_run(cfg, member)
+    seen = {name: (split.sha256, digest(split.rows.tolist()), digest(split.target.tolist())) for name, split in data.splits.items()}
+    start = sha256(Path(member["weights"]).expanduser()) if member.get("weights") and Path(member["weights"]).expanduser().is_file() else None
+    key = digest([config.identity(inner) | {"data": seen}, start])
+    folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
+    found = is_complete(folder)
+    console.print(f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}")
+    return find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher"))
+
+
+def fit_student(cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device) -> dict:
+    """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already)."""
+    numbers = cfg["train"]
+    metadata = {"classes": list(data.classes), "network": cfg["student"], "data": data.name, "protocol": data.protocol}
+    if numbers["epochs"] == 0:
+        save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
+        return {"best_epoch": -1, "best": {}, "steps": 0}
+    recipe, view_seed, cached = build.recipe(cfg["views"])
+    own = {key: numbers[key] for key in ("epochs", "batch_size", "select", "clip", "average", "log_every")}
+    settings = Settings(
+        **own,
+        seed=cfg["seed"],
+        view_seed=view_seed,
+        cached_views=cached,
+        precision=pick_precision(numbers["precision"], device),
+        save_every=cfg["checkpoint"]["every_steps"],
+    )
+    average = Average(student, numbers["average"]) if numbers["average"] else None
+    optimizer = build.optimiser(cfg, [student, objective])
+    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
+    who = f"{config.label(cfg['student'])} {digest([shapes, config.identity(cfg), [s.sha256 for s in data.splits.values()]])[:12]}"
+    learner = Learner(student, objective, optimizer, build.schedule(cfg), average, who)
+    lines = JsonLines(folder / "metrics.jsonl")
+
+    def log(metrics: dict, step: int) -> None:
+        lines.log(metrics, step)
+        logger.log(metrics, step)
+
+    with TrainingProgress(config.label(cfg["student"]), numbers["epochs"]) as progress:
+        return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
+
+
+def conclude(cfg: dict, folder: Path, data: Dataset, student, teacher, device: torch.device, fit: dict, clock: dict) -> dict:
+    """Evaluate the best weights, test once, and write predictions and result.json."""
+    load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
+    precision = pick_precision(cfg["train"]["precision"], device)
+    metrics, taught = {}, {}
+    for name in ("valid", "test"):
+        split = data.splits[name]
+        logits = evaluate.predict(student, split, precision=precision)
+        answers = None if teacher is None else evaluate.teacher_logits(teacher, split, device)
+        own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
+        metrics |= {f"{name}/{key}": value for key, value in own.items()}
+        if answers is not None:
+            taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
+        evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
+    now = time.perf_counter()
+    result = {
+        "status": "complete",
+        "name": folder.name,
+        "folder": str(folder),
+        "data": {
+            "name": data.name,
+            "protocol": data.protocol,
+            "classes": list(data.classes),
+            "rows": {name: len(split) for name, split in data.splits.items()},
+            "notes": data.notes,
+        },
+        "student": {"name": config.label(cfg["student"]), "metrics": metrics, **profile(student, student.input)},
+        "teacher": teacher and teacher_facts(cfg, data, taught),
+        "select": cfg["train"]["select"],
+        "epochs": cfg["train"]["epochs"],
+        "best_epoch": fit["best_epoch"],
+        "steps": fit["steps"],
+        "seed": cfg["seed"],
+        "start": getattr(student, "start", None),
+        "teacher_forward_images": teacher.forward_images if teacher else 0,
+        "seconds": {
+            "teacher": clock["teacher"] - clock["start"],
+            "train": clock["train"] - clock["teacher"],
+            "total": now - clock["start"],
+        },
+    }
+    write_json(folder / "result.json", result)
+    return result
+
+
+def teacher_facts(cfg: dict, data: Dataset, metrics: dict) -> dict:
+    """Return the teacher's line of the table: its metrics on this data, and the size of its networks together."""
+    node = cfg["teacher"]
+    sizes = {"num_parameters": 0, "macs": 0, "bytes": 0}
+    for member in node["members"].values() if "members" in node else [node]:
+        network = build.bare_teacher(cfg, member, data)
+        sizes = {key: sizes[key] + value for key, value in profile(network, network.input).items()}
+    return {"name": config.label(node), "metrics": metrics, **sizes}
+
+
+def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
+    """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
+    probabilities, labels = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
+    split, classes = data.splits["test"], list(data.classes)
+    pictures = {name: folder / "figures" / f"{name}.png" for name in ("confusion_matrix", "sample_predictions")}
+    (folder / "figures").mkdir(exist_ok=True)
+    figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
+    figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])
+    logger.images(pictures)
+    logger.artifact(folder / "checkpoints" / "best.safetensors", f"{result['student']['name']}-{folder.name[-8:]}")
+
+
+def sweep_name() -> str | None:
+    """Return the name that the jobs of one multirun share."""
+    hydra_config = HydraConfig.get()
+    return Path(hydra_config.sweep.dir).name if hydra_config.mode.name == "MULTIRUN" else None
+
+
+@hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
+def main(cfg: DictConfig) -> None:
+    cfg = config.plain(cfg)
+    config.check(cfg)
+    set_threads(cfg["threads"])
+    folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg))
+    done = is_complete(folder)
+    if not done:
+        console.print(f"run folder: {folder}")
+    result = run(cfg, folder, group=sweep_name())
+    if done:
+        console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
+    summary(result, NEXT)
+
+
+def cli() -> None:
+    """Run main() and turn what a user can mend into one sentence and exit code 1."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    loud_warnings()
+    tune_allocator()
+    try:
+        main()
+    except HydraException as error:
+        sys.exit(f"error: {config.explain(error, sys.argv[1:])}")
+    except (ValueError, FloatingPointError) as error:
+        if os.environ.get("FER_DISTILL_TRACEBACK"):
+            traceback.print_exc()
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,269 @@
+"""The training loop and the step: a teacher is fine-tuned and a student distilled by the same ten lines of maths."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill.batches import batches, epoch_order, steps_per_epoch, to
+from distill.checkpoint import load_state, save_state, save_weights
+from distill.evaluate import predict
+from distill.metrics import evaluate_predictions
+from distill.optim import Average, Schedule, clip
+from distill.runtime import autocast
+from distill.types import Batch, Dataset
+from distill.views import ViewRecipe, render
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The numbers of a training run.
+
+    Args:
+        epochs: passes over the training split.
+        batch_size: pictures per step.
+        select: validation metric that chooses the best epoch, larger is better unless it begins with a minus sign.
+        seed: of the order of the pictures and of dropout.
+        view_seed: of the augmentation tables.
+        cached_views: views repeat after so many epochs; 0 means a new view every epoch.
+        precision: dtype of the forward pass.
+        clip: largest joint gradient norm; none leaves gradients.
+        average: decay of the weights' moving average, which is then what is evaluated and kept; 0 turns it off.
+        log_every: steps between lines in metrics.jsonl.
+        save_every: steps between checkpoints within an epoch; 0 means at epochs' ends only.
+    """
+
+    epochs: int
+    batch_size: int
+    select: str
+    seed: int
+    view_seed: int
+    cached_views: int
+    precision: torch.dtype
+    clip: float | None
+    average: float
+    log_every: int
+    save_every: int
+
+
+@dataclass
+class Learner:
+    """What a step changes, and what a checkpoint keeps."""
+
+    student: nn.Module
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    average: Average | None
+    identity: str
+
+    def state(self) -> dict:
+        state = {part: getattr(self, part).state_dict() for part in ("student", "objective", "optimizer", "schedule")}
+        average = self.average.state_dict() if self.average else None
+        return state | {"average": average, "identity": self.identity, "torch_rng": torch.get_rng_state()}
+
+    def restore(self, state: dict, path: Path) -> None:
+        if state["identity"] != self.identity:
+            raise ValueError(
+                f"{path}: belongs to another run ({state['identity']}), this one is {self.identity}. "
+                "Choose another folder with paths.run=DIR, or delete this checkpoint."
+            )
+        for part in ("student", "objective", "optimizer", "schedule"):
+            getattr(self, part).load_state_dict(state[part])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        torch.set_rng_state(state["torch_rng"])
+
+
+def train_step(
+    batch: Batch, teacher, learner: Learner, precision: torch.dtype, max_norm: float | None = None
+) -> dict[str, Tensor]:
+    """Render, answer, compare, step.
+
+    Args:
+        batch: one mini-batch on the student's device.
+        teacher: Batch -> Outputs or None.
+        learner: student, objective, optimiser and average.
+        precision: dtype of the student's forward pass.
+        max_norm: largest joint gradient norm.
+
+    Returns:
+        {name: scalar}: the total loss and each term, detached and not read back, so that no step waits for the device.
+    """
+    images = render(batch.pixels, batch.view, learner.student.input).contiguous(memory_format=torch.channels_last)
+    with autocast(images.device, precision):
+        student = learner.student(images)
+    taught = None if teacher is None else teacher(batch)
+    total, terms = learner.objective(student, taught, batch.target)
+    learner.optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    clip([p for group in learner.optimizer.param_groups for p in group["params"]], max_norm)
+    learner.optimizer.step()
+    if learner.average:
+        learner.average.update(learner.student)
+    return {"loss": total.detach(), **terms}
+
+
+class Ledger:
+    """Collects the terms of steps on the device and reads them back once per log line.
+
+    Args:
+        log_every: steps per line.
+    """
+
+    def __init__(self, log_every: int):
+        self.log_every, self.names, self.rows, self.first = log_every, [], [], 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        self.names = list(terms)
+        self.rows.append(torch.stack([value.float() for value in terms.values()]))
+
+    def full(self) -> bool:
+        return len(self.rows) >= self.log_every
+
+    def flush(self) -> dict[str, float]:
+        """Return the mean of each term since the last call.
+
+        Raises:
+            FloatingPointError: a term was not finite, with its name and step.
+        """
+        rows = torch.stack(self.rows).cpu()
+        bad = (~rows.isfinite()).nonzero()
+        if len(bad):
+            step = int(bad[0, 0])
+            names = [self.names[k] for k in bad[bad[:, 0] == step, 1].tolist()]
+            culprit = next((name for name in names if name != "loss"), "loss")
+            raise FloatingPointError(
+                f"loss term {culprit!r} is {rows[step, self.names.index(culprit)].item()} at step {self.first + step + 1}; "
+                "training stopped, the last checkpoint is sound. Lower optimizer.lr, set train.clip=1, or train.precision=fp32."
+            )
+        self.first, self.rows = self.first + len(self.rows), []
+        return {f"train/{name}": value for name, value in zip(self.names, rows.mean(0).tolist(), strict=True)}
+
+    def state(self) -> dict:
+        return {"names": self.names, "first": self.first, "rows": torch.stack(self.rows) if self.rows else None}
+
+    def restore(self, state: dict) -> None:
+        self.names, self.first = state["names"], state["first"]
+        self.rows = [] if state["rows"] is None else list(state["rows"].unbind(0))
+
+
+def view_of(epoch: int, cached_views: int) -> int:
+    """Return the view id of an epoch: 1, 2, ... and again from 1 after cached_views (0: never again)."""
+    return 1 + (epoch % cached_views if cached_views else epoch)
+
+
+def score(metrics: dict[str, float], select: str) -> float:
+    """Return the selection metric, larger is better: -valid/nll is the negative of valid/nll."""
+    name = select.removeprefix("-")
+    if name not in metrics:
+        raise ValueError(f"train.select: {name} is not measured. Choose one of {', '.join(sorted(metrics))}.")
+    return -metrics[name] if select.startswith("-") else metrics[name]
+
+
+def train(
+    learner: Learner,
+    teacher,
+    data: Dataset,
+    recipe: ViewRecipe,
+    settings: Settings,
+    folder: Path,
+    lines,
+    log: Callable[[dict, int], None],
+    progress,
+    metadata: dict,
+) -> dict:
+    """Train to the last epoch, or go on from the folder's last checkpoint, and keep the best epoch's weights.
+
+    Args:
+        learner: student, objective, optimiser, schedule and average.
+        teacher: Batch -> Outputs or None, with open(split, view id, table).
+        data: train and valid splits are read; test is not.
+        recipe: the ranges of augmentation.
+        settings: the numbers of the run.
+        folder: run folder; checkpoints/last.pt and checkpoints/best.safetensors are written in it.
+        lines: metrics.jsonl, with position() and truncate().
+        log: takes (metrics, step), writes to every logger.
+        progress: shows (epoch, step, steps, numbers).
+        metadata: written into the best weights' header.
+
+    Returns:
+        {"best_epoch", "best_score", "best": {metric: value}, "steps"}.
+    """
+    split, last = data.splits["train"], folder / "checkpoints" / "last.pt"
+    steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
+    at = {"epoch": 0, "step": 0, "position": 0, "best_epoch": -1, "best_score": float("-inf"), "best": {}}
+    device = next(learner.student.parameters()).device
+    if last.exists():
+        state = load_state(last)
+        learner.restore(state["learner"], last)
+        ledger.restore(state["ledger"])
+        at = state["at"]
+    lines.truncate(at["position"])
+
+    def save(**now) -> None:
+        at.update(now, position=lines.position())
+        save_state(last, {"at": at, "learner": learner.state(), "ledger": ledger.state()})
+
+    for epoch in range(at["epoch"], settings.epochs):
+        view = view_of(epoch, settings.cached_views)
+        table = recipe.table(settings.view_seed, view, len(split.pixels))
+        if teacher is not None:
+            teacher.open("train", view, table)
+        order = epoch_order(settings.seed, epoch, len(split))
+        learner.student.train()
+        start = at["step"]
+        for step, batch in enumerate(batches(split, table, settings.batch_size, order, start), start):
+            done = epoch * steps + step + 1
+            factor = learner.schedule.apply(learner.optimizer, epoch + step / steps, settings.epochs)
+            ledger.add(train_step(to(batch, device), teacher, learner, settings.precision, settings.clip))
+            progress.step(epoch, step + 1, steps)
+            if ledger.full():
+                terms = ledger.flush()
+                log({"epoch": epoch, "train/lr_factor": factor, **terms}, done)
+                progress.terms(terms)
+            if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
+                save(epoch=epoch, step=step + 1)
+        if ledger.rows:
+            log({"epoch": epoch, "train/lr_factor": factor, **ledger.flush()}, done)
+        metrics = validate(learner, data, settings)
+        value = score(metrics, settings.select)
+        learner.schedule.observe(value)
+        if value > at["best_score"]:
+            at.update(best_epoch=epoch, best_score=value, best=metrics)
+            with averaged(learner):
+                save_weights(folder / "checkpoints" / "best.safetensors", learner.student, metadata | {"epoch": epoch} | metrics)
+        log({"epoch": epoch, **metrics}, done)
+        save(epoch=epoch + 1, step=0)
+        progress.epoch(epoch, metrics, at)
+    if at["best_epoch"] < 0:
+        raise ValueError("train: no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr.")
+    return {key: at[key] for key in ("best_epoch", "best_score", "best")} | {"steps": settings.epochs * steps}
+
+
+def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, float]:
+    """Return valid/... metrics of the averaged weights where there is an average, else of the student as it is."""
+    split = data.splits["valid"]
+    with averaged(learner):
+        logits = predict(learner.student, split, precision=settings.precision)
+    values = evaluate_predictions(logits.numpy(), split.label, data.classes)
+    return {f"valid/{name}": value for name, value in values.items() if np.isscalar(value)}
+
+
+class averaged:  # noqa: N801
+    """Put the moving average's weights into the student for the length of a with block."""
+
+    def __init__(self, learner: Learner):
+        self.student, self.average = learner.student, learner.average
+
+    def __enter__(self) -> None:
+        if self.average:
+            self.own = {name: value.clone() for name, value in self.student.state_dict().items()}
+            self.student.load_state_dict(self.average.values)
+
+    def __exit__(self, *error) -> None:
+        if self.average:
+            self.student.load_state_dict(self.own)

@@ -1,0 +1,150 @@
+"""Augmented views as numbers: a table row says how a face is turned, and render() draws it for any network in one interpolation."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.types import InputSpec
+
+VERSION = 1  # part of every cache key: raise it when a row would be drawn or rendered differently
+
+FIELDS = ("angle", "scale", "shift_x", "shift_y", "flip", "brightness", "contrast", "box_x", "box_y", "box_w", "box_h")
+IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's convert("L")
+
+
+@dataclass(frozen=True)
+class ViewRecipe:
+    """The ranges from which augmented views are drawn.
+
+    Args:
+        rotate: largest rotation to either side, degrees.
+        scale_min: smallest zoom (1 = the face as packed).
+        scale_max: largest zoom.
+        shift: largest shift to either side, fraction of the picture.
+        flip: probability of mirroring.
+        brightness: largest offset to either side, units of pixels / 255.
+        contrast: largest relative change of contrast to either side.
+        erase: probability that a grey box covers part of the face.
+        erase_min: smallest side of the box, fraction of the picture.
+        erase_max: largest side of the box.
+    """
+
+    rotate: float = 15.0
+    scale_min: float = 0.8
+    scale_max: float = 1.08
+    shift: float = 0.1
+    flip: float = 0.5
+    brightness: float = 0.2
+    contrast: float = 0.25
+    erase: float = 0.5
+    erase_min: float = 0.1
+    erase_max: float = 0.4
+
+    def table(self, seed: int, view_id: int, rows: int) -> Tensor:
+        """Draw the augmentation table of one view of a data set.
+
+        Row i depends on (seed, view_id, i) alone: u = Philox(key=(seed, view_id)) uniforms [rows, P], then one affine map per column.
+
+        Args:
+            seed: seed of the views (not of the student).
+            view_id: which view; 0 is the identity view of evaluation.
+            rows: number of packed pictures M.
+
+        Returns:
+            [M, P] float32, columns as in FIELDS.
+        """
+        if view_id == 0:
+            return identity(rows)
+        u = np.random.Generator(np.random.Philox(key=np.array([seed, view_id], dtype=np.uint64)))
+        u = u.random((rows, len(FIELDS) + 1))
+        sign = 2 * u - 1
+        erased = u[:, 11] < self.erase
+        sides = np.where(erased[:, None], self.erase_min + (self.erase_max - self.erase_min) * u[:, 9:11], 0.0)
+        columns = (
+            np.deg2rad(self.rotate) * sign[:, 0],
+            self.scale_min + (self.scale_max - self.scale_min) * u[:, 1],
+            self.shift * sign[:, 2],
+            self.shift * sign[:, 3],
+            u[:, 4] < self.flip,
+            self.brightness * sign[:, 5],
+            1 + self.contrast * sign[:, 6],
+            u[:, 7],
+            u[:, 8],
+            sides[:, 0],
+            sides[:, 1],
+        )
+        return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
+
+
+def identity(rows: int) -> Tensor:
+    """Return [rows, P] float32 rows that leave the face as it was packed."""
+    return torch.tensor(IDENTITY).expand(rows, -1)
+
+
+def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
+    """Draw the given view of packed faces as one network wants to see it.
+
+    images = ((sample(pixels) / 255 - 0.5) * gain + 0.5 + brightness - mean) / std, gain = contrast, or 0 inside the erased box.
+
+    One bilinear interpolation with border padding does rotation, zoom, shift, mirror and resize together; a picture at least twice as
+    large as the network's input is first averaged over whole k x k blocks, so that nothing aliases. Values are not clipped.
+
+    Args:
+        pixels: packed faces.
+        view: rows of an augmentation table.
+        spec: size, channels, mean and std of the network's input.
+
+    Shape:
+        pixels: [B, C, H, W] uint8, C = 1 or 3; view: [B, P]; returns [B, spec.channels, spec.size, spec.size] float32.
+    """
+    faces = pixels.float()
+    if faces.shape[1] == 3 and spec.channels == 1:
+        faces = (faces * faces.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    shrink = min(faces.shape[-2:]) // spec.size
+    if shrink >= 2:
+        faces = F.avg_pool2d(faces, shrink)
+    faces = F.grid_sample(faces, _grid(view, spec.size), mode="bilinear", padding_mode="border", align_corners=False)
+    brightness, contrast = (view[:, k, None, None] for k in (5, 6))
+    mean, std = (faces.new_tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+    faces.sub_(127.5).mul_(_gain(view, contrast / 255, spec.size))  # in place: a fresh buffer per operation costs more than the sums
+    if spec.channels != faces.shape[1] and mean.numel() + std.numel() > 2:
+        faces = faces.expand(-1, spec.channels, -1, -1).clone()
+    faces.div_(std).add_((0.5 + brightness[..., None] - mean) / std)
+    return faces.expand(-1, spec.channels, -1, -1)
+
+
+def _grid(view: Tensor, size: int) -> Tensor:
+    """Where each output pixel looks in the packed face, [B, size, size, 2] in grid_sample's [-1, 1] coordinates."""
+    angle, scale, shift_x, shift_y, flip = view[:, :5].unbind(1)
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    mirror = 1 - 2 * flip
+    x = _centres(size, view) * 2 - 1
+    across, down = x - 2 * shift_x[:, None], x - 2 * shift_y[:, None]
+    grid = view.new_empty(len(view), size, size, 2)
+    torch.add((mirror * cos)[:, None, None] * across[:, None, :], ((mirror * sin)[:, None] * down)[:, :, None], out=grid[..., 0])
+    torch.add(-sin[:, None, None] * across[:, None, :], (cos[:, None] * down)[:, :, None], out=grid[..., 1])
+    return grid
+
+
+def _gain(view: Tensor, contrast: Tensor, size: int) -> Tensor:
+    """The factor of each pixel's distance from grey, [B, 1, size, size]: its contrast, or 0 in the erased box (none where it has no size)."""
+    centres = _centres(size, view)
+    across, down = (
+        ((centres - view[:, at, None]).abs() < view[:, side, None] / 2).float() for at, side in ((7, 9), (8, 10))
+    )
+    return torch.baddbmm(contrast, -contrast * down[:, :, None], across[:, None, :])[:, None]
+
+
+def _centres(size: int, like: Tensor) -> Tensor:
+    return (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / size
+
+
+def describe(view: Tensor) -> dict[str, float]:
+    """Return one row of a table as {field: value}, angle in degrees, for a person to read."""
+    row = dict(zip(FIELDS, view.tolist(), strict=True))
+    return row | {"angle": math.degrees(row["angle"])}

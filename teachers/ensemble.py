@@ -1,0 +1,57 @@
+"""Several teachers that answer as one."""
+
+import torch
+from torch import Tensor, nn
+
+from distill.types import Batch, Outputs
+
+AVERAGES = ("logits", "probabilities")
+
+
+class Ensemble(nn.Module):
+    """Averages its members, each of which renders the same view at its own size and colour.
+
+    logits:        z = sum_m w_m z_m
+    probabilities: z = log sum_m w_m softmax(z_m), again logits: softmax(z) is the mean probability.
+
+    Args:
+        members: live teachers of one class order.
+        average: logits or probabilities.
+        weights: one number per member, normalised to sum 1; none means equal.
+
+    Shape:
+        logits [B, K], heads [B, M, K], the members' own logits.
+
+    Raises:
+        ValueError: unknown average, or a wrong number of weights.
+    """
+
+    def __init__(self, members: list[nn.Module], average: str = "probabilities", weights: list[float] | None = None):
+        super().__init__()
+        if average not in AVERAGES:
+            raise ValueError(f"teacher.average: {average!r} was asked for. Choose {' or '.join(AVERAGES)}.")
+        weights = [1.0] * len(members) if weights is None else list(weights)
+        if len(weights) != len(members) or not members or min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(f"teacher.weights: {weights} for {len(members)} members; give one number >= 0 for each.")
+        self.members = nn.ModuleList(members)
+        self.average, self.shares = average, [weight / sum(weights) for weight in weights]
+        self.name = " + ".join(member.name for member in members)
+        self.classes = members[0].classes
+
+    @property
+    def forward_images(self) -> int:
+        return sum(member.forward_images for member in self.members)
+
+    def train(self, mode: bool = True) -> "Ensemble":
+        return super().train(False)
+
+    def open(self, split: str, view_id: int, table: Tensor) -> None:
+        """A live teacher renders whatever batch it is given; nothing to prepare."""
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Outputs:
+        heads = torch.stack([member(batch).logits for member in self.members], 1)
+        shares = torch.tensor(self.shares, device=heads.device)[None, :, None]
+        if self.average == "logits":
+            return Outputs((shares * heads).sum(1), heads, {})
+        return Outputs(torch.logsumexp(heads.log_softmax(-1) + shares.log(), 1), heads, {})

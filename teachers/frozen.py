@@ -1,0 +1,40 @@
+"""A network as a teacher: frozen, always in eval mode, answering batches without gradients."""
+
+import torch
+from torch import Tensor, nn
+
+from distill.runtime import autocast
+from distill.types import Batch, Outputs
+from distill.views import render
+
+
+class FrozenTeacher(nn.Module):
+    """Answers Batch -> Outputs from a network that nothing can train.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec.
+        name: for people.
+        classes: class order of its logits.
+        precision: dtype of its forward pass.
+    """
+
+    def __init__(self, network: nn.Module, name: str, classes: tuple[str, ...], precision: torch.dtype):
+        super().__init__()
+        self.network = network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.name, self.classes, self.precision = name, tuple(classes), precision
+        self.forward_images = 0
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Stay in eval mode whatever is asked: batch statistics and dropout would make soft targets of another network."""
+        return super().train(False)
+
+    def open(self, split: str, view_id: int, table: Tensor) -> None:
+        """A live teacher renders whatever batch it is given; nothing to prepare."""
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Outputs:
+        images = render(batch.pixels, batch.view, self.network.input).contiguous(memory_format=torch.channels_last)
+        self.forward_images += len(images)
+        with autocast(images.device, self.precision):
+            answer = self.network(images)
+        return Outputs(answer.logits.float(), answer.heads.float(), answer.features)

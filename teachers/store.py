@@ -1,0 +1,37 @@
+"""Fine-tuned teachers, each trained once and found again by what it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
+    """Return the weights of a fine-tuned teacher, training it first where the folder is not complete.
+
+    Other processes that need the same teacher wait under the lock; a training that was killed goes on from its checkpoint.
+
+    Args:
+        folder: the teacher's run folder, named by its fingerprint.
+        train: fills the folder.
+
+    Raises:
+        ValueError: the training ended without weights.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not is_complete(folder):
+            train()
+    weights = folder / "checkpoints" / "best.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"{weights}: missing although {folder / 'result.json'} says complete. Delete the folder.")
+    return weights
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a run folder holds a finished run."""
+    try:
+        return json.loads((folder / "result.json").read_text())["status"] == "complete"
+    except (OSError, json.JSONDecodeError, KeyError):
+        return False
