@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 @contextmanager
 def atomic(path: Path):
-    """Yield a temporary path in the same folder; on success it is synced and takes the name, on failure it is removed."""
+    """Yield a temporary path in the same folder; on success it is synced and takes the name, on failure it is removed.
+
+    One writer at a time: what a killed one left behind is overwritten by the next.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -47,7 +47,8 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, shrink=0.6, aspect=30, format="{x:.0%}", label="share of the true class").outline.set_visible(False)
+    scale = figure.colorbar(image, shrink=0.6, aspect=30, format="{x:.0%}", label="share of the true class")
+    scale.outline.set_visible(False)
     _save(figure, path)
 
 
@@ -80,8 +81,8 @@ def sample_predictions(pixels: np.ndarray, labels: np.ndarray, probabilities: np
     for cell, row in zip(cells, rows, strict=False):
         _draw_face(cell, np.asarray(pixels[row]), int(labels[row]), probabilities[row], classes)
     wrong = int((probabilities.argmax(1) != labels).sum())
-    figure.suptitle(f"{title + ': ' if title else ''}{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first",
-                    fontsize=14)
+    counts = f"{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first"
+    figure.suptitle(f"{title}: {counts}" if title else counts, fontsize=14)
     _save(figure, path)
 
 
@@ -100,8 +101,8 @@ def _draw_face(cell, face: np.ndarray, label: int, probabilities: np.ndarray, cl
     cell.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     cell.set_title(f"{classes[guess]} {probabilities[guess]:.0%}", fontsize=12, color=colour, pad=4)
     if guess != label:
-        cell.text(0.5, -0.03, f"is {classes[label]} ({probabilities[label]:.0%})", transform=cell.transAxes, ha="center",
-                  va="top", fontsize=11, color=GREY)
+        truth = f"is {classes[label]} ({probabilities[label]:.0%})"
+        cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)
 
 
 def _matrix_title(matrix: np.ndarray, title: str) -> str:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from distill.checkpoint import atomic
+
 MODES = ("auto", "offline", "online", "disabled")
 
 
 class Logger(Protocol):
-    """What the training loop talks to."""
+    """What the training loop talks to: log numbers at a step; finish with the result, exit_code 1 if the run failed."""
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Records numbers at an optimiser step."""
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
 
-    def finish(self, result: dict, exit_code: int = 0) -> None:
-        """Closes the record; exit_code 1 marks the run as failed."""
+    def finish(self, result: dict, exit_code: int = 0) -> None: ...
 
 
 class JsonLines:
@@ -55,8 +55,10 @@ class JsonLines:
             ValueError: the file is shorter than that.
         """
         if self.position() < offset:
-            raise ValueError(f"{self.path}: has {self.position()} bytes, but the checkpoint was made at {offset}: the file was "
-                             "edited or replaced. Remove the run folder to train from the start.")
+            raise ValueError(
+                f"{self.path}: has {self.position()} bytes, but the checkpoint was made at {offset}: the file was "
+                "edited or replaced. Remove the run folder to train from the start."
+            )
         self._file.truncate(offset)
 
     def finish(self, result: dict, exit_code: int = 0) -> None:
@@ -70,24 +72,21 @@ class Silent:
     def __init__(self, folder: str | Path = ".", **ignored):
         self.url = None
 
-    def log(self, metrics: dict[str, float], step: int) -> None:
-        """Does nothing."""
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
 
-    def images(self, pictures: dict[str, str | Path]) -> None:
-        """Does nothing."""
+    def images(self, pictures: dict[str, str | Path]) -> None: ...
 
-    def artifact(self, path: str | Path, name: str, type: str = "model", aliases: Sequence[str] = ("best",)) -> None:
-        """Does nothing."""
+    def artifact(self, path: str | Path, name: str, **ignored) -> None: ...
 
-    def finish(self, result: dict, exit_code: int = 0) -> None:
-        """Does nothing."""
+    def finish(self, result: dict, exit_code: int = 0) -> None: ...
 
 
 class Wandb:
-    """Mirrors a run to Weights & Biases: offline into <folder>/wandb (upload later with `wandb sync`), or live when asked.
+    """Mirrors a run to Weights & Biases: offline into <folder>/wandb (`wandb sync` uploads it), or live when asked.
 
-    It never asks a question, never waits for a dead network for longer than a timeout, and an error inside wandb ends in
-    one warning, not in the end of the training. The run's id is kept in <folder>/wandb_id: a resumed run continues it.
+    It asks no questions, waits for a dead network no longer than its timeouts, and an error inside wandb ends in one
+    warning, not in the end of the training. <folder>/wandb_id keeps the run's id: a resumed run continues it. Several
+    may be open in one process.
 
     Args:
         folder: the run folder.
@@ -106,35 +105,49 @@ class Wandb:
         ValueError: an unknown mode; or online without a key.
     """
 
-    def __init__(self, folder: str | Path, config: dict | None = None, name: str | None = None, group: str | None = None,
-                 job_type: str | None = None, tags: Sequence[str] = (), project: str = "fer-distill",
-                 entity: str | None = None, mode: str = "auto", run_id: str | None = None, timeout: float = 15.0):
-        self.mode, self._run, self._warned = _resolve(mode), None, False
-        if self.mode != "disabled":
-            self._run = self._start(timeout, dir=str(folder), id=_kept_id(Path(folder), run_id), config=dict(config or {}),
-                                    name=name, group=group, job_type=job_type, tags=list(tags), project=project,
-                                    entity=entity, reinit="finish_previous")
+    def __init__(
+        self,
+        folder: str | Path,
+        config: dict | None = None,
+        name: str | None = None,
+        group: str | None = None,
+        job_type: str | None = None,
+        tags: Sequence[str] = (),
+        project: str = "fer-distill",
+        entity: str | None = None,
+        mode: str = "auto",
+        run_id: str | None = None,
+        timeout: float = 15.0,
+    ):
+        self.mode, self.url, self._run, self._warned = _resolve(mode), None, None, False
+        if self.mode == "disabled":
+            return
+        options = {"name": name, "group": group, "job_type": job_type, "project": project, "entity": entity}
+        options |= {"dir": str(folder), "config": dict(config or {}), "tags": list(tags), "reinit": "create_new"}
+        self._run = self._start(_kept_id(Path(folder), run_id), timeout, options)
         self.url = self._run.url if self.mode == "online" else None
 
-    def _start(self, timeout: float, **options):
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # crash reports to its vendor wait for the network at exit
+    def _start(self, run_id: str, timeout: float, options: dict):
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports wait for the network at exit
         import wandb
 
-        settings = wandb.Settings(silent=True, quiet=True, console="off", init_timeout=timeout, finish_timeout=4 * timeout)
-        _silence()
+        wandb.setup(settings=wandb.Settings(silent=True))  # a silent wandb sees no terminal: it cannot ask for a key
+        options["settings"] = wandb.Settings(
+            silent=True, console="off", init_timeout=timeout, finish_timeout=4 * timeout, finish_timeout_raises=True
+        )
         try:
             if self.mode == "online":
-                return wandb.init(mode="online", resume="allow", settings=settings, **options)
+                return wandb.init(id=run_id, mode="online", resume="allow", **options)
         except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
-            raise ValueError(f"logger.mode: online was asked for, but wandb refuses: {str(error).rstrip('.')}. Type "
-                             "`wandb login` or set WANDB_API_KEY; or use logger.mode=offline.") from error
+            raise ValueError(
+                f"logger.mode: online was asked for, but wandb refuses: {str(error).rstrip('.')}. Type `wandb login` "
+                "or set WANDB_API_KEY; or use logger.mode=offline."
+            ) from error
         except Exception as error:
             self._warn("the server does not answer, the run is logged offline", error)
-            wandb.teardown()  # frees the id
-            _silence()
-        self.mode = "offline"
+            self.mode, run_id = "offline", f"{run_id}-offline"  # wandb holds on to the id that it failed to start
         try:
-            return wandb.init(mode="offline", settings=settings, **options)
+            return wandb.init(id=run_id, mode="offline", **options)
         except Exception as error:
             self._warn("the run is not mirrored", error)
 
@@ -180,7 +193,7 @@ class Wandb:
         """Writes the summary and closes the run.
 
         Args:
-            result: the run's result; its numbers, nested ones as outer/inner, become the summary, in place of last values.
+            result: its numbers, nested ones as outer/inner, become the summary, in place of the last ones logged.
             exit_code: 0, or 1 for a failed run.
         """
         def close():
@@ -216,18 +229,11 @@ def _resolve(mode: str) -> str:
     return asked
 
 
-def _silence() -> None:
-    import wandb
-
-    wandb.setup(settings=wandb.Settings(silent=True))  # a silent wandb finds no terminal, so it cannot ask for a key
-
-
 def _kept_id(folder: Path, run_id: str | None) -> str:
     path = folder / "wandb_id"
     if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text((run_id or secrets.token_hex(4)) + "\n")
-        os.replace(temporary, path)
+        with atomic(path) as temporary:
+            temporary.write_text((run_id or secrets.token_hex(4)) + "\n")
     return path.read_text().strip()
 
 

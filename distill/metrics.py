@@ -136,8 +136,10 @@ def agreement(logits_a: Array, logits_b: Array) -> float:
     """
     a, b = _logits(logits_a), _logits(logits_b)
     if a.shape != b.shape:
-        raise ValueError(f"agreement: {list(a.shape)} logits were compared with {list(b.shape)}; give two models' logits "
-                         "of the same rows and classes.")
+        raise ValueError(
+            f"agreement: {list(a.shape)} logits were compared with {list(b.shape)}; give two models' logits of the "
+            "same rows and classes."
+        )
     return float(np.mean(a.argmax(1) == b.argmax(1)))
 
 
@@ -146,7 +148,7 @@ def bootstrap_interval(metric: Callable[..., float], *arrays: Array, samples: in
     """Percentile bootstrap interval of a metric: rows are drawn with replacement, all arrays together.
 
     Args:
-        metric: a function of the arrays, e.g. top1_accuracy; a difference of two models' accuracies makes it a paired test.
+        metric: a function of the arrays, e.g. top1_accuracy; a difference of two models' accuracies is a paired test.
         arrays: what the metric takes, aligned by row, e.g. logits, labels.
         samples: how many resamples.
         confidence: the share of resamples inside the interval.
@@ -188,16 +190,19 @@ def evaluate_predictions(logits: Array, labels: Array, classes: Sequence[str],
         logits, teacher_logits: [N, K]; labels: [N].
 
     Returns:
-        top1_accuracy, mean_class_accuracy, expected_calibration_error in [0, 1], nll in nats, and agreement in [0, 1] where
-        teacher logits are given.
+        top1_accuracy, mean_class_accuracy and expected_calibration_error in [0, 1], nll in nats; agreement in [0, 1]
+        where teacher logits are given.
 
     Raises:
         ValueError: shapes do not fit, a label is no class, or a logit is not finite.
     """
     if _logits(logits).shape[1] != len(classes):
-        raise ValueError(f"logits: {_logits(logits).shape[1]} columns for {len(classes)} classes ({', '.join(classes)}); "
-                         "the model was made for another data set.")
-    values = {f.__name__: f(logits, labels) for f in (top1_accuracy, mean_class_accuracy, expected_calibration_error, nll)}
+        raise ValueError(
+            f"logits: {_logits(logits).shape[1]} columns for {len(classes)} classes ({', '.join(classes)}); the model "
+            "was made for another data set."
+        )
+    functions = (top1_accuracy, mean_class_accuracy, expected_calibration_error, nll)
+    values = {function.__name__: function(logits, labels) for function in functions}
     if teacher_logits is not None:
         values["agreement"] = agreement(logits, teacher_logits)
     return values
@@ -216,19 +221,22 @@ def _logits(array: Array) -> np.ndarray:
         raise ValueError(f"logits: shape {list(logits.shape)} was given; metrics need [N, K] with at least one row.")
     finite = np.isfinite(logits).all(1)
     if not finite.all():
-        raise ValueError(f"logits: row {int(finite.argmin())} is not finite; the model diverged or its weights are damaged.")
+        row = int(finite.argmin())
+        raise ValueError(f"logits: row {row} is not finite; the model diverged or its weights are damaged.")
     return logits
 
 
 def _pair(logits: Array, labels: Array) -> tuple[np.ndarray, np.ndarray]:
     logits, labels = _logits(logits), _numpy(labels)
     if labels.shape != logits.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(f"labels: {labels.dtype} of shape {list(labels.shape)} for {len(logits)} rows of logits; give one "
-                         "class index per row.")
+        raise ValueError(
+            f"labels: {labels.dtype} of shape {list(labels.shape)} for {len(logits)} rows of logits; give one class "
+            "index per row."
+        )
     wrong = (labels < 0) | (labels >= logits.shape[1])
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(f"labels: row {row} has class {labels[row]}, but the logits have classes 0 to {logits.shape[1] - 1}.")
+        raise ValueError(f"labels: row {row} has class {labels[row]}; logits have classes 0 to {logits.shape[1] - 1}.")
     return logits, labels.astype(np.int64, copy=False)
 
 

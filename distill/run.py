@@ -42,6 +42,7 @@ def run(cfg: dict, folder: Path, data: Dataset | None = None, job_type: str = "s
     Returns:
         What result.json holds.
     """
+    refuse_another(cfg, folder)
     if is_complete(folder):
         return json.loads((folder / "result.json").read_text())
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,33 +53,44 @@ def run(cfg: dict, folder: Path, data: Dataset | None = None, job_type: str = "s
         raise ValueError(f"{folder}: another process is at work in this run folder. Wait for it, or stop it.") from None
 
 
+def refuse_another(cfg: dict, folder: Path) -> None:
+    """Refuse a run folder, chosen with paths.run, that holds a run of another config, naming the first key that differs."""
+    if not (folder / "config.yaml").exists():
+        return
+    theirs = config.identity(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
+    for key, value in config.identity(cfg).items():
+        if theirs.get(key) != value:
+            raise ValueError(
+                f"{folder}: holds another run; its {key!r} is {theirs.get(key)}, this one's is {value}. "
+                "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
+            )
+
+
 def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
     write_json(folder / "env.json", environment())
     OmegaConf.save(OmegaConf.create(cfg), folder / "config.yaml")
+    logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
     try:
-        return _job(cfg, folder, data or build.dataset(cfg), job_type, group)
-    except Exception as error:
+        result = _job(cfg, folder, data or build.dataset(cfg), logger)
+    except BaseException as error:
+        logger.finish({}, exit_code=1)
         write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
+    logger.finish(result, exit_code=0)
+    return result
 
 
-def _job(cfg: dict, folder: Path, data: Dataset, job_type: str, group: str | None) -> dict:
+def _job(cfg: dict, folder: Path, data: Dataset, logger) -> dict:
     clock = {"start": time.perf_counter()}
     device = pick_device(cfg["device"])
     teacher = build.teacher(cfg, data, lambda member: prepare_teacher(cfg, member, data), device, track)
     clock["teacher"] = time.perf_counter()
     student = build.network(cfg, data).to(device, memory_format=torch.channels_last)
     objective = build.objective(cfg, student, teacher).to(device)
-    logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
-    try:
-        fit = fit_student(cfg, folder, data, student, objective, teacher, logger, device)
-        clock["train"] = time.perf_counter()
-        result = conclude(cfg, folder, data, student, teacher, device, fit, clock)
-        mirror(logger, folder, data, result)
-    except BaseException:
-        logger.finish({}, exit_code=1)
-        raise
-    logger.finish(result, exit_code=0)
+    fit = fit_student(cfg, folder, data, student, objective, teacher, logger, device)
+    clock["train"] = time.perf_counter()
+    result = conclude(cfg, folder, data, student, teacher, device, fit, clock)
+    mirror(logger, folder, data, result)
     return result
 
 

@@ -119,9 +119,7 @@ class Cern(nn.Module):
         *channels, features = (max(8, round(n * width / 8) * 8) for n in (48, 96, 192, 256))
         self.base = Trunk(channels, pooling)
         self.eca = nn.ModuleList(ChannelAttention() for _ in SCALES)
-        self.region_net = nn.ModuleList(
-            nn.Sequential(nn.Linear(channels[-1], features), nn.ReLU()) for _ in SCALES
-        )
+        self.region_net = nn.ModuleList(nn.Sequential(nn.Linear(channels[-1], features), nn.ReLU()) for _ in SCALES)
         self.classifiers = nn.ModuleList(nn.Linear(2 * features, num_classes, bias=False) for _ in SCALES)
         self.base.apply(init_trunk)
 

@@ -1,8 +1,9 @@
-"""Writes a tiny FER+ of random noise in the official forms: folders with label.csv and PNG, an archive of them, the csv pair."""
+"""Writes a tiny FER+ of noise in the official forms: label.csv and PNG in folders, their archive, the csv pair."""
 
 import csv
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def read_labels(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+def edit(root: Path, change: Callable[[list], object], split: str = "train") -> None:
+    """Change the rows of one label.csv."""
+    path = root / FOLDERS[split] / "label.csv"
+    rows = read_labels(path)
+    change(rows)
+    write_labels(path, rows)
+
+
 def archive(root: Path, path: Path) -> Path:
     """Put the folders below root into a .tar.gz (pictures before label.csv, as published) or a .zip."""
     files = sorted((p for p in root.rglob("*") if p.is_file()), key=lambda p: (p.parent, p.suffix == ".csv", p.name))
@@ -65,7 +74,7 @@ def archive(root: Path, path: Path) -> Path:
 
 
 def write_csv_pair(root: Path, made=None, blank_rows: int = 2) -> Path:
-    """Write fer2013.csv (emotion, pixels, Usage) and fer2013new.csv; the first rows are blank and have no image name."""
+    """Write fer2013.csv (emotion, pixels, Usage) and fer2013new.csv; the first rows are blank, without image name."""
     root.mkdir(parents=True, exist_ok=True)
     pixels, votes = [["emotion", "pixels", "Usage"]], [["Usage", "Image name", *VOTES]]
     for _ in range(blank_rows):

@@ -63,7 +63,7 @@ def zip_files(path: Path) -> Files:
 def tar_files(path: Path) -> Files:
     """List a tar archive, compressed or not, in one pass."""
     names, labels = set(), {}
-    with tarfile.open(path, "r|*") as archive:
+    with tarfile.open(path) as archive:
         for member in filter(tarfile.TarInfo.isfile, archive):
             name = member.name.removeprefix("./")
             if not _keep(name):
@@ -77,7 +77,7 @@ def tar_files(path: Path) -> Files:
 def _stream_tar(path: Path, wanted: list[str]) -> Iterator[bytes]:
     """Read a tar once, in its own order; undecoded pictures that come early are held until their turn."""
     queue, missing, held = deque(wanted), set(wanted), {}
-    with tarfile.open(path, "r|*") as archive:
+    with tarfile.open(path) as archive:
         for member in archive:
             name = member.name.removeprefix("./")
             if name in missing:

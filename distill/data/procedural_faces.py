@@ -73,7 +73,7 @@ def frame(f, size):
     g.side = np.where(g.p > 0, np.float32(1), np.float32(-1))
     g.ap = np.abs(g.p)
     # 1 on the half of the face that a one-sided action moves
-    g.half = np.clip(0.5 + g.p * f.one_side * 6, 0, 1)
+    g.half = np.clip(0.5 + g.p * f.one_side * 3, 0, 1)
     return g
 
 
@@ -81,8 +81,9 @@ def backdrop(f, g):
     """Background, hair behind the head, neck, shoulders, ears."""
     image = f.back + f.back_slope * (g.u + g.v) + np.zeros_like(g.rr)
     au = np.abs(g.u)
-    back_hair = np.maximum(au - f.head_width - f.hair_volume + 0.03, np.maximum(-0.25 - g.v, g.v - f.hair_length))
-    paint(image, cover(back_hair, g.blur * 2) * f.has_hair, f.hair * 0.75)
+    curl_x, curl_y = np.maximum(au - f.head_width - f.hair_volume + 0.32, 0), np.maximum(g.v - f.hair_length + 0.30, 0)
+    back_hair = np.maximum(np.sqrt(curl_x * curl_x + curl_y * curl_y) - 0.30, -0.25 - g.v)
+    paint(image, cover(back_hair, g.blur * 2) * f.has_hair, f.hair * (0.5 + 0.3 * np.abs((g.u * 5) % 1 - 0.5)))
     paint(image, cover(np.maximum(au - 0.42, 0.5 - g.v), g.blur * 2), f.skin * 0.55)
     paint(image, cover(1.12 - g.v + au * au * 0.28, g.blur * 2), f.cloth)
     tuck = np.where(g.u > 0, np.maximum(g.yaw, 0), np.maximum(-g.yaw, 0))
@@ -109,30 +110,32 @@ def head(image, f, g):
 
 
 def hair(image, f, g):
-    """A cap of hair above the hairline, with strands."""
+    """A head of hair above the hairline, fanning out from the crown; curtains to both sides of a parting."""
     x = g.p / f.head_width
-    line = -f.hairline + f.temples * x * x * x * x + f.parting * x
-    cap = np.maximum(g.outside - f.hair_volume, g.q - line)
-    cap = np.maximum(cap, g.v - 0.25)
-    strands = np.abs((g.u * (6 + 2 * g.v)) % 1 - 0.5) * 0.5
-    tone = f.hair * (0.72 + 0.3 * g.nz + f.light_x * g.nx + 0.8 * f.light_y * g.ny + strands)
-    darken(image, 0.25 * f.has_hair * cover(cap - 0.06, g.blur * 3) * cover(g.outside, g.blur))
+    line = -f.hairline + f.temples * x * x * x * x + f.swoop * np.abs(x - 3 * f.parting) + f.parting * x
+    thick = f.hair_volume * np.clip(0.35 + f.long_hair - g.v * 1.2, 0, 1) * np.clip(1.15 - 0.45 * g.ny, 1, 1.6)
+    cap = np.maximum(np.maximum(g.outside - thick, g.q - line), g.v - 0.10 - 0.35 * f.long_hair)
+    fan = np.abs((g.u * 11 / (g.v + 2.2)) % 1 - 0.5) + np.abs((g.u * 27 / (g.v + 2.2)) % 1 - 0.5)
+    sheen = blob(g.nx / 0.7 - f.light_x, (g.ny + 0.74) / 0.13)
+    tone = f.hair * (0.55 + 0.3 * g.nz + 0.6 * f.light_x * g.nx + 0.8 * f.light_y * g.ny + 0.3 * fan + 0.35 * sheen)
+    darken(image, 0.25 * f.has_hair * cover(cap - 0.05, g.blur * 3) * cover(g.outside, g.blur))
     paint(image, f.has_hair * cover(cap, g.blur * 1.2), tone)
 
 
 def eyes(image, f, g):
     """White, iris, pupil, glint, lids, lashes and the fold under the eye."""
     x = g.ap - f.eye_x
-    y = g.q - f.eye_y + (f.eye_tilt - 0.12 * f.lid_droop) * x
+    y = g.q - f.eye_y + (f.eye_tilt - 0.22 * f.lid_droop) * x
     t = x / f.eye_width
     k = 1 - t * t
     wink = 0.25 * f.dimple * g.half
-    top = f.eye_open * np.maximum(1 + 0.62 * f.lid_raise - 0.5 * f.lid_tight - 0.2 * f.cheek_raise - wink, 0.12)
+    top = f.eye_open * np.maximum(1 + 0.62 * f.lid_raise - 0.5 * f.lid_tight - 0.2 * f.cheek_raise
+                                  - 0.22 * f.lid_droop - wink, 0.12)
     low = f.eye_open * np.maximum(0.6 + 0.1 * f.lid_raise - 0.35 * f.lid_tight - 0.42 * f.cheek_raise, 0.05)
     upper, lower = y + top * k, y - low * k
     opening = cover(np.maximum(-upper, lower), g.blur)
     white = f.white * (0.72 + 0.34 * g.nz + 0.6 * f.light_x * g.nx)
-    gaze_x, gaze_y = x - f.gaze_x * g.side, y - f.gaze_y + 0.01
+    gaze_x, gaze_y = x - f.gaze_x * g.side, y - f.gaze_y + 0.01 - 0.02 * f.lid_droop
     r = np.sqrt(gaze_x * gaze_x + gaze_y * gaze_y)
     paint(white, cover(r - f.iris_size, g.blur), f.iris)
     paint(white, cover(r - 0.48 * f.iris_size, g.blur), 0.04)
@@ -158,7 +161,8 @@ def brows(image, f, g):
     inner, outer = (1 - t) / 2, (1 + t) / 2
     cocked = 0.5 * f.dimple * g.half
     y = f.brow_y - f.brow_arch * (1 - t * t) + 0.05 * outer * outer
-    y = y - 0.17 * f.inner_raise * inner - (0.13 * f.outer_raise + 0.10 * cocked) * (0.3 + 0.7 * outer)
+    y = y - 0.20 * f.inner_raise * inner + 0.05 * f.lid_droop * outer
+    y = y - (0.13 * f.outer_raise + 0.10 * cocked) * (0.3 + 0.7 * outer)
     y = y + f.brow_lower * (0.03 + 0.15 * inner * inner) + f.wrinkle * 0.05
     away = np.maximum(np.abs(g.q - y) - f.brow_thick * (1.1 - 0.65 * outer), np.abs(g.ap - centre) - f.brow_width)
     paint(image, f.brow_dark * cover(away, g.blur * 1.2), f.hair * 0.55)
@@ -186,7 +190,7 @@ def nose(image, f, g):
     wing_x, wing_y = (ax - f.nose_width * 0.98) / 0.045, (y + 0.01) / 0.075
     ring = np.sqrt(wing_x * wing_x + wing_y * wing_y) - 1
     outer_half = cover(f.nose_width * 0.98 - ax, g.blur)
-    darken(image, (0.42 + 0.25 * f.wrinkle) * outer_half * stroke(ring * 0.05, 0.008, g.blur))
+    darken(image, (0.30 + 0.30 * f.wrinkle) * outer_half * stroke(ring * 0.05, 0.006, g.blur * 1.3))
     darken(image, 0.72 * blob((ax - f.nose_width * 0.52) / 0.055, (y - 0.028) / 0.03))
     furrow = np.abs(((y + 0.45 * ax) * 12) % 1 - 0.5)
     place = between(y, -0.34, -0.14, g.blur * 2) * cover(ax - 0.13, g.blur * 2)
@@ -197,10 +201,11 @@ def folds(image, f, g, corner_y):
     """The folds from the nose to the corners of the mouth, and the dimpled chin."""
     start, end = f.nose_y - 0.02 - 0.04 * f.wrinkle, corner_y + 0.06
     down = np.clip((g.q - start) / (end - start), 0, 1)
-    x = f.nose_width + 0.06 + (f.mouth_width * f.mouth_stretch + 0.07 - f.nose_width - 0.06) * (down * (1.6 - 0.6 * down))
-    depth = 0.10 * f.age + 0.45 * f.corner_pull + 0.5 * f.upper_raise + 0.45 * f.dimple * g.half
+    above, below = f.nose_width + 0.06, f.mouth_width * f.mouth_stretch + 0.07
+    x = above + (below - above) * (down * (1.6 - 0.6 * down))
+    depth = 0.10 * f.age + 0.45 * f.corner_pull + 0.5 * f.upper_raise + 0.30 * f.dimple * g.half
     along = between(g.q, start, end, g.blur * 2)
-    darken(image, np.clip(depth, 0, 0.6) * along * stroke(g.ap - x, 0.010, g.blur * 1.4))
+    darken(image, np.clip(depth, 0, 0.5) * along * stroke(g.ap - x, 0.008, g.blur * 2))
     darken(image, 0.35 * f.chin_raise * blob(g.p / 0.2, (g.q - 0.79) / 0.05))
 
 
@@ -235,7 +240,7 @@ def mouth(image, f, g):
     paint(cavity, np.maximum(teeth, bared), 0.88 - 0.25 * tt)
     darken(cavity, 0.55 * f.lip_stretch * f.teeth * stroke(y - 0.01, 0.010, g.blur))
     paint(image, inside, cavity)
-    line = stroke(y, 0.009 + 0.008 * f.lip_press, g.blur) * cover(ends, g.blur) * np.clip(1 - (gap_up + gap_low) * 18, 0, 1)
-    paint(image, 0.85 * line, 0.08)
-    tuck = 0.35 + 0.4 * f.corner_pull + 0.5 * f.dimple * g.half + 0.3 * f.corner_depress
+    shut = np.clip(1 - (gap_up + gap_low) * 18, 0, 1)
+    paint(image, 0.85 * shut * cover(ends, g.blur) * stroke(y, 0.009 + 0.008 * f.lip_press, g.blur), 0.08)
+    tuck = 0.35 + 0.4 * f.corner_pull + 0.4 * f.dimple * g.half + 0.3 * f.corner_depress
     darken(image, np.clip(tuck, 0, 0.8) * blob(ends / 0.035, y / 0.035))

@@ -9,10 +9,10 @@ from distill.data.procedural_camera import OCCLUDERS
 
 # The look of a person: name -> range of a uniform draw, in face units (the head is about 1.5 x 1.9), tones in [0, 1].
 PERSON = {
-    "head_width": (0.66, 0.80), "head_height": (0.90, 1.02), "taper": (0.10, 0.34), "skin": (0.50, 0.98),
-    "socket": (0.10, 0.24), "age": (0.0, 1.0), "hair": (0.06, 0.62), "has_hair": (-0.6, 6.0), "hair_volume": (0.03, 0.13),
-    "hair_length": (-0.2, 1.3), "hairline": (0.50, 0.72), "temples": (0.3, 0.9), "parting": (-0.14, 0.14),
-    "beard": (-0.9, 0.42), "eye_x": (0.27, 0.33), "eye_y": (-0.14, -0.06), "eye_width": (0.150, 0.190),
+    "head_width": (0.66, 0.80), "head_height": (0.90, 1.02), "taper": (0.02, 0.24), "skin": (0.48, 0.94),
+    "socket": (0.10, 0.24), "age": (0.0, 1.0), "hair": (0.06, 0.62), "has_hair": (-6.0, 60.0),
+    "hair_volume": (0.03, 0.17), "hair_length": (-0.2, 1.3), "hairline": (0.60, 0.78), "temples": (0.45, 0.95), "swoop": (-0.3, 0.5),
+    "parting": (-0.14, 0.14), "beard": (-0.9, 0.42), "eye_x": (0.27, 0.33), "eye_y": (-0.14, -0.06), "eye_width": (0.150, 0.190),
     "eye_open": (0.068, 0.098), "eye_tilt": (-0.06, 0.16), "iris": (0.10, 0.45), "iris_size": (0.068, 0.082),
     "white": (0.90, 1.0), "lash": (0.55, 1.0), "brow_gap": (0.20, 0.27), "brow_width": (0.17, 0.215),
     "brow_arch": (0.0, 0.06), "brow_thick": (0.022, 0.044), "brow_dark": (0.75, 1.0), "nose_y": (0.20, 0.29),
@@ -23,10 +23,10 @@ PERSON = {
 
 # One picture of that person: pose [rad, or half pictures], light and lens.
 SHOT = {
-    "roll": (-0.32, 0.32), "yaw": (-0.55, 0.55), "pitch": (-0.28, 0.28), "scale": (0.76, 0.98),
-    "shift_x": (-0.09, 0.09), "shift_y": (-0.06, 0.10), "gaze_x": (-0.035, 0.035), "gaze_y": (-0.012, 0.016),
+    "roll": (-0.32, 0.32), "yaw": (-0.55, 0.55), "pitch": (-0.28, 0.28), "scale": (0.82, 1.04),
+    "shift_x": (-0.09, 0.09), "shift_y": (-0.04, 0.12), "gaze_x": (-0.035, 0.035), "gaze_y": (-0.012, 0.016),
     "light_x": (-0.30, 0.30), "light_y": (-0.20, 0.10), "back": (0.12, 0.85), "back_slope": (-0.14, 0.14),
-    "contrast": (0.62, 1.08), "brightness": (-0.12, 0.10), "defocus": (-0.08, 0.24), "noise": (0.0, 0.16),
+    "contrast": (0.72, 1.2), "brightness": (-0.12, 0.10), "defocus": (-0.08, 0.24), "noise": (0.0, 0.16),
     "hide_x": (-0.5, 0.5), "hide_y": (0.25, 0.75), "turn": (-0.5, 0.5), "one_side": (-1.0, 1.0),
 }  # fmt: skip
 POSE = ("roll", "yaw", "pitch", "shift_x", "shift_y")
@@ -57,8 +57,10 @@ SHOWN = {
         dict(brow_lower=1, lid_raise=0.7, lid_tight=0.3, lip_stretch=0.7, lips_part=1, jaw_drop=0.15, upper_raise=0.2),
     ),
     "disgust": (
-        dict(wrinkle=1, upper_raise=1, brow_lower=0.45, lid_tight=0.9, cheek_raise=0.6, corner_depress=0.5, chin_raise=0.6),
-        dict(wrinkle=1, upper_raise=1, brow_lower=0.45, lid_tight=0.9, cheek_raise=0.6, corner_depress=0.4, lips_part=0.7),
+        dict(wrinkle=1, upper_raise=1, brow_lower=0.45, lid_tight=0.9, cheek_raise=0.6, corner_depress=0.5,
+             chin_raise=0.6),
+        dict(wrinkle=1, upper_raise=1, brow_lower=0.45, lid_tight=0.9, cheek_raise=0.6, corner_depress=0.4,
+             lips_part=0.7),
     ),
     "fear": (
         dict(inner_raise=1, outer_raise=0.25, brow_lower=0.35, lid_raise=1, lip_stretch=1, lips_part=1, jaw_drop=0.25,
@@ -110,24 +112,26 @@ def expressions(main, draws, intensity, mixture):
     return strength[:, None] * blend, votes
 
 
-def people(seed, split, count, size, *, intensity=0.5, mixture=0.3, occlusion=0.2, pose=1.0, light=1.0):
-    """Parameters, votes and film grain of the first `count` pictures of a split: eight in a row show one person.
+def people(seed, split, count, size, first, *, intensity, mixture, occlusion, pose, light):
+    """Parameters, votes and film grain of `count` pictures of a split: eight in a row show one person.
 
     Args:
         seed, split: whole numbers; another split is other people.
         count, size: pictures, and their height and width [pixels].
+        first: the first picture's number, a multiple of 8.
         intensity: weakest expression drawn, 1 = always full.
         mixture, occlusion: share of pictures that mix two expressions, or hide a part of the face.
         pose, light: 1 = as in PERSON and SHOT, 0 = straight on, evenly lit and sharp.
 
     Returns:
-        names -> [N] float32, votes [N, 8], grain [N, H, H] float32; row i depends on (seed, split, i) alone.
+        names -> [N] float32, votes [N, 8], grain [N, H, H] float32; row i depends on (seed, split, first + i) alone.
     """
     looks, shots, grain = [], [], np.empty((count, size, size), np.float32)
-    for person in range((count + 7) // 8):
+    assert first % 8 == 0
+    for person in range(first // 8, (first + count + 7) // 8):
         looks.append(counted(seed, 2 * split, person).random(len(PERSON) + len(EMOTIONS)))
     for i in range(count):
-        generator = counted(seed, 2 * split + 1, i)
+        generator = counted(seed, 2 * split + 1, first + i)
         shots.append(generator.random(len(SHOT) + 2 + 5 + ANNOTATORS + len(ACTIONS)))
         generator.random(dtype=np.float32, out=grain[i])
     looks, shots = np.array(looks)[np.arange(count) // 8], np.array(shots)
@@ -147,6 +151,8 @@ def people(seed, split, count, size, *, intensity=0.5, mixture=0.3, occlusion=0.
 def derived(face: dict) -> dict:
     """Adds what follows from the drawn parameters."""
     face["has_hair"] = np.clip(face["has_hair"], 0, 1)
+    face["long_hair"] = np.clip(face["hair_length"] * 4 - 1, 0, 1)
+    face["swoop"] = np.maximum(face["swoop"], 0)
     face["beard"] = np.clip(face["beard"], 0, 1)
     face["hair"] = np.minimum(face["hair"], 0.75 * face["skin"])
     face["brow_y"] = face["eye_y"] - face["brow_gap"]

@@ -64,7 +64,7 @@ class CrossEntropy(Loss):
         if self.class_weights is not None:
             if len(self.class_weights) != num_classes:
                 raise ValueError(
-                    f"loss.ce.class_weights: {len(self.class_weights)} numbers for {num_classes} classes; give one each."
+                    f"loss.ce.class_weights: {len(self.class_weights)} numbers for {num_classes} classes."
                 )
             q = q * self.class_weights
         log_p = F.log_softmax(select_heads(student, self.apply_to), dim=-1)

@@ -14,7 +14,7 @@ class KnowledgeDistillation(Loss):
     kl: loss[b] = c * sum or mean over heads h of sum_k t_k (log t_k - log s_hk), ce: the same without log t_k,
     c = T^2 if scale_t2, else 1. Both have one gradient; ce is larger by c times the teacher's entropy.
 
-    MicroExpNet's mixture (1 - a) CE + a CE(t, s) is loss.ce.weight = 1 - a, loss.kd.weight = a, form ce, scale_t2 false.
+    MicroExpNet's mixture (1 - a) CE + a CE(t, s): loss.ce.weight = 1 - a, loss.kd.weight = a, form ce, scale_t2 false.
 
     Args:
         temperature: T, above 0.

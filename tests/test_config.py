@@ -1,0 +1,176 @@
+"""Every yaml composes and fits what it names, and a run is named by what it is."""
+
+import inspect
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from torch import nn
+
+from distill import build
+from distill.config import RECIPE, USE, check, identity, plain, run_name, teacher_run
+from distill.train import Settings
+from distill.views import ViewRecipe
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+DEFAULTS = OmegaConf.load(CONF / "run.yaml").defaults
+GROUPS = {str(group) for entry in DEFAULTS if not isinstance(entry, str) for group in entry}
+ANSWERS = {"data.root": "faces", "teacher.name": "resnet18"}
+FERPLUS = ("data=ferplus", "data.root=faces")
+GIVEN = {  # what the builder adds to a yaml's own keys
+    "data": {"store"},
+    "student": {"num_classes"},
+    "teacher": {"num_classes", "classes"},
+    "loss": set(),
+    "schedule": set(),
+    "logger": {"folder", "config", "name", "group", "job_type"},
+}
+TAKEN = {"student": {"weights"}, "loss": {"weight"}, "teacher": {*RECIPE, *USE}}  # what it uses itself
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registry():
+    with initialize_config_module("conf", version_base="1.3"):
+        yield
+
+
+@cache
+def composed(*overrides):
+    """Compose and answer every question that a yaml leaves to the user (???)."""
+    cfg = compose("run", overrides=list(overrides))
+    answers = [f"{key}={ANSWERS[key]}" for key in OmegaConf.missing_keys(cfg)]
+    return plain(compose("run", overrides=[*overrides, *answers]) if answers else cfg)
+
+
+def chosen(group, name):
+    value = f"[{name}]" if group == "loss" else name
+    return composed(f"{'' if group in GROUPS else '+'}{group}={value}")
+
+
+def names(group):
+    found = [name for other, name in CHOICES if other == group]
+    assert found, group
+    return found
+
+
+# Every yaml
+
+
+@pytest.mark.parametrize("group, name", CHOICES)
+def test_a_choice_composes_passes_the_checks_and_says_what_it_is(group, name):
+    check(chosen(group, name))
+    lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+    assert re.match(r"# \w", lines["@package" in lines[0]]), "the first line says what it is"
+
+
+@pytest.mark.parametrize("group, name", [choice for choice in CHOICES if choice[0] in GIVEN])
+def test_a_components_keys_are_arguments_of_what_it_names(group, name):
+    cfg = chosen(group, name)
+    node = cfg["loss"][name] if group == "loss" else cfg[group]
+    if node["_target_"] is None:
+        assert (group, name, len(node)) == ("teacher", "none", 1)
+        return
+    given = {"members"} if "members" in node else GIVEN[group]
+    own = node.keys() - TAKEN.get(group, set()) - {"_target_", "members"}
+    assert node["_target_"].startswith(build.ALLOWED) and not own & given
+    inspect.signature(get_object(node["_target_"])).bind(**dict.fromkeys(own | given))
+
+
+@pytest.mark.parametrize("name", names("loss"))
+def test_a_loss_is_made_with_its_weight(name):
+    cfg = chosen("loss", name)
+    objective = build.objective(cfg, nn.Linear(1, 1), object())
+    assert objective.weights == {name: cfg["loss"][name]["weight"]} and list(objective.losses) == [name]
+
+
+@pytest.mark.parametrize("name", names("optimizer"))
+def test_an_optimiser_is_made_with_its_numbers(name):
+    numbers = chosen("optimizer", name)["optimizer"]
+    made = build.optimiser({"optimizer": numbers}, [nn.Linear(2, 2)]).param_groups[0]
+    assert isinstance(numbers["lr"], float) and made["lr"] == numbers["lr"]
+    assert made["weight_decay"] == numbers["weight_decay"]
+
+
+@pytest.mark.parametrize("name", names("schedule"))
+def test_a_schedule_is_made_with_its_numbers(name):
+    cfg = chosen("schedule", name)
+    made = vars(build.schedule(cfg))
+    wanted = {key: value for key, value in cfg["schedule"].items() if key != "_target_"}
+    assert wanted and {key: made[key] for key in wanted} == wanted
+
+
+def test_train_and_views_name_the_numbers_that_the_loop_and_the_recipe_take():
+    cfg = composed()
+    assert cfg["train"].keys() <= inspect.signature(Settings).parameters.keys()
+    recipe, seed, cached = build.recipe(cfg["views"] | {"seed": 3, "cached": 5, "rotate": 7.0})
+    assert (recipe.rotate, seed, cached) == (7.0, 3, 5)
+    assert build.recipe(cfg["views"])[0] == ViewRecipe(), "the yaml and the class have one set of defaults"
+
+
+def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():
+    cfg = composed("teacher=resnet50")
+    for group in ("train", "views"):
+        assert cfg["teacher"][group].keys() == cfg[group].keys()
+    assert {*RECIPE, *USE} <= cfg["teacher"].keys()
+
+
+# Names
+
+WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "threads=1", "device=cpu", "logger=none", "plugins=[mine]"]
+WHERE += ["checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there"]
+WHAT = ["seed=1", "views.seed=1", "train.epochs=9", "student.width=0.5", "loss=[ce]", "loss.kd.weight=0.5"]
+WHAT += ["teacher=none", "teacher.seed=1", "teacher.train.epochs=3", "optimizer=sgd", "schedule.warmup=2", "data.protocol=votes"]
+STUDENT = ["seed=1", "student.width=2", "student=microexpnet", "loss.kd.temperature=8", "loss=[kd]", "views.rotate=3"]
+STUDENT += ["views.seed=1", "train.epochs=2", "optimizer=sgd", "schedule=plateau", "teacher.precision=fp32"]
+TEACHER = ["teacher.seed=1", "teacher.views.rotate=3", "teacher.train.epochs=2", "teacher.size=48"]
+TEACHER += ["teacher=mobilenetv1", "teacher.optimizer.lr=1", "teacher.loss.ce.target=hard", "data.protocol=votes"]
+
+
+def fine_tuning(*overrides):
+    """What a teacher's place in the store is computed from."""
+    cfg = composed(*FERPLUS, *overrides)
+    return identity(teacher_run(cfg, cfg["teacher"]))
+
+
+def test_equal_configs_have_equal_names_whatever_the_order_of_the_overrides():
+    overrides = [*FERPLUS, "seed=3", "student.width=2", "train.epochs=4"]
+    name = run_name(composed(*overrides))
+    assert name == run_name(composed(*overrides[::-1]))
+    assert re.fullmatch(r"ferplus-resnet50-cern-[0-9a-f]{8}", name)
+
+
+@pytest.mark.parametrize("override", WHERE)
+def test_where_a_run_happens_changes_neither_its_name_nor_its_teacher(override):
+    assert composed(*FERPLUS) != composed(*FERPLUS, override)
+    assert run_name(composed(*FERPLUS)) == run_name(composed(*FERPLUS, override))
+    assert fine_tuning() == fine_tuning(override)
+
+
+@pytest.mark.parametrize("override", WHAT)
+def test_what_a_run_is_changes_its_name(override):
+    assert run_name(composed(*FERPLUS)) != run_name(composed(*FERPLUS, override))
+
+
+@pytest.mark.parametrize("override", STUDENT)
+def test_a_teacher_is_found_again_whatever_student_learns_from_it(override):
+    assert composed(*FERPLUS) != composed(*FERPLUS, override)
+    assert fine_tuning() == fine_tuning(override)
+
+
+@pytest.mark.parametrize("override", TEACHER)
+def test_another_recipe_makes_another_teacher(override):
+    assert fine_tuning() != fine_tuning(override)
+
+
+def test_a_teachers_run_is_a_run_of_its_own_without_a_teacher():
+    cfg = composed(*FERPLUS, "teacher.train.epochs=3", "teacher.seed=4")
+    inner = teacher_run(cfg, cfg["teacher"])
+    check(inner)
+    assert inner["train"]["epochs"] == 3 and inner["seed"] == 4 and list(inner["loss"]) == ["ce"]
+    assert build.teacher(inner, None, None, None, None) is None
+    assert run_name(inner).startswith("ferplus-none-resnet50-")

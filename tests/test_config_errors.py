@@ -1,0 +1,155 @@
+"""What cannot be meant gets a sentence: misspelt keys, numbers out of range, targets that may not be called."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+
+from distill import build
+from distill.config import check, explain, plain
+from distill.runtime import pick_device
+
+ROOT = Path(__file__).resolve().parents[1]
+FERPLUS = ("data=ferplus", "data.root=faces")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def registry():
+    with initialize_config_module("conf", version_base="1.3"):
+        yield
+
+
+def refused(*overrides):
+    with pytest.raises(HydraException) as error:
+        compose("run", overrides=list(overrides))
+    return explain(error.value, list(overrides))
+
+
+# Keys
+
+MISSPELT = [
+    ("student.widht=2", "student.width"),
+    ("train.epoch=2", "train.epochs"),
+    ("teacher.train.epoch=2", "teacher.train.epochs"),
+    ("loss.kd.temp=4", "loss.kd.temperature"),
+    ("sede=1", "seed"),
+    ("trian.epochs=2", "train"),
+    ("optimiser.lr=1", "optimizer"),
+]
+
+
+@pytest.mark.parametrize("asked, meant", MISSPELT)
+def test_a_misspelt_key_is_told_which_was_meant(asked, meant):
+    words = rf"{asked[: len(meant) // 3]}[\w.]*: no such key\. Did you mean ([\w.]+ or )*{re.escape(meant)}\b"
+    assert re.match(words, refused(asked))
+
+
+def test_a_key_unlike_any_other_is_told_which_there_are():
+    assert re.search(r"views\.xyzzy: no such key\. There are: .*rotate.*flip", refused("views.xyzzy=1"))
+
+
+def test_a_value_of_the_wrong_type_is_not_called_a_key_that_does_not_exist():
+    sentence = refused("train.epochs=two")
+    assert sentence.startswith("train.epochs: ") and "'two'" in sentence and "no such key" not in sentence
+
+
+def test_an_unknown_choice_is_told_which_there_are():
+    assert re.search(r"student/cren.*cern.*microexpnet", refused("student=cren"), re.DOTALL)
+
+
+def test_the_command_line_says_which_key_was_meant(tmp_path):
+    overrides = [*FERPLUS, "logger=none", f"paths.runs={tmp_path}", "student.widht=2"]
+    command = [sys.executable, "-m", "distill.run", *overrides]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: student.widht: no such key. Did you mean student.width" in done.stderr
+
+
+@pytest.mark.parametrize("override, key", [("data=ferplus", "data.root"), ("teacher=timm", "teacher.name")])
+def test_a_key_that_must_be_given_gets_a_sentence(override, key):
+    with pytest.raises(ValueError, match=re.escape(f"{key}: must be given. Type {key}=")):
+        plain(compose("run", overrides=[override]))
+
+
+# Numbers
+
+RULES = {
+    "train.select=test/top1_accuracy": r"train\.select: 'test/top1_accuracy' .* validation alone",
+    "train.select=-test/nll": r"train\.select",
+    "teacher.train.select=test/nll": r"teacher\.train\.select",
+    "train.epochs=0": r"train\.epochs: 0 .* 1 or more",
+    "teacher.train.epochs=-1": r"teacher\.train\.epochs: -1 .* 0 or more",
+    "train.batch_size=0": r"train\.batch_size",
+    "train.log_every=0": r"train\.log_every",
+    "train.average=1": r"train\.average",
+    "train.average=-0.1": r"train\.average",
+    "train.clip=-1": r"train\.clip",
+    "train.precision=fp16": r"train\.precision: 'fp16' .* auto, fp32 or bf16",
+    "teacher.precision=fp16": r"teacher\.precision: 'fp16' .* auto, fp32 or bf16",
+    "checkpoint.every_steps=-1": r"checkpoint\.every_steps",
+    "threads=0": r"threads: 0",
+    "views.scale_min=2": r"views: scale_min=2.* scale_max=1\.08",
+    "views.scale_min=0": r"views: scale_min=0",
+    "views.erase_min=0.6": r"views: erase_min",
+    "views.flip=1.5": r"views\.flip: 1\.5 .* between 0 and 1",
+    "teacher.views.erase=-1": r"teacher\.views\.erase",
+    "views.seed=-1": r"views.*seed",
+    "views.cached=-1": r"views.*cached",
+}
+SOUND = ["teacher.train.epochs=0", "train.select=-valid/nll", "checkpoint.every_steps=0", "threads=2", "train.clip=1"]
+
+
+@pytest.mark.parametrize("override", RULES)
+def test_numbers_that_cannot_be_meant_are_refused(override):
+    with pytest.raises(ValueError, match=RULES[override]):
+        check(plain(compose("run", overrides=[override])))
+
+
+def test_what_is_unusual_but_sound_is_allowed():
+    check(plain(compose("run", overrides=[*SOUND, "views.erase=0", "views.erase_min=0", "views.erase_max=0"])))
+
+
+def test_the_members_of_an_ensemble_are_checked_too():
+    with pytest.raises(ValueError, match=r"train\.batch_size: 0"):
+        check(plain(compose("run", overrides=["teacher=ensemble", "teacher.members.second.train.batch_size=0"])))
+
+
+def test_a_device_that_does_not_exist_is_refused_by_its_key():
+    with pytest.raises(ValueError, match=r"^device: banana"):
+        pick_device("banana")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_by_its_key():
+    with pytest.raises(ValueError, match=r"^device: cuda .* device=cpu"):
+        pick_device("cuda")
+
+
+# What may be called
+
+OUTSIDE = ["os.mkdir", "distillery.Loss", "subprocess.Popen", "builtins.eval", "distill", "", None]
+BORROWED = ["distill.checkpoint.os.mkdir", "teachers.frozen.torch.save"]  # named through a module that imports them
+
+
+@pytest.mark.parametrize("target", [*OUTSIDE, *BORROWED])
+def test_a_target_outside_the_project_is_refused_and_not_called(tmp_path, target):
+    with pytest.raises(ValueError, match=r"^_target_: .* plugins=\[NAME\]"):
+        build.make({"_target_": target, "path": str(tmp_path / "made")}, [])
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_target_within_a_components_arguments_is_not_called(tmp_path):
+    inner = {"_target_": "os.mkdir", "path": str(tmp_path / "made")}
+    assert build.make({"_target_": "distill.optim.Constant", "warmup": inner}, []).warmup == inner
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_package_listed_under_plugins_may_be_named():
+    assert build.make({"_target_": "fractions.Fraction", "numerator": 3}, ["fractions"], denominator=4) == 0.75
+    with pytest.raises(ValueError, match="fractions_of_mine"):
+        build.make({"_target_": "fractions_of_mine.Fraction"}, ["fractions"])

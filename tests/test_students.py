@@ -1,0 +1,280 @@
+"""Students equal their published vectors, counts and quirks, and every choice of theirs trains."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch.utils.flop_counter import FlopCounterMode
+
+from students.cern import POOLINGS as CERN_POOLINGS
+from students.cern import Cern
+from students.layers import Maximum, same_padding
+from students.microexpnet import POOLINGS, MicroExpNet, load_tensorflow_weights
+from students.timm_student import TimmStudent
+
+ROOT = Path(__file__).resolve().parents[1]
+PARITY = ROOT.parent / "shared" / "parity"
+needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="the parity vectors are not here")
+VARIANTS = {"v": "none", "p1": "first", "p2": "second", "p12": "both"}
+SIZES = ("M", "S", "XS", "XXS")
+PARAMS = {
+    "v": (1_002_808, 257_656, 133_464, 71_368),
+    "p1": (1_002_808, 257_656, 133_464, 71_368),
+    "p2": (900_920, 232_184, 120_728, 65_000),
+    "p12": (900_920, 232_184, 120_728, 65_000),
+}
+MACS = {  # millions
+    "v": (2.436, 1.691, 1.567, 1.505),
+    "p1": (3.791, 3.046, 2.922, 2.860),
+    "p2": (2.334, 1.666, 1.554, 1.498),
+    "p12": (3.688, 3.020, 2.909, 2.853),
+}
+
+
+def make_cern(num_classes=8, size=64, width=1.0, pooling="max_avg"):
+    return Cern(num_classes, size, width, pooling, mean=0, std=1)
+
+
+def make_micro(num_classes=8, size=84, width="XXS", pooling="both", dropout=0.0, init="xavier"):
+    return MicroExpNet(num_classes, size, width, pooling, dropout, init, mean=0.5, std=0.25)
+
+
+def parity_weights():
+    spec = importlib.util.spec_from_file_location("parity_weights", PARITY / "weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def num_parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+def macs(net, size):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net.eval()(torch.zeros(1, net.input.channels, size, size))
+    return counter.get_total_flops() / 2
+
+
+def train_once(net, batch=2):
+    images = torch.rand(batch, net.input.channels, net.input.size, net.input.size)
+    out = net.train()(images)
+    out.heads.logsumexp(-1).sum().backward()
+    return out
+
+
+def assert_trains(net, heads, num_classes=8):
+    out = train_once(net)
+    assert out.logits.shape == (2, num_classes)
+    assert out.heads.shape == (2, heads, num_classes)
+    assert out.features == {}
+    assert torch.allclose(out.logits, out.heads.mean(1), atol=1e-5)
+    for name, p in net.named_parameters():
+        assert p.grad is not None and p.grad.isfinite().all(), name
+
+
+@needs_parity
+@pytest.mark.parametrize("num_classes", [7, 8])
+def test_cern_answers_what_the_published_code_answers(num_classes):
+    parity, net = parity_weights(), make_cern(num_classes, size=128).eval()
+    state = {k: torch.from_numpy(parity.weight(k, tuple(v.shape))) for k, v in net.state_dict().items()}
+    net.load_state_dict(state)
+    images = torch.from_numpy(parity.images("cern", (2, 1, 128, 128)))
+    expected = np.load(PARITY / "cern.npz")[f"full_{num_classes}"]
+    with torch.no_grad():
+        out = net(images)
+    np.testing.assert_allclose(out.heads.transpose(1, 2).numpy(), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(out.logits.numpy(), expected.mean(2), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("num_classes", "expected"), [(7, 1_453_551), (8, 1_456_111)])
+def test_cern_has_the_published_parameters_and_macs(num_classes, expected):
+    net = make_cern(num_classes, size=128)
+    assert num_parameters(net) == expected
+    assert sum(p.numel() for n, p in net.named_parameters() if n.startswith("base.")) == 1_188_576
+    assert macs(net, 128) == pytest.approx(3.552e9, rel=1e-3)
+
+
+@pytest.mark.parametrize(("pooling", "width"), list(itertools.product(CERN_POOLINGS, [0.25, 0.5, 1.0])))
+def test_every_cern_trains(pooling, width):
+    assert_trains(make_cern(size=32, width=width, pooling=pooling), heads=5)
+
+
+def test_cern_without_pooling_costs_less_and_has_the_same_parameters_and_maps():
+    pooled, strided = make_cern(), make_cern(pooling="none")
+    assert macs(strided, 64) < 0.75 * macs(pooled, 64)
+    assert {k: v.shape for k, v in strided.state_dict().items()} == {k: v.shape for k, v in pooled.state_dict().items()}
+    images = torch.rand(1, 1, 64, 64)
+    assert strided.base(images).shape == pooled.base(images).shape == (1, 192, 8, 8)
+
+
+def test_the_poolings_of_cern_differ_in_value_and_max_avg_is_the_sum():
+    nets = {p: make_cern(size=32, width=0.25, pooling=p) for p in CERN_POOLINGS}
+    for net in nets.values():
+        net.load_state_dict(nets["max"].state_dict())
+    images = torch.rand(1, 1, 32, 32)
+    answers = [net(images).logits for net in nets.values()]
+    assert all(not torch.allclose(a, b, atol=1e-4) for a, b in itertools.combinations(answers, 2))
+    x = torch.rand(2, 3, 6, 6)
+    assert torch.allclose(nets["max_avg"].base.pool(x), nets["max"].base.pool(x) + nets["avg"].base.pool(x))
+
+
+@pytest.mark.parametrize("size", [48, 64, 128])
+def test_cern_takes_any_multiple_of_16(size):
+    assert_trains(make_cern(size=size, width=0.25), heads=5)
+
+
+def test_a_mirrored_face_gets_another_answer_but_swapped_halves_explain_it():
+    net = make_cern(size=32, width=0.5).eval()
+    with torch.no_grad():
+        before, images = net.classifiers[4].weight.clone(), torch.rand(2, 1, 32, 32)
+        face, mirrored = net(images).heads[:, 4], net(images.flip(-1)).heads[:, 4]
+        net.classifiers[4].weight.copy_(before.roll(before.shape[1] // 2, dims=1))
+        swapped = net(images).heads[:, 4]
+    assert not torch.allclose(face, mirrored, atol=1e-4)
+    assert torch.allclose(mirrored, swapped, atol=1e-5)
+
+
+def test_a_local_head_sees_its_quadrant_and_is_scaled_by_30_but_the_global_head_is_not():
+    net = make_cern(width=0.25).eval()
+    maps = torch.rand(2, net.base.group2.conv.filter.out_channels // 2, 8, 8)
+    with torch.no_grad():
+        for p in net.classifiers.parameters():
+            p.fill_(1.0)
+        before = torch.stack(net.classify(maps), 1)
+        maps[:, :, :4, 4:] += torch.rand(maps.shape[1], 1, 1)
+        after = torch.stack(net.classify(maps), 1)
+    assert ((before - after).abs().amax(dim=(0, 2)) > 1e-4).tolist() == [False, True, False, False, True]
+    longest = net.classifiers[0].in_features ** 0.5
+    assert (before[:, :4] > longest).all() and (before[:, 4] <= longest + 1e-4).all()
+
+
+def test_the_fast_maximum_equals_torch_maximum_forward_and_backward():
+    a, b = (torch.randn(2, 4, 5, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    weight = torch.randn(2, 4, 5, 5, dtype=torch.float64)
+    ours = torch.autograd.grad((Maximum.apply(a, b) * weight).sum(), (a, b))
+    theirs = torch.autograd.grad((torch.maximum(a, b) * weight).sum(), (a, b))
+    assert torch.equal(Maximum.apply(a, b), torch.maximum(a, b))
+    assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
+
+
+def test_cern_answers_in_train_mode_what_it_answers_in_eval_mode():
+    net, images = make_cern(size=32, width=0.25), torch.rand(2, 1, 32, 32)
+    assert torch.equal(net.train()(images).heads, net.eval()(images).heads)
+
+
+@pytest.mark.parametrize("make", [make_cern, make_micro])
+def test_bf16_autocast_and_channels_last_change_an_answer_only_a_little(make):
+    torch.manual_seed(0)
+    net, images = make(), torch.rand(4, 1, make().input.size, make().input.size)
+    exact = net(images).logits
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = net.to(memory_format=torch.channels_last)(images.to(memory_format=torch.channels_last)).logits
+    assert (fast.float() - exact).norm() < 0.03 * exact.norm()
+
+
+@needs_parity
+@pytest.mark.parametrize(("variant", "size"), list(itertools.product(VARIANTS, SIZES)))
+def test_every_microexpnet_answers_what_the_published_code_answers(variant, size):
+    parity, expected = parity_weights(), np.load(PARITY / "microexpnet_variants.npz")
+    net = make_micro(width=size, pooling=VARIANTS[variant]).eval()
+    fc_in, units = net.fc.in_features, net.fc.out_features
+    shapes = {"wc1": (8, 8, 1, 16), "bc1": (16,), "wc2": (4, 4, 16, 32), "bc2": (32,)}
+    shapes |= {"wfc": (fc_in, units), "bfc": (units,), "wo": (units, 8), "bo": (8,)}
+    arrays = {k: parity.weight(f"microexpnet.{variant}.{size}.{k}", s[::-1]).T for k, s in shapes.items()}
+    load_tensorflow_weights(net, arrays)
+    with torch.no_grad():
+        logits = net(torch.from_numpy(parity.images("microexpnet", (3, 1, 84, 84), 0, 255))).logits
+    np.testing.assert_allclose(logits.numpy(), expected[f"{variant}_{size}"], rtol=1e-4, atol=1e-5)
+    assert num_parameters(net) == expected[f"{variant}_{size}_params"]
+
+
+@needs_parity
+@pytest.mark.parametrize("checkpoint", ["ck", "oulu"])
+def test_the_published_microexpnet_weights_give_the_published_logits(checkpoint):
+    arrays = np.load(PARITY / f"microexpnet_{checkpoint}.npz")
+    net = make_micro().eval()
+    load_tensorflow_weights(net, arrays)
+    images = torch.from_numpy(parity_weights().images("microexpnet", (3, 1, 84, 84), 0, 255))
+    with torch.no_grad():
+        np.testing.assert_allclose(net(images).logits.numpy(), arrays["expected_logits"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "size"), list(itertools.product(VARIANTS, SIZES)))
+def test_every_microexpnet_has_the_published_parameters_and_macs_and_trains(variant, size):
+    net = make_micro(width=size, pooling=VARIANTS[variant])
+    assert num_parameters(net) == PARAMS[variant][SIZES.index(size)]
+    assert macs(net, 84) / 1e6 == pytest.approx(MACS[variant][SIZES.index(size)], abs=6e-4)
+    assert_trains(net, heads=1)
+
+
+@pytest.mark.parametrize(("pooling", "size"), list(itertools.product(POOLINGS, [1, 44, 48, 63, 96])))
+def test_microexpnet_takes_other_sizes_and_numbers_of_units(pooling, size):
+    assert_trains(make_micro(7, size, width=10, pooling=pooling, dropout=0.5, init="torch"), heads=1, num_classes=7)
+
+
+def test_same_padding_puts_the_odd_pixel_after():
+    assert same_padding(21, 4, 2) == (1, 2)
+    assert same_padding(84, 8, 2) == (3, 3)
+    assert same_padding(84, 8, 4) == (2, 2)
+
+
+def test_the_inits_of_microexpnet_differ_only_where_they_say():
+    published, xavier = (make_micro(width="M", init=init) for init in ("published", "xavier"))
+    assert published.fc.bias.std().item() == pytest.approx(0.5, rel=0.1)
+    assert not xavier.fc.bias.any()
+    for net in (published, xavier):
+        assert net.fc.weight.abs().max().item() == pytest.approx((6 / (1152 + 768)) ** 0.5, rel=1e-3)
+
+
+def test_published_weights_of_another_width_are_refused_by_name():
+    arrays = {"wc1": np.zeros((8, 8, 1, 16)), "bc1": np.zeros(16)}
+    with pytest.raises(ValueError, match="'wc2' is missing"):
+        load_tensorflow_weights(make_micro(), arrays)
+    with pytest.raises(ValueError, match=r"'wc1' gives conv1\.weight the shape"):
+        load_tensorflow_weights(make_micro(), {"wc1": np.zeros((5, 5, 1, 16))})
+
+
+def test_a_timm_student_answers_at_its_own_size_and_channels():
+    net = TimmStudent("resnet18", 8, 32, 1, 0.5, 0.25, pretrained=False, drop_rate=0.1)
+    assert (net.input.size, net.input.channels, net.input.mean) == (32, 1, (0.5,))
+    assert_trains(net, heads=1)
+    vit = TimmStudent("vit_tiny_patch16_224", 8, 32, 3, [0.5] * 3, [0.5] * 3, False, 0.0, img_size=32, depth=1)
+    assert_trains(vit, heads=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: make_cern(size=50), "student.size: 50 .* multiple of 16"),
+        (lambda: make_cern(width=0), "student.width: 0 .* above 0"),
+        (lambda: make_cern(pooling="mean"), "student.pooling: 'mean' .* max_avg, max, avg or none"),
+        (lambda: make_micro(size=0), "student.size: 0"),
+        (lambda: make_micro(width="L"), "student.width: 'L' .* M, S, XS, XXS or a whole number"),
+        (lambda: make_micro(width=-3), "student.width: -3"),
+        (lambda: make_micro(pooling="p12"), "student.pooling: 'p12' .* none, first, second or both"),
+        (lambda: make_micro(dropout=1.0), "student.dropout: 1.0"),
+        (lambda: make_micro(init="he"), "student.init: 'he' .* published"),
+        (lambda: TimmStudent("resnet81", 8, 32, 3, 0, 1, False, 0.0), "'resnet81'.*resnet"),
+        (
+            lambda: TimmStudent("resnet18", 8, 32, 3, 0, 1, False, 0.0, img_size=32),
+            "'resnet18' does not take.*img_size",
+        ),
+    ],
+)
+def test_a_wrong_choice_gets_a_sentence(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cern", Cern), ("microexpnet", MicroExpNet), ("timm", TimmStudent)])
+def test_every_yaml_makes_its_student_that_trains(name, kind):
+    keys = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "student" / f"{name}.yaml"))
+    assert keys.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
+    net = kind(num_classes=8, **keys)
+    assert net.input.size == keys["size"]
+    assert_trains(net, heads=5 if name == "cern" else 1)
