@@ -63,7 +63,13 @@ def bare_step(batch, images, soft, learner, precision) -> None:
 def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str, float]:
     """Return images/s of each part for one student."""
     with initialize_config_module("conf", version_base="1.3"):
-        overrides = [f"student={student}", f"data.train={FACES}", "data.valid=64", "data.test=64", f"paths.store={store}"]
+        overrides = [
+            f"student={student}",
+            f"data.train={FACES}",
+            "data.valid=64",
+            "data.test=64",
+            f"paths.store={store}",
+        ]
         cfg = config.plain(compose("run", overrides=overrides))
     data = build.dataset(cfg)
     split, precision, recipe = data.splits["train"], pick_precision("auto", CPU), ViewRecipe()
@@ -83,7 +89,9 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
 
     def loop():
         ledger = Ledger(50)
-        for _, batch in zip(range(steps), batches(split, table, batch_size, epoch_order(0, 1, len(split))), strict=False):
+        for _, batch in zip(
+            range(steps), batches(split, table, batch_size, epoch_order(0, 1, len(split))), strict=False
+        ):
             ledger.add(train_step(batch, teacher, learner, precision))
             if ledger.full():
                 ledger.flush()
@@ -102,7 +110,13 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
 
 def shared_parts(store: Path) -> dict[str, float]:
     """Return images/s of what does not depend on the student: drawing and packing, and the teacher's forward pass."""
-    overrides = [f"data.train={FACES}", "data.valid=64", "data.test=64", f"paths.store={store}", "teacher.pretrained=false"]
+    overrides = [
+        f"data.train={FACES}",
+        "data.valid=64",
+        "data.test=64",
+        f"paths.store={store}",
+        "teacher.pretrained=false",
+    ]
     with initialize_config_module("conf", version_base="1.3"):
         cfg = config.plain(compose("run", overrides=overrides))
     start = time.perf_counter()
@@ -132,7 +146,11 @@ def main() -> None:
         for student in args.students:
             for name, value in measure(student, args.batch_size, Path(store), args.turns).items():
                 unit = "" if "/" in name else " images/s"
-                print(f"{student + ' ' + name:>40}: {value:10,.2f}{unit}" if not unit else f"{student + ' ' + name:>40}: {value:10,.0f}{unit}")
+                print(
+                    f"{student + ' ' + name:>40}: {value:10,.2f}{unit}"
+                    if not unit
+                    else f"{student + ' ' + name:>40}: {value:10,.0f}{unit}"
+                )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ def make(node: dict, plugins: list[str], **more):
     target = node["_target_"]
     allowed = ALLOWED + tuple(f"{name}." for name in plugins)
     if not str(target).startswith(allowed):
-        raise ValueError(f"_target_: {target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME].")
+        raise ValueError(
+            f"_target_: {target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME]."
+        )
     return instantiate(node, _partial_=True, _convert_="all", _recursive_=False)(**more)
 
 
@@ -115,13 +117,18 @@ def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: t
     inputs = [[m[key] for key in ("size", "channels", "mean", "std")] for m in members]
     expected = manifest(data, fingerprint, inputs, ranges, seed, str(precision))
     home = Path(cfg["paths"]["store"]).expanduser() / "logits"
-    folder = home / f"{label(node)}-{digest(expected)[:12]}" if node["cache"] is True else Path(node["cache"]).expanduser()
+    folder = (
+        home / f"{label(node)}-{digest(expected)[:12]}" if node["cache"] is True else Path(node["cache"]).expanduser()
+    )
     return LogitCache(folder, expected, live, data, device, progress=progress)
 
 
 def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
     """Make one teacher's network without any weights."""
-    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE)} | {"weights": None, "pretrained": False}
+    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE)} | {
+        "weights": None,
+        "pretrained": False,
+    }
     return make(bare, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
 
 

@@ -50,7 +50,9 @@ def load_state(path: Path) -> dict:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start this run again.") from error
+        raise ValueError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start this run again."
+        ) from error
 
 
 def save_weights(path: Path, module: nn.Module, metadata: dict[str, object]) -> None:
@@ -92,7 +94,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
             metadata = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or damaged ({error}). Download or export it again.") from error
+        raise ValueError(
+            f"{path}: not a safetensors file, or damaged ({error}). Download or export it again."
+        ) from error
 
 
 def _from_json(value: str) -> object:
@@ -125,7 +129,9 @@ def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[s
     lacking = own.keys() - tensors.keys() - excused
     unknown = tensors.keys() - own.keys()
     if lacking or unknown or misfit - excused:
-        raise ValueError(f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit - excused)}.")
+        raise ValueError(
+            f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit - excused)}."
+        )
     module.load_state_dict(tensors, strict=False)
     return metadata
 

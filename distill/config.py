@@ -14,7 +14,8 @@ from distill.checkpoint import digest
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
 USE = ("cache", "precision")  # of a teacher: how the finished one is asked
-WHERE = ("paths", "logger", "threads", "device", "plugins", "checkpoint")  # they do not change what a run is
+WHERE = ("paths", "logger", "plugins", "checkpoint")  # they do not change what a run is
+MACHINE = ("threads", "device")  # of train: on what it runs
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Train:
     clip: float | None = MISSING
     average: float = MISSING
     log_every: int = MISSING
+    threads: int | None = None
+    device: str = MISSING
 
 
 @dataclass
@@ -59,8 +62,6 @@ class Paths:
 @dataclass
 class Run:
     seed: int = MISSING
-    threads: int | None = None
-    device: str = MISSING
     plugins: list[str] = field(default_factory=list)
     data: Any = MISSING
     teacher: Any = MISSING
@@ -105,8 +106,9 @@ def check(cfg: dict) -> None:
         _check_views(f"{where}views", node["views"])
     if cfg["checkpoint"]["every_steps"] < 0:
         raise ValueError(f"checkpoint.every_steps: {cfg['checkpoint']['every_steps']} was asked for; give 0 or more.")
-    if cfg["threads"] is not None and cfg["threads"] < 1:
-        raise ValueError(f"threads: {cfg['threads']} was asked for; give 1 or more, or null for every core.")
+    threads = cfg["train"]["threads"]
+    if threads is not None and threads < 1:
+        raise ValueError(f"train.threads: {threads} was asked for; give 1 or more, or null for every core.")
 
 
 def _check_train(key: str, train: dict, least_epochs: int) -> None:
@@ -141,6 +143,7 @@ def _check_views(key: str, views: dict) -> None:
 def identity(cfg: dict) -> dict:
     """Return the part of a config that says what a run is, without where and on what it runs."""
     kept = {key: value for key, value in cfg.items() if key not in WHERE}
+    kept["train"] = {key: value for key, value in cfg["train"].items() if key not in MACHINE}
     return kept | {"teacher": {key: value for key, value in cfg["teacher"].items() if key != "cache"}}
 
 
@@ -160,6 +163,7 @@ def teacher_run(cfg: dict, teacher: dict) -> dict:
     """Return the config of a teacher's fine-tuning: the main job, its network in the student's place and no teacher."""
     network = {key: value for key, value in teacher.items() if key not in (*RECIPE, *USE)}
     recipe = {key: teacher[key] for key in RECIPE}
+    recipe["train"] = recipe["train"] | {key: cfg["train"][key] for key in MACHINE}
     return {**cfg, **recipe, "student": network, "teacher": {"_target_": None}, "experiment": None, "debug": None}
 
 

@@ -19,7 +19,13 @@ def loud_warnings() -> None:
 
 def bar() -> Progress:
     """Return a progress bar that draws on a terminal and keeps silent elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
@@ -102,7 +108,12 @@ def _numbers(part: dict) -> tuple[str, ...]:
     shares = [metrics.get(key) for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")]
     shares.append(metrics.get("test/agreement"))
     cells = ["-" if value is None else f"{value:.2%}" for value in shares]
-    return (*cells, f"{part['num_parameters']:,}", _unit(part["macs"], ("", " k", " M", " G")), _unit(part["bytes"], (" B", " kB", " MB")))
+    return (
+        *cells,
+        f"{part['num_parameters']:,}",
+        _unit(part["macs"], ("", " k", " M", " G")),
+        _unit(part["bytes"], (" B", " kB", " MB")),
+    )
 
 
 def _unit(value: float, units: tuple[str, ...]) -> str:

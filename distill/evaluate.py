@@ -66,7 +66,9 @@ def write_predictions(
     taught = [] if teacher_logits is None else [teacher_logits.argmax(1).numpy()]
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["id", "label", "prediction", *["teacher_prediction"][: len(taught)], *[f"p_{c}" for c in classes]])
+        rows.writerow(
+            ["id", "label", "prediction", *["teacher_prediction"][: len(taught)], *[f"p_{c}" for c in classes]]
+        )
         for k, name in enumerate(split.ids):
             named = [classes[j] for j in (split.label[k], np.argmax(probabilities[k]), *(t[k] for t in taught))]
             rows.writerow([name, *named, *(f"{p:.6f}" for p in probabilities[k])])

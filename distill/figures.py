@@ -38,10 +38,25 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     axes.set_ylabel("true class (pictures)", fontsize=13)
     axes.set_title(_matrix_title(matrix, title), fontsize=15, pad=14)
     for i, j in np.argwhere(matrix > 0):
-        axes.text(j, i - 0.1, f"{share[i, j]:.0%}", ha="center", va="center", fontsize=12,
-                  fontweight="bold" if i == j else "normal", color="white" if share[i, j] > 0.55 else RIGHT)
-        axes.text(j, i + 0.24, f"{matrix[i, j]:,}", ha="center", va="center", fontsize=9,
-                  color="white" if share[i, j] > 0.55 else GREY)
+        axes.text(
+            j,
+            i - 0.1,
+            f"{share[i, j]:.0%}",
+            ha="center",
+            va="center",
+            fontsize=12,
+            fontweight="bold" if i == j else "normal",
+            color="white" if share[i, j] > 0.55 else RIGHT,
+        )
+        axes.text(
+            j,
+            i + 0.24,
+            f"{matrix[i, j]:,}",
+            ha="center",
+            va="center",
+            fontsize=9,
+            color="white" if share[i, j] > 0.55 else GREY,
+        )
     axes.set_xticks(np.arange(0.5, len(classes) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(classes) - 1), minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
@@ -52,8 +67,15 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     _save(figure, path)
 
 
-def sample_predictions(pixels: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str],
-                       path: str | Path, n: int = 24, title: str = "") -> None:
+def sample_predictions(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    path: str | Path,
+    n: int = 24,
+    title: str = "",
+) -> None:
     """Draws a grid of faces: first the most confidently wrong ones, in red, then right ones from sure to unsure.
 
     Args:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from distill.checkpoint import atomic
-
 MODES = ("auto", "offline", "online", "disabled")
 
 
@@ -123,7 +121,7 @@ class Wandb:
         if self.mode == "disabled":
             return
         options = {"name": name, "group": group, "job_type": job_type, "project": project, "entity": entity}
-        options |= {"dir": str(folder), "config": dict(config or {}), "tags": list(tags), "reinit": "create_new"}
+        options |= {"dir": os.path.abspath(folder), "config": config or {}, "tags": list(tags), "reinit": "create_new"}
         self._run = self._start(_kept_id(Path(folder), run_id), timeout, options)
         self.url = self._run.url if self.mode == "online" else None
 
@@ -152,23 +150,16 @@ class Wandb:
             self._warn("the run is not mirrored", error)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Records numbers at an optimiser step; steps must not go down.
-
-        Args:
-            metrics: name -> number.
-            step: the optimiser step.
-        """
+        """Records numbers, by name, at an optimiser step; steps must not go down."""
         self._guard("numbers are not mirrored", lambda: self._run.log(dict(metrics), step=int(step)))
 
     def images(self, pictures: dict[str, str | Path]) -> None:
-        """Shows pictures beside the numbers.
+        """Shows PNG files, by name, beside the numbers of the last step."""
 
-        Args:
-            pictures: name -> a PNG file.
-        """
         def show():
             import wandb
-            self._run.log({name: wandb.Image(str(path)) for name, path in pictures.items()})
+
+            self._run.log({name: wandb.Image(str(path)) for name, path in pictures.items()}, commit=False)
 
         self._guard("pictures are not mirrored", show)
 
@@ -181,10 +172,12 @@ class Wandb:
             type: the artifact's type.
             aliases: names for this version.
         """
+
         def register():
             import wandb
+
             item = wandb.Artifact(name, type=type)
-            item.add_file(str(path), policy="immutable", skip_cache=True)
+            item.add_file(os.path.abspath(path), policy="immutable", skip_cache=True)
             self._run.log_artifact(item, aliases=list(aliases))
 
         self._guard(f"{path} is not mirrored", register)
@@ -196,6 +189,7 @@ class Wandb:
             result: its numbers, nested ones as outer/inner, become the summary, in place of the last ones logged.
             exit_code: 0, or 1 for a failed run.
         """
+
         def close():
             self._run.log({}, commit=True)  # a row still open would overwrite the summary with last values
             self._run.summary.update(_flat_numbers(result))
@@ -232,8 +226,9 @@ def _resolve(mode: str) -> str:
 def _kept_id(folder: Path, run_id: str | None) -> str:
     path = folder / "wandb_id"
     if not path.exists():
-        with atomic(path) as temporary:
-            temporary.write_text((run_id or secrets.token_hex(4)) + "\n")
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text((run_id or secrets.token_hex(4)) + "\n")
+        os.replace(temporary, path)
     return path.read_text().strip()
 
 

@@ -143,8 +143,9 @@ def agreement(logits_a: Array, logits_b: Array) -> float:
     return float(np.mean(a.argmax(1) == b.argmax(1)))
 
 
-def bootstrap_interval(metric: Callable[..., float], *arrays: Array, samples: int = 1000, confidence: float = 0.95,
-                       seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(
+    metric: Callable[..., float], *arrays: Array, samples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
     """Percentile bootstrap interval of a metric: rows are drawn with replacement, all arrays together.
 
     Args:
@@ -176,8 +177,9 @@ def bootstrap_interval(metric: Callable[..., float], *arrays: Array, samples: in
     return float(low), float(high)
 
 
-def evaluate_predictions(logits: Array, labels: Array, classes: Sequence[str],
-                         teacher_logits: Array | None = None) -> dict[str, float]:
+def evaluate_predictions(
+    logits: Array, labels: Array, classes: Sequence[str], teacher_logits: Array | None = None
+) -> dict[str, float]:
     """The numbers that every evaluation reports.
 
     Args:

@@ -57,8 +57,10 @@ def weight_bytes(model: nn.Module) -> int:
         Bytes, header included; whole-number buffers keep their type, tensors that share memory are written once each.
     """
     state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    state = {k: (v.float() if v.is_floating_point() else v).clone(memory_format=torch.contiguous_format)
-             for k, v in state.items()}
+    state = {
+        k: (v.float() if v.is_floating_point() else v).clone(memory_format=torch.contiguous_format)
+        for k, v in state.items()
+    }
     return len(safetensors.torch.save(state))
 
 

@@ -1,4 +1,4 @@
-"""The main job: python -m distill.run teacher=resnet50 student=cern. Compose, prepare the teacher, train the student, evaluate, write result.json."""
+"""The main job, python -m distill.run: compose, prepare the teacher, train the student, evaluate, write result.json."""
 
 import json
 import os
@@ -29,7 +29,9 @@ from teachers.store import find_or_train, is_complete
 NEXT = "python -m distill.run data=ferplus data.root=DIR   (FER2013Train|Valid|Test with label.csv, or a tar.gz of it)"
 
 
-def run(cfg: dict, folder: Path, data: Dataset | None = None, job_type: str = "student", group: str | None = None) -> dict:
+def run(
+    cfg: dict, folder: Path, data: Dataset | None = None, job_type: str = "student", group: str | None = None
+) -> dict:
     """Do one job in its run folder: find it complete, go on with it, or start it.
 
     Args:
@@ -42,7 +44,6 @@ def run(cfg: dict, folder: Path, data: Dataset | None = None, job_type: str = "s
     Returns:
         What result.json holds.
     """
-    refuse_another(cfg, folder)
     if is_complete(folder):
         return json.loads((folder / "result.json").read_text())
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,7 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
 
 def _job(cfg: dict, folder: Path, data: Dataset, logger) -> dict:
     clock = {"start": time.perf_counter()}
-    device = pick_device(cfg["device"])
+    device = pick_device(cfg["train"]["device"])
     teacher = build.teacher(cfg, data, lambda member: prepare_teacher(cfg, member, data), device, track)
     clock["teacher"] = time.perf_counter()
     student = build.network(cfg, data).to(device, memory_format=torch.channels_last)
@@ -97,16 +98,23 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger) -> dict:
 def prepare_teacher(cfg: dict, member: dict, data: Dataset) -> Path:
     """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job."""
     inner = config.teacher_run(cfg, member)
-    seen = {name: (split.sha256, digest(split.rows.tolist()), digest(split.target.tolist())) for name, split in data.splits.items()}
-    start = sha256(Path(member["weights"]).expanduser()) if member.get("weights") and Path(member["weights"]).expanduser().is_file() else None
-    key = digest([config.identity(inner) | {"data": seen}, start])
+    faces = {n: (s.sha256, digest(s.rows.tolist()), digest(s.target.tolist())) for n, s in data.splits.items()}
+    file = member["weights"] and Path(member["weights"]).expanduser()
+    start = sha256(file) if file and file.is_file() else None
+    recipe = {key: value for key, value in config.identity(inner).items() if key != "data"}
+    recipe["student"] = recipe["student"] | {"weights": start}
+    key = digest([recipe, faces, list(data.classes)])
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
     found = is_complete(folder)
-    console.print(f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}")
+    console.print(
+        f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"
+    )
     return find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher"))
 
 
-def fit_student(cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device) -> dict:
+def fit_student(
+    cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device
+) -> dict:
     """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already)."""
     numbers = cfg["train"]
     metadata = {"classes": list(data.classes), "network": cfg["student"], "data": data.name, "protocol": data.protocol}
@@ -126,7 +134,7 @@ def fit_student(cfg: dict, folder: Path, data: Dataset, student, objective, teac
     average = Average(student, numbers["average"]) if numbers["average"] else None
     optimizer = build.optimiser(cfg, [student, objective])
     shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
-    who = f"{config.label(cfg['student'])} {digest([shapes, config.identity(cfg), [s.sha256 for s in data.splits.values()]])[:12]}"
+    who = f"{config.label(cfg['student'])}-{digest([shapes, [split.sha256 for split in data.splits.values()]])[:12]}"
     learner = Learner(student, objective, optimizer, build.schedule(cfg), average, who)
     lines = JsonLines(folder / "metrics.jsonl")
 
@@ -138,7 +146,9 @@ def fit_student(cfg: dict, folder: Path, data: Dataset, student, objective, teac
         return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
 
 
-def conclude(cfg: dict, folder: Path, data: Dataset, student, teacher, device: torch.device, fit: dict, clock: dict) -> dict:
+def conclude(
+    cfg: dict, folder: Path, data: Dataset, student, teacher, device: torch.device, fit: dict, clock: dict
+) -> dict:
     """Evaluate the best weights, test once, and write predictions and result.json."""
     load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
     precision = pick_precision(cfg["train"]["precision"], device)
@@ -215,8 +225,9 @@ def sweep_name() -> str | None:
 def main(cfg: DictConfig) -> None:
     cfg = config.plain(cfg)
     config.check(cfg)
-    set_threads(cfg["threads"])
+    set_threads(cfg["train"]["threads"])
     folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg))
+    refuse_another(cfg, folder)
     done = is_complete(folder)
     if not done:
         console.print(f"run folder: {folder}")

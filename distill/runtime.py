@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 
@@ -38,7 +39,9 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"train.device: {name} was asked for, but torch sees no GPU here. Use train.device=cpu or auto.")
+        raise ValueError(
+            f"train.device: {name} was asked for, but torch sees no GPU here. Use train.device=cpu or auto."
+        )
     return torch.device(name)
 
 
@@ -80,7 +83,9 @@ def environment() -> dict:
 
 def _processor() -> str:
     try:
-        lines = open("/proc/cpuinfo").read().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -235,7 +235,9 @@ def train(
         if value > at["best_score"]:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
             with averaged(learner):
-                save_weights(folder / "checkpoints" / "best.safetensors", learner.student, metadata | {"epoch": epoch} | metrics)
+                save_weights(
+                    folder / "checkpoints" / "best.safetensors", learner.student, metadata | {"epoch": epoch} | metrics
+                )
         log({"epoch": epoch, **metrics}, done)
         save(epoch=epoch + 1, step=0)
         progress.epoch(epoch, metrics, at)
@@ -253,7 +255,7 @@ def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, f
     return {f"valid/{name}": value for name, value in values.items() if np.isscalar(value)}
 
 
-class averaged:  # noqa: N801
+class averaged:
     """Put the moving average's weights into the student for the length of a with block."""
 
     def __init__(self, learner: Learner):

@@ -62,7 +62,9 @@ class InputSpec:
             raise ValueError(f"input.channels: {self.channels} was asked for; a network sees 1 (grey) or 3 (RGB).")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
-                raise ValueError(f"input.{name}: {len(values)} numbers for {self.channels} channels; give 1 or {self.channels}.")
+                raise ValueError(
+                    f"input.{name}: {len(values)} numbers for {self.channels} channels; give 1 or {self.channels}."
+                )
 
 
 @dataclass(frozen=True)

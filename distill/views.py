@@ -111,7 +111,9 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
     faces = F.grid_sample(faces, _grid(view, spec.size), mode="bilinear", padding_mode="border", align_corners=False)
     brightness, contrast = (view[:, k, None, None] for k in (5, 6))
     mean, std = (faces.new_tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
-    faces.sub_(127.5).mul_(_gain(view, contrast / 255, spec.size))  # in place: a fresh buffer per operation costs more than the sums
+    faces.sub_(127.5).mul_(
+        _gain(view, contrast / 255, spec.size)
+    )  # in place: a fresh buffer per operation costs more than the sums
     if spec.channels != faces.shape[1] and mean.numel() + std.numel() > 2:
         faces = faces.expand(-1, spec.channels, -1, -1).clone()
     faces.div_(std).add_((0.5 + brightness[..., None] - mean) / std)
@@ -126,13 +128,17 @@ def _grid(view: Tensor, size: int) -> Tensor:
     x = _centres(size, view) * 2 - 1
     across, down = x - 2 * shift_x[:, None], x - 2 * shift_y[:, None]
     grid = view.new_empty(len(view), size, size, 2)
-    torch.add((mirror * cos)[:, None, None] * across[:, None, :], ((mirror * sin)[:, None] * down)[:, :, None], out=grid[..., 0])
+    torch.add(
+        (mirror * cos)[:, None, None] * across[:, None, :],
+        ((mirror * sin)[:, None] * down)[:, :, None],
+        out=grid[..., 0],
+    )
     torch.add(-sin[:, None, None] * across[:, None, :], (cos[:, None] * down)[:, :, None], out=grid[..., 1])
     return grid
 
 
 def _gain(view: Tensor, contrast: Tensor, size: int) -> Tensor:
-    """The factor of each pixel's distance from grey, [B, 1, size, size]: its contrast, or 0 in the erased box (none where it has no size)."""
+    """The factor of each pixel's distance from grey, [B, 1, size, size]: its contrast, or 0 in the erased box."""
     centres = _centres(size, view)
     across, down = (
         ((centres - view[:, at, None]).abs() < view[:, side, None] / 2).float() for at, side in ((7, 9), (8, 10))

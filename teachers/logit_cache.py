@@ -88,7 +88,7 @@ class LogitCache:
 
     def _claim(self) -> None:
         path = self.folder / "manifest.json"
-        with FileLock(self.folder.with_suffix(".lock")):
+        with FileLock(f"{self.folder}.lock"):
             if not path.exists():
                 write_json(path, self.expected)
                 return
@@ -120,7 +120,7 @@ class LogitCache:
 
     def _load(self, split: str, view_id: int, table: Tensor) -> np.ndarray:
         path = self.folder / f"{split}-view{view_id}.npy"
-        with FileLock(path.with_suffix(".lock")):
+        with FileLock(f"{path}.lock"):
             if not path.exists():
                 self._store(path, self._compute(split, view_id, table))
         shape = (len(self.data.splits[split].pixels), len(self.classes))

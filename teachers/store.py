@@ -20,7 +20,7 @@ def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
         ValueError: the training ended without weights.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with FileLock(f"{folder}.lock"):
         if not is_complete(folder):
             train()
     weights = folder / "checkpoints" / "best.safetensors"

@@ -59,13 +59,19 @@ class TimmTeacher(TimmNet):
         if drop_path_rate:
             options["drop_path_rate"] = drop_path_rate
         if weights and pretrained:
-            raise ValueError("teacher.pretrained=true and teacher.weights=FILE were both asked for; choose one of them.")
+            raise ValueError(
+                "teacher.pretrained=true and teacher.weights=FILE were both asked for; choose one of them."
+            )
         super().__init__(name, num_classes, channels, pretrained=False, **options)
         self.start = "scratch"
         if weights:
-            check_classes(load_weights(self.net, weights, "teacher.weights", missing=self.head_names()), classes, weights)
+            check_classes(
+                load_weights(self.net, weights, "teacher.weights", missing=self.head_names()), classes, weights
+            )
             self.start = "weights"
-        elif pretrained is not False and self._download(name, num_classes, channels, options, insist=pretrained is True):
+        elif pretrained is not False and self._download(
+            name, num_classes, channels, options, insist=pretrained is True
+        ):
             self.start = "pretrained"
         config = self.net.pretrained_cfg
         spec = [config["mean"] if mean is None else mean, config["std"] if std is None else std]

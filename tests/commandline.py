@@ -8,11 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-TINY = (
-    "data.train=192 data.valid=64 data.test=64 teacher=timm teacher.name=test_resnet teacher.pretrained=false "
-    "teacher.size=32 teacher.train.epochs=1 teacher.train.batch_size=32 student=microexpnet train.epochs=2 "
-    "train.batch_size=32 train.log_every=2 views.cached=2 logger=none"
-).split()
+TINY = ["data.train=192", "data.valid=64", "data.test=64", "teacher=timm", "teacher.name=test_resnet", "teacher.pretrained=false", "teacher.size=32", "teacher.train.epochs=1", "teacher.train.batch_size=32", "student=microexpnet", "train.epochs=2", "train.batch_size=32", "train.log_every=2", "views.cached=2", "logger=none"]
 
 
 def command(*overrides: object, store: Path, runs: Path) -> list[str]:
@@ -32,7 +28,12 @@ def environment() -> dict[str, str]:
 def distill(*overrides: object, store: Path, runs: Path, timeout: float = 300) -> subprocess.CompletedProcess:
     """Run one tiny job to its end."""
     return subprocess.run(
-        command(*overrides, store=store, runs=runs), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout
+        command(*overrides, store=store, runs=runs),
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
     )
 
 

@@ -28,7 +28,9 @@ def whole(store, tmp_path_factory):
 
 def kill_when(ready, store: Path, runs: Path) -> None:
     """Start the job and SIGKILL it as soon as ready() says so."""
-    job = subprocess.Popen(command(*JOB, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
+    job = subprocess.Popen(
+        command(*JOB, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
     while not ready():
         assert job.poll() is None, "the job ended before it could be killed"

@@ -37,7 +37,15 @@ def test_one_command_trains_a_teacher_and_a_student_and_leaves_a_run_folder(firs
 
 def test_the_command_ends_with_a_table_and_says_where_the_run_is_and_what_to_type_next(first):
     done, runs = first
-    for words in ("teacher test_resnet", "student microexpnet", "mean-class", "agreement", "65,000", "MACs", "data=ferplus"):
+    for words in (
+        "teacher test_resnet",
+        "student microexpnet",
+        "mean-class",
+        "agreement",
+        "65,000",
+        "MACs",
+        "data=ferplus",
+    ):
         assert words in done.stdout, done.stdout
     assert str(next(runs.iterdir())) in done.stdout
 
@@ -55,14 +63,17 @@ def test_the_best_weights_hold_the_student_alone_and_say_what_they_are(first):
 
 
 def test_the_same_command_again_does_nothing_and_shows_the_table(first, store):
-    before = {path: path.stat().st_mtime_ns for path in first[1].rglob("*") if path.is_file() and path.suffix != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns for path in first[1].rglob("*") if path.is_file() and path.suffix != ".lock"
+    }
     again = distill(store=store, runs=first[1])
     assert again.returncode == 0 and "is complete; nothing to do" in again.stdout and "65,000" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 @pytest.mark.parametrize(
-    "change", [("loss.kd.temperature=8",), ("student.width=M", "student.pooling=none"), ("loss.ce.weight=0.5", "seed=7")]
+    "change",
+    [("loss.kd.temperature=8",), ("student.width=M", "student.pooling=none"), ("loss.ce.weight=0.5", "seed=7")],
 )
 def test_a_run_that_changes_only_the_student_does_no_teacher_forward(first, store, tmp_path, change):
     done = distill(*change, store=store, runs=tmp_path)
@@ -179,7 +190,9 @@ def test_pretrained_weights_out_of_reach_are_an_error_when_insisted_on(store, tm
     assert done.returncode == 1 and "out of reach" in done.stderr
 
 
-def test_pretrained_weights_out_of_reach_are_said_once_and_the_teacher_starts_from_scratch(store, tmp_path, monkeypatch):
+def test_pretrained_weights_out_of_reach_are_said_once_and_the_teacher_starts_from_scratch(
+    store, tmp_path, monkeypatch
+):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "empty"))
     done = distill("teacher.pretrained=null", "train.epochs=1", store=store, runs=tmp_path / "runs")

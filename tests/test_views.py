@@ -169,12 +169,19 @@ def test_a_bright_dot_lands_at_the_same_relative_place_at_every_size(packed, siz
     assert place(render(dot(packed, 0.7, 0.75), view, InputSpec(size))) == pytest.approx(wanted, abs=0.1 / size)
 
 
+@pytest.mark.parametrize("shift", [0, 0.5 / 192, 1 / 192])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_fine_checkerboard_shrinks_to_even_grey(channels):
-    board = (255 * (torch.arange(192)[:, None] + torch.arange(192)[None, :]) % 510).to(torch.uint8)
-    assert board.float().mean() == 127.5
-    images = render(board.expand(1, channels, 192, 192), identity(1), InputSpec(48, channels))
+def test_a_fine_checkerboard_shrinks_to_even_grey_wherever_it_is_sampled(channels, shift):
+    board = (255 * ((torch.arange(192)[:, None] + torch.arange(192)[None, :]) % 2)).to(torch.uint8)
+    view = row(shift_x=shift, shift_y=shift)
+    images = render(board.expand(1, channels, 192, 192), view, InputSpec(48, channels))
     assert (images * 255 - 127.5).abs().max() < 1
+
+
+def test_a_picture_of_whole_blocks_shrinks_to_their_means():
+    pixels = noise(192)
+    wanted = F.avg_pool2d(pixels / 255, 4)
+    assert wanted.std() > 0.05 and torch.allclose(render(pixels, identity(1), InputSpec(48)), wanted, atol=1e-4)
 
 
 def test_a_face_is_rendered_the_same_in_a_batch_of_one_and_in_a_batch_of_many():

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from distill.data import procedural_faces as faces
-from distill.data.procedural_faces import blob, cover, darken, paint, rotation, stroke
+from distill.data.procedural_faces import blob, cover, darken, paint, ridge, rotation, stroke
 
 OCCLUDERS = ("nothing", "sunglasses", "hand", "bar", "scarf")
 
@@ -116,5 +116,5 @@ def bar(image, f, g):
 def scarf(image, f, g):
     """Cloth over mouth and chin."""
     edge = g.q - f.nose_y - 0.10 + 0.12 * g.ap
-    folds = 0.06 * np.abs((g.q * 5 + g.ap * 1.5) % 1 - 0.5)
+    folds = 0.06 * ridge(g.q * 5 + g.ap * 1.5)
     paint(image, cover(np.maximum(-edge, g.outside - 0.03), g.blur), f.cloth * (0.7 + 0.3 * g.nz) + folds)

@@ -36,6 +36,11 @@ def between(x, low, high, blur):
     return cover(np.maximum(low - x, x - high), blur)
 
 
+def ridge(x):
+    """A triangle wave of period 1: 0.5 at whole numbers, 0 half-way between."""
+    return np.abs(x - np.floor(x) - 0.5)
+
+
 def paint(image, amount, tone):
     """image <- (1 - amount) * image + amount * tone, in place."""
     image += amount * (tone - image)
@@ -83,7 +88,7 @@ def backdrop(f, g):
     au = np.abs(g.u)
     curl_x, curl_y = np.maximum(au - f.head_width - f.hair_volume + 0.32, 0), np.maximum(g.v - f.hair_length + 0.30, 0)
     back_hair = np.maximum(np.sqrt(curl_x * curl_x + curl_y * curl_y) - 0.30, -0.25 - g.v)
-    paint(image, cover(back_hair, g.blur * 2) * f.has_hair, f.hair * (0.5 + 0.3 * np.abs((g.u * 5) % 1 - 0.5)))
+    paint(image, cover(back_hair, g.blur * 2) * f.has_hair, f.hair * (0.5 + 0.3 * ridge(g.u * 5)))
     paint(image, cover(np.maximum(au - 0.42, 0.5 - g.v), g.blur * 2), f.skin * 0.55)
     paint(image, cover(1.12 - g.v + au * au * 0.28, g.blur * 2), f.cloth)
     tuck = np.where(g.u > 0, np.maximum(g.yaw, 0), np.maximum(-g.yaw, 0))
@@ -115,7 +120,7 @@ def hair(image, f, g):
     line = -f.hairline + f.temples * x * x * x * x + f.swoop * np.abs(x - 3 * f.parting) + f.parting * x
     thick = f.hair_volume * np.clip(0.35 + f.long_hair - g.v * 1.2, 0, 1) * np.clip(1.15 - 0.45 * g.ny, 1, 1.6)
     cap = np.maximum(np.maximum(g.outside - thick, g.q - line), g.v - 0.10 - 0.35 * f.long_hair)
-    fan = np.abs((g.u * 11 / (g.v + 2.2)) % 1 - 0.5) + np.abs((g.u * 27 / (g.v + 2.2)) % 1 - 0.5)
+    fan = ridge(g.u * 11 / (g.v + 2.2)) + ridge(g.u * 27 / (g.v + 2.2))
     sheen = blob(g.nx / 0.7 - f.light_x, (g.ny + 0.74) / 0.13)
     tone = f.hair * (0.55 + 0.3 * g.nz + 0.6 * f.light_x * g.nx + 0.8 * f.light_y * g.ny + 0.3 * fan + 0.35 * sheen)
     darken(image, 0.25 * f.has_hair * cover(cap - 0.05, g.blur * 3) * cover(g.outside, g.blur))
@@ -128,9 +133,8 @@ def eyes(image, f, g):
     y = g.q - f.eye_y + (f.eye_tilt - 0.22 * f.lid_droop) * x
     t = x / f.eye_width
     k = 1 - t * t
-    wink = 0.25 * f.dimple * g.half
-    top = f.eye_open * np.maximum(1 + 0.62 * f.lid_raise - 0.5 * f.lid_tight - 0.2 * f.cheek_raise
-                                  - 0.22 * f.lid_droop - wink, 0.12)
+    shut = 0.5 * f.lid_tight + 0.2 * f.cheek_raise + 0.22 * f.lid_droop + 0.25 * f.dimple * g.half
+    top = f.eye_open * np.maximum(1 + 0.62 * f.lid_raise - shut, 0.12)
     low = f.eye_open * np.maximum(0.6 + 0.1 * f.lid_raise - 0.35 * f.lid_tight - 0.42 * f.cheek_raise, 0.05)
     upper, lower = y + top * k, y - low * k
     opening = cover(np.maximum(-upper, lower), g.blur)
@@ -139,8 +143,7 @@ def eyes(image, f, g):
     r = np.sqrt(gaze_x * gaze_x + gaze_y * gaze_y)
     paint(white, cover(r - f.iris_size, g.blur), f.iris)
     paint(white, cover(r - 0.48 * f.iris_size, g.blur), 0.04)
-    glint_x = gaze_x - 0.035 * g.side
-    paint(white, 0.85 * blob(glint_x / 0.03, (gaze_y + 0.035) / 0.03), 1.0)
+    paint(white, 0.85 * blob((gaze_x - 0.035 * g.side) / 0.03, (gaze_y + 0.035) / 0.03), 1.0)
     darken(white, 0.4 * cover(upper - 0.05, g.blur * 1.5))
     paint(image, opening, white)
     ends = cover(np.abs(x) - f.eye_width * 1.02, g.blur)
@@ -170,7 +173,7 @@ def brows(image, f, g):
     glabella = between(g.q, f.brow_y - 0.02, f.brow_y + 0.18, g.blur * 2)
     darken(image, 0.5 * knit * glabella * stroke(g.ap - 0.055, 0.010, g.blur))
     lift = np.clip(0.55 * f.inner_raise + 0.5 * f.outer_raise, 0, 1)
-    ripple = np.abs(((g.q - f.brow_y + 0.02 * g.ap) * 11) % 1 - 0.5)
+    ripple = ridge((g.q - f.brow_y + 0.02 * g.ap) * 11)
     rows = between(g.q, f.brow_y - 0.36, f.brow_y - 0.21, g.blur) * cover(g.ap - 0.36, g.blur * 4)
     darken(image, (0.08 * f.age + 0.32 * lift) * rows * np.clip(1 - ripple * 5, 0, 1))
 
@@ -192,7 +195,7 @@ def nose(image, f, g):
     outer_half = cover(f.nose_width * 0.98 - ax, g.blur)
     darken(image, (0.30 + 0.30 * f.wrinkle) * outer_half * stroke(ring * 0.05, 0.006, g.blur * 1.3))
     darken(image, 0.72 * blob((ax - f.nose_width * 0.52) / 0.055, (y - 0.028) / 0.03))
-    furrow = np.abs(((y + 0.45 * ax) * 12) % 1 - 0.5)
+    furrow = ridge((y + 0.45 * ax) * 12)
     place = between(y, -0.34, -0.14, g.blur * 2) * cover(ax - 0.13, g.blur * 2)
     darken(image, 0.48 * f.wrinkle * place * np.clip(1 - furrow * 4, 0, 1))
 

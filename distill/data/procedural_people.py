@@ -11,9 +11,10 @@ from distill.data.procedural_camera import OCCLUDERS
 PERSON = {
     "head_width": (0.66, 0.80), "head_height": (0.90, 1.02), "taper": (0.02, 0.24), "skin": (0.48, 0.94),
     "socket": (0.10, 0.24), "age": (0.0, 1.0), "hair": (0.06, 0.62), "has_hair": (-6.0, 60.0),
-    "hair_volume": (0.03, 0.17), "hair_length": (-0.2, 1.3), "hairline": (0.60, 0.78), "temples": (0.45, 0.95), "swoop": (-0.3, 0.5),
-    "parting": (-0.14, 0.14), "beard": (-0.9, 0.42), "eye_x": (0.27, 0.33), "eye_y": (-0.14, -0.06), "eye_width": (0.150, 0.190),
-    "eye_open": (0.068, 0.098), "eye_tilt": (-0.06, 0.16), "iris": (0.10, 0.45), "iris_size": (0.068, 0.082),
+    "hair_volume": (0.03, 0.17), "hair_length": (-0.2, 1.3), "hairline": (0.60, 0.78), "temples": (0.45, 0.95),
+    "swoop": (-0.3, 0.5), "parting": (-0.14, 0.14), "beard": (-0.9, 0.42), "eye_x": (0.27, 0.33),
+    "eye_y": (-0.14, -0.06), "eye_width": (0.150, 0.190), "eye_open": (0.068, 0.098),
+    "eye_tilt": (-0.06, 0.16), "iris": (0.10, 0.45), "iris_size": (0.068, 0.082),
     "white": (0.90, 1.0), "lash": (0.55, 1.0), "brow_gap": (0.20, 0.27), "brow_width": (0.17, 0.215),
     "brow_arch": (0.0, 0.06), "brow_thick": (0.022, 0.044), "brow_dark": (0.75, 1.0), "nose_y": (0.20, 0.29),
     "nose_width": (0.10, 0.155), "mouth_y": (0.50, 0.58), "mouth_width": (0.23, 0.30), "rest_curve": (-0.018, 0.018),

@@ -1,0 +1,329 @@
+"""Loggers, read back from what they leave on disk; and the pictures they carry."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from distill import figures
+from distill.loggers import JsonLines, Silent, Wandb
+
+KEY = "0" * 40
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("NETRC", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # not the ones of whoever tests
+        monkeypatch.setenv(name, str(tmp_path / "home" / name))
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
+
+
+def records(folder):
+    """Returns the records of a folder's one offline run, once its writer, a process of its own, has closed it."""
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    deadline = time.monotonic() + 20
+    while not of_kind(found := decode(path.read_bytes()), "exit"):
+        assert time.monotonic() < deadline, f"{path} was not closed"
+        time.sleep(0.05)
+    return found
+
+
+def decode(data):
+    """Reads a LevelDB log of protocol buffers after a 7-byte header."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    at, whole, found = 7, b"", []
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # too short for a record's header: padding
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + 7 + length > len(data):  # still being written
+            break
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a full record, or the last part of one
+            found.append(Record.FromString(whole))
+            whole = b""
+    return found
+
+
+def of_kind(found, kind):
+    return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
+
+
+def items(row):
+    """Names (plain or nested) and values of a history, summary or config record."""
+    return {entry.key or "/".join(entry.nested_key): json.loads(entry.value_json) for entry in row}
+
+
+def summary(found):
+    numbers = {}
+    for record in of_kind(found, "summary"):
+        numbers |= items(record.update)
+    return numbers
+
+
+def picture(path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(path)
+    return path
+
+
+# JsonLines
+
+
+def test_every_line_is_on_disk_when_log_returns(tmp_path):
+    lines = JsonLines(tmp_path / "metrics.jsonl")
+    lines.log({"train/loss": np.float32(0.5), "epoch": 3}, step=7)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 7, "train/loss": 0.5, "epoch": 3}
+    assert lines.position() == (tmp_path / "metrics.jsonl").stat().st_size
+
+
+def test_what_is_not_a_number_is_null_so_that_the_file_stays_json(tmp_path):
+    JsonLines(tmp_path / "m").log({"a": float("nan"), "b": float("inf")}, step=1)
+    assert (tmp_path / "m").read_text() == '{"step": 1, "a": null, "b": null}\n'
+
+
+def test_a_file_that_is_killed_and_resumed_equals_one_that_is_not(tmp_path):
+    whole, cut = JsonLines(tmp_path / "whole"), JsonLines(tmp_path / "cut")
+    for step in range(6):
+        whole.log({"loss": step / 7}, step)
+    for step in range(5):
+        if step == 3:
+            checkpoint = cut.position()
+        cut.log({"loss": step / 7}, step)
+    with open(tmp_path / "cut", "ab") as file:
+        file.write(b'{"step": 5, "lo')  # the kill comes in the middle of a line
+    again = JsonLines(tmp_path / "cut")
+    again.truncate(checkpoint)
+    for step in range(3, 6):
+        again.log({"loss": step / 7}, step)
+    assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_file_shorter_than_the_checkpoint_says_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="has 0 bytes, but the checkpoint was made at 10"):
+        JsonLines(tmp_path / "m").truncate(10)
+
+
+# wandb, offline
+
+
+def test_an_offline_run_holds_config_numbers_summary_artifact_and_pictures(tmp_path):
+    weights = tmp_path / "best.safetensors"
+    weights.write_bytes(b"weights")
+    run = Wandb(tmp_path, {"seed": 3, "student": {"width": 0.5}}, "cern-1", "sweep-7", "student", ["a"])
+    assert run.mode == "offline"
+    for step in range(300):
+        run.log({"train/loss": 1 / (step + 1)}, step)
+    run.log({"valid/top1_accuracy": 0.9}, 300)
+    run.log({"valid/top1_accuracy": 0.1}, 301)
+    run.images({"confusion_matrix": picture(tmp_path / "c.png")})
+    run.artifact(weights, "student", aliases=["best"])
+    run.finish({"valid/top1_accuracy": 0.9, "student": {"macs": 12}, "status": "complete"})
+
+    found = records(tmp_path)
+    header = of_kind(found, "run")[0]
+    assert (header.project, header.display_name, header.run_group) == ("fer-distill", "cern-1", "sweep-7")
+    assert (header.job_type, list(header.tags)) == ("student", ["a"])
+    config = items(header.config.update)
+    assert config["seed"] == 3 and config["student"] == {"width": 0.5}
+    history = [items(row.item) for row in of_kind(found, "history")]
+    assert [row["train/loss"] for row in history if "train/loss" in row] == [1 / (s + 1) for s in range(300)]
+    assert [row["_step"] for row in history if "valid/top1_accuracy" in row] == [300, 301]
+    assert history[-1]["confusion_matrix/_type"] == "image-file" and history[-1]["valid/top1_accuracy"] == 0.1
+    assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 1
+    (artifact,) = of_kind(found, "artifact")
+    assert (artifact.name, artifact.type, list(artifact.aliases)) == ("student", "model", ["best"])
+    assert [entry.local_path for entry in artifact.manifest.contents] == [str(weights)]
+    assert summary(found)["valid/top1_accuracy"] == 0.9
+    assert summary(found)["student/macs"] == 12
+    assert of_kind(found, "exit")[0].exit_code == 0
+
+
+def test_the_summary_is_the_chosen_epochs_even_though_a_later_one_was_logged_last(tmp_path):
+    run = Wandb(tmp_path)
+    run.log({"valid/top1_accuracy": 0.9}, 1)
+    run.log({"valid/top1_accuracy": 0.1}, 2)
+    run.finish({"valid/top1_accuracy": 0.9})
+    assert summary(records(tmp_path))["valid/top1_accuracy"] == 0.9
+
+
+def test_a_failed_job_is_marked_failed(tmp_path):
+    run = Wandb(tmp_path)
+    run.log({"loss": 1.0}, 1)
+    run.finish({}, exit_code=1)
+    assert of_kind(records(tmp_path), "exit")[0].exit_code == 1
+
+
+def test_jobs_of_one_process_are_different_runs_also_when_one_runs_inside_the_other(tmp_path):
+    student, teacher, next_job = (tmp_path / name for name in ("student", "teacher", "next"))
+    for folder in (student, teacher, next_job):
+        folder.mkdir()
+    outer = Wandb(student, {"who": "student"})
+    outer.log({"x": 1.0}, 1)
+    inner = Wandb(teacher, {"who": "teacher"}, job_type="teacher")
+    inner.log({"x": 2.0}, 1)
+    inner.finish({})
+    outer.log({"x": 3.0}, 2)
+    outer.finish({})
+    third = Wandb(next_job, {"who": "next"})
+    third.log({"x": 4.0}, 1)
+    third.finish({})
+    ids = set()
+    for folder, rows in ((student, [1, 3]), (teacher, [2]), (next_job, [4])):
+        found = records(folder)
+        assert items(of_kind(found, "run")[0].config.update)["who"] == folder.name
+        assert [items(row.item).get("x") for row in of_kind(found, "history")] == rows
+        ids.add(of_kind(found, "run")[0].run_id)
+    assert len(ids) == 3
+
+
+def test_a_run_that_was_killed_goes_on_under_the_same_id(tmp_path):
+    code = (
+        "import os, sys; from distill.loggers import Wandb; run = Wandb(sys.argv[1]); run.log({'x': 1.0}, 1);"
+        "os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    kept = (tmp_path / "wandb_id").read_text().strip()
+    Wandb(tmp_path, run_id="ignored").finish({})
+    assert len(list(tmp_path.glob(f"wandb/offline-run-*-{kept}*"))) == 2
+
+
+# wandb, when something is wrong
+
+
+def test_a_broken_wandb_warns_once_and_training_goes_on(tmp_path):
+    run = Wandb(tmp_path)
+    with pytest.warns(UserWarning, match="wandb: .* is not mirrored") as told:
+        run.artifact(tmp_path / "missing", "student")
+        run.images({"picture": tmp_path / "missing.png"})
+        run.log({"loss": object()}, 1)
+        run.log({"loss": 1.0}, 2)
+        run.finish({})
+    assert len(told) == 1
+    assert {"loss": 1.0}.items() <= items(of_kind(records(tmp_path), "history")[-1].item).items()
+
+
+def test_online_without_a_key_is_refused_at_once_with_what_to_type(tmp_path):
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=r"logger.mode: online .* WANDB_API_KEY; or use logger.mode=offline"):
+        Wandb(tmp_path, mode="online")
+    assert time.monotonic() - start < 10
+
+
+def test_online_without_a_key_asks_no_question_on_a_terminal_either(tmp_path):
+    pty = pytest.importorskip("pty")
+    code = "import sys; from distill.loggers import Wandb; Wandb(sys.argv[1], mode='online')"
+    ours, theirs = pty.openpty()
+    done = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # Linux's way to say that the other side is closed
+        pass
+    assert done.wait(60) == 1
+    assert b"use logger.mode=offline" in shown and b"Enter your choice" not in shown
+
+
+def test_online_without_a_network_falls_back_to_offline_within_the_timeout(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    start = time.monotonic()
+    with pytest.warns(UserWarning, match="the server does not answer, the run is logged offline") as told:
+        run = Wandb(tmp_path, mode="online", timeout=2)
+    run.log({"x": 1.0}, 1)
+    run.finish({"x": 1.0})
+    assert time.monotonic() - start < 12
+    assert len(told) == 1 and run.mode == "offline" and run.url is None
+    assert [items(row.item)["x"] for row in of_kind(records(tmp_path), "history")] == [1]
+
+
+@pytest.mark.parametrize(("asked", "mode"), [(None, "offline"), ("disabled", "disabled"), ("offline", "offline")])
+def test_auto_does_what_the_environment_says_and_is_offline_otherwise(tmp_path, monkeypatch, asked, mode):
+    if asked:
+        monkeypatch.setenv("WANDB_MODE", asked)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)  # a key alone does not send anything
+    run = Wandb(tmp_path, mode="auto")
+    run.finish({})
+    assert run.mode == mode and (tmp_path / "wandb").exists() == (mode == "offline")
+
+
+def test_auto_goes_online_when_the_environment_asks(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(ValueError, match="online was asked for"):
+        Wandb(tmp_path)
+
+
+def test_an_explicit_mode_wins_over_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    with pytest.raises(ValueError, match="online was asked for"):
+        Wandb(tmp_path, mode="online")
+
+
+def test_unknown_modes_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"logger\.mode: 'on' was asked for; give one of auto, offline, "):
+        Wandb(tmp_path, mode="on")
+    monkeypatch.setenv("WANDB_MODE", "later")
+    with pytest.raises(ValueError, match="WANDB_MODE: 'later' is in the environment"):
+        Wandb(tmp_path)
+
+
+@pytest.mark.parametrize("make", [Silent, lambda folder: Wandb(folder, mode="disabled")])
+def test_a_silent_logger_takes_every_call_and_leaves_nothing(tmp_path, make):
+    (tmp_path / "run").mkdir()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = make(tmp_path / "run")
+        run.log({"x": 1.0}, 1)
+        run.images({"picture": tmp_path / "missing.png"})
+        run.artifact(tmp_path / "missing", "student")
+        run.finish({"x": 1.0}, exit_code=0)
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_wandb_is_imported_only_by_a_run_that_uses_it():
+    code = "import sys, distill.loggers as l; l.Wandb('.', mode='disabled'); assert 'wandb' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# pictures
+
+
+def test_pictures_are_a_thousand_pixels_wide_and_nothing_else_is_left(tmp_path):
+    tmp_path = tmp_path / "pictures"
+    draw = np.random.default_rng(0)
+    labels, chances = draw.integers(0, 3, 40), draw.dirichlet(np.ones(3), 40)
+    counts = np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]])
+    figures.confusion_matrix(counts, ["a", "b", "c"], tmp_path / "matrix.png", "test")
+    for name, shape, n in (("grey", (40, 1, 48, 48), 24), ("colour", (40, 3, 32, 32), 7), ("few", (2, 1, 48, 48), 24)):
+        faces = draw.integers(0, 256, shape, dtype=np.uint8)
+        rows = len(faces)
+        figures.sample_predictions(faces, labels[:rows], chances[:rows], ["a", "b", "c"], tmp_path / f"{name}.png", n=n)
+    assert {path.name for path in tmp_path.iterdir()} == {"matrix.png", "grey.png", "colour.png", "few.png"}
+    for path in tmp_path.iterdir():
+        picture = Image.open(path)
+        assert picture.width == 1000 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_the_grid_shows_the_surest_mistakes_and_right_ones_from_sure_to_unsure():
+    right = np.array([True, False, True, False, True, False, True])
+    confidence = np.array([0.9, 0.5, 0.8, 0.7, 0.6, 0.4, 0.3])
+    assert figures._choose(right, confidence, 4).tolist() == [3, 1, 0, 6]
+    assert figures._choose(right, confidence, 6).tolist() == [3, 1, 5, 0, 4, 6]
+    assert figures._choose(np.ones(3, bool), confidence[:3], 6).tolist() == [0, 2, 1]
+    assert figures._choose(np.zeros(3, bool), confidence[:3], 2).tolist() == [0, 2]

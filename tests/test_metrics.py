@@ -1,0 +1,117 @@
+"""Metrics against hand-computed numbers and scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as oracle
+
+from distill import metrics
+
+CLASSES = ("neutral", "happiness", "surprise", "anger")
+
+
+@pytest.fixture
+def answers():
+    draw = np.random.default_rng(0)
+    labels = draw.choice(4, 400, p=[0.6, 0.2, 0.15, 0.05])
+    return draw.normal(size=(400, 4)) + 1.5 * np.eye(4)[labels], labels
+
+
+def test_accuracies_recall_confusion_and_likelihood_equal_scikit_learn(answers):
+    logits, labels = answers
+    guesses, chances = logits.argmax(1), np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert metrics.top1_accuracy(logits, labels) == pytest.approx(oracle.accuracy_score(labels, guesses), abs=1e-12)
+    balanced = oracle.balanced_accuracy_score(labels, guesses)
+    assert metrics.mean_class_accuracy(logits, labels) == pytest.approx(balanced, abs=1e-12)
+    recall = oracle.recall_score(labels, guesses, average=None)
+    np.testing.assert_allclose(metrics.per_class_recall(logits, labels), recall)
+    np.testing.assert_array_equal(metrics.confusion_matrix(logits, labels), oracle.confusion_matrix(labels, guesses))
+    assert metrics.nll(logits, labels) == pytest.approx(oracle.log_loss(labels, chances), abs=1e-12)
+
+
+def test_a_class_without_pictures_has_no_recall_and_does_not_count_in_the_mean():
+    logits, labels = np.eye(3)[[0, 1, 1]], np.array([0, 0, 1])
+    np.testing.assert_array_equal(metrics.per_class_recall(logits, labels), [0.5, 1, np.nan])
+    assert metrics.mean_class_accuracy(logits, labels) == 0.75
+
+
+def test_calibration_error_equals_a_sum_by_hand():
+    confident, unsure = np.log([0.9, 0.1]), np.log([0.6, 0.4])  # bins (13/15, 14/15] and (8/15, 9/15]
+    logits = np.stack([confident, confident, confident, confident, unsure])
+    labels = np.array([0, 0, 0, 1, 1])
+    assert metrics.expected_calibration_error(logits, labels) == pytest.approx(0.8 * abs(0.75 - 0.9) + 0.2 * 0.6)
+
+
+def test_calibration_error_equals_a_plain_loop_over_bins(answers):
+    logits, labels = answers
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    confidence, right, total = chances.max(1), chances.argmax(1) == labels, 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert metrics.expected_calibration_error(logits, labels) == pytest.approx(total, abs=1e-12)
+    assert total > 0.01
+
+
+def test_certain_right_answers_are_perfectly_calibrated_and_huge_logits_do_not_overflow():
+    logits, labels = 1e4 * np.eye(3), np.arange(3)
+    assert metrics.expected_calibration_error(logits, labels) == 0
+    assert metrics.nll(logits, labels) == 0
+    assert metrics.nll(logits, np.array([0, 1, 0])) == pytest.approx(1e4 / 3)
+
+
+def test_agreement_counts_equal_guesses_right_or_wrong():
+    assert metrics.agreement(np.eye(4), np.eye(4)[[0, 1, 3, 2]]) == 0.5
+    with pytest.raises(ValueError, match=r"agreement: \[4, 4\] logits were compared with \[3, 4\]"):
+        metrics.agreement(np.eye(4), np.eye(4)[:3])
+
+
+def test_torch_of_any_precision_and_numpy_give_the_same_numbers(answers):
+    logits = torch.tensor(answers[0]).bfloat16().requires_grad_()
+    labels = torch.tensor(answers[1])
+    ours = metrics.evaluate_predictions(logits, labels, CLASSES, -logits)
+    rounded = logits.detach().float().numpy()
+    assert ours == metrics.evaluate_predictions(rounded, answers[1], CLASSES, -rounded)
+    assert ours["nll"] != metrics.nll(*answers)
+
+
+def test_an_evaluation_has_the_same_names_everywhere_and_agreement_only_beside_a_teacher(answers):
+    alone = metrics.evaluate_predictions(*answers, CLASSES)
+    assert set(alone) == {"top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll"}
+    assert all(type(value) is float for value in alone.values())
+    assert set(metrics.evaluate_predictions(*answers, CLASSES, answers[0])) - set(alone) == {"agreement"}
+
+
+def test_the_bootstrap_interval_is_seeded_and_close_to_the_normal_approximation(answers):
+    low, high = metrics.bootstrap_interval(metrics.top1_accuracy, *answers)
+    mean = metrics.top1_accuracy(*answers)
+    half = 1.96 * np.sqrt(mean * (1 - mean) / 400)
+    assert low == pytest.approx(mean - half, abs=0.01) and high == pytest.approx(mean + half, abs=0.01)
+    first = metrics.bootstrap_interval(metrics.nll, *answers)
+    assert first == metrics.bootstrap_interval(metrics.nll, *answers)
+    assert first != metrics.bootstrap_interval(metrics.nll, *answers, seed=1)
+
+
+def test_the_bootstrap_keeps_rows_together():
+    logits = np.eye(4)[np.arange(100) % 4]
+    assert metrics.bootstrap_interval(metrics.agreement, logits, logits, samples=50) == (1, 1)
+    with pytest.raises(ValueError, match=r"have \[4, 100\] rows"):
+        metrics.bootstrap_interval(metrics.agreement, logits, logits[:4])
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "sentence"),
+    [
+        (np.zeros((0, 4)), np.zeros(0, int), r"shape \[0, 4\] was given"),
+        (np.array([[0, 1, 0, 0], [0, np.nan, 0, 0]]), np.array([0, 1]), "row 1 is not finite"),
+        (np.zeros((2, 4)), np.array([0, 4]), "row 1 has class 4"),
+        (np.zeros((2, 4)), np.array([-1, 0]), "row 0 has class -1"),
+        (np.zeros((2, 4)), np.array([0]), r"shape \[1\] for 2 rows"),
+        (np.zeros((2, 4)), np.array([0.0, 1.0]), "float64 of shape"),
+        (np.zeros((2, 3)), np.array([0, 1]), "3 columns for 4 classes"),
+    ],
+)
+def test_answers_that_cannot_be_scored_are_refused_with_a_sentence(logits, labels, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        metrics.evaluate_predictions(logits, labels, CLASSES)
