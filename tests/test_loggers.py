@@ -145,7 +145,7 @@ def test_an_offline_run_holds_config_numbers_summary_artifact_and_pictures(tmp_p
     assert history[-1]["confusion_matrix/_type"] == "image-file" and history[-1]["valid/top1_accuracy"] == 0.1
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 1
     (artifact,) = of_kind(found, "artifact")
-    assert (artifact.name, artifact.type, list(artifact.aliases)) == ("student", "model", ["best"])
+    assert (artifact.name, artifact.type) == ("student", "model") and "best" in artifact.aliases
     assert [entry.local_path for entry in artifact.manifest.contents] == [str(weights)]
     assert summary(found)["valid/top1_accuracy"] == 0.9
     assert summary(found)["student/macs"] == 12
