@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra import compose
+from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -177,7 +177,8 @@ def explain(error: Exception, overrides: list[str]) -> str:
     parent, _, name = asked.rpartition(".")
     sound = [o for o in overrides if "=" in o and not o.lstrip("+~").startswith((asked, "hydra")) and "," not in o]
     try:
-        cfg = compose("run", overrides=sound)
+        with initialize_config_module("conf", version_base="1.3"):
+            cfg = compose("run", overrides=sound)
     except Exception:
         return f"{asked}: no such key."
     node = OmegaConf.select(cfg, parent) if parent else cfg

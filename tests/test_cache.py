@@ -204,7 +204,7 @@ def test_a_teacher_that_fails_leaves_no_array_behind(tmp_path):
 
     with pytest.raises(RuntimeError, match="out of memory"):
         answers(cache(tmp_path / "c", lambda: Failing(Net(), "failing", CLASSES, torch.float32)))
-    assert not [p.name for p in (tmp_path / "c").iterdir() if "npy" in p.name or "tmp" in p.name]
+    assert not [p.name for p in (tmp_path / "c").iterdir() if p.suffix in (".npy", ".tmp")]
     assert answers(cache(tmp_path / "c")).isfinite().all()
 
 

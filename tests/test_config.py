@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from distill import build
-from distill.config import RECIPE, USE, check, identity, plain, run_name, teacher_run
+from distill.config import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
 from distill.train import Settings
 from distill.views import ViewRecipe
 
@@ -106,7 +106,7 @@ def test_a_schedule_is_made_with_its_numbers(name):
 
 def test_train_and_views_name_the_numbers_that_the_loop_and_the_recipe_take():
     cfg = composed()
-    assert cfg["train"].keys() <= inspect.signature(Settings).parameters.keys()
+    assert cfg["train"].keys() - {*MACHINE} <= inspect.signature(Settings).parameters.keys()
     recipe, seed, cached = build.recipe(cfg["views"] | {"seed": 3, "cached": 5, "rotate": 7.0})
     assert (recipe.rotate, seed, cached) == (7.0, 3, 5)
     assert build.recipe(cfg["views"])[0] == ViewRecipe(), "the yaml and the class have one set of defaults"
@@ -114,15 +114,15 @@ def test_train_and_views_name_the_numbers_that_the_loop_and_the_recipe_take():
 
 def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():
     cfg = composed("teacher=resnet50")
-    for group in ("train", "views"):
-        assert cfg["teacher"][group].keys() == cfg[group].keys()
+    assert cfg["teacher"]["train"].keys() == cfg["train"].keys() - {*MACHINE}
+    assert cfg["teacher"]["views"].keys() == cfg["views"].keys()
     assert {*RECIPE, *USE} <= cfg["teacher"].keys()
 
 
 # Names
 
-WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "threads=1", "device=cpu", "logger=none", "plugins=[mine]"]
-WHERE += ["checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there"]
+WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "train.threads=1", "train.device=cpu", "logger=none"]
+WHERE += ["plugins=[mine]", "checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there"]
 WHAT = ["seed=1", "views.seed=1", "train.epochs=9", "student.width=0.5", "loss=[ce]", "loss.kd.weight=0.5"]
 WHAT += ["teacher=none", "teacher.seed=1", "teacher.train.epochs=3", "optimizer=sgd", "schedule.warmup=2"]
 WHAT += ["data.protocol=votes", "data.limit=9"]
@@ -173,5 +173,6 @@ def test_a_teachers_run_is_a_run_of_its_own_without_a_teacher():
     inner = teacher_run(cfg, cfg["teacher"])
     check(inner)
     assert inner["train"]["epochs"] == 3 and inner["seed"] == 4 and list(inner["loss"]) == ["ce"]
+    assert inner["train"].keys() == cfg["train"].keys(), "it runs on the same threads and device"
     assert build.teacher(inner, None, None, None, None) is None
     assert run_name(inner).startswith("ferplus-none-resnet50-")

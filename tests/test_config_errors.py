@@ -92,7 +92,7 @@ RULES = {
     "train.precision=fp16": r"train\.precision: 'fp16' .* auto, fp32 or bf16",
     "teacher.precision=fp16": r"teacher\.precision: 'fp16' .* auto, fp32 or bf16",
     "checkpoint.every_steps=-1": r"checkpoint\.every_steps",
-    "threads=0": r"threads: 0",
+    "train.threads=0": r"train\.threads: 0",
     "views.scale_min=2": r"views: scale_min=2.* scale_max=1\.08",
     "views.scale_min=0": r"views: scale_min=0",
     "views.erase_min=0.6": r"views: erase_min",
@@ -101,7 +101,8 @@ RULES = {
     "views.seed=-1": r"views.*seed",
     "views.cached=-1": r"views.*cached",
 }
-SOUND = ["teacher.train.epochs=0", "train.select=-valid/nll", "checkpoint.every_steps=0", "threads=2", "train.clip=1"]
+SOUND = ["teacher.train.epochs=0", "train.select=-valid/nll", "checkpoint.every_steps=0", "train.clip=1"]
+SOUND += ["train.threads=2"]
 
 
 @pytest.mark.parametrize("override", RULES)
@@ -120,13 +121,13 @@ def test_the_members_of_an_ensemble_are_checked_too():
 
 
 def test_a_device_that_does_not_exist_is_refused_by_its_key():
-    with pytest.raises(ValueError, match=r"^device: banana"):
+    with pytest.raises(ValueError, match=r"^train\.device: banana"):
         pick_device("banana")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused_by_its_key():
-    with pytest.raises(ValueError, match=r"^device: cuda .* device=cpu"):
+    with pytest.raises(ValueError, match=r"^train\.device: cuda .* train\.device=cpu"):
         pick_device("cuda")
 
 

@@ -1,18 +1,19 @@
-"""Loggers, read back from what they leave on disk; and the pictures they carry."""
+"""Loggers, read back from what they leave on disk."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 
 import numpy as np
 import pytest
+from offline_run import items, of_kind, records, summary
 from PIL import Image
 
-from distill import figures
 from distill.loggers import JsonLines, Silent, Wandb
 
 KEY = "0" * 40
@@ -27,52 +28,6 @@ def clean(monkeypatch, tmp_path):
     yield
     if "wandb" in sys.modules:
         sys.modules["wandb"].teardown()
-
-
-def records(folder):
-    """Returns the records of a folder's one offline run, once its writer, a process of its own, has closed it."""
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    deadline = time.monotonic() + 20
-    while not of_kind(found := decode(path.read_bytes()), "exit"):
-        assert time.monotonic() < deadline, f"{path} was not closed"
-        time.sleep(0.05)
-    return found
-
-
-def decode(data):
-    """Reads a LevelDB log of protocol buffers after a 7-byte header."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    at, whole, found = 7, b"", []
-    while at + 7 <= len(data):
-        if 32768 - at % 32768 < 7:  # too short for a record's header: padding
-            at += 32768 - at % 32768
-            continue
-        length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        if at + 7 + length > len(data):  # still being written
-            break
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a full record, or the last part of one
-            found.append(Record.FromString(whole))
-            whole = b""
-    return found
-
-
-def of_kind(found, kind):
-    return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
-
-
-def items(row):
-    """Names (plain or nested) and values of a history, summary or config record."""
-    return {entry.key or "/".join(entry.nested_key): json.loads(entry.value_json) for entry in row}
-
-
-def summary(found):
-    numbers = {}
-    for record in of_kind(found, "summary"):
-        numbers |= items(record.update)
-    return numbers
 
 
 def picture(path):
@@ -230,13 +185,16 @@ def test_online_without_a_key_asks_no_question_on_a_terminal_either(tmp_path):
     ours, theirs = pty.openpty()
     done = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
+    watchdog = threading.Timer(60, done.kill)
+    watchdog.start()
     shown = b""
     try:
         while chunk := os.read(ours, 4096):
             shown += chunk
     except OSError:  # Linux's way to say that the other side is closed
         pass
-    assert done.wait(60) == 1
+    watchdog.cancel()
+    assert done.wait() == 1
     assert b"use logger.mode=offline" in shown and b"Enter your choice" not in shown
 
 
@@ -299,31 +257,3 @@ def test_a_silent_logger_takes_every_call_and_leaves_nothing(tmp_path, make):
 def test_wandb_is_imported_only_by_a_run_that_uses_it():
     code = "import sys, distill.loggers as l; l.Wandb('.', mode='disabled'); assert 'wandb' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-# pictures
-
-
-def test_pictures_are_a_thousand_pixels_wide_and_nothing_else_is_left(tmp_path):
-    tmp_path = tmp_path / "pictures"
-    draw = np.random.default_rng(0)
-    labels, chances = draw.integers(0, 3, 40), draw.dirichlet(np.ones(3), 40)
-    counts = np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]])
-    figures.confusion_matrix(counts, ["a", "b", "c"], tmp_path / "matrix.png", "test")
-    for name, shape, n in (("grey", (40, 1, 48, 48), 24), ("colour", (40, 3, 32, 32), 7), ("few", (2, 1, 48, 48), 24)):
-        faces = draw.integers(0, 256, shape, dtype=np.uint8)
-        rows = len(faces)
-        figures.sample_predictions(faces, labels[:rows], chances[:rows], ["a", "b", "c"], tmp_path / f"{name}.png", n=n)
-    assert {path.name for path in tmp_path.iterdir()} == {"matrix.png", "grey.png", "colour.png", "few.png"}
-    for path in tmp_path.iterdir():
-        picture = Image.open(path)
-        assert picture.width == 1000 and np.asarray(picture.convert("L")).std() > 10
-
-
-def test_the_grid_shows_the_surest_mistakes_and_right_ones_from_sure_to_unsure():
-    right = np.array([True, False, True, False, True, False, True])
-    confidence = np.array([0.9, 0.5, 0.8, 0.7, 0.6, 0.4, 0.3])
-    assert figures._choose(right, confidence, 4).tolist() == [3, 1, 0, 6]
-    assert figures._choose(right, confidence, 6).tolist() == [3, 1, 5, 0, 4, 6]
-    assert figures._choose(np.ones(3, bool), confidence[:3], 6).tolist() == [0, 2, 1]
-    assert figures._choose(np.zeros(3, bool), confidence[:3], 2).tolist() == [0, 2]

@@ -63,9 +63,7 @@ class CrossEntropy(Loss):
         q = (1 - self.label_smoothing) * q + self.label_smoothing / num_classes
         if self.class_weights is not None:
             if len(self.class_weights) != num_classes:
-                raise ValueError(
-                    f"loss.ce.class_weights: {len(self.class_weights)} numbers for {num_classes} classes."
-                )
+                raise ValueError(f"loss.ce.class_weights: {len(self.class_weights)} numbers for {num_classes} classes.")
             q = q * self.class_weights
         log_p = F.log_softmax(select_heads(student, self.apply_to), dim=-1)
         return reduce_heads(-(q[:, None] * log_p).sum(dim=-1), self.head_reduction)

@@ -1,0 +1,30 @@
+"""The pictures of an evaluation."""
+
+import numpy as np
+from PIL import Image
+
+from distill import figures
+
+
+def test_pictures_are_a_thousand_pixels_wide_and_nothing_else_is_left(tmp_path):
+    draw = np.random.default_rng(0)
+    labels, chances = draw.integers(0, 3, 40), draw.dirichlet(np.ones(3), 40)
+    counts = np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]])
+    figures.confusion_matrix(counts, ["a", "b", "c"], tmp_path / "matrix.png", "test")
+    for name, shape, n in (("grey", (40, 1, 48, 48), 24), ("colour", (40, 3, 32, 32), 7), ("few", (2, 1, 48, 48), 24)):
+        faces = draw.integers(0, 256, shape, dtype=np.uint8)
+        rows = len(faces)
+        figures.sample_predictions(faces, labels[:rows], chances[:rows], ["a", "b", "c"], tmp_path / f"{name}.png", n=n)
+    assert {path.name for path in tmp_path.iterdir()} == {"matrix.png", "grey.png", "colour.png", "few.png"}
+    for path in tmp_path.iterdir():
+        picture = Image.open(path)
+        assert picture.width == 1000 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_the_grid_shows_the_surest_mistakes_and_right_ones_from_sure_to_unsure():
+    right = np.array([True, False, True, False, True, False, True])
+    confidence = np.array([0.9, 0.5, 0.8, 0.7, 0.6, 0.4, 0.3])
+    assert figures._choose(right, confidence, 4).tolist() == [3, 1, 0, 6]
+    assert figures._choose(right, confidence, 6).tolist() == [3, 1, 5, 0, 4, 6]
+    assert figures._choose(np.ones(3, bool), confidence[:3], 6).tolist() == [0, 2, 1]
+    assert figures._choose(np.zeros(3, bool), confidence[:3], 2).tolist() == [0, 2]
