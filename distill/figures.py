@@ -37,26 +37,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     axes.set_xlabel("predicted class", fontsize=13)
     axes.set_ylabel("true class (pictures)", fontsize=13)
     axes.set_title(_matrix_title(matrix, title), fontsize=15, pad=14)
-    for i, j in np.argwhere(matrix > 0):
-        axes.text(
-            j,
-            i - 0.1,
-            f"{share[i, j]:.0%}",
-            ha="center",
-            va="center",
-            fontsize=12,
-            fontweight="bold" if i == j else "normal",
-            color="white" if share[i, j] > 0.55 else RIGHT,
-        )
-        axes.text(
-            j,
-            i + 0.24,
-            f"{matrix[i, j]:,}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            color="white" if share[i, j] > 0.55 else GREY,
-        )
+    _write_counts(axes, matrix, share)
     axes.set_xticks(np.arange(0.5, len(classes) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(classes) - 1), minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
@@ -125,6 +106,15 @@ def _draw_face(cell, face: np.ndarray, label: int, probabilities: np.ndarray, cl
     if guess != label:
         truth = f"is {classes[label]} ({probabilities[label]:.0%})"
         cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)
+
+
+def _write_counts(axes, matrix: np.ndarray, share: np.ndarray) -> None:
+    for i, j in np.argwhere(matrix > 0):
+        big, small = ("white", "white") if share[i, j] > 0.55 else (RIGHT, GREY)
+        middle = {"ha": "center", "va": "center"}
+        weight = "bold" if i == j else "normal"
+        axes.text(j, i - 0.1, f"{share[i, j]:.0%}", fontsize=12, fontweight=weight, color=big, **middle)
+        axes.text(j, i + 0.24, f"{matrix[i, j]:,}", fontsize=9, color=small, **middle)
 
 
 def _matrix_title(matrix: np.ndarray, title: str) -> str:

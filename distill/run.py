@@ -77,7 +77,7 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
         logger.finish({}, exit_code=1)
         write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
-    logger.finish(result, exit_code=0)
+    logger.finish(result["student"]["metrics"] | result, exit_code=0)  # the summary is the chosen epoch, not the last
     return result
 
 

@@ -8,7 +8,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-TINY = ["data.train=192", "data.valid=64", "data.test=64", "teacher=timm", "teacher.name=test_resnet", "teacher.pretrained=false", "teacher.size=32", "teacher.train.epochs=1", "teacher.train.batch_size=32", "student=microexpnet", "train.epochs=2", "train.batch_size=32", "train.log_every=2", "views.cached=2", "logger=none"]
+TINY = (
+    *("data.train=192", "data.valid=64", "data.test=64"),
+    *("teacher=timm", "teacher.name=test_resnet", "teacher.pretrained=false", "teacher.size=32"),
+    *("teacher.train.epochs=1", "teacher.train.batch_size=32", "student=microexpnet"),
+    *("train.epochs=2", "train.batch_size=32", "train.log_every=2", "views.cached=2", "logger=none"),
+)
 
 
 def command(*overrides: object, store: Path, runs: Path) -> list[str]:
