@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from torch import nn
 
 from distill.checkpoint import digest, load_weights, sha256
@@ -28,11 +28,19 @@ def make(node: dict, plugins: list[str], **more):
     """
     target = node["_target_"]
     allowed = ALLOWED + tuple(f"{name}." for name in plugins)
-    if not str(target).startswith(allowed):
+    if not str(target).startswith(allowed) or not _home(target).startswith(allowed):
         raise ValueError(
             f"_target_: {target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME]."
         )
     return instantiate(node, _partial_=True, _convert_="all", _recursive_=False)(**more)
+
+
+def _home(target: str) -> str:
+    """Where a target was defined: an allowed module's own imports (distill.checkpoint.os.mkdir) are not allowed targets."""
+    try:
+        return f"{getattr(get_object(target), '__module__', '')}."
+    except Exception as error:
+        raise ValueError(f"_target_: {target} cannot be found ({error}).") from error
 
 
 def dataset(cfg: dict) -> Dataset:

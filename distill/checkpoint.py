@@ -83,7 +83,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]
             f"{path}: holds more than tensors, or is damaged; it is not opened. Save the state_dict as .safetensors."
         ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: no state_dict in it. Save the state_dict as .safetensors.")
     return state, {}
 

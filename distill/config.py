@@ -106,6 +106,8 @@ def check(cfg: dict) -> None:
         _check_views(f"{where}views", node["views"])
     if cfg["checkpoint"]["every_steps"] < 0:
         raise ValueError(f"checkpoint.every_steps: {cfg['checkpoint']['every_steps']} was asked for; give 0 or more.")
+    if cfg["teacher"].get("precision", "auto") not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"teacher.precision: {cfg['teacher']['precision']!r} was asked for. Choose auto, fp32 or bf16.")
     threads = cfg["train"]["threads"]
     if threads is not None and threads < 1:
         raise ValueError(f"train.threads: {threads} was asked for; give 1 or more, or null for every core.")
@@ -118,6 +120,8 @@ def _check_train(key: str, train: dict, least_epochs: int) -> None:
             raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
     if train["average"] >= 1:
         raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
+    if train["clip"] is not None and train["clip"] < 0:
+        raise ValueError(f"{key}.clip: {train['clip']} was asked for; give a norm above 0, or null for none.")
     if train["precision"] not in ("auto", "fp32", "bf16"):
         raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
     if not train["select"].removeprefix("-").startswith("valid/"):

@@ -42,7 +42,10 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(
             f"train.device: {name} was asked for, but torch sees no GPU here. Use train.device=cpu or auto."
         )
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"train.device: {name} is unknown. Choose auto, cpu or cuda.") from error
 
 
 def has_bf16(device: torch.device) -> bool:

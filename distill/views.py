@@ -105,10 +105,14 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
     faces = pixels.float()
     if faces.shape[1] == 3 and spec.channels == 1:
         faces = (faces * faces.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    shrink = min(faces.shape[-2:]) // spec.size
+    grid, shrink = _grid(view, spec.size), min(faces.shape[-2:]) // spec.size
     if shrink >= 2:
+        height, width = faces.shape[-2:]
         faces = F.avg_pool2d(faces, shrink)
-    faces = F.grid_sample(faces, _grid(view, spec.size), mode="bilinear", padding_mode="border", align_corners=False)
+        if height % shrink or width % shrink:  # what the whole blocks leave out on the right and below
+            covered = grid.new_tensor([width // shrink * shrink / width, height // shrink * shrink / height])
+            grid = (grid + 1) / covered - 1
+    faces = F.grid_sample(faces, grid, mode="bilinear", padding_mode="border", align_corners=False)
     brightness, contrast = (view[:, k, None, None] for k in (5, 6))
     mean, std = (faces.new_tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
     faces.sub_(127.5).mul_(
