@@ -99,8 +99,11 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset) -> Path:
     """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job."""
     inner = config.teacher_run(cfg, member)
     faces = {n: (s.sha256, digest(s.rows.tolist()), digest(s.target.tolist())) for n, s in data.splits.items()}
-    file = member["weights"] and Path(member["weights"]).expanduser()
-    start = sha256(file) if file and file.is_file() else None
+    start = None
+    if file := member["weights"]:
+        if not Path(file).expanduser().is_file():
+            raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
+        start = sha256(Path(file).expanduser())
     recipe = {key: value for key, value in config.identity(inner).items() if key != "data"}
     recipe["student"] = recipe["student"] | {"weights": start}
     key = digest([recipe, faces, list(data.classes)])

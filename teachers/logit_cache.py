@@ -96,7 +96,7 @@ class LogitCache:
             found = json.loads(path.read_text())
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: damaged ({error}). Delete the folder; the logits are computed again.") from error
-        for field in self.expected.keys() | found.keys():
+        for field in [*self.expected, *found]:
             if found.get(field) != self.expected.get(field):
                 raise ValueError(
                     f"teacher cache {self.folder}: its {field!r} is {found.get(field)}, this run needs "

@@ -21,7 +21,8 @@ def command(*overrides: object, store: Path, runs: Path) -> list[str]:
     where = [f"paths.store={store}", f"paths.runs={runs}"]
     chosen = {word.split("=")[0] for word in map(str, overrides)}
     base = [word for word in TINY if not any(word.startswith(f"{group}.") for group in chosen & {"data", "teacher"})]
-    return [sys.executable, "-m", "distill.run", *base, *where, *map(str, overrides)]
+    flags = [word for word in overrides if word == "-m"]
+    return [sys.executable, "-m", "distill.run", *flags, *base, *where, *(str(o) for o in overrides if o not in flags)]
 
 
 def environment() -> dict[str, str]:

@@ -110,7 +110,7 @@ BAD = [
     (("train.select=valid/f1",), "valid/top1_accuracy"),
     (("student.pooling=third",), "student.pooling: 'third'"),
     (("teacher.name=resnet5O",), "resnet50"),
-    (("teacher.weights=nowhere.safetensors",), "nowhere.safetensors: no such weight file"),
+    (("teacher.weights=nowhere.safetensors",), "teacher.weights: nowhere.safetensors: no such weight file"),
     (("loss.kd.temperature=0",), "loss.kd.temperature"),
     (("student._target_=os.system",), "os.system is not from"),
     (("optimizer.name=adagrad",), "Choose one of adamw"),
@@ -154,8 +154,9 @@ def test_a_finished_teacher_is_used_as_it_is_when_no_epoch_is_asked_for(first, s
 
 
 def test_a_cache_of_another_teacher_is_refused_and_the_differing_field_named(first, store, tmp_path):
-    (folder,) = [path for path in (store / "logits").iterdir() if path.is_dir() and (path / "train-view2.npy").exists()]
-    done = distill(f"teacher.cache={folder}", "views.seed=3", store=store, runs=tmp_path)
+    own = (f"teacher.cache={tmp_path / 'cache'}", "train.epochs=1")
+    assert distill(*own, store=store, runs=tmp_path / "runs").returncode == 0
+    done = distill(*own, "views.seed=3", store=store, runs=tmp_path / "runs")
     assert done.returncode == 1 and "its 'view_seed' is 0, this run needs 3" in done.stderr
 
 
