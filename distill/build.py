@@ -55,7 +55,7 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
     torch.manual_seed(cfg["seed"])
     if node["_target_"].startswith("teachers."):
         return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
-    weights = node.pop("weights", None)
+    weights, _ = node.pop("weights", None), node.pop("lr_scale", None)
     student = make(node, cfg["plugins"], num_classes=len(data.classes))
     if weights:
         load_weights(student, weights, "student.weights")
@@ -76,7 +76,7 @@ def schedule(cfg: dict) -> Schedule:
 
 
 def optimiser(cfg: dict, modules: list[nn.Module]) -> torch.optim.Optimizer:
-    return optimizer(modules, **cfg["optimizer"])
+    return optimizer(modules, **cfg["optimizer"], lr_scale=cfg["student"].get("lr_scale"))
 
 
 def recipe(views: dict) -> tuple[ViewRecipe, int, int]:

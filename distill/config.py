@@ -107,7 +107,9 @@ def check(cfg: dict) -> None:
     if cfg["checkpoint"]["every_steps"] < 0:
         raise ValueError(f"checkpoint.every_steps: {cfg['checkpoint']['every_steps']} was asked for; give 0 or more.")
     if cfg["teacher"].get("precision", "auto") not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"teacher.precision: {cfg['teacher']['precision']!r} was asked for. Choose auto, fp32 or bf16.")
+        raise ValueError(
+            f"teacher.precision: {cfg['teacher']['precision']!r} was asked for. Choose auto, fp32 or bf16."
+        )
     threads = cfg["train"]["threads"]
     if threads is not None and threads < 1:
         raise ValueError(f"train.threads: {threads} was asked for; give 1 or more, or null for every core.")

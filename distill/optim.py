@@ -53,7 +53,7 @@ def optimizer(
         decay = weight_decay if decay_biases or parameter.ndim > 1 else 0.0
         groups.setdefault((lr * scales.get(prefix, 1.0), decay), []).append(parameter)
     if unused:
-        raise ValueError(f"optimizer.lr_scale: no parameter's name begins with {sorted(unused)[0]!r}.")
+        raise ValueError(f"student.lr_scale: no parameter's name begins with {sorted(unused)[0]!r}.")
     own = {"momentum": momentum, "nesterov": nesterov} if name == "sgd" else {"betas": tuple(betas), "eps": eps}
     if name != "adamax":
         own["fused"] = True

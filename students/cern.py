@@ -96,8 +96,7 @@ class Cern(nn.Module):
 
     Reference: CERN, Pattern Recognition Letters 155 (2022) 9-18. As in the authors' code, the global head is not
     scaled by 30, the mirrored map is cut with the same quadrant index, and classifier weights are not normalised.
-    Deviation: the trunk starts from Kaiming-normal weights (gain 1, as max of two keeps the second moment) and zero
-    biases instead of LightCNN weights.
+    Deviation: the trunk starts from PyTorch's default weights instead of LightCNN's.
     """
 
     def __init__(
@@ -121,7 +120,6 @@ class Cern(nn.Module):
         self.eca = nn.ModuleList(ChannelAttention() for _ in SCALES)
         self.region_net = nn.ModuleList(nn.Sequential(nn.Linear(channels[-1], features), nn.ReLU()) for _ in SCALES)
         self.classifiers = nn.ModuleList(nn.Linear(2 * features, num_classes, bias=False) for _ in SCALES)
-        self.base.apply(init_trunk)
 
     def forward(self, images: Tensor) -> Outputs:
         maps = self.base(torch.cat([images, images.flip(-1)]))
@@ -138,10 +136,3 @@ class Cern(nn.Module):
             image, mirror = self.region_net[i](self.eca[i](region)).chunk(2)
             heads.append(scale * self.classifiers[i](F.normalize(torch.cat([image, mirror], dim=1))))
         return heads
-
-
-def init_trunk(module: nn.Module) -> None:
-    """Give a convolution Kaiming-normal weights of gain 1 and zero biases; leave any other module as it is."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-        nn.init.zeros_(module.bias)

@@ -30,7 +30,7 @@ GIVEN = {  # what the builder adds to a yaml's own keys
     "schedule": set(),
     "logger": {"folder", "config", "name", "group", "job_type"},
 }
-TAKEN = {"student": {"weights"}, "loss": {"weight"}, "teacher": {*RECIPE, *USE}}  # what it uses itself
+TAKEN = {"student": {"weights", "lr_scale"}, "loss": {"weight"}, "teacher": {*RECIPE, *USE}}  # what it uses itself
 
 
 @pytest.fixture(autouse=True, scope="module")

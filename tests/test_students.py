@@ -276,6 +276,7 @@ def test_every_yaml_makes_its_student_that_trains(name, kind):
     keys = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "student" / f"{name}.yaml"))
     assert keys.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
     assert keys.pop("weights") is None
+    keys.pop("lr_scale")
     net = kind(num_classes=8, **keys)
     assert net.input.size == keys["size"]
     assert_trains(net, heads=5 if name == "cern" else 1)
