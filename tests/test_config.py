@@ -91,7 +91,7 @@ def test_a_loss_is_made_with_its_weight(name):
 @pytest.mark.parametrize("name", names("optimizer"))
 def test_an_optimiser_is_made_with_its_numbers(name):
     numbers = chosen("optimizer", name)["optimizer"]
-    made = build.optimiser({"optimizer": numbers}, [nn.Linear(2, 2)]).param_groups[0]
+    made = build.optimiser({"optimizer": numbers, "student": {}}, [nn.Linear(2, 2)]).param_groups[0]
     assert isinstance(numbers["lr"], float) and made["lr"] == numbers["lr"]
     assert made["weight_decay"] == numbers["weight_decay"]
 
