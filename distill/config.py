@@ -191,6 +191,8 @@ def explain(error: Exception, overrides: list[str]) -> str:
     keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
     if name in keys:
         return f"{asked}: {message.strip().splitlines()[0]}"
+    if not keys:
+        return f"{asked}: no such key yet. Type +{asked}=... to add it."
     close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
     return f"{asked}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"

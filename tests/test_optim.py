@@ -69,7 +69,7 @@ def test_lr_scale_multiplies_the_rate_by_prefix_and_the_longest_prefix_wins():
 
 
 def test_a_scale_that_fits_no_parameter_is_named():
-    with pytest.raises(ValueError, match=r"optimizer\.lr_scale: no parameter's name begins with 'classifier\.'"):
+    with pytest.raises(ValueError, match=r"student\.lr_scale: no parameter's name begins with 'classifier\.'"):
         optimizer([net()], "adamw", 0.1, lr_scale={"classifier.": 10})
 
 

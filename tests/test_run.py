@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from commandline import distill, result_of
+from offline_run import of_kind, records, summary
 from safetensors.torch import load_file, save_file
 
 
@@ -200,8 +201,20 @@ def test_pretrained_weights_out_of_reach_are_said_once_and_the_teacher_starts_fr
     assert done.returncode == 0 and done.stderr.count("FROM SCRATCH") == 1, done.stderr
 
 
-def test_jobs_of_a_sweep_go_on_when_one_fails(first, store, tmp_path):
-    done = distill("-m", "train.epochs=1", "student.pooling=third,both", store=store, runs=tmp_path)
+def test_jobs_of_a_sweep_go_on_when_one_fails_and_each_is_a_wandb_run_of_one_group(first, store, tmp_path):
+    done = distill(
+        "-m", "logger=wandb", "train.epochs=1", "student.pooling=third,both,none", store=store, runs=tmp_path
+    )
     assert done.returncode == 1
-    states = sorted(json.loads(path.read_text())["status"] for path in tmp_path.glob("*/result.json"))
-    assert states == ["complete", "failed"]
+    folders = [path.parent for path in tmp_path.glob("*/result.json")]
+    states = {folder: json.loads((folder / "result.json").read_text())["status"] for folder in folders}
+    assert sorted(states.values()) == ["complete", "complete", "failed"]
+    mirrors = {folder: records(folder) for folder in folders}
+    headers = [of_kind(found, "run")[0] for found in mirrors.values()]
+    assert len({header.run_id for header in headers}) == 3 and len({header.run_group for header in headers}) == 1
+    assert headers[0].run_group
+    for folder, found in mirrors.items():
+        assert of_kind(found, "exit")[0].exit_code == (states[folder] == "failed")
+    whole = next(folder for folder in folders if states[folder] == "complete")
+    best = json.loads((whole / "result.json").read_text())["student"]["metrics"]["valid/top1_accuracy"]
+    assert summary(mirrors[whole])["valid/top1_accuracy"] == pytest.approx(best)
