@@ -86,12 +86,12 @@ def summary(result: dict, next_step: str) -> None:
     data = result["data"]
     title = f"{data['name']}: {data['protocol']}, {data['rows']['valid']} valid and {data['rows']['test']} test faces"
     table = Table(title=title, title_justify="left")
-    heads = ("", "valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
-    for name in heads:
-        table.add_column(name, justify="left" if not name else "right")
-    for role in ("teacher", "student"):
-        if part := result.get(role):
-            table.add_row(f"{role} {part['name']}", *_numbers(part))
+    roles = [role for role in ("teacher", "student") if result.get(role)]
+    for name in ("", *(f"{role} {result[role]['name']}" for role in roles)):
+        table.add_column(name, justify="right" if name else "left")
+    names = ("valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
+    for row in zip(names, *(_numbers(result[role]) for role in roles), strict=True):
+        table.add_row(*row)
     console.print()
     console.print(table)
     console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")

@@ -133,6 +133,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_the_terms_name(first, stor
     assert result_of(tmp_path)["status"] == "failed"
 
 
+def test_an_ensemble_fine_tunes_its_members_and_answers_as_one(store, tmp_path):
+    members = ("first", "second")
+    words = ["teacher=ensemble", "train.epochs=1", *(f"teacher@teacher.members.{name}=timm" for name in members)]
+    for name in members:
+        tiny = ("name=test_resnet", "pretrained=false", "size=32", "train.epochs=1")
+        words += [f"teacher.members.{name}.{key}" for key in tiny]
+    done = distill(*words, "teacher.members.second.seed=1", store=store, runs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = result_of(tmp_path)
+    assert result["teacher"]["num_parameters"] == 2 * 373_464 and result["teacher_forward_images"] == 2 * (
+        192 + 64 + 64
+    )
+
+
 def test_a_teacher_of_another_class_order_is_refused(first, store, tmp_path):
     weights = next((store / "teachers").glob("*/checkpoints/best.safetensors"))
     tensors = {name.removeprefix("net."): tensor for name, tensor in load_file(weights).items()}
