@@ -1,30 +1,42 @@
 """Images per second of each part of a run, all in one process: python benchmarks/throughput.py [student ...] [--threads N].
 
 bare step   forward, loss, backward and optimiser on one resident batch of rendered images and stored soft targets
-whole loop  the same with everything that a run does: rows gathered, views rendered, cache read, ledger, progress
+whole loop  distill.train.train itself: rows gathered, views rendered, stored logits read, log lines, schedule, validation
+            on 64 faces, checkpoint written and synced
 Bare and whole are measured in turns, so that a neighbour on the machine slows both; medians over the turns.
 """
 
 import argparse
+import io
+import os
 import statistics
 import tempfile
 import time
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_module
+from PIL import Image
 
 from distill import build, config
 from distill.batches import batches, epoch_order
-from distill.evaluate import predict
+from distill.console import TrainingProgress
+from distill.data.ferplus_files import decode
+from distill.loggers import JsonLines
 from distill.optim import Average
+from distill.profile import profile
 from distill.runtime import autocast, environment, pick_precision, set_threads, tune_allocator
-from distill.train import Learner, Ledger, train_step
-from distill.types import Outputs
+from distill.train import Learner, Settings, train
+from distill.types import Outputs, Split
 from distill.views import ViewRecipe, render
+from teachers.frozen import FrozenTeacher
+from teachers.logit_cache import LogitCache, manifest
 
-FACES = 4096
+FACES = 24576
+SIZES = {"cern": ["student.size=64"]}  # what the README quotes; others at their yaml's size
 CPU = torch.device("cpu")
 
 
@@ -33,6 +45,9 @@ class StoredLogits:
 
     def __init__(self, rows: int, classes: int):
         self.current = torch.randn(rows, classes)
+
+    def open(self, split: str, view_id: int, table: torch.Tensor) -> None:
+        """Every view has the same logits here."""
 
     def __call__(self, batch):
         logits = self.current[batch.index]
@@ -72,34 +87,35 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
         ]
         cfg = config.plain(compose("run", overrides=overrides))
     data = build.dataset(cfg)
-    split, precision, recipe = data.splits["train"], pick_precision("auto", CPU), ViewRecipe()
+    precision, recipe = pick_precision("auto", CPU), ViewRecipe()
     network = build.network(cfg, data).to(memory_format=torch.channels_last)
+    count = batch_size * (192 if profile(network, network.input)["macs"] < 50e6 else 6)
+    small = replace(data, splits=data.splits | {"train": first(data.splits["train"], count)})
+    split = small.splits["train"]
     teacher = StoredLogits(len(split.pixels), len(data.classes))
-    objective = build.objective(cfg, network, teacher)
+    objective = build.objective(cfg)
+    objective.bind(network, teacher)
     optimizer = build.optimiser(cfg, [network, objective])
     learner = Learner(network, objective, optimizer, build.schedule(cfg), Average(network, 0.998), student)
-    table = recipe.table(0, 1, len(split.pixels))
-    resident = next(batches(split, table, batch_size, epoch_order(0, 0, len(split))))
+    resident = next(batches(split, recipe.table(0, 1, len(split.pixels)), batch_size, epoch_order(0, 0, count)))
     images = render(resident.pixels, resident.view, network.input).contiguous(memory_format=torch.channels_last)
-    soft, steps = teacher(resident), max(4, min(16, 4000 // (images.shape[-1] ** 2 // 8)))
+    soft, folders = teacher(resident), iter(range(1000))
+    settings = Settings(1, batch_size, "valid/nll", 0, 0, 0, precision, None, 0.998, log_every=50, save_every=200)
 
     def bare():
-        for _ in range(steps):
+        for _ in range(count // batch_size):
             bare_step(resident, images, soft, learner, precision)
 
     def loop():
-        ledger = Ledger(50)
-        for _, batch in zip(
-            range(steps), batches(split, table, batch_size, epoch_order(0, 1, len(split))), strict=False
-        ):
-            ledger.add(train_step(batch, teacher, learner, precision))
-            if ledger.full():
-                ledger.flush()
-        ledger.flush()
+        folder = store / "runs" / f"{student}-{next(folders)}"
+        folder.mkdir(parents=True)
+        lines = JsonLines(folder / "metrics.jsonl")
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), TrainingProgress(student, 1) as progress:
+            train(learner, teacher, small, recipe, settings, folder, lines, lines.log, progress, {})
 
     network.train()
     bare(), loop()
-    pairs = [(rate(bare, steps * batch_size), rate(loop, steps * batch_size)) for _ in range(turns)]
+    pairs = [(rate(bare, count), rate(loop, count)) for _ in range(turns)]
     return {
         "bare step": statistics.median(b for b, _ in pairs),
         "whole loop": statistics.median(w for _, w in pairs),
@@ -108,8 +124,14 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
     }
 
 
+def first(split: Split, count: int) -> Split:
+    """Return the first rows of a split."""
+    kept = {name: getattr(split, name)[:count] for name in ("rows", "target", "label", "ids")}
+    return replace(split, **kept)
+
+
 def shared_parts(store: Path) -> dict[str, float]:
-    """Return images/s of what does not depend on the student: drawing and packing, and the teacher's forward pass."""
+    """Return images/s of what does not depend on the student: drawing and packing, PNG decoding, the teacher's cache."""
     overrides = [
         f"data.train={FACES}",
         "data.valid=64",
@@ -122,11 +144,31 @@ def shared_parts(store: Path) -> dict[str, float]:
     start = time.perf_counter()
     data = build.dataset(cfg)
     packing = (FACES + 128) / (time.perf_counter() - start)
-    teacher = build.bare_teacher(cfg, cfg["teacher"], data).to(memory_format=torch.channels_last)
-    valid = data.splits["valid"]
-    predict(teacher, valid, precision=pick_precision("auto", CPU))
-    caching = rate(lambda: predict(teacher, data.splits["valid"], precision=pick_precision("auto", CPU)), len(valid), 3)
-    return {"drawing and packing": packing, "teacher caching, resnet50 at 64 px": caching}
+    files = [png(picture[0]) for picture in data.splits["train"].pixels[:1000]]
+    small = replace(data, splits={"train": first(data.splits["train"], 768)})
+    precision, recipe = pick_precision("auto", CPU), ViewRecipe()
+    network = build.bare_teacher(cfg, cfg["teacher"], data)
+    teacher = FrozenTeacher(network, "resnet50", data.classes, precision)
+    cache = LogitCache(store / "logits", manifest(small, "none", [], recipe, 0, "auto"), lambda: teacher, small, CPU)
+    views = iter(range(1, 100))
+
+    def fill() -> None:
+        view = next(views)
+        cache.open("train", view, recipe.table(0, view, len(small.splits["train"].pixels)))
+
+    fill()
+    return {
+        "drawing and packing procedural faces": packing,
+        "decoding 48-px PNG": rate(lambda: [decode(file, "memory") for file in files], len(files), 3),
+        "teacher caching, resnet50 at 64 px": rate(fill, 768, 3),
+    }
+
+
+def png(picture: np.ndarray) -> bytes:
+    """Return a picture as the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
 
 
 def main() -> None:
@@ -137,7 +179,6 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=9, help="repetitions, of which the median counts")
     args = parser.parse_args()
     tune_allocator()
-    np.seterr(all="raise", under="ignore")
     threads = set_threads(args.threads)
     print(f"{environment()['processor']}, {threads} threads, torch {torch.__version__}, batch {args.batch_size}")
     with tempfile.TemporaryDirectory() as store:

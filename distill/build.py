@@ -62,13 +62,11 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
     return student
 
 
-def objective(cfg: dict, student: nn.Module, teacher) -> Objective:
-    """Make the weighted losses and let them meet both networks."""
+def objective(cfg: dict) -> Objective:
+    """Make the weighted losses; bind() lets them meet both networks."""
     nodes = {name: dict(node) for name, node in cfg["loss"].items()}
     weights = {name: float(node.pop("weight")) for name, node in nodes.items()}
-    made = Objective({name: make(node, cfg["plugins"]) for name, node in nodes.items()}, weights)
-    made.bind(student, teacher)
-    return made
+    return Objective({name: make(node, cfg["plugins"]) for name, node in nodes.items()}, weights)
 
 
 def schedule(cfg: dict) -> Schedule:

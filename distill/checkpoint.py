@@ -48,7 +48,8 @@ def load_state(path: Path) -> dict:
         ValueError: the file is damaged or is no checkpoint.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {part: state[part] for part in ("at", "learner", "ledger")}
     except Exception as error:
         raise ValueError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start this run again."
@@ -123,6 +124,10 @@ def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[s
     """
     tensors, metadata = read_weights(path)
     own = module.state_dict()
+    if all(name.startswith("net.") for name in tensors) and not any(name.startswith("net.") for name in own):
+        tensors = {
+            name.removeprefix("net."): tensor for name, tensor in tensors.items()
+        }  # this toolkit's own timm weights
     excused = {name for name in own if name.startswith(missing)} if missing else set()
     misfit = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
     tensors = {name: tensor for name, tensor in tensors.items() if name not in excused & misfit}

@@ -17,6 +17,10 @@ USE = ("cache", "precision")  # of a teacher: how the finished one is asked
 WHERE = ("paths", "logger", "plugins", "checkpoint")  # they do not change what a run is
 MACHINE = ("threads", "device")  # of train: on what it runs
 
+SELECTABLE = tuple(
+    f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
+)
+
 
 @dataclass
 class Train:
@@ -104,6 +108,11 @@ def check(cfg: dict) -> None:
     for where, node in [("", cfg), *(("teacher.", t) for t in teachers if "train" in t)]:
         _check_train(f"{where}train", node["train"], least_epochs=0 if where else 1)
         _check_views(f"{where}views", node["views"])
+        if node["seed"] < 0:
+            raise ValueError(f"{where}seed: {node['seed']} was asked for; give 0 or more.")
+    cache = cfg["teacher"].get("cache")
+    if isinstance(cache, str) and "/" not in cache:
+        raise ValueError(f"teacher.cache: {cache!r} was asked for. Choose true, false, or a folder such as ./{cache}.")
     if cfg["checkpoint"]["every_steps"] < 0:
         raise ValueError(f"checkpoint.every_steps: {cfg['checkpoint']['every_steps']} was asked for; give 0 or more.")
     if cfg["teacher"].get("precision", "auto") not in ("auto", "fp32", "bf16"):
@@ -126,10 +135,10 @@ def _check_train(key: str, train: dict, least_epochs: int) -> None:
         raise ValueError(f"{key}.clip: {train['clip']} was asked for; give a norm above 0, or null for none.")
     if train["precision"] not in ("auto", "fp32", "bf16"):
         raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
-    if not train["select"].removeprefix("-").startswith("valid/"):
+    if train["select"].removeprefix("-") not in SELECTABLE:
         raise ValueError(
             f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
-            "Choose e.g. valid/top1_accuracy, valid/mean_class_accuracy or -valid/nll."
+            f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
         )
 
 
@@ -150,6 +159,7 @@ def identity(cfg: dict) -> dict:
     """Return the part of a config that says what a run is, without where and on what it runs."""
     kept = {key: value for key, value in cfg.items() if key not in WHERE}
     kept["train"] = {key: value for key, value in cfg["train"].items() if key not in MACHINE}
+    kept["data"] = {key: value for key, value in cfg["data"].items() if key != "verify"}
     return kept | {"teacher": {key: value for key, value in cfg["teacher"].items() if key != "cache"}}
 
 

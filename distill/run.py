@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from distill import build, config, evaluate, figures
-from distill.checkpoint import digest, load_weights, save_weights, sha256, write_json
+from distill.checkpoint import atomic, digest, load_weights, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
 from distill.loggers import JsonLines
 from distill.metrics import confusion_matrix, evaluate_predictions
@@ -26,7 +26,10 @@ from distill.train import Learner, Settings, train
 from distill.types import Dataset
 from teachers.store import find_or_train, is_complete
 
-NEXT = "python -m distill.run data=ferplus data.root=DIR   (FER2013Train|Valid|Test with label.csv, or a tar.gz of it)"
+NEXT = (
+    "python -m distill.run data=ferplus data.root=DIR   (FER2013Train|Valid|Test with label.csv, or a tar.gz of it)",
+    "the same command with -m and loss.kd.temperature=1,2,4,8: the teacher is not asked again",
+)
 
 
 def run(
@@ -69,36 +72,54 @@ def refuse_another(cfg: dict, folder: Path) -> None:
 
 def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
     write_json(folder / "env.json", environment())
-    OmegaConf.save(OmegaConf.create(cfg), folder / "config.yaml")
-    logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
+    with atomic(folder / "config.yaml") as temporary:
+        OmegaConf.save(OmegaConf.create(cfg), temporary)
+    logger = None
     try:
-        result = _job(cfg, folder, data or build.dataset(cfg), logger)
+        logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
+        result = _job(cfg, folder, data or build.dataset(cfg), logger, group)
     except BaseException as error:
-        logger.finish({}, exit_code=1)
+        if logger is not None:
+            logger.finish({}, exit_code=1)
         write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
     logger.finish(result["student"]["metrics"] | result, exit_code=0)  # the summary is the chosen epoch, not the last
+    write_json(folder / "result.json", result)
     return result
 
 
-def _job(cfg: dict, folder: Path, data: Dataset, logger) -> dict:
+def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> dict:
     clock = {"start": time.perf_counter()}
     device = pick_device(cfg["train"]["device"])
-    teacher = build.teacher(cfg, data, lambda member: prepare_teacher(cfg, member, data), device, track)
-    clock["teacher"] = time.perf_counter()
     student = build.network(cfg, data).to(device, memory_format=torch.channels_last)
-    objective = build.objective(cfg, student, teacher).to(device)
-    fit = fit_student(cfg, folder, data, student, objective, teacher, logger, device)
+    objective = build.objective(cfg)
+    build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained, not after
+    taught_by: list[Path] = []
+
+    def prepare(member: dict) -> Path:
+        taught_by.append(prepare_teacher(cfg, member, data, group))
+        return taught_by[-1]
+
+    teacher = build.teacher(cfg, data, prepare, device, track)
+    objective.bind(student, teacher)
+    torch.manual_seed(cfg["seed"])  # of dropout: the same whether the teacher was found or trained just now
+    clock["teacher"] = time.perf_counter()
+    fit = fit_student(cfg, folder, data, student, objective.to(device), teacher, logger, device)
     clock["train"] = time.perf_counter()
-    result = conclude(cfg, folder, data, student, teacher, device, fit, clock)
+    result = conclude(cfg, folder, data, student, teacher, device, fit, clock, taught_by)
     mirror(logger, folder, data, result)
     return result
 
 
-def prepare_teacher(cfg: dict, member: dict, data: Dataset) -> Path:
+def fingerprint(data: Dataset) -> str:
+    """Return a digest of the pictures, rows, targets and class order that a run sees."""
+    splits = {n: (s.sha256, digest(s.rows.tolist()), digest(s.target.tolist())) for n, s in data.splits.items()}
+    return digest([splits, list(data.classes)])
+
+
+def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -> Path:
     """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job."""
     inner = config.teacher_run(cfg, member)
-    faces = {n: (s.sha256, digest(s.rows.tolist()), digest(s.target.tolist())) for n, s in data.splits.items()}
     start = None
     if file := member["weights"]:
         if not Path(file).expanduser().is_file():
@@ -106,13 +127,25 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset) -> Path:
         start = sha256(Path(file).expanduser())
     recipe = {key: value for key, value in config.identity(inner).items() if key != "data"}
     recipe["student"] = recipe["student"] | {"weights": start}
-    key = digest([recipe, faces, list(data.classes)])
+    key = digest([recipe, fingerprint(data)])
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
     found = is_complete(folder)
     console.print(
         f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"
     )
-    return find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher"))
+    weights = find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher", group=group))
+    if found and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
+        console.print(
+            "*** It was trained FROM SCRATCH, because its pretrained weights were out of reach then. "
+            "teacher.pretrained=true trains it from them.",
+            style="bold",
+        )
+    return weights
+
+
+def start_of(weights: Path) -> str | None:
+    """Return what a stored teacher's fine-tuning started from: pretrained, weights or scratch."""
+    return json.loads((weights.parents[1] / "result.json").read_text())["start"]
 
 
 def fit_student(
@@ -120,10 +153,15 @@ def fit_student(
 ) -> dict:
     """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already)."""
     numbers = cfg["train"]
-    metadata = {"classes": list(data.classes), "network": cfg["student"], "data": data.name, "protocol": data.protocol}
+    network = {key: value for key, value in cfg["student"].items() if key not in ("weights", "lr_scale")}
+    metadata = {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
     if numbers["epochs"] == 0:
+        if getattr(student, "start", None) != "weights":
+            raise ValueError(
+                "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
+            )
         save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
-        return {"best_epoch": -1, "best": {}, "steps": 0}
+        return {"best_epoch": -1, "best": {}, "steps": 0, "resumed_at": 0}
     recipe, view_seed, cached = build.recipe(cfg["views"])
     own = {key: numbers[key] for key in ("epochs", "batch_size", "select", "clip", "average", "log_every")}
     settings = Settings(
@@ -137,7 +175,7 @@ def fit_student(
     average = Average(student, numbers["average"]) if numbers["average"] else None
     optimizer = build.optimiser(cfg, [student, objective])
     shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
-    who = f"{config.label(cfg['student'])}-{digest([shapes, [split.sha256 for split in data.splits.values()]])[:12]}"
+    who = f"{config.label(cfg['student'])}-{digest([shapes, fingerprint(data)])[:12]}"
     learner = Learner(student, objective, optimizer, build.schedule(cfg), average, who)
     lines = JsonLines(folder / "metrics.jsonl")
 
@@ -146,13 +184,16 @@ def fit_student(
         logger.log(metrics, step)
 
     with TrainingProgress(config.label(cfg["student"]), numbers["epochs"]) as progress:
-        return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
+        try:
+            return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
+        finally:
+            lines.finish({})
 
 
 def conclude(
-    cfg: dict, folder: Path, data: Dataset, student, teacher, device: torch.device, fit: dict, clock: dict
+    cfg: dict, folder: Path, data: Dataset, student, teacher, device, fit: dict, clock: dict, taught_by: list[Path]
 ) -> dict:
-    """Evaluate the best weights, test once, and write predictions and result.json."""
+    """Evaluate the best weights, test once, write the predictions and return what result.json will hold."""
     load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught = {}, {}
@@ -166,23 +207,25 @@ def conclude(
             taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
         evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
     now = time.perf_counter()
-    result = {
+    return {
         "status": "complete",
         "name": folder.name,
         "folder": str(folder),
         "data": {
             "name": data.name,
             "protocol": data.protocol,
+            "fingerprint": fingerprint(data),
             "classes": list(data.classes),
             "rows": {name: len(split) for name, split in data.splits.items()},
             "notes": data.notes,
         },
         "student": {"name": config.label(cfg["student"]), "metrics": metrics, **profile(student, student.input)},
-        "teacher": teacher and teacher_facts(cfg, data, taught),
+        "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
         "select": cfg["train"]["select"],
         "epochs": cfg["train"]["epochs"],
         "best_epoch": fit["best_epoch"],
         "steps": fit["steps"],
+        "resumed_at_step": fit["resumed_at"],
         "seed": cfg["seed"],
         "start": getattr(student, "start", None),
         "teacher_forward_images": teacher.forward_images if teacher else 0,
@@ -192,18 +235,17 @@ def conclude(
             "total": now - clock["start"],
         },
     }
-    write_json(folder / "result.json", result)
-    return result
 
 
-def teacher_facts(cfg: dict, data: Dataset, metrics: dict) -> dict:
+def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]) -> dict:
     """Return the teacher's line of the table: its metrics on this data, and the size of its networks together."""
     node = cfg["teacher"]
     sizes = {"num_parameters": 0, "macs": 0, "bytes": 0}
     for member in node["members"].values() if "members" in node else [node]:
         network = build.bare_teacher(cfg, member, data)
         sizes = {key: sizes[key] + value for key, value in profile(network, network.input).items()}
-    return {"name": config.label(node), "metrics": metrics, **sizes}
+    starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
+    return {"name": config.label(node), "metrics": metrics, **sizes, **starts}
 
 
 def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
@@ -237,7 +279,7 @@ def main(cfg: DictConfig) -> None:
     result = run(cfg, folder, group=sweep_name())
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
-    summary(result, NEXT)
+    summary(result, NEXT[result["data"]["name"] != "procedural"])
 
 
 def cli() -> None:
@@ -253,6 +295,8 @@ def cli() -> None:
         if os.environ.get("FER_DISTILL_TRACEBACK"):
             traceback.print_exc()
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

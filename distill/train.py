@@ -130,6 +130,12 @@ class Ledger:
         Raises:
             FloatingPointError: a term was not finite, with its name and step.
         """
+        rows = self._finite()
+        self.first, self.rows = self.first + len(self.rows), []
+        return {f"train/{name}": value for name, value in zip(self.names, rows.mean(0).tolist(), strict=True)}
+
+    def _finite(self) -> Tensor:
+        """Return the rows, read back, after checking them."""
         rows = torch.stack(self.rows).cpu()
         bad = (~rows.isfinite()).nonzero()
         if len(bad):
@@ -140,11 +146,10 @@ class Ledger:
                 f"loss term {culprit!r} is {rows[step, self.names.index(culprit)].item()} at step {self.first + step + 1}; "
                 "training stopped, the last checkpoint is sound. Lower optimizer.lr, set train.clip=1, or train.precision=fp32."
             )
-        self.first, self.rows = self.first + len(self.rows), []
-        return {f"train/{name}": value for name, value in zip(self.names, rows.mean(0).tolist(), strict=True)}
+        return rows
 
     def state(self) -> dict:
-        return {"names": self.names, "first": self.first, "rows": torch.stack(self.rows) if self.rows else None}
+        return {"names": self.names, "first": self.first, "rows": self._finite() if self.rows else None}
 
     def restore(self, state: dict) -> None:
         self.names, self.first = state["names"], state["first"]
@@ -191,7 +196,7 @@ def train(
         metadata: written into the best weights' header.
 
     Returns:
-        {"best_epoch", "best_score", "best": {metric: value}, "steps"}.
+        {"best_epoch", "best_score", "best": {metric: value}, "steps", "resumed_at"}.
     """
     split, last = data.splits["train"], folder / "checkpoints" / "last.pt"
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
@@ -203,6 +208,7 @@ def train(
         ledger.restore(state["ledger"])
         at = state["at"]
     lines.truncate(at["position"])
+    resumed_at = at["epoch"] * steps + at["step"]
 
     def save(**now) -> None:
         at.update(now, position=lines.position())
@@ -243,7 +249,10 @@ def train(
         progress.epoch(epoch, metrics, at)
     if at["best_epoch"] < 0:
         raise ValueError("train: no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr.")
-    return {key: at[key] for key in ("best_epoch", "best_score", "best")} | {"steps": settings.epochs * steps}
+    return {key: at[key] for key in ("best_epoch", "best_score", "best")} | {
+        "steps": settings.epochs * steps,
+        "resumed_at": resumed_at,
+    }
 
 
 def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, float]:

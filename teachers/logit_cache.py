@@ -133,12 +133,20 @@ class LogitCache:
         return array
 
     def _compute(self, split: str, view_id: int, table: Tensor) -> np.ndarray:
-        self.live = self.live or self.make()
+        if self.live is None:
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # making a network draws numbers that the student's dropout counts on
+                self.live = self.make()
         part = self.data.splits[split]
         array = np.full((len(part.pixels), len(self.classes)), np.nan, np.float32)
         words = f"teacher: {split} as packed" if view_id == 0 else f"teacher: {split} view {view_id}"
         for batch in self.progress(in_order(part, table, self.batch_size), -(-len(part) // self.batch_size), words):
             array[batch.index.numpy()] = self.live(to(batch, self.device)).logits.cpu().numpy()
+        if not np.isfinite(array[part.rows]).all():
+            raise ValueError(
+                f"teacher: its logits of {split} view {view_id} are not all finite. Try teacher.precision=fp32."
+            )
         return array
 
     @staticmethod

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import timm
 
-from distill.checkpoint import load_weights
+from distill.checkpoint import load_weights, read_weights
 from distill.timm_net import TimmNet
 from distill.types import InputSpec
 
@@ -68,7 +68,10 @@ class TimmTeacher(TimmNet):
             check_classes(
                 load_weights(self.net, weights, "teacher.weights", missing=self.head_names()), classes, weights
             )
-            self.start = "weights"
+            theirs = {name.removeprefix("net."): tensor.shape for name, tensor in read_weights(weights)[0].items()}
+            own = {name: tensor.shape for name, tensor in self.net.state_dict().items()}
+            whole = all(theirs.get(name) == shape for name, shape in own.items())
+            self.start = "weights" if whole else "weights without a classifier"
         elif pretrained is not False and self._download(
             name, num_classes, channels, options, insist=pretrained is True
         ):
@@ -87,7 +90,11 @@ class TimmTeacher(TimmNet):
             self.net = timm.create_model(name, pretrained=True, num_classes=num_classes, in_chans=channels, **options)
             return True
         except Exception as error:
-            why = "no published weights" if "No pretrained weights" in str(error) else type(error).__name__
+            why = (
+                "no published weights"
+                if "No pretrained weights" in str(error)
+                else f"{type(error).__name__}: {error}"[:200]
+            )
             if insist:
                 raise ValueError(
                     f"teacher.pretrained: the pretrained weights of {name!r} are out of reach ({why}). Connect to a network, "

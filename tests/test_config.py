@@ -84,7 +84,7 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
 @pytest.mark.parametrize("name", names("loss"))
 def test_a_loss_is_made_with_its_weight(name):
     cfg = chosen("loss", name)
-    objective = build.objective(cfg, nn.Linear(1, 1), object())
+    objective = build.objective(cfg)
     assert objective.weights == {name: cfg["loss"][name]["weight"]} and list(objective.losses) == [name]
 
 
@@ -129,7 +129,7 @@ WHAT += ["data.protocol=votes", "data.limit=9"]
 STUDENT = ["seed=1", "student.width=2", "student=microexpnet", "loss.kd.temperature=8", "loss=[kd]", "views.rotate=3"]
 STUDENT += ["views.seed=1", "train.epochs=2", "optimizer=sgd", "schedule=plateau", "teacher.precision=fp32"]
 TEACHER = ["teacher.seed=1", "teacher.views.rotate=3", "teacher.train.epochs=2", "teacher.size=48"]
-TEACHER += ["teacher=mobilenetv1", "teacher.optimizer.lr=1", "teacher.loss.ce.target=hard", "data.protocol=votes"]
+TEACHER += ["teacher=mobilenetv3", "teacher.optimizer.lr=1", "teacher.loss.ce.target=hard", "data.protocol=votes"]
 
 
 def fine_tuning(*overrides):

@@ -26,10 +26,10 @@ def whole(store, tmp_path_factory):
     return next(runs.iterdir())
 
 
-def kill_when(ready, store: Path, runs: Path) -> None:
+def kill_when(ready, store: Path, runs: Path, *more: str) -> None:
     """Start the job and SIGKILL it as soon as ready() says so."""
     job = subprocess.Popen(
-        command(*JOB, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+        command(*JOB, *more, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 120
     while not ready():
@@ -74,3 +74,27 @@ def test_a_run_killed_twice_while_its_teacher_is_fine_tuned_leaves_the_same_teac
     ours, theirs = (load_file(next(path.glob("teachers/*/checkpoints/best.safetensors"))) for path in (other, store))
     assert all(ours[name].equal(theirs[name]) for name in theirs)
     assert not list(other.rglob("*.tmp"))
+
+
+def test_a_run_with_dropout_killed_before_its_second_view_is_cached_equals_one_that_was_not(tmp_path):
+    dropout = ("student.dropout=0.5", "checkpoint.every_steps=0")
+    stores = [tmp_path / "store1", tmp_path / "store2"]
+    assert distill(*JOB, *dropout, store=stores[0], runs=tmp_path / "whole").returncode == 0
+    kill_when(checkpoint_writes(tmp_path / "killed", 1), stores[1], tmp_path / "killed", *dropout)
+    assert not list(stores[1].glob("logits/*/train-view2.npy"))
+    assert distill(*JOB, *dropout, store=stores[1], runs=tmp_path / "killed").returncode == 0
+    ours, theirs = (
+        load_file(next(path.glob("*/checkpoints/best.safetensors")))
+        for path in (tmp_path / "killed", tmp_path / "whole")
+    )
+    assert all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+def test_a_config_that_was_cut_off_by_a_kill_does_not_stop_the_run(whole, store, tmp_path):
+    folder = tmp_path / whole.name
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / ".config.yaml.tmp").write_text("seed: 1")
+    assert distill(*JOB, store=store, runs=tmp_path).returncode == 0
+    assert (folder / "config.yaml").read_bytes().replace(str(tmp_path).encode(), str(whole.parent).encode()) == (
+        whole / "config.yaml"
+    ).read_bytes()

@@ -157,15 +157,33 @@ def test_a_teacher_of_another_class_order_is_refused(first, store, tmp_path):
 
 
 def test_a_finished_teacher_is_used_as_it_is_when_no_epoch_is_asked_for(first, store, tmp_path):
-    weights = next((store / "teachers").glob("*/checkpoints/best.safetensors"))
-    tensors = {name.removeprefix("net."): tensor for name, tensor in load_file(weights).items()}
-    save_file(tensors, tmp_path / "own.safetensors")
-    done = distill(
-        f"teacher.weights={tmp_path / 'own.safetensors'}", "teacher.train.epochs=0", store=store, runs=tmp_path / "runs"
-    )
+    (weights,) = result_of(first[1])["teacher"]["weights"]
+    done = distill(f"teacher.weights={weights}", "teacher.train.epochs=0", store=store, runs=tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     theirs = result_of(first[1])["teacher"]["metrics"]
     assert result_of(tmp_path / "runs")["teacher"]["metrics"] == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, "headless.safetensors"])
+def test_a_teacher_that_is_not_finished_cannot_skip_its_fine_tuning(first, store, tmp_path, weights):
+    words = ["teacher.train.epochs=0"]
+    if weights:
+        (whole,) = result_of(first[1])["teacher"]["weights"]
+        save_file({n: t for n, t in load_file(whole).items() if ".fc." not in n}, tmp_path / weights)
+        words.append(f"teacher.weights={tmp_path / weights}")
+    done = distill(*words, store=store, runs=tmp_path / "runs")
+    assert done.returncode == 1 and "with its classifier" in done.stderr
+
+
+def test_a_mistake_in_the_student_shows_before_a_teacher_is_trained(tmp_path):
+    for mistake in (
+        "student.pooling=third",
+        "optimizer.name=adagrad",
+        "loss.kd.temperature=0",
+        "train.select=valid/f1",
+    ):
+        done = distill(mistake, store=tmp_path / "store", runs=tmp_path / "runs")
+        assert done.returncode == 1 and not (tmp_path / "store" / "teachers").exists(), done.stdout
 
 
 def test_a_cache_of_another_teacher_is_refused_and_the_differing_field_named(first, store, tmp_path):
