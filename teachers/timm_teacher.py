@@ -1,5 +1,6 @@
 """Any timm network as a teacher, started from local weights, from timm's published ones, or from scratch."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 
@@ -86,6 +87,9 @@ class TimmTeacher(TimmNet):
         return (heads,) if isinstance(heads, str) else tuple(heads)
 
     def _download(self, name: str, num_classes: int, channels: int, options: dict, insist: bool) -> bool:
+        chatter = logging.getLogger("huggingface_hub")
+        level = chatter.level
+        chatter.setLevel(logging.CRITICAL)  # it reports every retry; what matters is said once, below
         try:
             self.net = timm.create_model(name, pretrained=True, num_classes=num_classes, in_chans=channels, **options)
             return True
@@ -93,7 +97,7 @@ class TimmTeacher(TimmNet):
             why = (
                 "no published weights"
                 if "No pretrained weights" in str(error)
-                else f"{type(error).__name__}: {error}"[:200]
+                else f"{type(error).__name__}: {error}".split(". ")[0][:120]
             )
             if insist:
                 raise ValueError(
@@ -102,6 +106,8 @@ class TimmTeacher(TimmNet):
                 ) from error
             warnings.warn(OUT_OF_REACH.format(name=name, why=why), stacklevel=2)
             return False
+        finally:
+            chatter.setLevel(level)
 
     @staticmethod
     def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
