@@ -49,6 +49,12 @@ def dataset(cfg: dict) -> Dataset:
     return make(cfg["data"], cfg["plugins"], store=store)
 
 
+def fingerprint(data: Dataset) -> str:
+    """Return a digest of the pictures, rows, targets and class order that a run sees."""
+    splits = {n: (s.sha256, digest(s.rows.tolist()), digest(s.target.tolist())) for n, s in data.splits.items()}
+    return digest([splits, list(data.classes)])
+
+
 def network(cfg: dict, data: Dataset) -> nn.Module:
     """Make the network that is trained, seeded, with its starting weights."""
     node = dict(cfg["student"])

@@ -111,12 +111,6 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     return result
 
 
-def fingerprint(data: Dataset) -> str:
-    """Return a digest of the pictures, rows, targets and class order that a run sees."""
-    splits = {n: (s.sha256, digest(s.rows.tolist()), digest(s.target.tolist())) for n, s in data.splits.items()}
-    return digest([splits, list(data.classes)])
-
-
 def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -> Path:
     """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job."""
     inner = config.teacher_run(cfg, member)
@@ -127,7 +121,7 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
         start = sha256(Path(file).expanduser())
     recipe = {key: value for key, value in config.identity(inner).items() if key != "data"}
     recipe["student"] = recipe["student"] | {"weights": start}
-    key = digest([recipe, fingerprint(data)])
+    key = digest([recipe, build.fingerprint(data)])
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
     found = is_complete(folder)
     console.print(
@@ -175,7 +169,7 @@ def fit_student(
     average = Average(student, numbers["average"]) if numbers["average"] else None
     optimizer = build.optimiser(cfg, [student, objective])
     shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
-    who = f"{config.label(cfg['student'])}-{digest([shapes, fingerprint(data)])[:12]}"
+    who = f"{config.label(cfg['student'])}-{digest([shapes, build.fingerprint(data)])[:12]}"
     learner = Learner(student, objective, optimizer, build.schedule(cfg), average, who)
     lines = JsonLines(folder / "metrics.jsonl")
 
@@ -214,7 +208,7 @@ def conclude(
         "data": {
             "name": data.name,
             "protocol": data.protocol,
-            "fingerprint": fingerprint(data),
+            "fingerprint": build.fingerprint(data),
             "classes": list(data.classes),
             "rows": {name: len(split) for name, split in data.splits.items()},
             "notes": data.notes,

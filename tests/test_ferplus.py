@@ -11,7 +11,7 @@ from PIL import Image
 from distill.data.ferplus import ferplus, pack_ferplus
 from distill.data.ferplus_protocols import PROTOCOLS, rows_of
 from distill.data.labels import EMOTIONS
-from tests import ferplus_tree as tree
+import ferplus_tree as tree
 
 ARCHIVE = Path(__file__).resolve().parents[2] / "shared" / "data" / "ferplus.tar.gz"
 

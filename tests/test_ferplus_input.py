@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from distill.data.ferplus import ferplus
-from tests import ferplus_tree as tree
+import ferplus_tree as tree
 
 
 @pytest.fixture

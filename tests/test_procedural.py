@@ -13,7 +13,7 @@ from distill.data.labels import EMOTIONS
 from distill.data.procedural import draw, main, procedural
 
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "procedural.yaml").read_text())
+DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "procedural.yaml").read_text())["data"]
 assert DEFAULTS.pop("_target_") == "distill.data.procedural.procedural"
 KNOBS = {name: DEFAULTS[name] for name in ("intensity", "mixture", "occlusion", "pose", "light")}
 CLEAR = {"intensity": 0.8, "mixture": 0.0, "occlusion": 0.0, "pose": 0.3, "light": 0.3}
