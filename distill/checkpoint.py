@@ -48,8 +48,7 @@ def load_state(path: Path) -> dict:
         ValueError: the file is damaged or is no checkpoint.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {part: state[part] for part in ("at", "learner", "ledger")}
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start this run again."

@@ -204,6 +204,8 @@ def train(
     device = next(learner.student.parameters()).device
     if last.exists():
         state = load_state(last)
+        if not isinstance(state, dict) or not {"at", "learner", "ledger"} <= state.keys():
+            raise ValueError(f"{last}: not a checkpoint of a run. Delete it to start this run again.")
         learner.restore(state["learner"], last)
         ledger.restore(state["ledger"])
         at = state["at"]

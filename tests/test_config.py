@@ -49,7 +49,8 @@ def composed(*overrides):
 
 def chosen(group, name):
     value = f"[{name}]" if group == "loss" else name
-    return composed(f"{'' if group in GROUPS else '+'}{group}={value}")
+    neutral = () if group in ("data", "experiment", "debug") else FERPLUS  # procedural faces bring views of their own
+    return composed(*neutral, f"{'' if group in GROUPS else '+'}{group}={value}")
 
 
 def names(group):
@@ -105,7 +106,7 @@ def test_a_schedule_is_made_with_its_numbers(name):
 
 
 def test_train_and_views_name_the_numbers_that_the_loop_and_the_recipe_take():
-    cfg = composed()
+    cfg = composed(*FERPLUS)
     assert cfg["train"].keys() - {*MACHINE} <= inspect.signature(Settings).parameters.keys()
     recipe, seed, cached = build.recipe(cfg["views"] | {"seed": 3, "cached": 5, "rotate": 7.0})
     assert (recipe.rotate, seed, cached) == (7.0, 3, 5)

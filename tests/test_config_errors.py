@@ -108,7 +108,7 @@ SOUND += ["train.threads=2"]
 @pytest.mark.parametrize("override", RULES)
 def test_numbers_that_cannot_be_meant_are_refused(override):
     with pytest.raises(ValueError, match=RULES[override]):
-        check(plain(composed(override)))
+        check(plain(composed(*FERPLUS, override)))
 
 
 def test_what_is_unusual_but_sound_is_allowed():

@@ -4,6 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
+import ferplus_tree as tree
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +12,6 @@ from PIL import Image
 from distill.data.ferplus import ferplus, pack_ferplus
 from distill.data.ferplus_protocols import PROTOCOLS, rows_of
 from distill.data.labels import EMOTIONS
-import ferplus_tree as tree
 
 ARCHIVE = Path(__file__).resolve().parents[2] / "shared" / "data" / "ferplus.tar.gz"
 

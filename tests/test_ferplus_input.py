@@ -3,11 +3,11 @@
 import os
 import shutil
 
+import ferplus_tree as tree
 import pytest
 from PIL import Image
 
 from distill.data.ferplus import ferplus
-import ferplus_tree as tree
 
 
 @pytest.fixture
