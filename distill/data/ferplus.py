@@ -24,6 +24,7 @@ def ferplus(
     store: str | Path,
     root: str | Path,
     protocol: str = "majority",
+    train_protocol: str | None = None,
     target: str = "votes",
     limit: int | None = None,
     verify: bool = False,
@@ -35,6 +36,8 @@ def ferplus(
         root: a folder, tar.gz, tgz, tar or zip with FER2013Train|Valid|Test, or a folder with fer2013.csv and
             fer2013new.csv.
         protocol: majority, argmax, votes or emotions, see ferplus_protocols.
+        train_protocol: that of the training split alone, so that faces too ambiguous to be counted in an accuracy can
+            still teach their votes; None is protocol.
         target: votes (distribution over the 8 emotions) or majority (one-hot).
         limit: keep the first rows of each split only, a number of pictures; None keeps all.
         verify: compare the sha256 of every packed array with the manifest.
@@ -46,7 +49,9 @@ def ferplus(
     Raises:
         ValueError: a root, file, row, protocol or target that cannot be used, in a sentence that says which and why.
     """
+    train_protocol = train_protocol or protocol
     check_names(protocol, target)
+    check_names(train_protocol, target, "data.train_protocol")
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
     packed = pack_ferplus(store, root, verify)
@@ -54,7 +59,8 @@ def ferplus(
     vote_file = packed.manifest["facts"]["votes"]
     counts = count(votes)
     complete = check_official(vote_file, counts, str(root))
-    splits = {name: _split(name, packed.splits[name], protocol, target, limit, root) for name in SPLITS}
+    of_split = {name: train_protocol if name == "train" else protocol for name in SPLITS}
+    splits = {name: _split(name, packed.splits[name], of_split[name], target, limit, root) for name in SPLITS}
     notes = {
         "votes": vote_file,
         "counts": {name: list(numbers) for name, numbers in counts.items()},
@@ -64,7 +70,10 @@ def ferplus(
         "packed": packed.folder.name,
         "licence": LICENCE,
     }
-    return Dataset("ferplus", EMOTIONS, f"{protocol} ({vote_file}), targets {target}", splits, notes)
+    words = f"{protocol} ({vote_file}), targets {target}"
+    if train_protocol != protocol:
+        words += f", trained on the rows of {train_protocol}"
+    return Dataset("ferplus", EMOTIONS, words, splits, notes)
 
 
 def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> Packed:

@@ -126,10 +126,10 @@ def rows_of(votes: np.ndarray, protocol: str, target: str = "votes") -> tuple[np
     return rows, distribution.astype(np.float32), label
 
 
-def check_names(protocol: str, target: str) -> None:
+def check_names(protocol: str, target: str, key: str = "data.protocol") -> None:
     """Refuse a protocol or a target that does not exist, and list those that do."""
     if protocol not in PROTOCOLS:
-        raise ValueError(f"data.protocol: there is no protocol {protocol!r}. Use one of {', '.join(PROTOCOLS)}.")
+        raise ValueError(f"{key}: there is no protocol {protocol!r}. Use one of {', '.join(PROTOCOLS)}.")
     if target not in TARGETS:
         raise ValueError(f"data.target: there is no target {target!r}. Use one of {', '.join(TARGETS)}.")
 
