@@ -1,6 +1,7 @@
 """What a run's config must look like: the schema of run-level keys, cross-field rules, and what to type instead."""
 
 import difflib
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -160,6 +161,8 @@ def identity(cfg: dict) -> dict:
     kept = {key: value for key, value in cfg.items() if key not in WHERE}
     kept["train"] = {key: value for key, value in cfg["train"].items() if key not in MACHINE}
     kept["data"] = {key: value for key, value in cfg["data"].items() if key != "verify"}
+    if isinstance(root := kept["data"].get("root"), str):
+        kept["data"]["root"] = os.path.abspath(os.path.expanduser(root))  # however it was typed
     return kept | {"teacher": {key: value for key, value in cfg["teacher"].items() if key != "cache"}}
 
 

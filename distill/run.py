@@ -14,13 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from distill import build, config, evaluate, figures
-from distill.checkpoint import atomic, digest, load_weights, save_weights, sha256, write_json
+from distill import build, config
+from distill.checkpoint import atomic, digest, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
 from distill.loggers import JsonLines
-from distill.metrics import confusion_matrix, evaluate_predictions
 from distill.optim import Average
-from distill.profile import profile
+from distill.outcome import conclude, mirror, start_of
 from distill.runtime import environment, pick_device, pick_precision, set_threads, tune_allocator
 from distill.train import Learner, Settings, train
 from distill.types import Dataset
@@ -48,13 +47,24 @@ def run(
         What result.json holds.
     """
     if is_complete(folder):
-        return json.loads((folder / "result.json").read_text())
+        return _finished(folder, data or build.dataset(cfg))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
             return _locked(cfg, folder, data, job_type, group)
     except Timeout:
         raise ValueError(f"{folder}: another process is at work in this run folder. Wait for it, or stop it.") from None
+
+
+def _finished(folder: Path, data: Dataset) -> dict:
+    """Return the result of a complete run, after making sure that its data are still those that it saw."""
+    result = json.loads((folder / "result.json").read_text())
+    if result["data"]["fingerprint"] != build.fingerprint(data):
+        raise ValueError(
+            f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "
+            "Delete the folder to train again, or choose another with paths.run=DIR."
+        )
+    return result
 
 
 def refuse_another(cfg: dict, folder: Path) -> None:
@@ -137,11 +147,6 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     return weights
 
 
-def start_of(weights: Path) -> str | None:
-    """Return what a stored teacher's fine-tuning started from: pretrained, weights or scratch."""
-    return json.loads((weights.parents[1] / "result.json").read_text())["start"]
-
-
 def fit_student(
     cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device
 ) -> dict:
@@ -182,76 +187,6 @@ def fit_student(
             return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
         finally:
             lines.finish({})
-
-
-def conclude(
-    cfg: dict, folder: Path, data: Dataset, student, teacher, device, fit: dict, clock: dict, taught_by: list[Path]
-) -> dict:
-    """Evaluate the best weights, test once, write the predictions and return what result.json will hold."""
-    load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
-    precision = pick_precision(cfg["train"]["precision"], device)
-    metrics, taught = {}, {}
-    for name in ("valid", "test"):
-        split = data.splits[name]
-        logits = evaluate.predict(student, split, precision=precision)
-        answers = None if teacher is None else evaluate.teacher_logits(teacher, split, device)
-        own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
-        metrics |= {f"{name}/{key}": value for key, value in own.items()}
-        if answers is not None:
-            taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
-        evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
-    now = time.perf_counter()
-    return {
-        "status": "complete",
-        "name": folder.name,
-        "folder": str(folder),
-        "data": {
-            "name": data.name,
-            "protocol": data.protocol,
-            "fingerprint": build.fingerprint(data),
-            "classes": list(data.classes),
-            "rows": {name: len(split) for name, split in data.splits.items()},
-            "notes": data.notes,
-        },
-        "student": {"name": config.label(cfg["student"]), "metrics": metrics, **profile(student, student.input)},
-        "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
-        "select": cfg["train"]["select"],
-        "epochs": cfg["train"]["epochs"],
-        "best_epoch": fit["best_epoch"],
-        "steps": fit["steps"],
-        "resumed_at_step": fit["resumed_at"],
-        "seed": cfg["seed"],
-        "start": getattr(student, "start", None),
-        "teacher_forward_images": teacher.forward_images if teacher else 0,
-        "seconds": {
-            "teacher": clock["teacher"] - clock["start"],
-            "train": clock["train"] - clock["teacher"],
-            "total": now - clock["start"],
-        },
-    }
-
-
-def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]) -> dict:
-    """Return the teacher's line of the table: its metrics on this data, and the size of its networks together."""
-    node = cfg["teacher"]
-    sizes = {"num_parameters": 0, "macs": 0, "bytes": 0}
-    for member in node["members"].values() if "members" in node else [node]:
-        network = build.bare_teacher(cfg, member, data)
-        sizes = {key: sizes[key] + value for key, value in profile(network, network.input).items()}
-    starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
-    return {"name": config.label(node), "metrics": metrics, **sizes, **starts}
-
-
-def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
-    """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
-    probabilities, labels = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
-    split, classes = data.splits["test"], list(data.classes)
-    pictures = {name: folder / "figures" / f"{name}.png" for name in ("confusion_matrix", "sample_predictions")}
-    (folder / "figures").mkdir(exist_ok=True)
-    figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
-    figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])
-    logger.images(pictures)
-    logger.artifact(folder / "checkpoints" / "best.safetensors", f"{result['student']['name']}-{folder.name[-8:]}")
 
 
 def sweep_name() -> str | None:

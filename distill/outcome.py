@@ -1,0 +1,87 @@
+"""What a finished run leaves behind: numbers, predictions, pictures and result.json's contents."""
+
+import json
+import time
+from pathlib import Path
+
+from distill import build, config, evaluate, figures
+from distill.checkpoint import load_weights
+from distill.metrics import confusion_matrix, evaluate_predictions
+from distill.profile import profile
+from distill.runtime import pick_precision
+from distill.types import Dataset
+
+
+def conclude(
+    cfg: dict, folder: Path, data: Dataset, student, teacher, device, fit: dict, clock: dict, taught_by: list[Path]
+) -> dict:
+    """Evaluate the best weights, test once, write the predictions and return what result.json will hold."""
+    load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
+    precision = pick_precision(cfg["train"]["precision"], device)
+    metrics, taught = {}, {}
+    for name in ("valid", "test"):
+        split = data.splits[name]
+        logits = evaluate.predict(student, split, precision=precision)
+        answers = None if teacher is None else evaluate.teacher_logits(teacher, split, device)
+        own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
+        metrics |= {f"{name}/{key}": value for key, value in own.items()}
+        if answers is not None:
+            taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
+        evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
+    now = time.perf_counter()
+    return {
+        "status": "complete",
+        "name": folder.name,
+        "folder": str(folder),
+        "data": {
+            "name": data.name,
+            "protocol": data.protocol,
+            "fingerprint": build.fingerprint(data),
+            "classes": list(data.classes),
+            "rows": {name: len(split) for name, split in data.splits.items()},
+            "notes": data.notes,
+        },
+        "student": {"name": config.label(cfg["student"]), "metrics": metrics, **profile(student, student.input)},
+        "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
+        "select": cfg["train"]["select"],
+        "epochs": cfg["train"]["epochs"],
+        "best_epoch": fit["best_epoch"],
+        "steps": fit["steps"],
+        "resumed_at_step": fit["resumed_at"],
+        "seed": cfg["seed"],
+        "start": getattr(student, "start", None),
+        "teacher_forward_images": teacher.forward_images if teacher else 0,
+        "seconds": {
+            "teacher": clock["teacher"] - clock["start"],
+            "train": clock["train"] - clock["teacher"],
+            "total": now - clock["start"],
+        },
+    }
+
+
+def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]) -> dict:
+    """Return the teacher's line of the table: its metrics on this data, and the size of its networks together."""
+    node = cfg["teacher"]
+    sizes = {"num_parameters": 0, "macs": 0, "bytes": 0}
+    for member in node["members"].values() if "members" in node else [node]:
+        network = build.bare_teacher(cfg, member, data)
+        sizes = {key: sizes[key] + value for key, value in profile(network, network.input).items()}
+    starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
+    return {"name": config.label(node), "metrics": metrics, **sizes, **starts}
+
+
+def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
+    """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
+    probabilities, labels = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
+    split, classes = data.splits["test"], list(data.classes)
+    pictures = {name: folder / "figures" / f"{name}.png" for name in ("confusion_matrix", "sample_predictions")}
+    (folder / "figures").mkdir(exist_ok=True)
+    figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
+    figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])
+    logger.images(pictures)
+    logger.artifact(folder / "checkpoints" / "best.safetensors", f"{result['student']['name']}-{folder.name[-8:]}")
+
+
+def start_of(weights: Path) -> str | None:
+    """Return what a stored teacher's fine-tuning started from: pretrained, weights or scratch."""
+    return json.loads((weights.parents[1] / "result.json").read_text())["start"]
