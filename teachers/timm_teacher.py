@@ -1,10 +1,15 @@
 """Any timm network as a teacher, started from local weights, from timm's published ones, or from scratch."""
 
 import logging
+import socket
+import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Sequence
 
 import timm
+from huggingface_hub import constants
+from torch import nn
 
 from distill.checkpoint import load_weights, read_weights
 from distill.timm_net import TimmNet
@@ -59,60 +64,102 @@ class TimmTeacher(TimmNet):
         options = dict(options or {}, drop_rate=drop_rate)
         if drop_path_rate:
             options["drop_path_rate"] = drop_path_rate
-        if weights and pretrained:
-            raise ValueError(
-                "teacher.pretrained=true and teacher.weights=FILE were both asked for; choose one of them."
-            )
+        refuse_both(weights, pretrained)
         super().__init__(name, num_classes, channels, pretrained=False, **options)
         self.start = "scratch"
         if weights:
-            check_classes(
-                load_weights(self.net, weights, "teacher.weights", missing=self.head_names()), classes, weights
-            )
-            theirs = {name.removeprefix("net."): tensor.shape for name, tensor in read_weights(weights)[0].items()}
-            own = {name: tensor.shape for name, tensor in self.net.state_dict().items()}
-            whole = all(theirs.get(name) == shape for name, shape in own.items())
-            self.start = "weights" if whole else "weights without a classifier"
-        elif pretrained is not False and self._download(
-            name, num_classes, channels, options, insist=pretrained is True
-        ):
-            self.start = "pretrained"
-        config = self.net.pretrained_cfg
-        spec = [config["mean"] if mean is None else mean, config["std"] if std is None else std]
-        self.input = InputSpec(size, channels, *(self._per_channel(values, channels) for values in spec))
+            self.start = start_from(self.net, weights, classes, self.head_names())
+        elif pretrained is not False:
+            more = {"num_classes": num_classes, "in_chans": channels, **options}
+            if net := download(name, insist=pretrained is True, **more):
+                self.net, self.start = net, "pretrained"
+        self.input = input_spec(size, channels, mean, std, self.net.pretrained_cfg)
 
     def head_names(self) -> tuple[str, ...]:
         """Return the prefixes of the classifier's tensors."""
         heads = self.net.pretrained_cfg["classifier"]
         return (heads,) if isinstance(heads, str) else tuple(heads)
 
-    def _download(self, name: str, num_classes: int, channels: int, options: dict, insist: bool) -> bool:
-        chatter = logging.getLogger("huggingface_hub")
-        level = chatter.level
-        chatter.setLevel(logging.CRITICAL)  # it reports every retry; what matters is said once, below
-        try:
-            self.net = timm.create_model(name, pretrained=True, num_classes=num_classes, in_chans=channels, **options)
-            return True
-        except Exception as error:
-            why = (
-                "no published weights"
-                if "No pretrained weights" in str(error)
-                else f"{type(error).__name__}: {error}".split(". ")[0][:120]
-            )
-            if insist:
-                raise ValueError(
-                    f"teacher.pretrained: the pretrained weights of {name!r} are out of reach ({why}). Connect to a network, "
-                    "give teacher.weights=FILE.safetensors, or leave teacher.pretrained=null to train from scratch."
-                ) from error
-            warnings.warn(OUT_OF_REACH.format(name=name, why=why), stacklevel=2)
-            return False
-        finally:
-            chatter.setLevel(level)
 
-    @staticmethod
-    def _per_channel(values: Sequence[float], channels: int) -> tuple[float, ...]:
-        values = tuple(values) if isinstance(values, Sequence) else (values,)
-        return (sum(values) / len(values),) if channels == 1 else values
+def refuse_both(weights: str | None, pretrained: bool | None) -> None:
+    """Refuse to start from a file and from published weights at once."""
+    if weights and pretrained:
+        raise ValueError("teacher.pretrained=true and teacher.weights=FILE were both asked for; choose one of them.")
+
+
+def start_from(net: nn.Module, weights: str, classes: Sequence[str], heads: tuple[str, ...]) -> str:
+    """Load a weight file, whose classifier may be missing or of another size, and say what was loaded.
+
+    Args:
+        net: the network.
+        weights: its weight file.
+        classes: the class names, compared with those in the file's header.
+        heads: prefixes of the classifier's tensors.
+
+    Returns:
+        weights, or weights without a classifier.
+
+    Raises:
+        ValueError: weights of another network or of other classes.
+    """
+    check_classes(load_weights(net, weights, "teacher.weights", missing=heads), classes, weights)
+    theirs = {name.removeprefix("net."): tensor.shape for name, tensor in read_weights(weights)[0].items()}
+    whole = all(theirs.get(name) == tensor.shape for name, tensor in net.state_dict().items())
+    return "weights" if whole else "weights without a classifier"
+
+
+def download(name: str, insist: bool, **options) -> nn.Module | None:
+    """Return timm's network with its published weights, or None, said aloud, where they are out of reach.
+
+    Args:
+        name: as in timm.list_models().
+        insist: raise instead of returning None.
+        options: more arguments of timm.create_model.
+
+    Raises:
+        ValueError: out of reach although insisted on.
+    """
+    chatter = logging.getLogger("huggingface_hub")
+    level = chatter.level
+    chatter.setLevel(logging.CRITICAL)  # it reports every retry; what matters is said once, below
+    offline = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = offline or not hub_answers()  # what is in its cache is then found without 50 s of retries
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except Exception as error:
+        missing = "No pretrained weights" in str(error)
+        why = "no published weights" if missing else f"{type(error).__name__}: {error}".split(". ")[0][:120]
+        if constants.HF_HUB_OFFLINE and not missing:
+            why = f"{constants.ENDPOINT} is not reached, and they are not in its cache"
+        if insist:
+            raise ValueError(
+                f"teacher.pretrained: the pretrained weights of {name!r} are out of reach ({why}). Connect to a network, "
+                "give teacher.weights=FILE.safetensors, or leave teacher.pretrained=null to train from scratch."
+            ) from error
+        warnings.warn(OUT_OF_REACH.format(name=name, why=why), stacklevel=2)
+        return None
+    finally:
+        chatter.setLevel(level)
+        constants.HF_HUB_OFFLINE = offline
+
+
+def hub_answers(seconds: float = 3.0) -> bool:
+    """Say whether the model hub's host takes connections; behind a proxy only the hub's own client can tell."""
+    if urllib.request.getproxies():
+        return True
+    host = urllib.parse.urlparse(constants.ENDPOINT)
+    try:
+        socket.create_connection((host.hostname, host.port or 443), timeout=seconds).close()
+        return True
+    except OSError:
+        return False
+
+
+def input_spec(size: int, channels: int, mean, std, published: dict) -> InputSpec:
+    """Make an InputSpec from numbers or lists; null means the network's published ones, averaged for grey faces."""
+    asked = [published["mean"] if mean is None else mean, published["std"] if std is None else std]
+    asked = [tuple(v) if isinstance(v, Sequence) else (v,) for v in asked]
+    return InputSpec(size, channels, *((sum(v) / len(v),) if channels == 1 else v for v in asked))
 
 
 def check_classes(metadata: dict[str, object], classes: Sequence[str], path: str) -> None:
