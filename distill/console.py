@@ -99,15 +99,24 @@ def summary(result: dict, next_step: str) -> None:
         f"best epoch {result['best_epoch'] + 1} of {result['epochs']} by {result['select']}; teacher forward passes in "
         f"this run: {result['teacher_forward_images']:,} faces; {result['seconds']['total']:.0f} s"
     )
+    if found := result.get("further"):
+        console.print(
+            "the student's test top-1 under other protocols: "
+            + ", ".join(f"{name} {values['top1_accuracy']:.2%} of {values['rows']:,}" for name, values in found.items())
+        )
+    if found := result.get("robustness"):
+        console.print(f"accuracy on corrupted test faces: {result['folder']}/robustness.csv and figures/robustness.png")
     console.print(f"run folder: {result['folder']}")
     console.print(f"next: {next_step}")
 
 
 def _numbers(part: dict) -> tuple[str, ...]:
-    metrics = part["metrics"]
-    shares = [metrics.get(key) for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")]
-    shares.append(metrics.get("test/agreement"))
-    cells = ["-" if value is None else f"{value:.2%}" for value in shares]
+    metrics, spread = part["metrics"], part.get("spread", {})
+    shares = ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy", "test/agreement")
+    cells = ["-" if key not in metrics else f"{metrics[key]:.2%}" for key in shares]
+    cells = [
+        cell + (f" ± {spread[key] * 100:.2f}" if key in spread else "") for key, cell in zip(shares, cells, strict=True)
+    ]
     return (
         *cells,
         f"{part['num_parameters']:,}",

@@ -12,7 +12,47 @@ from distill.batches import in_order, to
 from distill.checkpoint import atomic
 from distill.runtime import autocast
 from distill.types import Split
-from distill.views import identity, render
+from distill.views import FIELDS, IDENTITY, identity, render
+
+CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
+
+
+def evaluation_rows(views: str) -> Tensor:
+    """Return the views of one face whose answers are combined when it is evaluated.
+
+    plain:  the face as packed.
+    mirror: as packed and mirrored; their logits are averaged.
+    crops8: eight crops of 224 x 224 from the face at 256 x 256; their probabilities are averaged.
+
+    Args:
+        views: plain, mirror or crops8.
+
+    Shape:
+        returns [V, P], columns as in distill.views.FIELDS.
+
+    Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
+    published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
+    """
+    rows = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": [_crop(*corner) for corner in CROPS8]}
+    if views not in rows:
+        raise ValueError(f"eval.views: {views!r} was asked for. Choose {', '.join(rows)}.")
+    own = dict(zip(FIELDS, IDENTITY, strict=True))
+    return torch.tensor([list((own | row).values()) for row in rows[views]])
+
+
+def _crop(row: int, column: int, side: int = 224, whole: int = 256) -> dict[str, float]:
+    """Return the view in which a crop fills the picture."""
+    scale = whole / side
+    shift_y, shift_x = ((1 - side / whole) / 2 - corner / whole for corner in (row, column))
+    return {"scale": scale, "shift_x": shift_x * scale, "shift_y": shift_y * scale}
+
+
+def combine(answers: list[Tensor], views: str) -> Tensor:
+    """Return [N, K] logits from those of each view; of crops8 the logarithm of the mean probability."""
+    stacked = torch.stack(answers)
+    if views == "crops8":
+        return stacked.softmax(-1).mean(0).clamp_min(1e-30).log()
+    return stacked.mean(0)
 
 
 @torch.no_grad()
@@ -51,11 +91,22 @@ def predict(
     return torch.cat(answers)
 
 
-def teacher_logits(teacher, split: Split, device: torch.device, batch_size: int = 256) -> Tensor:
-    """Return a teacher's [N, K] float32 logits of the pictures as packed, on the CPU; a cache answers from disk."""
-    table = identity(len(split.pixels))
-    teacher.open(split.name, 0, table)
-    return torch.cat([teacher(to(batch, device)).logits.float().cpu() for batch in in_order(split, table, batch_size)])
+def answers(network: nn.Module, split: Split, views: str = "plain", precision: torch.dtype = torch.float32) -> Tensor:
+    """Return a network's [N, K] float32 logits on the CPU, combined over the views of an evaluation."""
+    tables = [row.expand(len(split.pixels), -1) for row in evaluation_rows(views)]
+    return combine([predict(network, split, table, precision=precision) for table in tables], views)
+
+
+def teacher_answers(teacher, split: Split, device: torch.device, views: str = "plain", batch_size: int = 256) -> Tensor:
+    """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
+    found = []
+    for number, row in enumerate(evaluation_rows(views)):
+        table = row.expand(len(split.pixels), -1)
+        as_packed = torch.equal(row, torch.tensor(IDENTITY))
+        teacher.open(split.name, 0 if as_packed else f"{views}{number}", table)
+        logits = [teacher(to(batch, device)).logits.float().cpu() for batch in in_order(split, table, batch_size)]
+        found.append(torch.cat(logits))
+    return combine(found, views)
 
 
 def write_predictions(

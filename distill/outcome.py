@@ -2,7 +2,11 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from distill import build, config, evaluate, figures
 from distill.checkpoint import load_weights
@@ -18,16 +22,7 @@ def conclude(
     """Evaluate the best weights, test once, write the predictions and return what result.json will hold."""
     load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
     precision = pick_precision(cfg["train"]["precision"], device)
-    metrics, taught = {}, {}
-    for name in ("valid", "test"):
-        split = data.splits[name]
-        logits = evaluate.predict(student, split, precision=precision)
-        answers = None if teacher is None else evaluate.teacher_logits(teacher, split, device)
-        own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
-        metrics |= {f"{name}/{key}": value for key, value in own.items()}
-        if answers is not None:
-            taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
-        evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
+    metrics, taught = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()
     return {
         "status": "complete",
@@ -41,7 +36,10 @@ def conclude(
             "rows": {name: len(split) for name, split in data.splits.items()},
             "notes": data.notes,
         },
+        "eval": cfg["eval"],
         "student": {"name": config.label(cfg["student"]), "metrics": metrics, **profile(student, student.input)},
+        "further": further(cfg["eval"], data, student, precision),
+        "robustness": robustness(cfg["eval"], folder, data, student, precision),
         "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
         "select": cfg["train"]["select"],
         "epochs": cfg["train"]["epochs"],
@@ -57,6 +55,60 @@ def conclude(
             "total": now - clock["start"],
         },
     }
+
+
+def measure(
+    asked: dict, folder: Path, data: Dataset, student, teacher, device: torch.device, precision: torch.dtype
+) -> tuple[dict, dict]:
+    """Return the student's and the teacher's metrics on valid and test, and write every prediction to predictions/."""
+    metrics, taught = {}, {}
+    for name in ("valid", "test"):
+        split = data.splits[name]
+        logits = evaluate.answers(student, split, asked["views"], precision)
+        answers = None if teacher is None else evaluate.teacher_answers(teacher, split, device, asked["views"])
+        own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
+        metrics |= {f"{name}/{key}": value for key, value in own.items()}
+        if answers is not None:
+            taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
+        evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
+    return metrics, taught
+
+
+def further(asked: dict, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:
+    """Return the student's metrics on the other selections of the test pictures; each picture is looked at once."""
+    if not data.further:
+        return {}
+    rows = np.unique(np.concatenate([split.rows for split in data.further.values()]))
+    logits = evaluate.answers(
+        student, replace(data.splits["test"], rows=rows, **_blank(rows, data)), asked["views"], precision
+    )
+    found = {}
+    for name, split in data.further.items():
+        own = logits[np.searchsorted(rows, split.rows)]
+        found[name] = {"rows": len(split), **evaluate_predictions(own, split.label, data.classes)}
+    return found
+
+
+def _blank(rows: np.ndarray, data: Dataset) -> dict:
+    """Return the fields that prediction does not look at."""
+    return {
+        "target": np.zeros((len(rows), len(data.classes)), np.float32),
+        "label": np.zeros(len(rows), np.int64),
+        "ids": ("",) * len(rows),
+    }
+
+
+def robustness(asked: dict, folder: Path, data: Dataset, student, precision: torch.dtype) -> dict:
+    """Return the student's accuracy on corrupted test faces, and write robustness.csv and its curves."""
+    if not asked["robustness"]:
+        return {}
+    found = evaluate_robustness(
+        student, data.splits["test"], data.classes, asked["robustness"], asked["severities"], precision
+    )
+    write_robustness(folder / "robustness.csv", found)
+    (folder / "figures").mkdir(exist_ok=True)
+    figures.robustness(found, folder / "figures" / "robustness.png")
+    return found
 
 
 def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]) -> dict:

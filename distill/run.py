@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill import build, config
 from distill.checkpoint import atomic, digest, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
+from distill.folds import run_folds
 from distill.loggers import JsonLines
 from distill.optim import Average
 from distill.outcome import conclude, mirror, start_of
@@ -46,7 +47,7 @@ def run(
     Returns:
         What result.json holds.
     """
-    if is_complete(folder):
+    if is_measured(folder, cfg):
         return _finished(folder, data or build.dataset(cfg))
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -54,6 +55,11 @@ def run(
             return _locked(cfg, folder, data, job_type, group)
     except Timeout:
         raise ValueError(f"{folder}: another process is at work in this run folder. Wait for it, or stop it.") from None
+
+
+def is_measured(folder: Path, cfg: dict) -> bool:
+    """Say whether a run is complete and was evaluated as asked; else the finished weights are evaluated again."""
+    return is_complete(folder) and json.loads((folder / "result.json").read_text()).get("eval") == cfg["eval"]
 
 
 def _finished(folder: Path, data: Dataset) -> dict:
@@ -102,7 +108,7 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     clock = {"start": time.perf_counter()}
     device = pick_device(cfg["train"]["device"])
     student = build.network(cfg, data).to(device, memory_format=torch.channels_last)
-    objective = build.objective(cfg)
+    objective = build.objective(cfg, data)
     build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained, not after
     taught_by: list[Path] = []
 
@@ -162,7 +168,8 @@ def fit_student(
         save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
         return {"best_epoch": -1, "best": {}, "steps": 0, "resumed_at": 0}
     recipe, view_seed, cached = build.recipe(cfg["views"])
-    own = {key: numbers[key] for key in ("epochs", "batch_size", "select", "clip", "average", "log_every")}
+    names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
+    own = {key: numbers[key] for key in names}
     settings = Settings(
         **own,
         seed=cfg["seed"],
@@ -202,10 +209,13 @@ def main(cfg: DictConfig) -> None:
     set_threads(cfg["train"]["threads"])
     folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg))
     refuse_another(cfg, folder)
-    done = is_complete(folder)
+    done = is_measured(folder, cfg)
     if not done:
         console.print(f"run folder: {folder}")
-    result = run(cfg, folder, group=sweep_name())
+    if cfg["data"].get("fold") == "all":
+        result = run_folds(cfg, folder, lambda one, where: run(one, where, group=folder.name))
+    else:
+        result = run(cfg, folder, group=sweep_name())
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
     summary(result, NEXT[result["data"]["name"] != "procedural"])
