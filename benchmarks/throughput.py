@@ -93,7 +93,7 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
     small = replace(data, splits=data.splits | {"train": first(data.splits["train"], count)})
     split = small.splits["train"]
     teacher = StoredLogits(len(split.pixels), len(data.classes))
-    objective = build.objective(cfg)
+    objective = build.objective(cfg, data)
     objective.bind(network, teacher)
     optimizer = build.optimiser(cfg, [network, objective])
     learner = Learner(network, objective, optimizer, build.schedule(cfg), Average(network, 0.998), student)

@@ -6,13 +6,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.types import Batch, Split
+from distill.types import Batch, MixedBatch, Split
 
 
-def epoch_order(seed: int, epoch: int, rows: int) -> np.ndarray:
-    """Return the [rows] order of one epoch: argsort of Philox(key=(seed, epoch)) uniforms; no other state takes part."""
-    draws = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)))
-    return np.argsort(draws.random(rows), kind="stable")
+def epoch_order(seed: int, epoch: int, rows: int, chances: np.ndarray | None = None) -> np.ndarray:
+    """Return the positions of one epoch, from u = Philox(key=(seed, epoch)) uniforms; no other state takes part.
+
+    Without chances every row once, argsort(u); with them rows drawn with replacement, row i with probability chances[i].
+
+    Args:
+        seed: seed of the student.
+        epoch: which epoch.
+        rows: number of rows N.
+        chances: [N] probabilities that sum to 1, or None.
+
+    Returns:
+        [N] positions.
+    """
+    draws = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))).random(rows)
+    if chances is None:
+        return np.argsort(draws, kind="stable")
+    ends = np.cumsum(chances)
+    return np.searchsorted(ends / ends[-1], draws, side="right")
+
+
+def balanced_chances(label: np.ndarray, balance: float) -> np.ndarray | None:
+    """Return each row's probability of being drawn, proportional to (1 / number of rows of its class) ** balance.
+
+    Args:
+        label: [N] classes.
+        balance: 1 draws every class equally often (CERN on AffectNet), 0 returns None: every row once.
+    """
+    if balance == 0:
+        return None
+    weights = (1 / np.bincount(label)[label]) ** balance
+    return weights / weights.sum()
 
 
 def batches(split: Split, table: Tensor, batch_size: int, order: np.ndarray, start: int = 0) -> Iterator[Batch]:
@@ -55,6 +83,27 @@ def gather(split: Split, table: Tensor, positions: np.ndarray) -> Batch:
     )
 
 
-def to(batch: Batch, device: torch.device) -> Batch:
+def mixup(batch: Batch, alpha: float, seed: int, epoch: int, step: int) -> MixedBatch:
+    """Mix every picture and target of a batch with those of another one; draw() mixes the pictures once they are rendered.
+
+    target[b] = share * target[b] + (1 - share) * target[partner[b]], one share ~ Beta(alpha, alpha) for the batch,
+    partner a permutation of it, both from Philox(key=(seed, epoch), counter=(step + 1) * 2^192), apart from the order's.
+
+    Args:
+        batch: the mini-batch.
+        alpha: above 0; small values mix little, 1 makes every share equally likely.
+        seed, epoch, step: of the batch within the run.
+
+    Reference: Zhang et al., mixup, arXiv 1710.09412, section 2.
+    """
+    key, counter = np.array([seed, epoch], dtype=np.uint64), np.array([0, 0, 0, step + 1], dtype=np.uint64)
+    draws = np.random.Generator(np.random.Philox(key=key, counter=counter))
+    share = torch.full((len(batch.index),), draws.beta(alpha, alpha))
+    partner = torch.from_numpy(draws.permutation(len(batch.index)))
+    target = torch.lerp(batch.target[partner], batch.target, share[:, None])
+    return MixedBatch(**batch._replace(target=target)._asdict(), partner=partner, share=share)
+
+
+def to(batch: Batch | MixedBatch, device: torch.device) -> Batch | MixedBatch:
     """Move a batch to a device."""
-    return batch if device.type == "cpu" else Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
+    return batch if device.type == "cpu" else type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from hydra.utils import get_object, instantiate
 from torch import nn
 
 from distill.checkpoint import digest, load_weights, sha256
 from distill.config import RECIPE, USE, label
+from distill.losses.ce import effective_number_weights
 from distill.losses.objective import Objective
 from distill.optim import Schedule, optimizer
 from distill.runtime import pick_precision
@@ -68,11 +70,29 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
     return student
 
 
-def objective(cfg: dict) -> Objective:
-    """Make the weighted losses; bind() lets them meet both networks."""
-    nodes = {name: dict(node) for name, node in cfg["loss"].items()}
+def objective(cfg: dict, data: Dataset) -> Objective:
+    """Make the weighted losses, balanced class weights as numbers; bind() lets them meet both networks."""
+    nodes = {name: _balanced(name, node, data) for name, node in cfg["loss"].items()}
     weights = {name: float(node.pop("weight")) for name, node in nodes.items()}
     return Objective({name: make(node, cfg["plugins"]) for name, node in nodes.items()}, weights)
+
+
+def _balanced(name: str, node: dict, data: Dataset) -> dict:
+    """Return a loss's keys with class_weights=balanced and beta turned into numbers, from the labels of the training split."""
+    if not {"class_weights", "beta"} <= node.keys():
+        return dict(node)
+    rest = {key: value for key, value in node.items() if key != "beta"}
+    if node["class_weights"] != "balanced":
+        return rest
+    if not 0 <= node["beta"] < 1:
+        raise ValueError(f"loss.{name}.beta: {node['beta']} was asked for; give a number in [0, 1), such as 0.9999.")
+    counts = np.bincount(data.splits["train"].label, minlength=len(data.classes)).tolist()
+    if 0 in counts:
+        raise ValueError(
+            f"loss.{name}.class_weights: balanced was asked for, but no training picture shows "
+            f"{data.classes[counts.index(0)]}. Give a list of {len(counts)} numbers, or null."
+        )
+    return rest | {"class_weights": effective_number_weights(counts, node["beta"])}
 
 
 def schedule(cfg: dict) -> Schedule:

@@ -11,11 +11,13 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
+from distill import robustness
 from distill.checkpoint import digest
+from distill.evaluate import evaluation_rows
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
 USE = ("cache", "precision")  # of a teacher: how the finished one is asked
-WHERE = ("paths", "logger", "plugins", "checkpoint")  # they do not change what a run is
+WHERE = ("paths", "logger", "plugins", "checkpoint", "eval")  # they do not change what a run learns
 MACHINE = ("threads", "device")  # of train: on what it runs
 
 SELECTABLE = tuple(
@@ -31,6 +33,8 @@ class Train:
     precision: str = MISSING
     clip: float | None = MISSING
     average: float = MISSING
+    balance: float = MISSING
+    mixup: float = MISSING
     log_every: int = MISSING
     threads: int | None = None
     device: str = MISSING
@@ -50,6 +54,14 @@ class Views:
     erase: float = MISSING
     erase_min: float = MISSING
     erase_max: float = MISSING
+    autoaugment: bool = MISSING
+
+
+@dataclass
+class Eval:
+    views: str = MISSING
+    robustness: list[str] = MISSING
+    severities: list[int] = MISSING
 
 
 @dataclass
@@ -77,6 +89,7 @@ class Run:
     logger: Any = MISSING
     train: Train = field(default_factory=Train)
     views: Views = field(default_factory=Views)
+    eval: Eval = field(default_factory=Eval)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     paths: Paths = field(default_factory=Paths)
     experiment: Any = None
@@ -111,6 +124,9 @@ def check(cfg: dict) -> None:
         _check_views(f"{where}views", node["views"])
         if node["seed"] < 0:
             raise ValueError(f"{where}seed: {node['seed']} was asked for; give 0 or more.")
+        _check_mixup(where, node)
+    evaluation_rows(cfg["eval"]["views"])
+    robustness.check(cfg["eval"]["robustness"], cfg["eval"]["severities"])
     cache = cfg["teacher"].get("cache")
     if isinstance(cache, str) and "/" not in cache:
         raise ValueError(f"teacher.cache: {cache!r} was asked for. Choose true, false, or a folder such as ./{cache}.")
@@ -126,7 +142,7 @@ def check(cfg: dict) -> None:
 
 
 def _check_train(key: str, train: dict, least_epochs: int) -> None:
-    least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0}
+    least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
     for name, bound in least.items():
         if train[name] < bound:
             raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
@@ -141,6 +157,22 @@ def _check_train(key: str, train: dict, least_epochs: int) -> None:
             f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
             f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
         )
+
+
+def _check_mixup(where: str, node: dict) -> None:
+    if node["train"]["mixup"] == 0:
+        return
+    teacher = node.get("teacher", {"_target_": None})
+    if teacher["_target_"] is not None and teacher.get("cache") is not False:
+        raise ValueError(
+            f"train.mixup: {node['train']['mixup']} was asked for, but stored logits are those of faces, not of their "
+            "mixtures. train.mixup needs teacher.cache=false or teacher=none."
+        )
+    for name, loss in node["loss"].items():
+        if loss.get("target") == "hard":
+            raise ValueError(
+                f"{where}loss.{name}.target: hard undoes {where}train.mixup; give {where}loss.{name}.target=soft."
+            )
 
 
 def _check_views(key: str, views: dict) -> None:
@@ -183,6 +215,7 @@ def teacher_run(cfg: dict, teacher: dict) -> dict:
     network = {key: value for key, value in teacher.items() if key not in (*RECIPE, *USE)}
     recipe = {key: teacher[key] for key in RECIPE}
     recipe["train"] = recipe["train"] | {key: cfg["train"][key] for key in MACHINE}
+    recipe["eval"] = cfg["eval"] | {"robustness": []}
     return {**cfg, **recipe, "student": network, "teacher": {"_target_": None}, "experiment": None, "debug": None}
 
 

@@ -1,6 +1,7 @@
 """Pictures of an evaluation, as PNG files about 1000 pixels wide; matplotlib is imported only when one is drawn."""
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,16 @@ import numpy as np
 from distill.checkpoint import atomic
 
 WRONG, RIGHT, GREY = "#b3261e", "#1b1b1b", "#6b6b6b"
+LINES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#aa4499",
+    "#1b1b1b",
+    "#b3261e",
+    "#56a0d3",
+    "#8a6d00",
+)  # told apart by most eyes
 
 
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path, title: str = "") -> None:
@@ -87,6 +98,69 @@ def sample_predictions(
     counts = f"{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first"
     figure.suptitle(f"{title}: {counts}" if title else counts, fontsize=14)
     _save(figure, path)
+
+
+def robustness(results: dict, path: str | Path, title: str = "") -> None:
+    """Draws top-1 accuracy against severity, one named line per corruption; the dashed line is the clean accuracy.
+
+    Args:
+        results: as distill.robustness.evaluate_robustness returns them.
+        path: the PNG file to write.
+        title: what was evaluated, e.g. "student on test".
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    clean, severities = results["clean"]["top1_accuracy"], results["severities"]
+    curves = {
+        name: [clean, *(scores[str(severity)]["top1_accuracy"] for severity in severities)]
+        for name, scores in results["corruptions"].items()
+    }
+    figure = Figure(figsize=(10, 6.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(clean, color=GREY, linewidth=1.5, linestyle=(0, (5, 4)), zorder=1)
+    heights = _draw_curves(axes, curves, [0, *severities])
+    top = max(clean, *heights, *(max(curve) for curve in curves.values()))
+    axes.set_xlim(-0.02 * severities[-1], 1.22 * severities[-1])
+    axes.set_ylim(min(0, *heights) - 0.01, top + 0.06)
+    axes.set_xticks([0, *severities], ["clean", *severities])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.tick_params(length=0, labelsize=12)
+    axes.set_xlabel("severity", fontsize=13)
+    axes.set_ylabel("top-1 accuracy", fontsize=13)
+    average = results["mean"]["top1_accuracy"]
+    words = f"{clean:.1%} of {results['rows']:,} clean pictures right, {average:.1%} of corrupted ones"
+    axes.set_title(f"{title}: {words}" if title else words, fontsize=15, pad=14)
+    axes.grid(axis="y", color="#e4e4e4")
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+def _draw_curves(axes, curves: dict[str, list[float]], severities: list[int]) -> list[float]:
+    """Draw each curve with its name beside its end; return the heights of the names."""
+    ends, last = [curve[-1] for curve in curves.values()], severities[-1]
+    heights = _apart(ends, 0.045)
+    for (name, curve), end, height, colour in zip(curves.items(), ends, heights, cycle(LINES), strict=False):
+        axes.plot(severities, curve, color=colour, linewidth=2.2, marker="o", markersize=5)
+        lead = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
+        place, style = (1.03 * last, height), {"va": "center", "color": colour, "fontsize": 12}
+        axes.annotate(f"{name} {end:.0%}", (last, end), place, arrowprops=lead, **style)
+    return heights
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """Return heights near the values that are at least a gap apart, in the order of the values."""
+    order = np.argsort(values, kind="stable")
+    heights = np.array(values, float)[order]
+    for _ in range(100):
+        near = np.flatnonzero(np.diff(heights) < gap - 1e-6)
+        for k in near:
+            middle = (heights[k] + heights[k + 1]) / 2
+            heights[k], heights[k + 1] = middle - gap / 2, middle + gap / 2
+        if not len(near):
+            break
+    return heights[np.argsort(order)].tolist()
 
 
 def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:

@@ -177,9 +177,53 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def bootstrap(
+    logits: Array, labels: Array, statistic: str, draws: int = 2000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of an accuracy over pictures: the whole sample is resampled, not class by class.
+
+    A resample of N pictures matters only by how many of each class are right and wrong, and these counts are
+    Multinomial(N, counts / N): they are drawn directly. A class that a resample misses does not count in its mean.
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+        statistic: top1_accuracy or mean_class_accuracy.
+        draws: how many resamples.
+        seed: of the resamples; both statistics see the same ones.
+        level: the share of resamples inside the interval.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        (low, high) in [0, 1].
+
+    Raises:
+        ValueError: another statistic, or predictions that cannot be scored.
+
+    Reference:
+        Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
+    """
+    if statistic not in ("top1_accuracy", "mean_class_accuracy"):
+        raise ValueError(f"bootstrap: {statistic!r} was asked for. Choose top1_accuracy or mean_class_accuracy.")
+    matrix = confusion_matrix(logits, labels)
+    right, n = matrix.diagonal(), int(matrix.sum())
+    cells = np.concatenate([right, matrix.sum(1) - right])
+    counts = np.random.Generator(np.random.Philox(seed)).multinomial(n, cells / n, draws)
+    hits, misses = counts[:, : len(right)], counts[:, len(right) :]
+    if statistic == "top1_accuracy":
+        values = hits.sum(1) / n
+    else:
+        seen = hits + misses
+        values = np.divide(hits, seen, out=np.zeros(hits.shape), where=seen > 0).sum(1) / (seen > 0).sum(1)
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def evaluate_predictions(
     logits: Array, labels: Array, classes: Sequence[str], teacher_logits: Array | None = None
-) -> dict[str, float]:
+) -> dict[str, float | list[float]]:
     """The numbers that every evaluation reports.
 
     Args:
@@ -192,8 +236,8 @@ def evaluate_predictions(
         logits, teacher_logits: [N, K]; labels: [N].
 
     Returns:
-        top1_accuracy, mean_class_accuracy and expected_calibration_error in [0, 1], nll in nats; agreement in [0, 1]
-        where teacher logits are given.
+        top1_accuracy, mean_class_accuracy and expected_calibration_error in [0, 1], nll in nats; top1_accuracy_ci and
+        mean_class_accuracy_ci, [low, high] of their 95 % bootstrap intervals; agreement in [0, 1] where teacher logits are given.
 
     Raises:
         ValueError: shapes do not fit, a label is no class, or a logit is not finite.
@@ -205,6 +249,7 @@ def evaluate_predictions(
         )
     functions = (top1_accuracy, mean_class_accuracy, expected_calibration_error, nll)
     values = {function.__name__: function(logits, labels) for function in functions}
+    values |= {f"{name}_ci": list(bootstrap(logits, labels, name)) for name in ("top1_accuracy", "mean_class_accuracy")}
     if teacher_logits is not None:
         values["agreement"] = agreement(logits, teacher_logits)
     return values

@@ -12,6 +12,7 @@ from distill import build, config, evaluate, figures
 from distill.checkpoint import load_weights
 from distill.metrics import confusion_matrix, evaluate_predictions
 from distill.profile import profile
+from distill.robustness import evaluate_robustness, write_robustness
 from distill.runtime import pick_precision
 from distill.types import Dataset
 
@@ -103,7 +104,13 @@ def robustness(asked: dict, folder: Path, data: Dataset, student, precision: tor
     if not asked["robustness"]:
         return {}
     found = evaluate_robustness(
-        student, data.splits["test"], data.classes, asked["robustness"], asked["severities"], precision
+        student,
+        data.splits["test"],
+        data.classes,
+        asked["robustness"],
+        asked["severities"],
+        precision,
+        views=asked["views"],
     )
     write_robustness(folder / "robustness.csv", found)
     (folder / "figures").mkdir(exist_ok=True)

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.batches import batches, epoch_order, steps_per_epoch, to
+from distill.batches import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
 from distill.checkpoint import load_state, save_state, save_weights
 from distill.evaluate import predict
 from distill.metrics import evaluate_predictions
 from distill.optim import Average, Schedule, clip
 from distill.runtime import autocast
-from distill.types import Batch, Dataset
-from distill.views import ViewRecipe, render
+from distill.types import Batch, Dataset, MixedBatch
+from distill.views import ViewRecipe, draw
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Settings:
         average: decay of the weights' moving average, which is then what is evaluated and kept; 0 turns it off.
         log_every: steps between lines in metrics.jsonl.
         save_every: steps between checkpoints within an epoch; 0 means at epochs' ends only.
+        balance: exponent of 1 / class count with which rows are drawn with replacement; 0 is every row once.
+        mixup: alpha of the Beta distribution of shares; 0 mixes nothing.
     """
 
     epochs: int
@@ -47,6 +49,8 @@ class Settings:
     average: float
     log_every: int
     save_every: int
+    balance: float = 0.0
+    mixup: float = 0.0
 
 
 @dataclass
@@ -79,7 +83,7 @@ class Learner:
 
 
 def train_step(
-    batch: Batch, teacher, learner: Learner, precision: torch.dtype, max_norm: float | None = None
+    batch: Batch | MixedBatch, teacher, learner: Learner, precision: torch.dtype, max_norm: float | None = None
 ) -> dict[str, Tensor]:
     """Render, answer, compare, step.
 
@@ -93,7 +97,7 @@ def train_step(
     Returns:
         {name: scalar}: the total loss and each term, detached and not read back, so that no step waits for the device.
     """
-    images = render(batch.pixels, batch.view, learner.student.input).contiguous(memory_format=torch.channels_last)
+    images = draw(batch, learner.student.input)
     with autocast(images.device, precision):
         student = learner.student(images)
     taught = None if teacher is None else teacher(batch)
@@ -201,7 +205,7 @@ def train(
     split, last = data.splits["train"], folder / "checkpoints" / "last.pt"
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
     at = {"epoch": 0, "step": 0, "position": 0, "best_epoch": -1, "best_score": float("-inf"), "best": {}}
-    device = next(learner.student.parameters()).device
+    device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
     if last.exists():
         state = load_state(last)
         if not isinstance(state, dict) or not {"at", "learner", "ledger"} <= state.keys():
@@ -221,12 +225,14 @@ def train(
         table = recipe.table(settings.view_seed, view, len(split.pixels))
         if teacher is not None:
             teacher.open("train", view, table)
-        order = epoch_order(settings.seed, epoch, len(split))
+        order = epoch_order(settings.seed, epoch, len(split), chances)
         learner.student.train()
         start = at["step"]
         for step, batch in enumerate(batches(split, table, settings.batch_size, order, start), start):
             done = epoch * steps + step + 1
             factor = learner.schedule.apply(learner.optimizer, epoch + step / steps, settings.epochs)
+            if settings.mixup:
+                batch = mixup(batch, settings.mixup, settings.seed, epoch, step)
             ledger.add(train_step(to(batch, device), teacher, learner, settings.precision, settings.clip))
             progress.step(epoch, step + 1, steps)
             if ledger.full():

@@ -25,6 +25,25 @@ class Batch(NamedTuple):
     index: Tensor
 
 
+class MixedBatch(NamedTuple):
+    """A mini-batch of which every picture is mixed with another one: share * own + (1 - share) * partner's.
+
+    Shape:
+        pixels, view, label, index: as in Batch, of each picture itself.
+        target:  [B, K] float32, mixed already.
+        partner: [B] int64, the other picture's place in the batch.
+        share:   [B] float32 in [0, 1].
+    """
+
+    pixels: Tensor
+    view: Tensor
+    target: Tensor
+    label: Tensor
+    index: Tensor
+    partner: Tensor
+    share: Tensor
+
+
 class Outputs(NamedTuple):
     """What a student or a teacher answers.
 
@@ -101,6 +120,7 @@ class Dataset:
         protocol: the rule that selected rows and targets, in words a table can show.
         splits: train, valid, test.
         notes: facts worth printing and recording (counts under other protocols, licence).
+        further: other selections of the test split's pictures by name (other protocols), measured beside it.
     """
 
     name: str
@@ -108,3 +128,4 @@ class Dataset:
     protocol: str
     splits: dict[str, Split]
     notes: dict[str, object] = field(default_factory=dict)
+    further: dict[str, Split] = field(default_factory=dict)

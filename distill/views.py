@@ -1,14 +1,15 @@
 """Augmented views as numbers: a table row says how a face is turned, and render() draws it for any network in one interpolation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.types import InputSpec
+from distill import autoaugment
+from distill.types import Batch, InputSpec, MixedBatch
 
 VERSION = 1  # part of every cache key: raise it when a row would be drawn or rendered differently
 
@@ -32,6 +33,7 @@ class ViewRecipe:
         erase: probability that a grey box covers part of the face.
         erase_min: smallest side of the box, fraction of the picture.
         erase_max: largest side of the box.
+        autoaugment: first do CERN's two operations (distill.autoaugment); the table gets four more columns.
     """
 
     rotate: float = 15.0
@@ -44,6 +46,11 @@ class ViewRecipe:
     erase: float = 0.5
     erase_min: float = 0.1
     erase_max: float = 0.4
+    autoaugment: bool = False
+
+    def numbers(self) -> dict[str, float]:
+        """Return what cached logits depend on: the ranges, and autoaugment only where it is on."""
+        return {name: value for name, value in asdict(self).items() if name != "autoaugment" or value}
 
     def table(self, seed: int, view_id: int, rows: int) -> Tensor:
         """Draw the augmentation table of one view of a data set.
@@ -56,7 +63,7 @@ class ViewRecipe:
             rows: number of packed pictures M.
 
         Returns:
-            [M, P] float32, columns as in FIELDS.
+            [M, P] float32, columns as in FIELDS, with autoaugment also those of distill.autoaugment.FIELDS.
         """
         if view_id == 0:
             return identity(rows)
@@ -77,6 +84,7 @@ class ViewRecipe:
             u[:, 8],
             sides[:, 0],
             sides[:, 1],
+            *(autoaugment.columns(seed, view_id, rows).T if self.autoaugment else ()),
         )
         return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
 
@@ -93,6 +101,7 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
 
     One bilinear interpolation with border padding does rotation, zoom, shift, mirror and resize together; a picture at least twice as
     large as the network's input is first averaged over whole k x k blocks, so that nothing aliases. Values are not clipped.
+    AutoAugment's operations, where the row has them, come before all that, on the packed pixels.
 
     Args:
         pixels: packed faces.
@@ -102,6 +111,8 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
     Shape:
         pixels: [B, C, H, W] uint8, C = 1 or 3; view: [B, P]; returns [B, spec.channels, spec.size, spec.size] float32.
     """
+    if view.shape[1] > len(FIELDS):
+        pixels = autoaugment.augment(pixels, view[:, len(FIELDS) :])
     faces = pixels.float()
     if faces.shape[1] == 3 and spec.channels == 1:
         faces = (faces * faces.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
@@ -120,6 +131,20 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
         faces = faces.expand(-1, spec.channels, -1, -1).clone()
     faces.mul_(gain).add_(offset)  # in place: a fresh buffer costs more than the sums
     return faces.expand(-1, spec.channels, -1, -1)
+
+
+def draw(batch: Batch | MixedBatch, spec: InputSpec) -> Tensor:
+    """Render a batch for one network, and mix the rendered pictures where the batch says so.
+
+    images[b] = share[b] * rendered[b] + (1 - share[b]) * rendered[partner[b]], each picture in its own view.
+
+    Shape:
+        returns [B, spec.channels, spec.size, spec.size] float32, channels last.
+    """
+    images = render(batch.pixels, batch.view, spec)
+    if isinstance(batch, MixedBatch):
+        images = torch.lerp(images[batch.partner], images, batch.share[:, None, None, None])
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def _grid(view: Tensor, size: int) -> Tensor:
@@ -150,5 +175,5 @@ def _centres(size: int, like: Tensor) -> Tensor:
 
 def describe(view: Tensor) -> dict[str, float]:
     """Return one row of a table as {field: value}, angle in degrees, for a person to read."""
-    row = dict(zip(FIELDS, view.tolist(), strict=True))
+    row = dict(zip((*FIELDS, *autoaugment.FIELDS)[: len(view)], view.tolist(), strict=True))
     return row | {"angle": math.degrees(row["angle"])}

@@ -1,5 +1,6 @@
 """CERN, a compact facial expression recognition network of one global and four local heads."""
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,8 @@ from distill.types import Outputs
 from students.layers import MaxAvgPool, MaxFeatureMap, choose, input_spec
 
 POOLINGS = ("max_avg", "max", "avg", "none")
-SCALES = (30.0, 30.0, 30.0, 30.0, 1.0)  # top left, top right, bottom left, bottom right, global
+VARIANTS = ("full", "eca_in_front", "no_global", "no_regions", "no_mirror", "base_only")
+HEADS = {"no_global": range(4), "no_regions": (4,), "base_only": (4,)}  # of 4 quadrants and the whole; else all five
 
 
 class Residual(nn.Module):
@@ -59,7 +61,7 @@ class Trunk(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Scale pooled channels by sigmoid(conv1d(pooled)): [B, C] -> [B, C].
+    """Factors of the channels, sigmoid(conv1d(pooled)): [B, C] -> [B, C] in (0, 1).
 
     Reference: Wang et al., ECA-Net, arXiv 1910.03151. The scaled map is only ever averaged over its pixels here, and
     mean(scale * map) = scale * mean(map), so the averages alone are scaled.
@@ -70,7 +72,7 @@ class ChannelAttention(nn.Module):
         self.conv = nn.Conv1d(1, 1, 3, padding=1, bias=False)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return pooled * self.conv(pooled[:, None])[:, 0].sigmoid()
+        return self.conv(pooled[:, None])[:, 0].sigmoid()
 
 
 @torch.no_grad()
@@ -88,7 +90,8 @@ class Cern(nn.Module):
 
     The trunk sees image and mirror; head i averages its quadrant (or all) of both maps, scales channels by ECA, maps
     each to `features` numbers with ReLU, concatenates, normalises to length 1 and classifies without bias:
-    heads[:, i] = SCALES[i] * W_i normalise([f_i(image) | f_i(mirror)]), logits = mean_i heads[:, i].
+    heads[:, i] = scale_i * W_i normalise([f_i(image) | f_i(mirror)]), logits = mean_i heads[:, i], scale_i = 30 for
+    the quadrants (top left, top right, bottom left, bottom right) and global_scale for the whole.
 
     Args:
         num_classes: K.
@@ -97,12 +100,17 @@ class Cern(nn.Module):
         pooling: max_avg (published: the sum), max or avg after conv1, group1 and group2; none: no pooling, those three
             convolutions have stride 2 instead: same map sizes, same parameters, fewer MACs.
         mean, std: of the input, in units of pixels / 255 (published 0 and 1).
+        variant: full, or one of the published ablations. eca_in_front: one ECA on the whole map in place of one per
+            head; no_global: the quadrants' heads alone; no_regions: the global head alone; no_mirror: the image alone;
+            base_only: W mean(map) of the image alone, no ECA, features, normalisation or scale.
+        global_scale: of the global head (published 1, so that it hardly counts in the mean; 30 repairs that).
+        normalize_weights: bring the rows of each W_i to length 1 (published false, although the code sets out to).
 
     Shape:
-        images: [B, 1, S, S] -> logits [B, K], heads [B, 5, K].
+        images: [B, 1, S, S] -> logits [B, K], heads [B, H, K], H = 4 for no_global, 1 for no_regions and base_only, else 5.
 
     Raises:
-        ValueError: for a size, width or pooling that cannot be.
+        ValueError: for a size, width, pooling, variant or global_scale that cannot be.
 
     Reference: CERN, Pattern Recognition Letters 155 (2022) 9-18. As in the authors' code, the global head is not
     scaled by 30, the mirrored map is cut with the same quadrant index, and classifier weights are not normalised.
@@ -119,34 +127,68 @@ class Cern(nn.Module):
         pooling: str,
         mean: float | Sequence[float],
         std: float | Sequence[float],
+        variant: str,
+        global_scale: float,
+        normalize_weights: bool,
     ):
         super().__init__()
         choose("pooling", pooling, POOLINGS)
-        if size < 16 or size % 16:
-            raise ValueError(f"student.size: {size} was asked for; CERN needs a multiple of 16, such as 48, 64 or 128.")
-        if not width > 0:
-            raise ValueError(f"student.width: {width} was asked for; give a multiplier above 0, such as 0.5 or 1.")
+        self.variant = choose("variant", variant, VARIANTS)
+        check_numbers(size, width, variant, global_scale)
         self.input = input_spec(size, 1, mean, std)
+        self.normalize_weights, bare = normalize_weights, variant == "base_only"
+        self.mirror = not bare and variant != "no_mirror"
+        scales = (30.0, 30.0, 30.0, 30.0, float(global_scale))
+        self.scales = {i: scales[i] for i in HEADS.get(variant, range(5))}
         *channels, features = (max(8, round(n * width / 8) * 8) for n in (48, 96, 192, 256))
+        seen = channels[-1] if bare else features * (1 + self.mirror)
+        embedded = 0 if bare else len(self.scales)
+        attended = 1 if variant == "eca_in_front" else embedded
         self.base = Trunk(channels, pooling)
-        self.eca = nn.ModuleList(ChannelAttention() for _ in SCALES)
-        self.region_net = nn.ModuleList(nn.Sequential(nn.Linear(channels[-1], features), nn.ReLU()) for _ in SCALES)
-        self.classifiers = nn.ModuleList(nn.Linear(2 * features, num_classes, bias=False) for _ in SCALES)
+        self.eca = nn.ModuleList(ChannelAttention() for _ in range(attended))
+        self.region_net = nn.ModuleList(
+            nn.Sequential(nn.Linear(channels[-1], features), nn.ReLU()) for _ in range(embedded)
+        )
+        self.classifiers = nn.ModuleList(nn.Linear(seen, num_classes, bias=False) for _ in self.scales)
         self.base.apply(zero_sum)
         self.region_net.apply(zero_sum)
 
     def forward(self, images: Tensor) -> Outputs:
-        maps = self.base(torch.cat([images, images.flip(-1)]))
+        maps = self.base(torch.cat([images, images.flip(-1)]) if self.mirror else images)
         with torch.autocast(maps.device.type, enabled=False):
             heads = torch.stack(self.classify(maps.float()), dim=1)
         return Outputs(heads.mean(dim=1), heads, {})
 
     def classify(self, maps: Tensor) -> list[Tensor]:
-        """Return the five heads' logits [B, K] from the maps [2B, C, H, W] of images and mirrors, in float32."""
+        """Return the heads' logits [B, K] from the maps of images [B, C, H, W], or of images and mirrors [2B, ...]."""
         quadrants = F.adaptive_avg_pool2d(maps, 2).flatten(2)
-        regions = [*quadrants.unbind(dim=2), quadrants.mean(dim=2)]
-        heads = []
-        for i, (scale, region) in enumerate(zip(SCALES, regions, strict=True)):
-            image, mirror = self.region_net[i](self.eca[i](region)).chunk(2)
-            heads.append(scale * self.classifiers[i](F.normalize(torch.cat([image, mirror], dim=1))))
+        whole = quadrants.mean(dim=2)
+        if self.variant == "base_only":
+            return [F.linear(whole, self.weight(0))]
+        regions, heads = [*quadrants.unbind(dim=2), whole], []
+        for head, (i, scale) in enumerate(self.scales.items()):
+            attention = self.eca[0](whole) if self.variant == "eca_in_front" else self.eca[head](regions[i])
+            features = self.region_net[head](regions[i] * attention)
+            seen = torch.cat(features.chunk(2), dim=1) if self.mirror else features
+            heads.append(scale * F.linear(F.normalize(seen), self.weight(head)))
         return heads
+
+    def weight(self, head: int) -> Tensor:
+        """Return a classifier's weight [K, features], its rows of length 1 if normalize_weights."""
+        weight = self.classifiers[head].weight
+        return F.normalize(weight) if self.normalize_weights else weight
+
+
+def check_numbers(size: int, width: float, variant: str, global_scale: float) -> None:
+    """Refuse numbers that make no CERN; see Cern for what they are."""
+    if size < 16 or size % 16:
+        raise ValueError(f"student.size: {size} was asked for; CERN needs a multiple of 16, such as 48, 64 or 128.")
+    if not width > 0:
+        raise ValueError(f"student.width: {width} was asked for; give a multiplier above 0, such as 0.5 or 1.")
+    if not global_scale > 0:
+        raise ValueError(f"student.global_scale: {global_scale} was asked for; give a factor above 0 (published 1).")
+    if variant in ("no_global", "base_only") and global_scale != 1:
+        warnings.warn(
+            f"student.global_scale={global_scale} has no effect: student.variant={variant} has no scaled global head.",
+            stacklevel=3,
+        )

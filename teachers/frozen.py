@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from distill.runtime import autocast
-from distill.types import Batch, Outputs
-from distill.views import render
+from distill.types import Batch, MixedBatch, Outputs
+from distill.views import draw
 
 
 class FrozenTeacher(nn.Module):
@@ -32,8 +32,8 @@ class FrozenTeacher(nn.Module):
         """A live teacher renders whatever batch it is given; nothing to prepare."""
 
     @torch.no_grad()
-    def forward(self, batch: Batch) -> Outputs:
-        images = render(batch.pixels, batch.view, self.network.input).contiguous(memory_format=torch.channels_last)
+    def forward(self, batch: Batch | MixedBatch) -> Outputs:
+        images = draw(batch, self.network.input)
         self.forward_images += len(images)
         with autocast(images.device, self.precision):
             answer = self.network(images)

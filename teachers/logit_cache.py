@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from distill.batches import in_order, to
 from distill.checkpoint import atomic, digest, write_json
-from distill.types import Batch, Dataset, Outputs
+from distill.types import Batch, Dataset, MixedBatch, Outputs
 from distill.views import VERSION, ViewRecipe
 
 FORMAT = 1
@@ -38,7 +37,7 @@ def manifest(
         "classes": list(data.classes),
         "teacher": fingerprint,
         "inputs": inputs,
-        "views": asdict(recipe),
+        "views": recipe.numbers(),
         "view_version": VERSION,
         "view_seed": view_seed,
         "precision": precision,
@@ -115,6 +114,7 @@ class LogitCache:
 
     def __call__(self, batch: Batch) -> Outputs:
         assert self.current is not None, "open() a view first"
+        assert not isinstance(batch, MixedBatch), "a cache knows faces, not their mixtures"
         logits = self.current[batch.index]
         return Outputs(logits, logits[:, None], {})
 

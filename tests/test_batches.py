@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.batches import batches, epoch_order, gather, in_order, steps_per_epoch, to
+from distill.batches import balanced_chances, batches, epoch_order, gather, in_order, steps_per_epoch, to
 from distill.types import Split
 from distill.views import ViewRecipe
 
@@ -37,6 +37,35 @@ def test_an_order_depends_on_seed_and_epoch_alone_and_has_every_row_once():
 def test_an_order_mixes_well():
     mean_place = np.mean([np.argsort(epoch_order(0, epoch, 50)) for epoch in range(400)], axis=0)
     assert np.abs(mean_place - 24.5).max() < 5 * 50 / np.sqrt(12 * 400)
+
+
+def test_a_balanced_epoch_draws_every_class_equally_often_with_replacement_and_depends_on_seed_and_epoch_alone():
+    label = np.repeat([0, 1, 2], [9000, 900, 100])
+    chances = balanced_chances(label, 1.0)
+    order = epoch_order(4, 2, len(label), chances)
+    np.random.seed(0), torch.manual_seed(0)
+    assert (order == epoch_order(4, 2, len(label), chances)).all()
+    assert (order != epoch_order(4, 3, len(label), chances)).mean() > 0.9
+    assert order.shape == label.shape and order.min() >= 0 and order.max() < len(label)
+    drawn = np.bincount(label[order])
+    assert np.abs(drawn - 10_000 / 3).max() < 5 * np.sqrt(10_000 * 2 / 9)
+    assert np.bincount(order[label[order] == 2]).max() > 1 and len(set(order.tolist())) < len(label)
+    places = order[label[order] == 0]
+    assert abs(places.mean() - 4499.5) < 5 * 9000 / np.sqrt(12 * len(places)), "evenly within a class, in no order"
+    assert abs(np.corrcoef(np.arange(len(places)), places)[0, 1]) < 5 / np.sqrt(len(places))
+
+
+@pytest.mark.parametrize("balance", [0.5, 1.0, 2.0])
+def test_balance_is_the_exponent_of_one_over_the_class_count(balance):
+    label = np.array([2, 0, 0, 0, 0, 2, 3])  # four of class 0, two of 2, one of 3
+    chances = balanced_chances(label, balance)
+    assert chances.sum() == pytest.approx(1)
+    assert chances / chances[-1] == pytest.approx(np.array([2, 4, 4, 4, 4, 2, 1.0]) ** -balance)
+
+
+def test_without_balance_an_epoch_is_the_shuffle_that_it_always_was():
+    assert balanced_chances(np.array([0, 0, 1]), 0.0) is None
+    assert epoch_order(4, 2, 10, None).tolist() == [7, 6, 5, 2, 8, 1, 9, 3, 0, 4]
 
 
 def test_a_batch_holds_the_rows_asked_for_with_their_own_views_targets_and_labels(split, table):

@@ -5,7 +5,9 @@ import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 from omegaconf import OmegaConf
@@ -14,6 +16,7 @@ from torch import nn
 from distill import build
 from distill.config import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
 from distill.train import Settings
+from distill.types import Dataset, Split
 from distill.views import ViewRecipe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -30,7 +33,11 @@ GIVEN = {  # what the builder adds to a yaml's own keys
     "schedule": set(),
     "logger": {"folder", "config", "name", "group", "job_type"},
 }
-TAKEN = {"student": {"weights", "lr_scale"}, "loss": {"weight"}, "teacher": {*RECIPE, *USE}}  # what it uses itself
+TAKEN = {
+    "student": {"weights", "lr_scale"},
+    "loss": {"weight", "beta"},
+    "teacher": {*RECIPE, *USE},
+}  # what it uses itself
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -85,8 +92,40 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
 @pytest.mark.parametrize("name", names("loss"))
 def test_a_loss_is_made_with_its_weight(name):
     cfg = chosen("loss", name)
-    objective = build.objective(cfg)
+    objective = build.objective(cfg, labelled(1, 1))
     assert objective.weights == {name: cfg["loss"][name]["weight"]} and list(objective.losses) == [name]
+
+
+@pytest.mark.parametrize("name", ["ce", "focal"])
+def test_balanced_class_weights_come_from_the_training_labels_by_the_effective_number(name):
+    weights = build.objective(weighted(name, "balanced", 0.5), labelled(1, 2, 3)).losses[name].class_weights
+    by_hand = torch.tensor([1.0, 0.5 / 0.75, 0.5 / 0.875])  # (1 - 1/2) / (1 - 1/2^n)
+    assert torch.allclose(weights, 3 * by_hand / by_hand.sum()) and weights.sum().item() == pytest.approx(3)
+    as_given = build.objective(weighted(name, [1, 2, 4], 0.5), labelled(1, 2, 3)).losses[name].class_weights
+    assert as_given.tolist() == [1, 2, 4]
+    assert build.objective(weighted(name, None, 0.5), labelled(1, 2, 3)).losses[name].class_weights is None
+
+
+def test_balanced_weights_that_cannot_be_had_get_a_sentence():
+    with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: balanced .* no training picture shows c1\. Give"):
+        build.objective(weighted("ce", "balanced", 0.9), labelled(4, 0, 2))
+    with pytest.raises(ValueError, match=r"loss\.focal\.beta: 1 was asked for; give a number in \[0, 1\)"):
+        build.objective(weighted("focal", "balanced", 1), labelled(4, 1))
+    with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: 'even' was asked for; give a list of numbers"):
+        build.objective(weighted("ce", "even", 0.9), labelled(4, 1))
+
+
+def weighted(name, class_weights, beta):
+    keys = {"weight": 1.0, "class_weights": class_weights, "beta": beta}
+    target = {"ce": "distill.losses.ce.CrossEntropy", "focal": "distill.losses.focal.Focal"}[name]
+    return {"loss": {name: {"_target_": target, **keys}}, "plugins": []}
+
+
+def labelled(*counts):
+    """A data set whose training split has so many pictures of each class."""
+    label = np.repeat(np.arange(len(counts)), counts)
+    split = Split("train", None, np.arange(len(label)), None, label, (), "0")
+    return Dataset("labels", tuple(f"c{k}" for k in range(len(counts))), "all", {"train": split})
 
 
 @pytest.mark.parametrize("name", names("optimizer"))
@@ -126,6 +165,7 @@ WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "train.threads=1", "tra
 WHERE += ["plugins=[mine]", "checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there"]
 WHAT = ["seed=1", "views.seed=1", "train.epochs=9", "student.width=0.5", "loss=[ce]", "loss.kd.weight=0.5"]
 WHAT += ["teacher=none", "teacher.seed=1", "teacher.train.epochs=3", "optimizer=sgd", "schedule.warmup=2"]
+WHAT += ["train.balance=1", "views.autoaugment=true", "loss.ce.class_weights=balanced", "loss=[focal,kd]"]
 WHAT += ["data.protocol=votes", "data.limit=9"]
 STUDENT = ["seed=1", "student.width=2", "student=microexpnet", "loss.kd.temperature=8", "loss=[kd]", "views.rotate=3"]
 STUDENT += ["views.seed=1", "train.epochs=2", "optimizer=sgd", "schedule=plateau", "teacher.precision=fp32"]

@@ -100,6 +100,9 @@ RULES = {
     "teacher.views.erase=-1": r"teacher\.views\.erase",
     "views.seed=-1": r"views.*seed",
     "views.cached=-1": r"views.*cached",
+    "train.balance=-1": r"train\.balance: -1.* 0 or more",
+    "train.mixup=-0.1": r"train\.mixup: -0\.1 .* 0 or more",
+    "train.mixup=0.2": r"train\.mixup: 0\.2 .*train\.mixup needs teacher\.cache=false or teacher=none",
 }
 SOUND = ["teacher.train.epochs=0", "train.select=-valid/nll", "checkpoint.every_steps=0", "train.clip=1"]
 SOUND += ["train.threads=2"]
@@ -109,6 +112,18 @@ SOUND += ["train.threads=2"]
 def test_numbers_that_cannot_be_meant_are_refused(override):
     with pytest.raises(ValueError, match=RULES[override]):
         check(plain(composed(*FERPLUS, override)))
+
+
+def test_mixup_is_for_live_teachers_or_none_and_for_soft_targets():
+    live = ["train.mixup=0.2", "teacher.cache=false"]
+    for sound in (live, ["train.mixup=0.2", "teacher=none", "loss=[ce]"], ["teacher.train.mixup=0.2"]):
+        check(plain(composed(*FERPLUS, *sound)))
+    with pytest.raises(ValueError, match=r"^loss\.ce\.target: hard undoes train\.mixup; give loss\.ce\.target=soft"):
+        check(plain(composed(*FERPLUS, *live, "loss.ce.target=hard")))
+    with pytest.raises(ValueError, match=r"^teacher\.loss\.ce\.target: hard undoes teacher\.train\.mixup"):
+        check(plain(composed(*FERPLUS, "teacher.train.mixup=0.2", "teacher.loss.ce.target=hard")))
+    with pytest.raises(ValueError, match=r"train\.mixup needs teacher\.cache=false"):
+        check(plain(composed("teacher=ensemble", "train.mixup=0.2")))
 
 
 def test_what_is_unusual_but_sound_is_allowed():

@@ -28,3 +28,26 @@ def test_the_grid_shows_the_surest_mistakes_and_right_ones_from_sure_to_unsure()
     assert figures._choose(right, confidence, 6).tolist() == [3, 1, 5, 0, 4, 6]
     assert figures._choose(np.ones(3, bool), confidence[:3], 6).tolist() == [0, 2, 1]
     assert figures._choose(np.zeros(3, bool), confidence[:3], 2).tolist() == [0, 2]
+
+
+def scores(severities, **ends):
+    """Results of an evaluation whose curves fall to the given accuracies."""
+    curves = {name: {str(s): {"top1_accuracy": end} for s in severities} for name, end in ends.items()}
+    clean, mean = {"top1_accuracy": 0.75}, {"top1_accuracy": 0.4}
+    return {"rows": 3137, "severities": severities, "clean": clean, "corruptions": curves, "mean": mean}
+
+
+def test_robustness_curves_are_drawn_for_one_severity_and_for_more_corruptions_than_colours(tmp_path):
+    figures.robustness(scores([3], mask=0.0), tmp_path / "one.png", "student on test")
+    figures.robustness(scores([1, 3, 5], **{f"kind{k}": 0.3 for k in range(11)}), tmp_path / "many.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"one.png", "many.png"}
+    for path in tmp_path.iterdir():
+        picture = Image.open(path)
+        assert picture.width == 1000 and np.asarray(picture.convert("L")).std() > 10
+
+
+def test_names_of_curves_that_end_together_are_moved_apart_in_order():
+    assert figures._apart([0.7, 0.1], 0.05) == [0.7, 0.1]
+    heights = np.array(figures._apart([0.31, 0.3, 0.3, 0.9, 0.29], 0.05))
+    assert np.argsort(heights).tolist() == [4, 1, 2, 0, 3] and heights[3] == 0.9
+    assert np.diff(np.sort(heights)).min() > 0.0499 and abs(heights[[0, 1, 2, 4]].mean() - 0.3) < 1e-9

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from distill.losses.ce import CrossEntropy
+from distill.losses.focal import Focal
 from distill.losses.kd import KnowledgeDistillation
 from distill.losses.objective import Objective
 from distill.types import Outputs
@@ -34,6 +35,9 @@ LOSSES = {
     "ce": CrossEntropy(),
     "ce hard, weighted, smoothed, summed": CrossEntropy("hard", range(1, K + 1), 0.1, "heads", "sum"),
     "ce fused": CrossEntropy(apply_to="logits"),
+    "ce with head weights": CrossEntropy(head_weights=range(1, H + 1)),
+    "focal": Focal(),
+    "focal, half, hard, weighted, smoothed, summed": Focal(0.5, "hard", range(1, K + 1), 0.1, "heads", "sum"),
     "kd": KnowledgeDistillation(),
     "kd as ce without T^2": KnowledgeDistillation(8.0, False, "ce", "heads", "sum"),
     "kd fused": KnowledgeDistillation(4.0, apply_to="logits"),
@@ -234,6 +238,11 @@ def test_a_loss_that_needs_a_teacher_says_so_when_there_is_none():
         (lambda: CrossEntropy(apply_to="head"), "loss.ce.apply_to: 'head' .* heads or logits"),
         (lambda: CrossEntropy(head_reduction="max"), "loss.ce.head_reduction: 'max' .* sum or mean"),
         (lambda: CrossEntropy(label_smoothing=1.0), "loss.ce.label_smoothing: 1.0"),
+        (lambda: CrossEntropy(head_weights=[1, 2])(*batch()), "loss.ce.head_weights: 2 numbers for 5 heads; give one"),
+        (lambda: Focal(head_weights=[1, 2])(*batch()), "loss.focal.head_weights: 2 numbers for 5 heads"),
+        (lambda: CrossEntropy(class_weights="balanced"), "loss.ce.class_weights: 'balanced' .* list of numbers"),
+        (lambda: Focal(-1.0), "loss.focal.gamma: -1.0 .* 0 or more"),
+        (lambda: Focal(target="majority"), "loss.focal.target: 'majority' .* soft or hard"),
         (lambda: KnowledgeDistillation(0.0), "loss.kd.temperature: 0.0"),
         (lambda: KnowledgeDistillation(form="mse"), "loss.kd.form: 'mse' .* kl or ce"),
         (lambda: Objective({}, {}), "nothing to learn"),
@@ -251,11 +260,13 @@ def test_a_wrong_choice_gets_a_sentence(make, sentence):
         make()
 
 
-@pytest.mark.parametrize(("name", "kind"), [("ce", CrossEntropy), ("kd", KnowledgeDistillation)])
+@pytest.mark.parametrize(("name", "kind"), [("ce", CrossEntropy), ("focal", Focal), ("kd", KnowledgeDistillation)])
 def test_every_yaml_makes_its_loss_in_its_own_package(name, kind):
     text = (CONF / f"{name}.yaml").read_text()
     assert text.startswith(f"# @package loss.{name}\n")
     keys = OmegaConf.to_container(OmegaConf.create(text))
     assert keys.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
-    objective = Objective({name: kind(**{k: v for k, v in keys.items() if k != "weight"})}, {name: keys["weight"]})
+    objective = Objective(
+        {name: kind(**{k: v for k, v in keys.items() if k not in ("weight", "beta")})}, {name: keys["weight"]}
+    )
     assert objective(*batch())[0].isfinite()

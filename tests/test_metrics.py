@@ -1,5 +1,7 @@
 """Metrics against hand-computed numbers and scikit-learn."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -78,9 +80,14 @@ def test_torch_of_any_precision_and_numpy_give_the_same_numbers(answers):
 
 def test_an_evaluation_has_the_same_names_everywhere_and_agreement_only_beside_a_teacher(answers):
     alone = metrics.evaluate_predictions(*answers, CLASSES)
+    intervals = {name: alone.pop(name) for name in ("top1_accuracy_ci", "mean_class_accuracy_ci")}
     assert set(alone) == {"top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll"}
     assert all(type(value) is float for value in alone.values())
-    assert set(metrics.evaluate_predictions(*answers, CLASSES, answers[0])) - set(alone) == {"agreement"}
+    for name, interval in intervals.items():
+        low, high = interval
+        assert type(interval) is list and low < alone[name.removesuffix("_ci")] < high
+    assert json.loads(json.dumps(intervals)) == intervals
+    assert set(metrics.evaluate_predictions(*answers, CLASSES, answers[0])) - {*alone, *intervals} == {"agreement"}
 
 
 def test_the_bootstrap_interval_is_seeded_and_close_to_the_normal_approximation(answers):
@@ -98,6 +105,53 @@ def test_the_bootstrap_keeps_rows_together():
     assert metrics.bootstrap_interval(metrics.agreement, logits, logits, samples=50) == (1, 1)
     with pytest.raises(ValueError, match=r"have \[4, 100\] rows"):
         metrics.bootstrap_interval(metrics.agreement, logits, logits[:4])
+
+
+STATISTICS = (metrics.top1_accuracy, metrics.mean_class_accuracy)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_the_bootstrap_of_counts_equals_a_loop_that_scores_every_resample(statistic):
+    labels = np.array([0] * 9 + [1] * 6 + [2])  # a third of the resamples miss class 2
+    logits = np.eye(4)[[0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 1, 1, 0, 0, 2, 2]]
+    right = logits.argmax(1) == labels
+    kinds = [(k, hit) for hit in (True, False) for k in range(4)]
+    shares = np.array([((labels == k) & (right == hit)).mean() for k, hit in kinds])
+    counts = np.random.Generator(np.random.Philox(7)).multinomial(16, shares, 300)
+    values = []
+    for count in counts:
+        drawn = [(k, hit) for (k, hit), n in zip(kinds, count, strict=True) for _ in range(n)]
+        truth = np.array([k for k, _ in drawn])
+        guess = np.array([k if hit else (k + 1) % 4 for k, hit in drawn])
+        values.append(statistic(np.eye(4)[guess], truth))
+    assert (counts[:, [2, 6]].sum(1) == 0).any()
+    ours = metrics.bootstrap(logits, labels, statistic.__name__, draws=300, seed=7, level=0.9)
+    assert ours == pytest.approx(np.quantile(values, [0.05, 0.95]), abs=1e-12)
+
+
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_the_bootstrap_of_counts_agrees_with_the_one_that_draws_rows(answers, statistic):
+    fast = metrics.bootstrap(*answers, statistic.__name__, draws=4000)
+    slow = metrics.bootstrap_interval(statistic, *answers, samples=1000)
+    assert fast == pytest.approx(slow, abs=0.01) and fast[1] - fast[0] > 0.05
+    assert fast == metrics.bootstrap(*answers, statistic.__name__, draws=4000)
+    assert fast != metrics.bootstrap(*answers, statistic.__name__, draws=4000, seed=1)
+
+
+def test_bootstrap_intervals_cover_the_true_accuracy_about_as_often_as_they_say():
+    draw, recall = np.random.default_rng(0), np.array([0.9, 0.7, 0.5])
+    truths, covered = {"top1_accuracy": 0.5 * 0.9 + 0.3 * 0.7 + 0.2 * 0.5, "mean_class_accuracy": 0.7}, []
+    for _ in range(300):
+        labels = draw.choice(3, 200, p=[0.5, 0.3, 0.2])
+        guesses = np.where(draw.random(200) < recall[labels], labels, (labels + 1) % 3)
+        intervals = {name: metrics.bootstrap(np.eye(3)[guesses], labels, name, draws=400) for name in truths}
+        covered.append([intervals[name][0] <= truth <= intervals[name][1] for name, truth in truths.items()])
+    assert (np.mean(covered, 0) > 0.91).all() and (np.mean(covered, 0) < 0.985).all()
+
+
+def test_the_bootstrap_of_another_statistic_is_refused_with_what_there_is(answers):
+    with pytest.raises(ValueError, match=r"bootstrap: 'nll' was asked for\. Choose top1_accuracy or mean"):
+        metrics.bootstrap(*answers, "nll")
 
 
 @pytest.mark.parametrize(

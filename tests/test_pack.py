@@ -154,3 +154,7 @@ def test_a_changed_byte_is_found_when_hashes_are_verified(tmp_path, array):
     open_pack(folder)
     with pytest.raises(ValueError, match=f"{array.split('.')[0]} of test do not have the sha256"):
         open_pack(folder, verify=True)
+
+
+def test_a_packs_folder_keeps_its_name_so_that_packed_stores_stay_valid(tmp_path):
+    assert pack(tmp_path, "noise", SOURCE, noise).folder.name == "noise-75f45fb21499"

@@ -2,17 +2,24 @@
 
 import tarfile
 import zipfile
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..types import Dataset, Split
 from .ferplus_csv import PIXELS, VOTE_FILE, CsvPair
 from .ferplus_files import LAYOUT, LabelFolders, folder_files, tar_files, zip_files
-from .ferplus_protocols import SPLITS, check_names, check_official, count, rows_of
-from .labels import EMOTIONS
+from .ferplus_protocols import PROTOCOLS, SPLITS, check_names, check_official, count, rows_of
+from .labels import EMOTIONS, numbered
 from .pack import Packed, PackedSplit, pack
+from .subsets import read_subset, select
 
+SUBSETS = {
+    "occlusion": ("occlusion_list.txt",),
+    "pose30": ("pose_30_list.txt",),
+    "pose45": ("pose_45_list.txt",),
+}
 LICENCE = (
     "FER+ votes: MIT (Microsoft). The pictures are those of FER2013, collected from the web for a research "
     "competition: research use only, do not redistribute them."
@@ -26,6 +33,8 @@ def ferplus(
     protocol: str = "majority",
     train_protocol: str | None = None,
     target: str = "votes",
+    test_subset: str | None = None,
+    subset_dir: str | Path | None = None,
     limit: int | None = None,
     verify: bool = False,
 ) -> Dataset:
@@ -39,28 +48,42 @@ def ferplus(
         train_protocol: that of the training split alone, so that faces too ambiguous to be counted in an accuracy can
             still teach their votes; None is protocol.
         target: votes (distribution over the 8 emotions) or majority (one-hot).
+        test_subset: occlusion, pose30 or pose45: only these faces of the test split, as far as the protocol keeps them;
+            None for all.
+        subset_dir: where the subsets' lists are; None is root, or the folder that holds the archive.
         limit: keep the first rows of each split only, a number of pictures; None keeps all.
         verify: compare the sha256 of every packed array with the manifest.
 
     Returns:
         Splits train, valid, test. sha256 is that of a split's packed pixels, whatever the protocol. notes tells the
-        counts of every protocol (train, valid, test), the vote file and whether the data set is complete.
+        counts of every protocol (train, valid, test), the vote file and whether the data set is complete; and how many
+        listed faces of a subset the protocol keeps, and how many of them the list labels otherwise.
 
     Raises:
-        ValueError: a root, file, row, protocol or target that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file, row, protocol, target or subset that cannot be used, in a sentence that says which and
+            why.
+
+    Reference:
+        The subsets: Wang et al., Region Attention Networks, TIP 2020. Deviation: labels are those of the votes.
     """
     train_protocol = train_protocol or protocol
     check_names(protocol, target)
     check_names(train_protocol, target, "data.train_protocol")
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
+    subset = read_subset(test_subset, root, subset_dir, SUBSETS, _listed)
     packed = pack_ferplus(store, root, verify)
     votes = {split: arrays.annotations for split, arrays in packed.splits.items()}
     vote_file = packed.manifest["facts"]["votes"]
     counts = count(votes)
     complete = check_official(vote_file, counts, str(root))
     of_split = {name: train_protocol if name == "train" else protocol for name in SPLITS}
-    splits = {name: _split(name, packed.splits[name], of_split[name], target, limit, root) for name in SPLITS}
+    splits = {name: _split(name, packed.splits[name], of_split[name], target, root) for name in SPLITS}
+    found = None
+    if subset is not None:
+        kept, found = select(splits["test"].ids, splits["test"].label, *subset)
+        splits["test"] = _rows(splits["test"], kept)
+    splits = {name: _rows(split, slice(limit)) for name, split in splits.items()}
     notes = {
         "votes": vote_file,
         "counts": {name: list(numbers) for name, numbers in counts.items()},
@@ -68,12 +91,16 @@ def ferplus(
         "classes_of_test": np.bincount(splits["test"].label, minlength=len(EMOTIONS)).tolist(),
         "limit": limit,
         "packed": packed.folder.name,
+        "test_subset": found,
         "licence": LICENCE,
     }
     words = f"{protocol} ({vote_file}), targets {target}"
     if train_protocol != protocol:
         words += f", trained on the rows of {train_protocol}"
-    return Dataset("ferplus", EMOTIONS, words, splits, notes)
+    if subset is not None:
+        words += f"; test: {test_subset}"
+    further = {} if subset is not None else _other_protocols(packed.splits["test"], target, counts, limit, root)
+    return Dataset("ferplus", EMOTIONS, words, splits, notes, further)
 
 
 def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> Packed:
@@ -117,8 +144,8 @@ def _is_tar(path: Path) -> bool:
         return False
 
 
-def _split(name: str, packed: PackedSplit, protocol: str, target: str, limit: int | None, root: str | Path) -> Split:
-    rows, distribution, label = (array[:limit] for array in rows_of(packed.annotations, protocol, target))
+def _split(name: str, packed: PackedSplit, protocol: str, target: str, root: str | Path) -> Split:
+    rows, distribution, label = rows_of(packed.annotations, protocol, target)
     if not len(rows):
         raise ValueError(
             f"data.protocol: {protocol} keeps none of the {len(packed.ids)} pictures for {name} in {root}. "
@@ -126,3 +153,23 @@ def _split(name: str, packed: PackedSplit, protocol: str, target: str, limit: in
         )
     ids = tuple(packed.ids[row] for row in rows)
     return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256)
+
+
+def _other_protocols(
+    packed: PackedSplit, target: str, counts: dict[str, tuple[int, ...]], limit: int | None, root: str | Path
+) -> dict[str, Split]:
+    """Return the test split under every protocol that keeps a picture of it: the same network scores differently."""
+    kept = [name for name in PROTOCOLS if counts[name][SPLITS.index("test")]]
+    return {name: _rows(_split("test", packed, name, target, root), slice(limit)) for name in kept}
+
+
+def _rows(split: Split, kept: np.ndarray | slice) -> Split:
+    """Keep some positions of a split."""
+    ids = tuple(np.array(split.ids, object)[kept])
+    return replace(split, rows=split.rows[kept], target=split.target[kept], label=split.label[kept], ids=ids)
+
+
+def _listed(words: list[str], where: str) -> tuple[str, int]:
+    """Read `1_fer0034656.png 8 0` (occlusion) or `0/fer0032226.jpg` (pose): label in the order of FER+, and file."""
+    label, _, name = words[0].partition("/" if "/" in words[0] else "_")
+    return f"{PurePosixPath(name).stem}.png", numbered(label, EMOTIONS, EMOTIONS, where)

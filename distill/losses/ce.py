@@ -10,10 +10,23 @@ from distill.losses.objective import Loss, check_choices, reduce_heads, select_h
 from distill.types import Outputs
 
 
+def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
+    """Return class-balanced weights, w_k proportional to (1 - beta) / (1 - beta^n_k), normalised to the sum K.
+
+    Args:
+        counts: [K] training pictures of each class, at least 1.
+        beta: in [0, 1); 0 weighs all alike, towards 1 as 1 / n_k.
+
+    Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, equation 3 in 4.
+    """
+    weights = [(1 - beta) / (1 - beta**count) for count in counts]
+    return [len(weights) * weight / sum(weights) for weight in weights]
+
+
 class CrossEntropy(Loss):
     """Cross-entropy between the target distribution and each head.
 
-    loss[b] = sum or mean over heads h of -sum_k w_k q[b, k] log softmax(z[b, h])_k,
+    loss[b] = sum, mean or weighted sum over heads h of -sum_k w_k q[b, k] log softmax(z[b, h])_k,
     q = (1 - label_smoothing) * target + label_smoothing / K.
 
     Class weights multiply as given; the batch mean divides by B, not by the sum of the weights met (unlike PyTorch's
@@ -25,15 +38,18 @@ class CrossEntropy(Loss):
         label_smoothing: in [0, 1).
         apply_to: heads, or logits (the fused prediction).
         head_reduction: sum or mean; published CERN uses the sum over its 5 heads.
+        head_weights: H factors of a sum over heads, which then takes head_reduction's place; or None.
 
     Shape:
         heads [B, H, K] or logits [B, K], target [B, K] -> [B].
 
     Raises:
-        ValueError: for a choice that does not exist, or class weights of another length than K.
+        ValueError: for a choice that does not exist, or weights of another length than there are classes or heads.
 
     Reference: class weights and smoothing as torch.nn.functional.cross_entropy with reduction='none'.
     """
+
+    term = "ce"  # its key in a config, for error messages
 
     def __init__(
         self,
@@ -42,20 +58,28 @@ class CrossEntropy(Loss):
         label_smoothing: float = 0.0,
         apply_to: str = "heads",
         head_reduction: str = "mean",
+        head_weights: Sequence[float] | None = None,
     ):
         super().__init__()
         check_choices(
-            "ce",
+            self.term,
             target=(target, ("soft", "hard")),
             apply_to=(apply_to, ("heads", "logits")),
             head_reduction=(head_reduction, ("sum", "mean")),
         )
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"loss.ce.label_smoothing: {label_smoothing} was asked for; give a fraction in [0, 1).")
+            raise ValueError(
+                f"loss.{self.term}.label_smoothing: {label_smoothing} was asked for; give a fraction in [0, 1)."
+            )
         self.hard = target == "hard"
         self.label_smoothing, self.apply_to, self.head_reduction = label_smoothing, apply_to, head_reduction
-        weights = None if class_weights is None else torch.tensor([float(w) for w in class_weights])
-        self.register_buffer("class_weights", weights, persistent=False)
+        for name, numbers in (("class_weights", class_weights), ("head_weights", head_weights)):
+            if isinstance(numbers, str):
+                raise ValueError(
+                    f"loss.{self.term}.{name}: {numbers!r} was asked for; give a list of numbers, or null."
+                )
+            weights = None if numbers is None else torch.tensor([float(w) for w in numbers])
+            self.register_buffer(name, weights, persistent=False)
 
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         num_classes = target.shape[1]
@@ -63,7 +87,24 @@ class CrossEntropy(Loss):
         q = (1 - self.label_smoothing) * q + self.label_smoothing / num_classes
         if self.class_weights is not None:
             if len(self.class_weights) != num_classes:
-                raise ValueError(f"loss.ce.class_weights: {len(self.class_weights)} numbers for {num_classes} classes.")
+                raise ValueError(
+                    f"loss.{self.term}.class_weights: {len(self.class_weights)} numbers for {num_classes} classes."
+                )
             q = q * self.class_weights
         log_p = F.log_softmax(select_heads(student, self.apply_to), dim=-1)
-        return reduce_heads(-(q[:, None] * log_p).sum(dim=-1), self.head_reduction)
+        return self._fuse(-(q[:, None] * self._modulate(log_p)).sum(dim=-1))
+
+    def _modulate(self, log_p: Tensor) -> Tensor:
+        """What stands in the place of log p; the focal loss puts its factor here."""
+        return log_p
+
+    def _fuse(self, values: Tensor) -> Tensor:
+        """One value per sample from those of its heads, [B, H] -> [B]."""
+        if self.head_weights is None:
+            return reduce_heads(values, self.head_reduction)
+        if len(self.head_weights) != values.shape[1]:
+            raise ValueError(
+                f"loss.{self.term}.head_weights: {len(self.head_weights)} numbers for {values.shape[1]} heads; "
+                "give one for each, or null; apply_to=logits has 1."
+            )
+        return (values * self.head_weights).sum(dim=1)

@@ -1,0 +1,250 @@
+"""AutoAugment for CIFAR-10 as CERN was trained with it: two operations per face, drawn as numbers, done on packed pixels."""
+
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+FIELDS = ("op_1", "value_1", "op_2", "value_2")  # op: 0 is none, k is OPERATIONS[k - 1]; value in the grid's units
+STEPS = 10  # of a grid: magnitude m lies between its points m and m + 1
+
+GRIDS = {  # first and last point of each operation's grid
+    "ShearX": (-0.3, 0.3),  # rows per column
+    "ShearY": (-0.3, 0.3),  # columns per row
+    "TranslateX": (-150 / 331, 150 / 331),  # fraction of the width; positive moves the face left
+    "TranslateY": (-150 / 331, 150 / 331),  # fraction of the height; positive moves the face up
+    "Rotate": (-30.0, 30.0),  # degrees, positive turns clockwise
+    "Brightness": (0.1, 1.9),  # 1 leaves the face, as in the next three
+    "Color": (0.1, 1.9),
+    "Contrast": (0.1, 1.9),
+    "Sharpness": (0.1, 1.9),
+    "Posterize": (4.0, 8.0),  # bits, rounded
+    "Solarize": (0.0, 256.0),  # least value that is inverted
+    "AutoContrast": (0.0, 0.0),
+    "Equalize": (0.0, 0.0),
+    "Invert": (0.0, 0.0),
+}
+OPERATIONS = tuple(GRIDS)
+
+POLICIES = (  # (operation, probability, magnitude) twice
+    (("Invert", 0.1, 0), ("Contrast", 0.2, 6)),
+    (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
+    (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)),
+    (("ShearY", 0.5, 8), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.5, 0), ("Equalize", 0.9, 0)),
+    (("ShearY", 0.2, 7), ("Posterize", 0.3, 7)),
+    (("Color", 0.4, 3), ("Brightness", 0.6, 7)),
+    (("Sharpness", 0.3, 9), ("Brightness", 0.7, 9)),
+    (("Equalize", 0.6, 0), ("Equalize", 0.5, 0)),
+    (("Contrast", 0.6, 7), ("Sharpness", 0.6, 5)),
+    (("Color", 0.7, 7), ("TranslateX", 0.5, 8)),
+    (("Equalize", 0.3, 0), ("AutoContrast", 0.4, 0)),
+    (("TranslateY", 0.4, 3), ("Sharpness", 0.2, 6)),
+    (("Brightness", 0.9, 6), ("Color", 0.2, 8)),
+    (("Solarize", 0.5, 2), ("Invert", 0.0, 0)),
+    (("Equalize", 0.2, 0), ("AutoContrast", 0.6, 0)),
+    (("Equalize", 0.2, 0), ("Equalize", 0.6, 0)),
+    (("Color", 0.9, 9), ("Equalize", 0.6, 0)),
+    (("AutoContrast", 0.8, 0), ("Solarize", 0.2, 8)),
+    (("Brightness", 0.1, 3), ("Color", 0.7, 0)),
+    (("Solarize", 0.4, 5), ("AutoContrast", 0.9, 0)),
+    (("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.9, 0), ("Solarize", 0.8, 3)),
+    (("Equalize", 0.8, 0), ("Invert", 0.1, 0)),
+    (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 0)),
+)
+
+
+def columns(seed: int, view_id: int, rows: int) -> np.ndarray:
+    """Draw which operations change each face of a view, and how far.
+
+    A policy of the 25 is drawn evenly; each of its two operations is done with its probability, its value uniform in
+    [grid[m], grid[m + 1]] of the 11-point grid, which has a sign: m < 5 is always the negative side.
+    u = Philox(key=(seed, view_id), counter=2^192) uniforms [rows, 5], a stream apart from that of the other columns.
+
+    Returns:
+        [rows, 4] float64, columns as in FIELDS.
+
+    Reference: Cubuk et al., AutoAugment, arXiv 1805.09501, table 7 (CIFAR-10), with the signed grids of CERN's training
+    (Gera et al., Pattern Recognition Letters 155, 2022). Deviation: there CERN's mirror image is augmented by a draw of
+    its own; here a network that mirrors flips the augmented face.
+    """
+    key, counter = np.array([seed, view_id], dtype=np.uint64), np.array([0, 0, 0, 1], dtype=np.uint64)
+    u = np.random.Generator(np.random.Philox(key=key, counter=counter)).random((rows, 5))
+    policy = (len(POLICIES) * u[:, 0]).astype(int)
+    drawn = []
+    for k in (0, 1):
+        chance = np.array([pair[k][1] for pair in POLICIES])[policy]
+        code = np.array([OPERATIONS.index(pair[k][0]) + 1 for pair in POLICIES])[policy]
+        low, high = np.array([_interval(*pair[k]) for pair in POLICIES])[policy].T
+        done = u[:, 1 + k] < chance
+        drawn += [np.where(done, code, 0), np.where(done, low + (high - low) * u[:, 3 + k], 0.0)]
+    return np.stack(drawn, 1)
+
+
+def _interval(operation: str, probability: float, magnitude: int) -> np.ndarray:
+    return np.linspace(*GRIDS[operation], STEPS + 1)[magnitude : magnitude + 2]
+
+
+def augment(pixels: Tensor, plan: Tensor) -> Tensor:
+    """Do each face's two operations, all faces of one operation together.
+
+    Args:
+        pixels: packed faces, left as they are.
+        plan: columns of an augmentation table as in FIELDS.
+
+    Shape:
+        pixels: [B, C, H, W] uint8, C = 1 (as three equal channels would be) or 3; plan: [B, 4]; returns as pixels.
+
+    Reference: colours as PIL's ImageOps and ImageEnhance, to the last bit; geometry as cubic splines with mirrored
+    borders, 0 outside (scipy.ndimage.affine_transform), to the rounding of float32.
+    """
+    faces = pixels.clone()
+    for codes, values in (plan[:, :2].unbind(1), plan[:, 2:].unbind(1)):
+        for code in codes.unique().long().tolist():
+            if code:
+                rows = (codes == code).nonzero().ravel()
+                faces[rows] = operate(OPERATIONS[code - 1], faces[rows], values[rows])
+    return faces
+
+
+def operate(operation: str, faces: Tensor, values: Tensor) -> Tensor:
+    """Do one operation on faces [B, C, H, W] uint8, each with its own value [B]."""
+    value = values[:, None, None, None]
+    match operation:
+        case "Brightness":
+            return _blend(torch.zeros_like(faces), faces, value)
+        case "Color":
+            return _blend(_grey(faces), faces, value)
+        case "Contrast":
+            return _blend((_grey(faces).double().mean((1, 2, 3), keepdim=True) + 0.5).floor(), faces, value)
+        case "Sharpness":
+            return _blend(_smooth(faces), faces, value)
+        case "Posterize":
+            step = 2 ** (8 - value.round())
+            return (faces.float().div(step).floor() * step).to(torch.uint8)
+        case "Solarize":
+            return torch.where(faces < value, faces, 255 - faces)
+        case "AutoContrast":
+            return _stretch(faces)
+        case "Equalize":
+            return _equalize(faces)
+        case "Invert":
+            return 255 - faces
+        case _:
+            return _warp(faces, operation, values)
+
+
+def _blend(other: Tensor, faces: Tensor, share: Tensor) -> Tensor:
+    other, faces = other.float(), faces.float()
+    return (other + share * (faces - other)).clamp_(0, 255).to(torch.uint8)
+
+
+def _grey(faces: Tensor) -> Tensor:
+    """Luma [B, 1, H, W], in PIL's whole numbers."""
+    if faces.shape[1] == 1:
+        return faces
+    red, green, blue = faces.int().unbind(1)
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16)[:, None]
+
+
+def _smooth(faces: Tensor) -> Tensor:
+    """The mean of 3 x 3 pixels with the middle counted five times; edges are left."""
+    smooth = faces.float()
+    total = smooth[..., :-2] + smooth[..., 1:-1] + smooth[..., 2:]
+    total = total[..., :-2, :] + total[..., 1:-1, :] + total[..., 2:, :] + 4 * smooth[..., 1:-1, 1:-1]
+    smooth[..., 1:-1, 1:-1] = (total / 13 + 0.5).floor()
+    return smooth
+
+
+def _stretch(faces: Tensor) -> Tensor:
+    """Let each channel's least value become 0 and its largest 255."""
+    low, high = (found.double() for found in faces.flatten(2).aminmax(dim=2, keepdim=True))
+    scale = torch.where(high > low, torch.full_like(high, 255) / (high - low), 1.0)[..., None]
+    offset = torch.where(high > low, -low, 0.0)[..., None] * scale
+    return (faces * scale + offset).clamp_(0, 255).to(torch.uint8)
+
+
+def _equalize(faces: Tensor) -> Tensor:
+    """Spread each channel's values so that all are about equally frequent."""
+    count, channels = faces.shape[:2]
+    flat = faces.reshape(count * channels, -1).long()
+    histogram = torch.zeros(len(flat), 256, dtype=torch.long, device=faces.device)
+    histogram.scatter_add_(1, flat, torch.ones_like(flat))
+    step = (flat.shape[1] - histogram.gather(1, flat.amax(1, keepdim=True))) // 255
+    before = histogram.cumsum(1) - histogram
+    spread = ((before + step // 2) // step.clamp(min=1)).clamp(max=255)
+    table = torch.where(step > 0, spread, torch.arange(256, device=faces.device))
+    return table.gather(1, flat).view(faces.shape).to(torch.uint8)
+
+
+def _warp(faces: Tensor, operation: str, values: Tensor) -> Tensor:
+    """Look up each pixel at M (p - o) + o + t, p = (row, column), o one pixel right of and below the middle, as published."""
+    height, width = faces.shape[-2:]
+    if operation == "TranslateX":
+        read = faces.float() @ _shift(width, values).mT
+    elif operation == "TranslateY":
+        read = _shift(height, values) @ faces.float()
+    else:
+        middle = height / 2 + 0.5, width / 2 + 0.5
+        down, across = (torch.arange(n, device=faces.device) - o for n, o in zip(faces.shape[-2:], middle, strict=True))
+        matrix = _matrix(operation, values)[:, :, :, None, None]
+        y, x = (
+            row[:, 0] * down[:, None] + row[:, 1] * across + o for row, o in zip(matrix.unbind(1), middle, strict=True)
+        )
+        inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
+        read = _spline(faces.float(), y, x) * inside[:, None]
+    return (read + 0.5).clamp_(0, 255).to(torch.uint8)
+
+
+def _matrix(operation: str, values: Tensor) -> Tensor:
+    """M of a turn or a shear, [B, 2, 2]."""
+    one, none = torch.ones_like(values), torch.zeros_like(values)
+    cos, sin = torch.deg2rad(values).cos(), torch.deg2rad(values).sin()
+    rows = {"Rotate": (cos, -sin, sin, cos), "ShearX": (one, values, none, one), "ShearY": (one, none, values, one)}
+    return torch.stack(rows[operation], 1).view(-1, 2, 2)
+
+
+def _shift(size: int, values: Tensor) -> Tensor:
+    """The matrix [B, 1, size, size] that reads a line of pixels further on by a fraction of its length, 0 beyond its ends."""
+    at = torch.arange(size, device=values.device) + size * values[:, None]
+    distance = (at[:, :, None] - torch.arange(-1, size + 1, device=values.device)).abs()
+    share = ((2 - distance).clamp(min=0) ** 3 - 4 * (1 - distance).clamp(min=0) ** 3) / 6  # the cubic B-spline
+    share[:, :, 2] += share[:, :, 0]
+    share[:, :, -3] += share[:, :, -1]
+    inside = (at >= 0) & (at <= size - 1)
+    return ((share[:, :, 1:-1] @ _inverse(size).to(values.device)) * inside[:, :, None])[:, None]
+
+
+def _spline(faces: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    """Read cubic splines through the pixels at (y, x) [B, H, W]: 16 taps as 4 bilinear ones, since B-splines are positive."""
+    height, width = faces.shape[-2:]
+    knots = _inverse(height).to(faces.device) @ faces @ _inverse(width).to(faces.device).T
+    knots = F.pad(knots, (1, 1, 1, 1), "reflect")
+    total = torch.zeros_like(faces)
+    for row, row_share in _taps(y):
+        for column, column_share in _taps(x):
+            grid = torch.stack([(2 * column + 2) / (width + 1) - 1, (2 * row + 2) / (height + 1) - 1], -1)
+            read = F.grid_sample(knots, grid, "bilinear", "zeros", align_corners=True)
+            total.addcmul_(read, (row_share * column_share)[:, None])
+    return total
+
+
+def _taps(at: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Two places between knots, and their shares, whose linear reads make one cubic read at the given place."""
+    low = at.floor()
+    t = at - low
+    first, last = (1 - t) ** 3 / 6, t**3 / 6
+    second, third = 2 / 3 - t**2 + t**3 / 2, 2 / 3 - (1 - t) ** 2 + (1 - t) ** 3 / 2
+    return (low - 1 + second / (first + second), first + second), (low + 1 + last / (third + last), third + last)
+
+
+@cache
+def _inverse(size: int) -> Tensor:
+    """The matrix [size, size] from pixels to the knots of their cubic B-spline, mirrored about the outer pixels."""
+    step = torch.ones(size - 1, dtype=torch.float64)
+    matrix = 4 * torch.eye(size, dtype=torch.float64) + step.diag(1) + step.diag(-1)
+    matrix[0, 1] = matrix[-1, -2] = 2
+    return torch.linalg.inv(matrix / 6).float()

@@ -1,0 +1,223 @@
+"""AffectNet with 7 or 8 emotions: the csv release, and the release of one file per annotation."""
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import AFFECTNET, EMOTIONS, SEVEN, numbered
+from .pictures import UNREADABLE, folder, picture, source, table
+from .subsets import read_subset
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+COLUMNS = (
+    "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks", "expression",
+    "valence", "arousal",
+)  # fmt: skip
+NO_EMOTION = ("8", "9", "10")  # none, uncertain, no face
+PICTURES = "Manually_Annotated*/"
+LAYOUT = (
+    "a folder with training.csv, validation.csv and Manually_Annotated_Images, or one with train_set and val_set, each "
+    "with images and annotations"
+)
+LISTS = {
+    "occlusion": ("occlusion_affectnet_list.txt",),
+    "pose30": ("pose_30_affectnet_list.txt",),
+    "pose45": ("pose_45_affectnet_list.txt",),
+}
+LICENCE = (
+    "AffectNet (Mollahosseini, Hasani and Mahoor, IEEE Trans. Affective Computing 2017): for research, under an "
+    "agreement with its authors; do not redistribute it."
+)
+
+
+def affectnet(
+    store: str | Path,
+    root: str | Path,
+    classes: int = 8,
+    images: str | None = None,
+    test_subset: str | None = None,
+    subset_dir: str | None = None,
+    size: int = 128,
+    channels: int = 3,
+    valid: float = 0.05,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open AffectNet; its published validation set is the test split, and validation is held out of training.
+
+    Whole pictures are stored: as in the published readers, the face's box of the csv release is not used. Rows of no
+    emotion (none, uncertain, no face) are left out. One pack serves 7 and 8 classes and every test subset.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: the folder of one of the two releases.
+        classes: 8, or 7 without contempt.
+        images: folder of pictures below root, where the csv release has several, e.g. aligned and not.
+        test_subset: occlusion, pose30 or pose45: the published list's pictures alone are the test split; csv release.
+        subset_dir: folder of the lists, None is root.
+        size: height and width to store [pixels].
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of the training pictures held out, in (0, 1).
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file, row, class or subset that cannot be used, in a sentence that says which and why.
+
+    Reference:
+        The lists: Wang et al., Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition,
+        IEEE Trans. Image Processing 2020.
+    """
+    if classes not in (7, 8):
+        raise ValueError(f"data.classes: {classes} was asked for; AffectNet has 8, or 7 without contempt.")
+    release = _release(folder(root, LAYOUT), images)
+    if test_subset is not None and isinstance(release, NpyRelease):
+        raise ValueError(
+            f"data.test_subset: {test_subset} lists pictures of the csv release; {release.train} has numbers for names. "
+            "Give data.root the csv release, or use data.test_subset=null."
+        )
+    return labelled(
+        store,
+        "affectnet",
+        release.source(),
+        lambda: list(release.entries()),
+        EMOTIONS,
+        keep=EMOTIONS if classes == 8 else SEVEN,
+        subset=read_subset(test_subset, root, subset_dir, LISTS, _listed),
+        size=size,
+        channels=channels,
+        valid=valid,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words=f"AffectNet-{classes}, test is the published validation set (no test set is public)",
+        notes={"release": release.name, "licence": LICENCE},
+    )
+
+
+class CsvRelease(NamedTuple):
+    """training.csv and validation.csv, and the folder that their first column starts from."""
+
+    name = "csv"
+    train: Path
+    test: Path
+    images: Path
+
+    def source(self) -> dict:
+        """Describe the two lists; a million pictures are too many to look at every time."""
+        return source("affectnet", VERSION, [self.train, self.test]) | {"images": str(self.images)}
+
+    def entries(self) -> Iterator[Entry]:
+        """List the rows of an emotion."""
+        return chain(self._rows(self.train, "train"), self._rows(self.test, "test"))
+
+    def _rows(self, path: Path, split: str) -> Iterator[Entry]:
+        for cells, where in table(path):
+            if cells[0].strip() == COLUMNS[0]:  # published: a header in training.csv, none in validation.csv
+                continue
+            if len(cells) != len(COLUMNS):
+                raise ValueError(
+                    f"{where} has {len(cells)} columns instead of {len(COLUMNS)}: {', '.join(COLUMNS)}. Take "
+                    f"{path.name} as published."
+                )
+            name, expression = cells[0].strip(), cells[6].strip()
+            if expression not in NO_EMOTION:
+                label = numbered(expression, AFFECTNET, EMOTIONS, where)
+                yield Entry(split, name, label, picture(self.images / name, where), where)
+
+
+class NpyRelease(NamedTuple):
+    """train_set and val_set, each with images/<n>.jpg and annotations/<n>_exp.npy (_val, _aro and _lnd are not read)."""
+
+    name = "npy"
+    train: Path
+    test: Path
+
+    def source(self) -> dict:
+        """Describe the four folders by their times: a file that comes, goes or is renamed changes them."""
+        parts = [path / part for path in (self.train, self.test) for part in ("images", "annotations")]
+        for part in parts:
+            folder(part, LAYOUT)
+        return source("affectnet", VERSION, []) | {"times": {str(part): part.stat().st_mtime_ns for part in parts}}
+
+    def entries(self) -> Iterator[Entry]:
+        """Read every expression; pictures and annotations must go in pairs."""
+        return chain(self._rows(self.train, "train"), self._rows(self.test, "test"))
+
+    def _rows(self, path: Path, split: str) -> Iterator[Entry]:
+        annotated = re.findall(r"^(.+)_exp\.npy$", "\n".join(os.listdir(path / "annotations")), re.MULTILINE)
+        pictures = {name for name in os.listdir(path / "images") if name.endswith(".jpg")}
+        if alone := sorted(pictures - {f"{number}.jpg" for number in annotated}):
+            raise ValueError(
+                f"{path}/images/{alone[0]}: annotations/{alone[0][:-4]}_exp.npy is not there, as for {len(alone):,} "
+                "pictures. Copy the annotations, or remove the pictures."
+            )
+        for number in sorted(annotated, key=lambda text: (len(text), text)):
+            where = f"{path}/annotations/{number}_exp.npy"
+            expression = _expression(where)
+            if expression not in NO_EMOTION:
+                label = numbered(expression, AFFECTNET, EMOTIONS, where)
+                file = path / "images" / f"{number}.jpg"
+                yield Entry(split, f"{path.name}/{file.name}", label, picture(file, where), where)
+
+
+def _expression(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return _decoded(file.read())
+    except UNREADABLE as error:
+        raise ValueError(f"{path} is not one expression ({error}). Copy the file again.") from error
+
+
+@lru_cache(64)  # 288,000 files hold but eleven texts
+def _decoded(data: bytes) -> str:
+    """Read one number, stored as text or as a number."""
+    return str(np.load(io.BytesIO(data)).item()).removesuffix(".0").strip()
+
+
+def _release(root: Path, images: str | None) -> CsvRelease | NpyRelease:
+    """Find out which release a folder, or a folder in it, holds."""
+    train, valid = (_found(root, f"{name}.csv") for name in ("training", "validation"))
+    train_set, val_set = (_found(root, f"{name}_set/") for name in ("train", "val"))
+    if train and train_set:
+        raise ValueError(f"data.root: {root} holds AffectNet twice: {train} and {train_set}. Give the folder of one.")
+    if train_set and val_set:
+        return NpyRelease(train_set, val_set)
+    if not (train and valid):
+        raise ValueError(f"data.root: {root} holds no AffectNet, or half of it. Give {LAYOUT}.")
+    return CsvRelease(train, valid, _images(root, images))
+
+
+def _found(root: Path, name: str) -> Path | None:
+    return next((path for at in ("", "*/") for path in sorted(root.glob(at + name))), None)
+
+
+def _images(root: Path, images: str | None) -> Path:
+    if images is not None:
+        return folder(root / images, "the folder that the first column of training.csv starts from", "data.images")
+    found = [path for at in ("", "*/") for path in sorted(root.glob(at + PICTURES)) if next(path.glob("*/"), None)]
+    if not found:
+        raise ValueError(f"data.root: {root} has no folder of pictures {PICTURES}. Give {LAYOUT}.")
+    if len(found) > 1:
+        names = ", ".join(str(path.relative_to(root)) for path in found)
+        raise ValueError(f"data.images: {root} has several folders of pictures: {names}. Give data.images one of them.")
+    return found[0]
+
+
+def _listed(words: list[str], where: str) -> tuple[str, int]:
+    """Read `val/<label>/<name>/`, `<label>/<name>.jpg` or `<label>/<name>/8.jpg`: the picture's name and its label."""
+    found = re.fullmatch(r"(?:val/)?(\d+)/([^/]+?)(?:\.jpg)?(?:/(?:\d+\.jpg)?)?", words[0])
+    if not found:
+        raise ValueError(f"{where}: {words[0]!r} is no <label>/<name>. Take the published list.")
+    return found[2], numbered(found[1], AFFECTNET, EMOTIONS, where)

@@ -1,0 +1,94 @@
+"""ExpW and lists like its label.lst: pictures from the web, a box and a label for each face in them."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import EXPW, SEVEN, numbered
+from .pictures import first_of, folder, lines, picture, source
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+LISTS = ("label/label.lst", "label.lst")
+IMAGES = ("image/origin", "image", "origin", "images")
+COLUMNS = "image face_id top left right bottom confidence label"
+LAYOUT = f"a folder with label/label.lst (lines: {COLUMNS}) and image/origin/*.jpg"
+LICENCE = "ExpW (Zhang et al., IJCV 2018): for non-commercial research; do not redistribute it."
+
+
+def expw(
+    store: str | Path,
+    root: str | Path,
+    size: int = 100,
+    channels: int = 3,
+    valid: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open ExpW, every face cut out at its box; it is published without splits, so that test is held out too.
+
+    Faces of one picture stay together. A box that leaves its picture is cut at the edge, and one that is not square is
+    made so by the resize.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: a folder with label/label.lst and image/origin.
+        size: height and width to store [pixels].
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of what is left of test that is held out for validation, in (0, 1).
+        test: share held out for test, in (0, 1]; 1 leaves a test split alone.
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+
+    Reference:
+        Zhang, Luo, Loy and Tang, From Facial Expression Recognition to Interpersonal Relation Prediction, IJCV 2018.
+    """
+    home = folder(root, LAYOUT)
+    list_file, images = first_of(home, LISTS, LAYOUT), first_of(home, IMAGES, LAYOUT)
+    return labelled(
+        store,
+        "expw",
+        source("expw", VERSION, [list_file, images]),
+        lambda: list(_entries(list_file, images)),
+        SEVEN,
+        size=size,
+        channels=channels,
+        valid=valid,
+        test=test,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words="ExpW",
+        notes={"licence": LICENCE},
+    )
+
+
+def _entries(list_file: Path, images: Path) -> Iterator[Entry]:
+    for words, where in lines(list_file, 8, COLUMNS):
+        name, face, *box, _, text = words[0], words[1], *words[2:8]
+        label = numbered(text, EXPW, SEVEN, where)
+        try:
+            top, left, right, bottom = map(int, box)
+        except ValueError as error:
+            raise ValueError(
+                f"{where}: the box {' '.join(box)} is not four whole numbers. It must be: {COLUMNS}."
+            ) from error
+        load = partial(_face, picture(images / name, where), (left, top, right, bottom))
+        yield Entry("all", f"{name} {face}", label, load, where, subject=name)
+
+
+def _face(load, box: tuple[int, int, int, int]) -> Image.Image:
+    image = load()
+    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], image.width), min(box[3], image.height)
+    if left >= right or top >= bottom:
+        raise ValueError(f"its box, left {box[0]} top {box[1]} right {box[2]} bottom {box[3]}, is empty or outside")
+    return image.crop((left, top, right, bottom))

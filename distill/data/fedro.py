@@ -1,0 +1,86 @@
+"""FED-RO, faces with real occlusions in class-named folders: published as a test set."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import SEVEN, named
+from .pictures import folder, lines, picture, pictures_below, source
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+LIST = "occlusion_emotion_fedro_our_list.txt"
+IMAGES = "FED_RO_crop"
+LAYOUT = f"the folder with {IMAGES}/<emotion>/<file> and perhaps {LIST} (lines: emotion/file), or the one around it"
+LICENCE = "FED-RO (Li et al., TIP 2019): for non-commercial research, on request; do not redistribute it."
+
+
+def fedro(
+    store: str | Path,
+    root: str | Path,
+    size: int = 100,
+    channels: int = 3,
+    valid: float = 0.1,
+    test: float = 0.2,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open FED-RO's 400 faces with seven emotions.
+
+    The papers train elsewhere and test on all of it: that is test=1, a test split and no other. With less, train and
+    valid are held apart by hash, so that a network can be trained on it like on any other data set; persons are unknown.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: a folder with FED_RO_crop, or one with a folder FED_RO of that kind.
+        size: height and width to store [pixels].
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of what is left of test that is held out for validation, in (0, 1).
+        test: share held out for test, in (0, 1].
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+
+    Reference:
+        Li, Zeng, Shan and Chen, Occlusion Aware Facial Expression Recognition Using CNN With Attention Mechanism,
+        TIP 2019.
+    """
+    home = folder(root, LAYOUT)
+    home = home / "FED_RO" if (home / "FED_RO").is_dir() else home
+    images = folder(home / IMAGES, LAYOUT)
+    lists = [path for path in (home / LIST, images / LIST) if path.is_file()][:1]
+    return labelled(
+        store,
+        "fedro",
+        source("fedro", VERSION, [images, *lists]),
+        lambda: list(_listed(images, lists[0]) if lists else _folders(images)),
+        SEVEN,
+        size=size,
+        channels=channels,
+        valid=valid,
+        test=test,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words="FED-RO",
+        notes={"licence": LICENCE},
+    )
+
+
+def _listed(images: Path, list_file: Path) -> Iterator[Entry]:
+    for words, where in lines(list_file, 1, "emotion/file"):
+        name = " ".join(words)  # file names from the web hold blanks
+        label = named(name.partition("/")[0], SEVEN, where)
+        yield Entry("all", name, label, picture(images / name, where), where)
+
+
+def _folders(images: Path) -> Iterator[Entry]:
+    for of_class in sorted(images.iterdir()):
+        if of_class.is_dir() and not of_class.name.startswith("."):
+            label = named(of_class.name, SEVEN, str(of_class))
+            for file in pictures_below(of_class):
+                yield Entry("all", f"{of_class.name}/{file.name}", label, picture(file, str(file)), str(file))

@@ -1,0 +1,128 @@
+"""FER2013 with its own seven labels: the competition's csv file, or the class-named folders that circulate."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import FER2013, SEVEN, named, numbered
+from .pictures import picture, pictures_below, source, table
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+FILES = ("fer2013.csv", "icml_face_data.csv")
+USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
+FOLDERS = {
+    "train": ("train", "Training"),
+    "valid": ("valid", "val", "validation", "PublicTest"),
+    "test": ("test", "PrivateTest"),
+}
+SIDE = 48  # height and width of a picture in the csv [pixels]
+LAYOUT = f"{' or '.join(FILES)}, the folder with it, or a folder with train/ and test/ of class-named folders"
+LICENCE = (
+    "FER2013 (Goodfellow et al., 2013): pictures collected from the web for a research competition: research use only, "
+    "do not redistribute them."
+)
+
+
+def fer2013(
+    store: str | Path,
+    root: str | Path,
+    size: int = SIDE,
+    channels: int = 1,
+    valid: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open FER2013; PublicTest is the validation split, where it is distributed, and PrivateTest the test split.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: fer2013.csv or icml_face_data.csv, the folder with it, or a folder with train and test (perhaps valid).
+        size: height and width to store [pixels]; the pictures have 48.
+        channels: 1 (grey), or 3 with the grey repeated.
+        valid: share of the training pictures held out where there is no validation split, in (0, 1).
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+
+    Reference:
+        Goodfellow et al., Challenges in Representation Learning, ICONIP 2013. In the folders that circulate test is
+        PublicTest and PrivateTest together, 7,178 pictures: figures of the two forms do not compare.
+    """
+    paths, entries, words = _reader(Path(root).expanduser().absolute())
+    return labelled(
+        store,
+        "fer2013",
+        source("fer2013", VERSION, paths),
+        entries,
+        SEVEN,
+        size=size,
+        channels=channels,
+        valid=valid,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words=words,
+        notes={"licence": LICENCE},
+    )
+
+
+def _reader(root: Path):
+    """Find out what a path holds: the paths to describe, what lists the entries, and words for the protocol."""
+    places = [root] if root.is_file() else [root / at / name for at in ("", "fer2013") for name in FILES]
+    file = next((path for path in places if path.is_file()), None)
+    if file is not None:
+        return [file], partial(_csv_entries, file), f"FER2013 {file.name}"
+    folders = {s: next((root / n for n in names if (root / n).is_dir()), None) for s, names in FOLDERS.items()}
+    if folders["train"] is None or folders["test"] is None:
+        raise ValueError(f"data.root: {root} holds no FER2013. Give {LAYOUT}.")
+    folders = {split: path for split, path in folders.items() if path is not None}
+    return [*folders.values()], partial(_folder_entries, folders), "FER2013 folders"
+
+
+def _csv_entries(file: Path) -> list[Entry]:
+    rows = table(file)
+    header, where = next(rows, ([], f"{file} row 1"))
+    header = [name.strip() for name in header]
+    if not {"emotion", "pixels", "Usage"} <= set(header):
+        raise ValueError(f"{where} must be a header with columns emotion, pixels and Usage; it is {header[:5]}.")
+    columns = [header.index(name) for name in ("emotion", "pixels", "Usage")]
+    return [_entry(number, row, columns, where) for number, (row, where) in enumerate(rows)]
+
+
+def _entry(number: int, row: list[str], columns: list[int], where: str) -> Entry:
+    if len(row) <= max(columns):
+        raise ValueError(f"{where} has {len(row)} columns; it must have emotion, pixels and Usage.")
+    emotion, pixels, usage = (row[column].strip() for column in columns)
+    if usage not in USAGE:
+        raise ValueError(f"{where}: Usage is {usage!r}; it must be one of {', '.join(USAGE)}.")
+    label = numbered(emotion, FER2013, SEVEN, where)
+    return Entry(USAGE[usage], f"fer{number:07d}", label, partial(_image, pixels), where)
+
+
+def _image(text: str) -> Image.Image:
+    values = bytes(map(int, text.split()))
+    if len(values) != SIDE * SIDE:
+        raise ValueError(f"it has {len(values)} pixels instead of {SIDE * SIDE}")
+    return Image.fromarray(np.frombuffer(values, np.uint8).reshape(SIDE, SIDE))
+
+
+def _folder_entries(folders: dict[str, Path]) -> list[Entry]:
+    return [entry for split, path in folders.items() for entry in _class_folders(split, path)]
+
+
+def _class_folders(split: str, path: Path) -> Iterator[Entry]:
+    for of_class in sorted(path.iterdir()):
+        if of_class.is_dir() and not of_class.name.startswith("."):
+            label = named(of_class.name, SEVEN, str(of_class))
+            for file in pictures_below(of_class):
+                name = f"{path.name}/{of_class.name}/{file.name}"
+                yield Entry(split, name, label, picture(file, str(file)), str(file))

@@ -1,0 +1,144 @@
+"""Your own pictures: a folder for each class, perhaps in folders train, valid and test."""
+
+import re
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import EMOTIONS, canonical
+from .pictures import folder as existing
+from .pictures import opened, pictures_below, source
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+SPLITS = {
+    "train": ("train", "training"),
+    "valid": ("valid", "val", "validation"),
+    "test": ("test", "testing"),
+}
+LAYOUT = "a folder with a folder of pictures for each class, or with train, test and perhaps valid above them"
+
+
+def folder(
+    store: str | Path,
+    root: str | Path,
+    size: int = 100,
+    channels: int = 3,
+    valid: float = 0.1,
+    test: float = 0.2,
+    subject: str | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open class-named folders with any classes.
+
+    Emotions and well-known synonyms (happy, Angry) get their canonical name and come first in canonical order, other
+    classes follow by the alphabet. Folders beside train, valid and test are not looked at.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: a folder of class-named folders, or of train, test and perhaps valid (val, validation) with those in them;
+            pictures may lie deeper in a class's folder.
+        size: height and width to store [pixels]; pictures that are not square are made so by the resize.
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of the training pictures held out where there is no validation folder, in (0, 1).
+        test: share held out where there is no test folder, in (0, 1]; 1 leaves a test split alone.
+        subject: regular expression whose first group names the person in a path below root, such as `(S\\d+)_`; whole
+            persons are held out then. None where persons are unknown.
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, folder or picture that cannot be used, in a sentence that says which and why.
+    """
+    home = existing(root, LAYOUT)
+    person = _pattern(subject)
+    splits = _splits(home)
+    of_split = {split: _class_folders(path) for split, path in splits.items()}
+    classes = _classes(home, {name for names in of_split.values() for name in names})
+    return labelled(
+        store,
+        "folder",
+        source("folder", VERSION, splits.values()) | {"subject": subject},
+        lambda: [
+            entry
+            for split, folders in of_split.items()
+            for name, path in folders.items()
+            for entry in _entries(split, path, home, name, classes, person)
+        ],
+        classes,
+        size=size,
+        channels=channels,
+        valid=valid,
+        test=test,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words=home.name,
+    )
+
+
+def _pattern(subject: str | None) -> re.Pattern | None:
+    if subject is None:
+        return None
+    try:
+        pattern = re.compile(subject)
+    except re.error as error:
+        raise ValueError(f"data.subject: {subject!r} is no regular expression ({error}).") from error
+    if not pattern.groups:
+        raise ValueError(f"data.subject: {subject!r} has no group. Put the person in brackets, such as '(S\\d+)_'.")
+    return pattern
+
+
+def _splits(home: Path) -> dict[str, Path]:
+    names = {path.name.lower(): path for path in sorted(home.iterdir()) if path.is_dir()}
+    found = {split: next((names[n] for n in known if n in names), None) for split, known in SPLITS.items()}
+    found = {split: path for split, path in found.items() if path is not None}
+    if found and not {"train", "test"} <= set(found):
+        missing = " and ".join({"train", "test"} - set(found))
+        raise ValueError(
+            f"data.root: {home} has {', '.join(path.name for path in found.values())} but no folder {missing}. Name one "
+            "so (valid is held out of train where it is missing), or put the class-named folders into data.root."
+        )
+    return found or {"all": home}
+
+
+def _class_folders(path: Path) -> dict[str, Path]:
+    """Class name -> folder, in the order of the folders."""
+    folders = [sub for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith((".", "__"))]
+    named: dict[str, Path] = {}
+    for sub in folders:
+        name = canonical(sub.name) or sub.name
+        if name in named:
+            raise ValueError(f"data.root: {named[name]} and {sub} are one class, {name}. Put their pictures together.")
+        named[name] = sub
+    return named
+
+
+def _classes(home: Path, names: set[str]) -> tuple[str, ...]:
+    if len(names) < 2:
+        raise ValueError(f"data.root: {home} has {len(names)} class-named folders, two are needed. Give {LAYOUT}.")
+    known = [name for name in EMOTIONS if name in names]
+    return (*known, *sorted(names.difference(known)))
+
+
+def _entries(split: str, path: Path, home: Path, name: str, classes: tuple[str, ...], person) -> Iterator[Entry]:
+    for file in pictures_below(path, deep=True):
+        below = file.relative_to(home).as_posix()
+        found = person.search(below) if person else None
+        if person and not found:
+            raise ValueError(
+                f"data.subject: {person.pattern!r} finds no person in {below}. Change it or the file's name."
+            )
+        who = found[1] or "" if found else ""
+        yield Entry(split, below, classes.index(name), partial(_upright, str(file)), str(file), who)
+
+
+def _upright(path: str) -> Image.Image:
+    """Open a picture and turn it as the camera noted."""
+    return ImageOps.exif_transpose(opened(path))

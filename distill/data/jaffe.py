@@ -1,0 +1,119 @@
+"""JAFFE: ten Japanese women with 7 expressions; names such as NA.NE2.200.tiff tell person and expression."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import JAFFE, SEVEN, numbered
+from .pictures import folder, lines, picture, pictures_below, source
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+CODES = {
+    "NE": "neutral",
+    "HA": "happiness",
+    "SU": "surprise",
+    "SA": "sadness",
+    "AN": "anger",
+    "DI": "disgust",
+    "FE": "fear",
+}
+NAME = re.compile(rf"([A-Z]{{2}})\.({'|'.join(CODES)})\d*\.\d+\.\w+")
+LAYOUT = "the folder with pictures such as NA.NE2.200.tiff, or the folder around it"
+LICENCE = "JAFFE (Lyons, Kamachi and Gyoba, 1998): for non-commercial research; do not redistribute it."
+
+
+def jaffe(
+    store: str | Path,
+    root: str | Path,
+    list_file: str | None = None,
+    fold: int | None = 0,
+    folds: int = 10,
+    test: float = 0.2,
+    size: int = 128,
+    channels: int = 1,
+    valid: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open JAFFE; with ten folds, each is one person.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: folder of the pictures, or the one around it.
+        list_file: file of lines `NA.NE2.200.tiff 0`, a path from root: these pictures alone are read, and the labels
+            are compared with the names; None reads every picture.
+        fold: the test split, 0 to folds - 1; None does without folds.
+        folds: how many; the ten persons in the order of their names are cut into so many runs.
+        test: share held out for test, by persons, when fold is None; 1 makes every picture a test picture.
+        size: height and width to store [pixels].
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of the remaining pictures held out, by persons, in (0, 1).
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+    """
+    home = folder(root, LAYOUT)
+    images = _images(home)
+    listed = home / Path(list_file).expanduser() if list_file is not None else None
+    if listed is not None and not listed.is_file():
+        raise ValueError(f"data.list_file: {listed} is not there. Give a path from data.root, or null.")
+    return labelled(
+        store,
+        "jaffe",
+        source("jaffe", VERSION, [images, *filter(None, [listed])]),
+        lambda: list(_files(images) if listed is None else _listed(images, listed)),
+        SEVEN,
+        fold=fold,
+        folds=folds,
+        test=test,
+        size=size,
+        channels=channels,
+        valid=valid,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words="JAFFE" if listed is None else f"JAFFE, {listed.name}",
+        notes={"licence": LICENCE},
+    )
+
+
+def _images(root: Path) -> Path:
+    """Find the folder with pictures: root, or the only one below it."""
+    if pictures_below(root):
+        return root
+    found = [path for path in sorted(root.iterdir()) if path.is_dir() and pictures_below(path)]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found) or "none"
+        raise ValueError(f"data.root: {root} must have one folder of pictures ({names} found). Give {LAYOUT}.")
+    return found[0]
+
+
+def _entry(images: Path, name: str, where: str) -> Entry:
+    found = NAME.fullmatch(name)
+    if not found:
+        raise ValueError(
+            f"{where}: {name} tells no person and expression; names must be like NA.NE2.200.tiff, with one of "
+            f"{', '.join(CODES)}. Rename or remove it."
+        )
+    return Entry("all", name, SEVEN.index(CODES[found[2]]), picture(images / name, where), where, found[1])
+
+
+def _files(images: Path) -> Iterator[Entry]:
+    return (_entry(images, file.name, str(file)) for file in pictures_below(images))
+
+
+def _listed(images: Path, path: Path) -> Iterator[Entry]:
+    for (name, text, *_), where in lines(path, 2, "file label"):
+        entry = _entry(images, name, where)
+        label = numbered(text, JAFFE, SEVEN, where)
+        if label != entry.label:
+            raise ValueError(
+                f"{where}: label {text} is {SEVEN[label]}, but {name} is {SEVEN[entry.label]} by its name."
+            )
+        yield entry

@@ -1,0 +1,124 @@
+"""Oulu-CASIA: 80 persons with 6 emotions and neutral; a list of aligned faces, or the sequences as distributed."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import OULU_CASIA, SEVEN, named, numbered
+from .pictures import folder, lines, picture, pictures_below, source
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+PERSONS = 80
+LIST, IMAGES = "ourOluCasia_labelstest.txt", "ourOluCasiatest"
+LAST = 3  # frames of a sequence that show its emotion
+NEUTRAL = SEVEN.index("neutral")
+LAYOUT = f"a folder with {LIST} and {IMAGES}, or one of sequences such as VL/Strong/P001/Anger"
+LICENCE = (
+    "Oulu-CASIA NIR&VIS (Zhao et al., 2011): for research, under an agreement with its authors; do not redistribute."
+)
+
+
+def oulucasia(
+    store: str | Path,
+    root: str | Path,
+    list_file: str | None = None,
+    images: str | None = None,
+    light: str = "VL/Strong",
+    fold: int | None = 0,
+    folds: int = 10,
+    test: float = 0.2,
+    size: int = 128,
+    channels: int = 3,
+    valid: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open Oulu-CASIA; of ten folds, fold k is persons 8 k to 8 k + 7, counted from 0.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: the folder of the data set, or the one around it.
+        list_file: file of lines `path <person>_<label>`, a path from root; None looks for ourOluCasia_labelstest.txt
+            and, where it is not there, for sequences: the last three frames of each and its first as neutral.
+        images: folder that the list's paths start from, or of sequences, below root; None looks for it by its usual name.
+        light: which of the sequences, camera and light: VL or NI / Strong, Weak or Dark.
+        fold: the test split, 0 to folds - 1; None does without folds.
+        folds: how many; persons 0 to 79 are cut into so many runs, whoever of them is there.
+        test: share held out for test, by persons, when fold is None; 1 makes every picture a test picture.
+        size: height and width to store [pixels].
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of the remaining pictures held out, by persons, in (0, 1).
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+    """
+    if not 2 <= folds <= PERSONS:
+        raise ValueError(f"data.folds: {folds} were asked for of {PERSONS} persons; give 2 to {PERSONS}, e.g. 10.")
+    home = folder(root, LAYOUT)
+    listed = _given(home, list_file, "list_file") or _found(home, LIST)
+    pictures = _given(home, images, "images") or _found(home, f"{IMAGES if listed else light}/")
+    if pictures is None:
+        missing = f"{listed} but no {IMAGES}" if listed else f"neither {LIST} nor {light}"
+        raise ValueError(f"data.root: {home} has {missing}. Give {LAYOUT}.")
+    return labelled(
+        store,
+        "oulucasia",
+        source("oulucasia", VERSION, [pictures, *filter(None, [listed])]),
+        lambda: list(_listed(pictures, listed) if listed else _sequences(pictures)),
+        SEVEN,
+        fold=fold,
+        folds=[{str(person) for person in part} for part in np.array_split(range(PERSONS), folds)],
+        test=test,
+        size=size,
+        channels=channels,
+        valid=valid,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words=f"Oulu-CASIA, {listed.name if listed else f'{light}, last three frames and the first'}",
+        notes={"licence": LICENCE},
+    )
+
+
+def _given(home: Path, name: str | None, key: str) -> Path | None:
+    if name is None:
+        return None
+    path = home / Path(name).expanduser()
+    if not (path.is_file() if key == "list_file" else path.is_dir()):
+        raise ValueError(f"data.{key}: {path} is not there. Give a path from data.root, or null.")
+    return path
+
+
+def _found(home: Path, name: str) -> Path | None:
+    return next((path for at in ("", "*/") for path in sorted(home.glob(at + name))), None)
+
+
+def _listed(images: Path, path: Path) -> Iterator[Entry]:
+    for (name, text, *_), where in lines(path, 2, "file <person>_<label>"):
+        found = re.fullmatch(r"(\d{1,2})_(\d+)", text)
+        if not found or int(found[1]) >= PERSONS:
+            raise ValueError(f"{where}: {text!r} is no <person>_<label> such as 7_4, persons from 0 to {PERSONS - 1}.")
+        label = numbered(found[2], OULU_CASIA, SEVEN, where)
+        yield Entry("all", name, label, picture(images / name, where), where, str(int(found[1])))
+
+
+def _sequences(images: Path) -> Iterator[Entry]:
+    """List P001/Anger/000.jpeg, ...: the last three frames, and the first as neutral."""
+    for home in sorted(images.glob("P*/*/")):
+        found = re.fullmatch(r"P(\d{3})", home.parent.name)
+        if not found or not 1 <= int(found[1]) <= PERSONS:
+            raise ValueError(f"{home}: persons are P001 to P{PERSONS:03}. Rename or remove it.")
+        label, frames = named(home.name, SEVEN, str(home)), pictures_below(home)
+        if len(frames) <= LAST:
+            raise ValueError(f"{home} has {len(frames)} frames, {LAST + 1} or more are needed. Copy or remove it.")
+        for frame, index in [(frames[0], NEUTRAL), *((frame, label) for frame in frames[-LAST:])]:
+            name = frame.relative_to(images).as_posix()
+            yield Entry("all", name, index, picture(frame, str(frame)), str(frame), str(int(found[1]) - 1))

@@ -1,0 +1,91 @@
+"""SFEW 2.0, faces of film frames with 7 emotions: list files, or a folder for each emotion."""
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from ..types import Dataset
+from .labelled import Entry, labelled
+from .labels import SEVEN, SFEW, canonical, named, numbered
+from .pictures import first_of, folder, lines, picture, pictures_below, source
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+FOLDERS = {
+    "train": ("Train_Aligned_Faces", "Train/Train_Aligned_Faces", "Train"),
+    "test": ("Val_Aligned_Faces", "Val_Aligned_Faces_new", "Val/Val_Aligned_Faces", "Val/Val_Aligned_Faces_new", "Val"),
+}
+LISTS = {"train": "sfew_train.txt", "test": "sfew_val.txt"}
+LAYOUT = (
+    "a folder with Train_Aligned_Faces and Val_Aligned_Faces, and with sfew_train.txt and sfew_val.txt (file and label "
+    "0..6), or else folders Angry, Disgust, ... in both"
+)
+LICENCE = (
+    "SFEW 2.0 (Dhall et al., EmotiW 2015): for research, under an agreement with its authors; do not redistribute it."
+)
+
+
+def sfew(
+    store: str | Path,
+    root: str | Path,
+    size: int = 128,
+    channels: int = 3,
+    valid: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open SFEW; its published validation set is the test split, and validation is held out of training.
+
+    Args:
+        store: folder for everything that is computed once.
+        root: the folder of the data set; with list files they tell the labels, without them the folders' names.
+        size: height and width to store [pixels].
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of the training pictures held out, in (0, 1).
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+    """
+    home = folder(root, LAYOUT)
+    images = {split: first_of(home, names, LAYOUT) for split, names in FOLDERS.items()}
+    lists = {split: home / name for split, name in LISTS.items() if (home / name).exists()}
+    if len(lists) == 1:
+        missing = next(name for split, name in LISTS.items() if split not in lists)
+        raise ValueError(f"data.root: {home} has no {missing} beside {next(iter(lists.values())).name}. Copy it there.")
+    return labelled(
+        store,
+        "sfew",
+        source("sfew", VERSION, [*images.values(), *lists.values()]),
+        lambda: list(chain.from_iterable(_rows(split, images[split], lists.get(split)) for split in images)),
+        SEVEN,
+        size=size,
+        channels=channels,
+        valid=valid,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words="SFEW, test is the published validation set (the labels of the test set are not public)",
+        notes={"licence": LICENCE},
+    )
+
+
+def _rows(split: str, images: Path, list_file: Path | None) -> Iterator[Entry]:
+    if list_file is not None:
+        yield from _listed(split, images, list_file)
+        return
+    for home in sorted(path for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        label = named(home.name, SEVEN, str(home))
+        for file in pictures_below(home):
+            yield Entry(split, f"{split}/{home.name}/{file.name}", label, picture(file, str(file)), str(file))
+
+
+def _listed(split: str, images: Path, list_file: Path) -> Iterator[Entry]:
+    for (name, text, *_), where in lines(list_file, 2, "file label"):
+        label = numbered(text, SFEW, SEVEN, where)
+        beside = canonical(Path(name).parent.name)
+        if beside is not None and beside != SEVEN[label]:
+            raise ValueError(f"{where}: label {text} is {SEVEN[label]}, but {name} is in a folder of {beside}.")
+        yield Entry(split, f"{split}/{name}", label, picture(images / name, where), where)

@@ -1,0 +1,77 @@
+"""FER+ tested on the published lists of occluded and turned faces."""
+
+import ferplus_tree as tree
+import pytest
+from face_trees import write_lines
+
+from distill.data.ferplus import ferplus
+
+LISTS = {  # test faces are fer0032220.png to fer0032231.png, face i shows emotion i % 8
+    "occlusion": ("occlusion_list.txt", ["1_fer0032221.png 8 0", "4_fer0032224.png 8 3", "0_fer0039999.png 8 2"]),
+    "pose30": ("pose_30_list.txt", ["1/fer0032221.jpg", "3/fer0032224.jpg"]),
+    "pose45": ("pose_45_list.txt", ["4/fer0032224.jpg"]),
+}
+FOUND = {"occlusion": (3, 2, 1, 0), "pose30": (2, 2, 0, 1), "pose45": (1, 1, 0, 0)}
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tree.write_folders(tmp_path / "fer")
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_subset_keeps_the_listed_test_faces_and_no_other_split_changes(tmp_path, root, name):
+    file, lines = LISTS[name]
+    write_lines(root / file, lines)
+    whole, data = ferplus(tmp_path / "store", root), ferplus(tmp_path / "store", root, test_subset=name)
+    assert data.splits["test"].ids == tuple(f"fer003222{i}.png" for i in ((4,) if name == "pose45" else (1, 4)))
+    assert data.splits["test"].label.tolist() == [1, 4][-len(data.splits["test"]) :]
+    assert data.splits["test"].target.shape == (len(data.splits["test"]), 8)
+    facts = dict(zip(("listed", "found", "missing", "other_label"), FOUND[name], strict=True))
+    assert data.notes["test_subset"] == {"name": name} | facts and whole.notes["test_subset"] is None
+    assert data.protocol == f"{whole.protocol}; test: {name}" and data.notes["packed"] == whole.notes["packed"]
+    assert data.splits["train"].ids == whole.splits["train"].ids
+    assert data.notes["counts"] == whole.notes["counts"]
+
+
+def test_lists_lie_beside_an_archive_or_in_subset_dir(tmp_path, root):
+    source = tree.archive(root, tmp_path / "fer.zip")
+    write_lines(tmp_path / "pose_45_list.txt", LISTS["pose45"][1])
+    write_lines(tmp_path / "lists" / "pose_30_list.txt", LISTS["pose30"][1])
+    assert len(ferplus(tmp_path / "store", source, test_subset="pose45").splits["test"]) == 1
+    data = ferplus(tmp_path / "store", source, test_subset="pose30", subset_dir=tmp_path / "lists", limit=1)
+    assert [len(split) for split in data.splits.values()] == [1, 1, 1]
+
+
+def test_faces_that_the_protocol_drops_are_missing(tmp_path, root):
+    write_lines(root / "pose_30_list.txt", LISTS["pose30"][1])
+    tree.edit(root, lambda rows: rows[1].__setitem__(slice(2, 12), [0] * 8 + [10, 0]), "test")
+    data = ferplus(tmp_path / "store", root, test_subset="pose30")
+    assert data.splits["test"].ids == ("fer0032224.png",) and data.notes["test_subset"]["missing"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "match"),
+    [
+        ("mask", "", "data.test_subset: there is no subset 'mask'. Use null or one of occlusion, pose30, pose45"),
+        (
+            "pose45",
+            "",
+            "pose45 needs pose_45_list.txt in .*fer; it is not there. Copy the list there, or give data.subset_dir",
+        ),
+        ("occlusion", "9_fer0032221.png 8 0", "occlusion_list.txt row 1: '9' is no label. Write one of 0 neutral"),
+        ("occlusion", "fer0032221.png", "occlusion_list.txt row 1: 'fer0032221.png' is no label"),
+        ("occlusion", "1_fer0000001.png 8 0", "none of the 1 pictures listed for occlusion is among the 12 for test"),
+        ("occlusion", " ", "occlusion_list.txt is empty. Take the published list"),
+    ],
+)
+def test_a_subset_that_cannot_be_used_is_refused(tmp_path, root, name, line, match):
+    if line:
+        write_lines(root / "occlusion_list.txt", [line])
+    with pytest.raises(ValueError, match=match):
+        ferplus(tmp_path / "store", root, test_subset=name)
+
+
+def test_a_subset_dir_that_is_not_there_is_named(tmp_path, root):
+    with pytest.raises(ValueError, match=r"data.subset_dir: .*nowhere does not exist. Give a folder with pose_30_list"):
+        ferplus(tmp_path / "store", root, test_subset="pose30", subset_dir=tmp_path / "nowhere")

@@ -1,0 +1,203 @@
+"""Mixed pictures are the same for teacher and student, a function of seed, epoch and step alone, and survive a kill."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from distill.batches import gather, mixup
+from distill.loggers import JsonLines
+from distill.losses.ce import CrossEntropy
+from distill.losses.kd import KnowledgeDistillation
+from distill.losses.objective import Objective
+from distill.optim import Average, Constant, optimizer
+from distill.train import Learner, Settings, train, train_step
+from distill.types import Dataset, InputSpec, MixedBatch, Outputs, Split
+from distill.views import ViewRecipe, draw, render
+from teachers.ensemble import Ensemble
+from teachers.frozen import FrozenTeacher
+from teachers.logit_cache import LogitCache, manifest
+
+CLASSES = ("calm", "glad", "sad")
+
+
+class Net(nn.Module):
+    """Remembers the pictures that it was shown."""
+
+    def __init__(self, seed=0, size=12):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.input, self.seen = InputSpec(size), []
+        self.head = nn.Linear(size * size, len(CLASSES))
+
+    def forward(self, images):
+        self.seen.append(images.detach().clone())
+        logits = self.head(images.flatten(1))
+        return Outputs(logits, logits[:, None], {})
+
+
+def split(name="train", count=50, packed=60):
+    rng = np.random.default_rng(len(name))
+    label = rng.choice(3, count, p=[0.7, 0.2, 0.1])
+    pixels = rng.integers(0, 256, (packed, 1, 16, 16), np.uint8)
+    rows = np.sort(rng.permutation(packed)[:count])
+    return Split(name, pixels, rows, np.eye(3, dtype=np.float32)[label], label, tuple(map(str, rows)), name)
+
+
+TABLE = ViewRecipe(autoaugment=True).table(0, 1, 60)
+DATA = Dataset("tiny", CLASSES, "all", {"train": split(), "valid": split("valid")})
+
+
+def batch(count=16):
+    return gather(DATA.splits["train"], TABLE, np.arange(count))
+
+
+def frozen(seed=0, size=12):
+    return FrozenTeacher(Net(seed, size), "live", CLASSES, torch.float32)
+
+
+def test_pictures_and_targets_are_mixed_as_by_hand_each_picture_in_its_own_view():
+    plain, mixed = batch(), mixup(batch(), 0.4, seed=1, epoch=2, step=3)
+    images, share = render(plain.pixels, plain.view, InputSpec(12)), mixed.share[0].item()
+    assert 0 < share < 1 and (mixed.share == mixed.share[0]).all()
+    assert sorted(mixed.partner.tolist()) == list(range(16)) and (mixed.partner != torch.arange(16)).any()
+    seen = draw(mixed, InputSpec(12))
+    for b, other in enumerate(mixed.partner.tolist()):
+        assert torch.allclose(seen[b], share * images[b] + (1 - share) * images[other], atol=1e-6)
+        assert torch.allclose(mixed.target[b], share * plain.target[b] + (1 - share) * plain.target[other])
+    assert torch.equal(mixed.label, plain.label) and torch.equal(mixed.index, plain.index)
+    assert torch.allclose(mixed.target.sum(1), torch.ones(16))
+
+
+def test_a_plain_batch_is_drawn_as_it_is_rendered():
+    assert torch.equal(draw(batch(), InputSpec(12, 3)), render(batch().pixels, batch().view, InputSpec(12, 3)))
+    assert draw(batch(), InputSpec(12, 3)).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_mixture_depends_on_seed_epoch_and_step_alone():
+    first = mixup(batch(), 1.0, 1, 2, 3)
+    np.random.seed(0), torch.manual_seed(0)
+    assert all(torch.equal(a, b) for a, b in zip(first, mixup(batch(), 1.0, 1, 2, 3), strict=True))
+    shares = {
+        mixup(batch(), 1.0, *at).share[0].item() for at in [(1, 2, 3), (2, 2, 3), (1, 3, 3), (1, 2, 4), (2, 1, 3)]
+    }
+    assert len(shares) == 5
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 8.0])
+def test_shares_follow_the_beta_distribution(alpha):
+    shares = np.array([mixup(batch(2), alpha, 0, 0, step).share[0].item() for step in range(2000)])
+    spread = 1 / (4 * (2 * alpha + 1))  # variance of Beta(alpha, alpha)
+    assert abs(shares.mean() - 0.5) < 5 * np.sqrt(spread / 2000)
+    assert shares.var() == pytest.approx(spread, rel=0.1)
+
+
+def test_a_live_teacher_and_an_ensemble_see_the_mixed_pictures_that_the_student_sees():
+    mixed, teachers = mixup(batch(), 1.0, 0, 0, 0), [frozen(1), frozen(2)]
+    answers = [teacher(mixed).logits for teacher in teachers]
+    for teacher, logits in zip(teachers, answers, strict=True):
+        assert torch.equal(teacher.network.seen[-1], draw(mixed, InputSpec(12)))
+        assert (logits - teacher(batch()).logits).abs().max() > 0.01, "not what it says of plain faces"
+    assert torch.allclose(Ensemble(teachers, "logits")(mixed).logits, sum(answers) / 2, atol=1e-6)
+
+
+def test_a_step_shows_teacher_and_student_one_mixture():
+    student, teacher = learner(), frozen(1)
+    mixed = mixup(batch(), 1.0, 0, 0, 0)
+    terms = train_step(mixed, teacher, student, torch.float32)
+    assert torch.equal(student.student.seen[-1], teacher.network.seen[-1])
+    by_hand = CrossEntropy()(Net(5)(draw(mixed, InputSpec(12))), None, mixed.target).mean()
+    assert terms["ce"].item() == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_a_cache_does_not_answer_mixtures(tmp_path):
+    expected = manifest(DATA, "f", [], ViewRecipe(autoaugment=True), 0, "fp32")
+    cache = LogitCache(tmp_path / "c", expected, frozen, DATA, torch.device("cpu"))
+    cache.open("train", 1, TABLE)
+    assert cache(batch()).logits.isfinite().all()
+    with pytest.raises(AssertionError, match="not their mixtures"):
+        cache(mixup(batch(), 1.0, 0, 0, 0))
+
+
+def test_a_recipe_without_autoaugment_has_the_manifest_that_it_always_had():
+    views = manifest(DATA, "f", [], ViewRecipe(), 0, "fp32")["views"]
+    names = "rotate scale_min scale_max shift flip brightness contrast erase erase_min erase_max"
+    assert list(views) == names.split()
+    assert manifest(DATA, "f", [], ViewRecipe(autoaugment=True), 0, "fp32")["views"] == views | {"autoaugment": True}
+
+
+# Runs
+
+
+def learner():
+    net = Net(5)
+    objective = Objective({"ce": CrossEntropy(), "kd": KnowledgeDistillation()}, {"ce": 0.5, "kd": 0.5})
+    steps = optimizer([net], name="adam", lr=1e-2, weight_decay=0.0)
+    return Learner(net, objective, steps, Constant(0), Average(net, 0.9), "net")
+
+
+def run(folder, stop_at=None, **changed):
+    """Train in a folder; at a step that is to be the last, raise as a kill would."""
+
+    def step(epoch, done, steps):
+        if (epoch, done) == stop_at:
+            raise KeyboardInterrupt
+
+    numbers = {"balance": 1.0, "mixup": 0.4} | changed
+    settings = Settings(3, 8, "valid/top1_accuracy", 0, 0, 2, torch.float32, None, 0.9, 2, 2, **numbers)
+    nothing = SimpleNamespace(step=step, terms=lambda *a: None, epoch=lambda *a: None)
+    folder.mkdir(exist_ok=True)
+    lines, made, teacher = JsonLines(folder / "metrics.jsonl"), learner(), frozen(1)
+    try:
+        train(made, teacher, DATA, ViewRecipe(), settings, folder, lines, lines.log, nothing, {})
+    except KeyboardInterrupt:
+        assert stop_at
+    finally:
+        lines.finish({})
+    return made.student
+
+
+def state(folder):
+    return (folder / "metrics.jsonl").read_text(), load_file(folder / "checkpoints" / "best.safetensors")
+
+
+@pytest.mark.parametrize("stop_at", [(0, 5), (1, 2), (2, 6)])
+def test_a_mixed_and_balanced_run_that_was_stopped_goes_on_bit_for_bit(tmp_path, stop_at):
+    run(tmp_path / "whole")
+    run(tmp_path / "stopped", stop_at)
+    lengths = [len((tmp_path / name / "metrics.jsonl").read_text()) for name in ("stopped", "whole")]
+    assert lengths[0] < lengths[1]
+    run(tmp_path / "stopped")
+    (ours, best), (theirs, whole) = state(tmp_path / "stopped"), state(tmp_path / "whole")
+    assert ours == theirs and all(torch.equal(best[name], whole[name]) for name in whole)
+
+
+def test_each_option_changes_a_run_and_none_shows_every_face_once_as_it_is(tmp_path):
+    off = {"balance": 0.0, "mixup": 0.0}
+    logs = [
+        (run(tmp_path / name, **off | more), state(tmp_path / name)[0])[1]
+        for name, more in (("off", {}), ("balance", {"balance": 1.0}), ("mixup", {"mixup": 0.4}))
+    ]
+    assert len(set(logs)) == 3
+    net = run(tmp_path / "again", **off)
+    assert state(tmp_path / "again")[0] == logs[0]
+    part = DATA.splits["train"]
+    all_shown = render(torch.from_numpy(part.pixels[part.rows]), ViewRecipe().table(0, 1, 60)[part.rows], net.input)
+    epoch = torch.cat(net.seen[:6])
+    distance = torch.cdist(epoch.flatten(1).double(), all_shown.flatten(1).double())
+    assert distance.min(1).values.max() < 1e-3 and len(set(distance.argmin(1).tolist())) == 48
+
+
+def test_batches_are_mixed_only_where_it_was_asked_for(monkeypatch, tmp_path):
+    kinds = []
+    monkeypatch.setattr(
+        "distill.train.train_step", lambda batch, *rest: kinds.append(type(batch)) or {"loss": torch.zeros(())}
+    )
+    run(tmp_path / "off", mixup=0.0)
+    assert kinds and MixedBatch not in kinds
+    kinds.clear()
+    run(tmp_path / "on")
+    assert set(kinds) == {MixedBatch}
