@@ -60,10 +60,11 @@ def fingerprint(data: Dataset) -> str:
 def network(cfg: dict, data: Dataset) -> nn.Module:
     """Make the network that is trained, seeded, with its starting weights."""
     node = dict(cfg["student"])
+    node.pop("lr_scale", None)  # the optimiser's
     torch.manual_seed(cfg["seed"])
     if node["_target_"].startswith("teachers."):
         return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
-    weights, _ = node.pop("weights", None), node.pop("lr_scale", None)
+    weights = node.pop("weights", None)
     student = make(node, cfg["plugins"], num_classes=len(data.classes))
     if weights:
         load_weights(student, weights, "student.weights")
@@ -157,7 +158,7 @@ def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: t
 
 def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
     """Make one teacher's network without any weights."""
-    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE)} | {
+    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "lr_scale")} | {
         "weights": None,
         "pretrained": False,
     }

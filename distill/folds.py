@@ -24,7 +24,7 @@ def run_folds(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dic
     results = []
     for fold in range(cfg["data"]["folds"]):
         results.append(run(cfg | {"data": cfg["data"] | {"fold": fold}}, folder / f"fold-{fold}"))
-    whole = results[0] | {"name": folder.name, "folder": str(folder)}
+    whole = results[0] | {"name": folder.name, "folder": str(folder), "robustness": {}, "further": {}}
     whole["folds"] = [{"fold": k, **result["student"]["metrics"]} for k, result in enumerate(results)]
     whole["student"] = whole["student"] | over_folds([result["student"]["metrics"] for result in results])
     if whole["teacher"]:

@@ -1,6 +1,6 @@
 """Numbers that say how good a classifier is: pure functions of logits [N, K] and labels [N], in float64, seeded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from torch import Tensor
@@ -141,40 +141,6 @@ def agreement(logits_a: Array, logits_b: Array) -> float:
             "same rows and classes."
         )
     return float(np.mean(a.argmax(1) == b.argmax(1)))
-
-
-def bootstrap_interval(
-    metric: Callable[..., float], *arrays: Array, samples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric: rows are drawn with replacement, all arrays together.
-
-    Args:
-        metric: a function of the arrays, e.g. top1_accuracy; a difference of two models' accuracies is a paired test.
-        arrays: what the metric takes, aligned by row, e.g. logits, labels.
-        samples: how many resamples.
-        confidence: the share of resamples inside the interval.
-        seed: of the row draws.
-
-    Shape:
-        arrays: [N, ...] each.
-
-    Returns:
-        (low, high).
-
-    Raises:
-        ValueError: the arrays have different numbers of rows, or none.
-
-    Reference:
-        Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
-    """
-    rows = {len(a) for a in arrays}
-    if len(rows) != 1 or rows == {0}:
-        raise ValueError(f"bootstrap_interval: the arrays have {sorted(rows)} rows; give arrays of one length above 0.")
-    arrays, n = tuple(_numpy(a) for a in arrays), rows.pop()
-    draw = np.random.Generator(np.random.Philox(seed))
-    values = [metric(*(a[pick] for a in arrays)) for pick in (draw.integers(0, n, n) for _ in range(samples))]
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 def bootstrap(

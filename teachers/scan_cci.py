@@ -134,7 +134,6 @@ class ScanCci(nn.Module):
         std: likewise (published 0.5).
         weights: a local file of this network, whose heads may be of another size, or of the backbone alone.
         pretrained: true insists on timm's weights of the backbone, null takes them where they can be reached, false does without.
-        lr_scale: factors of the learning rate; for the optimiser, not read here.
 
     Shape:
         images: [B, channels, size, size] -> logits [B, K], heads [B, 5, K]: attention, then top left, top right, bottom
@@ -160,7 +159,6 @@ class ScanCci(nn.Module):
         std: float | Sequence[float] | None = 0.5,
         weights: str | None = None,
         pretrained: bool | None = None,
-        lr_scale: dict[str, float] | None = None,
     ):
         super().__init__()
         _check(size, masks=(masks, ("shared", "separate")), bottom_strip=(bottom_strip, ("published", "repaired")))

@@ -36,7 +36,7 @@ GIVEN = {  # what the builder adds to a yaml's own keys
 TAKEN = {
     "student": {"weights", "lr_scale"},
     "loss": {"weight", "beta"},
-    "teacher": {*RECIPE, *USE},
+    "teacher": {*RECIPE, *USE, "lr_scale"},
 }  # what it uses itself
 
 
@@ -83,8 +83,9 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
     if node["_target_"] is None:
         assert (group, name, len(node)) == ("teacher", "none", 1)
         return
-    given = {"members"} if "members" in node else GIVEN[group]
-    own = node.keys() - TAKEN.get(group, set()) - {"_target_", "members"}
+    role = "teacher" if node["_target_"].startswith("teachers.") else group  # one that learns in the student's place
+    given = {"members"} if "members" in node else GIVEN[role]
+    own = node.keys() - TAKEN.get(role, set()) - {"_target_", "members"}
     assert node["_target_"].startswith(build.ALLOWED) and not own & given
     inspect.signature(get_object(node["_target_"])).bind(**dict.fromkeys(own | given))
 

@@ -57,7 +57,7 @@ def test_crops8_averages_probabilities():
 
 
 def test_an_unknown_way_to_look_is_told_which_there_are():
-    with pytest.raises(ValueError, match="eval.views: 'crops10' was asked for. Choose plain, mirror, crops8"):
+    with pytest.raises(ValueError, match=r"eval\.views: 'crops10' was asked for\. Choose plain, mirror, crops8"):
         evaluation_rows("crops10")
 
 

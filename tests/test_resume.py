@@ -76,8 +76,16 @@ def test_a_run_killed_twice_while_its_teacher_is_fine_tuned_leaves_the_same_teac
     assert not list(other.rglob("*.tmp"))
 
 
-def test_a_run_with_dropout_momentum_and_a_plateau_killed_before_its_second_view_is_cached_equals_one_that_was_not(tmp_path):
-    dropout = ("student.dropout=0.5", "checkpoint.every_steps=0", "optimizer=sgd", "schedule=plateau", "schedule.patience=0")
+def test_a_run_with_dropout_momentum_and_a_plateau_killed_before_its_second_view_is_cached_equals_one_that_was_not(
+    tmp_path,
+):
+    dropout = (
+        "student.dropout=0.5",
+        "checkpoint.every_steps=0",
+        "optimizer=sgd",
+        "schedule=plateau",
+        "schedule.patience=0",
+    )
     stores = [tmp_path / "store1", tmp_path / "store2"]
     assert distill(*JOB, *dropout, store=stores[0], runs=tmp_path / "whole").returncode == 0
     kill_when(checkpoint_writes(tmp_path / "killed", 1), stores[1], tmp_path / "killed", *dropout)

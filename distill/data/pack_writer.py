@@ -60,8 +60,7 @@ def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> N
     start = time.perf_counter()
     arrays, rows = _begin(partial, read)
     try:
-        total = manifest["facts"].get("rows")
-        for row in _watched(_decoded(rows), arrays.done, total, f"packing {manifest['name']}"):
+        for row in _watched(_decoded(rows), arrays.done, manifest["facts"].get("rows"), f"packing {manifest['name']}"):
             arrays.append(row)
             if arrays.done % FLUSH == 0:
                 arrays.flush(time.perf_counter() - start)
@@ -79,7 +78,7 @@ def _begin(partial: Path, read: Callable[[], Iterable[Row]]) -> tuple["_Arrays",
         kept = json.loads((partial / PROGRESS).read_text())
     except (OSError, ValueError):
         kept = None
-    if kept is not None:
+    if kept:
         arrays, rows = _Arrays(partial), iter(read())
         if arrays.restore(islice(rows, kept["rows"]), kept):
             return arrays, rows
@@ -173,7 +172,7 @@ class _SplitWriter:
 
     def append(self, pixels: np.ndarray) -> None:
         assert pixels.dtype == np.uint8
-        data = np.ascontiguousarray(pixels).tobytes()
+        data = pixels.tobytes()
         self.file.write(data)
         self.sha256.update(data)
 
