@@ -48,7 +48,13 @@ def _home(target: str) -> str:
 def dataset(cfg: dict) -> Dataset:
     """Load the packed data set; packs it first where that has not been done."""
     store = Path(cfg["paths"]["store"]).expanduser()
-    return make(cfg["data"], cfg["plugins"], store=store)
+    data = make(cfg["data"], cfg["plugins"], store=store)
+    if missing := [name for name in ("train", "valid", "test") if name not in data.splits]:
+        raise ValueError(
+            f"data: {data.name}, as asked for, has no {' and no '.join(missing)} split, which a run learns from and chooses by. "
+            "Give data.test a share below 1, such as 0.2."
+        )
+    return data
 
 
 def fingerprint(data: Dataset) -> str:

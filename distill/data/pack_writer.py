@@ -92,8 +92,7 @@ class _Arrays:
     """The arrays of all splits while they grow, and the file that says how far they are safely on disk."""
 
     def __init__(self, partial: Path):
-        self.partial, self.shape, self.done, self.seconds = partial, None, 0, 0.0
-        self.mode = "w+b"
+        self.partial, self.shape, self.done, self.seconds, self.mode = partial, None, 0, 0.0, "w+b"
         self.splits: dict[str, _SplitWriter] = {}
         self.listing = hashlib.sha256()  # of split, id and annotation of every row so far
 
