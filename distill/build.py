@@ -8,7 +8,7 @@ import torch
 from hydra.utils import get_object, instantiate
 from torch import nn
 
-from distill.checkpoint import digest, load_weights, sha256
+from distill.checkpoint import digest, load_weights, read_weights, sha256
 from distill.config import RECIPE, USE, label
 from distill.losses.ce import effective_number_weights
 from distill.losses.objective import Objective
@@ -73,8 +73,31 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
     weights = node.pop("weights", None)
     student = make(node, cfg["plugins"], num_classes=len(data.classes))
     if weights:
+        _, metadata = read_weights(weights)
+        _refuse_other_classes("student.weights", weights, metadata, data)
+        _refuse_other_input(node, weights, metadata)
         load_weights(student, weights, "student.weights")
     return student
+
+
+def _refuse_other_input(node: dict, weights: str, metadata: dict) -> None:
+    """Refuse starting weights whose header names another input range than this run's: they would see other numbers."""
+    theirs = metadata.get("network", {})
+    wrong = [key for key in ("mean", "std") if theirs.get(key) is not None and theirs[key] != node.get(key)]
+    if wrong:
+        raise ValueError(
+            f"student.weights: {weights} was trained with {wrong[0]} {theirs[wrong[0]]}; this run has {node.get(wrong[0])}. "
+            f"Type {' '.join(f'student.{key}={theirs[key]}' for key in wrong)}."
+        )
+
+
+def _refuse_other_classes(key: str, weights: str | Path, metadata: dict, data: Dataset) -> None:
+    classes = tuple(metadata.get("classes", data.classes))
+    if classes != data.classes:
+        raise ValueError(
+            f"{key}: {weights} answers {', '.join(classes)}; the data set's order is {', '.join(data.classes)}. "
+            "Choose weights of the same classes in the same order."
+        )
 
 
 def objective(cfg: dict, data: Dataset) -> Objective:
@@ -173,11 +196,6 @@ def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
 
 def _frozen(cfg: dict, node: dict, weights: Path, data: Dataset, precision: torch.dtype) -> FrozenTeacher:
     net = bare_teacher(cfg, node, data)
-    metadata = load_weights(net, weights, "teacher")
-    classes = tuple(metadata.get("classes", data.classes))
-    if classes != data.classes:
-        raise ValueError(
-            f"teacher: {weights} answers {', '.join(classes)}; the data set's order is {', '.join(data.classes)}. "
-            "Choose a teacher of the same classes in the same order."
-        )
-    return FrozenTeacher(net, label(node), classes, precision)
+    _refuse_other_classes("teacher", weights, read_weights(weights)[1], data)
+    load_weights(net, weights, "teacher")
+    return FrozenTeacher(net, label(node), data.classes, precision)

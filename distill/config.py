@@ -119,7 +119,7 @@ def check(cfg: dict) -> None:
         ValueError: one sentence per rule.
     """
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
-    for where, node in [("", cfg), *(("teacher.", t) for t in teachers if "train" in t)]:
+    for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
         _check_train(f"{where}train", node["train"], least_epochs=0 if where else 1)
         _check_views(f"{where}views", node["views"])
         if node["seed"] < 0:

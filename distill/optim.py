@@ -46,7 +46,8 @@ def optimizer(
         raise ValueError(f"optimizer.name: {name} is unknown. Choose one of {', '.join(OPTIMIZERS)}.")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     scales = dict(lr_scale or {})
-    unused = set(scales)
+    parts = {f"{name}." for module in modules for name, _ in module.named_modules()}
+    unused = set(scales) - parts  # a part of the network that one of its variants leaves empty is no mistake
     for parameter_name, parameter in ((n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad):
         prefix = max((key for key in scales if parameter_name.startswith(key)), key=len, default=None)
         unused.discard(prefix)

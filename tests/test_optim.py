@@ -73,6 +73,12 @@ def test_a_scale_that_fits_no_parameter_is_named():
         optimizer([net()], "adamw", 0.1, lr_scale={"classifier.": 10})
 
 
+def test_lr_scale_of_a_part_that_a_variant_leaves_empty_is_no_mistake():
+    network = nn.ModuleDict({"heads": nn.ModuleList(), "last": nn.Linear(2, 2)})
+    made = optimizer([network], "sgd", 0.1, lr_scale={"heads.": 10, "last.": 2})
+    assert {group["lr"] for group in made.param_groups} == {0.2}
+
+
 def test_an_unknown_optimiser_is_named_with_those_that_exist():
     with pytest.raises(ValueError, match=r"optimizer\.name: lion is unknown.*adamw, adam, adamax, sgd"):
         optimizer([net()], "lion", 0.1)

@@ -20,6 +20,7 @@ def store(tmp_path_factory):
     "student",
     [
         ("student=cern", "student.width=0.25", "student.pooling=none"),
+        ("student=cern", "student.variant=base_only", "student.width=0.25"),
         ("student=timm", "student.name=test_resnet", "student.size=32"),
     ],
 )
