@@ -138,6 +138,7 @@ def shared_parts(store: Path) -> dict[str, float]:
         "data.test=64",
         f"paths.store={store}",
         "teacher.pretrained=false",
+        "teacher.size=64",
     ]
     with initialize_config_module("conf", version_base="1.3"):
         cfg = config.plain(compose("run", overrides=overrides))
