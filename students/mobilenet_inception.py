@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.types import Outputs
@@ -21,10 +22,21 @@ BOTTLENECKS = (
 RECONSTRUCTIONS = {"A": (7, 1280), "B": (5, 512)}  # rows of BOTTLENECKS, channels of the last convolution
 
 
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, of the pixels that it looks at alone.
+
+    torch 2.14's float32 gradient of such a convolution of few channels, channels last, on a CPU, writes beyond its memory.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x[:, :, :: self.stride[0], :: self.stride[1]], self.weight)
+
+
 def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Return convolution without bias, batch normalisation, ReLU6: [B, C, H, W] -> [B, C', ceil(H/s), ceil(W/s)]."""
+    layer = Pointwise if kernel == 1 and stride > 1 else nn.Conv2d
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
+        layer(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU6(),
     )

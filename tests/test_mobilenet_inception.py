@@ -2,6 +2,8 @@
 
 import inspect
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -109,3 +111,18 @@ def test_everybody_who_meets_it_is_told_that_it_is_a_reconstruction():
 def test_a_wrong_choice_gets_a_sentence(keys, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(**keys)
+
+
+def test_float32_training_with_channels_last_does_not_write_beyond_its_memory():
+    # torch 2.14 on a CPU: the gradient of a strided 1x1 convolution of 3 to 8 channels ended such a process with SIGSEGV
+    code = (
+        "import torch; from students.mobilenet_inception import MobileNetInception as M\n"
+        "net = M(8, 32, 0.25, 'max', 'B', 0, 0, 1).to(memory_format=torch.channels_last)\n"
+        "x = torch.randn(32, 3, 32, 32).contiguous(memory_format=torch.channels_last)\n"
+        "for _ in range(5): net(x).logits.square().mean().backward()\n"
+        "stem = net.features[0].branches[0][0]\n"
+        "plain = torch.nn.functional.conv2d(x.contiguous(), stem.weight, stride=2)\n"
+        "assert torch.allclose(stem(x), plain, atol=1e-6)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-800:]
