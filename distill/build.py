@@ -1,6 +1,7 @@
 """Names and numbers in, objects out: the only caller of hydra's instantiate."""
 
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from distill.checkpoint import digest, load_weights, read_weights, sha256
 from distill.config import RECIPE, USE, label
 from distill.losses.ce import effective_number_weights
 from distill.losses.objective import Objective
+from distill.losses.reused_head import attach_from_state
+from distill.losses.schedules import Course, course, is_course
 from distill.optim import Schedule, optimizer
 from distill.runtime import pick_precision
+from distill.train import Phase
 from distill.types import Dataset
 from distill.views import ViewRecipe
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
+from teachers.peer import is_peer
 
 ALLOWED = ("distill.", "teachers.", "students.")
 
@@ -28,13 +33,16 @@ def make(node: dict, plugins: list[str], **more):
     Raises:
         ValueError: a target outside distill, teachers, students and the listed plugins.
     """
-    target = node["_target_"]
+    _refuse_target(node["_target_"], plugins)
+    return instantiate(node, _partial_=True, _convert_="all", _recursive_=False)(**more)
+
+
+def _refuse_target(target: str, plugins: list[str]) -> None:
     allowed = ALLOWED + tuple(f"{name}." for name in plugins)
     if not str(target).startswith(allowed) or not _home(target).startswith(allowed):
         raise ValueError(
             f"_target_: {target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME]."
         )
-    return instantiate(node, _partial_=True, _convert_="all", _recursive_=False)(**more)
 
 
 def _home(target: str) -> str:
@@ -45,14 +53,23 @@ def _home(target: str) -> str:
         raise ValueError(f"_target_: {target} cannot be found ({error}).") from error
 
 
-def dataset(cfg: dict) -> Dataset:
-    """Load the packed data set; packs it first where that has not been done."""
+def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> Dataset:
+    """Load the packed data set; packs it first where that has not been done.
+
+    Args:
+        cfg: plain config.
+        needed: the splits that it must have.
+
+    Raises:
+        ValueError: it lacks one of them.
+    """
     store = Path(cfg["paths"]["store"]).expanduser()
     data = make(cfg["data"], cfg["plugins"], store=store)
-    if missing := [name for name in ("train", "valid", "test") if name not in data.splits]:
+    if missing := [name for name in needed if name not in data.splits]:
         raise ValueError(
-            f"data: {data.name}, as asked for, has no {' and no '.join(missing)} split, which a run learns from and chooses by. "
-            "Give data.test a share below 1, such as 0.2."
+            f"data: {data.name}, as asked for, has no {' and no '.join(missing)} split. A run learns from train, chooses by "
+            "valid and is told by test: give data.test a share below 1, such as 0.2; or measure a finished run on the test "
+            "split alone with python -m distill.measure RUN and the same words for data."
         )
     return data
 
@@ -73,9 +90,10 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
     weights = node.pop("weights", None)
     student = make(node, cfg["plugins"], num_classes=len(data.classes))
     if weights:
-        _, metadata = read_weights(weights)
+        tensors, metadata = read_weights(weights)
         _refuse_other_classes("student.weights", weights, metadata, data)
         _refuse_other_input(node, weights, metadata)
+        attach_from_state(student, tensors)
         load_weights(student, weights, "student.weights")
     return student
 
@@ -102,9 +120,55 @@ def _refuse_other_classes(key: str, weights: str | Path, metadata: dict, data: D
 
 def objective(cfg: dict, data: Dataset) -> Objective:
     """Make the weighted losses, balanced class weights as numbers; bind() lets them meet both networks."""
-    nodes = {name: _balanced(name, node, data) for name, node in cfg["loss"].items()}
-    weights = {name: float(node.pop("weight")) for name, node in nodes.items()}
-    return Objective({name: make(node, cfg["plugins"]) for name, node in nodes.items()}, weights)
+    nodes = {name: _remembering(_balanced(name, node, data), data) for name, node in cfg["loss"].items()}
+    weights = {name: node.pop("weight") for name, node in nodes.items()}
+    made = {name: _scheduled(name, node, cfg["plugins"]) for name, node in nodes.items()}
+    for name, (loss, _) in made.items():
+        if loss.needs_features:
+            _check_maps(name, cfg["teacher"])
+    return Objective(
+        {name: loss for name, (loss, _) in made.items()},
+        weights,
+        {name: courses for name, (_, courses) in made.items()},
+    )
+
+
+def losses_that(cfg: dict, attribute: str) -> list[str]:
+    """Return the names of a run's losses that have an attribute: needs_teacher, needs_features or needs_memory."""
+    for node in cfg["loss"].values():
+        _refuse_target(node["_target_"], cfg["plugins"])
+    return [name for name, node in cfg["loss"].items() if getattr(get_object(node["_target_"]), attribute, False)]
+
+
+def _check_maps(name: str, teacher: dict) -> None:
+    """Refuse a loss on inner maps, before any teacher is trained, where the teacher will not have them."""
+    if "members" in teacher:
+        raise ValueError(
+            f"loss.{name}: reads a teacher's inner maps, and those of an ensemble are several networks'. Choose one teacher, "
+            "such as teacher=resnet50, or losses on logits."
+        )
+    if teacher.get("cache") not in (None, False, "features"):
+        raise ValueError(
+            f"loss.{name}: reads the teacher's inner maps, which stored logits do not have. Type teacher.cache=features "
+            "to store them, too (large: their size is said), or teacher.cache=false to run the teacher at every step."
+        )
+
+
+def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Course]]:
+    """Make a loss, and the courses of those of its options that change with the epoch; both ends must be allowed values."""
+    courses = {key: course(value, f"loss.{name}.{key}") for key, value in node.items() if is_course(value)}
+    make(node | {key: value.last for key, value in courses.items()}, plugins)
+    loss = make(node | {key: value.first for key, value in courses.items()}, plugins)
+    if missing := [key for key in courses if not isinstance(getattr(loss, key, None), int | float)]:
+        raise ValueError(
+            f"loss.{name}.{missing[0]}: is no number that can change while the loss is used; give it a fixed value."
+        )
+    return loss, courses
+
+
+def _remembering(node: dict, data: Dataset) -> dict:
+    """Return the keys of a loss that remembers pictures with rows=null turned into the number of packed training pictures."""
+    return node | {"rows": int(data.splits["train"].rows.max()) + 1} if node.get("rows", 0) is None else node
 
 
 def _balanced(name: str, node: dict, data: Dataset) -> dict:
@@ -123,6 +187,16 @@ def _balanced(name: str, node: dict, data: Dataset) -> dict:
             f"{data.classes[counts.index(0)]}. Give a list of {len(counts)} numbers, or null."
         )
     return rest | {"class_weights": effective_number_weights(counts, node["beta"])}
+
+
+def phases(cfg: dict) -> tuple[Phase, ...]:
+    """Return the run's phases, one after the other."""
+    listed = cfg["phases"] or []
+    starts = accumulate((phase["epochs"] for phase in listed), initial=0)
+    return tuple(
+        Phase(start, phase["epochs"], phase.get("loss") and tuple(phase["loss"]), phase.get("lr", 1.0))
+        for start, phase in zip(starts, listed, strict=False)
+    )
 
 
 def schedule(cfg: dict) -> Schedule:
@@ -159,6 +233,10 @@ def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: t
     node = cfg["teacher"]
     if node["_target_"] is None:
         return None
+    if is_peer(node):
+        given = {"network": bare_teacher(cfg, node, data), "name": label(node), "classes": data.classes}
+        precision = pick_precision(cfg["train"]["precision"], device)
+        return make({"_target_": node["_target_"]}, cfg["plugins"], **given, precision=precision).to(device)
     members = list(node["members"].values()) if "members" in node else [node]
     weights = [prepare(member) for member in members]
     precision = pick_precision(node["precision"], device)
@@ -176,22 +254,31 @@ def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: t
     prints = [sha256(file) for file in weights]
     asked = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
     fingerprint = prints[0] if "members" not in node else digest([prints, asked])
-    inputs = [[m[key] for key in ("size", "channels", "mean", "std")] for m in members]
+    inputs = [[m.get(key) for key in ("size", "channels", "mean", "std")] for m in members]  # a run's: in its weights
     expected = manifest(data, fingerprint, inputs, ranges, seed, str(precision))
     home = Path(cfg["paths"]["store"]).expanduser() / "logits"
     folder = (
-        home / f"{label(node)}-{digest(expected)[:12]}" if node["cache"] is True else Path(node["cache"]).expanduser()
+        home / f"{label(node)}-{digest(expected)[:12]}"
+        if node["cache"] in (True, "features")
+        else Path(node["cache"]).expanduser()
     )
-    return LogitCache(folder, expected, live, data, device, progress=progress)
+    return LogitCache(folder, expected, live, data, device, features=node["cache"] == "features", progress=progress)
 
 
 def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
-    """Make one teacher's network without any weights."""
-    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "lr_scale")} | {
-        "weights": None,
-        "pretrained": False,
-    }
-    return make(bare, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
+    """Make one teacher's network without any weights; a peer's starts like the student's, by another seed."""
+    if is_peer(node):
+        return network(_peer_config(cfg, node), data)
+    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "lr_scale")}
+    more = {"plugins": cfg["plugins"]} if "run" in node else {"weights": None, "pretrained": False}
+    return make(bare | more, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
+
+
+def _peer_config(cfg: dict, node: dict) -> dict:
+    """Return the config of the peer's network: the student's, not from its weights, with the keys that the peer has otherwise."""
+    own = node["student"]
+    student = own if "_target_" in own else cfg["student"] | {"weights": None} | own
+    return cfg | {"student": student, "seed": cfg["seed"] + node["seed_offset"]}
 
 
 def _frozen(cfg: dict, node: dict, weights: Path, data: Dataset, precision: torch.dtype) -> FrozenTeacher:

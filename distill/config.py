@@ -18,6 +18,7 @@ from distill.evaluate import evaluation_rows
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
 USE = ("cache", "precision")  # of a teacher: how the finished one is asked
 WHERE = ("paths", "logger", "plugins", "checkpoint", "eval")  # they do not change what a run learns
+BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
 MACHINE = ("threads", "device")  # of train: on what it runs
 
 SELECTABLE = tuple(
@@ -62,6 +63,7 @@ class Eval:
     views: str = MISSING
     robustness: list[str] = MISSING
     severities: list[int] = MISSING
+    cka: bool = False
 
 
 @dataclass
@@ -79,11 +81,13 @@ class Paths:
 @dataclass
 class Run:
     seed: int = MISSING
+    generations: int = 1
     plugins: list[str] = field(default_factory=list)
     data: Any = MISSING
     teacher: Any = MISSING
     student: Any = MISSING
     loss: Any = MISSING
+    phases: Any = None
     optimizer: Any = MISSING
     schedule: Any = MISSING
     logger: Any = MISSING
@@ -125,11 +129,14 @@ def check(cfg: dict) -> None:
         if node["seed"] < 0:
             raise ValueError(f"{where}seed: {node['seed']} was asked for; give 0 or more.")
         _check_mixup(where, node)
+    _check_phases(cfg)
     evaluation_rows(cfg["eval"]["views"])
     robustness.check(cfg["eval"]["robustness"], cfg["eval"]["severities"])
     cache = cfg["teacher"].get("cache")
-    if isinstance(cache, str) and "/" not in cache:
-        raise ValueError(f"teacher.cache: {cache!r} was asked for. Choose true, false, or a folder such as ./{cache}.")
+    if isinstance(cache, str) and cache != "features" and "/" not in cache:
+        raise ValueError(
+            f"teacher.cache: {cache!r} was asked for. Choose true, false, features, or a folder such as ./{cache}."
+        )
     if cfg["checkpoint"]["every_steps"] < 0:
         raise ValueError(f"checkpoint.every_steps: {cfg['checkpoint']['every_steps']} was asked for; give 0 or more.")
     if cfg["teacher"].get("precision", "auto") not in ("auto", "fp32", "bf16"):
@@ -156,6 +163,35 @@ def _check_train(key: str, train: dict, least_epochs: int) -> None:
         raise ValueError(
             f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
             f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
+        )
+
+
+def _check_phases(cfg: dict) -> None:
+    """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}."""
+    if (listed := cfg["phases"]) is None:
+        return
+    example = "phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]"
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(f"phases: {listed} was asked for. A list of phases is needed, {example}, or null for one.")
+    for phase in listed:
+        if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
+            raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")
+        epochs, lr, losses = phase["epochs"], phase.get("lr", 1.0), phase.get("loss")
+        if not isinstance(epochs, int) or epochs < 1 or not isinstance(lr, int | float) or not lr > 0:
+            raise ValueError(f"phases: {phase} was asked for; give epochs from 1 on, and lr, a factor above 0.")
+        if losses is not None and (not isinstance(losses, list) or not losses):
+            raise ValueError(
+                f"phases: {phase} was asked for; give a list of losses, such as loss:[ce,kd], or leave it out."
+            )
+        if unknown := [name for name in losses or [] if name not in cfg["loss"]]:
+            raise ValueError(
+                f"phases: {unknown[0]!r} is not among the losses of this run: {', '.join(cfg['loss'])}. "
+                f"Type loss=[{','.join([*cfg['loss'], *unknown])}]."
+            )
+    total = sum(phase["epochs"] for phase in cfg["phases"])
+    if total != cfg["train"]["epochs"]:
+        raise ValueError(
+            f"phases: they last {total} epochs, train.epochs is {cfg['train']['epochs']}. Type train.epochs={total}."
         )
 
 
@@ -190,12 +226,22 @@ def _check_views(key: str, views: dict) -> None:
 
 def identity(cfg: dict) -> dict:
     """Return the part of a config that says what a run is, without where and on what it runs."""
-    kept = {key: value for key, value in cfg.items() if key not in WHERE}
+    left = (("phases", None), ("generations", 1))  # as they are where nothing was asked for
+    kept = {key: value for key, value in cfg.items() if key not in WHERE and (key, value) not in left}
     kept["train"] = {key: value for key, value in cfg["train"].items() if key not in MACHINE}
-    kept["data"] = {key: value for key, value in cfg["data"].items() if key != "verify"}
+    kept["data"] = {key: value for key, value in cfg["data"].items() if key not in BESIDE}
     if isinstance(root := kept["data"].get("root"), str):
         kept["data"]["root"] = os.path.abspath(os.path.expanduser(root))  # however it was typed
-    return kept | {"teacher": {key: value for key, value in cfg["teacher"].items() if key != "cache"}}
+    teacher = _by_weights({key: value for key, value in cfg["teacher"].items() if key != "cache"})
+    if "members" in teacher:
+        teacher["members"] = {name: _by_weights(member) for name, member in teacher["members"].items()}
+    return kept | {"teacher": teacher}
+
+
+def _by_weights(teacher: dict) -> dict:
+    """Leave out where a finished run lies and what it is called: its weights say which it is."""
+    lies = ("run", "name", "cache") if teacher.get("sha256") else ()
+    return {key: value for key, value in teacher.items() if key not in lies}
 
 
 def run_name(cfg: dict) -> str:
@@ -215,8 +261,17 @@ def teacher_run(cfg: dict, teacher: dict) -> dict:
     network = {key: value for key, value in teacher.items() if key not in (*RECIPE, *USE)}
     recipe = {key: teacher[key] for key in RECIPE}
     recipe["train"] = recipe["train"] | {key: cfg["train"][key] for key in MACHINE}
-    recipe["eval"] = cfg["eval"] | {"robustness": []}
-    return {**cfg, **recipe, "student": network, "teacher": {"_target_": None}, "experiment": None, "debug": None}
+    recipe["eval"] = cfg["eval"] | {"robustness": [], "cka": False}
+    return {
+        **cfg,
+        **recipe,
+        "student": network,
+        "teacher": {"_target_": None},
+        "experiment": None,
+        "debug": None,
+        "phases": None,
+        "generations": 1,
+    }
 
 
 def explain(error: Exception, overrides: list[str]) -> str:

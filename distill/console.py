@@ -3,7 +3,8 @@
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -90,6 +91,7 @@ def summary(result: dict, next_step: str) -> None:
     for name in ("", *(f"{role} {result[role]['name']}" for role in roles)):
         table.add_column(name, justify="right" if name else "left")
     names = ("valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
+    names += ("images/s, one thread",)
     for row in zip(names, *(_numbers(result[role]) for role in roles), strict=True):
         table.add_row(*row)
     console.print()
@@ -99,15 +101,64 @@ def summary(result: dict, next_step: str) -> None:
         f"best epoch {result['best_epoch'] + 1} of {result['epochs']} by {result['select']}; teacher forward passes in "
         f"this run: {result['teacher_forward_images']:,} faces; {result['seconds']['total']:.0f} s"
     )
-    if found := result.get("further"):
-        console.print(
-            "the student's test top-1 under other protocols: "
-            + ", ".join(f"{name} {values['top1_accuracy']:.2%} of {values['rows']:,}" for name, values in found.items())
-        )
-    if found := result.get("robustness"):
+    _further(result.get("further", {}), result.get("test_subset", {}))
+    if result.get("robustness"):
         console.print(f"accuracy on corrupted test faces: {result['folder']}/robustness.csv and figures/robustness.png")
     console.print(f"run folder: {result['folder']}")
     console.print(f"next: {next_step}")
+
+
+def measured(result: dict, path: Path) -> None:
+    """Print the table of a finished run on other faces.
+
+    Args:
+        result: as written by python -m distill.measure.
+        path: where.
+    """
+    data, classes = result["data"], result["classes"]
+    table = Table(title=f"{result['run']} on {data['name']}: {data['protocol']}", title_justify="left")
+    for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name, values in {"test": result["test"], **result["further"]}.items():
+        shares = [cell for key in ("top1_accuracy", "mean_class_accuracy") for cell in _with_interval(values, key)]
+        table.add_row(name, f"{values['rows']:,}", *shares)
+    for name, by_severity in result["robustness"].get("corruptions", {}).items():
+        values, severities = by_severity["mean"], result["robustness"]["severities"]
+        words = f"{name}, mean of {', '.join(map(str, severities))}"
+        top1, mean_class = (f"{values[key]:.2%}" for key in ("top1_accuracy", "mean_class_accuracy"))
+        table.add_row(words, f"{result['test']['rows']:,}", top1, "", mean_class, "")
+    console.print(table)
+    if classes["only_run"] or classes["only_data"]:
+        console.print(f"compared by the {len(classes['compared'])} classes of both: {', '.join(classes['compared'])}")
+    if classes["only_run"]:
+        console.print(
+            f"the run's logits of {', '.join(classes['only_run'])} are left out: {data['name']} has no such class"
+        )
+    if result["dropped"]:
+        faces = ", ".join(f"{number:,} of {name}" for name, number in result["dropped"].items())
+        console.print(f"*** LEFT OUT of the test faces, because the run does not know them: {faces}", style="bold")
+    if result["seen_in_training"]:
+        console.print(
+            f"*** {result['seen_in_training']:,} of the test faces are ones that the run LEARNT FROM", style="bold"
+        )
+    console.print(f"written: {path}, predictions beside it")
+
+
+def _with_interval(values: dict, key: str) -> tuple[str, str]:
+    low, high = values[f"{key}_ci"]
+    return f"{values[key]:.2%}", f"{low:.1%} to {high:.1%}"
+
+
+def _further(found: dict[str, dict], subsets: Collection[str]) -> None:
+    protocols = {name: values for name, values in found.items() if name not in subsets}
+    if protocols:
+        shares = (f"{name} {values['top1_accuracy']:.2%} of {values['rows']:,}" for name, values in protocols.items())
+        console.print("the student's test top-1 under other protocols: " + ", ".join(shares))
+    for name, values in ((name, found[name]) for name in found if name in subsets):
+        console.print(
+            f"the student on test subset {name}: top-1 {values['top1_accuracy']:.2%}, "
+            f"mean-class {values['mean_class_accuracy']:.2%} of {values['rows']:,} faces"
+        )
 
 
 def _numbers(part: dict) -> tuple[str, ...]:
@@ -122,7 +173,12 @@ def _numbers(part: dict) -> tuple[str, ...]:
         f"{part['num_parameters']:,}",
         _unit(part["macs"], ("", " k", " M", " G")),
         _unit(part["bytes"], (" B", " kB", " MB")),
+        _rate(part.get("images_per_second")),
     )
+
+
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _unit(value: float, units: tuple[str, ...]) -> str:

@@ -137,6 +137,35 @@ def robustness(results: dict, path: str | Path, title: str = "") -> None:
     _save(figure, path)
 
 
+def similarity(values: np.ndarray, student: Sequence[str], teacher: Sequence[str], path: str | Path) -> None:
+    """Draws how alike the layers of a student (rows) and its teacher (columns) are, as a table coloured from 0 to 1.
+
+    Args:
+        values: one number per pair of layers.
+        student, teacher: the layers' names.
+        path: the PNG file to write.
+
+    Shape:
+        values: [S, T].
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 2.2 + 0.8 * len(student)), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(teacher)), teacher, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(student)), student)
+    axes.tick_params(length=0, labelsize=12)
+    axes.set_xlabel("teacher", fontsize=13)
+    axes.set_ylabel("student", fontsize=13)
+    for (i, j), value in np.ndenumerate(values):
+        colour = "white" if value > 0.55 else RIGHT
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=12, color=colour)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, shrink=0.8, aspect=30, label="centred kernel alignment").outline.set_visible(False)
+    _save(figure, path)
+
+
 def _draw_curves(axes, curves: dict[str, list[float]], severities: list[int]) -> list[float]:
     """Draw each curve with its name beside its end; return the heights of the names."""
     ends, last = [curve[-1] for curve in curves.values()], severities[-1]

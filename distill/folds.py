@@ -24,11 +24,14 @@ def run_folds(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dic
     results = []
     for fold in range(cfg["data"]["folds"]):
         results.append(run(cfg | {"data": cfg["data"] | {"fold": fold}}, folder / f"fold-{fold}"))
-    whole = results[0] | {"name": folder.name, "folder": str(folder), "robustness": {}, "further": {}}
+    whole = results[0] | {"name": folder.name, "folder": str(folder), "robustness": {}, "further": {}, "cka": {}}
+    whole.pop("generations", None)  # those of one fold
     whole["folds"] = [{"fold": k, **result["student"]["metrics"]} for k, result in enumerate(results)]
     whole["student"] = whole["student"] | over_folds([result["student"]["metrics"] for result in results])
     if whole["teacher"]:
         whole["teacher"] = whole["teacher"] | over_folds([result["teacher"]["metrics"] for result in results])
+    if "ensemble" in whole:
+        whole["ensemble"] = whole["ensemble"] | over_folds([result["ensemble"]["metrics"] for result in results])
     whole["teacher_forward_images"] = sum(result["teacher_forward_images"] for result in results)
     whole["seconds"] = {part: sum(result["seconds"][part] for result in results) for part in whole["seconds"]}
     whole["data"] = whole["data"] | {"protocol": f"mean of {len(results)} folds: {whole['data']['protocol']}"}

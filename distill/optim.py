@@ -85,9 +85,12 @@ class Schedule:
             return max(epoch, 1e-3) / self.warmup
         return self.shape((epoch - self.warmup) / max(epochs - self.warmup, 1e-9))
 
-    def apply(self, optimizer: torch.optim.Optimizer, epoch: float, epochs: float) -> float:
-        """Set the learning rates of an optimiser and return the factor."""
-        factor = self.factor(epoch, epochs)
+    def restart(self) -> None:
+        """Forget what was observed; a new phase begins."""
+
+    def apply(self, optimizer: torch.optim.Optimizer, epoch: float, epochs: float, scale: float = 1.0) -> float:
+        """Set the learning rates of an optimiser to scale times the factor and return both's product."""
+        factor = scale * self.factor(epoch, epochs)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         return factor
@@ -121,6 +124,33 @@ class Cosine(Schedule):
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
+class Exponential(Schedule):
+    """factor = rate ^ floor((t - warmup) / every) after warm-up, t in epochs: a staircase down.
+
+    Args:
+        warmup: epochs of linear warm-up.
+        rate: what the factor is multiplied by at each stair, in (0, 1].
+        every: epochs between two stairs, above 0.
+
+    Raises:
+        ValueError: a rate or a number of epochs that cannot be.
+    """
+
+    def __init__(self, warmup: float = 0.0, rate: float = 0.95, every: float = 1.0):
+        super().__init__(warmup)
+        if not 0 < rate <= 1:
+            raise ValueError(f"schedule.rate: {rate} was asked for; give a factor above 0 and at most 1, such as 0.95.")
+        if every <= 0:
+            raise ValueError(f"schedule.every: {every} epochs were asked for; give a number above 0.")
+        self.rate, self.every = rate, every
+
+    def factor(self, epoch: float, epochs: float) -> float:
+        if epoch < self.warmup:
+            return super().factor(epoch, epochs)
+        stairs = math.floor((epoch - self.warmup) / self.every + 1e-9)  # 0.3 / 0.1 is below 3
+        return self.rate**stairs
+
+
 class Plateau(Schedule):
     """The factor falls each time the validation metric has not risen for some epochs.
 
@@ -134,6 +164,9 @@ class Plateau(Schedule):
     def __init__(self, warmup: float = 0.0, drop: float = 0.2, patience: int = 5, threshold: float = 1e-4):
         super().__init__(warmup)
         self.drop, self.patience, self.threshold = drop, patience, threshold
+        self.restart()
+
+    def restart(self) -> None:
         self.best, self.waited, self.current = -math.inf, 0, 1.0
 
     def shape(self, progress: float) -> float:

@@ -1,6 +1,7 @@
 """What a finished run leaves behind: numbers, predictions, pictures and result.json's contents."""
 
 import json
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill import build, config, evaluate, figures
+from distill import build, cka, config, evaluate, figures
 from distill.checkpoint import load_weights
 from distill.metrics import confusion_matrix, evaluate_predictions
-from distill.profile import profile
+from distill.profile import profile, speed
 from distill.robustness import evaluate_robustness, write_robustness
 from distill.runtime import pick_precision
 from distill.types import Dataset
@@ -29,18 +30,18 @@ def conclude(
         "status": "complete",
         "name": folder.name,
         "folder": str(folder),
-        "data": {
-            "name": data.name,
-            "protocol": data.protocol,
-            "fingerprint": build.fingerprint(data),
-            "classes": list(data.classes),
-            "rows": {name: len(split) for name, split in data.splits.items()},
-            "notes": data.notes,
-        },
+        "data": data_facts(data),
         "eval": cfg["eval"],
-        "student": {"name": config.label(cfg["student"]), "metrics": metrics, **profile(student, student.input)},
+        "test_subset": subsets(cfg),
+        "student": {
+            "name": config.label(cfg["student"]),
+            "metrics": metrics,
+            **profile(student, student.input),
+            **speed(student, student.input),
+        },
         "further": further(cfg["eval"], data, student, precision),
         "robustness": robustness(cfg["eval"], folder, data, student, precision),
+        "cka": alignment(cfg["eval"], folder, data, student, teacher, precision),
         "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
         "select": cfg["train"]["select"],
         "epochs": cfg["train"]["epochs"],
@@ -56,6 +57,25 @@ def conclude(
             "total": now - clock["start"],
         },
     }
+
+
+def data_facts(data: Dataset) -> dict:
+    """Return what a reader needs to know which pictures and labels were seen."""
+    return {
+        "name": data.name,
+        "protocol": data.protocol,
+        "fingerprint": build.fingerprint(data),
+        "classes": list(data.classes),
+        "rows": {name: len(split) for name, split in data.splits.items()},
+        "notes": data.notes,
+    }
+
+
+def subsets(cfg: dict) -> dict[str, str | None]:
+    """Return which lists of test faces are asked for: name -> folder where they lie, None where the data do."""
+    names, folder = cfg["data"].get("test_subset") or [], cfg["data"].get("subset_dir")
+    folder = folder and os.path.abspath(os.path.expanduser(folder))  # however it was typed
+    return dict.fromkeys(names if isinstance(names, list) else [names], folder)
 
 
 def measure(
@@ -118,6 +138,16 @@ def robustness(asked: dict, folder: Path, data: Dataset, student, precision: tor
     return found
 
 
+def alignment(asked: dict, folder: Path, data: Dataset, student, teacher, precision: torch.dtype) -> dict:
+    """Return how alike the layers of student and teacher are on validation pictures, and draw it."""
+    if not asked.get("cka") or teacher is None:
+        return {}
+    found = cka.compare(student, teacher, data.splits["valid"], precision)
+    if found:
+        cka.write(found, folder / "figures" / "cka.png")
+    return found
+
+
 def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]) -> dict:
     """Return the teacher's line of the table: its metrics on this data, and the size of its networks together."""
     node = cfg["teacher"]
@@ -133,7 +163,8 @@ def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
     probabilities, labels = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
     split, classes = data.splits["test"], list(data.classes)
-    pictures = {name: folder / "figures" / f"{name}.png" for name in ("confusion_matrix", "sample_predictions")}
+    names = ("confusion_matrix", "sample_predictions", *(["cka"] if result["cka"] else []))
+    pictures = {name: folder / "figures" / f"{name}.png" for name in names}
     (folder / "figures").mkdir(exist_ok=True)
     figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
     figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])

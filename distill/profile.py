@@ -1,4 +1,9 @@
-"""What a network costs: parameters, multiply-accumulates of one picture, bytes of its weights file."""
+"""What a network costs: parameters, multiply-accumulates of one picture, bytes of its weights file, time on one core."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import safetensors.torch
 import torch
@@ -36,15 +41,21 @@ def macs(model: nn.Module, input: InputSpec) -> int:
     """
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, input.channels, input.size, input.size, dtype=like.dtype, device=like.device)
+    with _eval_mode(model), FlopCounterMode(display=False) as counter:
+        model(image)
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Leave every module's mode as it was."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with FlopCounterMode(display=False) as counter:
-            model(image)
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
-    return counter.get_total_flops() // 2
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -75,3 +86,44 @@ def profile(model: nn.Module, input: InputSpec) -> dict[str, int]:
         num_parameters, macs (one picture), bytes (float32 weights file).
     """
     return {"num_parameters": num_parameters(model), "macs": macs(model, input), "bytes": weight_bytes(model)}
+
+
+def speed(model: nn.Module, input: InputSpec) -> dict[str, float]:
+    """How fast a network answers on one thread of this machine's CPU: eval mode, float32, pictures channels last.
+
+    Each number is the median of at least three passes after one to warm up, about half a second of them. So that a
+    large network takes seconds, not minutes, the batch of 64 is halved until a pass takes about two seconds at most.
+
+    Args:
+        model: the network; on a GPU it is moved to the CPU and back. Its modes and torch's threads are left as they were.
+        input: what it wants to see.
+
+    Returns:
+        latency_ms of one picture, images_per_second, and speed_batch, the pictures per pass of the latter.
+    """
+    device, threads = next((p.device for p in model.parameters()), torch.device("cpu")), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with _eval_mode(model.cpu()):
+            alone, batch = _seconds(model, input, 1), 64
+            while batch > 1 and batch * alone > 2:
+                batch //= 2
+            together = _seconds(model, input, batch)
+    finally:
+        torch.set_num_threads(threads)
+        model.to(device)
+    return {"latency_ms": 1000 * alone, "images_per_second": batch / together, "speed_batch": batch}
+
+
+@torch.no_grad()
+def _seconds(model: nn.Module, input: InputSpec, batch: int, budget: float = 0.4) -> float:
+    """Return the median time of a pass, of as many as fit into the budget [s], but three at least."""
+    images = torch.rand(batch, input.channels, input.size, input.size, generator=torch.Generator().manual_seed(0))
+    images = images.contiguous(memory_format=torch.channels_last)
+    model(images)
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < budget:
+        start = time.perf_counter()
+        model(images)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)

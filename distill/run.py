@@ -14,13 +14,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from distill import build, config
+from distill import build, config, finished, rules
 from distill.checkpoint import atomic, digest, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
 from distill.folds import run_folds
+from distill.generations import run_generations
 from distill.loggers import JsonLines
 from distill.optim import Average
-from distill.outcome import conclude, mirror, start_of
+from distill.outcome import conclude, mirror, start_of, subsets
 from distill.runtime import environment, pick_device, pick_precision, set_threads, tune_allocator
 from distill.train import Learner, Settings, train
 from distill.types import Dataset
@@ -58,8 +59,12 @@ def run(
 
 
 def is_measured(folder: Path, cfg: dict) -> bool:
-    """Say whether a run is complete and was evaluated as asked; else the finished weights are evaluated again."""
-    return is_complete(folder) and json.loads((folder / "result.json").read_text()).get("eval") == cfg["eval"]
+    """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
+    if not is_complete(folder):
+        return False
+    result = json.loads((folder / "result.json").read_text())
+    measured = {"cka": False} | (result.get("eval") or {})  # as runs were that knew nothing of it
+    return measured == cfg["eval"] and result.get("test_subset", {}) == subsets(cfg)
 
 
 def _finished(folder: Path, data: Dataset) -> dict:
@@ -97,7 +102,8 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
     except BaseException as error:
         if logger is not None:
             logger.finish({}, exit_code=1)
-        write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
+        if not is_complete(folder):  # what a complete run says outlives a mistake in measuring it again
+            write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
     logger.finish(result["student"]["metrics"] | result, exit_code=0)  # the summary is the chosen epoch, not the last
     write_json(folder / "result.json", result)
@@ -117,8 +123,13 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
         return taught_by[-1]
 
     teacher = build.teacher(cfg, data, prepare, device, track)
+    torch.manual_seed(
+        cfg["seed"]
+    )  # of learned parts of losses: the same whether the teacher was found or trained just now
     objective.bind(student, teacher)
-    torch.manual_seed(cfg["seed"])  # of dropout: the same whether the teacher was found or trained just now
+    if size := getattr(teacher, "bytes_per_view", 0):
+        console.print(f"teacher: the maps that losses ask for take {size / 1e9:.2f} GB per view in {teacher.folder}")
+    torch.manual_seed(cfg["seed"])  # of dropout
     clock["teacher"] = time.perf_counter()
     fit = fit_student(cfg, folder, data, student, objective.to(device), teacher, logger, device)
     clock["train"] = time.perf_counter()
@@ -129,6 +140,8 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
 
 def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -> Path:
     """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job."""
+    if "run" in member:
+        return _finished_teacher(member, data)
     inner = config.teacher_run(cfg, member)
     start = None
     if file := member["weights"]:
@@ -151,6 +164,18 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
             style="bold",
         )
     return weights
+
+
+def _finished_teacher(member: dict, data: Dataset) -> Path:
+    """Return the weight file of a teacher that is a finished run, and say so if it saw other data than this run."""
+    folder = Path(member["run"])
+    console.print(f"teacher {config.label(member)}: the finished run {folder}")
+    if finished.saw(folder) != build.fingerprint(data):
+        console.print(
+            "*** It learned from other pictures, labels or splits than this run: make sure that it saw no test face of this one.",
+            style="bold",
+        )
+    return finished.weights(folder)
 
 
 def fit_student(
@@ -177,6 +202,7 @@ def fit_student(
         cached_views=cached,
         precision=pick_precision(numbers["precision"], device),
         save_every=cfg["checkpoint"]["every_steps"],
+        phases=build.phases(cfg),
     )
     average = Average(student, numbers["average"]) if numbers["average"] else None
     optimizer = build.optimiser(cfg, [student, objective])
@@ -206,16 +232,23 @@ def sweep_name() -> str | None:
 def main(cfg: DictConfig) -> None:
     cfg = config.plain(cfg)
     config.check(cfg)
+    rules.check_teacher(cfg)
+    cfg = finished.settle(cfg)
     set_threads(cfg["train"]["threads"])
     folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg))
-    refuse_another(cfg, folder)
     done = is_measured(folder, cfg)
     if not done:
         console.print(f"run folder: {folder}")
-    if cfg["data"].get("fold") == "all":
-        result = run_folds(cfg, folder, lambda one, where: run(one, where, group=folder.name))
-    else:
-        result = run(cfg, folder, group=sweep_name())
+    several = cfg["data"].get("fold") == "all" or cfg["generations"] > 1
+
+    def once(one: dict, where: Path) -> dict:
+        refuse_another(one, where)
+        return run(one, where, group=folder.name if several else sweep_name())
+
+    def job(one: dict, where: Path) -> dict:
+        return run_generations(one, where, once) if one["generations"] > 1 else once(one, where)
+
+    result = run_folds(cfg, folder, job) if cfg["data"].get("fold") == "all" else job(cfg, folder)
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
     summary(result, NEXT[result["data"]["name"] != "procedural"])
@@ -226,6 +259,7 @@ def cli() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     loud_warnings()
     tune_allocator()
+    sys.argv[1:] = finished.spell_out(sys.argv[1:])
     try:
         main()
     except HydraException as error:

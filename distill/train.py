@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +12,28 @@ from torch import Tensor, nn
 from distill.batches import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
 from distill.checkpoint import load_state, save_state, save_weights
 from distill.evaluate import predict
+from distill.ledger import Ledger
 from distill.metrics import evaluate_predictions
 from distill.optim import Average, Schedule, clip
 from distill.runtime import autocast
 from distill.types import Batch, Dataset, MixedBatch
 from distill.views import ViewRecipe, draw
+
+
+class Phase(NamedTuple):
+    """A stretch of epochs with losses of its own; the learning-rate schedule and the optimiser start afresh in each.
+
+    Args:
+        start: its first epoch.
+        epochs: their number.
+        losses: the terms that count in it, None for all.
+        lr: factor of the learning rate.
+    """
+
+    start: int
+    epochs: int
+    losses: tuple[str, ...] | None = None
+    lr: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -36,6 +54,7 @@ class Settings:
         save_every: steps between checkpoints within an epoch; 0 means at epochs' ends only.
         balance: exponent of 1 / class count with which rows are drawn with replacement; 0 is every row once.
         mixup: alpha of the Beta distribution of shares; 0 mixes nothing.
+        phases: stretches of epochs that make up the run; none is one phase of all epochs. The best epoch is one of the last.
     """
 
     epochs: int
@@ -51,6 +70,11 @@ class Settings:
     save_every: int
     balance: float = 0.0
     mixup: float = 0.0
+    phases: tuple[Phase, ...] = ()
+
+    def phase(self, epoch: int) -> Phase:
+        """Return the phase that an epoch is in."""
+        return next((p for p in reversed(self.phases) if p.start <= epoch), Phase(0, self.epochs))
 
 
 @dataclass
@@ -68,6 +92,11 @@ class Learner:
         state = {part: getattr(self, part).state_dict() for part in ("student", "objective", "optimizer", "schedule")}
         average = self.average.state_dict() if self.average else None
         return state | {"average": average, "identity": self.identity, "torch_rng": torch.get_rng_state()}
+
+    def restart(self) -> None:
+        """Begin a phase: neither moments nor schedule remember the last one."""
+        self.optimizer.state.clear()
+        self.schedule.restart()
 
     def restore(self, state: dict, path: Path) -> None:
         if state["identity"] != self.identity:
@@ -101,7 +130,7 @@ def train_step(
     with autocast(images.device, precision):
         student = learner.student(images)
     taught = None if teacher is None else teacher(batch)
-    total, terms = learner.objective(student, taught, batch.target)
+    total, terms = learner.objective(student._replace(index=batch.index), taught, batch.target)
     learner.optimizer.zero_grad(set_to_none=True)
     total.backward()
     clip([p for group in learner.optimizer.param_groups for p in group["params"]], max_norm)
@@ -109,55 +138,6 @@ def train_step(
     if learner.average:
         learner.average.update(learner.student)
     return {"loss": total.detach(), **terms}
-
-
-class Ledger:
-    """Collects the terms of steps on the device and reads them back once per log line.
-
-    Args:
-        log_every: steps per line.
-    """
-
-    def __init__(self, log_every: int):
-        self.log_every, self.names, self.rows, self.first = log_every, [], [], 0
-
-    def add(self, terms: dict[str, Tensor]) -> None:
-        self.names = list(terms)
-        self.rows.append(torch.stack([value.float() for value in terms.values()]))
-
-    def full(self) -> bool:
-        return len(self.rows) >= self.log_every
-
-    def flush(self) -> dict[str, float]:
-        """Return the mean of each term since the last call.
-
-        Raises:
-            FloatingPointError: a term was not finite, with its name and step.
-        """
-        rows = self._finite()
-        self.first, self.rows = self.first + len(self.rows), []
-        return {f"train/{name}": value for name, value in zip(self.names, rows.mean(0).tolist(), strict=True)}
-
-    def _finite(self) -> Tensor:
-        """Return the rows, read back, after checking them."""
-        rows = torch.stack(self.rows).cpu()
-        bad = (~rows.isfinite()).nonzero()
-        if len(bad):
-            step = int(bad[0, 0])
-            names = [self.names[k] for k in bad[bad[:, 0] == step, 1].tolist()]
-            culprit = next((name for name in names if name != "loss"), "loss")
-            raise FloatingPointError(
-                f"loss term {culprit!r} is {rows[step, self.names.index(culprit)].item()} at step {self.first + step + 1}; "
-                "training stopped, the last checkpoint is sound. Lower optimizer.lr, set train.clip=1, or train.precision=fp32."
-            )
-        return rows
-
-    def state(self) -> dict:
-        return {"names": self.names, "first": self.first, "rows": self._finite() if self.rows else None}
-
-    def restore(self, state: dict) -> None:
-        self.names, self.first = state["names"], state["first"]
-        self.rows = [] if state["rows"] is None else list(state["rows"].unbind(0))
 
 
 def view_of(epoch: int, cached_views: int) -> int:
@@ -225,28 +205,33 @@ def train(
         table = recipe.table(settings.view_seed, view, len(split.pixels))
         if teacher is not None:
             teacher.open("train", view, table)
+        phase = settings.phase(epoch)
+        if epoch == phase.start > 0 and at["step"] == 0:
+            learner.restart()
         order = epoch_order(settings.seed, epoch, len(split), chances)
         learner.student.train()
         start = at["step"]
         for step, batch in enumerate(batches(split, table, settings.batch_size, order, start), start):
             done = epoch * steps + step + 1
-            factor = learner.schedule.apply(learner.optimizer, epoch + step / steps, settings.epochs)
+            now = epoch + step / steps
+            factor = learner.schedule.apply(learner.optimizer, now - phase.start, phase.epochs, phase.lr)
+            learner.objective.at(now, phase.losses)
             if settings.mixup:
                 batch = mixup(batch, settings.mixup, settings.seed, epoch, step)
             ledger.add(train_step(to(batch, device), teacher, learner, settings.precision, settings.clip))
             progress.step(epoch, step + 1, steps)
             if ledger.full():
                 terms = ledger.flush()
-                log({"epoch": epoch, "train/lr_factor": factor, **terms}, done)
+                log({"epoch": epoch, "train/lr_factor": factor, **terms, **courses(learner)}, done)
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
                 save(epoch=epoch, step=step + 1)
         if ledger.rows:
-            log({"epoch": epoch, "train/lr_factor": factor, **ledger.flush()}, done)
+            log({"epoch": epoch, "train/lr_factor": factor, **ledger.flush(), **courses(learner)}, done)
         metrics = validate(learner, data, settings)
         value = score(metrics, settings.select)
         learner.schedule.observe(value)
-        if value > at["best_score"]:
+        if value > at["best_score"] and phase.start + phase.epochs == settings.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
             with averaged(learner):
                 save_weights(
@@ -261,6 +246,11 @@ def train(
         "steps": settings.epochs * steps,
         "resumed_at": resumed_at,
     }
+
+
+def courses(learner: Learner) -> dict[str, float]:
+    """Return train/weight_NAME and the like of whatever changes with the epoch."""
+    return {f"train/{name}": value for name, value in learner.objective.changing().items()}
 
 
 def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, float]:

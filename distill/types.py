@@ -51,11 +51,13 @@ class Outputs(NamedTuple):
         logits:   [B, K], the prediction; for a network of several heads their fused mean.
         heads:    [B, H, K], the supervised heads, H = 1 for ordinary networks.
         features: name -> Tensor, only what a bound loss asked for.
+        index:    [B] int64 rows in the packed data set, given by the training step to losses that remember pictures.
     """
 
     logits: Tensor
     heads: Tensor
     features: dict[str, Tensor]
+    index: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,12 @@ class Ensemble(nn.Module):
     def open(self, split: str, view_id: int, table: Tensor) -> None:
         """A live teacher renders whatever batch it is given; nothing to prepare."""
 
+    def survey(self):
+        raise ValueError(
+            f"teacher: the layers of {self.name} are those of several networks. A loss on inner maps needs one teacher, such "
+            "as teacher=resnet50; or choose losses on logits."
+        )
+
     @torch.no_grad()
     def forward(self, batch: Batch) -> Outputs:
         heads = torch.stack([member(batch).logits for member in self.members], 1)

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from distill.features import Layer, Survey, survey, tap
 from distill.runtime import autocast
 from distill.types import Batch, MixedBatch, Outputs
 from distill.views import draw
@@ -30,6 +31,21 @@ class FrozenTeacher(nn.Module):
 
     def open(self, split: str, view_id: int, table: Tensor) -> None:
         """A live teacher renders whatever batch it is given; nothing to prepare."""
+
+    def input_size(self) -> int:
+        return self.network.input.size
+
+    def survey(self) -> Survey:
+        """Return the layers that a loss can ask for."""
+        return survey(self.network)
+
+    def live_network(self) -> nn.Module:
+        """Return the network itself, whose classifier a loss may read."""
+        return self.network
+
+    def tap(self, layers: list[Layer]) -> None:
+        """Answer these layers' outputs, too, from now on."""
+        tap(self.network, layers)
 
     @torch.no_grad()
     def forward(self, batch: Batch | MixedBatch) -> Outputs:

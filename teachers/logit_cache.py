@@ -1,7 +1,9 @@
 """The teacher, asked once: its logits for every (view, picture) on disk, so that later runs do no teacher forward at all."""
 
 import json
+import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from distill.batches import in_order, to
 from distill.checkpoint import atomic, digest, write_json
+from distill.features import Layer, Survey
 from distill.types import Batch, Dataset, MixedBatch, Outputs
 from distill.views import VERSION, ViewRecipe
 
@@ -48,7 +51,9 @@ def manifest(
 class LogitCache:
     """Answers batches from stored logits; a view that is not there yet is computed once, in large batches.
 
-    One array [M, K] float32 per split and view, rows that the protocol leaves out are NaN.
+    One array [M, K] float32 per split and view, rows that the protocol leaves out are NaN. With features, the layers that a
+    loss asks for lie beside it, each an array [M, ...] per training view in the type in which the teacher answers
+    (bfloat16 as its bits), so that they equal those of the live teacher.
 
     Args:
         folder: where this teacher's logits on this data set lie.
@@ -57,6 +62,7 @@ class LogitCache:
         data: the packed data set.
         device: where batches live.
         batch_size: pictures per teacher forward pass.
+        features: store inner layers, too; without it a loss that asks for them is refused.
         progress: wraps an iterable of batches, (iterable, total, words) -> iterable.
 
     Raises:
@@ -71,13 +77,16 @@ class LogitCache:
         data: Dataset,
         device: torch.device,
         batch_size: int = 256,
+        features: bool = False,
         progress: Callable = lambda items, total, words: items,
     ):
         self.folder, self.expected, self.make, self.data = folder, expected, make, data
-        self.device, self.batch_size, self.progress = device, batch_size, progress
+        self.device, self.batch_size, self.features, self.progress = device, batch_size, features, progress
+        self.layers: list[Layer] = []
         self.classes = tuple(data.classes)
         self.live: nn.Module | None = None
         self.current: Tensor | None = None
+        self.maps: dict[str, np.ndarray] = {}
         self._claim()
 
     @property
@@ -102,6 +111,36 @@ class LogitCache:
                     f"{self.expected.get(field)}. Delete the folder, or use teacher.cache=true for one of its own."
                 )
 
+    @property
+    def bytes_per_view(self) -> int:
+        """Disk space of one training view's inner maps."""
+        width = 2 if self.expected["precision"] == "torch.bfloat16" else 4
+        return len(self.data.splits["train"].pixels) * width * sum(math.prod(layer.shape) for layer in self.layers)
+
+    def input_size(self) -> int:
+        return self.awake().input_size()
+
+    def survey(self) -> Survey:
+        """Return the layers that a loss can ask for.
+
+        Raises:
+            ValueError: the cache keeps logits alone.
+        """
+        if not self.features:
+            raise ValueError(
+                "teacher: stored logits have no inner maps. Type teacher.cache=features or teacher.cache=false."
+            )
+        return self.awake().survey()
+
+    def tap(self, layers: list[Layer]) -> None:
+        """Store and answer these layers' outputs, too, from now on."""
+        self.awake().tap(layers)
+        self.layers += [layer for layer in layers if layer not in self.layers]
+
+    def live_network(self) -> nn.Module:
+        """Return the live teacher's network, whose classifier a loss may read."""
+        return self.awake().live_network()
+
     def open(self, split: str, view_id: int, table: Tensor) -> None:
         """Make a view's logits the ones that are answered; compute and store them if they are not there.
 
@@ -110,46 +149,78 @@ class LogitCache:
             view_id: the view, 0 for pictures as packed.
             table: [M, P] its rows.
         """
-        self.current = torch.from_numpy(self._load(split, view_id, table)).to(self.device)
+        layers = self.layers if split == "train" else []  # what a loss reads; evaluation compares logits
+        self._fill(split, view_id, table, layers)
+        self.current = torch.from_numpy(self._read(self._path(split, view_id), split)).to(self.device)
+        self.maps = {layer.name: self._read(self._path(split, view_id, layer), split, layer) for layer in layers}
 
     def __call__(self, batch: Batch) -> Outputs:
         assert self.current is not None, "open() a view first"
         assert not isinstance(batch, MixedBatch), "a cache knows faces, not their mixtures"
-        logits = self.current[batch.index]
-        return Outputs(logits, logits[:, None], {})
+        logits, rows = self.current[batch.index], batch.index.cpu().numpy()
+        features = {name: _tensor(array[rows]).to(self.device) for name, array in self.maps.items()}
+        return Outputs(logits, logits[:, None], features)
 
-    def _load(self, split: str, view_id: int, table: Tensor) -> np.ndarray:
-        path = self.folder / f"{split}-view{view_id}.npy"
-        with FileLock(f"{path}.lock"):
-            if not path.exists():
-                self._store(path, self._compute(split, view_id, table))
-        shape = (len(self.data.splits[split].pixels), len(self.classes))
+    def _path(self, split: str, view_id: int, layer: Layer | None = None) -> Path:
+        return self.folder / f"{split}-view{view_id}{f'-{layer.name}'.replace(':', '_') if layer else ''}.npy"
+
+    def _fill(self, split: str, view_id: int, table: Tensor, layers: list[Layer]) -> None:
+        """Compute what is missing of a view, in one pass of the teacher, while other processes wait."""
+        with FileLock(f"{self._path(split, view_id)}.lock"):
+            missing = [layer for layer in (None, *layers) if not self._path(split, view_id, layer).exists()]
+            if missing:
+                self._compute(split, view_id, table, missing)
+
+    def _read(self, path: Path, split: str, layer: Layer | None = None) -> np.ndarray:
+        """Return a stored array: logits in memory, a layer's maps mapped from disk."""
+        shape = (len(self.data.splits[split].pixels), *(layer.shape if layer else [len(self.classes)]))
         try:
-            array = np.load(path)
+            array = np.load(path, mmap_mode="r" if layer else None)
         except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"{path}: damaged ({error}). Delete it; the logits are computed again.") from error
-        if array.shape != shape or array.dtype != np.float32:
+            raise ValueError(f"{path}: damaged ({error}). Delete it; it is computed again.") from error
+        bits = layer is not None and self.expected["precision"] == "torch.bfloat16"
+        if array.shape != shape or not (array.dtype == np.float32 or (bits and array.dtype == np.uint16)):
             raise ValueError(f"{path}: holds {array.dtype} {array.shape}, not float32 {shape}. Delete it.")
         return array
 
-    def _compute(self, split: str, view_id: int, table: Tensor) -> np.ndarray:
+    def awake(self) -> nn.Module:
+        """Return the live teacher; it is made now if nothing has asked for it yet."""
         if self.live is None:
-            with torch.random.fork_rng(
-                devices=[]
-            ):  # making a network draws numbers that the student's dropout counts on
+            with torch.random.fork_rng(devices=[]):  # the network's start draws numbers that dropout counts on
                 self.live = self.make()
-        part = self.data.splits[split]
-        array = np.full((len(part.pixels), len(self.classes)), np.nan, np.float32)
-        words = f"teacher: {split} as packed" if view_id == 0 else f"teacher: {split} view {view_id}"
-        for batch in self.progress(in_order(part, table, self.batch_size), -(-len(part) // self.batch_size), words):
-            array[batch.index.numpy()] = self.live(to(batch, self.device)).logits.cpu().numpy()
-        if not np.isfinite(array[part.rows]).all():
-            raise ValueError(
-                f"teacher: its logits of {split} view {view_id} are not all finite. Try teacher.precision=fp32."
-            )
-        return array
+        return self.live
 
-    @staticmethod
-    def _store(path: Path, array: np.ndarray) -> None:
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, array)
+    def _compute(self, split: str, view_id: int, table: Tensor, missing: list[Layer | None]) -> None:
+        part, live = self.data.splits[split], self.awake()
+        words = f"teacher: {split} as packed" if view_id == 0 else f"teacher: {split} view {view_id}"
+        batches = self.progress(in_order(part, table, self.batch_size), -(-len(part) // self.batch_size), words)
+        with ExitStack() as files:
+            arrays: dict[Layer | None, np.ndarray] = {}
+            for batch in batches:
+                answer = live(to(batch, self.device))
+                if not answer.logits.isfinite().all():
+                    raise ValueError(
+                        f"teacher: its logits of {split} view {view_id} are not all finite. Try teacher.precision=fp32."
+                    )
+                for layer in missing:
+                    values = _array(answer.features[layer.name] if layer else answer.logits)
+                    if layer not in arrays:
+                        path = files.enter_context(atomic(self._path(split, view_id, layer)))
+                        shape = (len(part.pixels), *values.shape[1:])
+                        arrays[layer] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+                        if layer is None:
+                            arrays[layer][:] = np.nan
+                    arrays[layer][batch.index.numpy()] = values
+            for array in arrays.values():
+                array.flush()
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """Return a tensor's numbers; NumPy has no bfloat16, so its bits."""
+    x = x.detach().cpu().contiguous()
+    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    x = torch.from_numpy(array)
+    return x.view(torch.bfloat16) if x.dtype == torch.uint16 else x

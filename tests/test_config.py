@@ -18,12 +18,13 @@ from distill.config import MACHINE, RECIPE, USE, check, identity, plain, run_nam
 from distill.train import Settings
 from distill.types import Dataset, Split
 from distill.views import ViewRecipe
+from teachers.peer import is_peer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 DEFAULTS = OmegaConf.load(CONF / "run.yaml").defaults
 GROUPS = {str(group) for entry in DEFAULTS if not isinstance(entry, str) for group in entry}
-ANSWERS = {"data.root": "faces", "teacher.name": "resnet18"}
+ANSWERS = {"data.root": "faces", "teacher.name": "resnet18", "teacher.run": "runs/assistant"}
 FERPLUS = ("data=ferplus", "data.root=faces")
 GIVEN = {  # what the builder adds to a yaml's own keys
     "data": {"store"},
@@ -32,11 +33,13 @@ GIVEN = {  # what the builder adds to a yaml's own keys
     "loss": set(),
     "schedule": set(),
     "logger": {"folder", "config", "name", "group", "job_type"},
+    "peer": {"network", "name", "classes", "precision"},
 }
 TAKEN = {
     "student": {"weights", "lr_scale"},
     "loss": {"weight", "beta"},
     "teacher": {*RECIPE, *USE, "lr_scale"},
+    "peer": {*USE, "student", "seed_offset"},
 }  # what it uses itself
 
 
@@ -56,6 +59,8 @@ def composed(*overrides):
 
 def chosen(group, name):
     value = f"[{name}]" if group == "loss" else name
+    if group == "loss":
+        return composed(*FERPLUS, f"loss={value}", "teacher.cache=features")  # some read the teacher's inner maps
     neutral = () if group in ("data", "experiment", "debug") else FERPLUS  # procedural faces bring views of their own
     return composed(*neutral, f"{'' if group in GROUPS else '+'}{group}={value}")
 
@@ -84,6 +89,7 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
         assert (group, name, len(node)) == ("teacher", "none", 1)
         return
     role = "teacher" if node["_target_"].startswith("teachers.") else group  # one that learns in the student's place
+    role = "peer" if is_peer(node) else role
     given = {"members"} if "members" in node else GIVEN[role]
     own = node.keys() - TAKEN.get(role, set()) - {"_target_", "members"}
     assert node["_target_"].startswith(build.ALLOWED) and not own & given
@@ -163,11 +169,12 @@ def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():
 # Names
 
 WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "train.threads=1", "train.device=cpu", "logger=none"]
-WHERE += ["plugins=[mine]", "checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there"]
+WHERE += ["data.test_subset=[pose30]", "data.subset_dir=lists", "data.verify=true"]
+WHERE += ["plugins=[mine]", "checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there", "eval.cka=true"]
 WHAT = ["seed=1", "views.seed=1", "train.epochs=9", "student.width=0.5", "loss=[ce]", "loss.kd.weight=0.5"]
 WHAT += ["teacher=none", "teacher.seed=1", "teacher.train.epochs=3", "optimizer=sgd", "schedule.warmup=2"]
 WHAT += ["train.balance=1", "views.autoaugment=true", "loss.ce.class_weights=balanced", "loss=[focal,kd]"]
-WHAT += ["data.protocol=votes", "data.limit=9"]
+WHAT += ["data.protocol=votes", "data.limit=9", "generations=2", "teacher=run", "teacher=peer"]
 STUDENT = ["seed=1", "student.width=2", "student=microexpnet", "loss.kd.temperature=8", "loss=[kd]", "views.rotate=3"]
 STUDENT += ["views.seed=1", "train.epochs=2", "optimizer=sgd", "schedule=plateau", "teacher.precision=fp32"]
 TEACHER = ["teacher.seed=1", "teacher.views.rotate=3", "teacher.train.epochs=2", "teacher.size=48"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill.optim import OPTIMIZERS, Average, Constant, Cosine, Plateau, clip, optimizer
+from distill.optim import OPTIMIZERS, Average, Constant, Cosine, Exponential, Plateau, clip, optimizer
 
 
 def net():
@@ -109,7 +109,7 @@ def test_cosine_falls_from_one_to_final_by_the_formula():
     assert {t: schedule.factor(t, 8) for t in wanted} == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("schedule", [Cosine(warmup=2), Constant(warmup=2), Plateau(warmup=2)])
+@pytest.mark.parametrize("schedule", [Cosine(warmup=2), Constant(warmup=2), Exponential(warmup=2), Plateau(warmup=2)])
 def test_warm_up_is_a_straight_line_from_nearly_nothing_to_one(schedule):
     assert 0 < schedule.factor(0, 10) < 0.001
     assert [schedule.factor(t, 10) for t in (0.5, 1, 1.5, 2)] == pytest.approx([0.25, 0.5, 0.75, 1])
@@ -125,6 +125,26 @@ def test_a_schedule_sets_each_group_from_its_own_base_rate_however_often_it_is_a
     for _ in range(3):
         assert Cosine(warmup=0).apply(made, 5, 10) == pytest.approx(0.5)
     assert {g["base_lr"]: g["lr"] for g in made.param_groups} == pytest.approx({0.1: 0.05, 1.0: 0.5})
+
+
+def test_exponential_goes_down_a_stair_at_the_end_of_every_epoch_whatever_their_number():
+    schedule = Exponential(rate=0.95)
+    wanted = {0: 1, 0.99: 1, 1: 0.95, 1.5: 0.95, 2: 0.95**2, 59.9: 0.95**59}
+    for epochs in (5, 60):
+        assert {t: schedule.factor(t, epochs) for t in wanted} == pytest.approx(wanted)
+
+
+def test_exponential_counts_its_stairs_from_the_end_of_warm_up():
+    schedule = Exponential(warmup=0.5, rate=0.1, every=2)
+    wanted = {0.25: 0.5, 0.5: 1, 2.4: 1, 2.5: 0.1, 4.5: 0.01}
+    assert {t: schedule.factor(t, 9) for t in wanted} == pytest.approx(wanted)
+    assert Exponential(rate=0.5, every=0.1).factor(0.3, 1) == 0.125
+
+
+@pytest.mark.parametrize("numbers, key", [({"rate": 0}, "rate"), ({"rate": 1.5}, "rate"), ({"every": 0}, "every")])
+def test_stairs_that_cannot_be_are_refused(numbers, key):
+    with pytest.raises(ValueError, match=rf"^schedule\.{key}: {numbers[key]} .* give a"):
+        Exponential(**numbers)
 
 
 def test_plateau_bears_patience_epochs_without_a_rise_and_then_drops():
@@ -143,7 +163,7 @@ def test_plateau_counts_only_a_rise_above_the_threshold_also_for_negative_metric
             assert schedule.waited == waited
 
 
-@pytest.mark.parametrize("make", [Constant, Cosine, Plateau])
+@pytest.mark.parametrize("make", [Constant, Cosine, Exponential, Plateau])
 def test_a_schedule_goes_on_from_its_state(make):
     first, second = make(warmup=1), make(warmup=1)
     for value in (0.5, *[0.4] * 7):

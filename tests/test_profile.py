@@ -1,11 +1,13 @@
-"""Parameters, multiply-accumulates and bytes against counts by hand."""
+"""Parameters, multiply-accumulates and bytes against counts by hand; time is positive."""
+
+import math
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from distill.profile import macs, num_parameters, profile, weight_bytes
+from distill.profile import macs, num_parameters, profile, speed, weight_bytes
 from distill.types import InputSpec, Outputs
 
 
@@ -82,3 +84,51 @@ def test_resnet18_costs_what_is_published():
     numbers = profile(timm.create_model("resnet18"), InputSpec(224, 3))
     assert numbers["num_parameters"] == 11_689_512
     assert numbers["macs"] == pytest.approx(1.82e9, rel=0.005)
+
+
+class Watched(TwoViews):
+    """Notes how it is asked."""
+
+    def forward(self, images):
+        self.seen = {"threads": torch.get_num_threads(), "training": self.training, "type": images.dtype}
+        self.seen["last"] = images.is_contiguous(memory_format=torch.channels_last)
+        self.batches = [*getattr(self, "batches", []), len(images)]
+        return super().forward(images)
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_speed_is_that_of_one_thread_and_leaves_everything_as_it_was(two_threads):
+    model, state = Watched().train(), torch.get_rng_state()
+    found = speed(model, InputSpec(10))
+    assert all(math.isfinite(value) and value > 0 for value in found.values()) and found["speed_batch"] == 64
+    assert list(found) == ["latency_ms", "images_per_second", "speed_batch"]
+    assert model.seen == {"threads": 1, "training": False, "type": torch.float32, "last": True}
+    assert set(model.batches) == {1, 64} and min(model.batches.count(n) for n in (1, 64)) >= 4
+    assert torch.get_num_threads() == 2 and model.training and torch.equal(torch.get_rng_state(), state)
+
+
+def test_threads_and_modes_come_back_when_a_timed_network_fails(two_threads):
+    model = nn.Sequential(nn.Dropout(), nn.Conv2d(3, 1, 1)).train()
+    with pytest.raises(RuntimeError):
+        speed(model, InputSpec(6, channels=1))
+    assert torch.get_num_threads() == 2 and model[0].training
+
+
+def test_a_slow_network_is_timed_in_smaller_batches(monkeypatch):
+    model, clock = Watched(), [0.0]
+
+    def passes():
+        clock[0] += 0.15  # each pass seems to take a sixth of a second
+        return clock[0]
+
+    monkeypatch.setattr("distill.profile.time.perf_counter", passes)
+    found = speed(model, InputSpec(10))
+    assert found["speed_batch"] == 8 and len(model.batches) <= 10
+    assert found["latency_ms"] == pytest.approx(150)

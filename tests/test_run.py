@@ -45,6 +45,7 @@ def test_the_command_ends_with_a_table_and_says_where_the_run_is_and_what_to_typ
         "agreement",
         "65,000",
         "MACs",
+        "images/s, one thread",
         "data=ferplus",
     ):
         assert words in done.stdout, done.stdout

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from distill.losses.schedules import Course, course
 from distill.types import Outputs
 
 
@@ -12,10 +13,16 @@ class Loss(nn.Module):
     """One term of an objective: loss(student, teacher, target) -> [B] per sample, or a scalar.
 
     Attributes:
+        term: its name in the config, for error messages; the objective sets it.
         needs_teacher: True if the loss reads the teacher's outputs.
+        needs_features: True if it reads inner maps.
+        needs_memory: True if it remembers pictures by their index.
     """
 
+    term = ""
     needs_teacher = False
+    needs_features = False
+    needs_memory = False
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
         """Meet both networks once, before the optimiser is made; a loss with learned parts makes them here."""
@@ -24,24 +31,62 @@ class Loss(nn.Module):
 class Objective(nn.Module):
     """total = sum over terms of weight * mean over the batch of the loss.
 
+    A weight, or any number among a loss's options, may follow a course over the epochs; at() sets it. A loss whose weight is 0
+    for a whole epoch is not computed in it.
+
     Args:
         losses: term name -> loss.
-        weights: term name -> weight, at least 0.
+        weights: term name -> weight, at least 0, or its course.
+        options: term name -> {name of a loss's attribute: its course}.
 
     Raises:
         ValueError: for no loss at all, or a weight that is negative or not finite.
     """
 
-    def __init__(self, losses: Mapping[str, Loss], weights: Mapping[str, float]):
+    def __init__(
+        self,
+        losses: Mapping[str, Loss],
+        weights: Mapping[str, float | Mapping],
+        options: Mapping[str, Mapping[str, Course]] | None = None,
+    ):
         super().__init__()
         if not losses:
             raise ValueError("loss: none was chosen, so there is nothing to learn. Choose loss=[ce] or loss=[ce,kd].")
-        for name, weight in weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"loss.{name}.weight: {weight} was asked for; give a finite number of at least 0.")
         assert losses.keys() == weights.keys()
-        self.losses = nn.ModuleDict(losses)
-        self.weights = dict(weights)
+        self.courses = {name: course(weight, f"loss.{name}.weight") for name, weight in weights.items()}
+        for name, weight in self.courses.items():
+            for value in (weight.first, weight.last):
+                if not (math.isfinite(value) and value >= 0):
+                    raise ValueError(f"loss.{name}.weight: {value} was asked for; give a finite number of at least 0.")
+        self.losses, self.options = nn.ModuleDict(losses), dict(options or {})
+        for name, loss in self.losses.items():
+            loss.term = name
+        self.at(0.0)
+
+    def at(self, epoch: float, only: tuple[str, ...] | None = None) -> None:
+        """Set every weight and option to its value at an epoch, fractions included.
+
+        Args:
+            epoch: epochs done.
+            only: the terms of this phase; None means all.
+        """
+        self.weights = {name: weight(epoch) for name, weight in self.courses.items()}
+        now, end = math.floor(epoch), math.nextafter(math.floor(epoch) + 1, 0)
+        self.active = [
+            name for name, w in self.courses.items() if (only is None or name in only) and (w(now) > 0 or w(end) > 0)
+        ] or list(only or self.losses)
+        for name, courses in self.options.items():
+            for option, value in courses.items():
+                setattr(self.losses[name], option, value(epoch))
+
+    def changing(self) -> dict[str, float]:
+        """Return what follows a course, as it is now, for the log: {weight_kd: ..., temperature_kd: ...}."""
+        now = {f"weight_{name}": self.weights[name] for name, c in self.courses.items() if c.first != c.last}
+        return now | {
+            f"{option}_{name}": getattr(self.losses[name], option)
+            for name, courses in self.options.items()
+            for option in courses
+        }
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
         """Let every loss meet both networks.
@@ -57,13 +102,13 @@ class Objective(nn.Module):
             loss.bind(student, teacher)
 
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the total, a scalar to differentiate, and every term's mean, unweighted and detached.
+        """Return the total, a scalar to differentiate, and every active term's mean, unweighted and detached.
 
         Args:
             student, teacher: their outputs on the same batch; teacher None if no loss needs one.
             target: [B, K] label distributions.
         """
-        terms = {name: loss(student, teacher, target).mean() for name, loss in self.losses.items()}
+        terms = {name: self.losses[name](student, teacher, target).mean() for name in self.active}
         total = sum(self.weights[name] * value for name, value in terms.items())
         return total, {name: value.detach() for name, value in terms.items()}
 

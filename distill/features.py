@@ -1,0 +1,221 @@
+"""A network's inner maps by name, taken with hooks: no network is edited, and none pays while nothing is asked for."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from distill.types import Outputs
+
+
+class Layer(NamedTuple):
+    """A place in a network whose output can be taken.
+
+    Args:
+        name: a module's dotted name; with :in after it, that module's input.
+        shape: of the output without the batch: [C, H, W], [C], or [N, C].
+        overwritten: True if the network goes on to change the tensor in place, so that it must be copied.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    overwritten: bool
+
+
+class Survey(NamedTuple):
+    """What can be taken from a network.
+
+    Args:
+        layers: every module that is called once and answers a tensor of a row per picture, by name.
+        stages: the last map of each resolution, fine to coarse, [C, S, S] each.
+        embedding: what the classifier sees, or the last vector.
+    """
+
+    layers: dict[str, Layer]
+    stages: tuple[Layer, ...]
+    embedding: Layer
+
+    def find(self, asked: str, key: str) -> Layer:
+        """Return a layer by stageN, embedding, a module's name (a timm network's without its net.), or the end of one name.
+
+        Raises:
+            ValueError: no such layer, with what exists.
+        """
+        if asked == "embedding":
+            return self.embedding
+        named = {f"stage{n}": layer for n, layer in enumerate(self.stages, 1)} | self.layers
+        asked = f"net.{asked}" if f"net.{asked}" in named else asked
+        ends = [name for name in self.layers if name.endswith(f".{asked}")]
+        if asked not in named and len(ends) > 1:
+            raise ValueError(f"{key}: {asked!r} is the end of {len(ends)} names. Type one of {', '.join(ends)}.")
+        if asked not in named and not ends:
+            known = [f"stage{n} ({layer.name})" for n, layer in enumerate(self.stages, 1)]
+            close = get_close_matches(asked, self.layers, n=3, cutoff=0.6)
+            raise ValueError(
+                f"{key}: there is no layer {asked!r}. Choose {', '.join([*known, f'embedding ({self.embedding.name})'])}"
+                f"{', or one like ' + ', '.join(close) if close else ''}; any of the {len(self.layers)} modules can be named."
+            )
+        return named[asked if asked in named else ends[0]]
+
+
+@torch.no_grad()
+def survey(network: nn.Module) -> Survey:
+    """Run a network on two random pictures, then on the same in the other order, in eval mode; return what can be taken.
+
+    What does not change places with the pictures has no row for each of them (windows of an attention, position
+    embeddings) and is not offered.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec; its modes are left as they were.
+    """
+    parameter, spec = next(network.parameters()), network.input
+    images = torch.rand(2, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        network.eval()
+        logits, seen = _watch(network, images.to(parameter))
+        _, swapped = _watch(network, images.flip(0).to(parameter))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    calls = Counter(name for name, *_ in seen)
+    again = {name: rows for name, _, rows, *_ in swapped}
+    arrange = layout(network)
+    layers, linears = {}, []
+    for name, tensor, rows, version, module in seen:
+        if calls[name] == 1 and len(rows) == 2 and torch.allclose(rows, again[name].flip(0), rtol=1e-2, atol=1e-4):
+            layers[name] = Layer(name, tuple(arrange(tensor).shape[1:]), tensor._version != version)
+            if isinstance(module, nn.Linear) and not name.endswith(":in"):
+                linears.append(name)
+    outputs = [layer for name, layer in layers.items() if not name.endswith(":in")]
+    stages = _stages([layer for layer in outputs if len(layer.shape) == 3 and layer.shape[1] == layer.shape[2] > 1])
+    classifier = linears[-1] if linears and layers[linears[-1]].shape[-1] == logits.shape[-1] else None
+    inner = [layer for layer in outputs if len(layer.shape) == 1 and layer.shape[0] != logits.shape[-1]]
+    embedding = layers[f"{classifier}:in"] if classifier else (inner or stages)[-1]
+    return Survey(layers, stages, embedding)
+
+
+def _watch(network: nn.Module, images: Tensor) -> tuple[Tensor, list[tuple]]:
+    """Return the logits, and (name, tensor, start of its first two rows, version, module) of all that modules take and answer."""
+    seen, hooks = [], []
+
+    def note(name: str, module: nn.Module, given: tuple, *output) -> None:
+        tensor = output[0] if output else given[0] if given else None
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.ndim > 1:
+            rows = tensor[:2].flatten(1)[:, :256].float().clone()
+            seen.append((name, tensor, rows, tensor._version, module))
+
+    for name, module in network.named_modules():
+        if name:
+            hooks.append(module.register_forward_pre_hook(partial(note, f"{name}:in")))
+            hooks.append(module.register_forward_hook(partial(note, name)))
+    try:
+        return network(images).logits, seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _stages(maps: list[Layer]) -> tuple[Layer, ...]:
+    """Return the outermost, and of those the last, map of each resolution, fine to coarse; stages.0 is as far out as stem."""
+    found: dict[int, Layer] = {}
+    for layer in maps:
+        other = found.get(layer.shape[1])
+        if other is None or _depth(layer.name) <= _depth(other.name):
+            found[layer.shape[1]] = layer
+    return tuple(found[side] for side in sorted(found, reverse=True))
+
+
+def _depth(name: str) -> int:
+    return sum(not part.isdigit() for part in name.split("."))
+
+
+def layout(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what turns a network's maps into [B, C, H, W]: timm's transformers answer tokens or channels last."""
+    net = getattr(network, "net", network)
+    if getattr(net, "output_fmt", "NCHW") == "NHWC":
+        return _channels_first
+    if hasattr(net, "num_prefix_tokens") or hasattr(net, "patch_embed"):
+        return partial(_tokens_as_maps, prefix=getattr(net, "num_prefix_tokens", 0))
+    return _as_it_is
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    """[B, S, S, C] -> [B, C, S, S]; what a convolution inside answers is [B, C, S, S] already."""
+    return x.permute(0, 3, 1, 2) if x.ndim == 4 and x.shape[1] == x.shape[2] else x
+
+
+def _tokens_as_maps(x: Tensor, prefix: int) -> Tensor:
+    """[B, prefix + S * S, C] -> [B, C, S, S], also where the prefix is not there yet; all else stays."""
+    for skipped in (prefix, 0) if x.ndim == 3 else ():
+        side = math.isqrt(max(x.shape[1] - skipped, 0))
+        if side > 0 and side * side == x.shape[1] - skipped:
+            return x[:, skipped:].transpose(1, 2).unflatten(2, (side, side))
+    return x
+
+
+class Keep:
+    """The hook on one module; an object, so that a copy of the network keeps its maps apart from the original's."""
+
+    def __init__(self, found: dict[str, Tensor], layer: Layer):
+        self.found, self.layer = found, layer
+
+    def __call__(self, module: nn.Module, given: tuple, *output: Tensor) -> None:
+        tensor = output[0] if output else given[0]
+        self.found[self.layer.name] = tensor.clone() if self.layer.overwritten else tensor
+
+
+class Taps:
+    """The hooks of one network: the asked layers' outputs come out in Outputs.features.
+
+    A network that looks at several copies of a picture (CERN: its mirror image) answers several rows for each; the first
+    B rows are the pictures themselves.
+    """
+
+    def __init__(self, network: nn.Module):
+        self.asked: dict[str, Layer] = {}
+        self.found: dict[str, Tensor] = {}
+        self.hooks = [network.register_forward_hook(self._hand_over)]
+        self.arrange = layout(network)
+
+    def add(self, network: nn.Module, layer: Layer) -> None:
+        if layer.name in self.asked:
+            return
+        self.asked[layer.name] = layer
+        module, keep = network.get_submodule(layer.name.removesuffix(":in")), Keep(self.found, layer)
+        given = layer.name.endswith(":in")
+        self.hooks.append(module.register_forward_pre_hook(keep) if given else module.register_forward_hook(keep))
+
+    def _hand_over(self, module, arguments, output: Outputs) -> Outputs:
+        rows = len(output.logits)
+        features = {name: self.arrange(tensor)[:rows] for name, tensor in self.found.items()}
+        self.found.clear()
+        return output._replace(features={**output.features, **features})
+
+    def remove(self) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+
+def tap(network: nn.Module, layers: Iterable[Layer]) -> None:
+    """Make a network answer these layers' outputs in Outputs.features from now on; asked twice is once."""
+    taps = network.__dict__.get("_taps")
+    if taps is None:
+        taps = network.__dict__["_taps"] = Taps(network)
+    for layer in layers:
+        taps.add(network, layer)
+
+
+def untap(network: nn.Module) -> None:
+    """Take every hook off again."""
+    if taps := network.__dict__.pop("_taps", None):
+        taps.remove()

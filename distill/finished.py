@@ -1,0 +1,120 @@
+"""A finished run as a teacher, teacher=run:DIR: its network, its weights, and its name, which is what they are, not where."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from distill import build
+from distill.checkpoint import read_weights, sha256
+from distill.config import RECIPE, label
+from distill.losses.reused_head import attach_from_state
+from distill.types import Dataset
+from teachers.store import is_complete
+
+TEACHER = re.compile(r"(\+*)(teacher(?:@([\w.]+))?)=run:(.*)", re.DOTALL)
+
+
+def spell_out(words: list[str]) -> list[str]:
+    """Rewrite teacher=run:DIR as teacher=run teacher.run='DIR', which hydra can read; run:A,run:B sweeps over two runs."""
+    spelt = []
+    for word in words:
+        if found := TEACHER.fullmatch(word):
+            plus, group, package, folders = found.groups()
+            quoted = ["'" + folder.replace("'", r"\'") + "'" for folder in folders.split(",run:")]
+            spelt += [f"{plus}{group}=run", f"{package or 'teacher'}.run={','.join(quoted)}"]
+        else:
+            spelt.append(word)
+    return spelt
+
+
+def settle(cfg: dict) -> dict:
+    """Return a config whose teachers that are finished runs are named by the SHA-256 of their weights.
+
+    Raises:
+        ValueError: a folder without a finished run, or with other weights than the config names.
+    """
+    teacher = _settled(cfg["teacher"])
+    if "members" in teacher:
+        teacher = teacher | {"members": {name: _settled(member) for name, member in teacher["members"].items()}}
+    return cfg | {"teacher": teacher}
+
+
+def _settled(node: dict) -> dict:
+    if "run" not in node:
+        return node
+    folder = Path(node["run"]).expanduser().absolute()
+    found = sha256(weights(folder))
+    if node.get("sha256") not in (None, found):
+        raise ValueError(
+            f"teacher.sha256: {node['sha256']} was asked for, but the weights in {folder} are {found}. "
+            "Give the folder of that run, or teacher.sha256=null to take these."
+        )
+    kept = {key: value for key, value in node.items() if key not in RECIPE}  # what a data set says of teachers' views
+    return kept | {"run": str(folder), "sha256": found, "name": node.get("name") or label(header(folder))}
+
+
+def weights(folder: Path) -> Path:
+    """Return the weight file of a finished run.
+
+    Raises:
+        ValueError: the folder holds none.
+    """
+    file = folder / "checkpoints" / "best.safetensors"
+    if is_complete(folder) and file.is_file():
+        return file
+    inner = sorted(path.parents[1] for path in folder.glob("*/checkpoints/best.safetensors"))
+    if inner:
+        raise ValueError(f"teacher.run: {folder} holds several runs. Give one of them, such as {inner[-1]}.")
+    what = "there is no finished run" if folder.is_dir() else "no such folder"
+    raise ValueError(
+        f"teacher.run: {folder}: {what}. Give the run folder that a run's table ends with: teacher=run:DIR; a run that is "
+        "not finished goes on when its own command is typed again."
+    )
+
+
+def header(folder: Path) -> dict:
+    """Return the config of a finished run's network, as the header of its weights keeps it."""
+    network = read_weights(weights(folder))[1].get("network")
+    if not isinstance(network, dict):
+        raise ValueError(f"teacher.run: {folder}: its weights do not say of what network they are. Train it again.")
+    return network
+
+
+def network(
+    run: str,
+    num_classes: int,
+    classes: Sequence[str],
+    name: str | None = None,
+    sha256: str | None = None,
+    plugins: Sequence[str] = (),
+) -> nn.Module:
+    """Make the network of a finished run, whose weights come next.
+
+    Args:
+        run: its run folder.
+        num_classes: K.
+        classes: the class names.
+        name: for people.
+        sha256: of its weights; settle() has compared it.
+        plugins: packages besides this project's that its target may be from.
+
+    Shape:
+        images -> logits [B, K], as the network that was trained.
+
+    Raises:
+        ValueError: no finished run, or its network is from a package that is not allowed.
+    """
+    node = header(Path(run))
+    start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
+    nothing_seen = Dataset("", tuple(classes), "", {})
+    made = build.network({"student": node | start, "seed": 0, "plugins": list(plugins)}, nothing_seen)
+    attach_from_state(made, read_weights(weights(Path(run)))[0])  # loss.simkd: its teacher's classifier
+    return made
+
+
+def saw(folder: Path) -> str | None:
+    """Return the fingerprint of the data that a finished run saw."""
+    return json.loads((folder / "result.json").read_text()).get("data", {}).get("fingerprint")

@@ -1,0 +1,74 @@
+"""What losses on maps before the activation share: which layers those are, and the student's connectors."""
+
+from torch import Tensor, nn
+
+from distill.features import Layer, Survey
+from distill.losses.feature import FeatureLoss, check_maps, resize
+from distill.types import Outputs
+
+
+class PreActivationLoss(FeatureLoss):
+    """A loss on pairs of stages, taken before the activation where no layer was named and a plain BatchNorm ends the stage.
+
+    The student's map is brought to the teacher's size, then channels, by a 1 x 1 convolution and BatchNorm, both learned.
+
+    Attributes:
+        moved: whether the stages of student and teacher are taken before the activation.
+    """
+
+    kind = "stages"
+    moved = (True, True)
+
+    def bind(self, student: nn.Module, teacher) -> None:
+        self.met = (student, teacher)
+        super().bind(student, teacher)
+        del self.met
+
+    def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
+        pairs = super()._pair(own, theirs, of_student, of_teacher, sizes)
+        student, teacher = self.met[0], network_of(self.met[1])
+        move_own, move_theirs = self.moved[0] and not own, self.moved[1] and not theirs
+        return [
+            (
+                before_activation(layer, of_student, student) if move_own else layer,
+                before_activation(other, of_teacher, teacher) if move_theirs else other,
+            )
+            for layer, other in pairs
+        ]
+
+    def make(self) -> None:
+        check_maps(self.pairs, self.term)
+        self.connectors = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(own.shape[0], theirs.shape[0], 1, bias=False), nn.BatchNorm2d(theirs.shape[0]))
+            for own, theirs in self.pairs
+        )
+
+    def connected(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """Return the pairs of maps, the student's of the teacher's shape."""
+        pairs = zip(self.connectors, self.maps(student, teacher), strict=True)
+        return [(connector(resize(own, theirs)), theirs) for connector, (own, theirs) in pairs]
+
+
+def deeper_counts_more(values: list[Tensor]) -> Tensor:
+    """Return sum over l = 1..L of 2^-(L - l) values[l]."""
+    return sum(value * 2.0 ** (place - len(values)) for place, value in enumerate(values, 1))
+
+
+def network_of(teacher) -> nn.Module:
+    """Return the network of a live teacher, or of the one behind a cache, once that was surveyed."""
+    live = getattr(teacher, "live", None)
+    return (teacher if live is None else live).network
+
+
+def is_batch_norm(network: nn.Module, name: str) -> bool:
+    """Say whether a layer is the output of a plain BatchNorm2d; timm's with an activation inside is another class."""
+    return not name.endswith(":in") and type(network.get_submodule(name)) is nn.BatchNorm2d
+
+
+def before_activation(stage: Layer, found: Survey, network: nn.Module) -> Layer:
+    """Return the last plain BatchNorm2d of the stage's shape that is done when the stage is; without one, the stage itself."""
+    names = list(found.layers)
+    done = reversed(names[: names.index(stage.name) + 1])
+    norms = (name for name in done if found.layers[name].shape == stage.shape and is_batch_norm(network, name))
+    name = next(norms, None)
+    return stage if name is None else found.layers[name]

@@ -1,0 +1,80 @@
+"""Numbers that change while a run goes on: a loss's weight, a temperature."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SHAPES = ("linear", "cosine", "exponential")
+
+
+@dataclass(frozen=True)
+class Course:
+    """A number as a function of the epoch: `first` until `start`, `last` from `end` on, and a way between them.
+
+    With u = (epoch - start) / (end - start) in [0, 1]:
+    linear: first + u (last - first); cosine: the same with (1 - cos(pi u)) / 2 in the place of u;
+    exponential: first^(1 - u) last^u, both above 0.
+
+    Args:
+        first: number before start.
+        last: number from end on.
+        start: epoch, fractions allowed.
+        end: epoch; equal to start it is a step.
+        shape: linear, cosine or exponential.
+    """
+
+    first: float
+    last: float
+    start: float = 0.0
+    end: float = 0.0
+    shape: str = "linear"
+
+    def __call__(self, epoch: float) -> float:
+        if epoch >= self.end:
+            return self.last
+        if epoch <= self.start:
+            return self.first
+        u = (epoch - self.start) / (self.end - self.start)
+        if self.shape == "exponential":
+            return self.first ** (1 - u) * self.last**u
+        return self.first + (self.last - self.first) * (
+            u if self.shape == "linear" else (1 - math.cos(math.pi * u)) / 2
+        )
+
+
+def is_course(value: object) -> bool:
+    """Say whether an option is written as a course, {from: ..., to: ...}, and not as a number."""
+    return isinstance(value, Mapping)
+
+
+def course(value: float | Mapping, key: str) -> Course:
+    """Read a course: a number, or {from, to, start: 0, end: start, shape: linear}, epochs counted from 0.
+
+    {from: 0, to: 0.9, end: 5} warms up over 5 epochs, {from: 0, to: 0.9, start: 5} is off for 5 epochs, then on.
+
+    Args:
+        value: as given in the config.
+        key: its name, for error messages.
+
+    Raises:
+        ValueError: an unknown or missing part, or numbers that make no course.
+    """
+    if not is_course(value):
+        return Course(float(value), float(value))
+    known = {"from", "to", "start", "end", "shape"}
+    if value.keys() - known or not {"from", "to"} <= value.keys():
+        raise ValueError(
+            f"{key}: {dict(value)} was asked for. A course has from and to, and may have start, end (epochs) and shape: "
+            "{from: 0, to: 0.9, end: 5}."
+        )
+    start = float(value.get("start", 0))
+    made = Course(
+        float(value["from"]), float(value["to"]), start, float(value.get("end", start)), value.get("shape", "linear")
+    )
+    if made.shape not in SHAPES:
+        raise ValueError(f"{key}.shape: {made.shape!r} was asked for. Choose {', '.join(SHAPES)}.")
+    if not 0 <= made.start <= made.end:
+        raise ValueError(f"{key}: from epoch {made.start:g} to epoch {made.end:g}; give 0 <= start <= end.")
+    if made.shape == "exponential" and min(made.first, made.last) <= 0:
+        raise ValueError(f"{key}: from {made.first:g} to {made.last:g}; an exponential course needs both above 0.")
+    return made

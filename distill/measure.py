@@ -1,0 +1,232 @@
+"""A finished run on other faces, without training: python -m distill.measure RUN data=fedro data.root=DIR data.test=1
+
+RUN is a run folder. Further words, as for python -m distill.run:
+  data=NAME data.KEY=...    the data set; its test split is enough. Without data=NAME, the run's own
+  data.test_subset=...      lists of its test faces to measure beside it
+  eval.KEY=...              views, robustness, severities; those not given are the run's own
+  train.device, train.threads, train.precision, paths.store, plugins
+The numbers go to RUN/measured/NAME.json, the predictions to NAME.csv; result.json stays as it is.
+"""
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from distill import build, config, evaluate, outcome, robustness
+from distill.checkpoint import digest, load_weights, read_weights, sha256, write_json
+from distill.console import loud_warnings, measured
+from distill.losses.reused_head import attach_from_state
+from distill.metrics import evaluate_predictions
+from distill.runtime import environment, pick_device, pick_precision, set_threads
+from distill.types import Dataset, Outputs, Split
+from teachers.store import is_complete
+
+TAKEN = ("data", "plugins", "train.device", "train.threads", "train.precision", "paths.store")
+
+
+class Shared(nn.Module):
+    """A network that answers only some of its classes.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec.
+        columns: which of its K logits, in the order wanted.
+    """
+
+    def __init__(self, network: nn.Module, columns: list[int]):
+        super().__init__()
+        self.network, self.columns, self.input = network, columns, network.input
+
+    def forward(self, images: Tensor) -> Outputs:
+        answer = self.network(images)
+        return Outputs(answer.logits[:, self.columns], answer.heads[..., self.columns], {})
+
+
+def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
+    """Evaluate the best weights of a finished run on a test split, and on what is asked for beside it.
+
+    Classes meet by name: the logits of those that both know are compared, test faces of others are left out.
+
+    Args:
+        folder: the run folder.
+        words: key=value, see this module's text.
+
+    Returns:
+        What RUN/measured/NAME.json holds, and its path.
+
+    Raises:
+        ValueError: no finished run, a key or value that cannot be used, or less than two classes in common.
+    """
+    cfg = _config(folder, words)
+    set_threads(cfg["train"]["threads"])
+    device = pick_device(cfg["train"]["device"])
+    precision = pick_precision(cfg["train"]["precision"], device)
+    weights = folder / "checkpoints" / "best.safetensors"
+    known = tuple(read_weights(weights)[1]["classes"])
+    whole = build.dataset(cfg, needed=("test",))
+    data, dropped = _in_common(whole, known)
+    student = _student(cfg, known)
+    attach_from_state(student, read_weights(weights)[0])  # loss.simkd: its teacher's classifier
+    load_weights(student, weights, str(folder))
+    student = Shared(student, [known.index(name) for name in data.classes])
+    student = student.to(device, memory_format=torch.channels_last)
+    asked = {"data": config.identity(cfg)["data"], "subsets": outcome.subsets(cfg), "eval": cfg["eval"]}
+    path = folder / "measured" / f"{data.name}-{digest([asked, str(precision)])[:8]}.json"
+    split = data.splits["test"]
+    logits = evaluate.answers(student, split, cfg["eval"]["views"], precision)
+    evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
+    result = {
+        "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
+        "run": folder.resolve().name,
+        "weights": sha256(weights),
+        "data": outcome.data_facts(whole),
+        "classes": {"compared": data.classes, **_alone("run", known, data), **_alone("data", whole.classes, data)},
+        "dropped": dropped,
+        "seen_in_training": _seen(folder, cfg, split),
+        "eval": cfg["eval"],
+        "test_subset": outcome.subsets(cfg),
+        "test": {"rows": len(split), **evaluate_predictions(logits, split.label, data.classes)},
+        "further": outcome.further(cfg["eval"], data, student, precision),
+        "robustness": _robustness(cfg["eval"], path, data, student, precision),
+        "precision": str(precision).removeprefix("torch."),
+        "environment": environment(),
+    }
+    write_json(path, result)
+    return result, path
+
+
+def _config(folder: Path, words: list[str]) -> dict:
+    """Return the run's own config with the given words on top of it."""
+    _refuse_unfinished(folder)
+    own = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    elsewhere = any(word.startswith("data=") for word in words)
+    for word in words:
+        key = word.lstrip("+").partition("=")[0]
+        if "=" not in word or not (key in TAKEN or key.startswith(("data.", "eval."))):
+            raise ValueError(
+                f"{word}: cannot be asked of a finished run. Type KEY=VALUE with data, data.KEY, eval.KEY, {', '.join(TAKEN[1:])}."
+            )
+        if not elsewhere and key.startswith("data.") and key[5:] not in own["data"]:
+            raise ValueError(
+                f"{key}: no such key of the run's own data, which has {', '.join(own['data'])}. For other data add data=NAME."
+            )
+    if elsewhere:
+        del own["data"]
+    with initialize_config_module("conf", version_base="1.3"):
+        today = compose("run")  # its keys have types, and the run may be older than some of them
+        typed = {group: OmegaConf.merge(today[group], own[group]) for group in ("train", "views", "eval")}
+        ConfigStore.instance().store("measured_run", {"defaults": ["_self_", {"data": None}], **own, **typed})
+        cfg = config.plain(compose("measured_run", overrides=words))
+    config.check(cfg | {"teacher": {"_target_": None}})
+    if cfg["data"].get("fold") == "all":
+        raise ValueError(
+            "data.fold: all has no test split of its own. Give a fold's number, or data.fold=null data.test=1."
+        )
+    return cfg
+
+
+def _refuse_unfinished(folder: Path) -> None:
+    if not (folder / "config.yaml").is_file():
+        inner = sorted([*folder.glob("fold-*/config.yaml"), *folder.glob("generation-*/config.yaml")])
+        hint = (
+            f"Give one of its runs, such as {inner[-1].parent}."
+            if inner
+            else "Give the run folder that a run's table ends with."
+        )
+        raise ValueError(f"{folder}: no config.yaml of a run is there. {hint}")
+    if not is_complete(folder) or not (folder / "checkpoints" / "best.safetensors").is_file():
+        raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
+
+
+def _student(cfg: dict, classes: tuple[str, ...]) -> nn.Module:
+    """Make the run's network, whose weights come next, so that it needs no start."""
+    start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in cfg["student"]}
+    return build.network(cfg | {"student": cfg["student"] | start}, Dataset("", classes, "", {}))
+
+
+def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str, int]]:
+    """Return the data set in the classes that the network knows too, and the number of test faces left out by class."""
+    shared = tuple(name for name in known if name in data.classes)
+    if len(shared) < 2:
+        raise ValueError(
+            f"data: {data.name} has the classes {', '.join(data.classes)}, the run {', '.join(known)}; less than two are "
+            "the same. Choose a data set of the run's classes."
+        )
+    test = data.splits["test"]
+    counts = np.bincount(test.label, minlength=len(data.classes)).tolist()
+    dropped = {name: n for name, n in zip(data.classes, counts, strict=True) if n and name not in shared}
+    if sum(dropped.values()) == len(test):
+        raise ValueError(f"data: no test face of {data.name} shows one of {', '.join(shared)}, which the run knows.")
+    further = {name: _mapped(split, data.classes, shared) for name, split in data.further.items()}
+    further = {name: split for name, split in further.items() if len(split)}
+    return replace(data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, further=further), dropped
+
+
+def _seen(folder: Path, cfg: dict, test: Split) -> int:
+    """Count the test faces that the run learnt from or chose by, such as with data.test=1 on the run's own data."""
+    own = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    if own["data"]["_target_"] != cfg["data"]["_target_"]:
+        return 0
+    try:
+        theirs = build.dataset(own | {"paths": cfg["paths"]})
+    except ValueError:  # they are no longer there
+        return 0
+    learnt = [split for split in (theirs.splits["train"], theirs.splits["valid"]) if split.sha256 == test.sha256]
+    return int(sum(np.isin(split.rows, test.rows).sum() for split in learnt))
+
+
+def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> Split:
+    """Return the rows of the shared classes, with labels and targets in their order."""
+    new = np.array([shared.index(name) if name in shared else -1 for name in classes])
+    kept = np.flatnonzero(new[split.label] >= 0)
+    target = split.target[kept][:, [classes.index(name) for name in shared]]
+    ids = tuple(split.ids[k] for k in kept)
+    return replace(split, rows=split.rows[kept], target=target, label=new[split.label[kept]], ids=ids)
+
+
+def _alone(who: str, classes: tuple[str, ...], data: Dataset) -> dict[str, list[str]]:
+    return {f"only_{who}": [name for name in classes if name not in data.classes]}
+
+
+def _robustness(asked: dict, path: Path, data: Dataset, student: nn.Module, precision) -> dict:
+    if not asked["robustness"]:
+        return {}
+    names, severities = asked["robustness"], asked["severities"]
+    test = data.splits["test"]
+    found = robustness.evaluate_robustness(
+        student, test, data.classes, names, severities, precision, views=asked["views"]
+    )
+    robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), found)
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, print the table; what a user can mend becomes one sentence and exit code 1."""
+    if arguments in (["-h"], ["--help"]):
+        sys.exit(print(__doc__))
+    if not arguments or "=" in arguments[0]:
+        sys.exit(f"error: which run? Its folder comes first.\n\n{__doc__}")
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    loud_warnings()
+    words = arguments[1:]
+    try:
+        result, path = measure(Path(arguments[0]).expanduser(), words)
+    except HydraException as error:
+        sys.exit(f"error: {config.explain(error, words)}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    measured(json.loads(json.dumps(result)), path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""A second student that learns beside the first: the teacher of mutual learning."""
+
+import torch
+from torch import Tensor, nn
+
+from distill.features import Layer, Survey, survey, tap
+from distill.runtime import autocast
+from distill.types import Batch, MixedBatch, Outputs
+from distill.views import draw
+
+
+def is_peer(teacher: dict) -> bool:
+    """Say whether a teacher's config is that of a second student that learns beside the first."""
+    return teacher["_target_"] == "teachers.peer.Peer"
+
+
+class Peer(nn.Module):
+    """Answers training batches as a student does, with gradients and in train mode; other splits in eval mode without.
+
+    Its parameters reach the optimiser and the checkpoints through the loss that trains it (distill.losses.dml).
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec.
+        name: for people.
+        classes: class order of its logits.
+        precision: dtype of its forward pass, the student's.
+
+    Reference: Zhang et al., Deep Mutual Learning, arXiv 1706.00384.
+    """
+
+    learns = True
+
+    def __init__(self, network: nn.Module, name: str, classes: tuple[str, ...], precision: torch.dtype):
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.name, self.classes, self.precision = name, tuple(classes), precision
+        self.forward_images, self.learning = 0, False
+
+    def open(self, split: str, view_id: int, table: Tensor) -> None:
+        """Learn from the train split, only answer about others."""
+        self.learning = split == "train"
+        self.network.train(self.learning)
+
+    def input_size(self) -> int:
+        return self.network.input.size
+
+    def survey(self) -> Survey:
+        """Return the layers that a loss can ask for."""
+        return survey(self.network)
+
+    def tap(self, layers: list[Layer]) -> None:
+        """Answer these layers' outputs, too, from now on."""
+        tap(self.network, layers)
+
+    def forward(self, batch: Batch | MixedBatch) -> Outputs:
+        images = draw(batch, self.network.input)
+        self.forward_images += len(images)
+        with torch.set_grad_enabled(self.learning), autocast(images.device, self.precision):
+            answer = self.network(images)
+        return Outputs(answer.logits.float(), answer.heads.float(), answer.features)

@@ -1,0 +1,133 @@
+"""A finished run teaches: alone, in a sweep, in an ensemble; it is known by its weights, not by where it lies."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from inside import folder_of, job, read
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from distill.evaluate import read_predictions
+from distill.finished import header, spell_out
+
+ALONE = ("teacher=none", "loss=[ce]", "train.epochs=1")
+ONCE = ("train.epochs=1", "teacher.precision=fp32")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def assistant(store, tmp_path_factory):
+    """A finished run, moved to a folder whose name hydra would not read unquoted."""
+    runs = tmp_path_factory.mktemp("runs")
+    job(*ALONE, "student.pooling=none", store=store, runs=runs)
+    return folder_of(runs).rename(runs / "the assistant's, seed=0 (one)")
+
+
+@pytest.fixture(scope="module")
+def taught(assistant, store, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("taught")
+    return job(f"teacher=run:{assistant}", *ONCE, store=store, runs=runs), folder_of(runs)
+
+
+def test_a_finished_run_is_a_teacher_with_the_numbers_that_it_had_as_a_student(assistant, taught):
+    printed, folder = taught
+    ours, theirs = read(folder)["teacher"], read(assistant)["student"]
+    assert ours["name"] == "microexpnet" and ours["num_parameters"] == theirs["num_parameters"]
+    shared = [name for name in theirs["metrics"] if name.endswith(("accuracy", "nll"))]
+    assert len(shared) == 6
+    assert all(ours["metrics"][name] == pytest.approx(theirs["metrics"][name], abs=1e-5) for name in shared)
+    assert str(assistant) in printed and "It learned from other pictures" not in printed
+
+
+def test_a_copy_of_the_run_is_the_same_teacher_and_other_weights_are_another(assistant, taught, store, tmp_path):
+    before = taught[1]
+    copy = shutil.copytree(assistant, tmp_path / "copy")
+    again = job(f"teacher=run:{copy}", *ONCE, store=store, runs=before.parent)
+    assert "is complete; nothing to do" in again and folder_of(before.parent) == before
+    file = copy / "checkpoints" / "best.safetensors"
+    tensors = load_file(file)
+    other = {"network": json.dumps(header(assistant))}
+    save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, file, other)
+    job(f"teacher=run:{copy}", *ONCE, store=store, runs=tmp_path / "runs")
+    second = folder_of(tmp_path / "runs")
+    assert second.name != before.name and read(second)["teacher_forward_images"] > 0
+    with pytest.raises(SystemExit, match=r"teacher\.sha256: [0-9a-f]{64} was asked for, but the weights in .*copy are"):
+        sha = OmegaConf.load(before / "config.yaml").teacher.sha256
+        job(f"teacher=run:{copy}", f"teacher.sha256={sha}", store=store, runs=tmp_path / "runs")
+
+
+def test_two_runs_are_swept_over(assistant, taught, store, tmp_path):
+    words = ("-m", f"teacher=run:{assistant},run:{taught[1]}", "train.epochs=1")
+    job(*words, store=store, runs=tmp_path)
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("*/result.json")]
+    assert len({result["teacher"]["weights"][0] for result in results}) == 2
+    assert {result["status"] for result in results} == {"complete"}
+
+
+def test_a_run_and_a_timm_network_answer_as_one_by_their_weights(assistant, store, tmp_path):
+    tiny = ("name=test_resnet", "pretrained=false", "size=32", "train.epochs=1", "train.batch_size=32")
+    words = [
+        "teacher=ensemble",
+        f"teacher@teacher.members.first=run:{assistant}",
+        "teacher@teacher.members.second=timm",
+    ]
+    words += [*(f"teacher.members.second.{key}" for key in tiny), *ONCE]
+    found = {}
+    for k, shares in enumerate(("[0.7,0.3]", "[1,0]", "[0,1]")):
+        runs = tmp_path / str(k)
+        job(*words, f"teacher.weights={shares}", store=store, runs=runs)
+        result = read(folder_of(runs))
+        found[shares] = result["teacher"]["metrics"]["test/nll"]
+    assert found["[1,0]"] == pytest.approx(read(assistant)["student"]["metrics"]["test/nll"], abs=1e-5)
+    assert result["teacher"]["num_parameters"] == read(assistant)["student"]["num_parameters"] + 373_464
+    assert len(set(found.values())) == 3
+    # the logarithm is concave: a mixture's mean loss is at most the mean of the members' losses
+    assert found["[0.7,0.3]"] <= 0.7 * found["[1,0]"] + 0.3 * found["[0,1]"] + 1e-6
+
+
+def test_a_run_that_answers_by_its_teachers_classifier_teaches_with_it(store, tmp_path):
+    job(
+        "loss=[simkd]", "teacher.cache=false", "teacher.size=64", "train.epochs=1", store=store, runs=tmp_path / "first"
+    )
+    first = folder_of(tmp_path / "first")
+    job(f"teacher=run:{first}", *ONCE, store=store, runs=tmp_path / "second")
+    ours, theirs = read(folder_of(tmp_path / "second"))["teacher"]["metrics"], read(first)["student"]["metrics"]
+    assert ours["test/nll"] == pytest.approx(theirs["test/nll"], abs=1e-5)
+
+
+def test_a_folder_without_a_finished_run_gets_a_sentence(assistant, store, tmp_path):
+    unfinished = shutil.copytree(assistant, tmp_path / "whole" / "unfinished")
+    (unfinished / "result.json").write_text('{"status": "failed"}')
+    for folder, words in (
+        (tmp_path / "nowhere", "nowhere: no such folder. Give the run folder"),
+        (unfinished, "unfinished: there is no finished run"),
+        (tmp_path / "whole", "whole holds several runs. Give one of them, such as .*unfinished"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            job(f"teacher=run:{folder}", store=store, runs=tmp_path / "runs")
+
+
+def test_a_run_that_saw_other_data_says_so_aloud(assistant, store, tmp_path):
+    printed = job(f"teacher=run:{assistant}", "data.seed=1", "train.epochs=1", store=store, runs=tmp_path)
+    assert "make sure that it saw no test face of this one" in printed
+
+
+def test_predictions_name_the_teachers_choice(taught, assistant):
+    classes = read(assistant)["data"]["classes"]
+    probabilities, _ = read_predictions(assistant / "predictions" / "test.csv", classes)
+    rows = (taught[1] / "predictions" / "test.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[3] for row in rows] == [classes[k] for k in np.argmax(probabilities, 1)]
+
+
+def test_words_for_a_run_are_spelt_out_and_others_are_left():
+    assert spell_out(["seed=1", "teacher=resnet50", "-m"]) == ["seed=1", "teacher=resnet50", "-m"]
+    assert spell_out(["teacher=run:a b/c=1"]) == ["teacher=run", "teacher.run='a b/c=1'"]
+    assert spell_out(["teacher=run:it's,run:b"]) == ["teacher=run", r"teacher.run='it\'s','b'"]
+    third = "+teacher@teacher.members.third=run:x"
+    assert spell_out([third]) == ["+teacher@teacher.members.third=run", "teacher.members.third.run='x'"]
