@@ -89,18 +89,18 @@ def listed(form, pictures):
 @pytest.mark.parametrize("form", LINES)
 def test_a_published_list_chooses_the_test_pictures_by_name(root, form):
     (root / LINES[form][0]).write_text(listed(form, [7, 2, 2, 15, 99]))
-    data = open_it(root, test_subset=form[:9].split(",")[0])
-    assert data.splits["test"].ids == (name("bbb", 2), name("bbb", 7), name("bbb", 15))
-    assert [EMOTIONS[k] for k in data.splits["test"].label] == ["sadness", "contempt", "contempt"]
-    facts = data.notes["test_subset"]
-    assert (facts["listed"], facts["found"], facts["missing"], facts["other_label"]) == (4, 3, 1, 0)
-    assert len(data.splits["train"]) == 40 and data.protocol.endswith(f"test: {facts['name']}")
+    asked = form[:9].split(",")[0]
+    data = open_it(root, test_subset=asked)
+    assert data.further[asked].ids == (name("bbb", 2), name("bbb", 7), name("bbb", 15))
+    assert [EMOTIONS[k] for k in data.further[asked].label] == ["sadness", "contempt", "contempt"]
+    assert data.notes["test_subset"] == {asked: {"listed": 4, "found": 3, "missing": 1, "other_label": 0}}
+    assert len(data.splits["train"]) == 40 and len(data.splits["test"]) == 16
     assert open_it(root).notes["packed"] == data.notes["packed"], "a subset needs no pack of its own"
 
 
 def test_with_seven_classes_a_subset_has_no_contempt(root):
     (root / "pose_30_affectnet_list.txt").write_text(listed("pose30", [1, 7]))
-    assert open_it(root, test_subset="pose30", classes=7).splits["test"].ids == (name("bbb", 1),)
+    assert open_it(root, test_subset="pose30", classes=7).further["pose30"].ids == (name("bbb", 1),)
 
 
 def test_lists_are_looked_for_where_they_are_said_to_be(root):
@@ -109,7 +109,7 @@ def test_lists_are_looked_for_where_they_are_said_to_be(root):
     (lists / "occlusion_affectnet_list.txt").write_text(listed("occlusion", [3]))
     with pytest.raises(ValueError, match=r"data.test_subset: occlusion needs occlusion_affectnet_list.txt in"):
         open_it(root, test_subset="occlusion")
-    assert len(open_it(root, test_subset="occlusion", subset_dir=str(lists)).splits["test"]) == 1
+    assert len(open_it(root, test_subset="occlusion", subset_dir=str(lists)).further["occlusion"]) == 1
 
 
 @pytest.mark.parametrize("line", ["bbb.jpg", "pose/0/bbb.jpg", "0/bbb/left.jpg", "11/bbb.jpg"])
@@ -120,7 +120,7 @@ def test_a_line_of_a_subset_list_that_is_none_is_named(root, line):
 
 def test_an_unknown_subset_or_number_of_classes_lists_the_known_ones(root):
     refused(
-        root, r"data.test_subset: there is no subset 'pose60'. Use null or one of occlusion, ", test_subset="pose60"
+        root, r"data.test_subset: there is no subset 'pose60'. Use null or some of occlusion, ", test_subset="pose60"
     )
     refused(root, r"data.classes: 6 was asked for; AffectNet has 8, or 7 without contempt", classes=6)
 

@@ -175,24 +175,25 @@ def test_limit_keeps_all_classes_of_pictures_that_come_class_by_class(tmp_path):
 # Test subsets
 
 
-def test_a_subset_keeps_the_listed_pictures_by_id_or_stem_and_counts_what_is_missing(tmp_path):
-    data = opened(
-        tmp_path, listed(train=30, test=30), subset=("pose30", ["test/004.png", "007", "nobody", "train/003.png"])
-    )
-    assert data.splits["test"].ids == ("test/004.png", "test/007.png")
-    assert data.notes["test_subset"] == {"name": "pose30", "listed": 4, "found": 2, "missing": 2}
-    assert data.protocol.endswith("test: pose30") and len(data.splits["train"]) == 27
+def test_a_subset_is_the_listed_pictures_by_id_or_stem_and_counts_what_is_missing(tmp_path):
+    asked = {"pose30": ["test/004.png", "007", "nobody", "train/003.png"], "pose45": ["008"]}
+    data = opened(tmp_path, listed(train=30, test=30), subsets=asked)
+    ids = {name: split.ids for name, split in data.further.items()}
+    assert ids == {"pose30": ("test/004.png", "test/007.png"), "pose45": ("test/008.png",)}
+    assert data.notes["test_subset"]["pose30"] == {"listed": 4, "found": 2, "missing": 2}
+    assert len(data.splits["train"]) == 27 and len(data.splits["test"]) == 30
+    assert pixels(data.further["pose45"], "test/008.png").shape == (3, 20, 20)
 
 
 def test_labels_of_a_subsets_list_are_compared(tmp_path):
-    data = opened(tmp_path, listed(train=30, test=30), subset=("pose30", {"004": 1, "007": 1, "008": 0, "009": 0}))
-    assert data.notes["test_subset"]["other_label"] == 1
+    data = opened(tmp_path, listed(train=30, test=30), subsets={"pose30": {"004": 1, "007": 1, "008": 0, "009": 0}})
+    assert data.notes["test_subset"]["pose30"]["other_label"] == 1
 
 
 def test_a_stem_that_two_pictures_have_names_neither(tmp_path):
     entries = [*listed(train=30, test=30), entry("test", 40)._replace(id="test/more/004.jpg")]
-    data = opened(tmp_path, entries, subset=("pose30", ["004", "005"]))
-    assert data.splits["test"].ids == ("test/005.png",)
+    data = opened(tmp_path, entries, subsets={"pose30": ["004", "005"]})
+    assert data.further["pose30"].ids == ("test/005.png",)
 
 
 # Names

@@ -19,7 +19,7 @@ def test_a_subset_of_which_nothing_is_there_is_refused(tmp_path):
         tmp_path,
         listed(train=30, test=9),
         "none of the 1 pictures listed for pose45 is among the 9",
-        subset=("pose45", ["x"]),
+        subsets={"pose45": ["x"]},
     )
 
 

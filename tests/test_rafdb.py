@@ -79,28 +79,23 @@ SUBSETS = {
 
 @pytest.mark.parametrize("name", SUBSETS)
 @pytest.mark.parametrize("place", ["root", "a folder in root", "subset_dir"])
-def test_a_subset_keeps_the_listed_test_faces(tmp_path, root, name, place):
+def test_a_subset_is_the_listed_test_faces_beside_all_of_them(tmp_path, root, name, place):
     file, lines = SUBSETS[name]
     home = {"root": root, "a folder in root": root / "lists", "subset_dir": tmp_path / "elsewhere"}[place]
     write_lines(home / file, lines)
     options = {"subset_dir": home} if place == "subset_dir" else {}
     data = opened(tmp_path, root, test_subset=name, **options)
     listed = [line for line in lines if "0999" not in line]
-    assert data.splits["test"].ids == tuple(re.search(r"test_\d+", line)[0] + ".jpg" for line in listed)
-    assert data.notes["test_subset"] == {
-        "name": name,
-        "listed": len(lines),
-        "found": len(listed),
-        "missing": len(lines) - len(listed),
-        "other_label": int(name == "pose30"),
-    }
-    assert len(data.splits["train"]) == 63
+    assert data.further[name].ids == tuple(re.search(r"test_\d+", line)[0] + ".jpg" for line in listed)
+    counts = {"listed": len(lines), "found": len(listed), "missing": len(lines) - len(listed)}
+    assert data.notes["test_subset"] == {name: counts | {"other_label": int(name == "pose30")}}
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 63, "valid": 7, "test": 21}
 
 
 @pytest.mark.parametrize(
     ("name", "line", "match"),
     [
-        ("mask", None, "there is no subset 'mask'. Use null or one of occlusion, pose30, pose45"),
+        ("mask", None, "there is no subset 'mask'. Use null or some of occlusion, pose30, pose45"),
         ("pose30", None, "pose30 needs val_raf_db_list_pose_30.txt or val_raf_db_list.txt in .*raf; it is not there"),
         ("occlusion", "test_0003_aligned seven 1", "rafdb_occlusion_list.txt row 1: 'seven' is no label"),
         ("occlusion", "test_0003_aligned", "rafdb_occlusion_list.txt row 1: '' is no label. Write one of 0 surprise"),

@@ -15,7 +15,7 @@ from ..types import Dataset
 from .labelled import Entry, labelled
 from .labels import AFFECTNET, EMOTIONS, SEVEN, numbered
 from .pictures import UNREADABLE, folder, picture, source, table
-from .subsets import read_subset
+from .subsets import read_subsets
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 COLUMNS = (
@@ -44,7 +44,7 @@ def affectnet(
     root: str | Path,
     classes: int = 8,
     images: str | None = None,
-    test_subset: str | None = None,
+    test_subset: str | list[str] | None = None,
     subset_dir: str | None = None,
     size: int = 128,
     channels: int = 3,
@@ -63,7 +63,8 @@ def affectnet(
         root: the folder of one of the two releases.
         classes: 8, or 7 without contempt.
         images: folder of pictures below root, where the csv release has several, e.g. aligned and not.
-        test_subset: occlusion, pose30 or pose45: the published list's pictures alone are the test split; csv release.
+        test_subset: occlusion, pose30, pose45 or a list of them: the published lists' pictures are measured beside the
+            test split; csv release.
         subset_dir: folder of the lists, None is root.
         size: height and width to store [pixels].
         channels: 1 (grey) or 3 (RGB).
@@ -82,7 +83,7 @@ def affectnet(
     if classes not in (7, 8):
         raise ValueError(f"data.classes: {classes} was asked for; AffectNet has 8, or 7 without contempt.")
     release = _release(folder(root, LAYOUT), images)
-    if test_subset is not None and isinstance(release, NpyRelease):
+    if test_subset and isinstance(release, NpyRelease):
         raise ValueError(
             f"data.test_subset: {test_subset} lists pictures of the csv release; {release.train} has numbers for names. "
             "Give data.root the csv release, or use data.test_subset=null."
@@ -94,7 +95,7 @@ def affectnet(
         lambda: list(release.entries()),
         EMOTIONS,
         keep=EMOTIONS if classes == 8 else SEVEN,
-        subset=read_subset(test_subset, root, subset_dir, LISTS, _listed),
+        subsets=read_subsets(test_subset, root, subset_dir, LISTS, _listed),
         size=size,
         channels=channels,
         valid=valid,

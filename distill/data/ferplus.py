@@ -13,7 +13,7 @@ from .ferplus_files import LAYOUT, LabelFolders, folder_files, tar_files, zip_fi
 from .ferplus_protocols import PROTOCOLS, SPLITS, check_names, check_official, count, rows_of
 from .labels import EMOTIONS, numbered
 from .pack import Packed, PackedSplit, pack
-from .subsets import read_subset, select
+from .subsets import read_subsets, select
 
 SUBSETS = {
     "occlusion": ("occlusion_list.txt",),
@@ -33,7 +33,7 @@ def ferplus(
     protocol: str = "majority",
     train_protocol: str | None = None,
     target: str = "votes",
-    test_subset: str | None = None,
+    test_subset: str | list[str] | None = None,
     subset_dir: str | Path | None = None,
     limit: int | None = None,
     verify: bool = False,
@@ -48,16 +48,17 @@ def ferplus(
         train_protocol: that of the training split alone, so that faces too ambiguous to be counted in an accuracy can
             still teach their votes; None is protocol.
         target: votes (distribution over the 8 emotions) or majority (one-hot).
-        test_subset: occlusion, pose30 or pose45: only these faces of the test split, as far as the protocol keeps them;
-            None for all.
+        test_subset: occlusion, pose30, pose45 or a list of them: these faces of the test split, as far as the protocol
+            keeps them, are measured beside it; None for none.
         subset_dir: where the subsets' lists are; None is root, or the folder that holds the archive.
         limit: keep the first rows of each split only, a number of pictures; None keeps all.
         verify: compare the sha256 of every packed array with the manifest.
 
     Returns:
-        Splits train, valid, test. sha256 is that of a split's packed pixels, whatever the protocol. notes tells the
-        counts of every protocol (train, valid, test), the vote file and whether the data set is complete; and how many
-        listed faces of a subset the protocol keeps, and how many of them the list labels otherwise.
+        Splits train, valid, test; further: the test faces under every protocol, and the subsets. sha256 is that of a
+        split's packed pixels, whatever the protocol. notes tells the counts of every protocol (train, valid, test), the
+        vote file and whether the data set is complete; and how many listed faces of each subset the protocol keeps, and
+        how many of them the list labels otherwise.
 
     Raises:
         ValueError: a root, file, row, protocol, target or subset that cannot be used, in a sentence that says which and
@@ -71,7 +72,7 @@ def ferplus(
     check_names(train_protocol, target, "data.train_protocol")
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
-    subset = read_subset(test_subset, root, subset_dir, SUBSETS, _listed)
+    subsets = read_subsets(test_subset, root, subset_dir, SUBSETS, _listed)
     packed = pack_ferplus(store, root, verify)
     votes = {split: arrays.annotations for split, arrays in packed.splits.items()}
     vote_file = packed.manifest["facts"]["votes"]
@@ -79,10 +80,8 @@ def ferplus(
     complete = check_official(vote_file, counts, str(root))
     of_split = {name: train_protocol if name == "train" else protocol for name in SPLITS}
     splits = {name: _split(name, packed.splits[name], of_split[name], target, root) for name in SPLITS}
-    found = None
-    if subset is not None:
-        kept, found = select(splits["test"].ids, splits["test"].label, *subset)
-        splits["test"] = _rows(splits["test"], kept)
+    chosen, found = _chosen(splits["test"], subsets, limit)
+    further = _other_protocols(packed.splits["test"], target, counts, limit, root) | chosen
     splits = {name: _rows(split, slice(limit)) for name, split in splits.items()}
     notes = {
         "votes": vote_file,
@@ -97,9 +96,6 @@ def ferplus(
     words = f"{protocol} ({vote_file}), targets {target}"
     if train_protocol != protocol:
         words += f", trained on the rows of {train_protocol}"
-    if subset is not None:
-        words += f"; test: {test_subset}"
-    further = {} if subset is not None else _other_protocols(packed.splits["test"], target, counts, limit, root)
     return Dataset("ferplus", EMOTIONS, words, splits, notes, further)
 
 
@@ -161,6 +157,15 @@ def _other_protocols(
     """Return the test split under every protocol that keeps a picture of it: the same network scores differently."""
     kept = [name for name in PROTOCOLS if counts[name][SPLITS.index("test")]]
     return {name: _rows(_split("test", packed, name, target, root), slice(limit)) for name in kept}
+
+
+def _chosen(test: Split, subsets: dict, limit: int | None) -> tuple[dict[str, Split], dict[str, dict]]:
+    """Return the listed faces of the test split by the subset's name, and how much of each list was found."""
+    chosen, facts = {}, {}
+    for name, listed in subsets.items():
+        kept, facts[name] = select(test.ids, test.label, name, listed)
+        chosen[name] = _rows(_rows(test, kept), slice(limit))
+    return chosen, facts
 
 
 def _rows(split: Split, kept: np.ndarray | slice) -> Split:

@@ -34,7 +34,7 @@ def labelled(
     keep: tuple[str, ...] | None = None,
     fold: int | None = None,
     folds: int | Sequence[Collection[str]] | None = None,
-    subset: tuple[str, Collection[str] | Mapping[str, int]] | None = None,
+    subsets: Mapping[str, Collection[str] | Mapping[str, int]] | None = None,
     seed: int = 0,
     limit: int | None = None,
     verify: bool = False,
@@ -63,9 +63,9 @@ def labelled(
         keep: the classes to offer, an ordered part of classes; None keeps all. One pack serves all choices.
         fold: which fold is the test split, 0 to folds - 1; None does without folds.
         folds: how many folds of persons, persons sorted by name and cut into equal neighbours; or the persons of each.
-        subset: (name, ids): the test split keeps these alone. An id is that of an entry, or its file name or stem;
-            those that are not there are counted in notes. A mapping id -> label index into classes has its labels
-            compared and differences counted.
+        subsets: name -> ids: these pictures of the test split, which stays whole, are Dataset.further[name]. An id is
+            that of an entry, or its file name or stem; those that are not there are counted in notes. A mapping
+            id -> label index into classes has its labels compared and differences counted.
         seed: of what is held out.
         limit: keep so many pictures of each split, spread evenly over it; None keeps all.
         verify: compare the sha256 of every packed array with the manifest.
@@ -88,17 +88,23 @@ def labelled(
     parts = {split: _Part(packed, split, classes, keep) for split in packed.splits}
     chosen, rule = _divide(name, parts, valid=valid, test=test, fold=fold, folds=folds, seed=seed)
     facts = {"packed": packed.folder.name, "limit": limit, "seed": seed} | (notes or {})
-    if subset is not None:
-        part, rows = chosen["test"]
-        ids = [part.ids[row] for row in rows]
-        found, facts["test_subset"] = select(ids, part.packed_label[rows], *subset)
-        chosen["test"] = part, rows[found]
-        rule.append(f"test: {subset[0]}")
     if "train" in chosen:
         _check_classes(name, *chosen["train"], keep)
     splits = {split: part.split(split, spread(rows, limit)) for split, (part, rows) in chosen.items()}
     facts["classes_of_test"] = np.bincount(splits["test"].label, minlength=len(keep)).tolist()
-    return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts)
+    further, about = _further(*chosen["test"], subsets or {}, limit)
+    if about:
+        facts["test_subset"] = about
+    return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts, further)
+
+
+def _further(part: "_Part", rows: np.ndarray, subsets: Mapping, limit: int | None) -> tuple[dict, dict]:
+    """Return the subsets of the test pictures by name, and how much of each list was found."""
+    ids, further, facts = [part.ids[row] for row in rows], {}, {}
+    for name, listed in subsets.items():
+        kept, facts[name] = select(ids, part.packed_label[rows], name, listed)
+        further[name] = part.split("test", spread(rows[kept], limit))
+    return further, facts
 
 
 class _Part:

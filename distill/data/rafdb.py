@@ -7,7 +7,7 @@ from ..types import Dataset
 from .labelled import Entry, labelled
 from .labels import RAFDB, SEVEN, numbered
 from .pictures import folder, lines, picture, pictures_below, source
-from .subsets import read_subset
+from .subsets import read_subsets
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 BOTH = "list_patition_label.txt"  # spelt so by its authors; train and test in one list
@@ -33,7 +33,7 @@ def rafdb(
     channels: int = 3,
     valid: float = 0.1,
     seed: int = 0,
-    test_subset: str | None = None,
+    test_subset: str | list[str] | None = None,
     subset_dir: str | Path | None = None,
     limit: int | None = None,
     verify: bool = False,
@@ -47,7 +47,7 @@ def rafdb(
         channels: 1 (grey) or 3 (RGB).
         valid: share of the training pictures held out, in (0, 1).
         seed: of what is held out.
-        test_subset: occlusion, pose30 or pose45: only these faces of the test split; None for all 3,068.
+        test_subset: occlusion, pose30, pose45 or a list of them: measured beside the test split; None for none.
         subset_dir: where the subsets' lists are; None is root.
         limit: keep so many pictures of each split; None keeps all.
         verify: compare the sha256 of every packed array with the manifest.
@@ -61,7 +61,6 @@ def rafdb(
     """
     home = folder(root, LAYOUT)
     read = _reader(home)
-    subset = read_subset(test_subset, home, subset_dir, SUBSETS, _listed)
     return labelled(
         store,
         "rafdb",
@@ -71,7 +70,7 @@ def rafdb(
         size=size,
         channels=channels,
         valid=valid,
-        subset=subset,
+        subsets=read_subsets(test_subset, home, subset_dir, SUBSETS, _listed),
         seed=seed,
         limit=limit,
         verify=verify,

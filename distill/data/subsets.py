@@ -1,4 +1,4 @@
-"""Lists of occluded and turned faces, test sets by name: data.test_subset=occlusion|pose30|pose45."""
+"""Lists of occluded and turned faces, measured beside the whole test split: data.test_subset=occlusion|pose30|pose45."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -8,37 +8,42 @@ import numpy as np
 from .pictures import folder, lines
 
 
-def read_subset(
-    name: str | None,
+def read_subsets(
+    asked: str | Sequence[str] | None,
     root: str | Path,
     subset_dir: str | Path | None,
     files: Mapping[str, tuple[str, ...]],
     parse: Callable[[list[str], str], tuple[str, int | None]],
-) -> tuple[str, dict[str, int] | list[str]] | None:
-    """Read the list of a test subset, as labelled(subset=...) wants it.
+) -> dict[str, dict[str, int] | list[str]]:
+    """Read the lists of test subsets, as labelled(subsets=...) wants them.
 
     Args:
-        name: occlusion, pose30, pose45, or None for no subset.
+        asked: occlusion, pose30, pose45, some of them, or None for no subset.
         root: the data set's folder or archive; lists are looked for there and in the folders just below.
         subset_dir: where the lists are instead, None is root.
         files: for each name the file names it has been published under.
         parse: (words of a line, file and row) -> id, and the label index that the list tells or None.
 
     Returns:
-        None, or (name, {id: label}), or (name, ids) where the list tells no labels.
+        name -> {id: label}, or ids where the list tells no labels.
 
     Raises:
         ValueError: an unknown name, no such list, or a line that cannot be read.
     """
-    if name is None:
-        return None
-    if name not in files:
-        raise ValueError(f"data.test_subset: there is no subset {name!r}. Use null or one of {', '.join(files)}.")
+    names = asked if isinstance(asked, list | tuple) else [asked] if asked else []
+    if unknown := [name for name in names if name not in files]:
+        raise ValueError(
+            f"data.test_subset: there is no subset {unknown[0]!r}. Use null or some of {', '.join(files)}."
+        )
+    return {name: _read(name, root, subset_dir, files, parse) for name in names}
+
+
+def _read(name: str, root, subset_dir, files: Mapping, parse: Callable) -> dict[str, int] | list[str]:
     path = _list_file(name, root, subset_dir, files[name])
     listed = dict(parse(words, where) for words, where in lines(path, 1, "one picture a line"))
     if not listed:
         raise ValueError(f"data.test_subset: {path} is empty. Take the published list.")
-    return name, list(listed) if None in listed.values() else listed
+    return list(listed) if None in listed.values() else listed
 
 
 def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files: tuple[str, ...]) -> Path:
@@ -83,7 +88,7 @@ def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[
             f"data.test_subset: none of the {len(listed):,} pictures listed for {name} is among the {len(ids):,} for "
             "test. Take the list of this data set."
         )
-    facts = {"name": name, "listed": len(listed), "found": len(found), "missing": len(listed) - len(found)}
+    facts = {"listed": len(listed), "found": len(found), "missing": len(listed) - len(found)}
     if isinstance(listed, Mapping):
         facts["other_label"] = sum(int(label[position]) != listed[one] for one, position in found.items())
     return np.array(sorted(set(found.values())), np.int64), facts
