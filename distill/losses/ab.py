@@ -1,0 +1,50 @@
+"""Activation boundaries: which of the teacher's neurons fire, not how strongly."""
+
+import torch
+from torch import Tensor
+
+from distill.losses.feature import Names, in_float32
+from distill.losses.logits import check_numbers
+from distill.losses.preactivation import PreActivationLoss, deeper_counts_more
+from distill.types import Outputs
+
+
+class ActivationBoundary(PreActivationLoss):
+    """Squared hinge that puts the student's neurons on the same side of their boundary as the teacher's, by a margin.
+
+    With s = connector(F_s), a 1 x 1 convolution and BatchNorm, learned, and t = F_t:
+    d[b] = mean over c, h, w of (s + m)^2 where t <= 0 and s > -m, (s - m)^2 where t > 0 and s <= m, else 0
+    loss[b] = sum over pairs l = 1..L, fine to coarse, of 2^-(L - l) d_l[b].
+
+    Args:
+        student, teacher: layers, see FeatureLoss; without names every stage, the student's before its activation where a
+            plain BatchNorm2d ends the stage.
+        margin: m, at least 0.
+
+    Shape:
+        features [B, C, H, W] -> [B]. No gradient reaches the teacher.
+
+    Raises:
+        ValueError: a layer that does not exist or is no map, or a margin out of range.
+
+    Reference: Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, arXiv 1811.03233, equations 5 to 7.
+    Deviations: the teacher's stage is taken after its activation, which is above 0 exactly where it was before (ReLU, GELU,
+    SiLU); the mean over the map in the place of the sum; layer weights as in the released code; it may stay on all through
+    a run (phases make it a first stage, as published).
+    """
+
+    term = "ab"
+    moved = (True, False)
+
+    def __init__(self, student: Names = None, teacher: Names = None, margin: float = 1.0):
+        super().__init__(student, teacher)
+        check_numbers(self.term, margin=(margin, margin >= 0, "0 or more, such as 1"))
+        self.margin = margin
+
+    @in_float32
+    def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        return deeper_counts_more([self._distance(s, t) for s, t in self.connected(student, teacher)])
+
+    def _distance(self, s: Tensor, t: Tensor) -> Tensor:
+        short = self.margin - torch.where(t > 0, s, -s)  # how far a neuron is from its side of the margin
+        return short.clamp(min=0).square().flatten(1).mean(1)

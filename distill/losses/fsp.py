@@ -1,0 +1,60 @@
+"""Flow of solution procedure: how one stage of the network relates to the next."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from distill.losses.feature import FeatureLoss, check_maps, in_float32, pooled
+from distill.types import Outputs
+
+
+class FlowOfSolution(FeatureLoss):
+    """Squared distance between the products of consecutive stages of the student and those of the teacher.
+
+    With F1, F2 the maps of two consecutive pairs, within each network averaged over areas to the smaller size:
+    G[b, i, j] = mean over h, w of F1[b, i, h, w] F2[b, j, h, w], loss[b] = sum over consecutive pairs of mean_ij (G_s - G_t)^2.
+
+    Args:
+        student, teacher: layers, see FeatureLoss; at least two of each, fine to coarse; without names every stage.
+
+    Shape:
+        features [B, C, H, W] -> [B]. No gradient reaches the teacher.
+
+    Raises:
+        ValueError: a layer that does not exist or is no map, or fewer than two pairs.
+
+    Reference: Yim et al., A Gift from Knowledge Distillation, CVPR 2017, equations 1 and 2.
+    Deviations: where student and teacher differ in channels, a 1 x 1 convolution, learned, brings the student's map to the
+    teacher's, as the products cannot be compared without; the mean over i, j in the place of the sum; maps of one network
+    meet by averaging in the place of max pooling; it may stay on all through a run (phases make it a first stage).
+    """
+
+    term = "fsp"
+    kind = "stages"
+
+    def make(self) -> None:
+        check_maps(self.pairs, self.term)
+        if len(self.pairs) < 2:
+            found = ", ".join(f"{own.name} with {theirs.name}" for own, theirs in self.pairs)
+            raise ValueError(
+                f"loss.{self.term}: relates consecutive pairs of maps, and there is one ({found}). Name two or more with "
+                f"loss.{self.term}.student=[stage1,stage2] and loss.{self.term}.teacher=[stage1,stage2]."
+            )
+        self.regressors = nn.ModuleList(
+            nn.Identity() if own.shape[0] == theirs.shape[0] else nn.Conv2d(own.shape[0], theirs.shape[0], 1)
+            for own, theirs in self.pairs
+        )
+
+    @in_float32
+    def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        own, theirs = zip(*self.maps(student, teacher), strict=True)
+        own = [regressor(x) for regressor, x in zip(self.regressors, own, strict=True)]
+        flows = zip(pairwise(own), pairwise(theirs), strict=True)
+        return sum((flow(*ours) - flow(*others)).square().mean((1, 2)) for ours, others in flows)
+
+
+def flow(first: Tensor, second: Tensor) -> Tensor:
+    """Return the products of two maps' channels, averaged over places: [B, C, H, W], [B, D, H, W] -> [B, C, D]."""
+    first, second = (x.flatten(2) for x in pooled(first, second))
+    return torch.bmm(first, second.transpose(1, 2)) / first.shape[2]
