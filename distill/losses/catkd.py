@@ -1,0 +1,82 @@
+"""Class attention transfer: where in a face each class is seen."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.features import tap
+from distill.losses.feature import FeatureLoss, in_float32
+from distill.losses.logits import check_numbers
+from distill.losses.pooled import Pooled, pooled_classifier
+from distill.types import Outputs
+
+NEEDS = {
+    "student": "Choose student=mobilenet_inception, or student=timm with a network such as resnet18.",
+    "teacher": "Choose teacher=resnet50.",
+}
+
+
+class ClassAttentionTransfer(FeatureLoss):
+    """Mean squared distance between the student's and the teacher's class activation maps.
+
+    With F the last map and W the weights of the linear classifier behind its average, M_k = sum_c W_kc F_c, pooled to
+    pool x pool places, each class's map then at length 1: loss[b] = mean over k, h, w of (M_s,k[h, w] - M_t,k[h, w])^2.
+    The gradient reaches the student's classifier, too.
+
+    Args:
+        pool: places along height and width of the compared maps, at least 1.
+
+    Shape:
+        features [B, C, S, S] -> [B], by way of [B, K, pool, pool]. No gradient reaches the teacher.
+
+    Raises:
+        ValueError: a network that does not end in global average pooling and one linear classifier, other classes, or a map
+            with fewer places than pool.
+
+    Reference: Guo et al., Class Attention Transfer Based Knowledge Distillation, arXiv 2304.12777, section 3. Deviations:
+    none; the classifier stays behind the average, as pooling and a linear map may change places.
+    """
+
+    term = "catkd"
+
+    def __init__(self, pool: int = 2):
+        super().__init__()
+        check_numbers(self.term, pool=(pool, pool >= 1, "1 place or more, such as 2"))
+        self.pool = pool
+
+    def bind(self, student: nn.Module, teacher) -> None:
+        teacher.survey()  # says what to type where it has no maps
+        ends = {
+            role: pooled_classifier(network, f"loss.{self.term}: the {role}", NEEDS[role])
+            for role, network in (("student", student), ("teacher", teacher.live_network()))
+        }
+        self._check(**ends)
+        self.pairs = [tuple(end.layer for end in ends.values())]
+        self.classifiers = [end.classifier for end in ends.values()]  # a list: they are not this loss's own to learn
+        tap(student, [ends["student"].layer])
+        teacher.tap([ends["teacher"].layer])
+
+    def _check(self, student: Pooled, teacher: Pooled) -> None:
+        if student.classifier.out_features != teacher.classifier.out_features:
+            raise ValueError(
+                f"loss.{self.term}: the teacher knows {teacher.classifier.out_features} classes, the student "
+                f"{student.classifier.out_features}. Choose a teacher of the same classes."
+            )
+        for role, end in (("student", student), ("teacher", teacher)):
+            if end.layer.shape[1] < self.pool:
+                raise ValueError(
+                    f"loss.{self.term}.pool: {self.pool}, but the {role}'s last map has {end.layer.shape[1]} places along a "
+                    f"side. Choose loss.{self.term}.pool=1, or a larger {role}.size."
+                )
+
+    @in_float32
+    def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        own, theirs = self.maps(student, teacher)[0]
+        of_student, of_teacher = self.classifiers
+        apart = self.attention(own, of_student.weight) - self.attention(theirs, of_teacher.weight.detach())
+        return apart.square().flatten(1).mean(1)
+
+    def attention(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return the class activation maps of a map [B, C, S, S], pooled and at length 1: [B, K, pool, pool]."""
+        pooled = F.adaptive_avg_pool2d(x, int(self.pool))  # before the weights: the same, and cheaper
+        return F.normalize(torch.einsum("kc,bchw->bkhw", weight, pooled), dim=(2, 3))

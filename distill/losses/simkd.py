@@ -1,0 +1,75 @@
+"""The teacher's classifier, reused by the student behind a learned projector."""
+
+from torch import Tensor, nn
+
+from distill.features import Layer, survey, tap
+from distill.losses.feature import FeatureLoss, in_float32
+from distill.losses.logits import check_numbers
+from distill.losses.pooled import pooled_classifier
+from distill.losses.reused_head import attach_reused_head
+from distill.types import Outputs
+
+NEEDS = "Choose teacher=resnet50."
+
+
+class ReusedClassifier(FeatureLoss):
+    """Mean squared distance between the student's projected last map and the teacher's, whose classifier then answers.
+
+    With F_s and F_t the last maps, the larger pooled to the smaller's size, and P the projector, 1x1 - 3x3 - 1x1
+    convolutions, each with batch normalisation and ReLU: loss[b] = mean over c, h, w of (P(F_s) - F_t)^2.
+
+    bind() changes the student: P and a frozen copy of the teacher's classifier become its module reused_head, and
+    logits = W_t mean_hw P(F_s) + b_t take the place of its own. They are trained, evaluated, averaged, counted and saved
+    with it; see reused_head.attach_from_state for reading such weights again.
+
+    Args:
+        student: its last map, as the name of a layer; without a name its deepest stage.
+        factor: P has 1 / factor of the teacher's channels inside, at least 1.
+
+    Shape:
+        features [B, C, S, S] -> [B]. No gradient reaches the teacher; the student's own classifier gets none either.
+
+    Raises:
+        ValueError: a teacher that does not end in global average pooling and one linear classifier, a student without maps,
+            or one that has a reused head already.
+
+    Reference: Chen et al., Knowledge Distillation with the Reused Teacher Classifier, arXiv 2203.14001, section 3; used
+    without any other loss there. Deviations: whatever the student has behind its last map stays in it, unused, and counts
+    among its parameters and multiply-accumulates.
+    """
+
+    term = "simkd"
+
+    def __init__(self, student: str | None = None, factor: int = 2):
+        super().__init__(student)
+        check_numbers(self.term, factor=(factor, factor >= 1, "1 or more, such as 2"))
+        self.narrower = (factor,)
+
+    def bind(self, student: nn.Module, teacher) -> None:
+        of_student, _ = self._last_map(student), teacher.survey()  # the latter says what to type where it has no maps
+        theirs = pooled_classifier(teacher.live_network(), f"loss.{self.term}: the teacher", NEEDS)
+        if hasattr(student, "reused_head"):
+            raise ValueError(
+                f"loss.{self.term}: the student has a teacher's classifier already. Give student.weights of another run, or "
+                "go on training these with loss=[ce,kd]."
+            )
+        side = min(of_student.shape[1], theirs.layer.shape[1])
+        attach_reused_head(student, of_student, side, theirs.classifier, *self.narrower)
+        projected = Layer("reused_head.projector", (theirs.layer.shape[0], side, side), False)
+        self.pairs = [(projected, theirs.layer)]
+        tap(student, [projected])
+        teacher.tap([theirs.layer])
+
+    def _last_map(self, student: nn.Module) -> Layer:
+        found, asked = survey(student), self.asked[0]
+        if asked is None and not found.stages:
+            raise ValueError(f"loss.{self.term}: the student has no maps of [C, S, S]. Choose another student.")
+        layer = found.find(asked, f"loss.{self.term}.student") if asked else found.stages[-1]
+        if len(layer.shape) != 3:
+            raise ValueError(f"loss.{self.term}.student: {layer.name} answers {list(layer.shape)}; name a map.")
+        return layer
+
+    @in_float32
+    def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        own, theirs = self.maps(student, teacher)[0]
+        return (own - nn.functional.adaptive_avg_pool2d(theirs, own.shape[2:])).square().flatten(1).mean(1)
