@@ -53,8 +53,8 @@ def conclude(
         "teacher_forward_images": teacher.forward_images if teacher else 0,
         "seconds": {
             "teacher": clock["teacher"] - clock["start"],
-            "train": clock["train"] - clock["teacher"],
-            "total": now - clock["start"],
+            "train": fit["seconds"],
+            "total": now - clock["start"] - (clock["train"] - clock["teacher"]) + fit["seconds"],
         },
     }
 

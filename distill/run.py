@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -34,7 +35,12 @@ NEXT = (
 
 
 def run(
-    cfg: dict, folder: Path, data: Dataset | None = None, job_type: str = "student", group: str | None = None
+    cfg: dict,
+    folder: Path,
+    data: Dataset | None = None,
+    job_type: str = "student",
+    group: str | None = None,
+    command: str | None = None,
 ) -> dict:
     """Do one job in its run folder: find it complete, go on with it, or start it.
 
@@ -44,6 +50,7 @@ def run(
         data: the packed data set where the caller has it already.
         job_type: student or teacher.
         group: name of the sweep.
+        command: what was typed, for env.json.
 
     Returns:
         What result.json holds.
@@ -53,6 +60,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
+            write_down(cfg, folder, command)
             return _locked(cfg, folder, data, job_type, group)
     except Timeout:
         raise ValueError(f"{folder}: another process is at work in this run folder. Wait for it, or stop it.") from None
@@ -91,10 +99,14 @@ def refuse_another(cfg: dict, folder: Path) -> None:
             )
 
 
-def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
-    write_json(folder / "env.json", environment())
+def write_down(cfg: dict, folder: Path, command: str | None) -> None:
+    """Write config.yaml, and env.json with what was typed, into a run folder."""
+    write_json(folder / "env.json", environment() | ({"command": command} if command else {}))
     with atomic(folder / "config.yaml") as temporary:
         OmegaConf.save(OmegaConf.create(cfg), temporary)
+
+
+def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
     logger = None
     try:
         logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
@@ -191,7 +203,7 @@ def fit_student(
                 "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
             )
         save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
-        return {"best_epoch": -1, "best": {}, "steps": 0, "resumed_at": 0}
+        return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
     recipe, view_seed, cached = build.recipe(cfg["views"])
     names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
     own = {key: numbers[key] for key in names}
@@ -228,6 +240,11 @@ def sweep_name() -> str | None:
     return Path(hydra_config.sweep.dir).name if hydra_config.mode.name == "MULTIRUN" else None
 
 
+def typed() -> str:
+    """Return the command that this job is."""
+    return shlex.join(["python", "-m", "distill.run", *HydraConfig.get().overrides.task])
+
+
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     cfg = config.plain(cfg)
@@ -243,11 +260,13 @@ def main(cfg: DictConfig) -> None:
 
     def once(one: dict, where: Path) -> dict:
         refuse_another(one, where)
-        return run(one, where, group=folder.name if several else sweep_name())
+        return run(one, where, group=folder.name if several else sweep_name(), command=typed())
 
     def job(one: dict, where: Path) -> dict:
         return run_generations(one, where, once) if one["generations"] > 1 else once(one, where)
 
+    if several and not done:
+        write_down(cfg, folder, typed())
     result = run_folds(cfg, folder, job) if cfg["data"].get("fold") == "all" else job(cfg, folder)
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")

@@ -1,5 +1,6 @@
 """The training loop and the step: a teacher is fine-tuned and a student distilled by the same ten lines of maths."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,11 +181,19 @@ def train(
         metadata: written into the best weights' header.
 
     Returns:
-        {"best_epoch", "best_score", "best": {metric: value}, "steps", "resumed_at"}.
+        {"best_epoch", "best_score", "best": {metric: value}, "seconds" (of all processes), "steps", "resumed_at"}.
     """
     split, last = data.splits["train"], folder / "checkpoints" / "last.pt"
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
-    at = {"epoch": 0, "step": 0, "position": 0, "best_epoch": -1, "best_score": float("-inf"), "best": {}}
+    at = {
+        "epoch": 0,
+        "step": 0,
+        "position": 0,
+        "best_epoch": -1,
+        "best_score": float("-inf"),
+        "best": {},
+        "seconds": 0.0,
+    }
     device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
     if last.exists():
         state = load_state(last)
@@ -192,12 +201,12 @@ def train(
             raise ValueError(f"{last}: not a checkpoint of a run. Delete it to start this run again.")
         learner.restore(state["learner"], last)
         ledger.restore(state["ledger"])
-        at = state["at"]
+        at |= state["at"]
     lines.truncate(at["position"])
-    resumed_at = at["epoch"] * steps + at["step"]
+    resumed_at, began = at["epoch"] * steps + at["step"], time.perf_counter() - at["seconds"]
 
     def save(**now) -> None:
-        at.update(now, position=lines.position())
+        at.update(now, position=lines.position(), seconds=time.perf_counter() - began)
         save_state(last, {"at": at, "learner": learner.state(), "ledger": ledger.state()})
 
     for epoch in range(at["epoch"], settings.epochs):
@@ -242,7 +251,7 @@ def train(
         progress.epoch(epoch, metrics, at)
     if at["best_epoch"] < 0:
         raise ValueError("train: no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr.")
-    return {key: at[key] for key in ("best_epoch", "best_score", "best")} | {
+    return {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")} | {
         "steps": settings.epochs * steps,
         "resumed_at": resumed_at,
     }

@@ -1,0 +1,130 @@
+"""What one network answered, face by face: its mistakes as a matrix, its confidence against its accuracy, each class with an interval."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from distill.metrics import confusion_matrix
+from distill.reporting.reading import Run
+from distill.reporting.svg import Plot, Scale, percent
+
+BINS = 15  # as of the expected calibration error
+LEAST = 10  # faces of a bin that is drawn: the accuracy of fewer says little
+
+
+class Answers(NamedTuple):
+    """The predictions of one network on one split.
+
+    Shape:
+        probabilities: [N, K]; labels: [N]; ids: [N].
+    """
+
+    who: str
+    probabilities: np.ndarray
+    labels: np.ndarray
+    ids: tuple[str, ...]
+
+
+class Row(NamedTuple):
+    """One class: of n faces the share that was found, its 95 % bootstrap interval, the share of right ones among those so named."""
+
+    name: str
+    n: int
+    recall: float
+    low: float
+    high: float
+    precision: float
+
+
+def of_run(run: Run, split: str = "test") -> Answers:
+    """Read a run's predictions; those of a job over folds are put together.
+
+    Raises:
+        ValueError: the file is not there, or damaged.
+    """
+    found = [_read(leaf.folder / "predictions" / f"{split}.csv", run.result["data"]["classes"]) for leaf in run.leaves]
+    probabilities, labels = (np.concatenate([part[k] for part in found]) for k in (0, 1))
+    name = run.result["student"].get("name", "student")
+    return Answers(name, probabilities, labels, tuple(name for part in found for name in part[2]))
+
+
+def of_teacher(run: Run, like: Answers, split: str = "test") -> Answers | None:
+    """Return the teacher's predictions of the same faces, as its own run folder holds them; none where that is out of reach."""
+    teacher = run.result.get("teacher") or {}
+    weights = teacher.get("weights") or []
+    if len(weights) != 1 or len(run.leaves) > 1:
+        return None
+    try:
+        found = _read(Path(weights[0]).parents[1] / "predictions" / f"{split}.csv", run.result["data"]["classes"])
+    except (ValueError, IndexError):
+        return None
+    return Answers(teacher["name"], *found) if found[2] == like.ids else None
+
+
+def _read(path: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
+        labels = np.array([classes.index(row["label"]) for row in rows])
+        ids = tuple(row["id"] for row in rows)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    if not rows:
+        raise ValueError(f"{path} has no row")
+    return probabilities, labels, ids
+
+
+def matrix(answers: Answers) -> np.ndarray:
+    """Return [K, K] counts; rows are true classes, columns answers."""
+    return confusion_matrix(answers.probabilities, answers.labels)
+
+
+def per_class(answers: Answers, classes: list[str], draws: int = 1000, seed: int = 0) -> list[Row]:
+    """Return each class's recall with a 95 % percentile bootstrap interval over faces, and its precision.
+
+    The counts of a resample are Multinomial(N, counts / N); a resample without a face of the class does not count for it.
+    """
+    counts = matrix(answers)
+    right, n = counts.diagonal(), counts.sum(1)
+    cells = np.concatenate([right, n - right])
+    drawn = np.random.Generator(np.random.Philox(seed)).multinomial(int(n.sum()), cells / n.sum(), draws)
+    hits, misses = drawn[:, : len(n)], drawn[:, len(n) :]
+    seen = hits + misses
+    shares = np.divide(hits, seen, out=np.full(hits.shape, np.nan), where=seen > 0)
+    rows = []
+    for k, name in enumerate(classes):
+        known = shares[~np.isnan(shares[:, k]), k]
+        low, high = np.quantile(known, [0.025, 0.975]) if n[k] else (np.nan, np.nan)
+        recall, precision = (float(right[k] / d) if d else float("nan") for d in (n[k], counts[:, k].sum()))
+        rows.append(Row(name, int(n[k]), recall, float(low), float(high), precision))
+    return rows
+
+
+def reliability(people: list[Answers]) -> str:
+    """Draw accuracy against confidence of one or two networks; a dot is a bin, its area the number of faces in it."""
+    axis = Scale(0, 1, write=percent, marks=(0, 0.2, 0.4, 0.6, 0.8, 1))
+    plot = Plot(axis, axis, "confidence (%)", "accuracy (%)", height=430)
+    plot.line([(0, 0), (1, 1)], "diagonal")
+    for answers, kind in zip(people[::-1], ("second", "first")[-len(people) :], strict=True):
+        points = _bins(answers)
+        if len(points) > 1:
+            plot.line([(confidence, accuracy) for confidence, accuracy, _ in points], f"reliable {kind}")
+        for confidence, accuracy, n in points:
+            tip = f"{answers.who}: {n} faces at {100 * confidence:.0f} % confidence, {100 * accuracy:.0f} % right"
+            radius = 2.5 + 9 * np.sqrt(n / len(answers.labels))
+            plot.dot((confidence, accuracy), f"reliable {kind}", radius, tip=tip)
+    return plot.svg("Accuracy against confidence of " + " and ".join(answers.who for answers in people))
+
+
+def _bins(answers: Answers) -> list[tuple[float, float, int]]:
+    """Return (mean confidence, accuracy, faces) of each bin of confidence that has enough of them."""
+    confidence = answers.probabilities.max(1)
+    right = answers.probabilities.argmax(1) == answers.labels
+    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    chosen = [which == k for k in range(BINS) if (which == k).sum() >= LEAST]
+    return [(float(confidence[c].mean()), float(right[c].mean()), int(c.sum())) for c in chosen]

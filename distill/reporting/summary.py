@@ -1,0 +1,106 @@
+"""The top of the page: what was compared, and the winner on validation with its numbers."""
+
+from html import escape
+
+from distill.reporting.formats import plain, show
+from distill.reporting.reading import FIRST, Run
+from distill.reporting.tables import COLUMNS, Configuration, Sweep
+
+TILES = {
+    FIRST: "validation top-1",
+    "test/top1_accuracy": "test top-1",
+    "test/mean_class_accuracy": "test mean-class",
+    "num_parameters": "parameters",
+    "macs": "MACs",
+    "bytes": "size",
+    "latency_ms": "latency, one thread",
+}
+
+
+def title(found: Sweep) -> str:
+    names = sorted({run.result["data"]["name"] for run in found.runs})
+    return f"Distilled students on {' and '.join(names)}" if names else "No finished run"
+
+
+def head(found: Sweep) -> str:
+    """Return the title, what the runs were measured on, and warnings."""
+    seeds = len({run.config.get("seed") for run in found.runs})
+    counts = f"{count(len(found.runs), 'run')} of {count(len(found.configurations), 'configuration')}, {count(seeds, 'seed')}"
+    measured = _measured_on(found)
+    lines = [f"<h1>{escape(title(found))}</h1>"]
+    if measured:
+        lines.append(f'<p class="soft">{escape(counts)}. {escape(measured[0])}.</p>')
+    if len(measured) > 1:
+        lines.append(
+            '<p class="warn">These runs were measured on different faces, so their accuracies cannot be ranked together: '
+            f"{escape('; and '.join(measured))}.</p>"
+        )
+    if n := len(found.left_out):
+        lines.append(f'<p class="warn">{count(n, "run folder")} not counted: <a href="#left-out">why</a>.</p>')
+    return "<header>" + "\n".join(lines) + "</header>"
+
+
+def count(n: int, words: str) -> str:
+    return f"{n:,} {words}{'' if n == 1 else 's'}"
+
+
+def _measured_on(found: Sweep) -> list[str]:
+    """Return what the runs were measured on, in words; more than one means that they cannot be ranked together."""
+    facts = {}
+    for run in found.runs:
+        data = run.result["data"]
+        rows = ", ".join(f"{n:,} {name}" for name, n in data["rows"].items())
+        key = (data["name"], data["rows"].get("valid"), data["rows"].get("test"), len(data["classes"]))
+        facts[key] = f"{data['name']}, {data['protocol']}; {rows} faces; {len(data['classes'])} classes"
+    return list(facts.values())
+
+
+def winner(found: Sweep) -> str:
+    """Return the best configuration's label and numbers, and how it was chosen."""
+    best, total = found.configurations[0], len(found.configurations)
+    run = best.runs[0]
+    tiles = "".join(_tile(name, words, best, run) for name, words in TILES.items() if name in best.mean)
+    why = "The only configuration" if total == 1 else f"Best of {total} configurations on validation"
+    folder = max(run.leaves, key=lambda leaf: leaf.numbers.get(FIRST, 0)).folder
+    rule = (
+        "Configurations are ranked by their mean top-1 on validation. The test split was read once per run, after training, "
+        "and chooses nothing."
+    )
+    if total > 8:
+        rule += f" As the best of {total}, the winner is a little lucky on validation; its test number is not touched by that."
+    if all(len(c.runs) == 1 for c in found.configurations) and not best.spread:
+        rule += " With one seed per configuration, differences of less than a point can be chance."
+    return (
+        f'<section class="winner"><h2>{why}</h2><p class="name">{escape(best.label)}</p><dl class="tiles">{tiles}</dl>'
+        f'<p class="small soft">{rule}</p><p class="small soft last">Run folder: <code>{escape(str(folder))}</code></p></section>'
+    )
+
+
+def _tile(name: str, words: str, best: Configuration, run: Run) -> str:
+    column = next(column for column in COLUMNS if column.name == name)
+    value, more = show(column, best.mean[name]), []
+    if column.unit == "percent":
+        more = _uncertainty(name, best, run)
+    value += {"percent": " %", "ms": " ms"}.get(column.unit, "")
+    more += _beside_teacher(name, best.mean[name], run.result.get("teacher") or {})
+    small = f"<small>{'<br>'.join(map(escape, more))}</small>" if more else ""
+    return f"<div><dt>{words}</dt><dd>{value}{small}</dd></div>"
+
+
+def _uncertainty(name: str, best: Configuration, run: Run) -> list[str]:
+    if name in best.spread:
+        over = best.repeats if run.result.get("folds") and len(best.runs) == 1 else f"{best.repeats} seeds"
+        return [f"± {100 * best.spread[name]:.2f} over {over}"]
+    interval = run.result["student"]["metrics"].get(f"{name}_ci")
+    return [f"95 %: {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"] if interval else []
+
+
+def _beside_teacher(name: str, value: float, teacher: dict) -> list[str]:
+    """Return what the teacher has of a number."""
+    theirs = teacher.get(name, teacher.get("metrics", {}).get(name))
+    if not theirs or not value:
+        return []
+    if "/" in name:
+        return [f"teacher {100 * theirs:.1f}"]
+    times = theirs / value
+    return [f"teacher {plain(round(times, 1) if times < 10 else round(times))} times that"]

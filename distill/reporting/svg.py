@@ -1,0 +1,175 @@
+"""Plots as SVG text: two scales, thin axes, marks that carry the number of their configuration for the page's script."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 520, 340
+LEFT, RIGHT, TOP, BOTTOM = 46, 16, 30, 42
+STEPS = (1, 2, 5, 10)
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range of numbers, linear or logarithmic, with its ticks and how they are written."""
+
+    low: float
+    high: float
+    log: bool = False
+    write: Callable[[float], str] = "{:g}".format
+    marks: tuple[float, ...] = ()
+
+    def share(self, value: float) -> float:
+        """Return where a value lies: 0 at the low end, 1 at the high one."""
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
+    def ticks(self, most: int = 8) -> list[float]:
+        if self.marks:
+            return list(self.marks)
+        return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
+
+
+def scale(
+    values: Iterable[float], log: bool = False, write=None, margin: float = 0.06, at: Sequence[float] = ()
+) -> Scale:
+    """Return a scale that holds the values with some air; at are the ticks, where they are to be the values themselves."""
+    values = [*values]
+    low, high = min(values), max(values)
+    write = write or "{:g}".format
+    if log:
+        air = max((high / low) ** margin, 1.15)
+        return Scale(low / air, high * air, True, write, tuple(at))
+    air = (high - low) * margin or abs(high) * 0.05 or 1.0
+    return Scale(low - air, high + air, False, write, tuple(at))
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:g}" if abs(100 * value - round(100 * value)) > 1e-6 else f"{100 * value:.0f}"
+
+
+def _linear_ticks(low: float, high: float, most: int) -> list[float]:
+    rough = (high - low) / most
+    power = 10 ** math.floor(math.log10(rough))
+    step = next(s * power for s in STEPS if s * power >= rough * (1 - 1e-9))
+    first = math.ceil(low / step - 1e-9)
+    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _log_ticks(low: float, high: float, most: int) -> list[float]:
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        found = [d * 10**k for k in decades for d in digits if low <= d * 10**k <= high]
+        if len(found) >= 3 or len(digits) == 8:
+            return found[:: max(1, -(-len(found) // most))]
+    return []
+
+
+class Plot:
+    """One plot; every mark is given in the units of its scales.
+
+    Args:
+        x: horizontal scale.
+        y: vertical scale.
+        x_title: below the axis.
+        y_title: above the axis.
+        width: in units of its own box; the page scales it.
+        height: likewise.
+        left: room for the ticks' words on the left.
+    """
+
+    def __init__(self, x: Scale, y: Scale, x_title: str, y_title: str, width=WIDTH, height=HEIGHT, left=LEFT):
+        self.x, self.y, self.width, self.height, self.left = x, y, width, height, left
+        self.top = TOP if y_title else 4
+        self.parts: list[str] = []
+        self._frame(x_title, y_title)
+
+    def place(self, point: Point) -> Point:
+        """Return a point in the units of the picture."""
+        right = self.left + self.x.share(point[0]) * (self.width - self.left - RIGHT)
+        return right, self.height - BOTTOM - self.y.share(point[1]) * (self.height - self.top - BOTTOM)
+
+    def _frame(self, x_title: str, y_title: str) -> None:
+        bottom, right = self.height - BOTTOM, self.width - RIGHT
+        for tick in self.y.ticks():
+            _, y = self.place((self.x.low, tick))
+            self.parts.append(f'<path class="grid" d="M{self.left} {y:.1f}H{right}"/>')
+            self.text(self.left - 8, y + 4, self.y.write(tick), "tick end")
+        self.parts.append(f'<path class="axis" d="M{self.left} {bottom}H{right}"/>')
+        for tick in self.x.ticks():
+            x, _ = self.place((tick, self.y.low))
+            self.parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
+            self.text(x, bottom + 18, self.x.write(tick), "tick middle")
+        if y_title:
+            self.text(2, 13, y_title, "title")
+        self.text(right, self.height - 6, x_title, "title end")
+
+    def text(self, x: float, y: float, words: str, classes: str = "", number: int | None = None) -> None:
+        """Write words at a place of the picture."""
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}"{_of(number)}>{escape(words)}</text>')
+
+    def line(self, points: Sequence[Point], classes: str, number: int | None = None) -> None:
+        places = [self.place(point) for point in points]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        self.parts.append(f'<path class="{classes}" d="{path}"{_of(number)}/>')
+
+    def dot(
+        self, point: Point, classes: str = "dot", radius: float = 4.5, number: int | None = None, tip: str = ""
+    ) -> None:
+        x, y = self.place(point)
+        more = f' data-tip="{escape(tip)}"' if tip else ""
+        self.parts.append(f'<circle class="{classes}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"{_of(number)}{more}/>')
+
+    def band(self, points: Sequence[tuple[float, float, float]], classes: str) -> None:
+        """Fill between the low and the high ends (x, low, high)."""
+        places = [self.place((x, high)) for x, _, high in points] + [self.place((x, low)) for x, low, _ in points[::-1]]
+        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places) + "Z"
+        self.parts.append(f'<path class="{classes}" d="{path}"/>')
+
+    def svg(self, title: str) -> str:
+        """Return the picture with a title for those who do not see it."""
+        body = "".join(self.parts)
+        return f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(title)}">{body}</svg>'
+
+
+def _of(number: int | None) -> str:
+    return "" if number is None else f' data-c="{number}"'
+
+
+BESIDE = (  # where words go beside a point, the best place first: a front runs to the right and comes from below
+    *((-6, -8, "end"), (-10, 4, "end"), (8, 17, "start"), (7, -9, "start")),
+    *((10, 4, "start"), (-7, 17, "end"), (0, -12, "middle"), (0, 21, "middle")),
+)
+
+
+def place_labels(
+    wanted: Sequence[tuple[float, float, str]], taken: Sequence[Point]
+) -> list[tuple[float, float, str, str]]:
+    """Return (x, y, words, anchor) beside each point so that words cover neither words nor points; some find no place.
+
+    Args:
+        wanted: (x, y, words) of the points in the picture, the most important first.
+        taken: places of all points.
+    """
+    boxes, found = [(x - 5, y - 5, x + 5, y + 5) for x, y in taken], []
+    for x, y, words in wanted:
+        for dx, dy, anchor in BESIDE:
+            box = _box(x + dx, y + dy, 7 * len(words), anchor)
+            inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 14 and box[3] < HEIGHT - BOTTOM
+            if inside and not any(_overlap(box, other) for other in boxes):
+                boxes.append(box)
+                found.append((x + dx, y + dy, words, anchor))
+                break
+    return found
+
+
+def _box(x: float, y: float, width: float, anchor: str) -> tuple[float, float, float, float]:
+    left = x - {"start": 0, "middle": width / 2, "end": width}[anchor]
+    return left, y - 11, left + width, y + 3
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -1,0 +1,185 @@
+"""The parts of a report: fronts, effects, intervals, ticks, Grad-CAM, and the page's script in a real browser."""
+
+import csv
+import html
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from run_folders import write_run
+from torch import nn
+
+from distill import report
+from distill.features import Layer
+from distill.reporting import effects, pareto
+from distill.reporting.answers import Answers, per_class
+from distill.reporting.curves import thin
+from distill.reporting.formats import compact, plain, tick
+from distill.reporting.gradcam import grad_cam, offset
+from distill.reporting.reading import find
+from distill.reporting.svg import place_labels, scale
+from distill.reporting.tables import sweep
+from distill.types import InputSpec, Outputs
+
+BROWSER = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """Width against temperature, all combinations, two seeds where the width is S."""
+    runs = tmp_path_factory.mktemp("runs")
+    accuracies = {("S", 2): 0.80, ("S", 8): 0.78, ("XXS", 2): 0.70, ("XXS", 8): 0.74}
+    for (width, temperature), valid in accuracies.items():
+        words = (f"student.width={width}", f"loss.kd.temperature={temperature}")
+        size = {"parameters": 250_000 if width == "S" else 65_000}
+        for seed in (0, 1) if width == "S" else (0,):
+            write_run(runs / f"{width}{temperature}-{seed}", *words, f"seed={seed}", valid=valid + 0.02 * seed, **size)
+    return sweep(find([runs]))
+
+
+class Corner(nn.Module):
+    """Class 0 is how bright the upper left quarter of a picture is, class 1 the lower right one."""
+
+    def __init__(self):
+        super().__init__()
+        self.input = InputSpec(32)
+        self.conv = nn.Conv2d(1, 2, 4, 4, bias=False)
+        nn.init.constant_(self.conv.weight, 1 / 16)
+        self.register_buffer("where", torch.zeros(2, 8, 8))
+        self.where[0, :4, :4] = self.where[1, 4:, 4:] = 1
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, images):
+        logits = self.relu(self.conv(images) * self.where).mean((2, 3))
+        return Outputs(logits, logits[:, None], {})
+
+
+def test_the_front_holds_what_nothing_beats_at_its_cost_cheapest_first(found):
+    best = pareto.front(found.configurations, "num_parameters")
+    assert [(c.values["student.width"], c.values["loss.kd.temperature"]) for c in best] == [("XXS", 8.0), ("S", 2.0)]
+    assert not pareto.front(found.configurations, "no such cost")
+
+
+def test_a_setting_s_effect_is_the_mean_over_all_that_share_its_value_and_seeds_are_pooled_apart(found):
+    widths = {level.value: level for level in effects.levels(found, "student.width")}
+    assert widths["S"].mean == pytest.approx((0.81 + 0.79) / 2) and widths["XXS"].mean == pytest.approx(0.72)
+    assert widths["S"].among == pytest.approx(np.std([0.81, 0.79], ddof=1))
+    assert effects.seed_spread(widths["S"].members) == pytest.approx(np.std([0, 0.02], ddof=1))
+    assert effects.seed_spread(widths["XXS"].members) is None
+    assert [level.value for level in effects.levels(found, "loss.kd.temperature")] == [2, 8]
+    assert effects.is_crossed(found) and not effects.is_crossed(found._replace(configurations=found.configurations[1:]))
+
+
+def test_grad_cam_lights_the_places_that_a_class_is_read_from_and_leaves_the_network_as_it_was():
+    network = Corner().train()
+    images = torch.ones(2, 1, 32, 32)
+    images[1] *= 0.5
+    for answer, lit, dark in ((0, slice(0, 12), slice(20, 32)), (1, slice(20, 32), slice(0, 12))):
+        maps, probabilities, _ = grad_cam(network, images, torch.tensor([answer, answer]))
+        assert maps.shape == (2, 32, 32) and probabilities.shape == (2, 2)
+        assert maps[:, lit, lit].min() > 0.9 and maps[:, dark, dark].max() < 0.1
+        assert torch.allclose(maps[0], maps[1], atol=1e-5), "each picture's map is scaled by itself"
+    assert network.training and not network.conv._forward_hooks and network.conv.weight.grad is None
+
+
+@pytest.mark.parametrize(("before", "middle"), [(1, 15.5 - 16), (0, 16.5 - 16)])
+def test_a_map_lies_where_its_places_look_from_whichever_side_was_padded(before, middle):
+    network = nn.Sequential(nn.ZeroPad2d((before, 1 - before) * 2), nn.Conv2d(1, 4, 3, 2), nn.ReLU6())
+    images = torch.rand(2, 1, 32, 32)
+    shift = offset(network, Layer("1", (4, 16, 16), False), images)
+    assert shift == pytest.approx((middle, middle), abs=1e-3), "the middle tap of place k is pixel 2 k + 1 - before"
+
+
+def test_a_network_without_a_map_is_refused_with_a_sentence():
+    flat = Corner()
+    flat.forward = lambda images: Outputs(images.flatten(1)[:, :2] + 0 * flat.conv(images).mean(), None, {})
+    with pytest.raises(ValueError, match="no map that its answer depends on"):
+        grad_cam(flat, torch.rand(2, 1, 32, 32))
+
+
+def test_each_class_has_its_recall_inside_its_interval_and_a_class_without_faces_none():
+    labels = np.repeat([0, 1], [90, 10])
+    guess = np.where(np.arange(100) % 5 == 0, 1 - labels, labels)
+    many, few, none = per_class(Answers("x", np.eye(3)[guess], labels, ("",) * 100), ["a", "b", "c"])
+    assert (many.n, few.n, none.n) == (90, 10, 0) and np.isnan(none.recall) and np.isnan(none.low)
+    assert many.low < many.recall == 0.8 < many.high and few.low < few.recall == 0.8 < few.high
+    assert few.high - few.low > 2 * (many.high - many.low), "few faces, a wide interval"
+    assert many.precision == pytest.approx(72 / 74)
+
+
+def test_numbers_are_written_short_and_ticks_are_round():
+    assert [compact(v) for v in (0, 7, 999, 65_000, 2_853_248, 1e9)] == ["0", "7", "999", "65.0k", "2.85M", "1.00G"]
+    assert [tick(v) for v in (300_000, 1_000_000, 1_500_000)] == ["300k", "1M", "1.5M"]
+    assert [plain(v) for v in (None, True, 0.002, "a/b.tar.gz", [1, 2])] == [
+        "\N{EN DASH}",
+        "true",
+        "0.002",
+        "b.tar.gz",
+        "[1, 2]",
+    ]
+    assert scale([0.661, 0.778]).ticks() == [0.66, 0.68, 0.7, 0.72, 0.74, 0.76, 0.78]
+    assert scale([65_000, 3_000_000], log=True).ticks() == [100_000, 300_000, 1_000_000, 3_000_000]
+
+
+def test_words_beside_points_never_lie_on_each_other_and_long_curves_keep_their_ends():
+    places = [(200.0 + k, 150.0 + 3 * k) for k in range(12)]
+    labels = place_labels([(x, y, "a configuration") for x, y in places], places)
+    assert 0 < len(labels) < 12
+    assert all(abs(a[1] - b[1]) >= 14 or a[3] != b[3] for k, a in enumerate(labels) for b in labels[:k])
+    line = [(epoch, epoch / 1000) for epoch in range(1, 1001)]
+    assert len(thin(line)) == 120 and thin(line)[0] == line[0] and thin(line)[-1] == line[-1]
+
+
+def in_browser(page, script, folder):
+    """Return what a page's document says after a script has run in it."""
+    path = folder / "page.html"
+    path.write_text(page.replace("</body>", f"<script>{{{script}}}</script></body>"))
+    flags = (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--virtual-time-budget=2000",
+    )
+    command = [BROWSER, *flags, f"--user-data-dir={folder / 'profile'}", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return html.unescape(re.search(r"<title>(.*?)</title>", done.stdout)[1])
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
+def test_a_click_on_a_heading_sorts_on_a_row_unfolds_and_the_filter_hides_everywhere(found, tmp_path):
+    report.main([str(found.runs[0].folder.parent), "--out", str(tmp_path), "--no-faces"])
+    script = """
+    const order = () => [...document.querySelectorAll("#runs tbody")].map(body => body.dataset.c).join("");
+    const head = name => document.querySelector(`th[data-name="${name}"] button`);
+    const said = [order()];
+    head("valid/top1_accuracy").click(); said.push(order());
+    head("valid/top1_accuracy").click(); said.push(order());
+    head("valid/top1_accuracy").click(); head("num_parameters").click(); said.push(order());
+    const more = () => getComputedStyle(document.querySelector('tbody[data-c="2"] .more')).display;
+    said.push(more()); document.querySelector('tbody[data-c="2"] .row').click(); said.push(more());
+    const filter = document.getElementById("filter");
+    filter.value = "XXS temperature=8"; filter.dispatchEvent(new Event("input"));
+    said.push([...document.querySelectorAll("svg circle[data-c]:not(.off)")].map(dot => dot.dataset.c).join(""));
+    said.push(document.getElementById("swatches").children.length);
+    document.title = said.join(" ");
+    """
+    said = in_browser((tmp_path / "report.html").read_text(), script, tmp_path).split()
+    assert said[:4] == ["1234", "1234", "4321", "3412"]
+    assert said[4:6] == ["none", "table-row"] and set(said[6]) == {"3"} and said[7] == "4"
+
+
+def test_the_tables_agree(found, tmp_path):
+    report.main([str(found.runs[0].folder.parent), "--out", str(tmp_path), "--no-faces"])
+    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
+    assert len(rows) == 6 and (tmp_path / "report.md").read_text().count("\n") == 4 + 2
+    cells = re.findall(r'<tr class="row.*?</tr>', (tmp_path / "report.html").read_text())
+    assert len(cells) == 4 and all(
+        f'data-v="{c.mean["valid/top1_accuracy"]:.9g}"' in cell
+        for c, cell in zip(found.configurations, cells, strict=True)
+    )
