@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from distill import build, config, finished, rules
 from distill.checkpoint import atomic, digest, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
+from distill.features import untap
 from distill.folds import run_folds
 from distill.generations import run_generations
 from distill.loggers import JsonLines
@@ -144,6 +145,7 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     torch.manual_seed(cfg["seed"])  # of dropout
     clock["teacher"] = time.perf_counter()
     fit = fit_student(cfg, folder, data, student, objective.to(device), teacher, logger, device)
+    untap(student)  # what is measured now is what will be used
     clock["train"] = time.perf_counter()
     result = conclude(cfg, folder, data, student, teacher, device, fit, clock, taught_by)
     mirror(logger, folder, data, result)

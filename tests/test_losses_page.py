@@ -1,0 +1,49 @@
+"""docs/losses.md is what the yamls and docstrings say now, a row and a section for every loss."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from commandline import ROOT
+
+from distill.losses.page import CONF, PAGE, entries, page, paper
+
+NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+
+
+def test_the_page_is_what_the_generator_gives_now():
+    assert PAGE.read_text() == page(), "run python -m distill.losses.page --write"
+
+
+def test_every_loss_has_a_row_and_a_section_with_its_options():
+    text = page()
+    assert sorted(re.findall(r"^\| \[(\w+)\]\(#", text, re.M)) == sorted(re.findall(r"^## (\w+)$", text, re.M)) == NAMES
+    assert "| `temperature` | `2.0` | both logits are divided by it |" in text
+    assert len({line.count(" | ") for line in text.splitlines() if line.startswith("| [")}) == 1, (
+        "a table of equal rows"
+    )
+
+
+@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
+def test_a_loss_says_its_formula_its_paper_and_what_each_option_is(entry):
+    formula = next(part for part in entry.paragraphs[1:])
+    assert "=" in formula or ":" in formula
+    assert entry.paragraphs[0].endswith(".") and "\n" not in entry.paragraphs[0]
+    assert entry.reference and entry.usage and float(entry.weight) > 0
+    assert all(comment for _, _, comment in entry.options), "a comment for each key"
+
+
+def test_needs_are_told():
+    needs = {entry.name: entry.needs for entry in entries()}
+    assert needs["ce"] == "labels" and needs["kd"] == "teacher logits" and needs["hint"] == "inner maps"
+
+
+def test_papers_become_links():
+    assert paper("Hinton et al., arXiv 1503.02531, section 2") == "[1503.02531](https://arxiv.org/abs/1503.02531)"
+    assert paper("Jin et al., CVPR 2023 (no arXiv number); Sun et al., arXiv 2403.01427") == "CVPR 2023"
+
+
+def test_the_command_prints_the_page():
+    done = subprocess.run([sys.executable, "-m", "distill.losses.page"], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == page(), done.stderr
