@@ -10,9 +10,10 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from distill.checkpoint import digest, load_weights, read_weights, sha256
-from distill.config import RECIPE, USE, label
+from distill.config import BESIDE_NETWORK, RECIPE, USE, label
 from distill.losses.ce import effective_number_weights
 from distill.losses.objective import Objective
+from distill.losses.options import check_options
 from distill.losses.reused_head import attach_from_state
 from distill.losses.schedules import Course, course, is_course
 from distill.optim import Schedule, optimizer
@@ -82,8 +83,7 @@ def fingerprint(data: Dataset) -> str:
 
 def network(cfg: dict, data: Dataset) -> nn.Module:
     """Make the network that is trained, seeded, with its starting weights."""
-    node = dict(cfg["student"])
-    node.pop("lr_scale", None)  # the optimiser's
+    node = {key: value for key, value in cfg["student"].items() if key not in BESIDE_NETWORK}
     torch.manual_seed(cfg["seed"])
     if node["_target_"].startswith("teachers."):
         return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
@@ -134,7 +134,7 @@ def objective(cfg: dict, data: Dataset) -> Objective:
 
 
 def losses_that(cfg: dict, attribute: str) -> list[str]:
-    """Return the names of a run's losses that have an attribute: needs_teacher, needs_features or needs_memory."""
+    """Return the names of a run's losses that have an attribute: needs_teacher, needs_features, needs_memory or needs_label."""
     for node in cfg["loss"].values():
         _refuse_target(node["_target_"], cfg["plugins"])
     return [name for name, node in cfg["loss"].items() if getattr(get_object(node["_target_"]), attribute, False)]
@@ -156,10 +156,13 @@ def _check_maps(name: str, teacher: dict) -> None:
 
 def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Course]]:
     """Make a loss, and the courses of those of its options that change with the epoch; both ends must be allowed values."""
+    _refuse_target(node["_target_"], plugins)
+    options = {key: value for key, value in node.items() if key != "_target_"}
+    check_options(name, get_object(node["_target_"]), options)
     courses = {key: course(value, f"loss.{name}.{key}") for key, value in node.items() if is_course(value)}
     make(node | {key: value.last for key, value in courses.items()}, plugins)
     loss = make(node | {key: value.first for key, value in courses.items()}, plugins)
-    if missing := [key for key in courses if not isinstance(getattr(loss, key, None), int | float)]:
+    if missing := [key for key in courses if type(getattr(loss, key, None)) not in (int, float)]:
         raise ValueError(
             f"loss.{name}.{missing[0]}: is no number that can change while the loss is used; give it a fixed value."
         )
@@ -178,7 +181,7 @@ def _balanced(name: str, node: dict, data: Dataset) -> dict:
     rest = {key: value for key, value in node.items() if key != "beta"}
     if node["class_weights"] != "balanced":
         return rest
-    if not 0 <= node["beta"] < 1:
+    if not isinstance(node["beta"], int | float) or not 0 <= node["beta"] < 1:
         raise ValueError(f"loss.{name}.beta: {node['beta']} was asked for; give a number in [0, 1), such as 0.9999.")
     counts = np.bincount(data.splits["train"].label, minlength=len(data.classes)).tolist()
     if 0 in counts:
@@ -269,7 +272,7 @@ def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
     """Make one teacher's network without any weights; a peer's starts like the student's, by another seed."""
     if is_peer(node):
         return network(_peer_config(cfg, node), data)
-    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "lr_scale")}
+    bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, *BESIDE_NETWORK)}
     more = {"plugins": cfg["plugins"]} if "run" in node else {"weights": None, "pretrained": False}
     return make(bare | more, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
 

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
@@ -12,7 +13,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from distill import robustness
-from distill.checkpoint import digest
+from distill.checkpoint import atomic, digest, sha256
+from distill.checks import check_mixup, check_phases, check_train, check_views
 from distill.evaluate import evaluation_rows
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
@@ -20,10 +22,8 @@ USE = ("cache", "precision")  # of a teacher: how the finished one is asked
 WHERE = ("paths", "logger", "plugins", "checkpoint", "eval")  # they do not change what a run learns
 BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
 MACHINE = ("threads", "device")  # of train: on what it runs
-
-SELECTABLE = tuple(
-    f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
-)
+WEIGHTS_SHA256 = "weights_sha256"  # of a component: filled in, of the file under weights
+BESIDE_NETWORK = ("lr_scale", WEIGHTS_SHA256)  # keys of a network's config that its constructor does not take
 
 
 @dataclass
@@ -116,6 +116,17 @@ def plain(cfg: DictConfig) -> dict:
         raise ValueError(f"{key}: must be given. Type {key}=... on the command line.") from error
 
 
+def written(folder: Path) -> dict:
+    """Return the config that a run folder holds."""
+    return OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+
+
+def write(cfg: dict, folder: Path) -> None:
+    """Write a plain config into a run folder."""
+    with atomic(folder / "config.yaml") as temporary:
+        OmegaConf.save(OmegaConf.create(cfg), temporary)
+
+
 def check(cfg: dict) -> None:
     """Refuse a config whose numbers cannot be meant.
 
@@ -124,12 +135,12 @@ def check(cfg: dict) -> None:
     """
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
     for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
-        _check_train(f"{where}train", node["train"], least_epochs=0 if where else 1)
-        _check_views(f"{where}views", node["views"])
+        check_train(f"{where}train", node["train"], least_epochs=0 if where else 1)
+        check_views(f"{where}views", node["views"])
         if node["seed"] < 0:
             raise ValueError(f"{where}seed: {node['seed']} was asked for; give 0 or more.")
-        _check_mixup(where, node)
-    _check_phases(cfg)
+        check_mixup(where, node)
+    check_phases(cfg)
     evaluation_rows(cfg["eval"]["views"])
     robustness.check(cfg["eval"]["robustness"], cfg["eval"]["severities"])
     cache = cfg["teacher"].get("cache")
@@ -148,82 +159,6 @@ def check(cfg: dict) -> None:
         raise ValueError(f"train.threads: {threads} was asked for; give 1 or more, or null for every core.")
 
 
-def _check_train(key: str, train: dict, least_epochs: int) -> None:
-    least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
-    for name, bound in least.items():
-        if train[name] < bound:
-            raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
-    if train["average"] >= 1:
-        raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
-    if train["clip"] is not None and train["clip"] < 0:
-        raise ValueError(f"{key}.clip: {train['clip']} was asked for; give a norm above 0, or null for none.")
-    if train["precision"] not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
-    if train["select"].removeprefix("-") not in SELECTABLE:
-        raise ValueError(
-            f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
-            f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
-        )
-
-
-def _check_phases(cfg: dict) -> None:
-    """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}."""
-    if (listed := cfg["phases"]) is None:
-        return
-    example = "phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]"
-    if not isinstance(listed, list) or not listed:
-        raise ValueError(f"phases: {listed} was asked for. A list of phases is needed, {example}, or null for one.")
-    for phase in listed:
-        if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
-            raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")
-        epochs, lr, losses = phase["epochs"], phase.get("lr", 1.0), phase.get("loss")
-        if not isinstance(epochs, int) or epochs < 1 or not isinstance(lr, int | float) or not lr > 0:
-            raise ValueError(f"phases: {phase} was asked for; give epochs from 1 on, and lr, a factor above 0.")
-        if losses is not None and (not isinstance(losses, list) or not losses):
-            raise ValueError(
-                f"phases: {phase} was asked for; give a list of losses, such as loss:[ce,kd], or leave it out."
-            )
-        if unknown := [name for name in losses or [] if name not in cfg["loss"]]:
-            raise ValueError(
-                f"phases: {unknown[0]!r} is not among the losses of this run: {', '.join(cfg['loss'])}. "
-                f"Type loss=[{','.join([*cfg['loss'], *unknown])}]."
-            )
-    total = sum(phase["epochs"] for phase in cfg["phases"])
-    if total != cfg["train"]["epochs"]:
-        raise ValueError(
-            f"phases: they last {total} epochs, train.epochs is {cfg['train']['epochs']}. Type train.epochs={total}."
-        )
-
-
-def _check_mixup(where: str, node: dict) -> None:
-    if node["train"]["mixup"] == 0:
-        return
-    teacher = node.get("teacher", {"_target_": None})
-    if teacher["_target_"] is not None and teacher.get("cache") is not False:
-        raise ValueError(
-            f"train.mixup: {node['train']['mixup']} was asked for, but stored logits are those of faces, not of their "
-            "mixtures. train.mixup needs teacher.cache=false or teacher=none."
-        )
-    for name, loss in node["loss"].items():
-        if loss.get("target") == "hard":
-            raise ValueError(
-                f"{where}loss.{name}.target: hard undoes {where}train.mixup; give {where}loss.{name}.target=soft."
-            )
-
-
-def _check_views(key: str, views: dict) -> None:
-    for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
-        if not 0 < views[low] <= views[high]:
-            if low == "erase_min" and views["erase"] == 0:
-                continue
-            raise ValueError(f"{key}: {low}={views[low]} and {high}={views[high]}; give 0 < {low} <= {high}.")
-    for name in ("flip", "erase"):
-        if not 0 <= views[name] <= 1:
-            raise ValueError(f"{key}.{name}: {views[name]} was asked for; a probability lies between 0 and 1.")
-    if views["cached"] < 0 or views["seed"] < 0:
-        raise ValueError(f"{key}: seed and cached must be 0 or more.")
-
-
 def identity(cfg: dict) -> dict:
     """Return the part of a config that says what a run is, without where and on what it runs."""
     left = (("phases", None), ("generations", 1))  # as they are where nothing was asked for
@@ -235,13 +170,35 @@ def identity(cfg: dict) -> dict:
     teacher = _by_weights({key: value for key, value in cfg["teacher"].items() if key != "cache"})
     if "members" in teacher:
         teacher["members"] = {name: _by_weights(member) for name, member in teacher["members"].items()}
-    return kept | {"teacher": teacher}
+    return kept | {"student": _by_content(cfg["student"]), "teacher": _by_content(teacher)}
 
 
 def _by_weights(teacher: dict) -> dict:
     """Leave out where a finished run lies and what it is called: its weights say which it is."""
     lies = ("run", "name", "cache") if teacher.get("sha256") else ()
     return {key: value for key, value in teacher.items() if key not in lies}
+
+
+def _by_content(node: dict) -> dict:
+    """Put the SHA-256 of a weight file in its path's place: of what it held when the run began, else of what it holds."""
+    known = {key: _by_content(value) if isinstance(value, dict) else value for key, value in node.items()}
+    began = known.pop(WEIGHTS_SHA256, None)
+    if isinstance(file := node.get("weights"), str):
+        known["weights"] = began or _sha256(file) or file
+    return known
+
+
+def with_sha256(node: dict) -> dict:
+    """Return a component's keys with the SHA-256 of its weight file beside the file's path; nested components likewise."""
+    named = {key: with_sha256(value) if isinstance(value, dict) else value for key, value in node.items()}
+    if isinstance(file := node.get("weights"), str) and (found := _sha256(file)):
+        named[WEIGHTS_SHA256] = found
+    return named
+
+
+def _sha256(file: str) -> str | None:
+    path = Path(file).expanduser()
+    return sha256(path) if path.is_file() else None  # that it is not there is said where it is read
 
 
 def run_name(cfg: dict) -> str:

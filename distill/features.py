@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from typing import NamedTuple
@@ -63,6 +64,18 @@ class Survey(NamedTuple):
         return named[asked if asked in named else ends[0]]
 
 
+@contextmanager
+def eval_mode(network: nn.Module) -> Iterator[None]:
+    """Put a network into eval mode for the length of a with block, and every module back into its own afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 @torch.no_grad()
 def survey(network: nn.Module) -> Survey:
     """Run a network on two random pictures, then on the same in the other order, in eval mode; return what can be taken.
@@ -72,17 +85,15 @@ def survey(network: nn.Module) -> Survey:
 
     Args:
         network: images -> Outputs, with an input: InputSpec; its modes are left as they were.
+
+    Raises:
+        ValueError: a network in which no module answers a vector or a map of a picture.
     """
     parameter, spec = next(network.parameters()), network.input
     images = torch.rand(2, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
+    with eval_mode(network):
         logits, seen = _watch(network, images.to(parameter))
         _, swapped = _watch(network, images.flip(0).to(parameter))
-    finally:
-        for module, mode in modes:
-            module.training = mode
     calls = Counter(name for name, *_ in seen)
     again = {name: rows for name, _, rows, *_ in swapped}
     arrange = layout(network)
@@ -96,6 +107,11 @@ def survey(network: nn.Module) -> Survey:
     stages = _stages([layer for layer in outputs if len(layer.shape) == 3 and layer.shape[1] == layer.shape[2] > 1])
     classifier = linears[-1] if linears and layers[linears[-1]].shape[-1] == logits.shape[-1] else None
     inner = [layer for layer in outputs if len(layer.shape) == 1 and layer.shape[0] != logits.shape[-1]]
+    if not (classifier or inner or stages):
+        raise ValueError(
+            f"{type(network).__name__}: no module of this network answers a vector or a map of a picture, so there is nothing "
+            "inside to compare. Choose losses on logits, such as loss=[ce,kd]."
+        )
     embedding = layers[f"{classifier}:in"] if classifier else (inner or stages)[-1]
     return Survey(layers, stages, embedding)
 
@@ -184,7 +200,7 @@ class Taps:
     def __init__(self, network: nn.Module):
         self.asked: dict[str, Layer] = {}
         self.found: dict[str, Tensor] = {}
-        self.hooks = [network.register_forward_hook(self._hand_over)]
+        self.hooks = [network.register_forward_pre_hook(self._forget), network.register_forward_hook(self._hand_over)]
         self.arrange = layout(network)
 
     def add(self, network: nn.Module, layer: Layer) -> None:
@@ -194,6 +210,9 @@ class Taps:
         module, keep = network.get_submodule(layer.name.removesuffix(":in")), Keep(self.found, layer)
         given = layer.name.endswith(":in")
         self.hooks.append(module.register_forward_pre_hook(keep) if given else module.register_forward_hook(keep))
+
+    def _forget(self, module, arguments) -> None:
+        self.found.clear()  # what a pass that raised has left
 
     def _hand_over(self, module, arguments, output: Outputs) -> Outputs:
         rows = len(output.logits)

@@ -9,7 +9,7 @@ from torch import nn
 
 from distill import build
 from distill.checkpoint import read_weights, sha256
-from distill.config import RECIPE, label
+from distill.config import RECIPE, label, with_sha256
 from distill.losses.reused_head import attach_from_state
 from distill.types import Dataset
 from teachers.store import is_complete
@@ -31,7 +31,7 @@ def spell_out(words: list[str]) -> list[str]:
 
 
 def settle(cfg: dict) -> dict:
-    """Return a config whose teachers that are finished runs are named by the SHA-256 of their weights.
+    """Return a config whose weight files, and whose teachers that are finished runs, are named by the SHA-256 of the weights.
 
     Raises:
         ValueError: a folder without a finished run, or with other weights than the config names.
@@ -39,7 +39,7 @@ def settle(cfg: dict) -> dict:
     teacher = _settled(cfg["teacher"])
     if "members" in teacher:
         teacher = teacher | {"members": {name: _settled(member) for name, member in teacher["members"].items()}}
-    return cfg | {"teacher": teacher}
+    return cfg | {"student": with_sha256(cfg["student"]), "teacher": with_sha256(teacher)}
 
 
 def _settled(node: dict) -> dict:

@@ -127,7 +127,7 @@ def _config(folder: Path, words: list[str]) -> dict:
         typed = {group: OmegaConf.merge(today[group], own[group]) for group in ("train", "views", "eval")}
         ConfigStore.instance().store("measured_run", {"defaults": ["_self_", {"data": None}], **own, **typed})
         cfg = config.plain(compose("measured_run", overrides=words))
-    config.check(cfg | {"teacher": {"_target_": None}})
+    config.check(cfg | {"teacher": {"_target_": None}, "phases": None})
     if cfg["data"].get("fold") == "all":
         raise ValueError(
             "data.fold: all has no test split of its own. Give a fold's number, or data.fold=null data.test=1."
@@ -136,14 +136,13 @@ def _config(folder: Path, words: list[str]) -> dict:
 
 
 def _refuse_unfinished(folder: Path) -> None:
+    parts = ("fold-*", "generation-*", "fold-*/generation-*")
+    if inner := sorted(path.parent for part in parts for path in folder.glob(f"{part}/config.yaml")):
+        raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}.")
     if not (folder / "config.yaml").is_file():
-        inner = sorted([*folder.glob("fold-*/config.yaml"), *folder.glob("generation-*/config.yaml")])
-        hint = (
-            f"Give one of its runs, such as {inner[-1].parent}."
-            if inner
-            else "Give the run folder that a run's table ends with."
+        raise ValueError(
+            f"{folder}: no config.yaml of a run is there. Give the run folder that a run's table ends with."
         )
-        raise ValueError(f"{folder}: no config.yaml of a run is there. {hint}")
     if not is_complete(folder) or not (folder / "checkpoints" / "best.safetensors").is_file():
         raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill import build, cka, config, evaluate, figures
+from distill import build, cka, config, evaluate, figures, finished
 from distill.checkpoint import load_weights
 from distill.metrics import confusion_matrix, evaluate_predictions
 from distill.profile import profile, speed
@@ -149,14 +149,20 @@ def alignment(asked: dict, folder: Path, data: Dataset, student, teacher, precis
 
 
 def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]) -> dict:
-    """Return the teacher's line of the table: its metrics on this data, and the size of its networks together."""
+    """Return the teacher's line of the table: its metrics on this data, and the size of its networks together.
+
+    Of finished runs it says whether all of them saw this data, in these splits (saw_same_data).
+    """
     node = cfg["teacher"]
+    members = list(node["members"].values()) if "members" in node else [node]
     sizes = {"num_parameters": 0, "macs": 0, "bytes": 0}
-    for member in node["members"].values() if "members" in node else [node]:
+    for member in members:
         network = build.bare_teacher(cfg, member, data)
         sizes = {key: sizes[key] + value for key, value in profile(network, network.input).items()}
     starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
-    return {"name": config.label(node), "metrics": metrics, **sizes, **starts}
+    runs = [Path(member["run"]) for member in members if "run" in member]
+    seen = {"saw_same_data": all(finished.saw(run) == build.fingerprint(data) for run in runs)} if runs else {}
+    return {"name": config.label(node), "metrics": metrics, **sizes, **starts, **seen}
 
 
 def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:

@@ -2,14 +2,13 @@
 
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import safetensors.torch
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from distill.features import eval_mode
 from distill.types import InputSpec
 
 
@@ -41,21 +40,9 @@ def macs(model: nn.Module, input: InputSpec) -> int:
     """
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, input.channels, input.size, input.size, dtype=like.dtype, device=like.device)
-    with _eval_mode(model), FlopCounterMode(display=False) as counter:
+    with eval_mode(model), FlopCounterMode(display=False) as counter:
         model(image)
     return counter.get_total_flops() // 2
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Leave every module's mode as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def weight_bytes(model: nn.Module) -> int:
@@ -104,7 +91,7 @@ def speed(model: nn.Module, input: InputSpec) -> dict[str, float]:
     device, threads = next((p.device for p in model.parameters()), torch.device("cpu")), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with _eval_mode(model.cpu()):
+        with eval_mode(model.cpu()):
             alone, batch = _seconds(model, input, 1), 64
             while batch > 1 and batch * alone > 2:
                 batch //= 2

@@ -1,7 +1,56 @@
-"""Rules between a run's teacher and the rest of its config, each with a sentence for an answer."""
+"""Rules between the parts of a run's config, those that read the components' classes too, each with a sentence."""
 
-from distill import build
+from distill import build, config
 from teachers.peer import is_peer
+
+BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
+
+
+def check(cfg: dict) -> None:
+    """Refuse a config that makes no run.
+
+    Args:
+        cfg: plain config.
+
+    Raises:
+        ValueError: one sentence per rule.
+    """
+    config.check(cfg)
+    check_teacher(cfg)
+    teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
+    for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
+        check_losses(where, node | {"plugins": cfg["plugins"]})
+
+
+def check_losses(where: str, node: dict) -> None:
+    """Refuse losses that mixed pictures mislead, and options that would do nothing.
+
+    Args:
+        where: what stands before its keys, such as teacher.
+        node: the run, or the recipe of a teacher, with plugins.
+
+    Raises:
+        ValueError: one sentence per rule.
+    """
+    train, losses = node["train"], node["loss"]
+    if train["mixup"] and (labelled := build.losses_that(node, "needs_label")):
+        raise ValueError(
+            f"{where}loss.{labelled[0]}: reads one class from each target, and a mixed face shows two. "
+            f"Type {where}train.mixup=0, or choose losses that take the whole target, such as ce and kd."
+        )
+    if train["mixup"] and (remembering := build.losses_that(node, "needs_memory")):
+        raise ValueError(
+            f"{where}loss.{remembering[0]}: remembers faces, and a mixture is none of them. Type {where}train.mixup=0, or "
+            "leave it out."
+        )
+    if train["clip"] == 0:
+        raise ValueError(f"{where}train.clip: 0 was asked for; give a norm above 0, or null for none.")
+    for name, loss in losses.items():
+        if loss.get("class_weights") != "balanced" and loss.get("beta", BETA) != BETA and "class_weights" in loss:
+            raise ValueError(
+                f"{where}loss.{name}.beta: {loss['beta']} was asked for, but only balanced class weights have it. "
+                f"Add {where}loss.{name}.class_weights=balanced, or leave beta out."
+            )
 
 
 def check_teacher(cfg: dict) -> None:
@@ -23,6 +72,12 @@ def check_teacher(cfg: dict) -> None:
         )
     if is_peer(teacher):
         _check_peer(cfg, teacher)
+    if cfg["data"].get("fold") == "all" and (runs := [t["run"] for t in (teacher, *members.values()) if "run" in t]):
+        raise ValueError(
+            f"data.fold: all was asked for, but the teacher {runs[0]} is one finished run, and the people that it learned "
+            "from are the test faces of other folds. Choose a teacher that is fine-tuned in each fold, such as "
+            "teacher=resnet50, or type data.fold=K with a run of that same fold."
+        )
     if cfg["eval"]["cka"] and members:
         raise ValueError(
             "eval.cka: the layers of an ensemble are those of several networks. Choose one teacher, or eval.cka=false."

@@ -1,6 +1,5 @@
 """The main job, python -m distill.run: compose, prepare the teacher, train the student, evaluate, write result.json."""
 
-import json
 import os
 import shlex
 import sys
@@ -13,18 +12,19 @@ import torch
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from distill import build, config, finished, rules
-from distill.checkpoint import atomic, digest, save_weights, sha256, write_json
+from distill.checkpoint import digest, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
 from distill.features import untap
 from distill.folds import run_folds
 from distill.generations import run_generations
 from distill.loggers import JsonLines
 from distill.optim import Average
-from distill.outcome import conclude, mirror, start_of, subsets
-from distill.runtime import environment, pick_device, pick_precision, set_threads, tune_allocator
+from distill.outcome import conclude, mirror, start_of
+from distill.run_folder import is_measured, refuse_another, result_of, write_down
+from distill.runtime import pick_device, pick_precision, set_threads, tune_allocator
 from distill.train import Learner, Settings, train
 from distill.types import Dataset
 from teachers.store import find_or_train, is_complete
@@ -57,7 +57,7 @@ def run(
         What result.json holds.
     """
     if is_measured(folder, cfg):
-        return _finished(folder, data or build.dataset(cfg))
+        return result_of(folder, data or build.dataset(cfg))
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
@@ -65,46 +65,6 @@ def run(
             return _locked(cfg, folder, data, job_type, group)
     except Timeout:
         raise ValueError(f"{folder}: another process is at work in this run folder. Wait for it, or stop it.") from None
-
-
-def is_measured(folder: Path, cfg: dict) -> bool:
-    """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
-    if not is_complete(folder):
-        return False
-    result = json.loads((folder / "result.json").read_text())
-    measured = {"cka": False} | (result.get("eval") or {})  # as runs were that knew nothing of it
-    return measured == cfg["eval"] and result.get("test_subset", {}) == subsets(cfg)
-
-
-def _finished(folder: Path, data: Dataset) -> dict:
-    """Return the result of a complete run, after making sure that its data are still those that it saw."""
-    result = json.loads((folder / "result.json").read_text())
-    if result["data"]["fingerprint"] != build.fingerprint(data):
-        raise ValueError(
-            f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "
-            "Delete the folder to train again, or choose another with paths.run=DIR."
-        )
-    return result
-
-
-def refuse_another(cfg: dict, folder: Path) -> None:
-    """Refuse a run folder, chosen with paths.run, that holds a run of another config, naming the first key that differs."""
-    if not (folder / "config.yaml").exists():
-        return
-    theirs = config.identity(OmegaConf.to_container(OmegaConf.load(folder / "config.yaml")))
-    for key, value in config.identity(cfg).items():
-        if theirs.get(key) != value:
-            raise ValueError(
-                f"{folder}: holds another run; its {key!r} is {theirs.get(key)}, this one's is {value}. "
-                "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
-            )
-
-
-def write_down(cfg: dict, folder: Path, command: str | None) -> None:
-    """Write config.yaml, and env.json with what was typed, into a run folder."""
-    write_json(folder / "env.json", environment() | ({"command": command} if command else {}))
-    with atomic(folder / "config.yaml") as temporary:
-        OmegaConf.save(OmegaConf.create(cfg), temporary)
 
 
 def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
@@ -136,12 +96,15 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
         return taught_by[-1]
 
     teacher = build.teacher(cfg, data, prepare, device, track)
-    torch.manual_seed(
-        cfg["seed"]
-    )  # of learned parts of losses: the same whether the teacher was found or trained just now
+    torch.manual_seed(cfg["seed"])  # of learned parts of losses: the same whether the teacher was found or trained
     objective.bind(student, teacher)
     if size := getattr(teacher, "bytes_per_view", 0):
-        console.print(f"teacher: the maps that losses ask for take {size / 1e9:.2f} GB per view in {teacher.folder}")
+        views = min(cfg["views"]["cached"] or cfg["train"]["epochs"], cfg["train"]["epochs"])
+        console.print(
+            f"teacher: the maps that losses ask for take {size / 1e9:.2f} GB per view, {views * size / 1e9:.2f} GB for the "
+            f"{views} of this run, in {teacher.folder}"
+        )
+        teacher.refuse_too_large(views)
     torch.manual_seed(cfg["seed"])  # of dropout
     clock["teacher"] = time.perf_counter()
     fit = fit_student(cfg, folder, data, student, objective.to(device), teacher, logger, device)
@@ -197,7 +160,7 @@ def fit_student(
 ) -> dict:
     """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already)."""
     numbers = cfg["train"]
-    network = {key: value for key, value in cfg["student"].items() if key not in ("weights", "lr_scale")}
+    network = {key: value for key, value in cfg["student"].items() if key not in ("weights", *config.BESIDE_NETWORK)}
     metadata = {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
     if numbers["epochs"] == 0:
         if getattr(student, "start", None) != "weights":
@@ -250,11 +213,11 @@ def typed() -> str:
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     cfg = config.plain(cfg)
-    config.check(cfg)
-    rules.check_teacher(cfg)
+    rules.check(cfg)
     cfg = finished.settle(cfg)
     set_threads(cfg["train"]["threads"])
     folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg))
+    refuse_another(cfg, folder)
     done = is_measured(folder, cfg)
     if not done:
         console.print(f"run folder: {folder}")

@@ -92,7 +92,10 @@ class Learner:
     def state(self) -> dict:
         state = {part: getattr(self, part).state_dict() for part in ("student", "objective", "optimizer", "schedule")}
         average = self.average.state_dict() if self.average else None
-        return state | {"average": average, "identity": self.identity, "torch_rng": torch.get_rng_state()}
+        rng = {"torch_rng": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            rng["cuda_rng"] = torch.cuda.get_rng_state()
+        return state | {"average": average, "identity": self.identity, **rng}
 
     def restart(self) -> None:
         """Begin a phase: neither moments nor schedule remember the last one."""
@@ -110,6 +113,8 @@ class Learner:
         if self.average:
             self.average.load_state_dict(state["average"])
         torch.set_rng_state(state["torch_rng"])
+        if "cuda_rng" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"])
 
 
 def train_step(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,8 +115,30 @@ class LogitCache:
     @property
     def bytes_per_view(self) -> int:
         """Disk space of one training view's inner maps."""
+        return sum(map(self._bytes, self.layers))
+
+    def _bytes(self, layer: Layer) -> int:
         width = 2 if self.expected["precision"] == "torch.bfloat16" else 4
-        return len(self.data.splits["train"].pixels) * width * sum(math.prod(layer.shape) for layer in self.layers)
+        return len(self.data.splits["train"].pixels) * width * math.prod(layer.shape)
+
+    def refuse_too_large(self, views: int) -> None:
+        """Refuse inner maps that will not fit on the disk, before the first of them is computed.
+
+        Args:
+            views: how many training views there will be, those stored already among them.
+
+        Raises:
+            ValueError: what is missing of them is larger than what is free.
+        """
+        places = ((layer, self._path("train", view, layer)) for view in range(1, views + 1) for layer in self.layers)
+        needed = sum(self._bytes(layer) for layer, path in places if not path.exists())
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise ValueError(
+                f"teacher.cache: features was asked for; the inner maps of {views} training views need {needed / 1e9:.2f} GB "
+                f"more in {self.folder}, where {free / 1e9:.2f} GB are free. Type views.cached=N for fewer views (0 is one for "
+                "each epoch), paths.store=DIR on another disk, or teacher.cache=false to run the teacher at every step."
+            )
 
     def input_size(self) -> int:
         return self.awake().input_size()

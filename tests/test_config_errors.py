@@ -1,6 +1,7 @@
 """What cannot be meant gets a sentence: misspelt keys, numbers out of range, targets that may not be called."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from distill import build
+from distill import build, rules
 from distill.config import check, explain, plain
 from distill.runtime import pick_device
 
@@ -126,6 +127,27 @@ def test_mixup_is_for_live_teachers_or_none_and_for_soft_targets():
         check(plain(composed("teacher=ensemble", "train.mixup=0.2")))
 
 
+IDLE = {
+    "loss.ce.beta=0.99": r"^loss\.ce\.beta: 0\.99 .* only balanced .* Add loss\.ce\.class_weights=balanced",
+    "teacher.loss.ce.beta=0.9": r"^teacher\.loss\.ce\.beta: 0\.9 .* Add teacher\.loss\.ce\.class_weights=balanced",
+    "train.clip=0": r"^train\.clip: 0 .* a norm above 0, or null for none",
+    "teacher.train.clip=0": r"^teacher\.train\.clip: 0",
+}
+
+
+@pytest.mark.parametrize("override", IDLE)
+def test_options_that_would_do_nothing_are_refused(override):
+    with pytest.raises(ValueError, match=IDLE[override]):
+        rules.check(plain(composed(*FERPLUS, override)))
+
+
+def test_beta_is_for_balanced_weights_and_as_it_comes_is_no_choice():
+    rules.check(plain(composed(*FERPLUS, "loss=[ce,focal]", "loss.ce.class_weights=balanced", "loss.ce.beta=0.99")))
+    cfg = plain(composed(*FERPLUS, "loss=[ce,focal]"))
+    rules.check(cfg)
+    assert all(loss["beta"] == rules.BETA and loss["class_weights"] is None for loss in cfg["loss"].values())
+
+
 def test_what_is_unusual_but_sound_is_allowed():
     check(plain(composed(*SOUND, "views.erase=0", "views.erase_min=0", "views.erase_max=0")))
 
@@ -169,3 +191,28 @@ def test_a_package_listed_under_plugins_may_be_named():
     assert build.make({"_target_": "fractions.Fraction", "numerator": 3}, ["fractions"], denominator=4) == 0.75
     with pytest.raises(ValueError, match="fractions_of_mine"):
         build.make({"_target_": "fractions_of_mine.Fraction"}, ["fractions"])
+
+
+# Commands that are printed for copying
+
+PRINTED = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
+COMMAND = re.compile(r"python -m distill\.run[^\n`]*")
+OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\{epochs[^`\n]*)`")
+
+
+def test_printed_commands_come_out_of_a_shell_as_they_went_in(tmp_path):
+    texts = [path.read_text() for path in PRINTED]
+    lines = [word for text in texts for pattern in (COMMAND, OVERRIDE) for word in pattern.findall(text)]
+    assert len(lines) > 30 and any("{from" in line for line in lines) and any("{epochs" in line for line in lines)
+    lines = [re.sub(r"<.*|\(.*|[;|&].*|\s\s#.*", "", line) for line in lines]
+    script = "\n".join(f"printf '%s\\0' {line}; echo" for line in lines)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    seen = [line.split("\0")[:-1] for line in done.stdout.splitlines()]
+    for line, words in zip(lines, seen, strict=True):
+        assert words == shlex.split(line), line
+
+
+@pytest.mark.parametrize("path", ["conf/teacher/peer.yaml", "conf/loss/dml.yaml"])
+def test_the_printed_command_of_mutual_learning_makes_a_run(path):
+    (line,) = COMMAND.findall((ROOT / path).read_text())
+    rules.check(plain(composed(*shlex.split(line)[3:], *FERPLUS)))

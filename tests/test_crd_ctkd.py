@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_relational_losses import LOSSES, ROWS, B, K, batch, bound, value
 
-from distill.losses.crd import ContrastiveRepresentation
+from distill.losses.crd import ContrastiveRepresentation, last_places
 from distill.losses.ctkd import CurriculumTemperature
 from distill.losses.objective import Objective
 from distill.losses.schedules import course
@@ -42,6 +42,23 @@ def test_a_memory_from_a_checkpoint_goes_on_bit_by_bit():
     assert all(torch.equal(value, second.state_dict()[key]) for key, value in whole.state_dict().items())
     assert (whole.label >= 0).sum() > B and whole.log_z.isfinite().all()
     assert torch.allclose(whole.teacher_memory.norm(dim=1), torch.ones(ROWS), atol=1e-5)
+
+
+def test_of_a_picture_that_a_batch_holds_several_times_the_last_is_remembered():
+    assert last_places(torch.tensor([4, 2, 4, 4, 7, 2])).tolist() == [3, 5, 3, 3, 4, 5]
+    own, theirs, target, index = batch()
+    index[[0, 3]], target[[0, 3]] = index[4].clone(), target[4].clone()
+    loss = bound(*LOSSES[-1])
+    own_value = value(loss, own, theirs, target, index)
+    assert own_value.isfinite().all()
+    for memory, embed, vectors in (
+        (loss.student_memory, loss.embed_student, own),
+        (loss.teacher_memory, loss.embed_teacher, theirs),
+    ):
+        wanted = torch.nn.functional.normalize(embed(vectors), dim=1)
+        for place in (1, 2, 4, 5):
+            assert torch.allclose(memory[index[place]], wanted[place], atol=1e-6)
+        assert not torch.allclose(memory[index[0]], wanted[0], atol=1e-2)
 
 
 def test_what_crd_cannot_do_gets_a_sentence():
@@ -86,3 +103,12 @@ def test_the_reversal_follows_its_course_and_the_first_temperature_is_the_papers
     for epoch, factor in ((0, 0), (2.5, (1 - math.sqrt(0.5)) / 2), (5, 0.5), (10, 1), (99, 1)):
         objective.at(epoch)
         assert loss.reversal == pytest.approx(factor)
+
+
+def test_the_learned_temperature_is_among_what_is_logged():
+    objective = Objective({"ctkd": CurriculumTemperature()}, {"ctkd": 1.0})
+    first = objective.changing()
+    assert first == {"temperature_ctkd": pytest.approx(15.62, abs=0.01)}
+    with torch.no_grad():
+        objective.losses["ctkd"].theta.sub_(1.0)
+    assert objective.changing() == {"temperature_ctkd": pytest.approx(11.0, abs=0.01)}

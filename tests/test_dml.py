@@ -70,6 +70,25 @@ def test_each_student_gets_the_gradient_of_its_own_published_objective():
         assert torch.allclose(gradient, torch.autograd.grad(alone, heads.heads)[0], atol=1e-6)
 
 
+def test_gradients_are_those_of_central_differences_with_the_others_answer_fixed():
+    own, peer, target = outputs(0, H), outputs(1, 2), targets().double()
+    p, q = ((o.logits.detach() / 2).double().softmax(1)[:, None] for o in (own, peer))
+
+    def of_student(z):
+        return 4 * kl(q, (z / 2).softmax(-1)).mean(1).sum()
+
+    def of_peer(z):
+        labels = -(target[:, None] * z.log_softmax(-1)).sum(-1)
+        return (4 * kl(p, (z / 2).softmax(-1)) + 0.5 * labels).mean(1).sum()
+
+    found = torch.autograd.grad(MutualLearning(0.5, 2.0)(own, peer, target).sum(), (own.heads, peer.heads))
+    for cost, heads, gradient in ((of_student, own.heads, found[0]), (of_peer, peer.heads, found[1])):
+        z = heads.detach().double()
+        steps = 1e-5 * torch.eye(z.numel(), dtype=torch.float64).view(-1, *z.shape)
+        slopes = torch.stack([(cost(z + step) - cost(z - step)) / 2e-5 for step in steps]).view_as(z)
+        assert slopes.abs().max() > 0.1 and torch.allclose(gradient.double(), slopes, atol=1e-5)
+
+
 class Net(torch.nn.Module):
     def __init__(self):
         super().__init__()

@@ -5,11 +5,13 @@ import multiprocessing
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from commandline import distill, result_of
+from inside import job
 from torch import nn
 
 from distill.batches import in_order
@@ -147,6 +149,19 @@ def test_the_size_that_is_said_is_the_size_on_disk(tmp_path, precision):
     assert cache(tmp_path / "other").bytes_per_view == 0
 
 
+def test_maps_that_do_not_fit_on_the_disk_are_refused_before_the_first_is_computed(tmp_path, monkeypatch):
+    teacher = tapped(cache(tmp_path / "c"), "conv1", "conv2")
+    answers(teacher, view=2)
+    free = SimpleNamespace(free=2 * teacher.bytes_per_view)
+    monkeypatch.setattr("teachers.logit_cache.shutil.disk_usage", lambda folder: free)
+    teacher.refuse_too_large(3)  # the second of them is there
+    free.free -= 1
+    with pytest.raises(
+        ValueError, match=r"^teacher\.cache: features .* 3 training views need 0\.00 GB more .*views\.cached=N"
+    ):
+        teacher.refuse_too_large(3)
+
+
 @pytest.mark.parametrize("left", [0, 4, 40, 200, -9])
 def test_a_truncated_map_is_named_with_what_to_do(tmp_path, left):
     answers(tapped(cache(tmp_path / "c"), "conv1"))
@@ -271,3 +286,11 @@ def test_maps_that_cannot_be_had_are_refused_before_any_teacher_is_trained(tmp_p
     done = distill(*HINT[:1], override, *more, store=tmp_path / "store", runs=tmp_path / "runs")
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith(sentence), done.stderr
     assert not (tmp_path / "store" / "teachers").exists()
+
+
+def test_a_run_counts_the_views_that_it_will_store(tmp_path, monkeypatch):
+    monkeypatch.setattr("teachers.logit_cache.shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    for cached, views in ((0, 3), (2, 2), (9, 3)):
+        with pytest.raises(SystemExit, match=rf"^error: teacher\.cache: .* maps of {views} training views need 0\.0"):
+            job(*HINT, "train.epochs=3", f"views.cached={cached}", store=tmp_path / "store", runs=tmp_path / "runs")
+    assert not list((tmp_path / "store").rglob("train-*.npy")), "nothing was computed"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from feature_nets import NETS, meet
+from feature_nets import NETS, K, Plain, bound, faces, frozen, meet, stirred
 from torch import nn
 
 from distill.losses.ab import ActivationBoundary
@@ -12,9 +12,11 @@ from distill.losses.fsp import FlowOfSolution
 from distill.losses.ft import FactorTransfer
 from distill.losses.hint import Hint
 from distill.losses.nst import NeuronSelectivity
-from distill.losses.ofd import Overhaul
+from distill.losses.ofd import Overhaul, margin
 from distill.losses.sp import SimilarityPreserving
 from distill.losses.vid import VariationalInformation
+from distill.timm_net import TimmNet
+from distill.types import InputSpec
 
 
 def number(x):
@@ -254,3 +256,19 @@ def test_the_gradient_equals_the_differences_of_the_formula(make, formula, nets)
         )
         along = sum((number(g) * way[name]).sum() for name, g in gradient.items())
         assert (ahead - behind) / 2e-5 == pytest.approx(along, abs=2e-3 * length)
+
+
+def test_the_stages_of_a_mobilenet_are_taken_before_the_activation_that_is_inside_timms_batch_norms():
+    net = TimmNet("mobilenetv3_small_050", K)
+    net.input = InputSpec(64, 3, (0.5,), (0.25,))
+    loss, _, teacher = bound(Overhaul(), (Plain(16, 3, 4).eval(), frozen(stirred(net))))
+    assert [theirs.name for _, theirs in loss.pairs] == ["net.bn1.act:in", "net.blocks.0.0.bn2.act:in"]
+    norms, given = [net.net.bn1, net.net.blocks[0][0].bn2], []
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0].clone()))
+    found = teacher(faces()).features
+    for place, norm in enumerate(norms):
+        exact = (given[place] - norm.running_mean[:, None, None]) / (norm.running_var + norm.eps).sqrt()[:, None, None]
+        exact = exact * norm.weight[:, None, None] + norm.bias[:, None, None]
+        assert torch.allclose(found[loss.pairs[place][1].name], exact, atol=1e-4) and exact.min() < -0.1
+        assert torch.equal(loss.get_buffer(f"margin{place}").flatten(), margin(norm)) and margin(norm).max() < 0

@@ -248,6 +248,7 @@ def test_variances_start_at_five_and_are_learned():
     loss, student, teacher = meet(VariationalInformation())
     variances = [nn.functional.softplus(rho) + 1e-5 for rho in loss.rho]
     assert all(torch.allclose(v, torch.tensor(5.0)) for v in variances)
+    assert all(rho.ndim == 1 for rho in loss.rho), "weight decay leaves such parameters out"
     optimizer = torch.optim.Adam(Objective({"vid": loss}, {"vid": 1.0}).parameters(), 0.1)
     first = loss(student, teacher, None).mean().item()
     for _ in range(200):

@@ -9,6 +9,7 @@ from torch import nn
 
 from distill.features import survey, tap, untap
 from distill.losses.ce import CrossEntropy
+from distill.losses.feature import regressor
 from distill.losses.hint import Hint
 from distill.losses.kd import KnowledgeDistillation
 from distill.losses.objective import Objective
@@ -194,7 +195,7 @@ def test_no_hook_exists_while_no_loss_asks_for_maps():
     assert hooks(student) == hooks(taught_by) == 0
     assert student(pictures(student)).features == {}
     Objective({"hint": Hint()}, {"hint": 1.0}).bind(student, taught_by)
-    assert hooks(student) == hooks(taught_by) == 2, "one on a layer, one on the network"
+    assert hooks(student) == hooks(taught_by) == 3, "one on a layer, two on the network"
 
 
 def test_untap_takes_every_hook_off_and_a_layer_asked_twice_is_taken_once():
@@ -202,7 +203,7 @@ def test_untap_takes_every_hook_off_and_a_layer_asked_twice_is_taken_once():
     layers = [survey(network).find(name, "k") for name in ("conv1", "conv2", "conv2:in", "embedding")]
     tap(network, layers[:2])
     tap(network, layers)
-    assert hooks(network) == 1 + len(layers)
+    assert hooks(network) == 2 + len(layers)
     assert network(pictures(network)).features.keys() == {layer.name for layer in layers}
     untap(network)
     assert hooks(network) == 0 and network(pictures(network)).features == {}
@@ -220,10 +221,16 @@ def test_the_state_and_the_logits_are_those_of_the_network_without_taps(make):
     assert names[0] == names[1]
 
 
-def test_no_map_outlives_its_forward_pass():
+def test_no_map_outlives_its_forward_pass_nor_the_next_one_where_that_raised():
     network = micro()
     features(network, "conv1", "conv2")
-    assert network._taps.found == {}
+    found, later = [network._taps.found.copy()], network.conv2.register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        network(pictures(network))
+    later.remove()
+    network.conv1.register_forward_pre_hook(lambda *_: found.append(dict(network._taps.found)))
+    network(pictures(network))
+    assert found == [{}, {}]
 
 
 def test_a_copy_answers_its_own_maps_and_the_original_its_own():
@@ -236,7 +243,7 @@ def test_a_copy_answers_its_own_maps_and_the_original_its_own():
     assert theirs.keys() == ours.keys() == {"conv2"}
     assert torch.equal(ours["conv2"], before) and not torch.allclose(theirs["conv2"], before)
     untap(twin)
-    assert hooks(twin) == 0 and hooks(network) == 2
+    assert hooks(twin) == 0 and hooks(network) == 3
 
 
 def test_a_moving_average_follows_a_tapped_network_and_its_weights_answer_their_maps():
@@ -258,6 +265,13 @@ def test_a_moving_average_follows_a_tapped_network_and_its_weights_answer_their_
 # Refusals
 
 
+def test_a_network_without_anything_inside_gets_a_sentence():
+    network = Twice()
+    network.forward = lambda x: Outputs(x.flatten(1), x[:, 0], {})  # calls no module
+    with pytest.raises(ValueError, match=r"Twice: no module of this network answers .* loss=\[ce,kd\]"):
+        survey(network)
+
+
 def test_an_ensemble_has_no_layers_of_its_own():
     with pytest.raises(ValueError, match=r"the layers of .* are those of several networks. .*teacher=resnet50"):
         Objective({"hint": Hint()}, {"hint": 1.0}).bind(micro(), Ensemble([teacher(), teacher()]))
@@ -269,6 +283,12 @@ def test_a_map_and_a_vector_do_not_meet():
         ValueError, match=r"loss\.hint: the student's layer answers \[32, 11, 11\], the teacher's \[512\]; name two"
     ):
         loss.bind(micro(), teacher())
+
+
+def test_tokens_meet_as_many_tokens():
+    assert regressor((9, 256), (9, 128), "hint")(torch.zeros(2, 9, 256)).shape == (2, 9, 128)
+    with pytest.raises(ValueError, match=r"loss\.hint: .* \[4, 256\], the teacher's \[9, 128\]; .* as many tokens"):
+        regressor((4, 256), (9, 128), "hint")
 
 
 def test_as_many_layers_of_the_student_as_of_the_teacher_are_asked_for():

@@ -139,6 +139,20 @@ def test_kl_and_ce_forms_have_one_gradient_and_differ_by_the_teachers_entropy():
     assert torch.allclose(*grads, atol=1e-5)
 
 
+def test_logits_that_hardly_vary_are_not_standardised_and_get_no_gradient():
+    loss, shape = KnowledgeDistillation(standardize=True), torch.arange(K, dtype=torch.float32) - (K - 1) / 2
+    sure = 5.0 * torch.eye(K)[:1]
+    for spread, counts in ((0.0, False), (1e-6, False), (3e-4, False), (1e-3, True), (1.0, True)):
+        z = (spread * shape)[None].requires_grad_()
+        loss(outputs(z), outputs(sure), None).sum().backward()
+        assert z.grad.isfinite().all() and bool(z.grad.abs().max() > 0) == counts, spread
+    even = loss(outputs(1e-6 * shape[None]), outputs(sure), None)
+    assert torch.allclose(even, loss(outputs(torch.zeros(1, K)), outputs(sure), None))
+    assert torch.allclose(
+        *(loss(outputs(spread * shape[None]), outputs(sure), None) for spread in (1e-2, 7.0)), rtol=1e-4
+    )
+
+
 def test_each_head_is_compared_with_the_teachers_fused_logits():
     student, teacher, _ = batch()
     by_hand = [

@@ -153,3 +153,22 @@ def test_a_folder_that_is_no_finished_run_is_refused(home, folder, tmp_path):
         (tmp_path / name).write_text(text)
     done = measure(tmp_path)
     assert done.returncode == 1 and "this run is not finished. Its own command, typed again" in done.stderr
+
+
+def test_a_folder_of_several_runs_names_one_of_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(command_line, "loud_warnings", lambda: None)
+    places = {
+        "folds": ["fold-0", "fold-1"],
+        "generations": ["generation-1"],
+        "both": ["fold-0/generation-1", "fold-0/generation-2"],
+    }
+    for name, inner in places.items():
+        for part in [".", *inner]:
+            (tmp_path / name / part).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / part / "config.yaml").write_text("seed: 0\n")
+        (tmp_path / name / "result.json").write_text('{"status": "complete"}')
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main([str(tmp_path / name)])
+        said = f"error: {tmp_path / name}: holds several runs. Give one of them, such as {tmp_path / name / inner[-1]}."
+        assert stopped.value.code == said

@@ -1,17 +1,23 @@
 """Mixed pictures are the same for teacher and student, a function of seed, epoch and step alone, and survive a kill."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_module
+from hydra.utils import get_object
 from safetensors.torch import load_file
 from torch import nn
 
+from distill import rules
 from distill.batches import gather, mixup
+from distill.config import plain
 from distill.loggers import JsonLines
 from distill.losses.ce import CrossEntropy
 from distill.losses.kd import KnowledgeDistillation
+from distill.losses.logits import LogitLoss
 from distill.losses.objective import Objective
 from distill.optim import Average, Constant, optimizer
 from distill.train import Learner, Settings, train, train_step
@@ -21,6 +27,7 @@ from teachers.ensemble import Ensemble
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
 
+ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("calm", "glad", "sad")
 
 
@@ -127,6 +134,52 @@ def test_a_recipe_without_autoaugment_has_the_manifest_that_it_always_had():
     names = "rotate scale_min scale_max shift flip brightness contrast erase erase_min erase_max"
     assert list(views) == names.split()
     assert manifest(DATA, "f", [], ViewRecipe(autoaugment=True), 0, "fp32")["views"] == views | {"autoaugment": True}
+
+
+# Losses
+
+
+def composed(*overrides):
+    with initialize_config_module("conf", version_base="1.3"):
+        return plain(compose("run", overrides=["data=procedural", "train.mixup=0.2", *overrides]))
+
+
+@pytest.mark.parametrize("name", ["microexpnet", "dkd", "nkd", "tfkd"])
+def test_a_loss_that_reads_one_class_from_a_target_is_not_for_mixed_faces(name):
+    with pytest.raises(ValueError, match=rf"^loss\.{name}: reads one class .* Type train\.mixup=0, or choose losses"):
+        rules.check(composed("teacher.cache=false", f"loss=[ce,{name}]"))
+    rules.check(composed("teacher.cache=false", f"loss=[ce,{name}]", "train.mixup=0"))
+
+
+def test_a_loss_that_remembers_faces_is_not_for_mixtures():
+    with pytest.raises(ValueError, match=r"^loss\.crd: remembers faces.* Type train\.mixup=0, or leave it out"):
+        rules.check(composed("teacher.cache=false", "loss=[ce,crd]"))
+
+
+def test_a_teachers_own_losses_are_looked_at_too():
+    words = ("train.mixup=0", "teacher.train.mixup=0.2")
+    rules.check(composed(*words))
+    cfg = composed(*words, "loss=[ce,tfkd]")
+    cfg["teacher"]["loss"] = {"tfkd": cfg["loss"]["tfkd"]}
+    with pytest.raises(ValueError, match=r"^teacher\.loss\.tfkd: reads one class .* Type teacher\.train\.mixup=0"):
+        rules.check(cfg)
+
+
+def test_every_loss_on_logits_that_reads_the_largest_entry_alone_says_so():
+    names = [path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml")]
+    nodes = composed(f"loss=[{','.join(names)}]")["loss"]
+    torch.manual_seed(0)
+    student, teacher = (Outputs(z, z[:, None], {}) for z in torch.randn(2, 6, 3))
+    target = torch.rand(6, 3).softmax(1)
+    largest = torch.eye(3)[target.argmax(1)]
+    found = {}
+    for name, node in nodes.items():
+        kind = get_object(node["_target_"])
+        if issubclass(kind, LogitLoss) and not list(kind().parameters()):
+            values = [kind()(student, teacher, t) for t in (target, largest, largest.roll(1, 1))]
+            found[name] = torch.equal(values[0], values[1]) and not torch.equal(values[0], values[2])
+            assert kind.needs_label == found[name], name
+    assert {name for name, reads in found.items() if reads} == {"microexpnet", "dkd", "nkd", "tfkd"}
 
 
 # Runs

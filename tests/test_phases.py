@@ -9,7 +9,12 @@ import time
 import pytest
 import torch
 from commandline import ROOT, command, distill, environment, result_of
+from hydra import compose, initialize_config_module
+from inside import SMALL, job
 from safetensors.torch import load_file
+
+from distill import finished
+from distill.config import check, plain, write
 
 JOB = (
     "train.epochs=4",
@@ -113,3 +118,47 @@ def test_a_run_killed_around_the_border_of_its_phases_equals_one_that_was_not_bi
     ours, theirs = (load_file(path / "checkpoints" / "best.safetensors") for path in (folder, whole))
     assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in theirs)
     assert (folder / "predictions" / "test.csv").read_bytes() == (whole / "predictions" / "test.csv").read_bytes()
+
+
+# Refused before anything is trained
+
+BRIEF = ("teacher=none", "loss=[ce]", "train.epochs=2")
+TWO = "phases=[{epochs:1},{epochs:1,lr:0.5}]"
+
+
+def begun(folder, *words):
+    """A run folder as a run with these words leaves it when it is killed at once."""
+    with initialize_config_module("conf", version_base="1.3"):
+        overrides = command(*SMALL, *words, store=folder / "store", runs=folder.parent)[3:]
+        cfg = finished.settle(plain(compose("run", overrides=overrides)))
+    folder.mkdir(exist_ok=True)
+    write(cfg, folder)
+    return (folder / "config.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "key"),
+    [
+        ((TWO,), (), "phases"),
+        ((), (TWO,), "phases"),
+        (("generations=2",), (), "generations"),
+        ((), ("generations=2",), "generations"),
+        (("generations=2",), ("generations=3",), "generations"),
+    ],
+)
+def test_a_folder_with_a_run_of_other_phases_or_generations_is_refused_and_left_alone(tmp_path, theirs, ours, key):
+    before = begun(tmp_path / "run", *BRIEF, *theirs)
+    with pytest.raises(SystemExit, match=rf"run: holds another run; its '{key}' is .* Choose another folder"):
+        job(*BRIEF, *ours, f"paths.run={tmp_path / 'run'}", store=tmp_path / "run" / "store", runs=tmp_path)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml"}
+
+
+def test_a_loss_that_is_in_no_phase_is_refused(tmp_path):
+    words = (*HINT[:-1], "phases=[{epochs:2,loss:[hint]},{epochs:2,loss:[ce]}]")
+    sentence = r"^error: loss\.kd: is in none of the phases.* or type loss=\[ce,hint\]\.$"
+    with pytest.raises(SystemExit, match=sentence):
+        job(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    for sound in ("phases=[{epochs:2,loss:[hint]},{epochs:2}]", PHASES):
+        with initialize_config_module("conf", version_base="1.3"):
+            check(plain(compose("run", overrides=["data=procedural", *HINT[:-1], sound])))

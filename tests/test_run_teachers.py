@@ -2,13 +2,20 @@
 
 import json
 import shutil
+from functools import reduce
 
 import numpy as np
 import pytest
-from inside import folder_of, job, read
+from commandline import command
+from hydra import compose, initialize_config_module
+from inside import SMALL, folder_of, job, read
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
+from distill import config, finished, rules
+from distill import run as run_module
+from distill.checkpoint import digest, sha256
+from distill.config import WEIGHTS_SHA256
 from distill.evaluate import read_predictions
 from distill.finished import header, spell_out
 
@@ -43,6 +50,7 @@ def test_a_finished_run_is_a_teacher_with_the_numbers_that_it_had_as_a_student(a
     assert len(shared) == 6
     assert all(ours["metrics"][name] == pytest.approx(theirs["metrics"][name], abs=1e-5) for name in shared)
     assert str(assistant) in printed and "It learned from other pictures" not in printed
+    assert ours["saw_same_data"] is True
 
 
 def test_a_copy_of_the_run_is_the_same_teacher_and_other_weights_are_another(assistant, taught, store, tmp_path):
@@ -116,6 +124,18 @@ def test_a_folder_without_a_finished_run_gets_a_sentence(assistant, store, tmp_p
 def test_a_run_that_saw_other_data_says_so_aloud(assistant, store, tmp_path):
     printed = job(f"teacher=run:{assistant}", "data.seed=1", "train.epochs=1", store=store, runs=tmp_path)
     assert "make sure that it saw no test face of this one" in printed
+    assert read(folder_of(tmp_path))["teacher"]["saw_same_data"] is False
+
+
+@pytest.mark.parametrize("where", ["teacher", "teacher.members.second"])
+def test_all_folds_are_not_taught_by_one_run_which_learned_from_their_test_faces(where):
+    words = ["data=ckplus", "data.root=faces", "teacher=resnet50" if where == "teacher" else "teacher=ensemble"]
+    words += spell_out([f"{'teacher' if where == 'teacher' else f'teacher@{where}'}=run:an/assistant"])
+    sentence = r"^data\.fold: all .* the teacher an/assistant is one finished run.* or type data\.fold=K"
+    with pytest.raises(ValueError, match=sentence):
+        rules.check(composed(*words, "data.fold=all"))
+    rules.check(composed(*words, "data.fold=1"))
+    rules.check(composed(*words[:2], "data.fold=all", "teacher=resnet50"))
 
 
 def test_predictions_name_the_teachers_choice(taught, assistant):
@@ -131,3 +151,76 @@ def test_words_for_a_run_are_spelt_out_and_others_are_left():
     assert spell_out(["teacher=run:it's,run:b"]) == ["teacher=run", r"teacher.run='it\'s','b'"]
     third = "+teacher@teacher.members.third=run:x"
     assert spell_out([third]) == ["+teacher@teacher.members.third=run", "teacher.members.third.run='x'"]
+
+
+# Weight files
+
+
+def composed(*words):
+    with initialize_config_module("conf", version_base="1.3"):
+        return config.plain(compose("run", overrides=list(words)))
+
+
+@pytest.mark.parametrize("key", ["student", "teacher", "teacher.members.second", "teacher.student"])
+def test_a_run_is_named_by_what_its_weight_files_hold(tmp_path, monkeypatch, key):
+    monkeypatch.chdir(tmp_path)
+    chosen = {"teacher.student": "teacher=peer", "teacher.members.second": "teacher=ensemble"}.get(
+        key, "teacher=resnet50"
+    )
+    (tmp_path / "a").write_bytes(b"one")
+
+    def named(file):
+        cfg = composed("data=procedural", chosen, f"+student@{key}=cern") if key == "teacher.student" else None
+        cfg = cfg or composed("data=procedural", chosen)
+        reduce(dict.__getitem__, key.split("."), cfg)["weights"] = file
+        return config.run_name(cfg), finished.settle(cfg)
+
+    (first, settled), (absolute, _), (none, bare) = named("./a"), named(str(tmp_path / "a")), named(None)
+    shutil.copy("a", "b")
+    assert first == absolute == named("b")[0] == config.run_name(settled) != none
+    (tmp_path / "a").write_bytes(b"two")
+    assert named("./a")[0] != first == config.run_name(settled), "it is known by what it held when it began"
+    assert named("nowhere")[0] not in (first, none) and bare == finished.settle(bare)
+    assert WEIGHTS_SHA256 not in json.dumps(bare) and json.dumps(settled).count(WEIGHTS_SHA256) == 1
+
+
+def test_a_folder_whose_run_began_with_other_weights_is_refused(tmp_path, monkeypatch):
+    file = tmp_path / "start.safetensors"
+    file.write_bytes(b"one")
+    words = command(*SMALL, *ALONE, f"student.weights={file}", store=tmp_path, runs=tmp_path)[3:]
+    config.write(finished.settle(composed(*words)), tmp_path)
+    file.write_bytes(b"two")
+    with pytest.raises(SystemExit, match=r"holds another run; its 'student' is "):
+        job(*ALONE, f"student.weights={file}", f"paths.run={tmp_path}", store=tmp_path, runs=tmp_path)
+
+
+def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_always_had(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(run_module, "find_or_train", lambda folder, train: found.append(folder.name) or folder)
+    monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
+    file = tmp_path / "start.safetensors"
+    file.write_bytes(b"one")
+    cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
+    inner = config.teacher_run(cfg, cfg["teacher"])
+    recipe = {key: value for key, value in config.identity(inner).items() if key != "data"}
+    for weights in (None, str(file)):
+        cfg["teacher"]["weights"] = weights
+        recipe["student"] = recipe["student"] | {"weights": weights and sha256(file)}
+        for one in (cfg, finished.settle(cfg)):
+            run_module.prepare_teacher(one, one["teacher"], None, None)
+        assert found[-2:] == [f"resnet50-{digest([recipe, 'faces'])[:12]}"] * 2
+    assert len(set(found)) == 2
+
+
+def test_a_student_starts_from_a_weight_file_and_its_file_names_no_such_start(assistant, store, tmp_path):
+    file = assistant / "checkpoints" / "best.safetensors"
+    job(
+        *ALONE,
+        "student.pooling=none",
+        f"student.weights='{str(file).replace(chr(39), chr(92) + chr(39))}'",
+        store=store,
+        runs=tmp_path,
+    )
+    folder = folder_of(tmp_path)
+    assert OmegaConf.load(folder / "config.yaml").student[WEIGHTS_SHA256] == sha256(file)
+    assert header(folder).keys() == header(assistant).keys()

@@ -116,6 +116,12 @@ def test_a_loss_that_is_off_for_a_whole_epoch_is_not_computed_in_it():
     assert [loss.calls for loss in objective.losses.values()] == [4, 8, 12]
 
 
+def test_where_every_weight_is_zero_all_losses_are_computed_and_the_total_is_zero():
+    objective = Objective({name: Counted() for name in "ab"}, dict.fromkeys("ab", 0.0))
+    total, terms = objective(outputs(STUDENT), None, TARGET)
+    assert total.item() == 0 and list(terms) == ["a", "b"] and all(term != 0 for term in terms.values())
+
+
 def test_a_phase_computes_its_own_losses_only():
     objective = Objective(
         {name: Counted() for name in "abc"}, {"a": 1.0, "b": 1.0, "c": {"from": 0, "to": 1, "start": 3}}
@@ -189,6 +195,45 @@ def test_an_option_whose_course_ends_where_it_may_not_be_gets_a_sentence(overrid
 
 
 @pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        (
+            "loss.kd.temperature=abc",
+            r"loss\.kd\.temperature: 'abc' was asked for; give a finite number, such as 2\.0\.",
+        ),
+        ("loss.kd.temperature=null", r"loss\.kd\.temperature: None was asked for; give a finite number"),
+        ("loss.kd.temperature=[1,2]", r"loss\.kd\.temperature: \[1, 2\] was asked for; give a finite number"),
+        ("loss.kd.temperature=true", r"loss\.kd\.temperature: True was asked for; give a finite number"),
+        ("loss.kd.temperature=inf", r"loss\.kd\.temperature: inf was asked for; give a finite number"),
+        ("loss.kd.temperature={from:a,to:1}", r"loss\.kd\.temperature\.from: 'a' was asked for; give a number\."),
+        ("loss.kd.scale_t2=no_way", r"loss\.kd\.scale_t2: 'no_way' was asked for; give true or false\."),
+        ("loss.kd.standardize=5", r"loss\.kd\.standardize: 5 was asked for; give true or false\."),
+        ("loss.kd.scale_t2={from:0,to:1}", r"loss\.kd\.scale_t2: true or false cannot follow a course over epochs"),
+        ("loss.kd.form=5", r"loss\.kd\.form: 5 was asked for; give a word, such as kl\."),
+        ("loss.ce.class_weights=5", r"loss\.ce\.class_weights: 5 was asked for; give a list of numbers or null\."),
+        ("loss.ce.head_weights=[1,x]", r"loss\.ce\.head_weights: \[1, 'x'\] was asked for; give a list of numbers or"),
+        ("+loss.kd.tau=3", r"loss\.kd: there is no option 'tau'\. Choose from temperature, scale_t2, "),
+        ("loss.kd.weight=abc", r"loss\.kd\.weight: 'abc' was asked for; give a number\."),
+        ("loss.kd.weight=null", r"loss\.kd\.weight: None was asked for; give a number\."),
+        ("loss.kd.weight=[1]", r"loss\.kd\.weight: \[1\] was asked for; give a number\."),
+        ("loss.kd.weight={from:0,to:1,end:x}", r"loss\.kd\.weight\.end: 'x' was asked for; give a number\."),
+        (
+            "loss.sinkhorn.iterations=2.5",
+            r"loss\.sinkhorn\.iterations: 2\.5 was asked for; give a whole number, such as 20",
+        ),
+        (
+            "loss.sinkhorn.iterations={from:1,to:9}",
+            r"a whole number cannot follow a course over epochs; give one value, ",
+        ),
+        ("loss.hint.student=[stage1,2]", r"loss\.hint\.student: .* give a word or a list of names or null\."),
+    ],
+)
+def test_an_option_of_another_kind_gets_a_sentence_with_its_key(override, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build.objective(config("loss=[ce,kd,sinkhorn,hint]", "teacher.cache=features", override), data())
+
+
+@pytest.mark.parametrize(
     ("phases", "sentence"),
     [
         (
@@ -198,7 +243,7 @@ def test_an_option_whose_course_ends_where_it_may_not_be_gets_a_sentence(overrid
         ("[{epochs:1},{epochs:2}]", r"phases: they last 3 epochs, train\.epochs is 4\. Type train\.epochs=3"),
         (
             "[{epochs:4,losses:[ce]}]",
-            r"phases: .*losses.* A phase has epochs, and may have loss and lr: phases=\[\{epochs:8",
+            r"phases: .*losses.* A phase has epochs, and may have loss and lr: .phases=\[\{epochs:8",
         ),
         ("[{loss:[ce]}]", r"phases: .* A phase has epochs, and may have"),
         ("[{epochs:0},{epochs:4}]", r"phases: .* give epochs from 1 on"),

@@ -251,14 +251,15 @@ def test_finished_weights_fit_a_plain_student_again(make, tmp_path):
     assert not hasattr(untouched, "reused_head")
 
 
-def test_losses_bound_after_it_see_the_end_that_answers():
+@pytest.mark.parametrize("order", ["near mine last", "last near mine"])
+def test_losses_beside_it_see_the_end_that_answers_in_whatever_order_they_are_named(order):
     student, teacher = micro(), residual()
     losses = {
         "near": ProbabilisticTransfer("stage1", "stage1"),
         "mine": ReusedClassifier(),
         "last": ClassAttentionTransfer(),
     }
-    both = Objective(losses, dict.fromkeys(losses, 1.0))
+    both = Objective({name: losses[name] for name in order.split()}, dict.fromkeys(order.split(), 1.0))
     both.bind(student, teacher)
     assert both.losses["last"].pairs[0][0].name == "reused_head.projector"
     total, terms = both(student(pictures(student)), teacher.network(pictures(teacher.network)), TARGET)

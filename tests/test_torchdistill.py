@@ -188,7 +188,7 @@ def test_vid_is_theirs():
     own, other = random(B, 3, 4, 4, seed=0), random(B, 5, 4, 4, seed=1)
     loss = VariationalInformation()
     mine = ours(loss, {"map": own}, {"map": other})
-    variance = F.softplus(loss.rho[0]) + SMALLEST
+    variance = F.softplus(loss.rho[0])[:, None, None] + SMALLEST
     assert torch.allclose(variance, torch.tensor(5.0))
     value = theirs.VIDLoss({"one": MAPS})(told((loss.means[0](own), variance)), told(other))
     assert torch.allclose(mine, value, rtol=1e-5)

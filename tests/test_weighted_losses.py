@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from distill.losses import ce
 from distill.losses.ce import CrossEntropy, effective_number_weights
 from distill.losses.focal import Focal
 from distill.types import Outputs
@@ -59,6 +60,28 @@ def test_the_gradient_of_focal_loss_is_finite_however_sure_the_network_is(gamma)
     logits = torch.tensor([[0.0, 0, 0], [40, 0, 0], [200, 0, 0], [-200, 0, 0]]).requires_grad_()
     Focal(gamma)(outputs(logits), None, torch.tensor([[1.0, 0, 0]] * 4)).sum().backward()
     assert logits.grad.isfinite().all() and logits.grad[0].abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        CrossEntropy(),
+        CrossEntropy("hard", range(1, K + 1), 0.1, "heads", "sum"),
+        CrossEntropy(head_weights=range(1, H + 1)),
+        CrossEntropy(apply_to="logits"),
+        Focal(),
+        Focal(0.5, "hard", range(1, K + 1), 0.1, "logits"),
+        Focal(5.0, head_weights=range(1, H + 1)),
+    ],
+    ids=lambda loss: f"{loss.term} {loss.apply_to} {loss.head_reduction}",
+)
+def test_the_gradient_is_that_of_central_differences_in_float64(loss, monkeypatch):
+    monkeypatch.setattr(ce, "select_heads", lambda o, to: o.heads if to == "heads" else o.logits[:, None])
+    student, target = batch()
+    heads = student.heads.double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: loss(Outputs(z.mean(1), z, {}), None, target), heads, atol=1e-7, rtol=1e-5
+    )
 
 
 def test_class_balanced_weights_equal_numbers_computed_by_hand():

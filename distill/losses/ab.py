@@ -18,7 +18,7 @@ class ActivationBoundary(PreActivationLoss):
 
     Args:
         student, teacher: layers, see FeatureLoss; without names every stage, the student's before its activation where a
-            plain BatchNorm2d ends the stage.
+            BatchNorm2d ends the stage.
         margin: m, at least 0.
 
     Shape:

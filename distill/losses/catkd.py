@@ -78,5 +78,5 @@ class ClassAttentionTransfer(FeatureLoss):
 
     def attention(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the class activation maps of a map [B, C, S, S], pooled and at length 1: [B, K, pool, pool]."""
-        pooled = F.adaptive_avg_pool2d(x, int(self.pool))  # before the weights: the same, and cheaper
+        pooled = F.adaptive_avg_pool2d(x, self.pool)  # before the weights: the same, and cheaper
         return F.normalize(torch.einsum("kc,bchw->bkhw", weight, pooled), dim=(2, 3))

@@ -19,7 +19,8 @@ class ContrastiveRepresentation(FeatureLoss):
     row and r_1 .. r_K drawn from the rows of other classes, x_k = g_s . m_t[r_k] / temperature - log z - log K:
     loss[b] = -log sigmoid(x_0) - sum_{k=1..K} log sigmoid(-x_k), plus the same of g_t and m_s.
     z = the mean of exp(g . m / temperature) over the first batch, then fixed, one for each direction.
-    A batch's rows are first refreshed: m <- momentum m + (1 - momentum) g, at length 1; m <- g the first time.
+    A batch's rows are first refreshed: m <- momentum m + (1 - momentum) g, at length 1; m <- g the first time. Of a row that
+    a batch holds several times (train.balance) the last one counts.
 
     Rows not met yet are drawn only while no picture of another class has been met; they hold random vectors. The draw takes
     numbers from torch's own generator by place in the batch: shuffling a batch changes the draw, not its distribution.
@@ -69,11 +70,11 @@ class ContrastiveRepresentation(FeatureLoss):
             momentum=(momentum, 0 <= momentum < 1, "a number in [0, 1), such as 0.5"),
             width=(width, width >= 1, "1 channel or more, such as 128"),
         )
-        self.sizes = (rows, width)
+        self.rows, self.width = rows, width
         self.negatives, self.temperature, self.momentum = negatives, temperature, momentum
 
     def make(self) -> None:
-        rows, width = self.sizes
+        rows, width = self.rows, self.width
         if len(self.pairs) != 1:
             raise ValueError(f"loss.{self.term}: {len(self.pairs)} pairs of layers were asked for; it compares one.")
         if rows is None:
@@ -90,9 +91,10 @@ class ContrastiveRepresentation(FeatureLoss):
         own, theirs = self.vectors(student, teacher)[0]
         own = F.normalize(self.embed_student(own), dim=1)
         theirs = F.normalize(self.embed_teacher(theirs), dim=1)
-        self._refresh(self.student_memory, index, own)
-        self._refresh(self.teacher_memory, index, theirs)
-        self.label[index] = label
+        last = last_places(index)
+        self._refresh(self.student_memory, index, own[last])
+        self._refresh(self.teacher_memory, index, theirs[last])
+        self.label[index] = label[last]
         rows = torch.cat([index[:, None], self._draw(label)], dim=1)
         return self._contrast(0, own, self.teacher_memory[rows]) + self._contrast(1, theirs, self.student_memory[rows])
 
@@ -123,7 +125,7 @@ class ContrastiveRepresentation(FeatureLoss):
         unmet = torch.searchsorted(ordered, torch.zeros_like(label))
         others = len(rows) - unmet - count
         first, size = torch.where(others > 0, unmet, 0), torch.where(others > 0, others, unmet).clamp(min=1)
-        chance = torch.rand(len(label), int(self.negatives)).to(label.device)  # the generator that checkpoints keep
+        chance = torch.rand(len(label), self.negatives).to(label.device)  # the generator that checkpoints keep
         place = first[:, None] + (chance * size[:, None]).long().minimum(size[:, None] - 1)
         place = place + count[:, None] * (place >= start[:, None])  # past the picture's own class
         return rows[place.clamp(max=len(rows) - 1)]
@@ -136,3 +138,9 @@ class ContrastiveRepresentation(FeatureLoss):
             self.log_z[direction] = torch.where(self.log_z[direction].isnan(), first, self.log_z[direction])
         x = score - self.log_z[direction].clone() - math.log(score.shape[1] - 1)
         return -F.logsigmoid(x[:, 0]) - F.logsigmoid(-x[:, 1:]).sum(dim=1)
+
+
+def last_places(index: Tensor) -> Tensor:
+    """Return for every place of a batch the last one that holds the same row, [B]: two writes to one row have no order on a GPU."""
+    place = torch.arange(len(index), device=index.device)
+    return torch.where(index[:, None] == index, place, -1).amax(dim=1)

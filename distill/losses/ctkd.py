@@ -68,6 +68,9 @@ class CurriculumTemperature(LogitLoss):
         """T as learned so far, a scalar."""
         return self.lowest + self.span * self.theta.sigmoid()
 
+    def learned_numbers(self) -> dict[str, float]:
+        return {"temperature": self.temperature.item()}
+
     def per_head(self, z_s: Tensor, z_t: Tensor, target: Tensor) -> Tensor:
         t = self.temperature
         t = (1 + self.reversal) * t.detach() - self.reversal * t  # T, with -reversal times its gradient

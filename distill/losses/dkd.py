@@ -36,6 +36,7 @@ class DecoupledDistillation(LogitLoss):
     """
 
     term = "dkd"
+    needs_label = True
 
     def __init__(
         self,

@@ -120,12 +120,12 @@ def regressor(own: tuple[int, ...], theirs: tuple[int, ...], term: str) -> nn.Mo
     """Return what turns a student's layer of one shape into as many channels as a teacher's.
 
     Raises:
-        ValueError: one is a map and the other a vector.
+        ValueError: one is a map and the other a vector, or both are tokens [N, C] and not as many.
     """
-    if len(own) != len(theirs):
+    if len(own) != len(theirs) or (len(own) == 2 and own[0] != theirs[0]):
         raise ValueError(
-            f"loss.{term}: the student's layer answers {list(own)}, the teacher's {list(theirs)}; name two maps or two vectors "
-            f"with loss.{term}.student and loss.{term}.teacher."
+            f"loss.{term}: the student's layer answers {list(own)}, the teacher's {list(theirs)}; name two maps, two vectors, "
+            f"or as many tokens, with loss.{term}.student and loss.{term}.teacher."
         )
     return nn.Conv2d(own[0], theirs[0], 1) if len(own) == 3 else nn.Linear(own[-1], theirs[-1])
 

@@ -63,7 +63,7 @@ class FactorTransfer(FeatureLoss):
             reconstruction=(reconstruction, reconstruction > 0, "a number above 0, such as 0.005"),
         )
         self.form, self.p, self.reconstruction = form, p, reconstruction
-        self.channels_rate = rate
+        self.channels_rate = rate  # read once, so no attribute of the option's name: it follows no course
 
     def make(self) -> None:
         check_maps(self.pairs, self.term)

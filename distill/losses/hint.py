@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from distill.losses.feature import FeatureLoss, Names, regressor, resize, whiten
+from distill.losses.feature import FeatureLoss, Names, in_float32, regressor, resize, whiten
 from distill.types import Outputs
 
 
@@ -29,6 +29,7 @@ class Hint(FeatureLoss):
     convolution that shrinks the map.
     """
 
+    term = "hint"
     kind = "stage"
 
     def __init__(self, student: Names = None, teacher: Names = None, normalize: bool = True):
@@ -38,6 +39,7 @@ class Hint(FeatureLoss):
     def make(self) -> None:
         self.regressors = nn.ModuleList(regressor(own.shape, theirs.shape, self.term) for own, theirs in self.pairs)
 
+    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         pairs = zip(self.regressors, self.maps(student, teacher), strict=True)
         return sum(self._distance(r(resize(own, theirs)), theirs) for r, (own, theirs) in pairs) / len(self.regressors)

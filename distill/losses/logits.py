@@ -54,11 +54,13 @@ class LogitLoss(Loss):
 
 
 def standardize(z: Tensor) -> Tensor:
-    """Return (z - mean) / (std + 1e-7) over the classes, std with K - 1 in the denominator.
+    """Return (z - mean) / (std + 1e-7) over the classes, std with K - 1; 0, without a gradient, where std is below 1e-3.
 
-    Reference: Sun et al., Logit Standardization in Knowledge Distillation, arXiv 2403.01427, algorithm 1.
+    Reference: Sun et al., Logit Standardization in Knowledge Distillation, arXiv 2403.01427, algorithm 1. Deviation: logits
+    that hardly vary are left out as said (there their gradient grows without bound, up to 1e7 times).
     """
-    return (z - z.mean(dim=-1, keepdim=True)) / (z.std(dim=-1, keepdim=True) + 1e-7)
+    std = z.std(dim=-1, keepdim=True)
+    return ((z - z.mean(dim=-1, keepdim=True)) / (std + 1e-7)).masked_fill(std < 1e-3, 0.0)
 
 
 def soft(z: Tensor, temperature: float, standardized: bool = False) -> Tensor:

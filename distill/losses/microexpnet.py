@@ -32,6 +32,7 @@ class MicroExpNetMixture(LogitLoss):
     """
 
     term = "microexpnet"
+    needs_label = True
 
     def __init__(
         self,

@@ -39,6 +39,7 @@ class NormalizedDistillation(LogitLoss):
     """
 
     term = "nkd"
+    needs_label = True
 
     def __init__(
         self,

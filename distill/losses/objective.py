@@ -17,22 +17,30 @@ class Loss(nn.Module):
         needs_teacher: True if the loss reads the teacher's outputs.
         needs_features: True if it reads inner maps.
         needs_memory: True if it remembers pictures by their index.
+        needs_label: True if it takes the largest entry of the target for the class, whatever its options.
+        changes_student: True if bind() changes the student; such a loss is bound before the others.
     """
 
     term = ""
     needs_teacher = False
     needs_features = False
     needs_memory = False
+    needs_label = False
+    changes_student = False
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
         """Meet both networks once, before the optimiser is made; a loss with learned parts makes them here."""
+
+    def learned_numbers(self) -> dict[str, float]:
+        """Return what it learned that is worth a line in the log, by name."""
+        return {}
 
 
 class Objective(nn.Module):
     """total = sum over terms of weight * mean over the batch of the loss.
 
     A weight, or any number among a loss's options, may follow a course over the epochs; at() sets it. A loss whose weight is 0
-    for a whole epoch is not computed in it.
+    for a whole epoch is not computed in it, unless all are 0: then all are computed, and the total is 0.
 
     Args:
         losses: term name -> loss.
@@ -80,21 +88,26 @@ class Objective(nn.Module):
                 setattr(self.losses[name], option, value(epoch))
 
     def changing(self) -> dict[str, float]:
-        """Return what follows a course, as it is now, for the log: {weight_kd: ..., temperature_kd: ...}."""
+        """Return what follows a course or is learned, as it is now, for the log: {weight_kd: ..., temperature_kd: ...}."""
         now = {f"weight_{name}": self.weights[name] for name, c in self.courses.items() if c.first != c.last}
-        return now | {
+        now |= {
             f"{option}_{name}": getattr(self.losses[name], option)
             for name, courses in self.options.items()
             for option in courses
         }
+        return now | {
+            f"{number}_{name}": value
+            for name, loss in self.losses.items()
+            for number, value in loss.learned_numbers().items()
+        }
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
-        """Let every loss meet both networks.
+        """Let every loss meet both networks, those that change the student first: the others then find it as it answers.
 
         Raises:
             ValueError: if a loss needs a teacher and there is none.
         """
-        for name, loss in self.losses.items():
+        for name, loss in sorted(self.losses.items(), key=lambda item: not item[1].changes_student):
             if loss.needs_teacher and teacher is None:
                 raise ValueError(
                     f"loss.{name}: needs a teacher, but teacher=none was chosen. Choose teacher=resnet50, or loss=[ce]."

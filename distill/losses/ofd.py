@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.feature import in_float32
-from distill.losses.preactivation import PreActivationLoss, deeper_counts_more, is_batch_norm, network_of
+from distill.losses.preactivation import PreActivationLoss, deeper_counts_more, network_of, norm_of
 from distill.types import Outputs
 
 
@@ -18,11 +18,11 @@ class Overhaul(PreActivationLoss):
     loss[b] = sum over pairs l = 1..L, fine to coarse, of 2^-(L - l) d_l[b].
 
     m_c = E[x | x < 0], x normal with mean beta_c and standard deviation |gamma_c| of the teacher's BatchNorm2d; where its
-    layer is no BatchNorm2d, m_c = 0.
+    layer is not what a BatchNorm2d gives, m_c = 0.
 
     Args:
-        student, teacher: layers, see FeatureLoss; without names every stage, before its activation where a plain
-            BatchNorm2d ends it.
+        student, teacher: layers, see FeatureLoss; without names every stage, before its activation where a BatchNorm2d ends
+            it (timm's with the activation inside included).
 
     Shape:
         features [B, C, H, W] -> [B]. No gradient reaches the teacher.
@@ -42,8 +42,8 @@ class Overhaul(PreActivationLoss):
         super().make()
         network = network_of(self.met[1])
         for place, (_, theirs) in enumerate(self.pairs):
-            known = is_batch_norm(network, theirs.name)
-            values = margin(network.get_submodule(theirs.name)) if known else torch.zeros(theirs.shape[0])
+            norm = norm_of(network, theirs.name)
+            values = torch.zeros(theirs.shape[0]) if norm is None else margin(norm)
             self.register_buffer(f"margin{place}", values[:, None, None], persistent=False)
 
     @in_float32

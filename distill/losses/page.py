@@ -16,14 +16,15 @@ INTRODUCTION = """# Losses
 A run minimises a weighted sum: `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weighs one, `loss.dkd.temperature=4` sets
 an option. Every number may follow a course over epochs, `loss.kd.weight='{from: 0, to: 0.9, end: 5}'`, with `start`, and `shape`
 linear, cosine or exponential. Phases have losses of their own:
-`loss=[ce,kd,hint] phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}] train.epochs=32`.
+`loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]' train.epochs=32`.
 
 Layers are chosen by name, `loss.hint.student=stage2 loss.hint.teacher=layer3`: stageN (the last map of each resolution, fine to
 coarse), embedding (what the classifier sees), a module's name or its end; a wrong name lists what there is. A loss that needs inner
 maps wants `teacher.cache=features` (stored once) or `teacher.cache=false` (the teacher runs at every step).
 
 Notation: z logits, s student, t teacher, F an inner map, b a face of the batch, k a class, c a channel, h, w a place; values [B] are
-averaged over the batch, then weighted. Deviations from the papers are told at each loss. This page is made by
+averaged over the batch, then weighted. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
+pooling, which are no modules there. Deviations from the papers are told at each loss. This page is made by
 `python -m distill.losses.page --write`.
 """
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.features import Layer, Taps, survey
+from distill.features import Layer, Taps, eval_mode, survey
 
 
 class Pooled(NamedTuple):
@@ -56,13 +56,11 @@ def _try(network: nn.Module, layers: list[Layer]) -> dict[str, Tensor]:
     """Return the layers' outputs for a random picture in eval mode."""
     parameter, spec = next(network.parameters()), network.input
     picture = torch.rand(1, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
-    modes = [(module, module.training) for module in network.modules()]
     taps = Taps(network)
     try:
         for layer in layers:
             taps.add(network, layer)
-        return network.eval()(picture.to(parameter)).features
+        with eval_mode(network):
+            return network(picture.to(parameter)).features
     finally:
         taps.remove()
-        for module, mode in modes:
-            module.training = mode

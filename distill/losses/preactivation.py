@@ -8,7 +8,7 @@ from distill.types import Outputs
 
 
 class PreActivationLoss(FeatureLoss):
-    """A loss on pairs of stages, taken before the activation where no layer was named and a plain BatchNorm ends the stage.
+    """A loss on pairs of stages, taken before the activation where no layer was named and a BatchNorm2d ends the stage.
 
     The student's map is brought to the teacher's size, then channels, by a 1 x 1 convolution and BatchNorm, both learned.
 
@@ -60,15 +60,20 @@ def network_of(teacher) -> nn.Module:
     return (teacher if live is None else live).network
 
 
-def is_batch_norm(network: nn.Module, name: str) -> bool:
-    """Say whether a layer is the output of a plain BatchNorm2d; timm's with an activation inside is another class."""
-    return not name.endswith(":in") and type(network.get_submodule(name)) is nn.BatchNorm2d
+def norm_of(network: nn.Module, name: str) -> nn.BatchNorm2d | None:
+    """Return the BatchNorm2d whose normalised map a layer is, if any: a plain one's output, or the input of timm's activation
+    inside of one (BatchNormAct2d.act)."""
+    if name.endswith(".act:in"):
+        norm = network.get_submodule(name.removesuffix(".act:in"))
+        return norm if isinstance(norm, nn.BatchNorm2d) else None
+    norm = None if name.endswith(":in") else network.get_submodule(name)
+    return norm if type(norm) is nn.BatchNorm2d else None
 
 
 def before_activation(stage: Layer, found: Survey, network: nn.Module) -> Layer:
-    """Return the last plain BatchNorm2d of the stage's shape that is done when the stage is; without one, the stage itself."""
+    """Return what the last BatchNorm2d of the stage's shape gave by the time that the stage is done; without one, the stage."""
     names = list(found.layers)
     done = reversed(names[: names.index(stage.name) + 1])
-    norms = (name for name in done if found.layers[name].shape == stage.shape and is_batch_norm(network, name))
+    norms = (name for name in done if found.layers[name].shape == stage.shape and norm_of(network, name))
     name = next(norms, None)
     return stage if name is None else found.layers[name]

@@ -40,11 +40,11 @@ class KnowledgeReview(FeatureLoss):
     def __init__(self, student: Names = None, teacher: Names = None, width: int = 512):
         super().__init__(student, teacher)
         check_numbers(self.term, width=(width, width >= 1, "1 channel or more, such as 512"))
-        self.most = (width,)
+        self.width = width
 
     def make(self) -> None:
         check_maps(self.pairs, self.term)
-        width, deepest = min(*self.most, self.pairs[-1][0].shape[0]), len(self.pairs) - 1
+        width, deepest = min(self.width, self.pairs[-1][0].shape[0]), len(self.pairs) - 1
         self.fusions = nn.ModuleList(
             Fusion(own.shape[0], width, theirs.shape[0], fuse=k < deepest) for k, (own, theirs) in enumerate(self.pairs)
         )

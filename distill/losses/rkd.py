@@ -56,7 +56,7 @@ class RelationalDistillation(RelationalLoss):
 
     def relation(self, own: Tensor, theirs: Tensor) -> Tensor:
         value = self.distance * F.smooth_l1_loss(distances(own), distances(theirs))
-        n = min(len(own), int(self.most))
+        n = min(len(own), self.most)
         chosen = torch.arange(n, device=own.device) * len(own) // n
         return value + self.angle * F.smooth_l1_loss(cosines(own[chosen]), cosines(theirs[chosen]))
 

@@ -60,17 +60,16 @@ def course(value: float | Mapping, key: str) -> Course:
         ValueError: an unknown or missing part, or numbers that make no course.
     """
     if not is_course(value):
-        return Course(float(value), float(value))
+        return Course(_number(value, key), _number(value, key))
     known = {"from", "to", "start", "end", "shape"}
     if value.keys() - known or not {"from", "to"} <= value.keys():
         raise ValueError(
             f"{key}: {dict(value)} was asked for. A course has from and to, and may have start, end (epochs) and shape: "
             "{from: 0, to: 0.9, end: 5}."
         )
-    start = float(value.get("start", 0))
-    made = Course(
-        float(value["from"]), float(value["to"]), start, float(value.get("end", start)), value.get("shape", "linear")
-    )
+    start = value.get("start", 0)
+    parts = {"from": value["from"], "to": value["to"], "start": start, "end": value.get("end", start)}
+    made = Course(*(_number(part, f"{key}.{name}") for name, part in parts.items()), value.get("shape", "linear"))
     if made.shape not in SHAPES:
         raise ValueError(f"{key}.shape: {made.shape!r} was asked for. Choose {', '.join(SHAPES)}.")
     if not 0 <= made.start <= made.end:
@@ -78,3 +77,9 @@ def course(value: float | Mapping, key: str) -> Course:
     if made.shape == "exponential" and min(made.first, made.last) <= 0:
         raise ValueError(f"{key}: from {made.first:g} to {made.last:g}; an exponential course needs both above 0.")
     return made
+
+
+def _number(value: object, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{key}: {value!r} was asked for; give a number.")
+    return float(value)

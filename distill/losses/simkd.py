@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from distill.features import Layer, survey, tap
-from distill.losses.feature import FeatureLoss, in_float32
+from distill.losses.feature import FeatureLoss, in_float32, pooled
 from distill.losses.logits import check_numbers
 from distill.losses.pooled import pooled_classifier
 from distill.losses.reused_head import attach_reused_head
@@ -39,11 +39,12 @@ class ReusedClassifier(FeatureLoss):
     """
 
     term = "simkd"
+    changes_student = True
 
     def __init__(self, student: str | None = None, factor: int = 2):
         super().__init__(student)
         check_numbers(self.term, factor=(factor, factor >= 1, "1 or more, such as 2"))
-        self.narrower = (factor,)
+        self.factor = factor
 
     def bind(self, student: nn.Module, teacher) -> None:
         of_student, _ = self._last_map(student), teacher.survey()  # the latter says what to type where it has no maps
@@ -54,7 +55,7 @@ class ReusedClassifier(FeatureLoss):
                 "go on training these with loss=[ce,kd]."
             )
         side = min(of_student.shape[1], theirs.layer.shape[1])
-        attach_reused_head(student, of_student, side, theirs.classifier, *self.narrower)
+        attach_reused_head(student, of_student, side, theirs.classifier, self.factor)
         projected = Layer("reused_head.projector", (theirs.layer.shape[0], side, side), False)
         self.pairs = [(projected, theirs.layer)]
         tap(student, [projected])
@@ -71,5 +72,5 @@ class ReusedClassifier(FeatureLoss):
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        own, theirs = self.maps(student, teacher)[0]
-        return (own - nn.functional.adaptive_avg_pool2d(theirs, own.shape[2:])).square().flatten(1).mean(1)
+        own, theirs = pooled(*self.maps(student, teacher)[0])
+        return (own - theirs).square().flatten(1).mean(1)

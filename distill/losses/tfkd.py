@@ -34,6 +34,7 @@ class TeacherFreeDistillation(LogitLoss):
     """
 
     term = "tfkd"
+    needs_label = True
     needs_teacher = False
 
     def __init__(

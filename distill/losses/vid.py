@@ -41,14 +41,14 @@ class VariationalInformation(FeatureLoss):
         shapes = [(own.shape[0], theirs.shape[0]) for own, theirs in self.pairs]
         self.means = nn.ModuleList(mean_network(c_s, c_t) for c_s, c_t in shapes)
         rho = math.log(math.expm1(INITIAL - SMALLEST))
-        self.rho = nn.ParameterList(nn.Parameter(torch.full((c_t, 1, 1), rho)) for _, c_t in shapes)
+        self.rho = nn.ParameterList(nn.Parameter(torch.full((c_t,), rho)) for _, c_t in shapes)
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         total = 0.0
         for mean, rho, maps in zip(self.means, self.rho, self.maps(student, teacher), strict=True):
             own, theirs = pooled(*maps)
-            variance = F.softplus(rho) + SMALLEST
+            variance = F.softplus(rho)[:, None, None] + SMALLEST
             error = (mean(own) - theirs).square() / variance + variance.log()
             total = total + error.flatten(1).mean(1) / 2
         return total

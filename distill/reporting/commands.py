@@ -9,6 +9,7 @@ from importlib.resources import files
 
 import yaml
 
+from distill.config import WEIGHTS_SHA256
 from distill.reporting.reading import Run
 
 GROUPS = ("data", "teacher", "student", "optimizer", "schedule", "logger")
@@ -32,7 +33,8 @@ def command(run: Run, compose: Compose) -> str:
         return recorded if isinstance(recorded, str) else shlex.join(map(str, recorded))
     choices = tuple(_choices(run.config))
     default = _leaves(compose(choices))
-    return shlex.join([*WORDS, *choices, *_differences(_leaves(run.config), default)])
+    own = {key: value for key, value in _leaves(run.config).items() if not key.endswith(f".{WEIGHTS_SHA256}")}
+    return shlex.join([*WORDS, *choices, *_differences(own, default)])
 
 
 def _choices(config: dict) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.features import Layer, layout, survey
+from distill.features import Layer, eval_mode, layout, survey
 
 TRIED = 12  # maps, from the last one backwards, until the class's score depends on one
 
@@ -34,16 +34,11 @@ def grad_cam(network: nn.Module, images: Tensor, classes: Tensor | None = None) 
     found = survey(network)
     last = found.stages[-1:]
     others = [a for a in found.layers.values() if len(a.shape) == 3 and a.shape[1] > 1 and not a.name.endswith(":in")]
-    modes = [(module, module.training) for module in network.modules()]
-    try:
-        network.eval()
+    with eval_mode(network):
         for layer in [*last, *others[::-1][:TRIED]]:
             maps, probabilities = _maps(network, layer, images, classes)
             if maps is not None:
                 return maps, probabilities, layer
-    finally:
-        for module, mode in modes:
-            module.training = mode
     raise ValueError("it has no map that its answer depends on")
 
 

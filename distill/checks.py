@@ -1,0 +1,90 @@
+"""Numbers of a run's config that cannot be meant, and parts of it that do not make up a run, each with a sentence."""
+
+SELECTABLE = tuple(
+    f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
+)
+
+
+def check_train(key: str, train: dict, least_epochs: int) -> None:
+    """Refuse numbers under train, of the run or of a teacher, that are out of range."""
+    least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
+    for name, bound in least.items():
+        if train[name] < bound:
+            raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
+    if train["average"] >= 1:
+        raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
+    if train["clip"] is not None and train["clip"] < 0:
+        raise ValueError(f"{key}.clip: {train['clip']} was asked for; give a norm above 0, or null for none.")
+    if train["precision"] not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
+    if train["select"].removeprefix("-") not in SELECTABLE:
+        raise ValueError(
+            f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
+            f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
+        )
+
+
+def check_phases(cfg: dict) -> None:
+    """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}."""
+    if (listed := cfg["phases"]) is None:
+        return
+    example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(f"phases: {listed} was asked for. A list of phases is needed, {example}, or null for one.")
+    for phase in listed:
+        if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
+            raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")
+        epochs, lr, losses = phase["epochs"], phase.get("lr", 1.0), phase.get("loss")
+        if not isinstance(epochs, int) or epochs < 1 or not isinstance(lr, int | float) or not lr > 0:
+            raise ValueError(f"phases: {phase} was asked for; give epochs from 1 on, and lr, a factor above 0.")
+        if losses is not None and (not isinstance(losses, list) or not losses):
+            raise ValueError(
+                f"phases: {phase} was asked for; give a list of losses, such as loss:[ce,kd], or leave it out."
+            )
+        if unknown := [name for name in losses or [] if name not in cfg["loss"]]:
+            raise ValueError(
+                f"phases: {unknown[0]!r} is not among the losses of this run: {', '.join(cfg['loss'])}. "
+                f"Type loss=[{','.join([*cfg['loss'], *unknown])}]."
+            )
+    used = {name for phase in listed for name in phase.get("loss") or cfg["loss"]}
+    if left := [name for name in cfg["loss"] if name not in used]:
+        raise ValueError(
+            f"loss.{left[0]}: is in none of the phases, so nothing would be learned by it. Add it to one of them, or type "
+            f"loss=[{','.join(name for name in cfg['loss'] if name in used)}]."
+        )
+    total = sum(phase["epochs"] for phase in listed)
+    if total != cfg["train"]["epochs"]:
+        raise ValueError(
+            f"phases: they last {total} epochs, train.epochs is {cfg['train']['epochs']}. Type train.epochs={total}."
+        )
+
+
+def check_mixup(where: str, node: dict) -> None:
+    """Refuse mixed pictures beside stored answers, or beside targets that are not mixed."""
+    if node["train"]["mixup"] == 0:
+        return
+    teacher = node.get("teacher", {"_target_": None})
+    if teacher["_target_"] is not None and teacher.get("cache") is not False:
+        raise ValueError(
+            f"train.mixup: {node['train']['mixup']} was asked for, but stored logits are those of faces, not of their "
+            "mixtures. train.mixup needs teacher.cache=false or teacher=none."
+        )
+    for name, loss in node["loss"].items():
+        if loss.get("target") == "hard":
+            raise ValueError(
+                f"{where}loss.{name}.target: hard undoes {where}train.mixup; give {where}loss.{name}.target=soft."
+            )
+
+
+def check_views(key: str, views: dict) -> None:
+    """Refuse ranges and probabilities of views that are out of range."""
+    for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
+        if not 0 < views[low] <= views[high]:
+            if low == "erase_min" and views["erase"] == 0:
+                continue
+            raise ValueError(f"{key}: {low}={views[low]} and {high}={views[high]}; give 0 < {low} <= {high}.")
+    for name in ("flip", "erase"):
+        if not 0 <= views[name] <= 1:
+            raise ValueError(f"{key}.{name}: {views[name]} was asked for; a probability lies between 0 and 1.")
+    if views["cached"] < 0 or views["seed"] < 0:
+        raise ValueError(f"{key}: seed and cached must be 0 or more.")

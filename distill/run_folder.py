@@ -1,0 +1,58 @@
+"""What a run folder says of its run: whether it is complete, whether it holds another one, and what was typed."""
+
+import json
+from pathlib import Path
+
+from distill import build, config
+from distill.checkpoint import write_json
+from distill.outcome import subsets
+from distill.runtime import environment
+from distill.types import Dataset
+from teachers.store import is_complete
+
+
+def is_measured(folder: Path, cfg: dict) -> bool:
+    """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
+    if not is_complete(folder):
+        return False
+    result = json.loads((folder / "result.json").read_text())
+    measured = {"cka": False} | (result.get("eval") or {})  # as runs were that knew nothing of it
+    return measured == cfg["eval"] and result.get("test_subset", {}) == subsets(cfg)
+
+
+def result_of(folder: Path, data: Dataset) -> dict:
+    """Return the result of a complete run, after making sure that its data are still those that it saw.
+
+    Raises:
+        ValueError: they are not.
+    """
+    result = json.loads((folder / "result.json").read_text())
+    if result["data"]["fingerprint"] != build.fingerprint(data):
+        raise ValueError(
+            f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "
+            "Delete the folder to train again, or choose another with paths.run=DIR."
+        )
+    return result
+
+
+def refuse_another(cfg: dict, folder: Path) -> None:
+    """Refuse a run folder that holds a run of another config, whichever of the two has the key that differs.
+
+    Raises:
+        ValueError: naming the first key that differs.
+    """
+    if not (folder / "config.yaml").exists():
+        return
+    ours, theirs = config.identity(cfg), config.identity(config.written(folder))
+    for key in [*ours, *theirs]:
+        if theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"{folder}: holds another run; its {key!r} is {theirs.get(key)}, this one's is {ours.get(key)}. "
+                "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
+            )
+
+
+def write_down(cfg: dict, folder: Path, command: str | None) -> None:
+    """Write config.yaml, and env.json with what was typed, into a run folder."""
+    write_json(folder / "env.json", environment() | ({"command": command} if command else {}))
+    config.write(cfg, folder)

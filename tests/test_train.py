@@ -1,0 +1,32 @@
+"""What other toolkits get wrong in a step and between epochs: modes that stay behind, and numbers that are waited for."""
+
+from itertools import groupby
+
+import numpy as np
+import pytest
+import torch
+from test_mixup import DATA, Net, frozen, learner, run
+
+from distill.batches import gather
+from distill.train import train_step
+from distill.views import ViewRecipe
+
+
+def test_the_student_is_back_in_train_mode_after_every_validation_and_the_teacher_never_is(monkeypatch, tmp_path):
+    calls, forward = [], Net.forward
+    monkeypatch.setattr(Net, "forward", lambda net, x: calls.append((net, net.training)) or forward(net, x))
+    student = run(tmp_path / "run")
+    own, taught = ([mode for net, mode in calls if (net is student) == mine] for mine in (True, False))
+    assert [mode for mode, _ in groupby(own)] == [True, False] * 3, "three epochs, each with its validation"
+    assert own.count(True) == len(taught) == 18 and not any(taught)
+
+
+def test_a_step_reads_no_number_back_from_the_device(monkeypatch):
+    made, teacher = learner(), frozen(1)
+    made.optimizer = torch.optim.SGD(made.student.parameters(), 0.1)  # Adam reads its own count of steps, on the CPU
+    faces = gather(DATA.splits["train"], ViewRecipe().table(0, 1, 60), np.arange(16))
+    with monkeypatch.context() as patch:
+        for name in ("item", "tolist", "cpu", "numpy", "__float__", "__int__", "__bool__"):
+            patch.setattr(torch.Tensor, name, lambda *_: pytest.fail("a GPU would have been waited for"))
+        terms = train_step(faces, teacher, made, torch.float32, 1.0)
+    assert terms.keys() == {"loss", "ce", "kd"} and all(value.isfinite() for value in terms.values())
