@@ -94,13 +94,13 @@ def paper(reference: str) -> str:
 
 def row(entry: Entry, cost: dict[str, float]) -> str:
     """Return a loss's row of the table."""
-    ms = f"{cost[entry.name]:.1f}" if entry.name in cost else ""
+    ms = [f"{cost[entry.name]:.1f}" if entry.name in cost else ""] if cost else []
     cells = (
         f"[{entry.name}](#{entry.name})",
         cell(entry.paragraphs[0]),
         entry.needs,
         entry.weight,
-        ms,
+        *ms,
         paper(entry.reference),
     )
     return f"| {' | '.join(cells)} |"
@@ -131,10 +131,11 @@ def section(entry: Entry) -> str:
 def page() -> str:
     """Return the whole page."""
     measured = json.loads(COST.read_text()) if COST.exists() else {"how": "", "milliseconds": {}}
-    found = entries()
+    found, ms = entries(), ["ms"] if measured["milliseconds"] else []
+    names = ("loss", "what it is", "needs", "weight", *ms, "paper")
     table = [
-        "| loss | what it is | needs | weight | ms | paper |",
-        "|---|---|---|---|---|---|",
+        f"| {' | '.join(names)} |",
+        "|---" * len(names) + "|",
         *(row(entry, measured["milliseconds"]) for entry in found),
     ]
     how = f"ms: {measured['how']}" if measured["how"] else ""
