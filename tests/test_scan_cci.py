@@ -256,7 +256,9 @@ def test_the_published_recipe_has_the_published_loss_rates_and_decay():
     for name, parameter in net.named_parameters():
         group, rate = groups[id(parameter)], 1e-4 if name.startswith("base.") else 1e-2
         assert (group["lr"], group["weight_decay"], group["momentum"]) == (pytest.approx(rate), 1e-3, 0.9), name
-    assert [build.schedule(inner).factor(epoch, 60) for epoch in (0, 0.9, 1, 2.5)] == pytest.approx([1, 1, 0.95, 0.9025])
+    assert [build.schedule(inner).factor(epoch, 60) for epoch in (0, 0.9, 1, 2.5)] == pytest.approx(
+        [1, 1, 0.95, 0.9025]
+    )
     heads, label = torch.randn(2, 5, 8), torch.tensor([1, 7])
     loss = CrossEntropy(target="hard", head_weights=inner["loss"]["ce"]["head_weights"])
     each = [cross_entropy(heads[:, h], label, reduction="none") for h in range(5)]
