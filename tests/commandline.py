@@ -2,9 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,6 +46,39 @@ def distill(*overrides: object, store: Path, runs: Path, timeout: float = 300) -
         text=True,
         timeout=timeout,
     )
+
+
+def kill_when(ready: Callable[[], bool], *overrides: object, store: Path, runs: Path) -> None:
+    """Start one tiny job and SIGKILL it as soon as ready() says so."""
+    job = subprocess.Popen(
+        command(*overrides, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert job.poll() is None, "the job ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+
+
+def checkpoint_writes(runs: Path, count: int) -> Callable[[], bool]:
+    """Return a predicate that is true once the last checkpoint was replaced count times."""
+    seen = set()
+
+    def ready() -> bool:
+        seen.update(path.stat().st_mtime_ns for path in runs.glob("*/checkpoints/last.pt"))
+        return len(seen) >= count
+
+    return ready
+
+
+def assert_equal_runs(folder: Path, whole: Path) -> None:
+    """Compare what two runs logged, learned and predicted, bit for bit."""
+    for file in ("metrics.jsonl", "predictions/test.csv"):
+        assert (folder / file).read_bytes() == (whole / file).read_bytes()
+    ours, theirs = (load_file(path / "checkpoints" / "best.safetensors") for path in (folder, whole))
+    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in theirs)
 
 
 def result_of(runs: Path) -> dict:

@@ -1,15 +1,10 @@
 """Two students that learn from each other: what reaches whom, and a killed run that goes on as if nothing had happened."""
 
-import os
-import signal
-import subprocess
-import time
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from commandline import ROOT, command, environment
+from commandline import assert_equal_runs, checkpoint_writes, kill_when
 from inside import SMALL, folder_of, job, read
 from safetensors.torch import load_file
 
@@ -139,20 +134,11 @@ def test_student_and_peer_start_apart_and_both_learn_and_are_measured(whole):
 
 
 def test_a_killed_run_of_two_students_goes_on_and_equals_an_uninterrupted_one_bit_for_bit(whole, store, tmp_path):
-    words = command(*SMALL, *PEERS, store=store, runs=tmp_path)
-    process = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL)
-    seen, deadline = set(), time.monotonic() + 120
-    while len(seen) < 3:
-        seen |= {path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoints/last.pt")}
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    kill_when(checkpoint_writes(tmp_path, 3), *SMALL, *PEERS, store=store, runs=tmp_path)
     job(*PEERS, store=store, runs=tmp_path)
     folder = folder_of(tmp_path)
     assert 0 < read(folder)["resumed_at_step"] < read(folder)["steps"]
-    assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    assert (folder / "predictions" / "test.csv").read_bytes() == (whole / "predictions" / "test.csv").read_bytes()
+    assert_equal_runs(folder, whole)
     ours, theirs = (torch.load(f / "checkpoints" / "last.pt", weights_only=True)["learner"] for f in (folder, whole))
     for part in ("student", "objective"):
         assert all(ours[part][name].equal(value) for name, value in theirs[part].items())

@@ -1,14 +1,10 @@
 """Courses and phases through the real command line: seen in the log, one run folder, and killed runs that go on bit for bit."""
 
 import json
-import os
-import signal
-import subprocess
-import time
 
 import pytest
 import torch
-from commandline import ROOT, command, distill, environment, result_of
+from commandline import assert_equal_runs, checkpoint_writes, command, distill, kill_when, result_of
 from hydra import compose, initialize_config_module
 from inside import SMALL, job
 from safetensors.torch import load_file
@@ -83,41 +79,19 @@ def test_the_best_epoch_is_one_of_the_last_phase(whole):
     assert not any("regressor" in name for name in names), "the file holds the student alone"
 
 
-def kill_when(ready, store, runs):
-    job = subprocess.Popen(
-        command(*HINT, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert job.poll() is None, "the job ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("writes", [6, 7, 8], ids=["at the border", "early in phase 2", "in phase 2"])
 def test_a_run_killed_around_the_border_of_its_phases_equals_one_that_was_not_bit_for_bit(
     whole, store, tmp_path, writes
 ):
     """Three checkpoints are written in an epoch of six steps: the sixth is the end of the first phase."""
-    seen = set()
-
-    def ready():
-        seen.update(path.stat().st_mtime_ns for path in tmp_path.glob("*/checkpoints/last.pt"))
-        return len(seen) >= writes
-
-    kill_when(ready, store, tmp_path)
+    kill_when(checkpoint_writes(tmp_path, writes), *HINT, store=store, runs=tmp_path)
     (folder,) = tmp_path.iterdir()
     at = torch.load(folder / "checkpoints" / "last.pt")["at"]
     assert (2, 0) <= (at["epoch"], at["step"]) < (4, 0)
     done = distill(*HINT, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    ours, theirs = (load_file(path / "checkpoints" / "best.safetensors") for path in (folder, whole))
-    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in theirs)
-    assert (folder / "predictions" / "test.csv").read_bytes() == (whole / "predictions" / "test.csv").read_bytes()
+    assert_equal_runs(folder, whole)
 
 
 # Refused before anything is trained

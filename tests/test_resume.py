@@ -1,13 +1,7 @@
 """A run that is killed with SIGKILL and started again equals one that was not."""
 
-import os
-import signal
-import subprocess
-import time
-from pathlib import Path
-
 import pytest
-from commandline import ROOT, command, distill, environment
+from commandline import assert_equal_runs, checkpoint_writes, distill, kill_when
 from safetensors.torch import load_file
 
 JOB = ("train.epochs=3", "checkpoint.every_steps=2", "views.cached=2", "train.log_every=3", "seed=11")
@@ -26,49 +20,20 @@ def whole(store, tmp_path_factory):
     return next(runs.iterdir())
 
 
-def kill_when(ready, store: Path, runs: Path, *more: str) -> None:
-    """Start the job and SIGKILL it as soon as ready() says so."""
-    job = subprocess.Popen(
-        command(*JOB, *more, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert job.poll() is None, "the job ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
-
-
-def checkpoint_writes(runs: Path, count: int):
-    """Return a predicate that is true once the last checkpoint was replaced count times."""
-    seen = set()
-
-    def ready() -> bool:
-        for path in runs.glob("*/checkpoints/last.pt"):
-            seen.add(path.stat().st_mtime_ns)
-        return len(seen) >= count
-
-    return ready
-
-
 @pytest.mark.parametrize("writes", [1, 3, 6])
 def test_a_killed_run_goes_on_and_equals_an_uninterrupted_one_bit_for_bit(whole, store, tmp_path, writes):
-    kill_when(checkpoint_writes(tmp_path, writes), store, tmp_path)
+    kill_when(checkpoint_writes(tmp_path, writes), *JOB, store=store, runs=tmp_path)
     (folder,) = tmp_path.iterdir()
     assert not (folder / "result.json").exists()
     done = distill(*JOB, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    ours, theirs = (load_file(path / "checkpoints" / "best.safetensors") for path in (folder, whole))
-    assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in theirs)
-    assert (folder / "predictions" / "test.csv").read_bytes() == (whole / "predictions" / "test.csv").read_bytes()
+    assert_equal_runs(folder, whole)
 
 
 def test_a_run_killed_twice_while_its_teacher_is_fine_tuned_leaves_the_same_teacher(store, whole, tmp_path):
     other = tmp_path / "store"
     for kills in (1, 2):
-        kill_when(checkpoint_writes(other / "teachers", kills), other, tmp_path / "runs")
+        kill_when(checkpoint_writes(other / "teachers", kills), *JOB, store=other, runs=tmp_path / "runs")
     done = distill(*JOB, store=other, runs=tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     ours, theirs = (load_file(next(path.glob("teachers/*/checkpoints/best.safetensors"))) for path in (other, store))
@@ -88,7 +53,7 @@ def test_a_run_with_dropout_momentum_and_a_plateau_killed_before_its_second_view
     )
     stores = [tmp_path / "store1", tmp_path / "store2"]
     assert distill(*JOB, *dropout, store=stores[0], runs=tmp_path / "whole").returncode == 0
-    kill_when(checkpoint_writes(tmp_path / "killed", 1), stores[1], tmp_path / "killed", *dropout)
+    kill_when(checkpoint_writes(tmp_path / "killed", 1), *JOB, *dropout, store=stores[1], runs=tmp_path / "killed")
     assert not list(stores[1].glob("logits/*/train-view2.npy"))
     assert distill(*JOB, *dropout, store=stores[1], runs=tmp_path / "killed").returncode == 0
     ours, theirs = (
