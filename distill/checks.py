@@ -13,8 +13,8 @@ def check_train(key: str, train: dict, least_epochs: int) -> None:
             raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
     if train["average"] >= 1:
         raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
-    if train["clip"] is not None and train["clip"] < 0:
-        raise ValueError(f"{key}.clip: {train['clip']} was asked for; give a norm above 0, or null for none.")
+    if train["clip"] is not None and train["clip"] <= 0:
+        raise ValueError(f"{key}.clip: {train['clip']:g} was asked for; give a norm above 0, or null for none.")
     if train["precision"] not in ("auto", "fp32", "bf16"):
         raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
     if train["select"].removeprefix("-") not in SELECTABLE:

@@ -43,8 +43,6 @@ def check_losses(where: str, node: dict) -> None:
             f"{where}loss.{remembering[0]}: remembers faces, and a mixture is none of them. Type {where}train.mixup=0, or "
             "leave it out."
         )
-    if train["clip"] == 0:
-        raise ValueError(f"{where}train.clip: 0 was asked for; give a norm above 0, or null for none.")
     for name, loss in losses.items():
         if loss.get("class_weights") != "balanced" and loss.get("beta", BETA) != BETA and "class_weights" in loss:
             raise ValueError(

@@ -1,5 +1,7 @@
 """What losses on logits share: softening, and one value per sample from several heads and one teacher."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,7 +10,7 @@ from distill.losses.objective import Loss, check_choices, reduce_heads, select_h
 from distill.types import Outputs
 
 
-class LogitLoss(Loss):
+class LogitLoss(Loss, ABC):
     """A loss on the logits of each student head, most often against the teacher's fused logits.
 
     A child says in per_head what one head costs; the selection, the teacher's checks and the reduction are here.
@@ -48,9 +50,9 @@ class LogitLoss(Loss):
             values = self.per_head(z_s, z_t, target)
         return values.mean() if self.relational else reduce_heads(values, self.head_reduction)
 
+    @abstractmethod
     def per_head(self, z_s: Tensor, z_t: Tensor | None, target: Tensor) -> Tensor:
         """Return [B, H] values, or [H] if relational, from z_s [B, H, K], z_t [B, 1, K] or None and target [B, K]."""
-        raise NotImplementedError
 
 
 def standardize(z: Tensor) -> Tensor:

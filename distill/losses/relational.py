@@ -1,5 +1,7 @@
 """What losses on the relations within a batch share."""
 
+from abc import ABC, abstractmethod
+
 from torch import Tensor
 
 from distill.losses.feature import FeatureLoss, in_float32
@@ -11,7 +13,7 @@ def channels(shape: tuple[int, ...]) -> int:
     return shape[0] if len(shape) == 3 else shape[-1]
 
 
-class RelationalLoss(FeatureLoss):
+class RelationalLoss(FeatureLoss, ABC):
     """A loss on how the pictures of a batch lie to each other; a child compares one pair of embeddings in relation().
 
     Shape:
@@ -25,6 +27,6 @@ class RelationalLoss(FeatureLoss):
         values = [self.relation(own, theirs) for own, theirs in self.vectors(student, teacher)]
         return sum(values) / len(values)
 
+    @abstractmethod
     def relation(self, own: Tensor, theirs: Tensor) -> Tensor:
         """Return a scalar from the student's [B, C] and the teacher's [B, C']."""
-        raise NotImplementedError
