@@ -171,7 +171,7 @@ class Cern(nn.Module):
         for head, (i, scale) in enumerate(self.scales.items()):
             attention = self.eca[0](whole) if self.variant == "eca_in_front" else self.eca[head](regions[i])
             features = self.region_net[head](regions[i] * attention)
-            seen = torch.cat(features.chunk(2), dim=1) if self.mirror else features
+            seen = torch.cat(features.unflatten(0, (2, -1)).unbind(), dim=1) if self.mirror else features
             heads.append(scale * F.linear(F.normalize(seen), self.weight(head)))
         return heads
 

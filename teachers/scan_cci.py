@@ -1,5 +1,6 @@
 """SCAN-CCI, a large facial expression network of one attention head over local patches and four region heads."""
 
+import math
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -34,7 +35,7 @@ class MaskNet(nn.Module):
     def forward(self, groups: list[Tensor]) -> list[Tensor]:
         pixels = [self.attention[0](group).permute(0, 2, 3, 1) for group in groups]  # [N, H, W, C]
         joint = torch.cat([p.flatten(0, 2) for p in pixels])[:, :, None, None]
-        masks = self.attention[1:](joint).flatten(1).split([p.shape[:3].numel() for p in pixels])
+        masks = self.attention[1:](joint).flatten(1).split([math.prod(p.shape[:3]) for p in pixels])
         return [
             (group.permute(0, 2, 3, 1) * mask.view(p.shape)).mean((1, 2), dtype=torch.float32)
             for group, mask, p in zip(groups, masks, pixels, strict=True)

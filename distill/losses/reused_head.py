@@ -55,7 +55,7 @@ class ReusedHead(nn.Module):
 
     def answer(self, student: nn.Module, arguments: tuple, output: Outputs) -> Outputs:
         """Put this head's logits in the place of the student's: a hook of the student."""
-        x = layout(student)(self.seen.pop())[: len(output.logits)]
+        x = layout(student)(self.seen.pop())[: output.logits.shape[0]]
         logits = self(x)
         return output._replace(logits=logits, heads=logits[:, None])
 
