@@ -95,7 +95,8 @@ class Wandb:
         tags: labels to filter by.
         project: the wandb project.
         entity: the wandb user or team; None is the key's owner.
-        mode: auto (the environment's WANDB_MODE, otherwise offline) | offline | online | disabled.
+        mode: auto (the environment's WANDB_MODE; without it online for a job of `wandb agent`, else offline) | offline |
+            online | disabled.
         run_id: id for a folder that has none yet; None draws one.
         timeout: seconds to wait for the server at the start; four times as long for uploads at the end.
 
@@ -118,7 +119,7 @@ class Wandb:
         timeout: float = 15.0,
     ):
         self.mode, self.url, self._run, self._warned = _resolve(mode), None, None, False
-        if self.mode == "disabled":
+        if self.mode == "disabled" or (_of_an_agent() and job_type == "teacher"):
             return
         options = {"name": name, "group": group, "job_type": job_type, "project": project, "entity": entity}
         options |= {"dir": os.path.abspath(folder), "config": config or {}, "tags": list(tags), "reinit": "create_new"}
@@ -217,10 +218,15 @@ def _resolve(mode: str) -> str:
         raise ValueError(f"logger.mode: {mode!r} was asked for; give one of {', '.join(MODES)}.")
     if mode != "auto":
         return mode
-    asked = os.environ.get("WANDB_MODE") or "offline"
+    asked = os.environ.get("WANDB_MODE") or ("online" if _of_an_agent() else "offline")
     if asked not in MODES[1:]:
         raise ValueError(f"WANDB_MODE: {asked!r} is in the environment; give one of {', '.join(MODES[1:])}.")
     return asked
+
+
+def _of_an_agent() -> bool:
+    """Say whether `wandb agent` started this process: the run's id is the agent's, and it is the student's."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
 
 
 def _kept_id(folder: Path, run_id: str | None) -> str:

@@ -1,5 +1,6 @@
 """The main job, python -m distill.run: compose, prepare the teacher, train the student, evaluate, write result.json."""
 
+import importlib
 import os
 import shlex
 import sys
@@ -9,12 +10,11 @@ from pathlib import Path
 
 import hydra
 import torch
-from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from distill import build, config, finished, rules
+from distill import build, config, finished, rules, sweeps
 from distill.checkpoint import digest, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
 from distill.features import untap
@@ -23,6 +23,7 @@ from distill.generations import run_generations
 from distill.loggers import JsonLines
 from distill.optim import Average
 from distill.outcome import conclude, mirror, start_of
+from distill.processes import hold
 from distill.run_folder import is_measured, refuse_another, result_of, write_down
 from distill.runtime import pick_device, pick_precision, set_threads, tune_allocator
 from distill.train import Learner, Settings, train
@@ -58,24 +59,25 @@ def run(
     """
     if is_measured(folder, cfg):
         return result_of(folder, data or build.dataset(cfg))
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            write_down(cfg, folder, command)
-            return _locked(cfg, folder, data, job_type, group)
-    except Timeout:
-        raise ValueError(f"{folder}: another process is at work in this run folder. Wait for it, or stop it.") from None
+    with hold(folder, wait=job_place() is not None):
+        if is_measured(folder, cfg):  # by another process, while this one waited
+            return result_of(folder, data or build.dataset(cfg))
+        write_down(cfg, folder, command)
+        return _locked(cfg, folder, data, job_type, group)
 
 
 def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
     logger = None
+    if not is_complete(folder):
+        (folder / "result.json").unlink(missing_ok=True)  # that it failed before
     try:
         logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
         result = _job(cfg, folder, data or build.dataset(cfg), logger, group)
     except BaseException as error:
         if logger is not None:
             logger.finish({}, exit_code=1)
-        if not is_complete(folder):  # what a complete run says outlives a mistake in measuring it again
+        # what a complete run says outlives a mistake in measuring it again; one that was stopped did not fail
+        if isinstance(error, Exception) and not is_complete(folder):
             write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
     logger.finish(result["student"]["metrics"] | result, exit_code=0)  # the summary is the chosen epoch, not the last
@@ -199,29 +201,51 @@ def fit_student(
             lines.finish({})
 
 
+def job_place() -> Path | None:
+    """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
+    if HydraConfig.initialized() and HydraConfig.get().mode.name == "MULTIRUN":
+        return Path(HydraConfig.get().sweep.dir) / "jobs" / str(HydraConfig.get().job.num)
+    return Path(os.environ[sweeps.PLACE]) if os.environ.get(sweeps.PLACE) else None
+
+
 def sweep_name() -> str | None:
-    """Return the name that the jobs of one multirun share."""
-    hydra_config = HydraConfig.get()
-    return Path(hydra_config.sweep.dir).name if hydra_config.mode.name == "MULTIRUN" else None
+    """Return the name that the jobs of one sweep share."""
+    place = job_place()
+    return place and place.parents[1].name
 
 
 def typed() -> str:
     """Return the command that this job is."""
-    return shlex.join(["python", "-m", "distill.run", *HydraConfig.get().overrides.task])
+    words = [word for word in HydraConfig.get().overrides.task if not word.startswith("launcher=")]
+    return shlex.join(["python", "-m", "distill.run", *words])
 
 
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
 def main(cfg: DictConfig) -> None:
+    if place := job_place():
+        multi = HydraConfig.get().mode.name == "MULTIRUN"
+        sweeps.work(place, HydraConfig.get().launcher._target_ if multi else "", lambda: settled(cfg), do)
+    else:
+        do(*settled(cfg))
+
+
+def settled(cfg: DictConfig) -> tuple[dict, Path]:
+    """Return a checked, plain config and the run folder of what it says."""
     cfg = config.plain(cfg)
     rules.check(cfg)
     cfg = finished.settle(cfg)
-    set_threads(cfg["train"]["threads"])
     folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg))
     refuse_another(cfg, folder)
+    return cfg, folder
+
+
+def do(cfg: dict, folder: Path) -> None:
+    """Do one job in its run folder, and print its table."""
+    set_threads(cfg["train"]["threads"])
     done = is_measured(folder, cfg)
     if not done:
         console.print(f"run folder: {folder}")
-    several = cfg["data"].get("fold") == "all" or cfg["generations"] > 1
+    several = sweeps.is_several(cfg)
 
     def once(one: dict, where: Path) -> dict:
         refuse_another(one, where)
@@ -245,7 +269,10 @@ def cli() -> None:
     tune_allocator()
     sys.argv[1:] = finished.spell_out(sys.argv[1:])
     try:
-        main()
+        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
+            sweeps.multirun(main)
+        else:
+            main()
     except HydraException as error:
         sys.exit(f"error: {config.explain(error, sys.argv[1:])}")
     except (ValueError, FloatingPointError) as error:
@@ -257,4 +284,4 @@ def cli() -> None:
 
 
 if __name__ == "__main__":
-    cli()
+    importlib.import_module("distill.run").cli()  # by its name: other processes of a sweep find main() under it

@@ -83,7 +83,11 @@ def test_components_reach_neither_other_components_nor_whoever_builds_them(famil
 def test_only_config_build_and_command_lines_know_hydra():
     users = users_of("hydra", "omegaconf")
     assert "distill.config" in users
-    assert {name for name in users if not is_command_line(name)} <= {"distill.config", "distill.build"}
+    assert {name for name in users if not is_command_line(name)} <= {
+        "distill.config",
+        "distill.build",
+        "distill.overrides",
+    }
 
 
 def test_only_loggers_know_wandb():

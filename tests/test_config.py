@@ -21,7 +21,12 @@ from distill.views import ViewRecipe
 from teachers.peer import is_peer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+ELSEWHERE = ("sweep", "launcher/ray")  # read by python -m distill.sweep: tests/test_sweep_optuna.py, test_launchers.py
+CHOICES = [
+    (path.parent.name, path.stem)
+    for path in sorted(CONF.glob("*/*.yaml"))
+    if not {path.parent.name, f"{path.parent.name}/{path.stem}"} & set(ELSEWHERE)
+]
 DEFAULTS = OmegaConf.load(CONF / "run.yaml").defaults
 GROUPS = {str(group) for entry in DEFAULTS if not isinstance(entry, str) for group in entry}
 ANSWERS = {"data.root": "faces", "teacher.name": "resnet18", "teacher.run": "runs/assistant"}

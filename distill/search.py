@@ -1,0 +1,225 @@
+"""A search over settings: optuna chooses them, each trial is a job, and a journal in the sweep's folder outlives a kill."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill import sweeps
+from distill.console import console
+from distill.pools import STOP
+from distill.processes import killed_by
+from distill.reporting.reading import COSTS
+from distill.sweep_file import SweepFile
+
+DONE = ("COMPLETE", "PRUNED")
+
+
+@dataclass
+class Running:
+    """A trial whose job is at work."""
+
+    trial: object
+    place: Path
+    code: Callable[[], int | None]
+    reported: set[int] = field(default_factory=set)
+    pruned: bool = False
+
+
+class Search:
+    """One study, and the jobs of its trials.
+
+    Args:
+        asked: the sweep file.
+        words: chosen settings -> a job's words.
+        folder: of the sweep.
+        minimize: costs besides the metric: macs, bytes, latency_ms, num_parameters.
+        seed: of the sampler.
+
+    Raises:
+        ValueError: optuna is missing, or a cost is unknown.
+    """
+
+    def __init__(
+        self,
+        asked: SweepFile,
+        words: Callable[[dict], list[str]],
+        folder: Path,
+        minimize: list[str],
+        seed: int,
+    ):
+        self.optuna = _optuna()
+        if unknown := [name for name in minimize if name not in COSTS]:
+            raise ValueError(f"sweep.minimize: {unknown[0]!r} was asked for. Choose among {', '.join(COSTS)}.")
+        self.asked, self.words, self.folder, self.minimize = asked, words, folder, minimize
+        self.space = {key: self._distribution(spec) for key, spec in asked.parameters.items()}
+        self.study = self._study(seed)
+        self.prunes = asked.early_terminate is not None and not minimize
+        if asked.early_terminate and minimize:
+            console.print("pruning compares one number: with sweep.minimize no trial is stopped early")
+        self._queue_grid()
+        for trial in self._trials("RUNNING"):  # when an earlier start was killed
+            self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
+        self._queue_failed()
+
+    def _study(self, seed: int):
+        optuna = self.optuna
+        backend = optuna.storages.journal.JournalFileBackend(str(self.folder / "study.journal"))
+        directions = ["maximize" if self.asked.maximize else "minimize", *["minimize"] * len(self.minimize)]
+        early, pruner = self.asked.early_terminate, optuna.pruners.NopPruner()
+        if early:
+            pruner = optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=early["min_iter"], reduction_factor=early["eta"]
+            )
+        study = optuna.create_study(
+            storage=optuna.storages.JournalStorage(backend),
+            study_name="sweep",
+            load_if_exists=True,
+            directions=directions,
+            pruner=pruner,
+        )
+        seed += len(study.trials)  # a study that goes on does not draw its first trials again
+        samplers = optuna.samplers
+        bayes = self.asked.method == "bayes"
+        study.sampler = samplers.TPESampler(seed=seed) if bayes else samplers.RandomSampler(seed=seed)
+        return study
+
+    def _distribution(self, spec: dict):
+        make = self.optuna.distributions
+        if "values" in spec:
+            return make.CategoricalDistribution(spec["values"])
+        ends = (spec["min"], spec["max"])
+        if spec["whole"]:
+            return make.IntDistribution(*ends)
+        return make.FloatDistribution(*ends, log=spec["log"], step=spec["step"])
+
+    def _trials(self, *states: str) -> list:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in states]
+
+    def _queue_grid(self) -> None:
+        if self.asked.method == "grid" and not self.study.user_attrs.get("queued"):
+            for chosen in self.asked.grid():
+                self.study.enqueue_trial(chosen, skip_if_exists=True)
+            self.study.set_user_attr("queued", True)
+
+    def _queue_failed(self) -> None:
+        """Ask again for what failed, or was killed, at an earlier start: the same settings are the same run folder."""
+        again = {trial.user_attrs.get("again") for trial in self.study.trials}
+        for trial in self._trials("FAIL"):
+            if trial.number not in again and trial.params.keys() == self.space.keys():
+                self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+            sweeps.Record(self.folder / "jobs" / str(trial.number)).update(status="again")
+
+    def run(self, pool, command: Callable[[list[str]], list[str]], cap: int | None) -> int:
+        """Run trials until so many are complete or pruned; return how many failed.
+
+        Args:
+            pool: starts jobs, so many at a time.
+            command: a job's words -> its command.
+            cap: trials of all starts together; None is the whole grid.
+        """
+        running: list[Running] = []
+        failed = 0
+        try:
+            while True:
+                while len(running) < pool.jobs and self._wants_more(cap, len(running) + failed):
+                    running.append(self._start(pool, command))
+                if not running:
+                    return failed
+                for one in list(running):
+                    self._watch(one)
+                    if (code := one.code()) is not None:
+                        running.remove(one)
+                        failed += self._tell(one, code)
+                time.sleep(0.1)
+        finally:
+            for one in running:  # stopped from the keyboard: they go on at the next start
+                (one.place / STOP).touch()
+
+    def _wants_more(self, cap: int | None, under_way: int) -> bool:
+        if cap is not None and len(self._trials(*DONE)) + under_way >= cap:
+            return False
+        return self.asked.method != "grid" or bool(self._trials("WAITING"))
+
+    def _start(self, pool, command) -> Running:
+        trial = self.study.ask(self.space)
+        words = self.words(trial.params)
+        place = sweeps.add(self.folder, str(trial.number), f"trial-{trial.number:04}", words)
+        console.print(f"job {trial.number}: {settings(trial.params)}")
+        return Running(trial, place, pool.start(command(words), place))
+
+    def _watch(self, one: Running) -> None:
+        """Report every epoch that is new, and stop a trial that does worse than others did."""
+        if not self.prunes or one.pruned or not (folder := sweeps.read(one.place).get("folder")):
+            return
+        for epoch, value in _epochs(Path(folder) / "metrics.jsonl", self.asked.metric):
+            if epoch not in one.reported:
+                one.reported.add(epoch)
+                one.trial.report(value, epoch)
+                if one.trial.should_prune():
+                    one.pruned = True
+                    (one.place / STOP).touch()
+                    return
+
+    def _tell(self, one: Running, code: int) -> int:
+        """Tell the study how a trial ended; return 1 where it failed."""
+        record, states = sweeps.Record(one.place), self.optuna.trial.TrialState
+        if code == 0:
+            self.study.tell(one.trial, self._values(Path(record.facts["folder"])))
+        else:
+            self.study.tell(one.trial, state=states.PRUNED if one.pruned else states.FAIL)
+        if one.pruned and code != 0:
+            record.end("pruned", error=None)
+            return 0
+        end_of(record, code)
+        return int(code != 0)
+
+    def _values(self, folder: Path) -> list[float]:
+        student = json.loads((folder / "result.json").read_text())["student"]
+        return [student["metrics"][self.asked.metric], *(student[name] for name in self.minimize)]
+
+    def best(self) -> Iterator[tuple[int, list[float], dict]]:
+        """Yield number, values and settings of the trials that no other beats in everything."""
+        if self._trials("COMPLETE"):
+            for trial in self.study.best_trials:
+                yield trial.number, trial.values, trial.params
+
+
+def end_of(record: sweeps.Record, code: int) -> None:
+    """Say how a job ended that was a process of its own; what it could not write down itself is written now."""
+    if code == 0 or record.facts["status"] == "failed":
+        console.print(f"job {record.facts['number']}: {sweeps.line(record.facts)}")
+    elif code < 0:
+        record.end("failed", error=killed_by(-code))
+    else:
+        record.end("failed", error=f"ended with exit code {code}; {record.place / 'log.txt'} says more")
+
+
+def _epochs(path: Path, metric: str) -> Iterator[tuple[int, float]]:
+    """Yield (epoch from 1 on, value) of the lines that a run has written so far."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue  # it is being written
+        if said.get(metric) is not None:
+            yield said["epoch"] + 1, said[metric]
+
+
+def settings(chosen: dict) -> str:
+    """Return chosen settings in a line."""
+    return ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in chosen.items())
+
+
+def _optuna():
+    try:
+        import optuna
+    except ImportError as error:
+        raise ValueError("sweep: optuna is not installed. Type pip install 'fer-distill[sweep]'.") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -1,0 +1,189 @@
+"""A sweep that chooses its settings, or that runs on a cluster: python -m distill.sweep sweep=optuna student=microexpnet
+
+Every job is the process `python -m distill.run WORDS`; what it prints is in SWEEP/jobs/N/log.txt. The same command again goes on.
+
+  sweep=NAME|FILE.yaml   settings to choose among, conf/sweep/NAME.yaml; also a file for `wandb sweep`. Without it every word with
+                         commas is spread out, as in python -m distill.run -m
+  sweep.method=bayes     bayes (optuna's TPE) | random | grid, instead of the file's
+  sweep.run_cap=32       trials of all starts together, instead of the file's
+  sweep.minimize=[macs,bytes,latency_ms]   costs to bring down, too: the result is a front. latency_ms is measured while other
+                         jobs run: take sweep.jobs=1 for it
+  sweep.jobs=1           jobs at a time on this machine; its cores are shared out
+  sweep.seed=0           of the choices
+  sweep.folder=DIR       instead of PATHS.RUNS/sweeps/NAME-DIGEST
+  launcher=ray           jobs on a Ray cluster: conf/launcher/ray.yaml has launcher.address, launcher.num_cpus, launcher.num_gpus
+
+All other words are for python -m distill.run. Nothing here looks at test faces.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+
+from distill import config, finished, overrides, sweeps
+from distill.checkpoint import digest
+from distill.checks import SELECTABLE
+from distill.console import console, loud_warnings
+from distill.pools import STOP, Here, Ray
+from distill.processes import only_here
+from distill.search import Search, end_of, settings
+from distill.sweep_file import SweepFile, find, read
+
+OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
+
+
+def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
+    """Return the options of the sweep, those of the launcher, and the words of the job.
+
+    Raises:
+        ValueError: an option that does not exist.
+    """
+    asked, launcher, rest = dict(OPTIONS), {}, []
+    for word in words:
+        key, _, value = word.partition("=")
+        group, _, name = key.partition(".")
+        if group == "sweep" and (name in OPTIONS or not name):
+            asked[name or "sweep"] = yaml.safe_load(value)
+        elif group == "launcher":
+            launcher[name or "launcher"] = yaml.safe_load(value)
+        elif group == "sweep":
+            raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
+        else:
+            rest.append(word)
+    return asked, launcher, finished.spell_out(rest)
+
+
+def pool_of(launcher: dict, jobs: int):
+    """Return where the jobs run.
+
+    Raises:
+        ValueError: no such launcher, or an option that it does not have.
+    """
+    if launcher.get("launcher") is None and len(launcher) <= 1:
+        if not isinstance(jobs, int) or jobs < 1:
+            raise ValueError(f"sweep.jobs: {jobs} was asked for; give 1 or more.")
+        return Here(jobs)
+    if launcher.get("launcher") != "ray":
+        raise ValueError(
+            f"launcher: {launcher.get('launcher')!r} was asked for. Here it is ray, or left out; joblib and slurm are for "
+            "python -m distill.run -m launcher=NAME."
+        )
+    known = yaml.safe_load((files("conf") / "launcher" / "ray.yaml").read_text())
+    given = {key: value for key, value in launcher.items() if key != "launcher"}
+    if unknown := given.keys() - known.keys():
+        raise ValueError(f"launcher.{min(unknown)}: no such option. There are {', '.join(known)}.")
+    return Ray(**(known | given))
+
+
+def command(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "distill.run", *words]
+
+
+def check(words: list[str]) -> None:
+    """Refuse words that no job could be made of, before the first one is started.
+
+    Raises:
+        ValueError: with the nearest keys that exist.
+    """
+    try:
+        with initialize_config_module("conf", version_base="1.3"):
+            compose("run", overrides=words)
+    except HydraException as error:
+        raise ValueError(config.explain(error, words)) from error
+
+
+def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int:
+    """Search, or go on with the search, and print its best trials; return the exit code."""
+    first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
+    if file.metric not in SELECTABLE:
+        raise ValueError(f"{file.name}: metric.name: {file.metric!r} was asked for. Choose {', '.join(SELECTABLE)}.")
+    given = {word.partition("=")[0] for word in rest}
+    if fixed := given & file.parameters.keys():
+        raise ValueError(
+            f"{min(fixed)}: is chosen by {file.name}. Leave it out, or take it from the file's parameters."
+        )
+
+    def words(chosen: dict) -> list[str]:
+        return [*(word for word in file.command(chosen) if word.partition("=")[0] not in given), *rest]
+
+    check(words(first))
+    where = tuple(sweeps.ELSEWHERE)
+    said = [file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"]]
+    said.append(sorted(word for word in rest if not word.startswith(where)))
+    named = sweeps.folder_of(rest, []).parent / f"{Path(file.name).stem}-{digest(said)[:8]}"
+    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else named
+    with only_here(folder):
+        sweeps.refuse_another(folder, digest(said))
+        search = Search(file, words, folder, asked["minimize"], asked["seed"])
+        console.print(f"sweep folder: {folder}")
+        pool = pool_of(launcher, asked["jobs"])
+        try:
+            failed = search.run(pool, command, None if file.method == "grid" else file.run_cap or 32)
+        finally:
+            pool.close()
+            sweeps.conclude(folder)
+        for number, values, chosen in search.best():
+            told = zip([file.metric, *asked["minimize"]], values, strict=True)
+            console.print(f"best: job {number}  {'  '.join(f'{n} {v:.6g}' for n, v in told)}  {settings(chosen)}")
+    return int(failed > 0)
+
+
+def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
+    """Run every combination of the words' values; return the exit code."""
+    found = overrides.spread(rest)
+    if found is None:
+        raise ValueError(
+            "sweep: these words cannot be spread out into jobs. Write values with commas, such as seed=0,1."
+        )
+    jobs, swept = found
+    check(jobs[0])
+    folder = Path(asked["folder"]).absolute() if asked["folder"] else sweeps.folder_of(rest, swept)
+    with only_here(folder):
+        sweeps.plan(folder, jobs, swept)
+        pool = pool_of(launcher, asked["jobs"])
+        places = [folder / "jobs" / str(number) for number in range(len(jobs))]
+        waiting = {place: pool.start(command(words), place) for place, words in zip(places, jobs, strict=True)}
+        try:
+            while waiting:
+                for place, code in [(place, code()) for place, code in waiting.items()]:
+                    if code is not None:
+                        del waiting[place]
+                        end_of(sweeps.Record(place), code)
+                time.sleep(0.1)
+        finally:
+            for place in waiting:
+                (place / STOP).touch()
+            pool.close()
+            code = sweeps.conclude(folder)
+    return code
+
+
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    if not words or {"-h", "--help"} & set(words):
+        print(__doc__)
+        return
+    loud_warnings()
+    try:
+        asked, launcher, rest = parse(words)
+        if "sweep" in asked:
+            file = read(find(str(asked["sweep"])), method=asked["method"], run_cap=asked["run_cap"])
+            code = choose(file, asked, launcher, rest)
+        else:
+            code = spread(asked, launcher, rest)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
+    if code:
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,287 @@
+"""The jobs of a sweep: what each is, where its run lies, how it ended; and that one that is killed takes no other along.
+
+SWEEP/jobs/N/job.json   job N: its words, its run folder, its state
+SWEEP/pooling=both,...  a link to each run folder, named by what the sweep changes
+SWEEP/jobs.jsonl        all of them together, one line per job
+"""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from distill import build, overrides
+from distill.checkpoint import atomic, digest, write_json
+from distill.console import console
+from distill.processes import JobFailed, apart, only_here, sentence
+from distill.run_folder import is_measured
+
+LAUNCHERS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
+PLACE = "FER_DISTILL_JOB"  # in the environment of a job that is a process of its own: its folder in the sweep's
+EXPECTED = (
+    ValueError,
+    FloatingPointError,
+)  # what a user can mend is said in a sentence, the rest with where it happened
+ELSEWHERE = ("paths.", "logger", "launcher")  # words that do not say what a sweep is
+
+
+class Record:
+    """What is known of one job; every change is on the disk at once.
+
+    Args:
+        place: its folder, SWEEP/jobs/N.
+    """
+
+    def __init__(self, place: Path):
+        self.place, self.sweep = place, place.parents[1]
+        self.facts = read(place)
+
+    def update(self, **facts) -> None:
+        self.facts |= facts
+        write_json(self.place / "job.json", self.facts)
+
+    def begin(self, folder: Path) -> None:
+        """Note the run folder and link to it from the sweep's, where the file system has links."""
+        self.update(folder=str(folder))
+        link = self.sweep / self.facts["name"]
+        with suppress(OSError):
+            link.unlink(missing_ok=True)
+            link.symlink_to(os.path.relpath(folder.absolute(), self.sweep.absolute()), target_is_directory=True)
+
+    def end(self, status: str, **facts) -> None:
+        """Note how it ended and say so in a line."""
+        if status == "complete":
+            facts["valid/top1_accuracy"] = _accuracy(Path(self.facts["folder"]))
+        self.update(status=status, **facts)
+        console.print(f"job {self.facts['number']}: {line(self.facts)}")
+
+
+def read(place: Path) -> dict:
+    """Return what a job's record says; of a job that nobody planned, its number."""
+    try:
+        return json.loads((place / "job.json").read_text())
+    except (OSError, ValueError):
+        return {"number": place.name, "name": f"job-{place.name}", "overrides": [], "status": "waiting"}
+
+
+def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> None:
+    """Write the record of every job before the first one begins."""
+    names: set[str] = set()
+    for number, words in enumerate(jobs):
+        name = name_of(words, swept) or "job"
+        name = f"{name}-{number}" if name in names else name
+        names.add(name)
+        add(sweep, str(number), name, words)
+    collect(sweep)
+
+
+def add(sweep: Path, number: str, name: str, words: Sequence[str]) -> Path:
+    """Write the record of one more job that waits; return its place."""
+    place = sweep / "jobs" / number
+    kept = {key: value for key, value in read(place).items() if key == "folder"}  # of an earlier start of this sweep
+    facts = {"number": number, "name": name, "overrides": list(words), "status": "waiting"}
+    write_json(place / "job.json", facts | kept)
+    return place
+
+
+def name_of(words: Sequence[str], swept: Sequence[str]) -> str:
+    """Return what a sweep changes for one job as a file name: pooling=both,width=M,temperature=2."""
+    short = _short(swept)
+    parts = [f"{short[key]}={value}" for key, _, value in (word.partition("=") for word in words) if key in short]
+    name = re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
+    return name if len(name) <= 120 else f"{name[:110]}-{digest(parts)[:8]}"
+
+
+def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
+    """Return the name of a sweep: what it changes, and a digest of all that is asked for; the same words, the same name."""
+    asked = sorted(word for word in words if not word.startswith(("-", "hydra", *ELSEWHERE)))
+    keys = re.sub(r"[^\w+-]+", "_", "-".join(_short(swept).values()))[:60]
+    return f"{keys or 'sweep'}-{digest(asked)[:8]}"
+
+
+def folder_of(words: Sequence[str], swept: Sequence[str]) -> Path:
+    """Return the folder of a sweep, among the run folders that its words ask for."""
+    runs = [word.removeprefix("paths.runs=") for word in words if word.startswith("paths.runs=")]
+    return Path((runs or ["runs"])[-1].strip("'\"")).absolute() / "sweeps" / sweep_name(words, swept)
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """Return key -> its last part, or the whole key where two would look alike."""
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)}
+
+
+def refuse_another(folder: Path, what: str) -> None:
+    """Refuse a folder that holds another sweep.
+
+    Args:
+        folder: of the sweep.
+        what: a digest of what is asked for.
+
+    Raises:
+        ValueError: it was made for another one.
+    """
+    file = folder / "sweep.txt"
+    if file.exists() and file.read_text().strip() != what:
+        raise ValueError(f"sweep.folder: {folder} holds another sweep. Choose another folder, or leave it out.")
+    with atomic(file) as temporary:
+        temporary.write_text(f"{what}\n")
+
+
+@contextmanager
+def recorded(place: Path) -> Iterator[Record]:
+    """Keep the record of the job that is done inside.
+
+    Raises:
+        JobFailed: in the place of whatever the job ended with.
+    """
+    record, start = Record(place), time.perf_counter()
+    record.update(status="running", error=None, reused=False)
+    try:
+        yield record
+    except Exception as error:
+        record.end("failed", error=sentence(error), seconds=time.perf_counter() - start)
+        raise JobFailed(sentence(error)) from error
+    except BaseException:
+        record.end("stopped", seconds=time.perf_counter() - start)
+        raise
+    record.end("complete", seconds=time.perf_counter() - start)
+
+
+def collect(sweep: Path) -> list[dict]:
+    """Write jobs.jsonl from the records of all jobs, and return them in their order."""
+    jobs = [read(place) for place in (sweep / "jobs").iterdir() if place.name.isdigit()]
+    jobs.sort(key=lambda facts: int(facts["number"]))
+    with atomic(sweep / "jobs.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs))
+    return jobs
+
+
+def conclude(sweep: Path, next_step: str = "the same command again runs what is missing") -> int:
+    """Print how every job ended, write jobs.jsonl, and return the exit code: 1 where a job is not complete."""
+    jobs = collect(sweep)
+    console.print()
+    for facts in jobs:
+        console.print(f"  {facts['number']:>4}  {line(facts)}")
+    counts = {name: sum(_state(facts) == name for facts in jobs) for name in dict.fromkeys(map(_state, jobs))}
+    reused = sum(bool(facts.get("reused")) for facts in jobs)
+    before = f" ({reused} of them before)" if reused else ""
+    told = ", ".join(f"{n} {name}{before if name == 'complete' else ''}" for name, n in counts.items())
+    missing = any(name not in ("complete", "pruned", "again") for name in counts)
+    console.print(f"{len(jobs)} jobs: {told}; sweep folder: {sweep}")
+    console.print(f"next: {next_step if missing else f'python -m distill.report {sweep}'}")
+    return int(missing)
+
+
+def line(facts: dict) -> str:
+    """Return how a job stands, in a line."""
+    accuracy, seconds = facts.get("valid/top1_accuracy"), facts.get("seconds")
+    words = [f"{_state(facts):<9}{facts['name']}"]
+    words += [f"valid top-1 {accuracy:.2%}"] if accuracy is not None and facts["status"] == "complete" else []
+    words += ["as it was" if facts.get("reused") else f"{seconds:.0f} s"] if seconds is not None else []
+    words += [str(facts["folder"])] if facts.get("folder") else []
+    words += [facts["error"].splitlines()[0]] if facts.get("error") else []
+    return "  ".join(words)
+
+
+def _state(facts: dict) -> str:
+    return {"waiting": "not run", "running": "stopped"}.get(facts["status"], facts["status"])
+
+
+def _accuracy(folder: Path) -> float | None:
+    try:
+        return json.loads((folder / "result.json").read_text())["student"]["metrics"].get("valid/top1_accuracy")
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def work(
+    place: Path, launcher: str, settle: Callable[[], tuple[dict, Path]], do: Callable[[dict, Path], object]
+) -> None:
+    """Do one job of a sweep, or find it complete, and keep its record.
+
+    Args:
+        place: of the record.
+        launcher: which of hydra's launchers started it; the basic one and joblib's get a process of its own for it.
+        settle: returns config and run folder.
+        do: does the job.
+
+    Raises:
+        JobFailed: it failed, or was killed.
+    """
+    with recorded(place) as record:
+        cfg, folder = settle()
+        record.begin(folder)
+        if is_measured(folder, cfg) and not is_several(cfg) and _sees_the_same(cfg, folder):
+            record.update(reused=True)
+        elif "BasicLauncher" in launcher:
+            console.print(f"job {record.facts['number']}: {record.facts['name']}")
+            apart(lambda: do(cfg, folder), None)
+        elif "Joblib" in launcher:
+            apart(lambda: do(cfg, folder), place / "log.txt")
+        else:
+            do(cfg, folder)
+
+
+def is_several(cfg: dict) -> bool:
+    """Say whether a job is made of several runs."""
+    return cfg["data"].get("fold") == "all" or cfg["generations"] > 1
+
+
+def _sees_the_same(cfg: dict, folder: Path) -> bool:
+    """Say whether a complete run saw the data that are there now; every data set is looked at once per process."""
+    key = digest([cfg["data"], cfg["paths"]["store"], cfg["plugins"]])
+    if key not in _fingerprints:
+        _fingerprints[key] = build.fingerprint(build.dataset(cfg))
+    return json.loads((folder / "result.json").read_text())["data"]["fingerprint"] == _fingerprints[key]
+
+
+_fingerprints: dict[str, str] = {}
+
+
+def multirun(main: Callable[[], object]) -> None:
+    """Let hydra run every job of the command line's sweep, in a folder named by what is asked for; tell how each ended."""
+    words = sys.argv[1:]
+    refuse_launcher(words)
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for GPUs otherwise would keep forks from them
+    spread = overrides.spread(words)
+    if spread is None or any(word.startswith(("hydra.sweep.dir", "hydra/sweeper")) for word in words):
+        main()
+        return
+    sweep = folder_of(words, spread[1])
+    with only_here(sweep):
+        plan(sweep, *spread)
+        sys.argv.append(f"hydra.sweep.dir='{sweep}'")
+        try:
+            main()
+        except JobFailed:
+            pass  # told with the others
+        except BrokenProcessPool:
+            raise ValueError(
+                "launcher=joblib: a process that starts jobs was killed, and the others with it. The same command goes on."
+            ) from None
+        finally:
+            begun = any(facts["status"] != "waiting" for facts in collect(sweep))
+            code = conclude(sweep) if begun else 1
+    if code:
+        sys.exit(code)
+
+
+def refuse_launcher(words: Sequence[str]) -> None:
+    """Refuse a launcher that is not installed, or not hydra's.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    if "launcher=ray" in words:
+        raise ValueError("launcher=ray: is for python -m distill.sweep, with the same words and without -m.")
+    for name, (plugin, extra) in LAUNCHERS.items():
+        there = find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")
+        if f"launcher={name}" in words and not there:
+            raise ValueError(f"launcher={name}: is not installed. Type pip install 'fer-distill[{extra}]'.")

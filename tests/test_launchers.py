@@ -1,0 +1,129 @@
+"""Jobs of a sweep at the same time: several on one machine, on SLURM, on Ray; and the teacher is prepared once for all of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from commandline import ROOT, command, environment
+from hydra import compose, initialize_config_module
+from slurm_stand_in import install
+
+from distill.pools import Here, cores
+from distill.sweep import pool_of
+
+ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
+
+
+def run(words: list[str], env: dict, timeout: float = 300) -> subprocess.CompletedProcess:
+    return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout)
+
+
+def unset(*names: str) -> dict:
+    return {key: value for key, value in environment().items() if key not in names}
+
+
+@pytest.mark.parametrize("name, target", [("joblib", "JoblibLauncher"), ("slurm", "SlurmLauncher")])
+def test_a_launcher_is_chosen_by_a_word_and_says_its_command(name, target):
+    with initialize_config_module("conf", version_base="1.3"):
+        cfg = compose("run", overrides=[f"launcher={name}"], return_hydra_config=True)
+    assert cfg.hydra.launcher._target_.endswith(target)
+    said = (ROOT / "conf" / "launcher" / f"{name}.yaml").read_text()
+    assert f"python -m distill.run -m launcher={name}" in said
+
+
+def test_ray_has_its_options_in_a_file_and_others_are_refused():
+    said = (ROOT / "conf" / "launcher" / "ray.yaml").read_text()
+    assert "python -m distill.sweep launcher=ray" in said and set(yaml.safe_load(said)) == {
+        "address",
+        "num_cpus",
+        "num_gpus",
+    }
+    with pytest.raises(ValueError, match=r"launcher\.cpus: no such option\. There are address, num_cpus, num_gpus"):
+        pool_of({"launcher": "ray", "cpus": 2}, 1)
+    with pytest.raises(ValueError, match="joblib and slurm are for python -m"):
+        pool_of({"launcher": "slurm"}, 1)
+    with pytest.raises(ValueError, match=r"sweep\.jobs: 0 was asked for"):
+        pool_of({}, 0)
+
+
+def test_cores_are_shared_out_among_the_jobs_of_a_machine():
+    assert Here(1).threads == cores() and Here(4 * cores()).threads == 1
+
+
+@pytest.mark.slow
+def test_two_jobs_at_a_time_share_the_cores_and_one_fine_tuning_of_their_teacher(tmp_path):
+    words = ("-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "data.train=64", "data.valid=32", "data.test=32")
+    words += ("student.size=36", "train.epochs=1", "views.cached=1", "seed=0,1")
+    asked = command(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    done = run(asked, unset("OMP_NUM_THREADS"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/result.json")]
+    assert [result["status"] for result in results] == ["complete", "complete"]
+    (teacher,) = (tmp_path / "store" / "teachers").glob("*/metrics.jsonl")
+    epochs = [line for line in teacher.read_text().splitlines() if "valid/top1_accuracy" in line]
+    assert len(epochs) == 1  # fine-tuned once, by one of them
+    assert sum(result["teacher_forward_images"] for result in results) == 64 + 32 + 32  # and asked once
+    threads = {json.loads(path.read_text())["threads"] for path in (tmp_path / "runs").glob("*/env.json")}
+    assert threads == {max(cores() // 2, 1)}
+    logs = [path.read_text() for path in (tmp_path / "runs").glob("sweeps/*/jobs/*/log.txt")]
+    assert len(logs) == 2 and all("epoch   1/1" in log for log in logs) and "epoch   1/1" not in done.stdout
+
+
+@pytest.mark.slow
+def test_a_preempted_slurm_job_is_queued_again_and_goes_on_from_its_checkpoint(tmp_path):
+    scripts = install(tmp_path / "slurm", sys.executable)
+    words = ("-m", "launcher=slurm", "hydra.launcher.partition=short", *ALONE, "train.epochs=80", "seed=0,1")
+    words += ("train.batch_size=16", "checkpoint.every_steps=1")
+    asked = command(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    env = environment() | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    sweep = subprocess.Popen(asked, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pids = scripts / "4242_0.pids"
+    until(lambda: pids.exists() and pids.read_text().strip(), sweep)
+    until(lambda: first_checkpoint(tmp_path), sweep)
+    os.kill(int(pids.read_text().split()[0]), signal.SIGUSR2)  # what SLURM sends before it takes a node away
+    said = sweep.communicate(timeout=200)[0]
+    assert sweep.returncode == 0, said
+    assert len(pids.read_text().split()) == 2 and len((scripts / "4242_1.pids").read_text().split()) == 1
+    script = (scripts / "script.sh").read_text()
+    for option in ("--partition=short", "--array=0-1%2", "--requeue", "--signal=USR2@120", "--cpus-per-task=4"):
+        assert option in script
+    jobs = [json.loads(line) for line in next(tmp_path.glob("runs/sweeps/*/jobs.jsonl")).read_text().splitlines()]
+    assert [job["status"] for job in jobs] == ["complete", "complete"]
+    results = [json.loads((Path(job["folder"]) / "result.json").read_text()) for job in jobs]
+    assert results[0]["resumed_at_step"] > 0 and results[1]["resumed_at_step"] == 0
+
+
+def first_checkpoint(folder: Path) -> bool:
+    """Say whether job 0 has saved a checkpoint."""
+    for path in folder.glob("runs/sweeps/*/jobs/0/job.json"):
+        said = json.loads(path.read_text())
+        return "folder" in said and (Path(said["folder"]) / "checkpoints" / "last.pt").exists()
+    return False
+
+
+def until(ready, process: subprocess.Popen, seconds: float = 150) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_jobs_on_a_ray_cluster_end_in_the_same_sweep_folder_and_a_failed_one_is_not_repeated(tmp_path):
+    words = (*ALONE, "student=microexpnet", "train.epochs=1", "train.batch_size=32", "logger=none")
+    where = (f"paths.store={tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}")
+    ray = ("launcher=ray", "launcher.num_cpus=1")
+    asked = [sys.executable, "-m", "distill.sweep", *ray, *words, "student.pooling=both,third", *where]
+    done = run(asked, unset("OMP_NUM_THREADS"))
+    assert done.returncode == 1 and "2 jobs: 1 complete, 1 failed" in done.stdout, done.stdout + done.stderr
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert (sweep / "pooling=both" / "result.json").is_file()
+    log = (sweep / "jobs" / "1" / "log.txt").read_text()
+    assert log.count("run folder") == 1 and "'third' was asked for" in log
+    assert json.loads((sweep / "pooling=both" / "env.json").read_text())["threads"] == 1

@@ -1,0 +1,231 @@
+"""A sweep: every job has a record, a killed one takes no other along, and the same command again does what is missing."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from commandline import ROOT, command, distill, environment
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from distill import sweeps
+from distill.overrides import spread
+from distill.processes import JobFailed, apart, hold, only_here
+from distill.reporting.reading import find
+
+ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+def sweep(*words, store, runs):
+    return distill("-m", *ALONE, *words, store=store, runs=runs)
+
+
+def records(runs: Path) -> list[dict]:
+    (manifest,) = runs.glob("sweeps/*/jobs.jsonl")
+    return [json.loads(line) for line in manifest.read_text().splitlines()]
+
+
+# What is typed
+
+WORDS = [
+    ["seed=1,2", "student=microexpnet", "loss.kd.temperature=2,4,8"],
+    ["student.pooling=none,both", "seed=range(0,3)", "-m", "hydra.sweep.dir=x", "loss=[ce],[ce,kd]"],
+    ["seed=1", "seed=2,3", "teacher.run='a b','c'", "+new.key=1,2", "train.clip=null,1.5"],
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+def test_jobs_are_counted_as_hydra_counts_them(words):
+    own = [word for word in words if not word.startswith(("-", "hydra"))]
+    (theirs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(own), None)
+    assert spread(words)[0] == theirs and len(theirs) > 1
+
+
+def test_the_jobs_of_the_readmes_sweep_are_named_by_what_they_are():
+    words = ["student=microexpnet", "student.pooling=none,first,second,both", "student.width=M,S,XS,XXS"]
+    jobs, swept = spread([*words, "loss.kd.temperature=2,4,8,16"])
+    names = [sweeps.name_of(job, swept) for job in jobs]
+    assert len(set(names)) == 64 and "pooling=both,width=M,temperature=2" in names
+
+
+def test_keys_that_end_alike_are_told_apart_and_long_names_are_cut():
+    job = ["teacher.size=64", "student.size=48"]
+    assert sweeps.name_of(job, ["teacher.size", "student.size"]) == "teacher.size=64,student.size=48"
+    long = [[f"teacher.run={'x' * 200}{k}"] for k in range(2)]
+    names = {sweeps.name_of(words, ["teacher.run"]) for words in long}
+    assert len(names) == 2 and all(len(name) <= 120 and "/" not in name for name in names)
+
+
+def test_a_sweeps_folder_is_that_of_the_same_words_wherever_it_runs():
+    words = ["student.width=M,S", "seed=0,1", "student=microexpnet"]
+    swept = spread(words)[1]
+    name = sweeps.sweep_name(words, swept)
+    assert name.startswith("width-seed-")
+    more = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "paths.store=elsewhere", "logger=none"]
+    assert sweeps.sweep_name([*reversed(words), *more], swept) == name
+    assert sweeps.sweep_name([*words, "optimizer.lr=1"], swept) != name
+
+
+def test_a_launcher_of_another_command_or_that_is_not_installed_gets_a_sentence(monkeypatch):
+    with pytest.raises(ValueError, match=r"launcher=ray: is for python -m distill\.sweep"):
+        sweeps.refuse_launcher(["-m", "launcher=ray"])
+    monkeypatch.setattr(sweeps, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"launcher=slurm: is not installed\. Type pip install 'fer-distill\[slurm\]'"):
+        sweeps.refuse_launcher(["-m", "launcher=slurm"])
+    sweeps.refuse_launcher(["-m", "seed=1,2"])
+
+
+# Processes
+
+
+def test_a_job_apart_hands_over_its_error_and_its_print_goes_into_a_log(tmp_path, capfd):
+    def work():
+        print("in the child")
+        raise ValueError("student.pooling: 'third' was asked for.")
+
+    with pytest.raises(JobFailed, match=r"^student\.pooling: 'third' was asked for\.$"):
+        apart(work, tmp_path / "log.txt")
+    assert "in the child" in (tmp_path / "log.txt").read_text() and "in the child" not in capfd.readouterr().out
+
+
+def test_a_job_apart_that_is_killed_is_said_to_be_killed_and_nothing_else_dies(tmp_path):
+    with pytest.raises(JobFailed, match="was killed by SIGKILL"):
+        apart(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log.txt")
+    with pytest.raises(JobFailed, match="KeyError: 'gone'"):
+        apart(lambda: {}["gone"], tmp_path / "log.txt")
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+    apart(lambda: (tmp_path / "well").touch(), None)
+    assert (tmp_path / "well").exists()
+
+
+def test_a_job_of_a_sweep_waits_for_a_run_folder_that_another_process_is_at_work_in(tmp_path):
+    release = threading.Event()
+
+    def other():
+        with hold(tmp_path, wait=False):
+            release.wait(20)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    while not (tmp_path / ".lock").exists():
+        time.sleep(0.01)
+    with pytest.raises(ValueError, match="another process is at work in this run folder"), hold(tmp_path, wait=False):
+        pass
+    threading.Timer(0.3, release.set).start()
+    with hold(tmp_path, wait=True):
+        assert release.is_set()
+    thread.join()
+
+
+def test_the_same_sweep_twice_at_a_time_is_refused(tmp_path):
+    refused = pytest.raises(ValueError, match="another process is at work on this sweep")
+    with only_here(tmp_path), refused, only_here(tmp_path):
+        pass
+
+
+# Real sweeps
+
+
+@pytest.fixture(scope="module")
+def first(store, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    return sweep("train.epochs=1", "student.pooling=both,third,none", store=store, runs=runs), runs
+
+
+def test_a_job_that_fails_leaves_its_error_in_its_folder_and_the_others_go_on(first):
+    done, runs = first
+    assert done.returncode == 1
+    results = {path.parent.name: json.loads(path.read_text()) for path in runs.glob("*/result.json")}
+    assert sorted(result["status"] for result in results.values()) == ["complete", "complete", "failed"]
+    (failed,) = (result for result in results.values() if result["status"] == "failed")
+    assert "student.pooling: 'third' was asked for" in failed["error"]
+
+
+def test_a_sweep_ends_with_how_each_job_ended_and_where_it_is(first):
+    done, runs = first
+    jobs = records(runs)
+    assert [(job["name"], job["status"]) for job in jobs] == [
+        ("pooling=both", "complete"),
+        ("pooling=third", "failed"),
+        ("pooling=none", "complete"),
+    ]
+    end = done.stdout[done.stdout.rindex("   0  complete") :]
+    assert all(job["folder"] in end and job["name"] in end for job in jobs)
+    assert "3 jobs: 2 complete, 1 failed" in end and "'third' was asked for" in end
+    assert "student.pooling=none" in jobs[2]["overrides"] and jobs[2]["valid/top1_accuracy"] >= 0
+
+
+def test_the_sweeps_folder_holds_a_link_to_every_run_and_the_report_reads_them(first):
+    (folder,) = (first[1] / "sweeps").iterdir()
+    links = {path.name: path.resolve() for path in folder.iterdir() if path.is_symlink()}
+    assert links == {job["name"]: Path(job["folder"]).resolve() for job in records(first[1])}
+    found = find([folder])
+    assert sorted(run.status for run in found) == ["complete", "complete", "failed"]
+    assert {run.folder for run in found} == set(links.values())
+    assert len(find([first[1]])) == 3  # a run that is linked to is the same run
+
+
+def test_started_a_second_time_a_sweep_runs_only_what_is_missing(first, store):
+    _, runs = first
+    whole = [Path(job["folder"]) for job in records(runs) if job["status"] == "complete"]
+    files = [path for folder in whole for path in folder.rglob("*") if path.is_file()]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert len(before) > 10
+    (failed,) = (Path(job["folder"]) for job in records(runs) if job["status"] == "failed")
+    (failed / "result.json").unlink()
+    again = sweep("train.epochs=1", "student.pooling=both,third,none", store=store, runs=runs)
+    assert again.returncode == 1 and "2 complete (2 of them before), 1 failed" in again.stdout
+    assert again.stdout.count("epoch   1/1") == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert json.loads((failed / "result.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.slow
+def test_a_killed_job_takes_no_other_along_and_a_killed_sweep_goes_on_from_its_checkpoints(store, tmp_path):
+    words = ("train.epochs=60", "checkpoint.every_steps=1", "train.batch_size=16", "seed=1,2")
+    job = subprocess.Popen(
+        command("-m", *ALONE, *words, store=store, runs=tmp_path),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+    )
+    os.kill(child_with_a_checkpoint(job, tmp_path, 1), signal.SIGKILL)
+    other = child_with_a_checkpoint(job, tmp_path, 2)  # the second job has begun: the sweep lives
+    os.kill(job.pid, signal.SIGKILL)
+    job.wait()
+    until(lambda: not Path(f"/proc/{other}").exists() or "zombie" in Path(f"/proc/{other}/status").read_text())
+    assert not list(tmp_path.glob("*/result.json"))
+    done = sweep(*words, store=store, runs=tmp_path)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("*/result.json")]
+    assert len(results) == 2 and all(result["resumed_at_step"] > 0 for result in results)
+
+
+def child_with_a_checkpoint(job: subprocess.Popen, runs: Path, count: int) -> int:
+    """Return the process that does a job, once so many run folders have a checkpoint."""
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children")
+
+    def ready():
+        assert job.poll() is None, "the sweep ended too early"
+        return len(list(runs.glob("*/checkpoints/last.pt"))) == count
+
+    until(ready)
+    until(lambda: children.read_text().split())
+    return int(children.read_text().split()[-1])
+
+
+def until(ready, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
