@@ -1,0 +1,235 @@
+"""How fast exported students answer on this machine: python -m distill.bench FILE...
+
+FILE is an .onnx, .pt2 or .xml file, or a run folder: its PyTorch student, and all that lies in its export/.
+  --batch 32          pictures per pass beside single ones
+  --threads 1 2       thread counts; all of this process's cores without it, and one
+  --picture 48x48     height and width of the pictures where a file takes any
+  --seconds 0.5       per file, batch size and round; five passes at least
+  --rounds 3          files take turns, so that what else the machine does meets all of them
+  --json FILE         the numbers, too
+Each file runs in a process of its own, on the CPU, in float32 (int8 where the file is): medians and quartiles of all passes.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from distill.checkpoint import write_json
+from distill.console import bar, console, loud_warnings
+from distill.runtime import environment
+
+KINDS = ("onnx", "pt2", "xml")
+WORDS = {"eager": "eager PyTorch", "eager-net": "eager PyTorch, network alone"}
+
+
+def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
+    """Return (name, path, how) of everything that is to be timed.
+
+    Raises:
+        ValueError: a path that is neither a file nor a folder with an exported student.
+    """
+    found = []
+    for path in paths:
+        if not path.is_dir():
+            found.append((str(path), path, "file"))
+            continue
+        home = next(
+            (p for p in (path, path / "export", path / "export" / "bare") if (p / "config.json").is_file()), path
+        )
+        if not (home / "config.json").is_file():
+            raise ValueError(f"{path}: no exported student is there. Type python -m distill.export {path}")
+        found += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
+        kinds = KINDS if find_spec("openvino") else KINDS[:2]
+        files = [file for place in (home, home / "bare") for kind in kinds for file in sorted(place.glob(f"*.{kind}"))]
+        found += [(str(file), file, "file") for file in files]
+    return found
+
+
+class Worker:
+    """One file in a process of its own; the others wait while it is timed.
+
+    Args:
+        path, how: see distill.exporting.timing.open_any.
+        threads: of its engine.
+        picture: height x width.
+    """
+
+    def __init__(self, path: Path, how: str, threads: int, picture: str):
+        command = [sys.executable, "-m", "distill.exporting.timing", str(path), how, str(threads), picture]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        self.path, self.process = (
+            path,
+            subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes),
+        )
+        self.ready = None
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.process.stdin.close()
+        self.process.kill()
+        self.process.wait()
+
+    def read(self) -> dict:
+        """Return its next answer.
+
+        Raises:
+            ValueError: it cannot open the file, or it died.
+        """
+        line = self.process.stdout.readline()
+        if not line:
+            said = self.process.stderr.read().strip().splitlines() or [f"exit code {self.process.wait()}"]
+            raise ValueError(f"{self.path}: its process ended: {said[-1]}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer
+
+    def ask(self, batch: int, seconds: float) -> dict:
+        self.process.stdin.write(json.dumps({"batch": batch, "seconds": seconds}) + "\n")
+        self.process.stdin.flush()
+        return self.read()
+
+
+def spread(times: list[float], batch: int) -> dict[str, float]:
+    """Return median and quartiles of a pass in milliseconds, and pictures per second by the median."""
+    low, middle, high = statistics.quantiles(times, n=4)
+    return {
+        "milliseconds": 1000 * middle,
+        "quartiles": [1000 * low, 1000 * high],
+        "images_per_second": batch / middle,
+        "passes": len(times),
+    }
+
+
+def bench(asked: argparse.Namespace) -> list[dict]:
+    """Time every file with every number of threads; return one row for each.
+
+    Raises:
+        ValueError: a file that cannot be opened.
+    """
+    named, rows = entries(asked.files), []
+    batches = sorted({1, asked.batch})
+    with bar() as progress:
+        task = progress.add_task("timing", total=len(asked.threads) * len(named) * asked.rounds * len(batches))
+        for threads in asked.threads:
+            with ExitStack() as stack:
+                workers = [stack.enter_context(Worker(path, how, threads, asked.picture)) for _, path, how in named]
+                ready = [worker.read() for worker in workers]
+                times = [{batch: [] for batch in batches} for _ in workers]
+                memory = [0] * len(workers)
+                for turn in range(asked.rounds * len(workers) * len(batches)):
+                    k, batch = turn // len(batches) % len(workers), batches[turn % len(batches)]
+                    answer = workers[k].ask(batch, asked.seconds)
+                    times[k][batch] += answer["times"]
+                    memory[k] = answer["memory"]
+                    progress.advance(task)
+            for k, (name, path, how) in enumerate(named):
+                rows.append(_row(name, path, how, threads, ready[k], times[k], memory[k]))
+    return rows
+
+
+def _row(name: str, path: Path, how: str, threads: int, ready: dict, times: dict, memory: int) -> dict:
+    facts = ready["facts"]
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    files = files if how == "file" else [path / "student.safetensors"]
+    return {
+        "name": name,
+        "threads": threads,
+        "takes": "pictures" if ready["input"][0] == "uint8" else "rendered faces",
+        "passes": {str(batch): spread(values, batch) for batch, values in times.items()},
+        "peak_memory_bytes": memory,
+        "file_bytes": sum(file.stat().st_size for file in files),
+        "num_parameters": _number(facts.get("num_parameters")),
+        "macs": _number(facts.get("macs")),
+        "valid_top1_accuracy": facts.get("file_top1_accuracy"),
+    }
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def show(rows: list[dict], picture: str) -> None:
+    """Print what each file is, by its number, and the table of times."""
+    numbers = {name: k for k, name in enumerate(dict.fromkeys(row["name"] for row in rows), 1)}
+    for row in {row["name"]: row for row in rows}.values():
+        sizes = {"bytes": row["file_bytes"], "parameters": row["num_parameters"], "MACs": row["macs"]}
+        words = [f"{value:,} {name}" for name, value in sizes.items() if value is not None]
+        console.print(f"{numbers[row['name']]}  {row['name']}: takes {row['takes']}; {', '.join(words)}", markup=False)
+    table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
+    batches = list(rows[0]["passes"])
+    timed = [name for batch in batches for name in (f"{batch}: ms", "quartiles", "images/s")]
+    for name in ("", "threads", *timed, "peak MB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        cells = [cell for batch in batches for cell in _cells(row["passes"][batch])]
+        memory = f"{row['peak_memory_bytes'] / 1e6:,.0f}"
+        table.add_row(str(numbers[row["name"]]), str(row["threads"]), *cells, memory)
+    console.print(table)
+    words = " and ".join(batches)
+    console.print(f"pictures of {picture}, {words} a pass; median and quartiles of all passes, ms", style="dim")
+
+
+def _cells(timed: dict) -> tuple[str, ...]:
+    low, high = timed["quartiles"]
+    return f"{timed['milliseconds']:.3g}", f"{low:.3g}-{high:.3g}", f"{timed['images_per_second']:,.0f}"
+
+
+def _picture(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; type HEIGHTxWIDTH, such as 48x48")
+    return text
+
+
+def _positive(kind: type):
+    def number(text: str):
+        if not kind(text) > 0:
+            raise argparse.ArgumentTypeError(f"{text} was asked for; give a number above 0")
+        return kind(text)
+
+    return number
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser = argparse.ArgumentParser(
+        "python -m distill.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", type=lambda word: Path(word).expanduser(), metavar="FILE")
+    parser.add_argument("--batch", type=_positive(int), default=32)
+    parser.add_argument("--threads", type=_positive(int), nargs="+", default=sorted({1, cores}))
+    parser.add_argument("--picture", type=_picture, default="48x48")
+    parser.add_argument("--seconds", type=_positive(float), default=0.5)
+    parser.add_argument("--rounds", type=_positive(int), default=3)
+    parser.add_argument("--json", type=lambda word: Path(word).expanduser(), metavar="FILE")
+    return parser.parse_args(words)
+
+
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    asked = _arguments(words)
+    loud_warnings()
+    try:
+        rows = bench(asked)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    show(rows, asked.picture)
+    if asked.json:
+        write_json(asked.json, {"picture": asked.picture, "rows": rows, "environment": environment()})
+        console.print(f"written: {asked.json}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,177 @@
+"""A finished student as files that run elsewhere, each proven on the whole validation split: python -m distill.export RUN
+
+RUN is a run folder, or with --best "RULE" a folder of runs, the rule as in python -m distill.report. Written to RUN/export/:
+  student.safetensors, config.json   weights and config: distill.exporting.load(FOLDER); timm reads a timm student's, too
+  student.onnx                       float32
+  student.int8.onnx                  activations uint8, weights int8 per channel
+  student.pt2                        torch.export
+  parity.json                        what the gate measured
+Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
+  export.preprocess=false            the bare network into RUN/export/bare/: `images`, float [B, C, S, S], already rendered
+  export.int8=static|qat|off         rounded after training, fine-tuned with the rounding (export.qat_epochs, export.qat_lr), not
+  export.calibration=256             validation pictures that set the ranges of int8
+  export.openvino=true               OpenVINO's student.xml and student.bin, too
+  data.root=DIR, paths.store=DIR     where the data or the store have moved
+A file that does not answer as the PyTorch student does is not written: the exit code is 1, and a sentence says what to try.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hydra.errors import HydraException
+from rich.box import SIMPLE
+from rich.table import Table
+
+from distill.checkpoint import write_json
+from distill.console import console, loud_warnings
+from distill.exporting import finished, gate
+from distill.exporting.forms import FILES, Form, forms, opened
+from distill.exporting.options import Options, read_options
+from distill.metrics import bootstrap
+from distill.reporting.choose import best
+from distill.reporting.reading import find
+from distill.reporting.tables import sweep
+from distill.runtime import environment, set_threads
+
+WRITING = ".writing-"
+
+
+def export(folder: Path, options: Options, words: list[str]) -> dict:
+    """Write the files of a finished run that pass the gate.
+
+    Args:
+        folder: the run folder.
+        options: what is asked for.
+        words: KEY=VALUE of finished.TAKEN.
+
+    Returns:
+        What RUN/export/parity.json holds: files: name -> numbers, refused: name -> sentence, left_out: sentences.
+
+    Raises:
+        ValueError: no finished run, its data are gone, or its network cannot be exported at all.
+    """
+    run = finished.read_run(folder, words)
+    data = finished.faces(run)
+    split = data.splits["valid"]
+    wanted = gate.reference(run.student, split, options.preprocess)
+    facts = finished.facts(run, split, wanted.accuracy, bootstrap(wanted.logits, split.label, "top1_accuracy"))
+    target, left_out, files, refused = place(folder, options), [], {}, {}
+    target.mkdir(parents=True, exist_ok=True)
+    for left in target.glob(f"{WRITING}*"):  # by an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
+        kept: tuple[str, ...] = ()
+        for form in forms(run, data, options, left_out.append):
+            numbers, problem = _through(form, Path(temporary), target, options, facts, wanted, run.student.input)
+            files |= {form.files[0]: numbers}
+            refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
+            kept += () if problem else form.files
+    for name in set(FILES) - set(kept):
+        (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
+    found = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
+    found |= {"facts": facts, "environment": environment()}
+    write_json(target / "parity.json", found)
+    return found
+
+
+def place(folder: Path, options: Options) -> Path:
+    """Return where a run's exported files go: the bare network's apart."""
+    return folder / "export" if options.preprocess else folder / "export" / "bare"
+
+
+def _through(
+    form: Form, temporary: Path, target: Path, options: Options, facts: dict, wanted: gate.Reference, spec
+) -> tuple[dict, str | None]:
+    """Make one form, measure it, and move it to its place; return the numbers, and why it is refused or None."""
+    form.save(temporary, facts)
+    try:
+        parity = gate.measure(opened(form, temporary, options), wanted, None if options.preprocess else spec)
+        problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
+    except ValueError as error:
+        parity, problem, numbers = None, str(error).rstrip("."), {}
+    if problem:
+        return numbers, problem
+    own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
+    form.save(temporary, facts | own)
+    for name in form.files:
+        os.replace(temporary / name, target / name)
+    return numbers | {"bytes": sum((target / name).stat().st_size for name in form.files)}, None
+
+
+def show(found: dict, target: Path) -> None:
+    """Print the gate's table, and what to type next."""
+    facts = found["facts"]
+    rows, accuracy, (low, high) = (
+        json.loads(facts[f"valid_{key}"]) for key in ("rows", "top1_accuracy", "top1_accuracy_ci")
+    )
+    console.print(
+        f"{found['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); "
+        f"PyTorch: top-1 {accuracy:.2%} ({low:.1%} to {high:.1%})",
+        markup=False,
+    )
+    table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
+    for name in ("file", "bytes", "agrees", "top-1", "change", "batch", "size"):
+        table.add_column(name, justify="left" if name == "file" else "right", no_wrap=True)
+    for name, numbers in found["files"].items():
+        table.add_row(name, "NOT WRITTEN" if name in found["refused"] else f"{numbers['bytes']:,}", *_cells(numbers))
+    console.print(table)
+    console.print(
+        "agrees: share of faces that get PyTorch's answer; change of top-1, points; largest change of a probability at another "
+        "batch size, and at another picture size",
+        style="dim",
+    )
+    for sentence in found["left_out"]:
+        console.print(sentence, markup=False)
+    console.print(f"folder: {target}", markup=False)
+    console.print(f"next: python -m distill.bench {target}", markup=False)
+
+
+def _cells(numbers: dict) -> tuple[str, ...]:
+    if not numbers:
+        return ("-",) * 5
+    return (
+        f"{numbers['agreement']:.2%}",
+        f"{numbers['accuracy']:.2%}",
+        f"{100 * numbers['difference']:+.2f}",
+        f"{numbers['other_batch']:.1e}",
+        f"{numbers['other_size']:.1e}",
+    )
+
+
+def _folder(asked: argparse.Namespace) -> Path:
+    return best(sweep(find([asked.run])), asked.best) if asked.best else asked.run
+
+
+def _read(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m distill.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=lambda word: Path(word).expanduser(), metavar="RUN")
+    parser.add_argument("--best", metavar="RULE")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    return parser.parse_intermixed_args(words)
+
+
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    asked = _read(words)
+    loud_warnings()
+    set_threads(None)
+    try:
+        options = read_options([word for word in asked.words if word.startswith("export.")])
+        folder = _folder(asked)
+        found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
+    except (ValueError, HydraException) as error:
+        sys.exit(f"error: {error}")
+    show(found, place(folder, options))
+    if found["refused"]:
+        sys.exit("\n".join(f"error: {name}: {sentence}" for name, sentence in found["refused"].items()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,126 @@
+"""The forms of an exported student: what each is called, how it is made and saved, and whether it must agree exactly."""
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from distill.exporting import graph, int8, package
+from distill.exporting.deployed import Deployed
+from distill.exporting.finished import Finished
+from distill.exporting.options import Options
+from distill.exporting.running import Answer, of_torch, open_file
+from distill.types import Dataset
+
+
+class Form(NamedTuple):
+    """One form.
+
+    Args:
+        files: its files; the first one is run.
+        exact: a float form, which must agree with PyTorch; an int8 one may lose little accuracy.
+        save: (folder, facts) -> None.
+        hint: what to try where the gate refuses it.
+    """
+
+    files: tuple[str, ...]
+    exact: bool
+    save: Callable[[Path, dict[str, str]], None]
+    hint: str
+
+
+FILES = (
+    *(package.WEIGHTS, package.CONFIG, "student.onnx", "student.pt2", "student.int8.onnx"),
+    *("student.xml", "student.bin"),
+)  # of all forms
+
+
+def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], None]) -> Iterator[Form]:
+    """Yield the forms that are asked for, each made when its turn comes.
+
+    Args:
+        run: the finished run.
+        data: its data; validation faces set the ranges of int8.
+        options: what is asked for.
+        say: takes a sentence about what is left out.
+    """
+    _require("onnx", "onnxscript", "onnxruntime")
+    student, cfg = run.student, run.cfg
+    weights = (package.WEIGHTS, package.CONFIG)
+    yield Form(
+        weights,
+        True,
+        lambda folder, facts: package.save(folder, student, cfg["student"], run.classes, cfg["plugins"], facts),
+        "Its weights were changed while they were written: type the command again.",
+    )
+    network = graph.bare_onnx(student)
+    prepare = graph.prepare_onnx(student) if options.preprocess else None
+    whole = graph.whole(network, prepare, student, len(run.classes))
+    yield Form(("student.onnx",), True, _onnx("student.onnx", whole), EXACT_HINT)
+    traced = graph.deployed(student, options.preprocess)
+    yield Form(
+        ("student.pt2",),
+        True,
+        lambda folder, facts: graph.save_program(traced, folder / "student.pt2", facts),
+        EXACT_HINT,
+    )
+    if options.int8 != "off":
+        if options.int8 == "qat":
+            from distill.exporting.qat import fine_tuned
+
+            network = graph.bare_onnx(fine_tuned(run, data, options))
+        images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
+        rounded = graph.whole(int8.quantize(network, images), prepare, student, len(run.classes))
+        yield Form(("student.int8.onnx",), False, _onnx("student.int8.onnx", rounded), _int8_hint(options))
+    yield from _further(whole, options, say)
+
+
+EXACT_HINT = (
+    "An operation of this network is exported wrongly: compare the students' own, and keep adaptive pooling at fixed sizes; "
+    "export.preprocess=false shows whether it is the picture's preparation."
+)
+
+
+def _int8_hint(options: Options) -> str:
+    if options.int8 == "qat":
+        return f"Type export.qat_epochs={2 * options.qat_epochs}, or export.int8=off to do without."
+    return "Type export.int8=qat to fine-tune it with the rounding, or export.int8=off to do without."
+
+
+def _onnx(name: str, proto) -> Callable[[Path, dict[str, str]], None]:
+    return lambda folder, facts: graph.save_onnx(proto, folder / name, facts)
+
+
+def _require(*names: str) -> None:
+    if missing := [name for name in names if find_spec(name) is None]:
+        raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install 'fer-distill[export]'.")
+
+
+def _further(whole, options: Options, say: Callable[[str], None]) -> Iterator[Form]:
+    """Yield what other engines read, where they are asked for and there."""
+    if options.openvino and find_spec("openvino") is None:
+        say("export.openvino: left out, openvino is not installed. Type pip install 'fer-distill[openvino]'.")
+    elif options.openvino:
+        yield Form(
+            ("student.xml", "student.bin"), True, lambda folder, facts: _openvino(whole, folder, facts), EXACT_HINT
+        )
+
+
+def _openvino(whole, folder: Path, facts: dict[str, str]) -> None:
+    import openvino
+
+    graph.save_onnx(whole, folder / ".openvino.onnx", facts)
+    model = openvino.convert_model(folder / ".openvino.onnx")
+    for name, text in facts.items():
+        model.set_rt_info(text, ["fer_distill", name])
+    openvino.save_model(model, folder / "student.xml", compress_to_fp16=False)
+    (folder / ".openvino.onnx").unlink()
+
+
+def opened(form: Form, folder: Path, options: Options) -> Answer:
+    """Return the function of a form that lies in a folder."""
+    if form.files[0] == package.WEIGHTS:
+        return of_torch(Deployed(package.load(folder), options.preprocess).eval())
+    return open_file(folder / form.files[0], torch.get_num_threads()).answer

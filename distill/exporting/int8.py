@@ -1,0 +1,62 @@
+"""Rounding a network to 8 bits: static QDQ, activations uint8, weights int8 per channel, ranges from validation pictures."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.types import InputSpec, Split
+from distill.views import identity, render
+
+STEP = 32  # pictures per pass of the calibration
+
+
+def calibration_images(split: Split, spec: InputSpec, number: int) -> Tensor:
+    """Return pictures evenly spread over a split, as the network sees them, [number, C, S, S] or fewer."""
+    positions = np.unique(np.linspace(0, len(split) - 1, number).round().astype(np.int64))
+    return render(torch.from_numpy(split.pixels[split.rows[positions]]), identity(len(positions)), spec)
+
+
+def quantize(net, images: Tensor):
+    """Return a graph that is rounded to 8 bits inside; its input and answer stay float.
+
+    An activation is scale * (q - zero), q in 0..255, from the least to the largest value seen; a weight is scale_c * q, q in
+    -127..127, from the largest of its output channel. uint8 by int8 is the pair that x86 has instructions for.
+
+    Args:
+        net: float ONNX graph, images [B, C, S, S] -> logits [B, K].
+        images: the pictures whose ranges count.
+
+    Raises:
+        ValueError: a part of this network that the rounding does not know.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.batches: Iterator[Tensor] = iter(images.split(STEP))
+
+        def get_next(self):
+            batch = next(self.batches, None)
+            return None if batch is None else {"images": batch.numpy()}
+
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # its advice to fold batch normalisation: the exporter has done so
+    try:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "int8.onnx"
+            options = {"quant_format": QuantFormat.QDQ, "per_channel": True}
+            types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+            quantize_static(net, path, Reader(), **options, **types)
+            return onnx.load(path)
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(
+            f"export.int8: this network cannot be rounded ({str(error).splitlines()[0][:200]}). Type export.int8=off."
+        ) from error
+    finally:
+        logging.disable(before)

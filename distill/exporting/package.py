@@ -1,0 +1,95 @@
+"""A student's weights and config as two files: read again by one function, and by timm where the student is timm's."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from distill import build
+from distill.checkpoint import load_weights, read_weights, save_weights, write_json
+from distill.config import BESIDE_NETWORK
+from distill.losses.reused_head import attach_from_state
+from distill.timm_net import TimmNet
+from distill.types import Dataset
+
+WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
+
+
+def save(
+    folder: Path, student: nn.Module, node: dict, classes: tuple[str, ...], plugins: list[str], facts: dict
+) -> None:
+    """Write student.safetensors and config.json; timm.create_model("local-dir:FOLDER", pretrained=True) reads them, too.
+
+    Args:
+        folder: where to.
+        student: the network; only its tensors are written.
+        node: its config.
+        classes: the class names.
+        plugins: packages besides this project's that its target may be from.
+        facts: name -> text, what a reader should know; see facts().
+    """
+    node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK}
+    ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
+    net = timm_part(student)
+    save_weights(folder / WEIGHTS, student if net is None else net, {"network": node, "classes": list(classes)})
+    write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
+
+
+def timm_part(student: nn.Module) -> nn.Module | None:
+    """Return the timm network that a student is nothing but, or None."""
+    alone = isinstance(student, TimmNet) and [name for name, _ in student.named_children()] == ["net"]
+    return student.net if alone else None
+
+
+def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
+    """Return the config that timm would write, with the student's own input and class names."""
+    from tempfile import TemporaryDirectory
+
+    from timm.models import _hub
+
+    spec = student.input
+    numbers = {
+        name: tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist()) for name in ("mean", "std")
+    }
+    data = {
+        "input_size": (spec.channels, spec.size, spec.size),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        **numbers,
+    }
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / CONFIG
+        _hub.save_config_for_hf(student.net, path, model_config={"label_names": list(classes)}, data_config=data)
+        return json.loads(path.read_text())
+
+
+def load(folder: Path) -> nn.Module:
+    """Return the student that save() wrote, in eval mode, with .input and .classes.
+
+    Raises:
+        ValueError: no such files, or they do not belong together.
+    """
+    file, weights = folder / CONFIG, folder / WEIGHTS
+    try:
+        ours = json.loads(file.read_text())[OURS]
+        node, classes, plugins = ours["network"], tuple(ours["classes"]), ours["plugins"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: no config of an exported student ({type(error).__name__}). Type python -m distill.export RUN, and give "
+            "RUN/export."
+        ) from None
+    student = rebuild(node, classes, plugins, read_weights(weights)[0])
+    net = timm_part(student)
+    load_weights(student if net is None else net, weights, str(folder))
+    student.classes = classes
+    return student.eval()
+
+
+def rebuild(node: dict, classes: tuple[str, ...], plugins: list[str], tensors: dict) -> nn.Module:
+    """Make the network of a config without a start, and with the reused head where the weights have one."""
+    start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
+    cfg = {"student": node | start, "seed": 0, "plugins": plugins}
+    student = build.network(cfg, Dataset("", classes, "", {}))
+    attach_from_state(student, tensors)
+    return student

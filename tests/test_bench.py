@@ -1,0 +1,100 @@
+"""Timing exported students side by side; no test says how fast."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from distill import bench
+from distill.data.labels import EMOTIONS
+from distill.exporting import graph, package
+from students.microexpnet import MicroExpNet
+
+NODE = {
+    **{"_target_": "students.microexpnet.MicroExpNet", "size": 36, "width": "XXS", "pooling": "both", "dropout": 0.0},
+    **{"init": "xavier", "mean": 0.5, "std": 0.25, "weights": None},
+}
+QUICK = ("--seconds", "0.01", "--rounds", "2", "--threads", "1", "--batch", "4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An export folder with a student in three forms."""
+    folder = tmp_path_factory.mktemp("run with a space") / "export"
+    student = MicroExpNet(8, 36, "XXS", "both", 0.0, "xavier", 0.5, 0.25).eval()
+    facts = {"num_parameters": "1234", "macs": "5678"}
+    (folder / "bare").mkdir(parents=True)
+    package.save(folder, student, NODE, EMOTIONS, [], facts)
+    network = graph.bare_onnx(student)
+    graph.save_onnx(graph.whole(network, graph.prepare_onnx(student), student, 8), folder / "student.onnx", facts)
+    graph.save_onnx(graph.whole(network, None, student, 8), folder / "bare" / "student.onnx", {})
+    graph.save_program(graph.deployed(student, True), folder / "student.pt2", facts)
+    return folder
+
+
+def test_a_run_folder_is_timed_in_every_form_and_eagerly(folder, tmp_path, capsys):
+    bench.main([str(folder.parent), *QUICK, "--picture", "40x30", "--json", str(tmp_path / "bench.json")])
+    found = json.loads((tmp_path / "bench.json").read_text())
+    rows = {row["name"].removeprefix(f"{folder.parent}").lstrip(": /"): row for row in found["rows"]}
+    files = {"export/student.onnx", "export/bare/student.onnx", "export/student.pt2"}
+    assert set(rows) == files | {"eager PyTorch", "eager PyTorch, network alone"} and found["picture"] == "40x30"
+    for row in rows.values():
+        assert set(row["passes"]) == {"1", "4"} and row["threads"] == 1
+        for batch, timed in row["passes"].items():
+            low, high = timed["quartiles"]
+            assert 0 < low <= timed["milliseconds"] <= high and timed["passes"] >= 10
+            assert timed["images_per_second"] == pytest.approx(1000 * int(batch) / timed["milliseconds"])
+    sizes = {name: rows[name]["file_bytes"] for name in files}
+    assert sizes == {name: (folder.parent / name).stat().st_size for name in files}
+    takes = {name: row["takes"] for name, row in rows.items()}
+    assert takes["export/student.onnx"] == takes["eager PyTorch"] == "pictures"
+    assert takes["export/bare/student.onnx"] == takes["eager PyTorch, network alone"] == "rendered faces"
+    assert rows["export/student.onnx"]["macs"] == 5678 and rows["export/bare/student.onnx"]["macs"] is None
+    assert rows["eager PyTorch"]["num_parameters"] == sum(p.numel() for p in MicroExpNet(8, *_numbers()).parameters())
+    memory = {name: row["peak_memory_bytes"] for name, row in rows.items()}
+    assert 0 < memory["export/student.onnx"] < memory["eager PyTorch"], "an ONNX file is run without PyTorch"
+    printed = capsys.readouterr().out
+    assert "pictures of 40x30" in printed and "written: " in printed
+
+
+def _numbers():
+    return 36, "XXS", "both", 0.0, "xavier", 0.5, 0.25
+
+
+def test_a_file_that_cannot_be_opened_is_told_in_one_sentence(folder, tmp_path):
+    (tmp_path / "cut.onnx").write_bytes((folder / "student.onnx").read_bytes()[:999])
+    for path, sentence in (
+        (tmp_path / "cut.onnx", "damaged, or no .onnx file of a student"),
+        (tmp_path / "absent.onnx", "no such file"),
+        (tmp_path, f"no exported student is there. Type python -m distill.export {tmp_path}"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            bench.main([str(folder / "student.onnx"), str(path), *QUICK])
+        assert stopped.value.code.startswith("error: ") and sentence in stopped.value.code
+        assert "\n" not in stopped.value.code
+
+
+@pytest.mark.parametrize("words, sentence", [("--picture 48", "HEIGHTxWIDTH"), ("--batch 0", "above 0")])
+def test_a_size_that_cannot_be_is_refused(folder, capsys, words, sentence):
+    with pytest.raises(SystemExit):
+        bench.main([str(folder), *words.split()])
+    assert sentence in capsys.readouterr().err
+
+
+def test_median_and_quartiles_are_those_of_all_passes():
+    times = [0.001 * k for k in (1, 2, 3, 4, 5, 6, 7)]
+    found = bench.spread(times, 10)
+    assert found["milliseconds"] == 4 and found["quartiles"] == [2, 6] and found["images_per_second"] == 2500
+    assert found["passes"] == 7
+
+
+def test_the_pictures_are_the_same_each_time(folder):
+    from distill.exporting.running import open_file
+    from distill.exporting.timing import inputs, passes
+
+    opened = open_file(folder / "student.onnx", 1)
+    given = inputs(opened, 3, (20, 30))
+    assert given.shape == (3, 20, 30, 3) and given.dtype == np.uint8
+    assert np.array_equal(given, inputs(opened, 3, (20, 30))) and len(passes(opened, given, 0.0)) == 5
+    assert torch.from_numpy(given).float().std() > 50

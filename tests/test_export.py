@@ -1,0 +1,241 @@
+"""Exporting a finished run, as a person types it: what is written, what is in it, what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from inside import folder_of, job
+from PIL import Image
+
+from distill import export as command_line
+from distill import exporting
+from distill.exporting import finished, gate
+from distill.exporting.options import Options
+from distill.exporting.qat import fine_tuned
+from distill.exporting.running import open_file
+from distill.types import InputSpec
+from distill.views import identity, render
+
+FILES = {"student.safetensors", "config.json", "student.onnx", "student.int8.onnx", "student.pt2", "parity.json"}
+
+
+def export(capsys, *words):
+    """Do what the command line does; return what it prints, and the sentence it ends with or None."""
+    try:
+        command_line.main([str(word) for word in words])
+        said = None
+    except SystemExit as stopped:
+        said = stopped.code
+    return capsys.readouterr().out, said
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A finished run of a small MicroExpNet, and its store."""
+    home = tmp_path_factory.mktemp("home")
+    words = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.valid=64", "data.size=40")
+    job(*words, store=home / "store", runs=home / "runs")
+    return home
+
+
+@pytest.fixture(scope="module")
+def folder(home):
+    """The run folder, exported; one epoch teaches too little for the gate of int8, which has tests of its own."""
+    folder = folder_of(home / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_line, "loud_warnings", lambda: None)
+        patch.setattr(gate, "MOST_LOST", 1.0)
+        patch.setattr(gate, "DRIFT", 1.0)
+        command_line.main([str(folder)])
+    return folder
+
+
+@pytest.fixture()
+def copy(folder, tmp_path):
+    return Path(shutil.copytree(folder, tmp_path / "a run, käse"))
+
+
+def pictures(height, width, number=3):
+    return np.random.default_rng(height).integers(0, 256, (number, height, width, 3), dtype=np.uint8)
+
+
+def pytorch(student, given):
+    """What the student answers to pictures as evaluation renders them."""
+    images = render(torch.from_numpy(given).permute(0, 3, 1, 2), identity(len(given)), student.input)
+    with torch.no_grad():
+        return student(images).logits.numpy()
+
+
+def test_a_run_leaves_every_file_and_a_table_that_says_how_near_they_are(folder):
+    assert {path.name for path in (folder / "export").iterdir()} == FILES
+    found = json.loads((folder / "export" / "parity.json").read_text())
+    assert set(found["files"]) == FILES - {"config.json", "parity.json"} and found["refused"] == {}
+    for name, numbers in found["files"].items():
+        assert numbers["agreement"] == 1 or name == "student.int8.onnx"
+        assert numbers["bytes"] >= (folder / "export" / name).stat().st_size
+        low, high = numbers["accuracy_ci"]
+        assert 0 <= low <= numbers["accuracy"] <= high <= 1
+
+
+@pytest.mark.parametrize("name", ["student.onnx", "student.pt2", "student.int8.onnx"])
+def test_a_file_answers_pictures_of_any_size_and_number_as_evaluation_does(folder, name):
+    student, opened = exporting.load(folder / "export"), open_file(folder / "export" / name, 1)
+    assert opened.dtype == "uint8" and opened.shape == (None, None, None, 3)
+    for number, height, width in ((1, 40, 40), (3, 36, 36), (2, 91, 57), (5, 23, 200), (1, 1, 1)):
+        given = pictures(height, width, number)
+        logits, probabilities = opened.answer(given)
+        assert logits.shape == probabilities.shape == (number, 8)
+        np.testing.assert_allclose(probabilities, torch.from_numpy(logits).softmax(1), atol=1e-5)
+        np.testing.assert_allclose(logits, pytorch(student, given), atol=0.3 if "int8" in name else 1e-4)
+
+
+def test_a_file_says_what_it_is(folder):
+    facts = open_file(folder / "export" / "student.int8.onnx", 1).facts
+    result = json.loads((folder / "result.json").read_text())
+    assert json.loads(facts["classes"]) == result["data"]["classes"] and facts["dataset"] == "procedural"
+    assert (
+        facts["protocol"] == result["data"]["protocol"] and facts["data_fingerprint"] == result["data"]["fingerprint"]
+    )
+    assert len(facts["weights_sha256"]) == 64 and "not an emotion" in facts["limits"] and facts["licence_of_the_data"]
+    low, high = json.loads(facts["valid_top1_accuracy_ci"])
+    assert low <= json.loads(facts["valid_top1_accuracy"]) <= high
+    parity = json.loads((folder / "export" / "parity.json").read_text())["files"]["student.int8.onnx"]
+    assert float(facts["file_top1_accuracy"]) == parity["accuracy"]
+    assert open_file(folder / "export" / "student.pt2", 1).facts["classes"] == facts["classes"]
+
+
+def test_the_int8_file_is_rounded_inside_and_prepares_pictures_in_float(folder):
+    import onnx
+
+    proto = onnx.load(folder / "export" / "student.int8.onnx")
+    types = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    weights = [
+        n
+        for n in proto.graph.node
+        if n.op_type == "DequantizeLinear" and types.get(n.input[0]) == onnx.TensorProto.INT8
+    ]
+    assert len(weights) == 4, "two convolutions and two linear layers"
+    scales = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
+    assert [16] in [scales[n.input[1]] for n in weights], "one scale per channel"
+    activations = [n for n in proto.graph.node if n.op_type == "QuantizeLinear"]
+    assert activations and {types[n.input[2]] for n in activations} == {onnx.TensorProto.UINT8}
+    prepared = {output for n in proto.graph.node if n.name.startswith("prepare/") for output in n.output}
+    inside = {name for n in activations for name in n.input} & prepared
+    assert not inside - {"images"} and prepared
+    assert not [n for n in proto.graph.node if n.metadata_props or "/" in n.doc_string], "no paths of this machine"
+
+
+def test_the_loaded_student_is_the_trained_one(folder):
+    from distill.checkpoint import read_weights
+
+    student = exporting.load(str(folder / "export"))
+    tensors, _ = read_weights(folder / "checkpoints" / "best.safetensors")
+    assert student.classes[0] == "neutral" and not student.training
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in student.state_dict().items())
+
+
+def test_the_bare_network_sees_rendered_faces(copy, capsys):
+    out, said = export(capsys, copy, "export.preprocess=false", "export.int8=off")
+    assert said is None and "export/bare" in out.replace("\n", "")
+    opened, student = open_file(copy / "export" / "bare" / "student.onnx", 1), exporting.load(copy / "export")
+    assert opened.dtype == "float32" and opened.shape == (None, 1, 36, 36)
+    images = np.random.default_rng(0).standard_normal((5, 1, 36, 36), dtype=np.float32)
+    with torch.no_grad():
+        np.testing.assert_allclose(opened.answer(images)[0], student(torch.from_numpy(images)).logits, atol=1e-5)
+    assert {p.name for p in (copy / "export" / "bare").iterdir()} == FILES - {"student.int8.onnx"}
+
+
+def test_a_file_that_loses_too_much_is_not_written_nor_left_from_before(copy, capsys, monkeypatch):
+    monkeypatch.setattr(gate, "MOST_LOST", -1.0)
+    (copy / "export" / ".writing-killed").mkdir()
+    out, said = export(capsys, copy)
+    assert (
+        said.startswith("error: student.int8.onnx: loses ") and "export.int8=qat" in said and "export.int8=off" in said
+    )
+    assert "\n" not in said and "NOT WRITTEN" in out
+    assert {path.name for path in (copy / "export").iterdir()} == FILES - {"student.int8.onnx"}
+
+
+def test_fine_tuning_with_the_rounding_teaches_a_copy_and_leaves_no_rounding_in_it(folder):
+    run = finished.read_run(folder, [])
+    before = {name: tensor.clone() for name, tensor in run.student.state_dict().items()}
+    tuned = fine_tuned(run, finished.faces(run), Options(int8="qat", qat_epochs=1, qat_lr=1e-3)).state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in run.student.state_dict().items())
+    assert set(tuned) == set(before) and all(tensor.isfinite().all() for tensor in tuned.values())
+    changes = [float((tensor - before[name]).abs().max()) for name, tensor in tuned.items()]
+    assert 0 < max(changes) < 0.05 and len(tuned["out.weight"].unique()) > 127
+
+
+def test_the_best_run_of_a_folder_is_exported(home, folder, capsys):
+    _, said = export(capsys, home / "runs", "--best", "max valid/top1_accuracy", "export.int8=ful")
+    assert said == "error: export.int8: 'ful' was asked for. Choose static, qat or off."
+    _, said = export(capsys, home / "runs", "--best", "max valid/top1_accuracy where bytes<10")
+    assert said.startswith("error: --best: none of 1 configurations fits")
+    assert command_line._folder(command_line._read([str(home / "runs"), "--best", "max valid/top1_accuracy"])) == folder
+
+
+BAD = [
+    ("export.int9=off", "export.int9: no such key. Did you mean export.int8?"),
+    ("export.calibration=few", "export.calibration: 'few' was asked for; give a whole number."),
+    ("export.calibration=0", "export.calibration: 0 was asked for; give 1 or more."),
+    ("export.preprocess=2", "export.preprocess: '2' was asked for; give true or false."),
+    ("student.width=2", "student.width=2: cannot be asked of an export. Type export.KEY=VALUE"),
+]
+
+
+@pytest.mark.parametrize("word, sentence", BAD)
+def test_what_cannot_be_asked_gets_one_sentence(folder, capsys, word, sentence):
+    _, said = export(capsys, folder, word)
+    assert said.startswith(f"error: {sentence}") and "\n" not in said
+
+
+def test_other_faces_than_the_run_saw_are_refused(copy, capsys):
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("valid: 64", "valid: 48"))
+    assert config != (copy / "config.yaml").read_text()
+    _, said = export(capsys, copy)
+    assert said.startswith("error: data: the faces that this config finds") and "data.root=DIR" in said
+
+
+def test_a_folder_without_a_finished_run_is_refused(home, copy, tmp_path, capsys):
+    _, said = export(capsys, tmp_path)
+    assert said == f"error: {tmp_path}: holds several runs. Give one of them, such as {copy}, or --best RULE."
+    (copy / "result.json").write_text('{"status": "failed"}')
+    assert "this run is not finished. Its own command, typed again" in export(capsys, copy)[1]
+    assert "no finished run is there" in export(capsys, tmp_path / "nowhere")[1]
+
+
+def test_a_damaged_export_is_told_in_one_sentence(copy):
+    place = copy / "export"
+    for name in ("student.onnx", "student.pt2"):
+        (place / name).write_bytes((place / name).read_bytes()[:1000])
+        with pytest.raises(ValueError, match=r"damaged, or no .* file of a student"):
+            open_file(place / name, 1)
+    (place / "student.txt").write_text("")
+    for name, sentence in (("student.txt", "not an exported file"), ("absent.onnx", "no such file")):
+        with pytest.raises(ValueError, match=sentence):
+            open_file(place / name, 1)
+    (place / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="no config of an exported student"):
+        exporting.load(place)
+
+
+def test_a_picture_is_prepared_as_evaluation_renders_it():
+    from distill.exporting.deployed import Prepare
+
+    for spec in (InputSpec(20, 1, (0.5,), (0.25,)), InputSpec(17, 3, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))):
+        prepare = Prepare(spec)
+        for height, width in ((20, 20), (48, 48), (13, 31), (64, 45), (101, 83), (59, 200), (1, 1)):
+            given = torch.from_numpy(pictures(height, width))
+            wanted = render(given.permute(0, 3, 1, 2), identity(len(given)), spec)
+            torch.testing.assert_close(prepare(given), wanted, atol=1e-5, rtol=0)
+
+
+def test_a_photograph_resized_by_hand_changes_little(folder):
+    opened = open_file(folder / "export" / "student.onnx", 1)
+    smooth = np.asarray(Image.fromarray(pictures(6, 6, 1)[0]).resize((72, 72), Image.Resampling.BICUBIC))
+    larger = np.asarray(Image.fromarray(smooth).resize((288, 288), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(opened.answer(smooth[None])[1], opened.answer(larger[None])[1], atol=0.02)
