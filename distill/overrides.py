@@ -1,8 +1,12 @@
-"""What is typed behind python -m distill.run -m, spread out into jobs as hydra does it."""
+"""What is typed behind python -m distill.run: the losses that it means, and the jobs of a sweep, spread out as hydra does it."""
 
+import re
 from collections import OrderedDict
+from collections.abc import Sequence
+from importlib.resources import files
 from itertools import product
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
@@ -30,3 +34,29 @@ def spread(words: list[str]) -> tuple[list[list[str]], list[str]] | None:
     except HydraException:
         return None
     return [list(job) for job in product(*choices.values())], swept
+
+
+def with_losses(words: Sequence[str]) -> list[str]:
+    """Return the words, and loss=[...] behind them where they set options of a loss that is not among the default ones.
+
+    A teacher's loss that is named stands in the place of the default one: loss.kd.temperature=4 means loss=[ce,kd]. Whoever
+    chooses losses, an experiment or phases has said which are meant.
+
+    Args:
+        words: the command line without the program.
+    """
+    if any(word.startswith(("loss=", "experiment=", "phases=")) for word in words):
+        return list(words)
+    asked = re.findall(r"(?m)^\+*loss\.(\w+)\.", "\n".join(words))
+    there = {entry.name.removesuffix(".yaml") for entry in (files("conf") / "loss").iterdir()}
+    default = default_losses()
+    if not (named := [name for name in dict.fromkeys(asked) if name in there and name not in default]):
+        return list(words)
+    kept = [name for name in default if name == "ce" or name in asked]
+    return [*words, f"loss=[{','.join([*kept, *named])}]"]
+
+
+def default_losses() -> list[str]:
+    """Return the losses of conf/run.yaml."""
+    entries = yaml.safe_load((files("conf") / "run.yaml").read_text())["defaults"]
+    return next(entry["loss"] for entry in entries if isinstance(entry, dict) and "loss" in entry)

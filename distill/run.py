@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from distill import build, config, finished, rules, sweeps
+from distill import build, config, finished, overrides, rules, sweeps
 from distill.checkpoint import digest, save_weights, sha256, write_json
 from distill.console import TrainingProgress, console, loud_warnings, summary, track
 from distill.features import untap
@@ -267,7 +267,7 @@ def cli() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     loud_warnings()
     tune_allocator()
-    sys.argv[1:] = finished.spell_out(sys.argv[1:])
+    sys.argv[1:] = overrides.with_losses(finished.spell_out(sys.argv[1:]))
     try:
         if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
             sweeps.multirun(main)

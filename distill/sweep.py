@@ -56,7 +56,7 @@ def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
         else:
             rest.append(word)
-    return asked, launcher, finished.spell_out(rest)
+    return asked, launcher, overrides.with_losses(finished.spell_out(rest))
 
 
 def pool_of(launcher: dict, jobs: int):
