@@ -2,8 +2,8 @@
 
 MicroExpNet XXS, a batch of 64 faces at 84 px, one thread, fp32; the maps and logits of a ResNet-18 teacher at 64 px are at hand.
 A step is forward, loss, backward and AdamW; from its time that of a step whose loss is the mean of the logits is taken away.
-Both are measured in turns, as processor time, so that a neighbour on the machine slows neither or both; medians over the turns. A loss that MicroExpNet
-cannot have is measured with MobileNetV2 + Inception, reconstruction B, on both sides. --write puts the numbers into
+Both are measured in turns, as processor time, so that a neighbour on the machine slows neither or both; medians over the turns.
+A loss that MicroExpNet cannot have is measured with MobileNetV2 + Inception, reconstruction B, on both sides. --write puts the numbers into
 docs/losses_cost.json, which docs/losses.md is made from.
 """
 
@@ -28,8 +28,8 @@ from teachers.timm_teacher import TimmTeacher
 
 FACES, CLASSES = 64, tuple("abcdefgh")
 HOW = (
-    "extra milliseconds of processor time per training step of MicroExpNet XXS (catkd: of MobileNetV2 + Inception B) at batch 64, with the maps "
-    "of a ResNet-18 teacher at hand, median of {repeats} on one thread of {machine}."
+    "extra milliseconds of processor time per training step of MicroExpNet XXS (catkd: of MobileNetV2 + Inception B) at batch 64, "
+    "with the maps of a ResNet-18 teacher at hand, median of {repeats} on one thread of {machine}."
 )
 
 

@@ -239,7 +239,10 @@ def explain(error: Exception, overrides: list[str]) -> str:
         return str(error)
     asked = found[1]
     parent, _, name = asked.rpartition(".")
-    sound = [o for o in overrides if "=" in o and not o.lstrip("+~").startswith((asked, "hydra")) and "," not in o]
+    one = [
+        o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)
+    ]  # not what a sweep spreads out
+    sound = [o for o in one if not o.lstrip("+~").startswith((asked, "hydra"))]
     try:
         with initialize_config_module("conf", version_base="1.3"):
             cfg = compose("run", overrides=sound)

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 
 from distill import build, rules
 from distill.config import check, explain, plain
+from distill.overrides import with_losses
 from distill.runtime import pick_device
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,14 +22,14 @@ FERPLUS = ("data=ferplus", "data.root=faces")
 
 def composed(*overrides):
     with initialize_config_module("conf", version_base="1.3"):
-        return compose("run", overrides=list(overrides))
+        return compose("run", overrides=with_losses(overrides))
 
 
 def refused(*overrides):
     """What a user is told; as on the command line, hydra has shut down by then."""
     with pytest.raises(HydraException) as error:
         composed(*overrides)
-    return explain(error.value, list(overrides))
+    return explain(error.value, with_losses(overrides))
 
 
 # Keys

@@ -105,7 +105,7 @@ def test_labels_alone_need_no_teacher(first, store, tmp_path):
 
 def test_kd_without_a_teacher_is_refused_before_training(store, tmp_path):
     done = distill("teacher=none", store=store, runs=tmp_path)
-    assert done.returncode == 1 and "loss.kd: needs a teacher" in done.stderr
+    assert done.returncode == 1 and "loss.dist: needs a teacher" in done.stderr
 
 
 BAD = [

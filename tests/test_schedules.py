@@ -14,6 +14,7 @@ from distill.losses.kd import KnowledgeDistillation
 from distill.losses.objective import Loss, Objective
 from distill.losses.schedules import Course, course
 from distill.optim import Constant, Cosine, Plateau
+from distill.overrides import with_losses
 from distill.train import Learner, Phase, Settings
 from distill.types import Dataset, Outputs, Split
 
@@ -161,7 +162,7 @@ def registry():
 
 
 def config(*overrides):
-    return plain(compose("run", overrides=["data=procedural", *overrides]))
+    return plain(compose("run", overrides=with_losses(["data=procedural", *overrides])))
 
 
 def data():
@@ -258,11 +259,12 @@ def test_an_option_of_another_kind_gets_a_sentence_with_its_key(override, senten
 )
 def test_phases_that_cannot_be_get_a_sentence(phases, sentence):
     with pytest.raises(ValueError, match=sentence):
-        check(config(f"phases={phases}", "train.epochs=4"))
+        check(config("loss=[ce,kd]", f"phases={phases}", "train.epochs=4"))
 
 
 def test_phases_follow_one_another():
-    cfg = config("phases=[{epochs:1,loss:[ce]},{epochs:2},{epochs:1,loss:[ce,kd],lr:0.5}]", "train.epochs=4")
+    three = "phases=[{epochs:1,loss:[ce]},{epochs:2},{epochs:1,loss:[ce,kd],lr:0.5}]"
+    cfg = config("loss=[ce,kd]", three, "train.epochs=4")
     check(cfg)
     phases = build.phases(cfg)
     assert phases == (Phase(0, 1, ("ce",), 1.0), Phase(1, 2, None, 1.0), Phase(3, 1, ("ce", "kd"), 0.5))
