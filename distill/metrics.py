@@ -1,6 +1,7 @@
 """Numbers that say how good a classifier is: pure functions of logits [N, K] and labels [N], in float64, seeded."""
 
 from collections.abc import Sequence
+from math import sqrt
 
 import numpy as np
 from torch import Tensor
@@ -75,6 +76,24 @@ def mean_class_accuracy(logits: Array, labels: Array) -> float:
         A number in [0, 1].
     """
     return float(np.nanmean(per_class_recall(logits, labels)))
+
+
+def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Return the 95 % interval of a share; unlike a bootstrap's it has a width where none or all are right.
+
+    Formula:
+        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = right / n
+
+    Args:
+        right: how many of them.
+        n: of how many, 1 or more.
+        z: normal quantile of the interval.
+
+    Reference:
+        Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+    middle, half = (right + z * z / 2) / (n + z * z), z * sqrt(right * (n - right) / n + z * z / 4) / (n + z * z)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def nll(logits: Array, labels: Array) -> float:

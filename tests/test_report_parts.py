@@ -112,6 +112,12 @@ def test_each_class_has_its_recall_inside_its_interval_and_a_class_without_faces
     assert many.precision == pytest.approx(72 / 74)
 
 
+def test_a_class_that_is_never_found_still_has_an_interval():
+    lost, found = per_class(Answers("x", np.eye(2)[np.ones(40, int)], np.repeat([0, 1], 20), ("",) * 40), ["a", "b"])
+    assert lost.recall == lost.low == 0 and lost.high == pytest.approx(1.96**2 / (20 + 1.96**2))
+    assert found.recall == found.high == 1 and found.low == pytest.approx(1 - lost.high)
+
+
 def test_numbers_are_written_short_and_ticks_are_round():
     assert [compact(v) for v in (0, 7, 999, 65_000, 2_853_248, 1e9)] == ["0", "7", "999", "65.0k", "2.85M", "1.00G"]
     assert [tick(v) for v in (300_000, 1_000_000, 1_500_000)] == ["300k", "1M", "1.5M"]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.metrics import confusion_matrix
+from distill.metrics import confusion_matrix, wilson
 from distill.reporting.reading import Run
 from distill.reporting.svg import Plot, Scale, percent
 
@@ -84,24 +84,15 @@ def matrix(answers: Answers) -> np.ndarray:
     return confusion_matrix(answers.probabilities, answers.labels)
 
 
-def per_class(answers: Answers, classes: list[str], draws: int = 1000, seed: int = 0) -> list[Row]:
-    """Return each class's recall with a 95 % percentile bootstrap interval over faces, and its precision.
-
-    The counts of a resample are Multinomial(N, counts / N); a resample without a face of the class does not count for it.
-    """
+def per_class(answers: Answers, classes: list[str]) -> list[Row]:
+    """Return each class's recall with its 95 % interval (Wilson's), and its precision; NaN where there is no face."""
     counts = matrix(answers)
-    right, n = counts.diagonal(), counts.sum(1)
-    cells = np.concatenate([right, n - right])
-    drawn = np.random.Generator(np.random.Philox(seed)).multinomial(int(n.sum()), cells / n.sum(), draws)
-    hits, misses = drawn[:, : len(n)], drawn[:, len(n) :]
-    seen = hits + misses
-    shares = np.divide(hits, seen, out=np.full(hits.shape, np.nan), where=seen > 0)
     rows = []
     for k, name in enumerate(classes):
-        known = shares[~np.isnan(shares[:, k]), k]
-        low, high = np.quantile(known, [0.025, 0.975]) if n[k] else (np.nan, np.nan)
-        recall, precision = (float(right[k] / d) if d else float("nan") for d in (n[k], counts[:, k].sum()))
-        rows.append(Row(name, int(n[k]), recall, float(low), float(high), precision))
+        right, n, said = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
+        low, high = wilson(right, n) if n else (np.nan, np.nan)
+        recall, precision = (right / d if d else float("nan") for d in (n, said))
+        rows.append(Row(name, n, recall, low, high, precision))
     return rows
 
 

@@ -76,7 +76,7 @@ def _classes(own: Answers, classes: list[str]) -> str:
         )
     titles = ("class", "faces", "recall (%)", "95 % interval", "", "precision (%)")
     head = "".join(f"<th{' class=word' if k == 0 else ''}>{title}</th>" for k, title in enumerate(titles))
-    note = "Recall: share of the class that is found, with its bootstrap interval over faces (1,000 resamples)."
+    note = "Recall: share of the class that is found, with Wilson's interval."
     return (
         f'<div class="wide"><table><thead class="flat"><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
         f'<figcaption class="small">{note}</figcaption>'
