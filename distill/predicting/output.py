@@ -1,0 +1,209 @@
+"""Where answers go: a table, a csv or JSON file written row by row, drawn pictures and videos, bars in a terminal."""
+
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from fractions import Fraction
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from PIL import Image
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from distill.predicting.drawing import draw
+from distill.predicting.pictures import shown
+from distill.predicting.pipeline import Seen
+from distill.predicting.video import Recording
+
+COLUMNS = ("file", "frame", "seconds", "face", "x", "y", "width", "height", "score", "expression", "probability")
+ROWS = 500  # of the printed table
+BAR = 24  # letters
+
+
+def opened(path: str):
+    """Return a text file to write, or standard output for "-", as a context."""
+    if path == "-":
+        return nullcontext(sys.stdout)
+    Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    return open(Path(path).expanduser(), "w", encoding="utf-8", newline="")
+
+
+def records(seen: Seen, classes: Sequence[str]) -> list[dict]:
+    """Return what there is to say about each face."""
+    found = []
+    for k, row in enumerate(seen.probabilities):
+        score = None if seen.shot.scores is None else round(float(seen.shot.scores[k]), 4)
+        best = int(row.argmax())
+        found.append(
+            {
+                "box": [round(float(value), 1) for value in seen.shot.boxes[k]],
+                "score": score,
+                "expression": classes[best],
+                "probability": round(float(row[best]), 6),
+                "probabilities": {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)},
+            }
+        )
+    return found
+
+
+class Csv:
+    """One row per face, or one without a face."""
+
+    def __init__(self, file: TextIO, classes: Sequence[str]):
+        self.rows, self.classes = csv.writer(file, lineterminator="\n"), classes
+        self.rows.writerow([*COLUMNS, *classes])
+
+    def add(self, seen: Seen) -> None:
+        shot = seen.shot
+        first = [shown(shot.name), shot.frame, None if shot.seconds is None else round(shot.seconds, 4)]
+        for number, face in enumerate(records(seen, self.classes), 1):
+            said = [face["score"], face["expression"], face["probability"], *face["probabilities"].values()]
+            self.rows.writerow([*first, number, *face["box"], *said])
+        if not len(seen.probabilities):
+            self.rows.writerow(first + [None] * (len(COLUMNS) + len(self.classes) - 3))
+
+    def problem(self, name: str, sentence: str) -> None:
+        """A csv file has rows of faces alone."""
+
+    def close(self) -> None:
+        """Nothing follows the last row."""
+
+
+class Json:
+    """A list of pictures or frames, each with its faces; what could not be read has an error instead."""
+
+    def __init__(self, file: TextIO, classes: Sequence[str]):
+        self.file, self.classes, self.empty = file, classes, True
+        file.write("[")
+
+    def add(self, seen: Seen) -> None:
+        shot = seen.shot
+        known = {"file": shown(shot.name), "height": shot.size[0], "width": shot.size[1]}
+        known |= {} if shot.frame is None else {"frame": shot.frame, "seconds": round(shot.seconds, 4)}
+        known |= {"note": shot.note} if shot.note else {}
+        self._write(known | {"faces": records(seen, self.classes)})
+
+    def problem(self, name: str, sentence: str) -> None:
+        self._write({"file": shown(name), "error": sentence})
+
+    def _write(self, record: dict) -> None:
+        self.file.write(("\n" if self.empty else ",\n") + json.dumps(record, ensure_ascii=False))
+        self.empty = False
+
+    def close(self) -> None:
+        self.file.write("\n]\n")
+
+
+class Drawn:
+    """Pictures with boxes and bars in a folder, under the names that they have below theirs; a video as one .mp4.
+
+    Args:
+        folder: where to.
+        root: the folder that names begin below.
+        rate: frames per second of a video; None for pictures.
+    """
+
+    def __init__(self, folder: Path, root: Path, classes: Sequence[str], rate: Fraction | None):
+        self.folder, self.root, self.classes, self.rate, self.recording = folder, root, classes, rate, None
+
+    def add(self, seen: Seen) -> None:
+        shot = seen.shot
+        drawn = draw(shot.picture, shot.boxes, seen.probabilities, self.classes)
+        target = self.place(Path(shot.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.rate is None:
+            return Image.fromarray(drawn).save(target, quality=92)
+        if self.recording is None:
+            self.recording = Recording(target, self.rate)
+        self.recording.add(drawn, shot.seconds)
+
+    def place(self, path: Path) -> Path:
+        """Return where the drawing of a file goes.
+
+        Raises:
+            ValueError: on the file itself.
+        """
+        below = path.relative_to(self.root) if path.is_relative_to(self.root) else Path(path.name)
+        kinds = (".mp4",) if self.rate is not None else (".jpg", ".jpeg", ".png")
+        target = self.folder / below
+        if below.suffix.lower() not in kinds:
+            target = target.with_name(target.name.replace(":", "-") + (".mp4" if self.rate is not None else ".png"))
+        if target.absolute() == path.absolute():
+            raise ValueError(f"--draw: {path} would be overwritten. Give another folder.")
+        return target
+
+    def problem(self, name: str, sentence: str) -> None:
+        """What cannot be read is not drawn."""
+
+    def close(self) -> None:
+        if self.recording is not None:
+            self.recording.__exit__()
+
+
+class Printed:
+    """The table that is printed at the end, and how often each expression was seen."""
+
+    def __init__(self, classes: Sequence[str], root: Path, rows: bool):
+        self.classes, self.root, self.wanted, self.rows = classes, root, rows, []
+        self.counts, self.shots, self.left_out, self.without = Counter(), 0, 0, 0
+
+    def add(self, seen: Seen) -> None:
+        name = seen.shot.name
+        path = Path(name)
+        name = shown(path.relative_to(self.root) if path.is_relative_to(self.root) else name)
+        faces = records(seen, self.classes)
+        self.shots += 1
+        self.without += not faces
+        self.counts.update(face["expression"] for face in faces)
+        rows = [(name, " ".join(f"{v:.0f}" for v in f["box"]), f["expression"], f["probability"]) for f in faces] or [
+            (name, "no face found", "", None)
+        ]
+        room = max(0, ROWS - len(self.rows)) if self.wanted else 0
+        self.rows += rows[:room]
+        self.left_out += len(rows[room:]) if self.wanted else 0
+
+    def problem(self, name: str, sentence: str) -> None:
+        """Sentences are printed when they come up."""
+
+    def close(self) -> None:
+        """The table is printed by whoever asks for it."""
+
+    def table(self) -> Table:
+        table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
+        table.add_column("file", overflow="fold")
+        table.add_column("box: x y width height", no_wrap=True)
+        table.add_column("expression", no_wrap=True)
+        table.add_column("probability", no_wrap=True)
+        for name, box, expression, probability in self.rows:
+            table.add_row(Text(name), box, expression, "" if probability is None else bar(probability, 10))
+        return table
+
+    def sentences(self) -> list[str]:
+        """Return what is to be said below the table."""
+        total = sum(self.counts.values())
+        said = [f"{self.left_out:,} more rows: --csv FILE has them all"] if self.left_out else []
+        shares = [f"{name} {count:,} ({count / total:.0%})" for name, count in self.counts.most_common()]
+        return said + ([f"{total:,} faces: {', '.join(shares)}"] if total else ["no face found"])
+
+
+def bar(share: float, letters: int) -> str:
+    """Return a bar of blocks for a share in [0, 1], and its percent."""
+    full, eighths = divmod(round(share * letters * 8), 8)
+    return f"{('█' * full + ('', *'▏▎▍▌▋▊▉')[eighths]).ljust(letters)} {share:4.0%}"
+
+
+def live(seen: Seen, classes: Sequence[str], rate: float) -> Text:
+    """Return what a terminal shows of a camera: bars of the three largest faces, and frames per second."""
+    lines = [f"{rate:.1f} frames/s, {len(seen.probabilities)} faces; Ctrl-C ends"]
+    for k in np.argsort(-seen.shot.boxes[:, 2:].prod(1))[:3]:
+        lines.append(f"face {k + 1}")
+        best = seen.probabilities[k].argmax()
+        for j, name in enumerate(classes):
+            lines.append(f"{'>' if j == best else ' '} {name:<10} {bar(float(seen.probabilities[k][j]), BAR)}")
+    return Text("\n".join(lines))

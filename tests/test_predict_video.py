@@ -1,0 +1,230 @@
+"""Expressions of faces in videos and before a camera: a row per face and frame, an annotated video, steady memory."""
+
+import csv
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import ROOT, environment
+from PIL import Image
+from predicting import astronaut, needs_detector, noise, predict, write_linear
+from rich.console import Console
+
+from distill.predicting import output, pictures, pipeline, video
+
+av = pytest.importorskip("av")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return write_linear(tmp_path_factory.mktemp("video") / "run")
+
+
+def write_video(path: Path, frames, rate=25, rotation=0, seconds=None):
+    """Write pictures [H, W, 3] as a video, each at its time where times are given."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "10"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, picture in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            time = number / rate if seconds is None else seconds[number]
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def walking(number):
+    """Frames in which the astronaut's face moves to the right, and the last of which shows none."""
+    face = astronaut().crop((120, 10, 340, 210))
+    for k in range(number - 1):
+        sheet = Image.fromarray(noise(240, 420))
+        sheet.paste(face, (int(180 * k / number), 20))
+        yield np.asarray(sheet)
+    yield noise(240, 420)
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_back(path):
+    with av.open(str(path)) as container:
+        return [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("film") / "a film, käse.mkv", walking(12), rate=10)
+
+
+@needs_detector
+def test_a_video_gives_a_row_per_face_and_frame_and_an_annotated_video(run, film, tmp_path, capsys):
+    words = ("--csv", tmp_path / "o.csv", "--json", tmp_path / "o.json", "--draw", tmp_path / "drawn")
+    said, out, err = predict(capsys, film, "--student", run, *words)
+    assert said is None and err == "" and "12 frames, 1 without a face" in out and "frames/s" in out
+    found = rows(tmp_path / "o.csv")
+    assert [row["frame"] for row in found] == [str(k) for k in range(12)] and found[-1]["face"] == ""
+    np.testing.assert_allclose([float(row["seconds"]) for row in found], np.arange(12) / 10, atol=1e-3)
+    np.testing.assert_allclose([float(row["x"]) for row in found[:11]], 43 + 15 * np.arange(11), atol=6)
+    assert [len(frame["faces"]) for frame in json.loads((tmp_path / "o.json").read_text())] == [1] * 11 + [0]
+    drawn = read_back(tmp_path / "drawn" / "a film, käse.mkv.mp4")
+    np.testing.assert_allclose([time for time, _ in drawn], np.arange(12) / 10, atol=1e-3)
+    assert len({picture.shape for _, picture in drawn}) == 1 and drawn[0][1].shape[0] == 480, "small ones are enlarged"
+    first, last = (drawn[k][1][:, 850:].std((0, 1)).max() for k in (0, -1))
+    assert first > 15 and last < 2, "bars beside a face alone"
+
+
+def test_frames_of_a_turned_phone_are_upright(tmp_path):
+    upright = noise(64, 96)
+    for rotation in (90, 180, 270):
+        stored = np.ascontiguousarray(np.rot90(upright, -rotation // 90))
+        file = write_video(tmp_path / f"{rotation}.mp4", [stored] * 3, rotation=rotation)
+        frames = [frame for frame, _ in video.open_source(video.Source(str(file), None, "")).frames]
+        assert len(frames) == 3 and frames[0].shape == upright.shape
+        assert np.abs(frames[0].astype(int) - upright).mean() < 6
+
+
+def test_frames_keep_their_own_times(tmp_path):
+    times = [0, 0.04, 0.5, 0.52, 2.0]
+    file = write_video(tmp_path / "a.mp4", [noise(48, 64, k) for k in range(5)], seconds=times)
+    opened = video.open_source(video.Source(str(file), None, ""))
+    with video.Recording(tmp_path / "b.mp4", opened.rate) as recording:
+        for picture, seconds in opened.frames:
+            recording.add(np.pad(picture, ((0, 1), (0, 1), (0, 0))), seconds)
+    back = read_back(tmp_path / "b.mp4")
+    np.testing.assert_allclose([time for time, _ in back], times, atol=2e-3)
+    assert back[0][1].shape == (48, 64, 3), "an odd row and column are cut off"
+
+
+def test_the_end_of_a_damaged_video_is_one_sentence_and_its_beginning_is_kept(run, tmp_path, capsys):
+    file = write_video(tmp_path / "a.mkv", [noise(120, 160, k) for k in range(60)])
+    content = bytearray(file.read_bytes())
+    (tmp_path / "no_index.mp4").write_bytes(write_video(tmp_path / "b.mp4", [noise(48, 64)] * 9).read_bytes()[:900])
+    content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
+    file.write_bytes(content)
+    said, _, err = predict(capsys, file, "--student", run, "--size", 32, "--csv", tmp_path / "o.csv")
+    assert 5 < len(rows(tmp_path / "o.csv")) < 60 and "Traceback" not in err
+    assert said in (None, 1) and err.count("\n") == (1 if said else 0)
+    said, _, _ = predict(capsys, tmp_path / "no_index.mp4", "--student", run)
+    assert said.startswith("error: ") and "no picture and no video that can be read" in said and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "text", ["words\n", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://127.0.0.1:9/a.ts\n", ""]
+)
+def test_text_under_a_videos_name_is_refused_and_reaches_no_network(run, tmp_path, capsys, text):
+    (tmp_path / "a.mp4").write_text(text)
+    said, _, _ = predict(capsys, tmp_path / "a.mp4", "--student", run)
+    assert said.startswith("error: ") and "no picture and no video" in said and "\n" not in said
+
+
+def test_frames_too_large_are_refused_before_they_are_decoded(run, tmp_path, capsys, monkeypatch):
+    file = write_video(tmp_path / "a.mp4", [noise(48, 64)])
+    monkeypatch.setattr(video, "MOST_PIXELS", 48 * 64 - 1)
+    said, _, _ = predict(capsys, file, "--student", run)
+    assert "its frames have 64 x 48 pixels; make it smaller" in said and pictures.MOST_PIXELS > 10_000 * 8_000
+
+
+@needs_detector
+def test_a_camera_is_read_as_a_video_is_until_it_is_told_to_stop(run, film, tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(video, "camera", lambda index: asked.append(index) or video.Source(str(film), None, "camera:1"))
+    words = ("--frames", 5, "--csv", tmp_path / "o.csv", "--draw", tmp_path / "drawn")
+    said, out, err = predict(capsys, "camera:1", "--student", run, *words)
+    assert said is None and asked == [1] and "5 frames, 0 without a face" in out and err == ""
+    assert [row["file"] for row in rows(tmp_path / "o.csv")] == ["camera:1"] * 5
+    assert len(read_back(tmp_path / "drawn" / "camera-1.mp4")) == 5
+
+
+def test_a_camera_that_is_not_there_is_one_sentence(run, capsys):
+    said, _, _ = predict(capsys, "camera:99", "--student", run)
+    assert said.startswith("error: camera:99: this camera cannot be opened (") and "\n" not in said
+
+
+def test_live_bars_show_every_expression_of_the_largest_faces():
+    classes = ("neutral", "happiness")
+    boxes = np.array([[0, 0, 9, 9], [0, 0, 50, 50]], float)
+    shot = pipeline.Shot("camera", None, (90, 90), boxes, np.ones(2), 0, 0.0)
+    seen = pipeline.Seen(shot, np.array([[0.75, 0.25], [0.0, 1.0]]))
+    console = Console(record=True, width=80, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(output.live(seen, classes, 12.3))
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    assert lines[0] == "12.3 frames/s, 2 faces; Ctrl-C ends" and lines[1] == "face 2" and lines[4] == "face 1"
+    assert lines[3] == f"> happiness  {'█' * 24} 100%" and lines[5] == f"> neutral    {'█' * 18}{' ' * 6}  75%"
+    assert output.bar(0.5, 5) == "██▌    50%" and output.bar(0.0, 3) == "      0%"
+
+
+def test_crops_and_boxes_are_refused_for_a_video(run, film, capsys):
+    said, _, _ = predict(capsys, film, "--student", run, "--crops")
+    assert said == "error: --crops and --boxes are for pictures. Leave them out for a video or a camera."
+
+
+def test_ctrl_c_keeps_what_was_seen(run, film, tmp_path, capsys, monkeypatch):
+    def few(shots, *rest):
+        for number, seen in enumerate(whole(shots, *rest)):
+            if number == 3:
+                raise KeyboardInterrupt
+            yield seen
+
+    whole = pipeline.answered
+    monkeypatch.setattr("distill.predicting.job.answered", few)
+    words = ("--json", tmp_path / "o.json", "--draw", tmp_path, "--size", 32)
+    said, out, err = predict(capsys, film, "--student", run, *words)
+    assert said is None and "stopped; what was seen until here is kept" in err and "3 frames" in out
+    assert len(json.loads((tmp_path / "o.json").read_text())) == len(read_back(tmp_path / f"{film.name}.mp4")) == 3
+
+
+WATCH = """
+import sys
+from distill import predict
+from distill.predicting import output
+
+def held():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) / 1024
+
+seen, add = [], output.Csv.add
+
+def watched(self, one):
+    seen.append(held())
+    add(self, one)
+
+output.Csv.add = watched
+predict.main(sys.argv[1:])
+print("GREW", len(seen), seen[-1] - seen[300])
+"""
+
+
+@needs_detector
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_stays_where_it_is_over_thousands_of_frames(run, tmp_path):
+    face = np.asarray(astronaut().crop((120, 10, 340, 210)).resize((110, 100)))
+    file = write_video(tmp_path / "long.mp4", (np.roll(face, k % 40 - 20, 1) for k in range(2000)))
+    words = [str(file), "--student", str(run), "--csv", str(tmp_path / "o.csv"), "--json", str(tmp_path / "o.json")]
+    command = [
+        sys.executable,
+        "-c",
+        WATCH,
+        *words,
+        "--draw",
+        str(tmp_path / "drawn"),
+        "--threads",
+        "1",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    _, number, grown = done.stdout.splitlines()[-1].split()
+    assert int(number) == 2000 and float(grown) < 12, "MB over 1,700 frames with faces, drawings, csv and JSON"
+    assert sum(row["face"] == "1" for row in rows(tmp_path / "o.csv")) > 1500
