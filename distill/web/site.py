@@ -1,0 +1,150 @@
+"""The page and all it needs as one mapping, name -> content: what is served, and what --write puts into a folder."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from distill.exporting.running import Opened, open_file
+from distill.predicting.boxes import MARGIN
+from distill.predicting.detector import ANSWERS
+from distill.web.engine import VERSION
+
+PAGE = ("index.html", "page.css", "page.js", "stage.js", "worker.js", "faces.js", "icon.svg")
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'"
+)
+FINDING = {
+    "margin": MARGIN,
+    "threshold": 0.5,  # smallest score of a face
+    "smallest": 20,  # shorter side of the smallest face, pixels
+    "longest": {"picture": 640, "camera": 224},  # longer side of what is searched, pixels: a camera's faces are near
+}
+OPTIONAL = ("detector.onnx", "card.txt")
+CARDS = ("model-card.md", "README.md")  # of an export, of a published folder
+LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
+
+
+def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict[str, bytes]:
+    """Return the page's files.
+
+    Args:
+        student: an exported .onnx that takes pictures.
+        engine: the files of onnxruntime-web.
+        detector: CenterFace's .onnx, or None: then a picture is taken as one face.
+
+    Raises:
+        ValueError: the student cannot be shown.
+    """
+    opened = _opened(student)
+    found = {name: files("distill.web").joinpath(name).read_bytes() for name in PAGE}
+    found["index.html"] = found["index.html"].replace(b"POLICY", POLICY.encode())
+    found |= {f"ort/{name}": content for name, content in engine.items()}
+    found["student.onnx"] = student.read_bytes()
+    if detector:
+        found["detector.onnx"] = detector_graph(detector)
+    card = next((path for path in (student.parent / name for name in CARDS) if path.is_file()), None)
+    if card:
+        found["card.txt"] = card.read_bytes()  # .txt: every browser shows it
+    found["facts.json"] = json.dumps(told(opened.facts, found), indent=1).encode()
+    return found
+
+
+def _opened(student: Path) -> Opened:
+    if student.suffix != ".onnx":
+        raise ValueError(f"{student}: the page takes an .onnx file. Type python -m distill.export RUN to make one.")
+    opened = open_file(student, 1)
+    if opened.dtype != "uint8" or not {"classes", "picture"} <= opened.facts.keys():
+        raise ValueError(
+            f"{student}: does not take pictures, or does not name its classes and their size. Export the run again, "
+            "without export.preprocess=false."
+        )
+    return opened
+
+
+def told(facts: dict[str, str], found: dict[str, bytes]) -> dict:
+    """Return what the page knows of its student.
+
+    Args:
+        facts: of the .onnx file.
+        found: the page's files.
+    """
+    names = {"student": "student.onnx", "detector": "detector.onnx", "card": "card.txt"}
+    return {
+        "classes": json.loads(facts["classes"]),
+        "about": about(facts, len(found["student.onnx"])),
+        "limits": facts.get("limits", LIMITS),
+        "more": " ".join(_more(facts, "detector.onnx" in found)),
+        "files": {role: name if name in found else None for role, name in names.items()},
+        "picture": json.loads(facts["picture"]),
+    } | FINDING
+
+
+def about(facts: dict[str, str], size: int) -> str:
+    """Return the line that says which student this is, and how good.
+
+    Args:
+        facts: of the .onnx file; what it lacks is left out.
+        size: of the file in bytes.
+    """
+    parts = [facts.get("student", "student")]
+    if "num_parameters" in facts:
+        parts.append(f"{int(facts['num_parameters']):,} parameters")
+    parts.append(f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB")
+    whole = facts.get("valid_top1_accuracy")
+    own = facts.get("file_top1_accuracy", whole)
+    if own is not None:
+        low, high = json.loads(facts["valid_top1_accuracy_ci"]) if own == whole else (None, None)
+        interval = "" if low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+        rows = int(facts["valid_rows"])
+        parts.append(
+            f"top\u20111 {100 * float(own):.1f} %{interval} on {rows:,} validation faces of {facts['dataset']}"
+        )
+    return " · ".join(parts)
+
+
+def _more(facts: dict[str, str], detector: bool) -> list[str]:
+    taught = json.loads(facts.get("teacher", "null")) if facts.get("teacher", "null") == "null" else facts["teacher"]
+    said = [f"Run {facts['run']}{f', taught by {taught}' if taught else ''}."] if "run" in facts else []
+    said += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
+    said += [f"Computed by onnxruntime-web {VERSION} (MIT){', faces found by CenterFace (MIT)' if detector else ''}."]
+    return said
+
+
+def detector_graph(path: Path) -> bytes:
+    """Return CenterFace for pictures of any size: image [1, 3, H, W] -> centres [1, 1, h, w], sizes, offsets [1, 2, h, w].
+
+    The file that is shipped asks for 32 x 32 pixels, and lists its weights among its inputs, where no engine folds them.
+
+    Args:
+        path: centerface.onnx.
+
+    Raises:
+        ValueError: it is no such file, or onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ValueError("onnx is not installed. Type pip install 'fer-distill[predict]', or --crops.") from None
+    try:
+        model = onnx.load(path)
+        graph, weights = model.graph, {value.name for value in model.graph.initializer}
+        inputs = [value.name for value in graph.input if value.name not in weights]
+        outputs = [value.name for value in graph.output if value.name in ANSWERS]  # not the landmarks
+        names, kind = iter((*inputs, *outputs)), onnx.TensorProto.FLOAT
+        shapes = [["batch", 3, "height", "width"], *(["batch", n, "h", "w"] for n in (1, 2, 2))]
+        values = [
+            onnx.helper.make_tensor_value_info(name, kind, shape) for name, shape in zip(names, shapes, strict=True)
+        ]
+        for part, chosen in ((graph.input, values[:1]), (graph.output, values[1:]), (graph.value_info, [])):
+            del part[:]
+            part.extend(chosen)
+        used = {name for node in graph.node for name in node.input}
+        kept = [value for value in graph.initializer if value.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        onnx.checker.check_model(model)
+        return model.SerializeToString()
+    except Exception as error:  # onnx and protobuf raise many kinds
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ValueError(f"{path}: is not CenterFace's .onnx file ({said}). Give another, or type --crops.") from None

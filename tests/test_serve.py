@@ -1,0 +1,114 @@
+"""python -m distill.serve as a person types it: what is served, what is written, what is refused."""
+
+import http.client
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commandline import environment
+from served_page import page_files, served, write_student
+
+from distill import serve
+from distill.web.engine import SHA256
+from distill.web.site import detector_graph
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return write_student(tmp_path_factory.mktemp("a run, käse"))
+
+
+@pytest.fixture(scope="module")
+def files(home):
+    return page_files(home)
+
+
+@pytest.fixture(scope="module")
+def address(files):
+    with served(files) as address:
+        yield address
+
+
+def ask(address, path, method="GET"):
+    host = address.split("/")[2]
+    connection = http.client.HTTPConnection(host, timeout=10)
+    connection.request(method, path)
+    answer = connection.getresponse()
+    return answer.status, answer.getheader("Content-Type"), answer.getheader("Content-Security-Policy"), answer.read()
+
+
+def test_the_server_gives_its_own_files_with_their_types_and_nothing_else(address, files):
+    kinds = {"": "text/html", "page.js": "text/javascript", "ort/ort.wasm.min.mjs": "text/javascript"}
+    kinds |= {"ort/ort-wasm-simd-threaded.wasm": "application/wasm", "facts.json?x=1": "application/json"}
+    for path, kind in kinds.items():
+        status, found, policy, content = ask(address, f"/{path}")
+        assert status == 200 and found.startswith(kind) and "connect-src 'self'" in policy
+        assert content == files[path.split("?")[0] or "index.html"]
+        assert ask(address, f"/{path}", "HEAD")[3] == b""
+    for path in ("/ort/", "/../setup.cfg", "/%2e%2e/setup.cfg", "//etc/passwd", "/site.py", "/ort"):
+        assert ask(address, path)[0] == 404, path
+
+
+def refused(*words):
+    with pytest.raises(SystemExit) as end:
+        serve.main([*map(str, words)])
+    assert "\n" not in end.value.code and end.value.code.startswith("error: ")
+    return end.value.code
+
+
+def test_what_can_be_mended_is_a_sentence(home, tmp_path, monkeypatch):
+    student = home / "student.onnx"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "Install Node.js" in refused(student, "--store", tmp_path / "store")
+    assert "cannot be read" in refused(student, "--ort", tmp_path) and "npm pack" in refused(student, "--ort", tmp_path)
+    for name in SHA256:
+        (tmp_path / name).write_text("another version")
+    assert "is not that of onnxruntime-web" in refused(student, "--ort", tmp_path)
+    assert "Give one of them" in refused(student, "--student", student)
+    assert "python -m distill.export" in refused(tmp_path)
+    monkeypatch.setattr(serve, "engine", lambda *words: {})
+    assert "without export.preprocess=false" in refused(home / "bare.onnx", "--crops")
+    assert "is not CenterFace's" in refused(student, "--detector", student)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        assert "--port 0" in refused(student, "--crops", "--port", other.getsockname()[1])
+    assert "cannot be written" in refused(student, "--crops", "--write", student / "x")
+
+
+def test_the_page_is_written_for_any_host_without_what_an_earlier_one_had(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(serve, "engine", lambda *words: {"ort.wasm.min.mjs": b"x"})
+    for words in (("--detector", home / "detector.onnx"), ("--crops",)):
+        serve.main([str(word) for word in (home / "student.onnx", "--write", tmp_path / "new" / "page", *words)])
+        facts = json.loads((tmp_path / "new" / "page" / "facts.json").read_text())
+        assert (facts["files"]["detector"] is None) == (words[0] == "--crops")
+        assert (tmp_path / "new" / "page" / "detector.onnx").exists() == (words[0] != "--crops")
+    assert "for any web server" in capsys.readouterr().out
+    assert (tmp_path / "new" / "page" / "ort" / "ort.wasm.min.mjs").read_bytes() == b"x"
+    assert b"connect-src 'self'" in (tmp_path / "new" / "page" / "index.html").read_bytes()
+
+
+def test_detector_graph_takes_any_size_and_answers_as_the_file(home):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(detector_graph(home / "detector.onnx"), providers=["CPUExecutionProvider"])
+    heat, sizes, _ = session.run(None, {"input.1": np.full((1, 3, 64, 96), 255, np.float32)})
+    assert heat.shape == (1, 1, 16, 24) and sizes.shape == (1, 2, 16, 24) and len(session.get_inputs()) == 1
+
+
+def test_the_command_serves_until_ctrl_c(home, files, tmp_path):
+    for name in SHA256:
+        (tmp_path / name).write_bytes(files[f"ort/{name}"])
+    words = [home / "student.onnx", "--port", 0, "--ort", tmp_path, "--crops"]
+    command = [sys.executable, "-m", "distill.serve", *map(str, words)]
+    job = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address = re.search(r"http://\S+", job.stdout.readline())[0]
+        assert ask(address, "/student.onnx")[3] == (home / "student.onnx").read_bytes()
+    finally:
+        job.send_signal(signal.SIGINT)
+        out, error = job.communicate(timeout=20)
+    assert job.returncode == 0 and "ended" in out and not error
