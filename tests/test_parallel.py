@@ -24,11 +24,19 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="torchrun and /proc are of Linux"),
 ]
 JOB = (
-    *("data.train=300", "teacher.optimizer.name=sgd", "teacher.optimizer.lr=0.002", "teacher.train.precision=fp32"),
+    *("data.train=300", "teacher.train.precision=fp32"),
     *("student=timm", "student.name=test_resnet", "student.size=32", "student.channels=1", "student.drop_rate=0.2"),
     *("student.mean=0.5", "student.std=0.25", "loss=[ce,dist,crd]", "loss.crd.negatives=64", "loss.crd.width=16"),
     *("teacher.cache=features", "teacher.precision=fp32", "train.precision=fp32", "train.batch_size=37"),
-    *("optimizer=sgd", "optimizer.lr=0.002", "schedule=plateau", "train.log_every=1", "checkpoint.every_steps=3"),
+    *(
+        "optimizer=sgd",
+        "optimizer.lr=0.001",
+        "optimizer.momentum=0",
+        "optimizer.nesterov=false",
+        "schedule=plateau",
+        "train.log_every=1",
+        "checkpoint.every_steps=3",
+    ),
 )  # steep networks and Adam enlarge rounding a thousandfold within a few steps, in one process, too
 
 
@@ -53,14 +61,6 @@ def worker(job, rank):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
-    store, runs = (tmp_path_factory.mktemp(name) for name in ("store1", "runs1"))
-    done = distill(*JOB, store=store, runs=runs)
-    assert done.returncode == 0, done.stderr
-    return store, runs
-
-
-@pytest.fixture(scope="module")
 def two(tmp_path_factory):
     store, runs = (tmp_path_factory.mktemp(name) for name in ("store2", "runs2"))
     done = several(*JOB, store=store, runs=runs)
@@ -69,12 +69,22 @@ def two(tmp_path_factory):
     return store, runs
 
 
+@pytest.fixture(scope="module")
+def one(two, tmp_path_factory):
+    """The same by one process, with the teacher that two have trained, so that its answers can be compared to the bit."""
+    store, runs = (tmp_path_factory.mktemp(name) for name in ("store1", "runs1"))
+    shutil.copytree(two[0] / "teachers", store / "teachers")
+    done = distill(*JOB, store=store, runs=runs)
+    assert done.returncode == 0, done.stderr
+    return store, runs
+
+
 def lines(runs):
     (path,) = runs.glob("*/metrics.jsonl")
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def assert_alike(ours, theirs, tolerance=1e-3):
+def assert_alike(ours, theirs, tolerance=2e-4):
     """Compare what two runs logged and measured, up to the rounding of float32 that steps enlarge."""
     assert len(lines(ours)) == len(lines(theirs)) > 16
     for a, b in zip(lines(ours), lines(theirs), strict=True):
@@ -96,13 +106,11 @@ def test_two_processes_with_batch_statistics_a_memory_and_relations_measure_what
     assert ours.keys() == theirs.keys()
 
 
-def test_a_view_that_two_processes_cached_is_laid_out_as_by_one_and_has_every_row_once(one, two):
+def test_views_that_two_processes_cached_are_those_of_one_bit_for_bit(one, two):
     ours, theirs = ({path.name: path for path in store.glob("logits/*/*.npy")} for store, _ in (two, one))
     assert ours.keys() == theirs.keys() and len(ours) == 6, "two training views of logits and a layer, valid and test"
-    for name in theirs:
-        a, b = np.load(ours[name]), np.load(theirs[name])
-        assert a.dtype == b.dtype and a.shape == b.shape and np.isfinite(a).all()
-        assert np.allclose(a, b, rtol=1e-3, atol=1e-4), name
+    assert all(ours[name].read_bytes() == theirs[name].read_bytes() for name in theirs)
+    assert len(np.load(ours["train-view1.npy"])) == 300, "more than one batch, so that both took part"
     assert not list(two[0].rglob("*.tmp"))
 
 
@@ -144,7 +152,9 @@ def test_a_batch_that_is_not_one_face_for_each_process_is_refused(monkeypatch):
     for name, value in zip(parallel.NEEDED, ("0", "0", "4", "4", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     numbers = {"epochs": 1, "batch_size": 3, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
-    with pytest.raises(ValueError, match="^train.batch_size: 3 was asked for; it is that of all 4 processes together"):
+    with pytest.raises(
+        ValueError, match=r"^train\.batch_size: 3 was asked for; it is that of all 4 processes together"
+    ):
         check_train("train", numbers, 1)
 
 
