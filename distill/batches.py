@@ -64,9 +64,9 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return max(rows // batch_size, 1)
 
 
-def in_order(split: Split, table: Tensor, batch_size: int) -> Iterator[Batch]:
-    """Yield every row once in packed order, the last batch as large as what is left."""
-    for first in range(0, len(split), batch_size):
+def in_order(split: Split, table: Tensor, batch_size: int, own: slice = slice(None)) -> Iterator[Batch]:
+    """Yield every row once in packed order, the last batch as large as what is left; own says which of these batches."""
+    for first in range(0, len(split), batch_size)[own]:
         yield gather(split, table, np.arange(first, min(first + batch_size, len(split))))
 
 

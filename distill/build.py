@@ -9,8 +9,10 @@ import torch
 from hydra.utils import get_object, instantiate
 from torch import nn
 
+from distill import parallel
 from distill.checkpoint import digest, load_weights, read_weights, sha256
 from distill.config import BESIDE_NETWORK, RECIPE, USE, label
+from distill.loggers import Silent
 from distill.losses.ce import effective_number_weights
 from distill.losses.objective import Objective
 from distill.losses.options import check_options
@@ -65,7 +67,7 @@ def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> 
         ValueError: it lacks one of them.
     """
     store = Path(cfg["paths"]["store"]).expanduser()
-    data = make(cfg["data"], cfg["plugins"], store=store)
+    data = parallel.main_first(lambda: make(cfg["data"], cfg["plugins"], store=store))
     if missing := [name for name in needed if name not in data.splits]:
         raise ValueError(
             f"data: {data.name}, as asked for, has no {' and no '.join(missing)} split. A run learns from train, chooses by "
@@ -217,6 +219,8 @@ def recipe(views: dict) -> tuple[ViewRecipe, int, int]:
 
 
 def logger(cfg: dict, **more):
+    if not parallel.is_main():
+        return Silent()
     return make(cfg["logger"], cfg["plugins"], **more)
 
 

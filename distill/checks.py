@@ -1,5 +1,7 @@
 """Numbers of a run's config that cannot be meant, and parts of it that do not make up a run, each with a sentence."""
 
+from distill import parallel
+
 SELECTABLE = tuple(
     f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
 )
@@ -11,6 +13,11 @@ def check_train(key: str, train: dict, least_epochs: int) -> None:
     for name, bound in least.items():
         if train[name] < bound:
             raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
+    if train["batch_size"] < parallel.planned():
+        raise ValueError(
+            f"{key}.batch_size: {train['batch_size']} was asked for; it is that of all {parallel.planned()} processes together. "
+            f"Give {parallel.planned()} or more, or start fewer with torchrun --nproc-per-node=N."
+        )
     if train["average"] >= 1:
         raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
     if train["clip"] is not None and train["clip"] <= 0:

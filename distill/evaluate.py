@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill import parallel
 from distill.batches import in_order, to
 from distill.checkpoint import atomic
 from distill.runtime import autocast
-from distill.types import Split
+from distill.types import Batch, Split
 from distill.views import FIELDS, IDENTITY, identity, render
 
 CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
@@ -64,7 +65,7 @@ def predict(
     precision: torch.dtype = torch.float32,
     tick: Callable[[int], None] = lambda faces: None,
 ) -> Tensor:
-    """Run a network in eval mode over a split.
+    """Run a network in eval mode over a split; of several processes each does whole batches, so that no logit depends on them.
 
     Args:
         network: images -> Outputs, with an input: InputSpec.
@@ -79,16 +80,29 @@ def predict(
     """
     device = next(network.parameters()).device
     table = identity(len(split.pixels)) if table is None else table
-    training, answers = network.training, []
+    training = network.training
     network.eval()
-    for batch in in_order(split, table, batch_size):
+
+    def answer(batch: Batch) -> Tensor:
         batch = to(batch, device)
         images = render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            answers.append(network(images).logits.float().cpu())
+            logits = network(images).logits.float().cpu()
         tick(len(batch.index))
+        return logits
+
+    logits = _shared_out(answer, split, table, batch_size)
     network.train(training)
-    return torch.cat(answers)
+    return logits
+
+
+def _shared_out(answer: Callable[[Batch], Tensor], split: Split, table: Tensor, batch_size: int) -> Tensor:
+    """Return the answers [N, K] about every row, the batches shared out among the processes."""
+    batches = range(0, len(split), batch_size)
+    own = [answer(batch) for batch in in_order(split, table, batch_size, parallel.own_share(len(batches)))]
+    ends = np.cumsum([0, *parallel.shares(len(batches))]) * batch_size
+    sizes = np.diff(ends.clip(max=len(split))).tolist()
+    return parallel.gather(torch.cat(own) if own else None, sizes)
 
 
 def answers(network: nn.Module, split: Split, views: str = "plain", precision: torch.dtype = torch.float32) -> Tensor:
@@ -99,13 +113,16 @@ def answers(network: nn.Module, split: Split, views: str = "plain", precision: t
 
 def teacher_answers(teacher, split: Split, device: torch.device, views: str = "plain", batch_size: int = 256) -> Tensor:
     """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
+
+    def answer(batch: Batch) -> Tensor:
+        return teacher(to(batch, device)).logits.float().cpu()
+
     found = []
     for number, row in enumerate(evaluation_rows(views)):
         table = row.expand(len(split.pixels), -1)
         as_packed = torch.equal(row, torch.tensor(IDENTITY))
         teacher.open(split.name, 0 if as_packed else f"{views}{number}", table)
-        logits = [teacher(to(batch, device)).logits.float().cpu() for batch in in_order(split, table, batch_size)]
-        found.append(torch.cat(logits))
+        found.append(_shared_out(answer, split, table, batch_size))
     return combine(found, views)
 
 

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from distill import parallel
 from distill.checkpoint import write_json
 
 
@@ -35,7 +36,8 @@ def run_folds(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dic
     whole["teacher_forward_images"] = sum(result["teacher_forward_images"] for result in results)
     whole["seconds"] = {part: sum(result["seconds"][part] for result in results) for part in whole["seconds"]}
     whole["data"] = whole["data"] | {"protocol": f"mean of {len(results)} folds: {whole['data']['protocol']}"}
-    write_json(folder / "result.json", whole)
+    if parallel.is_main():
+        write_json(folder / "result.json", whole)
     return whole
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill import build, evaluate, finished
+from distill import build, evaluate, finished, parallel
 from distill.checkpoint import write_json
 from distill.console import console
 from distill.metrics import evaluate_predictions
@@ -46,7 +46,8 @@ def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) 
     whole["ensemble"] = {"average": "probabilities", "metrics": _together(results)}
     whole["teacher_forward_images"] = sum(result["teacher_forward_images"] for result in results)
     whole["seconds"] = {part: sum(result["seconds"][part] for result in results) for part in whole["seconds"]}
-    write_json(folder / "result.json", whole)
+    if parallel.is_main():
+        write_json(folder / "result.json", whole)
     for name, metrics in [(f"generation {g['generation']}", g) for g in whole["generations"]] + [
         ("all of them together", whole["ensemble"]["metrics"])
     ]:

@@ -64,6 +64,19 @@ class JsonLines:
         self._file.close()
 
 
+class NoLines:
+    """Stands for metrics.jsonl in a process that does not write it."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
+
+    def position(self) -> int:
+        return 0
+
+    def truncate(self, offset: int) -> None: ...
+
+    def finish(self, result: dict, exit_code: int = 0) -> None: ...
+
+
 class Silent:
     """Mirrors nothing: the run folder is the only record. Takes and ignores whatever Wandb takes."""
 

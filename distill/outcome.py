@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from distill import build, cka, config, evaluate, figures, finished
+from distill import build, cka, config, evaluate, figures, finished, parallel
 from distill.checkpoint import load_weights
 from distill.metrics import confusion_matrix, evaluate_predictions
 from distill.profile import profile, speed
@@ -21,42 +21,52 @@ from distill.types import Dataset
 def conclude(
     cfg: dict, folder: Path, data: Dataset, student, teacher, device, fit: dict, clock: dict, taught_by: list[Path]
 ) -> dict:
-    """Evaluate the best weights, test once, write the predictions and return what result.json will hold."""
+    """Evaluate the best weights, test once, write the predictions and return what result.json will hold.
+
+    Several processes share out the faces; the main one computes the numbers, and writes.
+    """
+    parallel.barrier()  # the best weights are on the disk
     load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()
-    return {
-        "status": "complete",
-        "name": folder.name,
-        "folder": str(folder),
-        "data": data_facts(data),
-        "eval": cfg["eval"],
-        "test_subset": subsets(cfg),
-        "student": {
-            "name": config.label(cfg["student"]),
-            "metrics": metrics,
-            **profile(student, student.input),
-            **speed(student, student.input),
-        },
-        "further": further(cfg["eval"], data, student, precision),
-        "robustness": robustness(cfg["eval"], folder, data, student, precision),
-        "cka": alignment(cfg["eval"], folder, data, student, teacher, precision),
-        "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
-        "select": cfg["train"]["select"],
-        "epochs": cfg["train"]["epochs"],
-        "best_epoch": fit["best_epoch"],
-        "steps": fit["steps"],
-        "resumed_at_step": fit["resumed_at"],
-        "seed": cfg["seed"],
-        "start": getattr(student, "start", None),
-        "teacher_forward_images": teacher.forward_images if teacher else 0,
-        "seconds": {
-            "teacher": clock["teacher"] - clock["start"],
-            "train": fit["seconds"],
-            "total": now - clock["start"] - (clock["train"] - clock["teacher"]) + fit["seconds"],
-        },
-    }
+    others = further(cfg["eval"], data, student, precision)
+    spoilt = robustness(cfg["eval"], folder, data, student, precision)
+    alike = parallel.agreed(lambda: alignment(cfg["eval"], folder, data, student, teacher, precision))
+    asked = parallel.total(teacher.forward_images) if teacher else 0
+    return parallel.agreed(
+        lambda: {
+            "status": "complete",
+            "name": folder.name,
+            "folder": str(folder),
+            "data": data_facts(data),
+            "eval": cfg["eval"],
+            "test_subset": subsets(cfg),
+            "student": {
+                "name": config.label(cfg["student"]),
+                "metrics": metrics,
+                **profile(student, student.input),
+                **speed(student, student.input),
+            },
+            "further": others,
+            "robustness": spoilt,
+            "cka": alike,
+            "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
+            "select": cfg["train"]["select"],
+            "epochs": cfg["train"]["epochs"],
+            "best_epoch": fit["best_epoch"],
+            "steps": fit["steps"],
+            "resumed_at_step": fit["resumed_at"],
+            "seed": cfg["seed"],
+            "start": getattr(student, "start", None),
+            "teacher_forward_images": asked,
+            "seconds": {
+                "teacher": clock["teacher"] - clock["start"],
+                "train": fit["seconds"],
+                "total": now - clock["start"] - (clock["train"] - clock["teacher"]) + fit["seconds"],
+            },
+        }
+    )
 
 
 def data_facts(data: Dataset) -> dict:
@@ -87,6 +97,8 @@ def measure(
         split = data.splits[name]
         logits = evaluate.answers(student, split, asked["views"], precision)
         answers = None if teacher is None else evaluate.teacher_answers(teacher, split, device, asked["views"])
+        if not parallel.is_main():
+            continue
         own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
         metrics |= {f"{name}/{key}": value for key, value in own.items()}
         if answers is not None:
@@ -132,9 +144,10 @@ def robustness(asked: dict, folder: Path, data: Dataset, student, precision: tor
         precision,
         views=asked["views"],
     )
-    write_robustness(folder / "robustness.csv", found)
-    (folder / "figures").mkdir(exist_ok=True)
-    figures.robustness(found, folder / "figures" / "robustness.png")
+    if parallel.is_main():
+        write_robustness(folder / "robustness.csv", found)
+        (folder / "figures").mkdir(exist_ok=True)
+        figures.robustness(found, folder / "figures" / "robustness.png")
     return found
 
 

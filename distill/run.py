@@ -14,19 +14,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from distill import build, config, finished, overrides, rules, sweeps
-from distill.checkpoint import digest, save_weights, sha256, write_json
-from distill.console import TrainingProgress, console, loud_warnings, summary, track
+from distill import build, config, finished, overrides, parallel, rules, sweeps
+from distill.checkpoint import digest, sha256, write_json
+from distill.console import console, loud_warnings, summary, track
 from distill.features import untap
+from distill.fit import fit_student
 from distill.folds import run_folds
 from distill.generations import run_generations
-from distill.loggers import JsonLines
-from distill.optim import Average
 from distill.outcome import conclude, mirror, start_of
 from distill.processes import hold
 from distill.run_folder import is_measured, refuse_another, result_of, write_down
-from distill.runtime import pick_device, pick_precision, set_threads, tune_allocator
-from distill.train import Learner, Settings, train
+from distill.runtime import pick_device, set_threads, tune_allocator
 from distill.types import Dataset
 from teachers.store import find_or_train, is_complete
 
@@ -57,10 +55,10 @@ def run(
     Returns:
         What result.json holds.
     """
-    if is_measured(folder, cfg):
+    if parallel.agreed(lambda: is_measured(folder, cfg)):
         return result_of(folder, data or build.dataset(cfg))
-    with hold(folder, wait=job_place() is not None):
-        if is_measured(folder, cfg):  # by another process, while this one waited
+    with parallel.only_main(hold(folder, wait=job_place() is not None)):
+        if parallel.agreed(lambda: is_measured(folder, cfg)):  # by another process, while this one waited
             return result_of(folder, data or build.dataset(cfg))
         write_down(cfg, folder, command)
         return _locked(cfg, folder, data, job_type, group)
@@ -68,7 +66,7 @@ def run(
 
 def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
     logger = None
-    if not is_complete(folder):
+    if parallel.is_main() and not is_complete(folder):
         (folder / "result.json").unlink(missing_ok=True)  # that it failed before
     try:
         logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
@@ -77,18 +75,19 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
         if logger is not None:
             logger.finish({}, exit_code=1)
         # what a complete run says outlives a mistake in measuring it again; one that was stopped did not fail
-        if isinstance(error, Exception) and not is_complete(folder):
+        failed = isinstance(error, Exception) and not isinstance(error, parallel.PeerLost)
+        if failed and not is_complete(folder) and parallel.speaks():
             write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
     logger.finish(result["student"]["metrics"] | result, exit_code=0)  # the summary is the chosen epoch, not the last
-    write_json(folder / "result.json", result)
+    parallel.agreed(lambda: write_json(folder / "result.json", result))
     return result
 
 
 def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> dict:
     clock = {"start": time.perf_counter()}
     device = pick_device(cfg["train"]["device"])
-    student = build.network(cfg, data).to(device, memory_format=torch.channels_last)
+    student = parallel.main_first(lambda: build.network(cfg, data)).to(device, memory_format=torch.channels_last)
     objective = build.objective(cfg, data)
     build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained, not after
     taught_by: list[Path] = []
@@ -113,7 +112,8 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     untap(student)  # what is measured now is what will be used
     clock["train"] = time.perf_counter()
     result = conclude(cfg, folder, data, student, teacher, device, fit, clock, taught_by)
-    mirror(logger, folder, data, result)
+    if parallel.is_main():
+        mirror(logger, folder, data, result)
     return result
 
 
@@ -131,7 +131,7 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     recipe["student"] = recipe["student"] | {"weights": start}
     key = digest([recipe, build.fingerprint(data)])
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
-    found = is_complete(folder)
+    found = parallel.agreed(lambda: is_complete(folder))
     console.print(
         f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"
     )
@@ -155,50 +155,6 @@ def _finished_teacher(member: dict, data: Dataset) -> Path:
             style="bold",
         )
     return finished.weights(folder)
-
-
-def fit_student(
-    cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device
-) -> dict:
-    """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already)."""
-    numbers = cfg["train"]
-    network = {key: value for key, value in cfg["student"].items() if key not in ("weights", *config.BESIDE_NETWORK)}
-    metadata = {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
-    if numbers["epochs"] == 0:
-        if getattr(student, "start", None) != "weights":
-            raise ValueError(
-                "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
-            )
-        save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
-        return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
-    recipe, view_seed, cached = build.recipe(cfg["views"])
-    names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
-    own = {key: numbers[key] for key in names}
-    settings = Settings(
-        **own,
-        seed=cfg["seed"],
-        view_seed=view_seed,
-        cached_views=cached,
-        precision=pick_precision(numbers["precision"], device),
-        save_every=cfg["checkpoint"]["every_steps"],
-        phases=build.phases(cfg),
-    )
-    average = Average(student, numbers["average"]) if numbers["average"] else None
-    optimizer = build.optimiser(cfg, [student, objective])
-    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
-    who = f"{config.label(cfg['student'])}-{digest([shapes, build.fingerprint(data)])[:12]}"
-    learner = Learner(student, objective, optimizer, build.schedule(cfg), average, who)
-    lines = JsonLines(folder / "metrics.jsonl")
-
-    def log(metrics: dict, step: int) -> None:
-        lines.log(metrics, step)
-        logger.log(metrics, step)
-
-    with TrainingProgress(config.label(cfg["student"]), numbers["epochs"]) as progress:
-        try:
-            return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
-        finally:
-            lines.finish({})
 
 
 def job_place() -> Path | None:
@@ -242,7 +198,7 @@ def settled(cfg: DictConfig) -> tuple[dict, Path]:
 def do(cfg: dict, folder: Path) -> None:
     """Do one job in its run folder, and print its table."""
     set_threads(cfg["train"]["threads"])
-    done = is_measured(folder, cfg)
+    done = parallel.agreed(lambda: is_measured(folder, cfg))
     if not done:
         console.print(f"run folder: {folder}")
     several = sweeps.is_several(cfg)
@@ -269,18 +225,34 @@ def cli() -> None:
     tune_allocator()
     sys.argv[1:] = overrides.with_losses(finished.spell_out(sys.argv[1:]))
     try:
-        if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv):
-            sweeps.multirun(main)
-        else:
-            main()
+        multirun = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv)
+        if multirun and parallel.planned() > 1:
+            raise ValueError(
+                "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
+                "without torchrun, or one job with it."
+            )
+        parallel.join()
+        sweeps.multirun(main) if multirun else main()
+        parallel.leave()
     except HydraException as error:
-        sys.exit(f"error: {config.explain(error, sys.argv[1:])}")
+        stop(f"error: {config.explain(error, sys.argv[1:])}")
     except (ValueError, FloatingPointError) as error:
         if os.environ.get("FER_DISTILL_TRACEBACK"):
             traceback.print_exc()
-        sys.exit(f"error: {error}")
+        stop(f"error: {error}")
+    except parallel.PeerLost as error:
+        stop(f"stopped: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
+        stop("stopped; the same command goes on from the last checkpoint")
+    except Exception:
+        if parallel.speaks():
+            raise
+        sys.exit(1)
+
+
+def stop(sentence: str) -> None:
+    """End with exit code 1 and a sentence, which of several processes the first to fail says."""
+    sys.exit(sentence if parallel.speaks() else 1)
 
 
 if __name__ == "__main__":

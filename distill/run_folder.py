@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from distill import build, config
+from distill import build, config, parallel
 from distill.checkpoint import write_json
 from distill.outcome import subsets
 from distill.runtime import environment
@@ -53,6 +53,8 @@ def refuse_another(cfg: dict, folder: Path) -> None:
 
 
 def write_down(cfg: dict, folder: Path, command: str | None) -> None:
-    """Write config.yaml, and env.json with what was typed, into a run folder."""
-    write_json(folder / "env.json", environment() | ({"command": command} if command else {}))
-    config.write(cfg, folder)
+    """Write config.yaml, and env.json with what was typed, into a run folder; of several processes the main one does."""
+    if parallel.is_main():
+        facts = environment() | {"processes": parallel.world()} | ({"command": command} if command else {})
+        write_json(folder / "env.json", facts)
+        config.write(cfg, folder)

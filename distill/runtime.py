@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from distill import parallel
+
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's mallopt(3)
 
 
@@ -37,11 +39,13 @@ def set_threads(threads: int | None) -> int:
 def pick_device(name: str) -> torch.device:
     """Return the device asked for; auto is the first GPU where there is one, else the CPU."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
             f"train.device: {name} was asked for, but torch sees no GPU here. Use train.device=cpu or auto."
         )
+    if parallel.world() > 1:
+        parallel.check_device(name)
     try:
         return torch.device(name)
     except RuntimeError as error:

@@ -8,14 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from distill import parallel
 from distill.batches import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
 from distill.checkpoint import load_state, save_state, save_weights
 from distill.evaluate import predict
+from distill.global_batch import one_batch, share_of, whole
+from distill.learner import Learner, averaged
 from distill.ledger import Ledger
 from distill.metrics import evaluate_predictions
-from distill.optim import Average, Schedule, clip
+from distill.optim import clip
 from distill.runtime import autocast
 from distill.types import Batch, Dataset, MixedBatch
 from distill.views import ViewRecipe, draw
@@ -78,52 +81,13 @@ class Settings:
         return next((p for p in reversed(self.phases) if p.start <= epoch), Phase(0, self.epochs))
 
 
-@dataclass
-class Learner:
-    """What a step changes, and what a checkpoint keeps."""
-
-    student: nn.Module
-    objective: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    average: Average | None
-    identity: str
-
-    def state(self) -> dict:
-        state = {part: getattr(self, part).state_dict() for part in ("student", "objective", "optimizer", "schedule")}
-        average = self.average.state_dict() if self.average else None
-        rng = {"torch_rng": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            rng["cuda_rng"] = torch.cuda.get_rng_state()
-        return state | {"average": average, "identity": self.identity, **rng}
-
-    def restart(self) -> None:
-        """Begin a phase: neither moments nor schedule remember the last one."""
-        self.optimizer.state.clear()
-        self.schedule.restart()
-
-    def restore(self, state: dict, path: Path) -> None:
-        if state["identity"] != self.identity:
-            raise ValueError(
-                f"{path}: belongs to another run ({state['identity']}), this one is {self.identity}. "
-                "Choose another folder with paths.run=DIR, or delete this checkpoint."
-            )
-        for part in ("student", "objective", "optimizer", "schedule"):
-            getattr(self, part).load_state_dict(state[part])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        torch.set_rng_state(state["torch_rng"])
-        if "cuda_rng" in state and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda_rng"])
-
-
 def train_step(
     batch: Batch | MixedBatch, teacher, learner: Learner, precision: torch.dtype, max_norm: float | None = None
 ) -> dict[str, Tensor]:
-    """Render, answer, compare, step.
+    """Render, answer, compare, step; of several processes each answers for its share, and all compare the whole batch.
 
     Args:
-        batch: one mini-batch on the student's device.
+        batch: one mini-batch, the whole of it, on the student's device.
         teacher: Batch -> Outputs or None.
         learner: student, objective, optimiser and average.
         precision: dtype of the student's forward pass.
@@ -132,14 +96,19 @@ def train_step(
     Returns:
         {name: scalar}: the total loss and each term, detached and not read back, so that no step waits for the device.
     """
-    images = draw(batch, learner.student.input)
-    with autocast(images.device, precision):
-        student = learner.student(images)
-    taught = None if teacher is None else teacher(batch)
+    mine, rows = share_of(batch), len(batch.index)
+    images = draw(mine, learner.student.input)
+    with one_batch(rows):
+        with autocast(images.device, precision):
+            student = learner.student(images)
+        taught = None if teacher is None else teacher(mine)
+    student, taught = whole(student, rows), whole(taught, rows)
     total, terms = learner.objective(student._replace(index=batch.index), taught, batch.target)
     learner.optimizer.zero_grad(set_to_none=True)
     total.backward()
-    clip([p for group in learner.optimizer.param_groups for p in group["params"]], max_norm)
+    parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+    parallel.average_gradients(parameters)
+    clip(parameters, max_norm)
     learner.optimizer.step()
     if learner.average:
         learner.average.update(learner.student)
@@ -200,7 +169,12 @@ def train(
         "seconds": 0.0,
     }
     device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
-    if last.exists():
+    if min(settings.batch_size, len(split)) < parallel.world():
+        raise ValueError(
+            f"train: {len(split)} faces in batches of {settings.batch_size} are not one for each of {parallel.world()} processes. "
+            "Start fewer with torchrun --nproc-per-node=N."
+        )
+    if parallel.agreed(last.exists):
         state = load_state(last)
         if not isinstance(state, dict) or not {"at", "learner", "ledger"} <= state.keys():
             raise ValueError(f"{last}: not a checkpoint of a run. Delete it to start this run again.")
@@ -212,7 +186,8 @@ def train(
 
     def save(**now) -> None:
         at.update(now, position=lines.position(), seconds=time.perf_counter() - began)
-        save_state(last, {"at": at, "learner": learner.state(), "ledger": ledger.state()})
+        if parallel.is_main():
+            save_state(last, {"at": at, "learner": learner.state(), "ledger": ledger.state()})
 
     for epoch in range(at["epoch"], settings.epochs):
         view = view_of(epoch, settings.cached_views)
@@ -247,10 +222,10 @@ def train(
         learner.schedule.observe(value)
         if value > at["best_score"] and phase.start + phase.epochs == settings.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
-            with averaged(learner):
-                save_weights(
-                    folder / "checkpoints" / "best.safetensors", learner.student, metadata | {"epoch": epoch} | metrics
-                )
+            if parallel.is_main():
+                with averaged(learner):
+                    header = metadata | {"epoch": epoch} | metrics
+                    save_weights(folder / "checkpoints" / "best.safetensors", learner.student, header)
         log({"epoch": epoch, **metrics}, done)
         save(epoch=epoch + 1, step=0)
         progress.epoch(epoch, metrics, at)
@@ -272,21 +247,5 @@ def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, f
     split = data.splits["valid"]
     with averaged(learner):
         logits = predict(learner.student, split, precision=settings.precision)
-    values = evaluate_predictions(logits.numpy(), split.label, data.classes)
+    values = parallel.agreed(lambda: evaluate_predictions(logits.numpy(), split.label, data.classes))
     return {f"valid/{name}": value for name, value in values.items() if np.isscalar(value)}
-
-
-class averaged:
-    """Put the moving average's weights into the student for the length of a with block."""
-
-    def __init__(self, learner: Learner):
-        self.student, self.average = learner.student, learner.average
-
-    def __enter__(self) -> None:
-        if self.average:
-            self.own = {name: value.clone() for name, value in self.student.state_dict().items()}
-            self.student.load_state_dict(self.average.values)
-
-    def __exit__(self, *error) -> None:
-        if self.average:
-            self.student.load_state_dict(self.own)

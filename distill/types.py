@@ -29,9 +29,10 @@ class MixedBatch(NamedTuple):
     """A mini-batch of which every picture is mixed with another one: share * own + (1 - share) * partner's.
 
     Shape:
-        pixels, view, label, index: as in Batch, of each picture itself.
+        pixels, view, label, index: as in Batch, of each picture itself; of a share of a batch, pixels and view are followed by
+                 those of the other pictures that are not in the share.
         target:  [B, K] float32, mixed already.
-        partner: [B] int64, the other picture's place in the batch.
+        partner: [B] int64, the other picture's place in pixels.
         share:   [B] float32 in [0, 1].
     """
 

@@ -143,7 +143,8 @@ def draw(batch: Batch | MixedBatch, spec: InputSpec) -> Tensor:
     """
     images = render(batch.pixels, batch.view, spec)
     if isinstance(batch, MixedBatch):
-        images = torch.lerp(images[batch.partner], images, batch.share[:, None, None, None])
+        own = images[: len(batch.share)]
+        images = torch.lerp(images[batch.partner], own, batch.share[:, None, None, None])
     return images.contiguous(memory_format=torch.channels_last)
 
 

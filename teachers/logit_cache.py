@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
+from distill import parallel
 from distill.batches import in_order, to
 from distill.checkpoint import atomic, digest, write_json
 from distill.features import Layer, Survey
@@ -97,9 +99,10 @@ class LogitCache:
 
     def _claim(self) -> None:
         path = self.folder / "manifest.json"
-        with FileLock(f"{self.folder}.lock"):
-            if not path.exists():
-                write_json(path, self.expected)
+        with parallel.only_main(FileLock(f"{self.folder}.lock")):
+            if parallel.agreed(lambda: not path.exists()):
+                if parallel.is_main():
+                    write_json(path, self.expected)
                 return
         try:
             found = json.loads(path.read_text())
@@ -189,10 +192,12 @@ class LogitCache:
 
     def _fill(self, split: str, view_id: int, table: Tensor, layers: list[Layer]) -> None:
         """Compute what is missing of a view, in one pass of the teacher, while other processes wait."""
-        with FileLock(f"{self._path(split, view_id)}.lock"):
-            missing = [layer for layer in (None, *layers) if not self._path(split, view_id, layer).exists()]
-            if missing:
-                self._compute(split, view_id, table, missing)
+        with parallel.only_main(FileLock(f"{self._path(split, view_id)}.lock")):
+            wanted = (None, *layers)
+            missing = parallel.agreed(lambda: [not self._path(split, view_id, layer).exists() for layer in wanted])
+            if any(missing):
+                self._compute(split, view_id, table, list(compress(wanted, missing)))
+        parallel.barrier()  # what the main process wrote is there
 
     def _read(self, path: Path, split: str, layer: Layer | None = None) -> np.ndarray:
         """Return a stored array: logits in memory, a layer's maps mapped from disk."""
@@ -214,28 +219,42 @@ class LogitCache:
         return self.live
 
     def _compute(self, split: str, view_id: int, table: Tensor, missing: list[Layer | None]) -> None:
-        part, live = self.data.splits[split], self.awake()
+        """Answer a batch per process and round; the main process writes them, so that one file has one writer."""
+        part, size, several = self.data.splits[split], self.batch_size, parallel.world()
         words = f"teacher: {split} as packed" if view_id == 0 else f"teacher: {split} view {view_id}"
-        batches = self.progress(in_order(part, table, self.batch_size), -(-len(part) // self.batch_size), words)
+        own = in_order(part, table, size, slice(parallel.rank(), None, several))
+        starts = range(0, len(part), size * several)
         with ExitStack() as files:
             arrays: dict[Layer | None, np.ndarray] = {}
-            for batch in batches:
-                answer = live(to(batch, self.device))
-                if not answer.logits.isfinite().all():
-                    raise ValueError(
-                        f"teacher: its logits of {split} view {view_id} are not all finite. Try teacher.precision=fp32."
-                    )
+            for start in self.progress(starts, len(starts), words):
+                found = self._answer(next(own, None), f"{split} view {view_id}", missing)
+                rows = part.rows[start : start + size * several]
+                sizes = [len(rows[size * r : size * (r + 1)]) for r in range(several)]
                 for layer in missing:
-                    values = _array(answer.features[layer.name] if layer else answer.logits)
+                    values = parallel.gather(found[layer], sizes, everywhere=False)
+                    if values is None:
+                        continue
                     if layer not in arrays:
                         path = files.enter_context(atomic(self._path(split, view_id, layer)))
                         shape = (len(part.pixels), *values.shape[1:])
-                        arrays[layer] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+                        arrays[layer] = np.lib.format.open_memmap(path, "w+", _array(values).dtype, shape)
                         if layer is None:
                             arrays[layer][:] = np.nan
-                    arrays[layer][batch.index.numpy()] = values
+                    arrays[layer][rows] = _array(values)
             for array in arrays.values():
                 array.flush()
+
+    def _answer(
+        self, batch: Batch | None, where: str, missing: list[Layer | None]
+    ) -> dict[Layer | None, Tensor | None]:
+        """Return the live teacher's answers that are missing about a batch, where there is one."""
+        live = self.awake()
+        if batch is None:
+            return dict.fromkeys(missing)
+        answer = live(to(batch, self.device))
+        if not answer.logits.isfinite().all():
+            raise ValueError(f"teacher: its logits of {where} are not all finite. Try teacher.precision=fp32.")
+        return {layer: answer.features[layer.name] if layer else answer.logits for layer in missing}
 
 
 def _array(x: Tensor) -> np.ndarray:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from distill import parallel
+
 
 def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
     """Return the weights of a fine-tuned teacher, training it first where the folder is not complete.
@@ -20,8 +22,8 @@ def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
         ValueError: the training ended without weights.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not is_complete(folder):
+    with parallel.only_main(FileLock(f"{folder}.lock")):
+        if not parallel.agreed(lambda: is_complete(folder)):
             train()
     weights = folder / "checkpoints" / "best.safetensors"
     if not weights.is_file():

@@ -1,0 +1,61 @@
+"""From a config's numbers to the training loop."""
+
+from pathlib import Path
+
+import torch
+
+from distill import build, config, parallel
+from distill.checkpoint import digest, save_weights
+from distill.console import TrainingProgress
+from distill.loggers import JsonLines, NoLines
+from distill.optim import Average
+from distill.runtime import pick_precision
+from distill.train import Learner, Settings, train
+from distill.types import Dataset
+
+
+def fit_student(
+    cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device
+) -> dict:
+    """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already)."""
+    numbers = cfg["train"]
+    parallel.equalise(student, objective)
+    network = {key: value for key, value in cfg["student"].items() if key not in ("weights", *config.BESIDE_NETWORK)}
+    metadata = {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
+    if numbers["epochs"] == 0:
+        if getattr(student, "start", None) != "weights":
+            raise ValueError(
+                "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
+            )
+        if parallel.is_main():
+            save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
+        parallel.barrier()
+        return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
+    recipe, view_seed, cached = build.recipe(cfg["views"])
+    names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
+    own = {key: numbers[key] for key in names}
+    settings = Settings(
+        **own,
+        seed=cfg["seed"],
+        view_seed=view_seed,
+        cached_views=cached,
+        precision=pick_precision(numbers["precision"], device),
+        save_every=cfg["checkpoint"]["every_steps"],
+        phases=build.phases(cfg),
+    )
+    average = Average(student, numbers["average"]) if numbers["average"] else None
+    optimizer = build.optimiser(cfg, [student, objective])
+    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
+    who = f"{config.label(cfg['student'])}-{digest([shapes, build.fingerprint(data)])[:12]}"
+    learner = Learner(student, objective, optimizer, build.schedule(cfg), average, who)
+    lines = JsonLines(folder / "metrics.jsonl") if parallel.is_main() else NoLines()
+
+    def log(metrics: dict, step: int) -> None:
+        lines.log(metrics, step)
+        logger.log(metrics, step)
+
+    with TrainingProgress(config.label(cfg["student"]), numbers["epochs"]) as progress:
+        try:
+            return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
+        finally:
+            lines.finish({})

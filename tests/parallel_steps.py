@@ -1,0 +1,127 @@
+"""Steps of training in float64, of one process or, started by torchrun with a file's name, of several."""
+
+import sys
+
+import numpy as np
+import torch
+from feature_nets import Plain
+from torch import nn
+
+from distill import parallel
+from distill.batches import gather, mixup
+from distill.losses.ab import ActivationBoundary
+from distill.losses.catkd import ClassAttentionTransfer
+from distill.losses.ce import CrossEntropy
+from distill.losses.crd import ContrastiveRepresentation
+from distill.losses.dist import Dist
+from distill.losses.dml import MutualLearning
+from distill.losses.hint import Hint
+from distill.losses.kd import KnowledgeDistillation
+from distill.losses.objective import Objective
+from distill.losses.sp import SimilarityPreserving
+from distill.optim import Average, Constant
+from distill.train import Learner, train_step
+from distill.types import Dataset, Split
+from distill.views import ViewRecipe
+from students.mobilenet_inception import MobileNetInception
+from students.timm_student import TimmStudent
+from teachers.frozen import FrozenTeacher
+from teachers.peer import Peer
+
+CLASSES, FACES, ROWS, STEPS = tuple("abcdefgh"), 24, 7, 3
+
+
+def faces():
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, len(CLASSES), FACES)
+    pixels = rng.integers(0, 256, (FACES, 1, 32, 32), np.uint8)
+    target = rng.dirichlet(np.ones(len(CLASSES)), FACES)
+    split = Split("train", pixels, np.arange(FACES), target, label, tuple(map(str, range(FACES))), "train")
+    return Dataset("tiny", CLASSES, "all", {"train": split})
+
+
+def seeded(make, *arguments, **more):
+    torch.manual_seed(5)
+    return make(*arguments, **more)
+
+
+def timm(name, **options):
+    return TimmStudent(name, len(CLASSES), 32, 1, 0.5, 0.25, False, 0.3, **options)
+
+
+def inception():
+    return MobileNetInception(len(CLASSES), 32, 0.5, "max", "B", 0.3, 0.5, 0.25)
+
+
+CASES = {
+    "batch statistics, dropout, a memory, relations and learned parts": (
+        inception,
+        lambda: {
+            "ce": CrossEntropy(),
+            "dist": Dist(),
+            "crd": ContrastiveRepresentation(rows=FACES, negatives=16, width=8),
+            "sp": SimilarityPreserving(),
+            "ab": ActivationBoundary(),
+        },
+    ),
+    "stochastic depth": (
+        lambda: timm("test_efficientnet", drop_path_rate=0.4),
+        lambda: {"ce": CrossEntropy(), "kd": KnowledgeDistillation()},
+    ),
+    "a loss on inner maps alone": (lambda: Plain(24, 6, 10), lambda: {"hint": Hint()}),
+    "a loss that uses the student's classifier": (
+        lambda: Plain(24, 6, 10),
+        lambda: {"ce": CrossEntropy(), "catkd": ClassAttentionTransfer()},
+    ),
+    "a peer": (lambda: Plain(24, 6, 10), lambda: {"ce": CrossEntropy(), "dml": MutualLearning()}),
+    "mixed pictures": (lambda: Plain(24, 6, 10), lambda: {"ce": CrossEntropy(), "kd": KnowledgeDistillation()}),
+}
+
+
+def steps(case):
+    """Return every gradient of each step, and what is left after the last, by name."""
+    make, losses = CASES[case]
+    data, student, other = faces(), seeded(make).double(), seeded(Plain, 32, 8, 12).double()
+    if case == "a peer":
+        teacher = Peer(other, "peer", CLASSES, torch.float32)
+        teacher.open("train", 1, None)
+    else:
+        teacher = FrozenTeacher(other, "tiny", CLASSES, torch.float32)
+    terms = losses()
+    objective = Objective(terms, dict.fromkeys(terms, 1.0))
+    torch.manual_seed(6)
+    objective.bind(student, teacher)
+    objective = objective.double()
+    parameters = [*student.parameters(), *objective.parameters()]
+    optimizer = torch.optim.AdamW([{"params": parameters, "base_lr": 1e-3}], 1e-3, weight_decay=0.1)
+    learner = Learner(student, objective, optimizer, Constant(), Average(student, 0.9), "tiny")
+    table = ViewRecipe().table(0, 1, FACES).double()
+    found = {}
+    for step in range(STEPS):
+        batch = gather(data.splits["train"], table, np.arange(step * ROWS, (step + 1) * ROWS))
+        if case == "mixed pictures":
+            batch = mixup(batch._replace(target=batch.target.to(torch.float32)), 1.0, 0, 0, step)
+            batch = batch._replace(target=batch.target.double(), share=batch.share.double())
+        numbers = train_step(batch, teacher, learner, torch.float32, 5.0)
+        found |= {f"{step} {name}": value for name, value in numbers.items()}
+        named = [*student.named_parameters("student"), *objective.named_parameters("objective")]
+        found |= {f"{step} gradient {name}": p.grad.clone() for name, p in named if p.grad is not None}
+    state = nn.ModuleDict({"student": student, "objective": objective}).state_dict()
+    found |= {name: tensor.clone() for name, tensor in state.items()} | learner.average.values
+    return found | {"next random number": torch.rand(1)}
+
+
+def in_float64():
+    """Let the casts to float32 inside losses and rendering be casts to float64."""
+    torch.Tensor.float = torch.Tensor.double
+
+
+if __name__ == "__main__":
+    in_float64()
+    parallel.join()
+    found = {case: steps(case) for case in CASES}
+    equal = parallel.agreed(lambda: found)
+    same = all(torch.equal(found[case][name], value) for case in CASES for name, value in equal[case].items())
+    if parallel.total(int(same)) == parallel.world() > 1 and parallel.is_main():
+        torch.save(found, sys.argv[1])
+    parallel.leave()

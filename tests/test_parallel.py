@@ -1,0 +1,207 @@
+"""One run in several processes of torchrun is the run of one process, killed and resumed too, and fails with one sentence."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import parallel_steps
+import pytest
+import torch
+from commandline import ROOT, assert_equal_runs, checkpoint_writes, command, distill, environment, result_of
+from safetensors.torch import load_file
+
+from distill import parallel
+from distill.checks import check_train
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="torchrun and /proc are of Linux"),
+]
+JOB = (
+    *("data.train=300", "teacher.train.precision=fp32"),
+    *("student=timm", "student.name=test_resnet", "student.size=32", "student.channels=1", "student.drop_rate=0.2"),
+    *("student.mean=0.5", "student.std=0.25", "loss=[ce,dist,crd]", "loss.crd.negatives=64", "loss.crd.width=16"),
+    *("teacher.cache=features", "teacher.precision=fp32", "train.precision=fp32", "train.batch_size=37"),
+    *(
+        "optimizer=sgd",
+        "optimizer.lr=0.001",
+        "optimizer.momentum=0",
+        "optimizer.nesterov=false",
+        "schedule=plateau",
+        "train.log_every=1",
+        "checkpoint.every_steps=3",
+    ),
+)  # steep networks and Adam enlarge rounding a thousandfold within a few steps, in one process, too
+
+
+def torchrun(processes, *words):
+    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, *start, *words]
+
+
+def several(*overrides, store, runs, processes=2):
+    """Run one tiny job in several processes to its end."""
+    words = torchrun(processes, *command(*overrides, store=store, runs=runs)[1:])
+    return subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+
+
+def worker(job, rank):
+    """Return the process id of one of torchrun's processes, once it is there."""
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    wanted = f"RANK={rank}".encode()
+    return next(
+        (int(pid) for pid in children if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")), None
+    )
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    store, runs = (tmp_path_factory.mktemp(name) for name in ("store2", "runs2"))
+    done = several(*JOB, store=store, runs=runs)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder:") == 2 and done.stdout.count("epoch   2/2") == 1, "one process prints"
+    return store, runs
+
+
+@pytest.fixture(scope="module")
+def one(two, tmp_path_factory):
+    """The same by one process, with the teacher that two have trained, so that its answers can be compared to the bit."""
+    store, runs = (tmp_path_factory.mktemp(name) for name in ("store1", "runs1"))
+    shutil.copytree(two[0] / "teachers", store / "teachers")
+    done = distill(*JOB, store=store, runs=runs)
+    assert done.returncode == 0, done.stderr
+    return store, runs
+
+
+def lines(runs):
+    (path,) = runs.glob("*/metrics.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_alike(ours, theirs, tolerance=2e-4):
+    """Compare what two runs logged and measured, up to the rounding of float32 that steps enlarge."""
+    assert len(lines(ours)) == len(lines(theirs)) > 16
+    for a, b in zip(lines(ours), lines(theirs), strict=True):
+        assert a == pytest.approx(b, rel=tolerance, abs=1e-5)
+    a, b = (result_of(runs) for runs in (ours, theirs))
+    for who in ("teacher", "student"):
+        for name, value in b[who]["metrics"].items():
+            assert a[who]["metrics"][name] == pytest.approx(value, rel=tolerance, abs=1e-5), name
+    for name in ("best_epoch", "steps", "teacher_forward_images"):
+        assert a[name] == b[name]
+
+
+def test_two_processes_with_batch_statistics_a_memory_and_relations_measure_what_one_does(one, two):
+    assert_alike(two[1], one[1])
+    (folder,), (other,) = ([path.parent for path in runs.glob("*/result.json")] for _, runs in (one, two))
+    assert folder.name == other.name, "a run is not named by how many processes did it"
+    assert json.loads((other / "env.json").read_text())["processes"] == 2
+    ours, theirs = (load_file(path / "checkpoints" / "best.safetensors") for path in (other, folder))
+    assert ours.keys() == theirs.keys()
+
+
+def test_views_that_two_processes_cached_are_those_of_one_bit_for_bit(one, two):
+    ours, theirs = ({path.name: path for path in store.glob("logits/*/*.npy")} for store, _ in (two, one))
+    assert ours.keys() == theirs.keys() and len(ours) == 6, "two training views of logits and a layer, valid and test"
+    assert all(ours[name].read_bytes() == theirs[name].read_bytes() for name in theirs)
+    assert len(np.load(ours["train-view1.npy"])) == 300, "more than one batch, so that both took part"
+    assert not list(two[0].rglob("*.tmp"))
+
+
+def test_a_run_one_of_whose_processes_is_killed_goes_on_with_two_bit_for_bit_and_with_one_alike(one, two, tmp_path):
+    killed, alone = tmp_path / "killed", tmp_path / "alone"
+    words = torchrun(2, *command(*JOB, store=two[0], runs=killed)[1:])
+    job = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ready, deadline = checkpoint_writes(killed, 2), time.monotonic() + 200
+    while not ready():
+        assert job.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(worker(job, 1), signal.SIGKILL)
+    assert job.wait(60) == 1, "torchrun ends the others"
+    assert not list(killed.glob("*/result.json")), "it was stopped, it did not fail"
+    shutil.copytree(killed, alone)
+    done = several(*JOB, store=two[0], runs=killed)
+    assert done.returncode == 0, done.stderr
+    assert result_of(killed)["resumed_at_step"] > 0
+    assert_equal_runs(next(killed.iterdir()), next(two[1].iterdir()))
+    done = distill(*JOB, store=two[0], runs=alone)
+    assert done.returncode == 0 and result_of(alone)["resumed_at_step"] > 0
+    assert_alike(alone, two[1])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-m", "seed=0,1"), "error: -m: the jobs of a sweep are processes of their own"),
+        (("optimizer.lr=1e30", "teacher=none", "loss=[ce]"), "error: loss term 'ce' is nan at step"),
+    ],
+)
+def test_what_all_processes_meet_is_said_once(words, says, tmp_path):
+    done = several("train.precision=fp32", *words, store=tmp_path / "store", runs=tmp_path / "runs")
+    assert done.returncode == 1
+    assert done.stderr.count(says) == done.stderr.count("error: ") == 1, done.stderr
+
+
+def test_a_batch_that_is_not_one_face_for_each_process_is_refused(monkeypatch):
+    for name, value in zip(parallel.NEEDED, ("0", "0", "4", "4", "localhost", "1"), strict=True):
+        monkeypatch.setenv(name, value)
+    numbers = {"epochs": 1, "batch_size": 3, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
+    with pytest.raises(
+        ValueError, match=r"^train\.batch_size: 3 was asked for; it is that of all 4 processes together"
+    ):
+        check_train("train", numbers, 1)
+
+
+def test_shares_are_contiguous_and_differ_by_one_at_most(monkeypatch):
+    monkeypatch.setattr(parallel, "world", lambda: 3)
+    assert parallel.shares(7) == [3, 2, 2] and parallel.shares(2) == [1, 1, 0]
+    places = []
+    for rank in range(3):
+        monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
+        places += range(7)[parallel.own_share(7)]
+    assert places == list(range(7))
+
+
+def test_what_one_process_alone_meets_is_said_and_recorded_once(tmp_path):
+    script = tmp_path / "fail.py"
+    script.write_text(
+        "import os, sys\n"
+        "from distill import run\n"
+        "from teachers.frozen import FrozenTeacher\n"
+        "forward = FrozenTeacher.forward\n"
+        "def broken(self, batch):\n"
+        "    answer = forward(self, batch)\n"
+        "    return answer._replace(logits=answer.logits * float('nan')) if os.environ['RANK'] == '1' else answer\n"
+        "FrozenTeacher.forward = broken\n"
+        "run.cli()\n"
+    )
+    words = command("data.train=300", store=tmp_path / "store", runs=tmp_path / "runs")[3:]
+    start, where = torchrun(2, str(script), *words), environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(start, cwd=ROOT, env=where, capture_output=True, text=True, timeout=200)
+    assert (
+        done.returncode == 1 and done.stderr.count("error: teacher: its logits of train view 1 are not all finite") == 1
+    )
+    assert "Traceback" not in done.stderr.split("torch/distributed/")[0]
+    assert result_of(tmp_path / "runs")["status"] == "failed"
+
+
+def test_steps_of_three_processes_with_unequal_shares_equal_those_of_one_in_float64(tmp_path, monkeypatch):
+    file = tmp_path / "steps.pt"
+    words = torchrun(3, str(Path(parallel_steps.__file__)), str(file))
+    where = environment() | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words, cwd=ROOT, env=where, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    others = torch.load(file, weights_only=True)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    for case in parallel_steps.CASES:
+        found, theirs = parallel_steps.steps(case), others[case]
+        assert found.keys() == theirs.keys() and sum("gradient" in name for name in found) > 10, case
+        for name, value in found.items():
+            assert torch.allclose(theirs[name], value, rtol=1e-9, atol=1e-10), (case, name)
+        assert torch.equal(found["next random number"], theirs["next random number"]), case
