@@ -168,14 +168,22 @@ def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]
     """
     node = cfg["teacher"]
     members = list(node["members"].values()) if "members" in node else [node]
-    sizes = {"num_parameters": 0, "macs": 0, "bytes": 0}
-    for member in members:
-        network = build.bare_teacher(cfg, member, data)
-        sizes = {key: sizes[key] + value for key, value in profile(network, network.input).items()}
+    costs = [cost_of(weights) for weights in taught_by] or [cost_of_peer(cfg, data)]
+    sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
     starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
     runs = [Path(member["run"]) for member in members if "run" in member]
     seen = {"saw_same_data": all(finished.saw(run) == build.fingerprint(data) for run in runs)} if runs else {}
     return {"name": config.label(node), "metrics": metrics, **sizes, **starts, **seen}
+
+
+def cost_of(weights: Path) -> dict[str, int]:
+    """Return what profile() said of a teacher when it was trained: its network is not made again to be counted."""
+    return json.loads((weights.parents[1] / "result.json").read_text())["student"]
+
+
+def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
+    network = build.bare_teacher(cfg, cfg["teacher"], data)
+    return profile(network, network.input)
 
 
 def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:

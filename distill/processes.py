@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 from distill.console import console
 
 EXPECTED = (ValueError, FloatingPointError)  # a user can mend them: a sentence will do
+LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # by optimisers and pictures
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 
 
@@ -63,6 +65,12 @@ def hold(folder: Path, wait: bool) -> Iterator[None]:
 def sentence(error: BaseException) -> str:
     """Return what an error says: a sentence as it is, others with their kind."""
     return str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
+
+
+def import_early() -> None:
+    """Import what every job imports late, so that those forked off here have it: about two seconds of each."""
+    for name in LATE:
+        import_module(name)
 
 
 def apart(work: Callable[[], object], log: Path | None) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from distill import build, overrides
 from distill.checkpoint import atomic, digest, write_json
 from distill.console import console
-from distill.processes import JobFailed, apart, only_here, sentence
+from distill.processes import JobFailed, apart, import_early, only_here, sentence
 from distill.run_folder import is_measured
 
 LAUNCHERS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
@@ -224,6 +224,7 @@ def work(
             console.print(f"job {record.facts['number']}: {record.facts['name']}")
             apart(lambda: do(cfg, folder), None)
         elif "Joblib" in launcher:
+            import_early()
             apart(lambda: do(cfg, folder), place / "log.txt")
         else:
             do(cfg, folder)
@@ -257,6 +258,8 @@ def multirun(main: Callable[[], object]) -> None:
     sweep = folder_of(words, spread[1])
     with only_here(sweep):
         plan(sweep, *spread)
+        if not any(word.startswith("launcher=") for word in words):
+            import_early()  # jobs are forked off here; those of other launchers elsewhere
         sys.argv.append(f"hydra.sweep.dir='{sweep}'")
         try:
             main()
