@@ -77,7 +77,7 @@ def lines(runs):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def assert_alike(ours, theirs, tolerance=2e-4):
+def assert_alike(ours, theirs, tolerance=5e-5):
     """Compare what two runs logged and measured, up to the rounding of float32 that steps enlarge."""
     assert len(lines(ours)) == len(lines(theirs)) > 16
     for a, b in zip(lines(ours), lines(theirs), strict=True):
