@@ -28,15 +28,8 @@ JOB = (
     *("student=timm", "student.name=test_resnet", "student.size=32", "student.channels=1", "student.drop_rate=0.2"),
     *("student.mean=0.5", "student.std=0.25", "loss=[ce,dist,crd]", "loss.crd.negatives=64", "loss.crd.width=16"),
     *("teacher.cache=features", "teacher.precision=fp32", "train.precision=fp32", "train.batch_size=37"),
-    *(
-        "optimizer=sgd",
-        "optimizer.lr=0.001",
-        "optimizer.momentum=0",
-        "optimizer.nesterov=false",
-        "schedule=plateau",
-        "train.log_every=1",
-        "checkpoint.every_steps=3",
-    ),
+    *("optimizer=sgd", "optimizer.lr=0.0002", "optimizer.momentum=0", "optimizer.nesterov=false", "schedule=plateau"),
+    *("train.log_every=1", "checkpoint.every_steps=3"),
 )  # steep networks and Adam enlarge rounding a thousandfold within a few steps, in one process, too
 
 
@@ -84,7 +77,7 @@ def lines(runs):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def assert_alike(ours, theirs, tolerance=2e-4):
+def assert_alike(ours, theirs, tolerance=5e-5):
     """Compare what two runs logged and measured, up to the rounding of float32 that steps enlarge."""
     assert len(lines(ours)) == len(lines(theirs)) > 16
     for a, b in zip(lines(ours), lines(theirs), strict=True):
@@ -93,12 +86,13 @@ def assert_alike(ours, theirs, tolerance=2e-4):
     for who in ("teacher", "student"):
         for name, value in b[who]["metrics"].items():
             assert a[who]["metrics"][name] == pytest.approx(value, rel=tolerance, abs=1e-5), name
-    for name in ("best_epoch", "steps", "teacher_forward_images"):
-        assert a[name] == b[name]
+    assert a["best_epoch"] == b["best_epoch"] and a["steps"] == b["steps"] == 16
 
 
 def test_two_processes_with_batch_statistics_a_memory_and_relations_measure_what_one_does(one, two):
     assert_alike(two[1], one[1])
+    asked = [result_of(runs)["teacher_forward_images"] for _, runs in (one, two)]
+    assert asked == [2 * 300 + 64 + 64] * 2, "two training views, valid and test, each face once"
     (folder,), (other,) = ([path.parent for path in runs.glob("*/result.json")] for _, runs in (one, two))
     assert folder.name == other.name, "a run is not named by how many processes did it"
     assert json.loads((other / "env.json").read_text())["processes"] == 2
