@@ -1,9 +1,9 @@
 """How fast exported students answer on this machine: python -m distill.bench FILE...
 
-FILE is an .onnx, .pt2 or .xml file, or a run folder: its PyTorch student, and all that lies in its export/.
+FILE is an .onnx, .pt2, .xml or .pte file, or a run folder: its PyTorch student, and all that lies in its export/.
   --batch 32          pictures per pass beside single ones
   --threads 1 2       thread counts; all of this process's cores without it, and one
-  --picture 48x48     height and width of the pictures where a file takes any
+  --picture 48x48     height and width of the pictures where a file takes any; a .pte file takes one size, one at a time
   --seconds 0.5       per file, batch size and round; five passes at least
   --rounds 3          files take turns, so that what else the machine does meets all of them
   --json FILE         the numbers, too
@@ -28,7 +28,8 @@ from distill.checkpoint import write_json
 from distill.console import bar, console, loud_warnings
 from distill.runtime import environment
 
-KINDS = ("onnx", "pt2", "xml")
+KINDS = ("onnx", "pt2")
+EXTRAS = {"xml": "openvino", "pte": "executorch"}  # and the engines that not everybody has
 WORDS = {"eager": "eager PyTorch", "eager-net": "eager PyTorch, network alone"}
 
 
@@ -49,7 +50,7 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
         if not (home / "config.json").is_file():
             raise ValueError(f"{path}: no exported student is there. Type python -m distill.export {path}")
         found += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
-        kinds = KINDS if find_spec("openvino") else KINDS[:2]
+        kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
         files = [file for place in (home, home / "bare") for kind in kinds for file in sorted(place.glob(f"*.{kind}"))]
         found += [(str(file), file, "file") for file in files]
     return found
@@ -167,11 +168,13 @@ def show(rows: list[dict], picture: str) -> None:
     for row in {row["name"]: row for row in rows}.values():
         sizes = {"bytes": row["file_bytes"], "parameters": row["num_parameters"], "MACs": row["macs"]}
         words = [f"{value:,} {name}" for name, value in sizes.items() if value is not None]
+        if row["valid_top1_accuracy"] is not None:
+            words.append(f"valid top-1 {float(row['valid_top1_accuracy']):.2%}")
         console.print(f"{numbers[row['name']]}  {row['name']}: takes {row['takes']}; {', '.join(words)}", markup=False)
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     batches = list(rows[0]["passes"])
-    timed = [name for batch in batches for name in (f"{batch}: ms", "quartiles", "images/s")]
-    for name in ("", "threads", *timed, "peak MB"):
+    timed = [name for batch in batches for name in (f"{batch}: ms", "quartiles", "img/s")]
+    for name in ("", "threads", *timed, "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = [cell for batch in batches for cell in _cells(row["passes"][batch])]
@@ -179,12 +182,20 @@ def show(rows: list[dict], picture: str) -> None:
         table.add_row(str(numbers[row["name"]]), str(row["threads"]), *cells, memory)
     console.print(table)
     words = " and ".join(batches)
-    console.print(f"pictures of {picture}, {words} a pass; median and quartiles of all passes, ms", style="dim")
+    console.print(
+        f"pictures of {picture}, {words} a pass: median and quartiles of all passes in ms, images per second by the median; "
+        "MB: the most memory that the process held",
+        style="dim",
+    )
 
 
 def _cells(timed: dict) -> tuple[str, ...]:
     low, high = timed["quartiles"]
-    return f"{timed['milliseconds']:.3g}", f"{low:.3g}-{high:.3g}", f"{timed['images_per_second']:,.0f}"
+    return _digits(timed["milliseconds"]), f"{_digits(low)}-{_digits(high)}", f"{timed['images_per_second']:,.0f}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _picture(text: str) -> str:

@@ -1,16 +1,18 @@
 """A finished student as files that run elsewhere, each proven on the whole validation split: python -m distill.export RUN
 
-RUN is a run folder, or with --best "RULE" a folder of runs, the rule as in python -m distill.report. Written to RUN/export/:
+RUN is a run folder, or the words best of SWEEP: the run of a sweep's folder, or of any folder of runs, with the best validation
+top-1; --best "RULE" takes another rule, as in python -m distill.report. Written to RUN/export/:
   student.safetensors, config.json   weights and config: distill.exporting.load(FOLDER); timm reads a timm student's, too
   student.onnx                       float32
   student.int8.onnx                  activations uint8, weights int8 per channel
   student.pt2                        torch.export
-  parity.json                        what the gate measured
+  parity.json, model-card.md         what the gate measured, and the model card
 Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
   export.preprocess=false            the bare network into RUN/export/bare/: `images`, float [B, C, S, S], already rendered
   export.int8=static|qat|off         rounded after training, fine-tuned with the rounding (export.qat_epochs, export.qat_lr), not
   export.calibration=256             validation pictures that set the ranges of int8
   export.openvino=true               OpenVINO's student.xml and student.bin, too
+  export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data
   data.root=DIR, paths.store=DIR     where the data or the store have moved
 A file that does not answer as the PyTorch student does is not written: the exit code is 1, and a sentence says what to try.
 """
@@ -20,6 +22,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,18 +30,20 @@ from hydra.errors import HydraException
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.checkpoint import write_json
+from distill.checkpoint import sha256, write_json
 from distill.console import console, loud_warnings
-from distill.exporting import finished, gate
+from distill.exporting import card, finished, gate
 from distill.exporting.forms import FILES, Form, forms, opened
 from distill.exporting.options import Options, read_options
 from distill.metrics import bootstrap
 from distill.reporting.choose import best
 from distill.reporting.reading import find
 from distill.reporting.tables import sweep
-from distill.runtime import environment, set_threads
+from distill.runtime import environment, set_threads, tune_allocator
 
 WRITING = ".writing-"
+PARITY = "parity.json"
+BEST = "max valid/top1_accuracy"
 
 
 def export(folder: Path, options: Options, words: list[str]) -> dict:
@@ -50,7 +55,8 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
         words: KEY=VALUE of finished.TAKEN.
 
     Returns:
-        What RUN/export/parity.json holds: files: name -> numbers, refused: name -> sentence, left_out: sentences.
+        What RUN/export/parity.json holds: files: name -> numbers, with the sha256 of each that was written; refused:
+        name -> sentence; left_out: sentences.
 
     Raises:
         ValueError: no finished run, its data are gone, or its network cannot be exported at all.
@@ -62,6 +68,7 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
     facts = finished.facts(run, split, wanted.accuracy, bootstrap(wanted.logits, split.label, "top1_accuracy"))
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
+    (target / PARITY).unlink(missing_ok=True)  # written last, so that it never speaks of other files
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
@@ -75,7 +82,9 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
         (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
     found = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
     found |= {"facts": facts, "environment": environment()}
-    write_json(target / "parity.json", found)
+    write_json(target / PARITY, found)
+    if options.preprocess:
+        card.write(folder)
     return found
 
 
@@ -90,7 +99,9 @@ def _through(
     """Make one form, measure it, and move it to its place; return the numbers, and why it is refused or None."""
     form.save(temporary, facts)
     try:
-        parity = gate.measure(opened(form, temporary, options), wanted, None if options.preprocess else spec)
+        file = opened(form, temporary, options)
+        seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
+        parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
         problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
     except ValueError as error:
         parity, problem, numbers = None, str(error).rstrip("."), {}
@@ -100,7 +111,9 @@ def _through(
     form.save(temporary, facts | own)
     for name in form.files:
         os.replace(temporary / name, target / name)
-    return numbers | {"bytes": sum((target / name).stat().st_size for name in form.files)}, None
+    written = [target / name for name in form.files]
+    sizes = {"bytes": sum(path.stat().st_size for path in written)}
+    return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None
 
 
 def show(found: dict, target: Path) -> None:
@@ -139,21 +152,30 @@ def _cells(numbers: dict) -> tuple[str, ...]:
         f"{numbers['accuracy']:.2%}",
         f"{100 * numbers['difference']:+.2f}",
         f"{numbers['other_batch']:.1e}",
-        f"{numbers['other_size']:.1e}",
+        f"{numbers['other_size']:.1e}" if numbers["other_sizes"] else "-",
     )
 
 
 def _folder(asked: argparse.Namespace) -> Path:
-    return best(sweep(find([asked.run])), asked.best) if asked.best else asked.run
+    """Return the run folder that the words before KEY=VALUE name: RUN, or the chosen one of SWEEP."""
+    named = [word for word in asked.words if "=" not in word or Path(word).expanduser().is_dir()]
+    of = named[:2] == ["best", "of"]
+    if len(named) != (3 if of else 1):
+        raise ValueError(
+            f"{' '.join(named) or 'no run'}: cannot be read. Type python -m distill.export RUN, or best of SWEEP in place "
+            "of RUN."
+        )
+    folder = Path(named[-1]).expanduser()
+    asked.words = [word for word in asked.words if word not in named]
+    return best(sweep(find([folder])), asked.best or BEST) if of or asked.best else folder
 
 
 def _read(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m distill.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=lambda word: Path(word).expanduser(), metavar="RUN")
     parser.add_argument("--best", metavar="RULE")
-    parser.add_argument("words", nargs="*", metavar="KEY=VALUE")
+    parser.add_argument("words", nargs="+", metavar="RUN | best of SWEEP | KEY=VALUE")
     return parser.parse_intermixed_args(words)
 
 
@@ -161,10 +183,11 @@ def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     asked = _read(words)
     loud_warnings()
+    tune_allocator()
     set_threads(None)
     try:
-        options = read_options([word for word in asked.words if word.startswith("export.")])
         folder = _folder(asked)
+        options = read_options([word for word in asked.words if word.startswith("export.")])
         found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
     except (ValueError, HydraException) as error:
         sys.exit(f"error: {error}")

@@ -12,14 +12,19 @@ from PIL import Image
 
 from distill import export as command_line
 from distill import exporting
+from distill.checkpoint import sha256
 from distill.exporting import finished, gate
+from distill.exporting import forms as module_of_forms
+from distill.exporting.forms import forms
 from distill.exporting.options import Options
 from distill.exporting.qat import fine_tuned
 from distill.exporting.running import open_file
 from distill.types import InputSpec
 from distill.views import identity, render
 
-FILES = {"student.safetensors", "config.json", "student.onnx", "student.int8.onnx", "student.pt2", "parity.json"}
+MADE = {"student.safetensors", "student.onnx", "student.pt2", "student.int8.onnx"}
+FILES = MADE | {"config.json", "parity.json"}
+CARD = {"model-card.md"}
 
 
 def export(capsys, *words):
@@ -70,12 +75,13 @@ def pytorch(student, given):
 
 
 def test_a_run_leaves_every_file_and_a_table_that_says_how_near_they_are(folder):
-    assert {path.name for path in (folder / "export").iterdir()} == FILES
+    assert {path.name for path in (folder / "export").iterdir()} == FILES | CARD
     found = json.loads((folder / "export" / "parity.json").read_text())
-    assert set(found["files"]) == FILES - {"config.json", "parity.json"} and found["refused"] == {}
+    assert set(found["files"]) == MADE and found["refused"] == {}
     for name, numbers in found["files"].items():
         assert numbers["agreement"] == 1 or name == "student.int8.onnx"
-        assert numbers["bytes"] >= (folder / "export" / name).stat().st_size
+        assert numbers["other_sizes"] == 3 and numbers["bytes"] >= (folder / "export" / name).stat().st_size
+        assert all(sha256(folder / "export" / part) == text for part, text in numbers["sha256"].items())
         low, high = numbers["accuracy_ci"]
         assert 0 <= low <= numbers["accuracy"] <= high <= 1
 
@@ -117,7 +123,7 @@ def test_the_int8_file_is_rounded_inside_and_prepares_pictures_in_float(folder):
         for n in proto.graph.node
         if n.op_type == "DequantizeLinear" and types.get(n.input[0]) == onnx.TensorProto.INT8
     ]
-    assert len(weights) == 4, "two convolutions and two linear layers"
+    assert len(weights) == 3, "two convolutions and the larger linear layer"
     scales = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
     assert [16] in [scales[n.input[1]] for n in weights], "one scale per channel"
     activations = [n for n in proto.graph.node if n.op_type == "QuantizeLinear"]
@@ -137,26 +143,20 @@ def test_the_loaded_student_is_the_trained_one(folder):
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in student.state_dict().items())
 
 
-def test_the_bare_network_sees_rendered_faces(copy, capsys):
-    out, said = export(capsys, copy, "export.preprocess=false", "export.int8=off")
-    assert said is None and "export/bare" in out.replace("\n", "")
-    opened, student = open_file(copy / "export" / "bare" / "student.onnx", 1), exporting.load(copy / "export")
+def test_the_bare_network_sees_rendered_faces_and_what_loses_too_much_is_not_left(copy, capsys, monkeypatch):
+    monkeypatch.setattr(gate, "MOST_LOST", -1.0)
+    place = copy / "export" / "bare"
+    (place / ".writing-killed").mkdir(parents=True)
+    shutil.copy(copy / "export" / "student.int8.onnx", place)
+    out, said = export(capsys, copy, "export.preprocess=false")
+    assert said.startswith("error: student.int8.onnx: loses ") and "\n" not in said
+    assert "export.int8=qat" in said and "export.int8=off" in said and "NOT WRITTEN" in out
+    assert {path.name for path in place.iterdir()} == FILES - {"student.int8.onnx"}
+    opened, student = open_file(place / "student.onnx", 1), exporting.load(copy / "export")
     assert opened.dtype == "float32" and opened.shape == (None, 1, 36, 36)
     images = np.random.default_rng(0).standard_normal((5, 1, 36, 36), dtype=np.float32)
     with torch.no_grad():
         np.testing.assert_allclose(opened.answer(images)[0], student(torch.from_numpy(images)).logits, atol=1e-5)
-    assert {p.name for p in (copy / "export" / "bare").iterdir()} == FILES - {"student.int8.onnx"}
-
-
-def test_a_file_that_loses_too_much_is_not_written_nor_left_from_before(copy, capsys, monkeypatch):
-    monkeypatch.setattr(gate, "MOST_LOST", -1.0)
-    (copy / "export" / ".writing-killed").mkdir()
-    out, said = export(capsys, copy)
-    assert (
-        said.startswith("error: student.int8.onnx: loses ") and "export.int8=qat" in said and "export.int8=off" in said
-    )
-    assert "\n" not in said and "NOT WRITTEN" in out
-    assert {path.name for path in (copy / "export").iterdir()} == FILES - {"student.int8.onnx"}
 
 
 def test_fine_tuning_with_the_rounding_teaches_a_copy_and_leaves_no_rounding_in_it(folder):
@@ -169,12 +169,52 @@ def test_fine_tuning_with_the_rounding_teaches_a_copy_and_leaves_no_rounding_in_
     assert 0 < max(changes) < 0.05 and len(tuned["out.weight"].unique()) > 127
 
 
-def test_the_best_run_of_a_folder_is_exported(home, folder, capsys):
-    _, said = export(capsys, home / "runs", "--best", "max valid/top1_accuracy", "export.int8=ful")
-    assert said == "error: export.int8: 'ful' was asked for. Choose static, qat or off."
-    _, said = export(capsys, home / "runs", "--best", "max valid/top1_accuracy where bytes<10")
-    assert said.startswith("error: --best: none of 1 configurations fits")
-    assert command_line._folder(command_line._read([str(home / "runs"), "--best", "max valid/top1_accuracy"])) == folder
+def test_the_best_run_of_a_folder_or_of_a_sweep_s_links_is_exported(home, folder, tmp_path, capsys):
+    (tmp_path / "size=40").symlink_to(folder, target_is_directory=True)
+    for words in (["best", "of", home / "runs"], ["best", "of", tmp_path], [tmp_path, "--best", "min bytes"]):
+        asked = command_line._read([*map(str, words), "export.int8=off"])
+        assert command_line._folder(asked) == folder and asked.words == ["export.int8=off"]
+    asked = command_line._read([str(tmp_path / "size=40"), "export.int8=off"])
+    assert command_line._folder(asked).samefile(folder), "a folder whose name has an equals sign"
+
+
+def test_words_that_name_no_run_get_one_sentence(home, folder, capsys):
+    for words, sentence in (
+        (
+            ("best", "of", home / "runs", "--best", "max valid/top1_accuracy where bytes<10"),
+            "none of 1 configurations fits",
+        ),
+        (("best", "of", home / "nowhere"), "no such folder. Give a run folder"),
+        ((folder, folder), "cannot be read. Type python -m distill.export RUN"),
+        (("export.int8=off",), "no run: cannot be read."),
+    ):
+        _, said = export(capsys, *words)
+        assert said.startswith("error: ") and sentence in said and "\n" not in said
+
+
+@pytest.mark.parametrize("name, file", [("openvino", "student.xml"), ("executorch", "student.pte")])
+def test_a_file_for_another_engine_passes_the_same_gate(folder, copy, capsys, monkeypatch, name, file):
+    pytest.importorskip(name)
+    monkeypatch.setattr(command_line, "forms", lambda *given: (f for f in forms(*given) if f.files[0] == file))
+    _, said = export(capsys, copy, "export.int8=off", f"export.{name}=true")
+    numbers = json.loads((copy / "export" / "parity.json").read_text())["files"][file]
+    assert said is None and numbers["agreement"] == 1 and numbers["other_sizes"] == (0 if name == "executorch" else 3)
+    opened, student, given = open_file(copy / "export" / file, 1), exporting.load(folder / "export"), pictures(40, 40)
+    assert opened.dtype == "uint8" and json.loads(opened.facts["classes"])[0] == "neutral"
+    assert opened.shape == ((None, 40, 40, 3) if name == "executorch" else (None, None, None, 3))
+    np.testing.assert_allclose(opened.answer(given)[0], pytorch(student, given), atol=1e-4)
+
+
+def test_engines_that_are_not_installed_are_left_out_and_named(folder, monkeypatch):
+    names = ("openvino", "executorch")
+    monkeypatch.setattr(module_of_forms, "find_spec", lambda wanted: None if wanted in names else wanted)
+    for name in ("bare_onnx", "prepare_onnx", "whole", "deployed"):  # what takes long, and is of no interest here
+        monkeypatch.setattr(module_of_forms.graph, name, lambda *given: None)
+    run, said = finished.read_run(folder, []), []
+    options = Options(int8="off", openvino=True, executorch=True)
+    assert [form.files[0] for form in forms(run, finished.faces(run), options, said.append)][-1] == "student.pt2"
+    wanted = "export.{0}: left out, {0} is not installed. Type pip install 'fer-distill[{0}]'."
+    assert said == [wanted.format(name) for name in names]
 
 
 BAD = [
@@ -202,7 +242,9 @@ def test_other_faces_than_the_run_saw_are_refused(copy, capsys):
 
 def test_a_folder_without_a_finished_run_is_refused(home, copy, tmp_path, capsys):
     _, said = export(capsys, tmp_path)
-    assert said == f"error: {tmp_path}: holds several runs. Give one of them, such as {copy}, or --best RULE."
+    assert (
+        said == f"error: {tmp_path}: holds several runs. Give one of them, such as {copy}, or type best of {tmp_path}."
+    )
     (copy / "result.json").write_text('{"status": "failed"}')
     assert "this run is not finished. Its own command, typed again" in export(capsys, copy)[1]
     assert "no finished run is there" in export(capsys, tmp_path / "nowhere")[1]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 import timm
 import torch
@@ -12,7 +13,7 @@ from run_folders import base
 from distill import build, config
 from distill.data.labels import EMOTIONS
 from distill.data.procedural import procedural
-from distill.exporting import gate, graph, int8, package, running
+from distill.exporting import gate, graph, int8, package, rounding, running
 from distill.exporting.deployed import Bare, Deployed
 from distill.features import survey
 from distill.losses.reused_head import attach_reused_head
@@ -59,6 +60,13 @@ def sharp(split):
     return student, gate.Reference(found, wanted.logits, wanted.resized)
 
 
+@pytest.fixture(scope="module")
+def mirroring():
+    """A small CERN and its ONNX graph."""
+    student = network(STUDENTS["cern"])
+    return student, graph.bare_onnx(student)
+
+
 def answer(proto, tmp_path):
     path = tmp_path / "student.onnx"
     graph.save_onnx(proto, path, {})
@@ -81,12 +89,58 @@ def test_every_student_is_traced_for_every_batch_size(words):
         torch.testing.assert_close(traced(images), student(images).logits, atol=1e-5, rtol=1e-5)
 
 
-def test_the_mirroring_student_becomes_a_graph_that_answers_alike(split, tmp_path):
-    student = network(STUDENTS["cern"])
+def test_the_mirroring_student_becomes_a_graph_that_answers_alike(mirroring, split, tmp_path):
+    student, net = mirroring
     wanted = gate.reference(student, split, True)
-    whole = graph.whole(graph.bare_onnx(student), graph.prepare_onnx(student), student, 8)
+    whole = graph.whole(net, graph.prepare_onnx(student), student, 8)
     parity = gate.measure(answer(whole, tmp_path), wanted)
     assert gate.verdict(parity, exact=True) is None and max(parity.other_batch, parity.other_size) < 1e-4
+
+
+def test_the_mirroring_student_is_rounded_where_it_pays(mirroring, split, tmp_path):
+    student, net = mirroring
+    before, images = net.SerializeToString(), int8.calibration_images(split, student.input, 64)
+    proto = int8.quantize(net, images)
+    assert net.SerializeToString() == before
+    makers = {name: node.op_type for node in proto.graph.node for name in node.output}
+    kinds = [node.op_type for node in proto.graph.node]
+    halves = [node for node in proto.graph.node if node.op_type == "Split"]
+    assert len(halves) == kinds.count("Max") == 11 and {makers[n.input[0]] for n in halves} == {"QuantizeLinear"}
+    assert "AveragePool" not in kinds
+    floats = {"Sigmoid", "ReduceL2", "Div", "Mul"}
+    near = {makers.get(name) for node in proto.graph.node if node.op_type in floats for name in node.input}
+    assert floats <= set(kinds) and not {"QuantizeLinear"} & near, "attention and normalisation stay float"
+    given, wanted = images[:7].numpy(), student(images[:7]).logits.detach()
+    found = answer(graph.whole(proto, None, student, 8), tmp_path)(given)[0]
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.95
+
+
+def test_rounding_before_a_maximum_changes_no_number(tmp_path):
+    from onnx import TensorProto, helper, numpy_helper
+
+    constants = {"s": np.float32(0.02), "z": np.uint8(90)}
+    nodes = [
+        helper.make_node("Relu", ["images"], ["y"]),
+        helper.make_node("Split", ["y"], ["a", "b"], axis=1, num_outputs=2),
+        helper.make_node("Max", ["a", "b"], ["m"]),
+        helper.make_node("QuantizeLinear", ["m", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["logits"]),
+    ]
+    values = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, c, 5, 5]) for n, c in (("images", 6), ("logits", 3))
+    ]
+    made = helper.make_graph(
+        nodes, "halves", values[:1], values[1:], [numpy_helper.from_array(np.array(v), n) for n, v in constants.items()]
+    )
+    net = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    moved = rounding.round_before_maximum(net)
+    assert [n.op_type for n in moved.graph.node] == ["Relu", "QuantizeLinear", "Split", "Max", "DequantizeLinear"]
+    images = 3 * np.random.default_rng(0).standard_normal((2, 6, 5, 5), dtype=np.float32)
+    runs = [
+        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"images": images})[0]
+        for proto in (net, moved)
+    ]
+    assert np.array_equal(*runs) and len(np.unique(runs[0])) > 10
 
 
 def test_a_reused_classifier_is_exported_with_its_student(tmp_path):

@@ -59,7 +59,9 @@ def _weights(folder: Path) -> Path:
         return file
     inner = sorted(path.parents[1] for path in folder.glob("*/checkpoints/best.safetensors"))
     if inner:
-        raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}, or --best RULE.")
+        raise ValueError(
+            f"{folder}: holds several runs. Give one of them, such as {inner[-1]}, or type best of {folder}."
+        )
     if (folder / "config.yaml").is_file():
         raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
     raise ValueError(f"{folder}: no finished run is there. Give the run folder that a run's table ends with.")

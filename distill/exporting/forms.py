@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from distill.exporting import graph, int8, package
-from distill.exporting.deployed import Deployed
+from distill.exporting import engines, graph, int8, package
 from distill.exporting.finished import Finished
 from distill.exporting.options import Options
-from distill.exporting.running import Answer, of_torch, open_file
+from distill.exporting.running import Opened, of_student, open_file
 from distill.types import Dataset
 
 
@@ -33,7 +32,7 @@ class Form(NamedTuple):
 
 FILES = (
     *(package.WEIGHTS, package.CONFIG, "student.onnx", "student.pt2", "student.int8.onnx"),
-    *("student.xml", "student.bin"),
+    *("student.xml", "student.bin", "student.pte"),
 )  # of all forms
 
 
@@ -74,7 +73,27 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
         images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
         rounded = graph.whole(int8.quantize(network, images), prepare, student, len(run.classes))
         yield Form(("student.int8.onnx",), False, _onnx("student.int8.onnx", rounded), _int8_hint(options))
-    yield from _further(whole, options, say)
+    for name, make in (("openvino", _openvino), ("executorch", _executorch)):
+        if getattr(options, name) and find_spec(name) is None:
+            say(f"export.{name}: left out, {name} is not installed. Type pip install 'fer-distill[{name}]'.")
+        elif getattr(options, name):
+            yield make(run, data, options, whole)
+
+
+def _openvino(run: Finished, data: Dataset, options: Options, whole) -> Form:
+    files = ("student.xml", "student.bin")
+    return Form(files, True, lambda folder, facts: engines.save_openvino(whole, folder / files[0], facts), EXACT_HINT)
+
+
+def _executorch(run: Finished, data: Dataset, options: Options, whole) -> Form:
+    picture = data.splits["valid"].pixels.shape[2:]
+    traced = graph.of_one_picture(run.student, options.preprocess, picture)
+    return Form(
+        ("student.pte",),
+        True,
+        lambda folder, facts: engines.save_executorch(traced, folder / "student.pte", facts),
+        EXACT_HINT,
+    )
 
 
 EXACT_HINT = (
@@ -98,29 +117,8 @@ def _require(*names: str) -> None:
         raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install 'fer-distill[export]'.")
 
 
-def _further(whole, options: Options, say: Callable[[str], None]) -> Iterator[Form]:
-    """Yield what other engines read, where they are asked for and there."""
-    if options.openvino and find_spec("openvino") is None:
-        say("export.openvino: left out, openvino is not installed. Type pip install 'fer-distill[openvino]'.")
-    elif options.openvino:
-        yield Form(
-            ("student.xml", "student.bin"), True, lambda folder, facts: _openvino(whole, folder, facts), EXACT_HINT
-        )
-
-
-def _openvino(whole, folder: Path, facts: dict[str, str]) -> None:
-    import openvino
-
-    graph.save_onnx(whole, folder / ".openvino.onnx", facts)
-    model = openvino.convert_model(folder / ".openvino.onnx")
-    for name, text in facts.items():
-        model.set_rt_info(text, ["fer_distill", name])
-    openvino.save_model(model, folder / "student.xml", compress_to_fp16=False)
-    (folder / ".openvino.onnx").unlink()
-
-
-def opened(form: Form, folder: Path, options: Options) -> Answer:
-    """Return the function of a form that lies in a folder."""
+def opened(form: Form, folder: Path, options: Options) -> Opened:
+    """Open a form that lies in a folder."""
     if form.files[0] == package.WEIGHTS:
-        return of_torch(Deployed(package.load(folder), options.preprocess).eval())
-    return open_file(folder / form.files[0], torch.get_num_threads()).answer
+        return of_student(package.load(folder), options.preprocess)
+    return open_file(folder / form.files[0], torch.get_num_threads())

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 from distill import evaluate
+from distill.console import bar, track
 from distill.exporting.deployed import as_picture
 from distill.exporting.running import Answer
 from distill.metrics import agreement, bootstrap, top1_accuracy
@@ -19,7 +20,7 @@ LEAST_AGREEMENT = 0.999  # of float files, top-1
 MOST_LOST = 0.005  # of accuracy, by int8 files
 CLOSE = 1e-3  # probabilities of a float file at other sizes and batch sizes
 DRIFT = 0.02  # of agreement, between the packed size and another one, of int8 files
-BATCH, OTHER_BATCHES, FACES = 128, (1, 7), 56
+BATCH, OTHER_BATCHES, FACES = 32, (1, 7), 56
 SIZES = (
     (1.25, 1.7),
     (2.3, 2.6),
@@ -46,7 +47,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Parity:
-    """How near a file comes: shares in [0, 1]; `accuracy_ci` a bootstrap 95 % interval; `other` the largest |dp| elsewhere."""
+    """How near a file comes: shares in [0, 1]; `accuracy_ci` a bootstrap 95 % interval; `other` the largest |dp| elsewhere.
+
+    other_sizes is the number of other picture sizes that were tried: none where a file takes one size.
+    """
 
     agreement: float
     accuracy: float
@@ -55,6 +59,7 @@ class Parity:
     other_batch: float
     other_size: float
     other_size_agreement: float
+    other_sizes: int
 
     def numbers(self) -> dict[str, object]:
         return asdict(self)
@@ -62,7 +67,9 @@ class Parity:
 
 def reference(student: nn.Module, split: Split, preprocess: bool) -> Reference:
     """Ask the PyTorch student, in float32, about the whole split, and about some faces at other sizes."""
-    logits = evaluate.predict(student, split).numpy()
+    with bar() as progress:
+        task = progress.add_task("PyTorch student", total=len(split))
+        logits = evaluate.predict(student, split, batch_size=BATCH, tick=lambda n: progress.advance(task, n)).numpy()
     sizes = SIZES if preprocess else ()
     return Reference(split, logits, tuple(_resized(student, split, *size) for size in sizes))
 
@@ -81,16 +88,18 @@ def _spread(split: Split) -> np.ndarray:
     return np.unique(np.linspace(0, len(split) - 1, FACES).round().astype(np.int64))
 
 
-def measure(answer: Answer, wanted: Reference, spec=None) -> Parity:
+def measure(answer: Answer, wanted: Reference, spec=None, words: str = "file") -> Parity:
     """Run a file on the whole split, again in other batch sizes, and on faces of other sizes.
 
     Args:
         answer: the file's function.
         wanted: the PyTorch student's answers.
         spec: the InputSpec where the file is the bare network, which sees rendered faces.
+        words: what the progress bar calls it.
     """
     split, logits, probabilities = wanted.split, [], []
-    for rows in np.array_split(np.arange(len(split)), -(-len(split) // BATCH)):
+    parts = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
+    for rows in track(parts, len(parts), f"{words} on {len(split):,} faces"):
         found = answer(_inputs(split, rows, spec))
         logits.append(found[0])
         probabilities.append(found[1])
@@ -107,6 +116,7 @@ def measure(answer: Answer, wanted: Reference, spec=None) -> Parity:
         other_batch=max(again),
         other_size=max((_largest(own[1], _softmax(theirs)) for own, theirs in elsewhere), default=0.0),
         other_size_agreement=min((agreement(own[0], theirs) for own, theirs in elsewhere), default=1.0),
+        other_sizes=len(elsewhere),
     )
 
 

@@ -32,9 +32,9 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
         ValueError: the module cannot be traced so.
     """
     module = module.eval().requires_grad_(False)
-    sizes = {axis: torch.export.Dim(name, min=1) for axis, name in axes.items()}
+    sizes = {axis: torch.export.Dim(name, min=1) for axis, name in axes.items()} or None
     try:
-        with _quiet(), _without_autocast():
+        with quiet(), _without_autocast():
             return torch.export.export(module, (given,), dynamic_shapes=(sizes,))
     except Exception as error:  # torch raises many kinds
         said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -48,6 +48,12 @@ def deployed(student: nn.Module, preprocess: bool) -> torch.export.ExportedProgr
     """Return the program of the whole student: input -> logits, probabilities [B, K]."""
     axes = dict(enumerate(AXES["image"][:3])) if preprocess else {0: "batch"}
     return program(Deployed(student, preprocess), example(student, preprocess), axes)
+
+
+def of_one_picture(student: nn.Module, preprocess: bool, picture: tuple[int, int]) -> torch.export.ExportedProgram:
+    """Return the program of the whole student for one picture of this height and width, for engines of fixed sizes."""
+    given = torch.zeros(1, *picture, 3, dtype=torch.uint8) if preprocess else example(student, False)[:1]
+    return program(Deployed(student, preprocess), given, {})
 
 
 def bare_onnx(student: nn.Module):
@@ -65,7 +71,7 @@ def prepare_onnx(student: nn.Module):
 
 
 def _onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
-    with _quiet():
+    with quiet():
         made = torch.onnx.export(traced, dynamo=True, input_names=[given], output_names=[answer], verbose=False)
     proto = made.model_proto
     for node in proto.graph.node:
@@ -119,7 +125,7 @@ def save_onnx(proto, path: Path, facts: dict[str, str]) -> None:
 def save_program(traced: torch.export.ExportedProgram, path: Path, facts: dict[str, str]) -> None:
     """Write a program, the facts in its extra file facts.json."""
     path.unlink(missing_ok=True)
-    with _quiet():
+    with quiet():
         torch.export.save(traced, path, extra_files={"facts.json": json.dumps(facts)})
 
 
@@ -131,7 +137,7 @@ def _without_autocast():
 
 
 @contextmanager
-def _quiet():
+def quiet():
     """Keep exporters from talking about their own inner life."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

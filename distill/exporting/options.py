@@ -19,6 +19,7 @@ class Options:
         qat_epochs: epochs of that fine-tuning.
         qat_lr: its learning rate.
         openvino: true also writes OpenVINO's files.
+        executorch: true also writes ExecuTorch's, for one picture of the size of the data's.
     """
 
     preprocess: bool = True
@@ -27,6 +28,7 @@ class Options:
     qat_epochs: int = 2
     qat_lr: float = 1e-4
     openvino: bool = False
+    executorch: bool = False
 
     def __post_init__(self):
         if self.int8 not in INT8:

@@ -14,6 +14,7 @@ from distill.timm_net import TimmNet
 from distill.types import Dataset
 
 WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
+PUBLISHED = "model.safetensors"  # what model hubs call the weights
 
 
 def save(
@@ -65,12 +66,13 @@ def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
 
 
 def load(folder: Path) -> nn.Module:
-    """Return the student that save() wrote, in eval mode, with .input and .classes.
+    """Return the student that save() or python -m distill.publish wrote, in eval mode, with .input and .classes.
 
     Raises:
         ValueError: no such files, or they do not belong together.
     """
-    file, weights = folder / CONFIG, folder / WEIGHTS
+    file, published = folder / CONFIG, folder / PUBLISHED
+    weights = published if published.is_file() else folder / WEIGHTS
     try:
         ours = json.loads(file.read_text())[OURS]
         node, classes, plugins = ours["network"], tuple(ours["classes"]), ours["plugins"]

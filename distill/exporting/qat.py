@@ -12,11 +12,11 @@ from distill.exporting.finished import Finished
 from distill.exporting.int8 import STEP, calibration_images
 from distill.exporting.options import Options
 from distill.exporting.package import rebuild
+from distill.exporting.rounding import LARGE
 from distill.types import Dataset
 from distill.views import render
 
 BATCH = 128
-ROUNDED = (nn.Conv1d, nn.Conv2d, nn.Linear)
 
 
 class RoundedWeight(nn.Module):
@@ -66,7 +66,7 @@ def fine_tuned(run: Finished, data: Dataset, options: Options) -> nn.Module:
 
 def _round_inside(student: nn.Module, images: Tensor):
     """Round every layer's input and weight from now on; return what ends that and leaves the weights unrounded."""
-    layers = [layer for layer in student.modules() if isinstance(layer, ROUNDED)]
+    layers = [layer for layer in student.modules() if _is_rounded(layer)]
     hooks = [RoundedInput() for _ in layers]
     handles = [layer.register_forward_pre_hook(hook) for layer, hook in zip(layers, hooks, strict=True)]
     with torch.no_grad():
@@ -83,6 +83,11 @@ def _round_inside(student: nn.Module, images: Tensor):
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
 
     return undo
+
+
+def _is_rounded(layer: nn.Module) -> bool:
+    """Say whether the int8 file rounds a layer; see distill.exporting.rounding.stays_float."""
+    return isinstance(layer, nn.Conv2d) or (isinstance(layer, nn.Linear) and layer.weight.numel() >= LARGE)
 
 
 def _distil(student: nn.Module, run: Finished, data: Dataset, options: Options) -> None:

@@ -31,13 +31,13 @@ def open_file(path: Path, threads: int) -> Opened:
     """Open an exported file.
 
     Args:
-        path: .onnx, .pt2 or .xml (OpenVINO).
+        path: .onnx, .pt2, .xml (OpenVINO) or .pte (ExecuTorch).
         threads: of the engine.
 
     Raises:
         ValueError: no such file, not such a file, or its engine is not installed.
     """
-    openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino}
+    openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino, ".pte": _executorch}
     if path.suffix not in openers:
         raise ValueError(f"{path}: not an exported file. Give one that ends in {', '.join(openers)}.")
     if not path.is_file():
@@ -45,7 +45,7 @@ def open_file(path: Path, threads: int) -> Opened:
     try:
         return openers[path.suffix](path, threads)
     except ImportError as error:
-        extra = "openvino" if error.name == "openvino" else "export"
+        extra = {".xml": "openvino", ".pte": "executorch"}.get(path.suffix, "export")
         raise ValueError(f"{path}: {error.name} is not installed. Type pip install 'fer-distill[{extra}]'.") from None
     except Exception as error:  # each engine raises its own
         said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -89,6 +89,35 @@ def of_torch(module) -> Answer:
         return logits.numpy(), probabilities.numpy()
 
     return answer
+
+
+def of_student(student, preprocess: bool, facts: dict[str, str] | None = None) -> Opened:
+    """Return a PyTorch student as an exported file would be: with the picture's preparation, or the network alone."""
+    from distill.exporting.deployed import Deployed
+
+    module, spec = Deployed(student, preprocess).eval(), student.input
+    shape = (None, None, None, 3) if preprocess else (None, spec.channels, spec.size, spec.size)
+    return Opened(of_torch(module), "uint8" if preprocess else "float32", shape, facts or {})
+
+
+def _executorch(path: Path, threads: int) -> Opened:
+    """A file for one picture: a batch of B is B passes."""
+    import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+
+    _unsafe_reset_threadpool(threads)  # unsafe while it runs
+    loaded = Runtime.get().load_program(path)
+    method = loaded.load_method("forward")
+    given = method.metadata.input_tensor_meta(0)
+    dtype = {0: "uint8", 6: "float32"}[given.dtype()]  # numbers of torch's scalar types
+
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = [method.execute([torch.from_numpy(batch[k : k + 1])]) for k in range(len(batch))]
+        return tuple(np.concatenate([part[k].numpy() for part in found]) for k in range(2))
+
+    (facts,) = loaded.load_method("facts").execute([])
+    return Opened(answer, dtype, (None, *given.sizes()[1:]), json.loads(facts))
 
 
 def _openvino(path: Path, threads: int) -> Opened:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.exporting.running import Opened, of_torch, open_file
+from distill.exporting.running import Opened, of_student, open_file
 
 EAGER = ("eager", "eager-net")
 
@@ -27,18 +27,13 @@ def open_any(path: Path, how: str, threads: int) -> Opened:
         return open_file(path, threads)
     import torch
 
-    from distill.exporting.deployed import Deployed
     from distill.exporting.package import load
     from distill.profile import macs, num_parameters
 
     torch.set_num_threads(threads)
     student = load(path)
-    spec = student.input
-    facts = {"num_parameters": str(num_parameters(student)), "macs": str(macs(student, spec))}
-    module = Deployed(student, preprocess=how == "eager").eval()
-    if how == "eager":
-        return Opened(of_torch(module), "uint8", (None, None, None, 3), facts)
-    return Opened(of_torch(module), "float32", (None, spec.channels, spec.size, spec.size), facts)
+    facts = {"num_parameters": str(num_parameters(student)), "macs": str(macs(student, student.input))}
+    return of_student(student, how == "eager", facts)
 
 
 def inputs(opened: Opened, batch: int, picture: tuple[int, int]) -> np.ndarray:

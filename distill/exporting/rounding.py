@@ -1,0 +1,147 @@
+"""What makes a network of convolutions and maxima stay in 8 bits: the same ONNX graph, its parts ordered otherwise."""
+
+from collections import Counter
+
+import numpy as np
+
+MAPS = 4  # dimensions of a map: [B, C, H, W]
+LARGE = 2**12  # weights from which on a matrix product pays for rounding its input
+PRODUCTS = ("Gemm", "MatMul")
+
+
+def stays_float(net) -> list[str]:
+    """Return the names of the nodes that rounding would make no faster, only worse.
+
+    These are all that work on a few numbers per picture (attention, normalisation, small heads), and the two halves of a
+    maximum, which round_before_maximum() handles.
+
+    Args:
+        net: ONNX graph with shapes.
+    """
+    weights = {tensor.name: int(np.prod(tensor.dims)) for tensor in net.graph.initializer}
+    shapes, users = _shapes(net), _users(net)
+    return [node.name for node in net.graph.node if not _pays(node, weights, shapes) or _feeds_maximum(node, users)]
+
+
+def _pays(node, weights: dict[str, int], shapes: dict[str, list[int]]) -> bool:
+    if node.op_type in PRODUCTS:
+        return any(weights.get(name, 0) >= LARGE for name in node.input)
+    sizes = [shapes.get(name, []) for name in (*node.input, *node.output) if name not in weights]
+    return any(len(size) == MAPS and size[2:] != [1, 1] for size in sizes)
+
+
+def _feeds_maximum(node, users: dict[str, list]) -> bool:
+    return node.op_type == "Split" and all(
+        other.op_type == "Max" for name in node.output for other in users.get(name, [])
+    )
+
+
+def _shapes(net) -> dict[str, list[int]]:
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(net).graph
+    values = (*graph.value_info, *graph.input, *graph.output)
+    return {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in values}
+
+
+def _users(net) -> dict[str, list]:
+    users: dict[str, list] = {}
+    for node in net.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    return users
+
+
+def _attributes(node) -> dict:
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def averages_as_convolutions(net):
+    """Return a copy whose averages over k x k pixels are convolutions with 1 / k^2, which have a fast form in 8 bits.
+
+    Averages of other kinds (padded, dilated, of sizes rounded up) stay as they are.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    copy, shapes, nodes = onnx.ModelProto(), _shapes(net), []
+    copy.CopyFrom(net)
+    for node in net.graph.node:
+        own, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
+        kernel, strides = own.get("kernel_shape", []), own.get("strides", [])
+        plain = not any(own.get("pads", [])) and not own.get("ceil_mode") and set(own.get("dilations", [1])) == {1}
+        known = len(shape) == MAPS and shape[1] > 0 and own.get("auto_pad", b"NOTSET") == b"NOTSET"
+        if node.op_type == "AveragePool" and plain and known and kernel == strides:
+            weight = np.full((shape[1], 1, *kernel), 1 / np.prod(kernel), np.float32)
+            name = f"{node.output[0]}.weight"
+            copy.graph.initializer.append(numpy_helper.from_array(weight, name))
+            words = {"kernel_shape": kernel, "strides": strides, "group": shape[1]}
+            node = helper.make_node("Conv", [node.input[0], name], list(node.output), name=node.name, **words)
+        nodes.append(node)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    return copy
+
+
+def round_before_maximum(net):
+    """Return a copy in which the maximum of a convolution's two halves is taken of integers.
+
+    q(max(a, b)) = max(q(a), q(b)), as rounding and clipping never swap two numbers. So the convolution's answer is rounded
+    once, as the maximum was, and nothing between them is a float:
+    Conv -> [Q -> DQ ->] Split -> Max -> Q' becomes Conv -> Q' -> Split -> Max.
+
+    Args:
+        net: QDQ graph.
+    """
+    import onnx
+    from onnx import helper
+
+    makers, users = {name: node for node in net.graph.node for name in node.output}, _users(net)
+    moved, gone = {}, set()
+    for last in (node for node in net.graph.node if node.op_type == "QuantizeLinear"):
+        maximum = makers.get(last.input[0])
+        split = makers.get(maximum.input[0]) if maximum is not None and maximum.op_type == "Max" else None
+        if split is None or split.op_type != "Split" or not _alone(split, maximum, users):
+            continue
+        given, name = _before_rounding(split.input[0], makers), last.output[0]
+        gone |= {last.output[0], *split.output, *_passed(split.input[0], makers, users)}
+        halves = [f"{name}.half{k}" for k in range(len(split.output))]
+        moved[maximum.output[0]] = [
+            helper.make_node(
+                "QuantizeLinear", [given, *last.input[1:]], [f"{name}.both"], name=last.name, **_attributes(last)
+            ),
+            helper.make_node(
+                "Split", [f"{name}.both", *split.input[1:]], halves, name=split.name, **_attributes(split)
+            ),
+            helper.make_node("Max", halves, [name], name=maximum.name),
+        ]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(net)
+    kept = [moved.get(node.output[0], [node]) for node in net.graph.node if node.output[0] not in gone]
+    del copy.graph.node[:]
+    copy.graph.node.extend(node for nodes in kept for node in nodes)
+    return copy
+
+
+def _alone(split, maximum, users: dict[str, list]) -> bool:
+    """Say whether the halves go nowhere but into the maximum, and the maximum nowhere but into one rounding."""
+    counts = Counter(len(users.get(name, [])) for name in (*split.output, *maximum.output))
+    return list(maximum.input) == list(split.output) and set(counts) == {1}
+
+
+def _before_rounding(name: str, makers: dict) -> str:
+    """Return the number that a DequantizeLinear gives back, before it was rounded; else the name itself."""
+    if name in makers and makers[name].op_type == "DequantizeLinear":
+        rounded = makers.get(makers[name].input[0])
+        return rounded.input[0] if rounded is not None and rounded.op_type == "QuantizeLinear" else name
+    return name
+
+
+def _passed(name: str, makers: dict, users: dict[str, list]) -> list[str]:
+    """Return the outputs of the rounding and its inverse that lead to a split, where nobody else reads them."""
+    if _before_rounding(name, makers) == name or len(users[name]) > 1:
+        return []
+    rounded = makers[name].input[0]
+    return [name] + ([rounded] if len(users[rounded]) == 1 else [])

@@ -1,0 +1,188 @@
+"""An exported run as the folder that a model hub takes: python -m distill.publish RUN DIR
+
+RUN is a run folder that python -m distill.export has been through. Written to DIR, all of it or nothing:
+  README.md                        the model card
+  model.safetensors, config.json   weights and config: distill.exporting.load(DIR); timm reads a timm student's, too
+  model.onnx, model.int8.onnx      what the export holds of ONNX and OpenVINO (model.xml, model.bin)
+  preprocessor_config.json         how a picture is prepared; the ONNX files do it themselves
+  --overwrite                      replace a folder that holds other files
+Nothing of it is or holds a pickle: student.pt2, whose example input is one, stays in RUN/export/.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from distill.checkpoint import sha256, write_json
+from distill.console import console, loud_warnings
+from distill.exporting import load
+from distill.exporting.card import card, exported
+from distill.exporting.package import CONFIG, OURS, PUBLISHED, WEIGHTS
+from distill.runtime import set_threads
+from distill.views import LUMA
+
+CARD, PREPARATION = "README.md", "preprocessor_config.json"
+NAMES = {  # file of the export -> its name in the folder
+    WEIGHTS: PUBLISHED,
+    CONFIG: CONFIG,
+    "student.onnx": "model.onnx",
+    "student.int8.onnx": "model.int8.onnx",
+    "student.xml": "model.xml",
+    "student.bin": "model.bin",
+}
+BILINEAR = 2  # as PIL numbers it
+
+
+def publish(folder: Path, target: Path, overwrite: bool) -> dict:
+    """Write the folder that a model hub takes, all of it or nothing.
+
+    Args:
+        folder: the run folder, exported.
+        target: where to; empty, not there yet, or an earlier publication of this run.
+        overwrite: replace other files in it, too.
+
+    Returns:
+        export/parity.json.
+
+    Raises:
+        ValueError: the run is not finished, not exported or damaged, or the target holds something else.
+    """
+    _, parity, recorded = exported(folder)
+    names = {name: NAMES[name] for name in recorded if name in NAMES}
+    _refuse_target(folder.resolve(), target, parity["run"], overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        for name, value in recorded.items():
+            _copy(folder / "export" / name, new / names[name] if name in names else None, value, folder)
+        if WEIGHTS not in names:
+            raise ValueError(f"{folder}/export: holds no {WEIGHTS}, the gate refused it. Export this run again.")
+        (new / CARD).write_text(card(folder, names), encoding="utf-8")
+        write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
+        load(new)
+        _swap(new, target, Path(temporary) / "old")
+    return parity
+
+
+def _copy(source: Path, copy: Path | None, recorded: str, folder: Path) -> None:
+    """Copy a file, or only look at it, and refuse it where it is not the one that passed the gate."""
+    if not source.is_file():
+        raise ValueError(f"{source}: missing. Type python -m distill.export {folder}")
+    if copy:
+        shutil.copyfile(source, copy)
+    if sha256(copy or source) != recorded:
+        raise ValueError(
+            f"{source}: damaged or changed, it is not the file that passed the gate. Type python -m distill.export {folder}"
+        )
+
+
+def _refuse_target(folder: Path, target: Path, run: str, overwrite: bool) -> None:
+    """Refuse a place that holds something else than an earlier publication of this run."""
+    if target == folder or target in folder.parents or folder in target.parents:
+        raise ValueError(
+            f"{target}: is, holds or lies in the run folder. Give another folder, such as {folder.name}-hub"
+        )
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise ValueError(f"{target}: is a file. Give a folder.")
+    entries = sorted(target.iterdir())
+    if inner := [entry.name for entry in entries if entry.is_dir()]:
+        raise ValueError(
+            f"{target}: holds folders ({', '.join(inner[:3])}), which are never deleted here. Give another folder."
+        )
+    strange = [entry.name for entry in entries if entry.name not in (*NAMES.values(), CARD, PREPARATION)]
+    if entries and (strange or _run_of(target) != run) and not overwrite:
+        what = f"holds other files ({', '.join(strange[:3])})" if strange else f"is not of {run}"
+        raise ValueError(f"{target}: {what}. Give another folder, or --overwrite to replace all that is in it.")
+
+
+def _run_of(target: Path) -> str | None:
+    """Return which run a folder publishes."""
+    try:
+        return json.loads((target / CONFIG).read_text())[OURS]["facts"]["run"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def preparation(spec: dict) -> dict:
+    """Return how a picture becomes the network's input, in the words of the hub's image processors.
+
+    Args:
+        spec: size, channels, mean and std.
+    """
+    mean, std = (spec[key] * spec["channels"] if len(spec[key]) == 1 else spec[key] for key in ("mean", "std"))
+    grey = f"grey = {LUMA[0]} R + {LUMA[1]} G + {LUMA[2]} B, then " if spec["channels"] == 1 else ""
+    return {
+        "do_resize": True,
+        "size": {"height": spec["size"], "width": spec["size"]},
+        "resample": BILINEAR,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": mean,
+        "image_std": std,
+        "num_channels": spec["channels"],
+        OURS: f"{grey}the mean over whole blocks of floor(min(H, W) / {spec['size']}) pixels, then bilinear. The ONNX files hold "
+        "all of this: their input is uint8 [B, H, W, 3], RGB.",
+    }
+
+
+def _swap(new: Path, target: Path, old: Path) -> None:
+    """Put a folder in another one's place."""
+    if target.exists():
+        os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise
+
+
+def show(parity: dict, target: Path) -> None:
+    """Print what lies in the folder, and the line that loads it."""
+    table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
+    table.add_column("file", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    for path in sorted(target.iterdir()):
+        table.add_row(path.name, f"{path.stat().st_size:,}")
+    console.print(table)
+    for name, sentence in parity["refused"].items():
+        console.print(f"left out, {name}: {sentence}", markup=False)
+    console.print(f"licence of the data: {parity['facts']['licence_of_the_data']}", markup=False)
+    console.print(f"folder: {target}", markup=False)
+    line = f"from distill.exporting import load; student = load({str(target)!r})"
+    console.print(f"next: {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    parser = argparse.ArgumentParser(
+        "python -m distill.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=lambda word: Path(word).expanduser(), metavar="RUN")
+    parser.add_argument("folder", type=lambda word: Path(word).expanduser().resolve(), metavar="DIR")
+    parser.add_argument("--overwrite", action="store_true")
+    asked = parser.parse_args(words)
+    loud_warnings()
+    set_threads(None)
+    try:
+        parity = publish(asked.run, asked.folder, asked.overwrite)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {asked.folder}: cannot be written ({error.strerror}). Give another folder.")
+    show(parity, asked.folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
