@@ -37,9 +37,8 @@ class Prepare(nn.Module):
         smaller = torch.full((), height).minimum(torch.full((), width)).float()
         block = torch.floor(smaller / self.size).clamp(min=1)
         down, across = self.matrix(height, block), self.matrix(width, block).T
-        if self.grey:  # grey and width in one product: [B, H, 3 W] by [3 W, S]
-            across = (across[:, None] * self.luma).flatten(0, 1)
-            drawn = (down @ (image.float().flatten(2) @ across))[:, None]
+        if self.grey:
+            drawn = (down @ ((image.float() @ self.luma).squeeze(-1) @ across))[:, None]
         else:
             drawn = down @ (image.float().permute(0, 3, 1, 2) @ across)
         return drawn * (self.gain / (block * block)) - self.offset
