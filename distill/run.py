@@ -190,7 +190,7 @@ def settled(cfg: DictConfig) -> tuple[dict, Path]:
     cfg = config.plain(cfg)
     rules.check(cfg)
     cfg = finished.settle(cfg)
-    folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg))
+    folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg)).expanduser()
     refuse_another(cfg, folder)
     return cfg, folder
 
