@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(stderr=False, soft_wrap=True, highlight=False)
+console = Console(stderr=False, soft_wrap=True, highlight=False, markup=False)  # loss=[ce,kd] is no markup
 
 
 def loud_warnings() -> None:
@@ -21,7 +21,7 @@ def loud_warnings() -> None:
 def bar() -> Progress:
     """Return a progress bar that draws on a terminal and keeps silent elsewhere."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

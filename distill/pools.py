@@ -8,11 +8,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from distill import processes
+from distill.processes import bound
+
 STOP = "stop"  # a file in a job's place that asks it to end
+PATIENCE = 30.0  # seconds that a job has for ending when it is asked to, before it is killed
 
 
 def run_process(command: list[str], place: str, cwd: str, environment: dict[str, str]) -> int:
-    """Run one job to its end, or until its place holds a file stop.
+    """Run one job to its end, or until its place holds a file stop; it dies with the process that runs it.
 
     Args:
         command: what to run.
@@ -28,7 +32,7 @@ def run_process(command: list[str], place: str, cwd: str, environment: dict[str,
         os.remove(stop)
     with open(os.path.join(place, "log.txt"), "ab") as log:
         job = subprocess.Popen(
-            command,
+            bound(command),
             cwd=cwd,
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
@@ -36,12 +40,14 @@ def run_process(command: list[str], place: str, cwd: str, environment: dict[str,
             stderr=subprocess.STDOUT,
         )
         try:
-            while job.poll() is None:
-                if os.path.exists(stop):
-                    job.terminate()
+            while job.poll() is None and not os.path.exists(stop):
                 time.sleep(0.1)
         finally:
-            if job.poll() is None:
+            try:
+                if job.poll() is None:
+                    job.terminate()
+                    job.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
                 job.kill()
         return job.wait()
 
@@ -76,16 +82,20 @@ class Ray:
         num_gpus: GPUs of one job.
 
     Raises:
-        ValueError: Ray is not installed, or no cluster is there.
+        ValueError: Ray is not installed, no cluster is there, or a number is out of range.
     """
 
     def __init__(self, address: str, num_cpus: int, num_gpus: float):
+        for name, value, least in (("num_cpus", num_cpus, "1 or more"), ("num_gpus", num_gpus, "0 or more")):
+            if type(value) not in (int, float) or value < int(least[0]):
+                raise ValueError(f"launcher.{name}: {value} was asked for; give {least}.")
         try:
             import ray
         except ImportError as error:
             raise ValueError("launcher=ray: Ray is not installed. Type pip install 'fer-distill[ray]'.") from error
-        self._ray, self.threads = ray, max(int(num_cpus), 1)
-        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no node has to find this module
+        self._ray, self._tasks, self.threads = ray, [], int(num_cpus)
+        for module in (sys.modules[__name__], processes):
+            ray.cloudpickle.register_pickle_by_value(module)  # no node has to find it
         local = {"num_cpus": max(cores(), self.threads)} if address == "local" else {}
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **local)
@@ -98,6 +108,7 @@ class Ray:
         """Start a job; what is returned answers its exit code, None as long as it has none."""
         environment = _environment(place) | {"OMP_NUM_THREADS": str(self.threads)}
         task = self._remote.remote(list(command), str(place), os.getcwd(), environment)
+        self._tasks.append(task)
 
         def code() -> int | None:
             if not self._ray.wait([task], timeout=0)[0]:
@@ -110,6 +121,10 @@ class Ray:
         return code
 
     def close(self) -> None:
+        for task in self._tasks:  # what waits does not begin, what is at work ends its job; the rest is over
+            self._ray.cancel(task)
+        if self._tasks:
+            self._ray.wait(self._tasks, num_returns=len(self._tasks), timeout=PATIENCE + 5)
         self._ray.shutdown()
 
 

@@ -17,6 +17,11 @@ from distill.console import console
 EXPECTED = (ValueError, FloatingPointError)  # a user can mend them: a sentence will do
 LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # by optimisers and pictures
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
+BOUND = f"""import ctypes, os, sys
+ctypes.CDLL(None).prctl({DIES_WITH_PARENT}, {int(signal.SIGKILL)})
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)
+os.execvp(sys.argv[2], sys.argv[2:])"""
 
 
 class JobFailed(ValueError):
@@ -127,6 +132,14 @@ def _child(work: Callable[[], object], log: Path | None, tell: int, parent: int)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def bound(command: list[str]) -> list[str]:
+    """Return a command that the kernel kills when the thread that starts it dies (Linux only).
+
+    A word in front of it, because a process of several threads, such as one of Ray, must not run Python between fork and exec.
+    """
+    return [sys.executable, "-ISc", BOUND, str(os.getpid()), *command] if sys.platform == "linux" else command
 
 
 def _die_with(parent: int) -> None:

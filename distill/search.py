@@ -10,10 +10,11 @@ from distill import sweeps
 from distill.console import console
 from distill.pools import STOP
 from distill.processes import killed_by
-from distill.reporting.reading import COSTS
 from distill.sweep_file import SweepFile
 
 DONE = ("COMPLETE", "PRUNED")
+COSTS = ("num_parameters", "macs", "bytes", "latency_ms")  # of which less is better
+EVERY = 1.0  # seconds between two looks at a job's epochs
 
 
 @dataclass
@@ -25,6 +26,8 @@ class Running:
     code: Callable[[], int | None]
     reported: set[int] = field(default_factory=set)
     pruned: bool = False
+    looked: float = 0.0  # when
+    size: int = 0  # of its metrics.jsonl then
 
 
 class Search:
@@ -107,8 +110,10 @@ class Search:
         """Ask again for what failed, or was killed, at an earlier start: the same settings are the same run folder."""
         again = {trial.user_attrs.get("again") for trial in self.study.trials}
         for trial in self._trials("FAIL"):
-            if trial.number not in again and trial.params.keys() == self.space.keys():
-                self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+            # a kill while a trial was asked for leaves some of what was queued for it unwritten
+            chosen = trial.system_attrs.get("fixed_params", {}) | trial.params
+            if trial.number not in again and chosen.keys() == self.space.keys():
+                self.study.enqueue_trial(chosen, user_attrs={"again": trial.number})
             sweeps.Record(self.folder / "jobs" / str(trial.number)).update(status="again")
 
     def run(self, pool, command: Callable[[list[str]], list[str]], cap: int | None) -> int:
@@ -117,7 +122,7 @@ class Search:
         Args:
             pool: starts jobs, so many at a time.
             command: a job's words -> its command.
-            cap: trials of all starts together; None is the whole grid.
+            cap: trials of all starts together; None is no limit but the grid's.
         """
         running: list[Running] = []
         failed = 0
@@ -151,9 +156,15 @@ class Search:
 
     def _watch(self, one: Running) -> None:
         """Report every epoch that is new, and stop a trial that does worse than others did."""
-        if not self.prunes or one.pruned or not (folder := sweeps.read(one.place).get("folder")):
+        if not self.prunes or one.pruned or time.monotonic() - one.looked < EVERY:
             return
-        for epoch, value in _epochs(Path(folder) / "metrics.jsonl", self.asked.metric):
+        one.looked = time.monotonic()
+        path = Path(sweeps.read(one.place).get("folder") or one.place) / "metrics.jsonl"
+        size = path.stat().st_size if path.exists() else 0
+        if size == one.size:
+            return
+        one.size = size
+        for epoch, value in _epochs(path, self.asked.metric):
             if epoch not in one.reported:
                 one.reported.add(epoch)
                 one.trial.report(value, epoch)

@@ -16,6 +16,7 @@ Every job is the process `python -m distill.run WORDS`; what it prints is in SWE
 All other words are for python -m distill.run. Nothing here looks at test faces.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -28,7 +29,6 @@ from hydra.errors import HydraException
 
 from distill import config, finished, overrides, sweeps
 from distill.checkpoint import digest
-from distill.checks import SELECTABLE
 from distill.console import console, loud_warnings
 from distill.pools import STOP, Here, Ray
 from distill.processes import only_here
@@ -42,21 +42,36 @@ def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
     """Return the options of the sweep, those of the launcher, and the words of the job.
 
     Raises:
-        ValueError: an option that does not exist.
+        ValueError: an option that does not exist, or that is set to what it cannot be.
     """
     asked, launcher, rest = dict(OPTIONS), {}, []
     for word in words:
         key, _, value = word.partition("=")
         group, _, name = key.partition(".")
         if group == "sweep" and (name in OPTIONS or not name):
-            asked[name or "sweep"] = yaml.safe_load(value)
+            asked[name or "sweep"] = _value(key, value)
         elif group == "launcher":
-            launcher[name or "launcher"] = yaml.safe_load(value)
+            launcher[name or "launcher"] = _value(key, value)
         elif group == "sweep":
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
         else:
             rest.append(word)
-    return asked, launcher, overrides.with_losses(finished.spell_out(rest))
+    if type(asked["seed"]) is not int or asked["seed"] < 0:
+        raise ValueError(f"sweep.seed: {asked['seed']!r} was asked for; give a whole number from 0 on.")
+    return asked, launcher, finished.spell_out(rest)
+
+
+def _value(key: str, text: str) -> object:
+    """Return the value of a word: a path as it is typed, a list also where it is one word."""
+    if key in ("sweep", "sweep.folder"):
+        return None if text == "null" else text.strip("'\"")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{key}: {text!r} cannot be read. Are brackets and quotes closed?") from error
+    if key == "sweep.minimize":
+        return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [text]
+    return value
 
 
 def pool_of(launcher: dict, jobs: int):
@@ -65,8 +80,10 @@ def pool_of(launcher: dict, jobs: int):
     Raises:
         ValueError: no such launcher, or an option that it does not have.
     """
-    if launcher.get("launcher") is None and len(launcher) <= 1:
-        if not isinstance(jobs, int) or jobs < 1:
+    if launcher.get("launcher") is None:
+        if options := launcher.keys() - {"launcher"}:
+            raise ValueError(f"launcher.{min(options)}: is for a Ray cluster. Type launcher=ray, too, or leave it out.")
+        if type(jobs) is not int or jobs < 1:
             raise ValueError(f"sweep.jobs: {jobs} was asked for; give 1 or more.")
         return Here(jobs)
     if launcher.get("launcher") != "ray":
@@ -93,7 +110,7 @@ def check(words: list[str]) -> None:
     """
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            compose("run", overrides=words)
+            compose("run", overrides=overrides.with_losses(finished.spell_out(words)))  # as the job does
     except HydraException as error:
         raise ValueError(config.explain(error, words)) from error
 
@@ -101,8 +118,6 @@ def check(words: list[str]) -> None:
 def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int:
     """Search, or go on with the search, and print its best trials; return the exit code."""
     first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
-    if file.metric not in SELECTABLE:
-        raise ValueError(f"{file.name}: metric.name: {file.metric!r} was asked for. Choose {', '.join(SELECTABLE)}.")
     given = {word.partition("=")[0] for word in rest}
     if fixed := given & file.parameters.keys():
         raise ValueError(
@@ -123,8 +138,9 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
         search = Search(file, words, folder, asked["minimize"], asked["seed"])
         console.print(f"sweep folder: {folder}")
         pool = pool_of(launcher, asked["jobs"])
+        cap = 32 if file.run_cap is None and file.method != "grid" else file.run_cap
         try:
-            failed = search.run(pool, command, None if file.method == "grid" else file.run_cap or 32)
+            failed = search.run(pool, command, cap)
         finally:
             pool.close()
             sweeps.conclude(folder)
@@ -136,20 +152,22 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
 
 def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
     """Run every combination of the words' values; return the exit code."""
-    found = overrides.spread(rest)
+    found = overrides.spread(rest := overrides.with_losses(rest))
     if found is None:
         raise ValueError(
             "sweep: these words cannot be spread out into jobs. Write values with commas, such as seed=0,1."
         )
     jobs, swept = found
     check(jobs[0])
-    folder = Path(asked["folder"]).absolute() if asked["folder"] else sweeps.folder_of(rest, swept)
+    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else sweeps.folder_of(rest, swept)
     with only_here(folder):
         sweeps.plan(folder, jobs, swept)
         pool = pool_of(launcher, asked["jobs"])
         places = [folder / "jobs" / str(number) for number in range(len(jobs))]
-        waiting = {place: pool.start(command(words), place) for place, words in zip(places, jobs, strict=True)}
+        waiting = {}
         try:
+            for place, words in zip(places, jobs, strict=True):
+                waiting[place] = pool.start(command(words), place)
             while waiting:
                 for place, code in [(place, code()) for place, code in waiting.items()]:
                     if code is not None:
@@ -186,4 +204,5 @@ def main(words: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # jobs are stopped as from the keyboard
     main(sys.argv[1:])

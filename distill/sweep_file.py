@@ -8,8 +8,11 @@ from pathlib import Path
 
 import yaml
 
+from distill.checks import SELECTABLE
+
 METHODS = ("bayes", "random", "grid")
-RANGES = ("uniform", "q_uniform", "log_uniform_values", "q_log_uniform_values", "int_uniform")
+RANGES = ("uniform", "q_uniform", "log_uniform_values", "int_uniform")
+GOALS = ("maximize", "minimize")
 ARGS = "${args_no_hyphens}"
 KNOWN = ("name", "description", "program", "command", "method", "metric", "parameters", "run_cap", "early_terminate")
 KNOWN += ("project", "entity")
@@ -27,7 +30,7 @@ class SweepFile:
         maximize: whether more is better.
         parameters: key -> {"values": [...]} or {"min": ..., "max": ..., "log": ..., "step": ...}.
         fixed: key -> value.
-        run_cap: number of jobs; None where the grid says.
+        run_cap: number of jobs; None where the file does not say.
         early_terminate: {"min_iter": epochs, "eta": factor}, or None.
     """
 
@@ -65,9 +68,9 @@ def find(asked: str) -> Path:
         ValueError: no such file.
     """
     if asked.endswith((".yaml", ".yml")):
-        if not Path(asked).is_file():
+        if not (path := Path(asked).expanduser()).is_file():
             raise ValueError(f"sweep: {asked}: no such file.")
-        return Path(asked)
+        return path
     folder = Path(str(files("conf") / "sweep"))
     if not (folder / f"{asked}.yaml").is_file():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
@@ -81,31 +84,59 @@ def read(path: Path, **changes) -> SweepFile:
     Raises:
         ValueError: what it says cannot be done here, with the key.
     """
-    said = (yaml.safe_load(path.read_text()) or {}) | {k: v for k, v in changes.items() if v is not None}
+    said = _mapping(path) | {k: v for k, v in changes.items() if v is not None}
     if unknown := said.keys() - set(KNOWN):
-        raise ValueError(f"{path.name}: {min(unknown)}: no such key. There are {', '.join(KNOWN)}.")
+        raise ValueError(f"{path.name}: {min(map(str, unknown))}: no such key. There are {', '.join(KNOWN)}.")
     if said.get("method") not in METHODS:
         raise ValueError(f"{path.name}: method: {said.get('method')!r} was asked for. Choose {', '.join(METHODS)}.")
-    metric = said.get("metric") or {}
-    if not str(metric.get("name", "")).startswith("valid/"):
-        raise ValueError(
-            f"{path.name}: metric.name: {metric.get('name')!r} was asked for; choosing is done on validation alone. "
-            "Type valid/top1_accuracy."
-        )
+    metric, cap = said.get("metric"), said.get("run_cap")
+    if cap is not None and (type(cap) is not int or cap < 1):
+        raise ValueError(f"{path.name}: run_cap: {cap!r} was asked for; give 1 or more.")
+    maximize = _maximizes(path.name, metric)
     if not isinstance(parameters := said.get("parameters"), dict) or not parameters:
         raise ValueError(f"{path.name}: parameters: needs at least one key of python -m distill.run.")
+    for key, spec in parameters.items():
+        if not isinstance(spec, dict):
+            raise ValueError(
+                f"{path.name}: parameters.{key}: {spec!r} was asked for. Give {{value: {spec}}}, or values."
+            )
     fixed = {key: spec["value"] for key, spec in parameters.items() if "value" in spec}
     return SweepFile(
         name=path.name,
         words=_words(path.name, said.get("command")),
         method=said["method"],
         metric=metric["name"],
-        maximize=metric.get("goal", "minimize") == "maximize",
+        maximize=maximize,
         parameters={key: _spec(path.name, key, spec) for key, spec in parameters.items() if key not in fixed},
         fixed=fixed,
-        run_cap=said.get("run_cap"),
+        run_cap=cap,
         early_terminate=_early(path.name, said.get("early_terminate")),
     )
+
+
+def _mapping(path: Path) -> dict:
+    """Return what a file says."""
+    try:
+        said = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{path}: holds no keys. A sweep file has {', '.join(KNOWN[2:-2])}.")
+    return said
+
+
+def _maximizes(name: str, metric: object) -> bool:
+    """Say whether more of a metric is better, which its goal has to say, too."""
+    if not isinstance(metric, dict) or metric.get("name") not in SELECTABLE:
+        raise ValueError(
+            f"{name}: metric: {metric!r} was asked for; choosing is done on validation alone. Give goal, and name, one of "
+            f"{', '.join(SELECTABLE)}."
+        )
+    right = GOALS["accuracy" not in metric["name"]]
+    if metric.get("goal") != right:
+        said = f"{metric['goal']!r} was asked for" if "goal" in metric else "is missing"
+        raise ValueError(f"{name}: metric.goal: {said}. For {metric['name']} give goal: {right}.")
+    return right == "maximize"
 
 
 def _words(name: str, command: object) -> list[str]:
@@ -118,13 +149,18 @@ def _words(name: str, command: object) -> list[str]:
 def _spec(name: str, key: str, spec: dict) -> dict:
     """Return a parameter's values, or its range."""
     if "values" in spec:
+        if not isinstance(spec["values"], list) or not spec["values"]:
+            raise ValueError(
+                f"{name}: parameters.{key}.values: {spec['values']!r} was asked for; give a list of values."
+            )
         return {"values": [v if isinstance(v, str | int | float | bool) else _typed(v) for v in spec["values"]]}
-    whole = all(isinstance(spec.get(end), int) for end in ("min", "max"))
-    kind = spec.get("distribution", "int_uniform" if whole else "uniform")
-    if kind not in RANGES or not {"min", "max"} <= spec.keys():
+    ends = [type(spec.get(end)) for end in ("min", "max")]
+    kind = spec.get("distribution", "int_uniform" if ends == [int, int] else "uniform")
+    numbers = {*ends, type(spec.get("q", 1))} <= {int, float}
+    if kind not in RANGES or not numbers or spec["min"] > spec["max"]:
         raise ValueError(
-            f"{name}: parameters.{key}: {spec} was asked for. Give value, values, or min and max with a distribution of "
-            f"{', '.join(RANGES)}."
+            f"{name}: parameters.{key}: {spec} was asked for. Give value, values, or min and max, two numbers, "
+            f"with a distribution of {', '.join(RANGES)}."
         )
     step = spec.get("q", 1) if kind.startswith("q_") else None
     return {"min": spec["min"], "max": spec["max"], "log": "log" in kind, "step": step, "whole": kind == "int_uniform"}
@@ -137,9 +173,13 @@ def _typed(value: object) -> str:
     return "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
 
 
-def _early(name: str, asked: dict | None) -> dict | None:
+def _early(name: str, asked: object) -> dict | None:
     if asked is None:
         return None
-    if asked.get("type") != "hyperband" or "min_iter" not in asked:
-        raise ValueError(f"{name}: early_terminate: {asked} was asked for. Give type: hyperband, min_iter and eta.")
-    return {"min_iter": int(asked["min_iter"]), "eta": int(asked.get("eta", 3))}
+    known = isinstance(asked, dict) and asked.get("type") == "hyperband"
+    numbers = {"min_iter": asked.get("min_iter"), "eta": asked.get("eta", 3)} if known else {}
+    if not known or any(type(value) is not int for value in numbers.values()):
+        raise ValueError(
+            f"{name}: early_terminate: {asked} was asked for. Give type: hyperband, and whole numbers min_iter and eta."
+        )
+    return numbers

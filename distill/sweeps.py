@@ -24,10 +24,6 @@ from distill.run_folder import is_measured
 
 LAUNCHERS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
 PLACE = "FER_DISTILL_JOB"  # in the environment of a job that is a process of its own: its folder in the sweep's
-EXPECTED = (
-    ValueError,
-    FloatingPointError,
-)  # what a user can mend is said in a sentence, the rest with where it happened
 ELSEWHERE = ("paths.", "logger", "launcher")  # words that do not say what a sweep is
 
 
@@ -108,7 +104,8 @@ def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
 def folder_of(words: Sequence[str], swept: Sequence[str]) -> Path:
     """Return the folder of a sweep, among the run folders that its words ask for."""
     runs = [word.removeprefix("paths.runs=") for word in words if word.startswith("paths.runs=")]
-    return Path((runs or ["runs"])[-1].strip("'\"")).absolute() / "sweeps" / sweep_name(words, swept)
+    home = Path((runs or ["runs"])[-1].strip("'\"")).expanduser()
+    return home.absolute() / "sweeps" / sweep_name(words, swept)
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
@@ -155,8 +152,8 @@ def recorded(place: Path) -> Iterator[Record]:
 
 
 def collect(sweep: Path) -> list[dict]:
-    """Write jobs.jsonl from the records of all jobs, and return them in their order."""
-    jobs = [read(place) for place in (sweep / "jobs").iterdir() if place.name.isdigit()]
+    """Write jobs.jsonl from the records of all jobs, and return them in their order; there may be none yet."""
+    jobs = [read(place) for place in (sweep / "jobs").glob("*") if place.name.isdigit()]
     jobs.sort(key=lambda facts: int(facts["number"]))
     with atomic(sweep / "jobs.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs))
@@ -165,7 +162,8 @@ def collect(sweep: Path) -> list[dict]:
 
 def conclude(sweep: Path, next_step: str = "the same command again runs what is missing") -> int:
     """Print how every job ended, write jobs.jsonl, and return the exit code: 1 where a job is not complete."""
-    jobs = collect(sweep)
+    if not (jobs := collect(sweep)):
+        return 1  # what went wrong before the first one is said elsewhere
     console.print()
     for facts in jobs:
         console.print(f"  {facts['number']:>4}  {line(facts)}")

@@ -21,7 +21,7 @@ from distill.views import ViewRecipe
 from teachers.peer import is_peer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-ELSEWHERE = ("sweep", "launcher/ray")  # read by python -m distill.sweep: tests/test_sweep_optuna.py, test_launchers.py
+ELSEWHERE = ("sweep", "launcher/ray")  # read by python -m distill.sweep: tests/test_sweep_file.py, test_launchers.py
 CHOICES = [
     (path.parent.name, path.stem)
     for path in sorted(CONF.glob("*/*.yaml"))

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from commandline import ROOT, command, environment
 from hydra import compose, initialize_config_module
 from slurm_stand_in import install
 
-from distill.pools import Here, cores
+from distill import pools
+from distill.pools import Here, cores, run_process
 from distill.sweep import pool_of
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
@@ -50,6 +52,82 @@ def test_ray_has_its_options_in_a_file_and_others_are_refused():
         pool_of({"launcher": "slurm"}, 1)
     with pytest.raises(ValueError, match=r"sweep\.jobs: 0 was asked for"):
         pool_of({}, 0)
+    with pytest.raises(ValueError, match=r"launcher\.address: is for a Ray cluster\. Type launcher=ray, too"):
+        pool_of({"address": "auto"}, 1)
+    for number in (0, -1, "two"):
+        with pytest.raises(ValueError, match=rf"launcher\.num_cpus: {number} was asked for; give 1 or more"):
+            pool_of({"launcher": "ray", "num_cpus": number}, 1)
+
+
+SLEEPS = "import os, pathlib, time; pathlib.Path('pid').write_text(f'{os.getpid()}\\n'); time.sleep(60)"
+POOL = f"""
+import sys
+from pathlib import Path
+from distill.pools import Here
+Here(1).start([sys.executable, "-c", {SLEEPS!r}], Path.cwd())
+"""
+
+
+def test_a_job_dies_with_the_sweep_that_is_killed(tmp_path):
+    env = environment() | {"PYTHONPATH": str(ROOT)}
+    sweep = subprocess.Popen([sys.executable, "-c", POOL], cwd=tmp_path, env=env)
+    job = pid_of(tmp_path, sweep)
+    assert is_alive(job)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    deadline = time.monotonic() + 10
+    while is_alive(job):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(pools, "PATIENCE", 0.3)
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
+    for words, number in ((deaf, signal.SIGKILL), (SLEEPS, signal.SIGTERM)):
+        (tmp_path / "pid").unlink(missing_ok=True)
+        with ThreadPoolExecutor(1) as pool:
+            code = pool.submit(run_process, [sys.executable, "-c", words], str(tmp_path), str(tmp_path), {})
+            job = pid_of(tmp_path)
+            (tmp_path / pools.STOP).touch()
+            assert code.result(20) == -number and not is_alive(job)
+
+
+RAY_POOL = f"""
+import sys, time
+from pathlib import Path
+from distill.pools import STOP, Ray
+pool, place = Ray("local", 1, 0), Path.cwd()
+pool.start([sys.executable, "-c", {SLEEPS!r}], place)
+while not (place / "pid").exists():
+    time.sleep(0.1)
+(place / STOP).touch()
+pool.close()
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_is_left_when_its_jobs_have_ended(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", RAY_POOL], cwd=tmp_path, env=environment() | {"PYTHONPATH": str(ROOT)}, timeout=120
+    )
+    assert done.returncode == 0 and not is_alive(pid_of(tmp_path))
+
+
+def pid_of(folder: Path, process: subprocess.Popen | None = None) -> int:
+    """Return the number of the job that sleeps, once it does."""
+    deadline = time.monotonic() + 60
+    while not ((folder / "pid").exists() and (folder / "pid").read_text().endswith("\n")):
+        assert time.monotonic() < deadline and (process is None or not process.poll())
+        time.sleep(0.01)
+    return int((folder / "pid").read_text())
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 def test_cores_are_shared_out_among_the_jobs_of_a_machine():

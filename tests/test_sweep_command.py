@@ -6,21 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from commandline import ROOT, environment
-
-SMALL = """
-program: distill/run.py
-command: ["${env}", "${interpreter}", -m, distill.run, student=microexpnet, "${args_no_hyphens}"]
-method: random
-metric: {name: valid/top1_accuracy, goal: maximize}
-run_cap: 4
-parameters:
-  student.width: {values: [XS, XXS]}
-  optimizer.lr: {distribution: log_uniform_values, min: 0.001, max: 0.01}
-"""
+from small_sweep import SMALL
 
 
 def typed(folder: Path, *more: str) -> list[str]:
@@ -32,15 +23,16 @@ def typed(folder: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_search_killed_with_its_job_goes_on_in_the_same_run_folder_and_its_front_has_measured_costs(tmp_path):
+def test_a_killed_search_takes_its_job_along_goes_on_in_the_same_folder_and_its_front_has_measured_costs(tmp_path):
     asked = typed(tmp_path, "sweep.run_cap=1", "sweep.minimize=[macs,bytes,latency_ms]")
-    search = subprocess.Popen(asked, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("runs/*/checkpoints/last.pt")):
-        assert search.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(search.pid, signal.SIGKILL)
-    search.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        search = subprocess.Popen(asked, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        until(lambda: list(tmp_path.glob("runs/*/checkpoints/last.pt")) and jobs_in(tmp_path), search)
+        os.kill(search.pid, number)
+        said = search.communicate(timeout=60)[1].decode()
+        assert number == signal.SIGKILL or "stopped; the same command goes on" in said
+        until(lambda: not jobs_in(tmp_path))
+    assert not list(tmp_path.glob("runs/*/result.json"))
     done = subprocess.run(asked, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = tmp_path.glob("runs/*/result.json")  # no second run folder
@@ -48,8 +40,25 @@ def test_a_search_killed_with_its_job_goes_on_in_the_same_run_folder_and_its_fro
     assert said["status"] == "complete" and said["resumed_at_step"] > 0
     student = said["student"]
     accuracy = student["metrics"]["valid/top1_accuracy"]
-    assert f"best: job 1  valid/top1_accuracy {accuracy:.6g}  macs {student['macs']}" in done.stdout
+    assert f"best: job 2  valid/top1_accuracy {accuracy:.6g}  macs {student['macs']}" in done.stdout
     assert f"latency_ms {student['latency_ms']:.6g}" in done.stdout
+
+
+def jobs_in(folder: Path) -> list[str]:
+    """Return the processes that do jobs with this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_text().split("\0")
+            found += [path.parent.name] if "distill.run" in words and str(folder) in " ".join(words) else []
+    return found
+
+
+def until(ready, process: subprocess.Popen | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert time.monotonic() < deadline and (process is None or process.poll() is None)
+        time.sleep(0.02)
 
 
 def test_help_says_every_option_and_a_key_that_does_not_exist_is_refused_before_any_job(tmp_path):

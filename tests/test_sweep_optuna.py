@@ -1,140 +1,17 @@
-"""A search: optuna chooses, each trial is a job, a killed search goes on; and the same file is one for wandb."""
+"""A search: optuna chooses, each trial is a job, and a killed search goes on."""
 
 import json
 from pathlib import Path
 
 import pytest
-import yaml
-from commandline import ROOT
-from hydra import compose, initialize_config_module
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+from small_sweep import small
 
-from distill import config, rules, sweeps
+from distill import search as searching
+from distill import sweep as sweep_command
+from distill import sweeps
 from distill.pools import STOP
 from distill.search import Search
-from distill.sweep import parse
-from distill.sweep_file import find, read
-
-FILES = sorted((ROOT / "conf" / "sweep").glob("*.yaml"))
-WANDB = {"program", "command", "method", "metric", "parameters", "run_cap", "early_terminate", "name", "description"}
-SMALL = """
-program: distill/run.py
-command: ["${env}", "${interpreter}", -m, distill.run, student=microexpnet, "${args_no_hyphens}"]
-method: random
-metric: {name: valid/top1_accuracy, goal: maximize}
-run_cap: 4
-parameters:
-  student.width: {values: [XS, XXS]}
-  optimizer.lr: {distribution: log_uniform_values, min: 0.001, max: 0.01}
-"""
-
-
-def small(folder: Path, **changes):
-    """The small file, with other keys."""
-    (folder / "small.yaml").write_text(yaml.safe_dump(yaml.safe_load(SMALL) | changes, sort_keys=False))
-    return read(folder / "small.yaml")
-
-
-# The file
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_sweep_file_is_one_that_wandb_knows_and_says_its_commands(path):
-    said = yaml.safe_load(path.read_text())
-    assert said.keys() <= WANDB and {"program", "command", "method", "metric", "parameters"} <= said.keys()
-    assert (ROOT / said["program"]).is_file() and said["metric"]["name"].startswith("valid/")
-    first, second = path.read_text().splitlines()[:2]
-    assert first.startswith("# ") and f"python -m distill.sweep sweep={path.stem}" in first
-    assert f"wandb sweep conf/sweep/{path.name}" in second
-
-
-def by_wandb(said: dict, chosen: dict) -> list[str]:
-    """Return what wandb's agent would type, as its _command_run puts it together."""
-    found = create_sweep_command_args({"args": {key: {"value": value} for key, value in chosen.items()}})
-    found |= {"interpreter": ["python"], "program": [said["program"]], "env": ["/usr/bin/env"]}
-    words = [str(word) for word in create_sweep_command(list(said["command"]))]
-    return [typed for word in words for typed in (found[word[2:-1]] if word.startswith("${") else [word])]
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-@pytest.mark.parametrize("which", [0, -1])
-def test_what_wandbs_agent_types_is_a_job_that_composes_and_what_is_typed_here(path, which):
-    said, ours = yaml.safe_load(path.read_text()), read(path)
-    ends = ("min", "max")
-    chosen = {k: s["values"][which] if "values" in s else s[ends[which]] for k, s in said["parameters"].items()}
-    typed = by_wandb(said, chosen)
-    assert typed[:4] == ["/usr/bin/env", "python", "-m", "distill.run"]
-    assert typed[4:] == ours.command(chosen)
-    with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.plain(compose("run", overrides=typed[4:]))
-    rules.check(cfg)
-    for key, value in chosen.items():
-        node = cfg
-        for part in key.split("."):
-            node = node[part]
-        assert node == value
-
-
-def test_parameters_become_what_optuna_draws_from(tmp_path):
-    search = Search(
-        small(
-            tmp_path,
-            parameters={
-                "student.width": {"values": ["M", "XXS"]},
-                "loss.kd.temperature": {"min": 1, "max": 8},
-                "student.dropout": {"min": 0.0, "max": 0.5},
-                "optimizer.lr": {"distribution": "log_uniform_values", "min": 0.001, "max": 0.1},
-                "loss.kd.weight": {"distribution": "q_uniform", "min": 0.1, "max": 0.9, "q": 0.1},
-                "loss": {"values": [["ce"], ["ce", "kd"]]},
-                "train.epochs": {"value": 3},
-            },
-        ),
-        list,
-        tmp_path,
-        [],
-        0,
-    )
-    assert search.space == {
-        "student.width": CategoricalDistribution(["M", "XXS"]),
-        "loss.kd.temperature": IntDistribution(1, 8),
-        "student.dropout": FloatDistribution(0.0, 0.5),
-        "optimizer.lr": FloatDistribution(0.001, 0.1, log=True),
-        "loss.kd.weight": FloatDistribution(0.1, 0.9, step=0.1),
-        "loss": CategoricalDistribution(["[ce]", "[ce,kd]"]),
-    }
-    assert search.asked.command({})[-1] == "train.epochs=3"
-
-
-WRONG = [
-    ({"metric": {"name": "test/top1_accuracy", "goal": "maximize"}}, "choosing is done on validation alone"),
-    ({"method": "annealing"}, r"method: 'annealing' was asked for\. Choose bayes, random, grid"),
-    ({"paramters": {}}, "paramters: no such key"),
-    ({"parameters": {"seed": {"distribution": "normal", "mu": 0}}}, r"parameters\.seed: .*Give value, values, or min"),
-    ({"parameters": {}}, "parameters: needs at least one key"),
-    ({"command": ["python", "run.py", "${args}"]}, r"command: must be a list with \$\{args_no_hyphens\}"),
-    ({"early_terminate": {"type": "envelope"}}, "early_terminate: .*Give type: hyperband"),
-]
-
-
-@pytest.mark.parametrize("changes, sentence", WRONG, ids=[next(iter(w[0])) + str(k) for k, w in enumerate(WRONG)])
-def test_a_file_that_asks_for_what_is_not_there_gets_a_sentence(tmp_path, changes, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        small(tmp_path, **changes)
-
-
-def test_mistakes_on_the_command_line_get_a_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"sweep: 'optna' was asked for\. Choose microexpnet, optuna"):
-        find("optna")
-    with pytest.raises(ValueError, match=r"sweep\.trials: no such option"):
-        parse(["sweep.trials=3"])
-    with pytest.raises(ValueError, match=r"sweep\.minimize: 'size' was asked for\. Choose among num_parameters, macs"):
-        Search(small(tmp_path), list, tmp_path, ["size"], 0)
-    with pytest.raises(ValueError, match=r"optimizer\.lr: is a range; method: grid needs values"):
-        Search(small(tmp_path, method="grid"), list, tmp_path, [], 0)
-
-
-# The search, with jobs that only pretend
+from distill.sweep import choose, parse
 
 
 class Pretended:
@@ -142,6 +19,9 @@ class Pretended:
 
     def __init__(self, root: Path, job, jobs: int = 1):
         self.root, self.job, self.jobs, self.started = root, job, jobs, []
+
+    def close(self):
+        pass
 
     def start(self, words, place):
         folder = self.root / "_".join(words).replace("/", "_")
@@ -219,6 +99,28 @@ def test_a_failed_trial_does_not_stop_the_others_and_is_tried_again_at_the_next_
     assert search_of(tmp_path, **GRID).run(nothing, list, None) == 0 and not nothing.started
 
 
+@pytest.mark.parametrize("cap, number", [(4, 4), (None, 6)])
+def test_a_cap_ends_a_grid_too(tmp_path, monkeypatch, cap, number):
+    pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
+    monkeypatch.setattr(sweep_command, "pool_of", lambda launcher, jobs: pool)
+    monkeypatch.setattr(sweep_command, "command", list)
+    file = small(tmp_path, **GRID, run_cap=cap)
+    for _ in range(2):
+        assert choose(file, parse([f"sweep.folder={tmp_path / 'sweep'}"])[0], {}, []) == 0
+        assert len(pool.started) == number
+
+
+def test_a_trial_killed_before_its_settings_were_written_down_is_not_lost(tmp_path):
+    search_of(tmp_path, **GRID).study.ask()  # taken from the queue, and nothing more
+    pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
+    search = search_of(tmp_path, **GRID)
+    assert not search.study.trials[0].params
+    assert search.run(pool, list, None) == 0
+    assert sorted(pool.started) == sorted(
+        [f"student.width={w}", f"seed={s}"] for w in ("M", "XS", "XXS") for s in (0, 1)
+    )
+
+
 class Killed(BaseException):
     pass
 
@@ -240,7 +142,26 @@ def test_a_killed_search_goes_on_with_the_settings_that_were_at_work_and_ends_at
     assert len({tuple(typed) for typed in pool.started + after.started}) == 5
 
 
-def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path):
+def test_epochs_are_looked_at_now_and_then_and_only_where_there_are_new_ones(tmp_path, monkeypatch):
+    looks, calls = [], []
+    monkeypatch.setattr(searching, "EVERY", 0.25)
+    monkeypatch.setattr(searching, "_epochs", lambda path, metric: looks.append(path.stat().st_size) or ())
+
+    def job(said, place, folder):
+        calls.append(1)
+        with open(folder / "metrics.jsonl", "a") as file:
+            file.write("{}\n" if len(calls) <= 4 else "")
+        return result(folder, 0.5) if len(calls) == 12 else None
+
+    one = {"method": "grid", "parameters": {"seed": {"values": [0]}}}
+    search = search_of(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 3}, **one)
+    assert search.run(Pretended(tmp_path, job), list, None) == 0
+    assert looks == sorted(set(looks)) and looks[-1] == 12 and len(looks) <= 3  # of the twelve
+
+
+def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(searching, "EVERY", 0)
+
     def job(said, place, folder):
         if (place / STOP).exists():
             return -15

@@ -13,7 +13,7 @@ from commandline import ROOT, command, distill, environment
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from distill import sweeps
+from distill import console, sweeps
 from distill.overrides import spread
 from distill.processes import JobFailed, apart, hold, only_here
 from distill.reporting.reading import find
@@ -83,6 +83,27 @@ def test_a_launcher_of_another_command_or_that_is_not_installed_gets_a_sentence(
     with pytest.raises(ValueError, match=r"launcher=slurm: is not installed\. Type pip install 'fer-distill\[slurm\]'"):
         sweeps.refuse_launcher(["-m", "launcher=slurm"])
     sweeps.refuse_launcher(["-m", "seed=1,2"])
+
+
+def test_the_folder_of_a_sweep_is_at_home_where_that_is_typed(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sweeps.folder_of(["paths.runs=~/x", "seed=0,1"], ["seed"]).parent == tmp_path / "x" / "sweeps"
+
+
+def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, capsys):
+    place = sweeps.add(tmp_path, "0", "loss=[ce,kd]", ["loss=[ce,kd]"])
+    sweeps.Record(place).end("failed", error="[/x] loss=[ce,kd]")
+    sweeps.conclude(tmp_path)
+    assert capsys.readouterr().out.count("loss=[ce,kd]  [/x] loss=[ce,kd]") == 2
+    bar = console.bar()
+    bar.add_task("[/x] loss=[ce,kd]")
+    with console.console.capture() as shown:
+        console.console.print(bar)
+    assert "[/x] loss=[ce,kd]" in shown.get()
+
+
+def test_a_sweep_that_ends_before_its_first_job_prints_no_table(tmp_path, capsys):
+    assert sweeps.conclude(tmp_path) == 1 and not capsys.readouterr().out
 
 
 # Processes
