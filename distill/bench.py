@@ -12,19 +12,22 @@ Each file runs in a process of its own, on the CPU, in float32 (int8 where the f
 
 import argparse
 import json
+import math
 import os
 import re
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.checkpoint import write_json
+from distill.command_line import command_line
 from distill.console import bar, console, loud_warnings
 from distill.runtime import environment
 
@@ -67,20 +70,19 @@ class Worker:
 
     def __init__(self, path: Path, how: str, threads: int, picture: str):
         command = [sys.executable, "-m", "distill.exporting.timing", str(path), how, str(threads), picture]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        self.path, self.process = (
-            path,
-            subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes),
-        )
-        self.ready = None
+        self.path, self.said = path, TemporaryFile("w+", errors="replace")  # noqa: SIM115  a pipe unread fills up
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said, "text": True}
+        self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes)
 
     def __enter__(self) -> "Worker":
         return self
 
     def __exit__(self, *error) -> None:
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.kill()
         self.process.wait()
+        self.said.close()
 
     def read(self) -> dict:
         """Return its next answer.
@@ -90,7 +92,9 @@ class Worker:
         """
         line = self.process.stdout.readline()
         if not line:
-            said = self.process.stderr.read().strip().splitlines() or [f"exit code {self.process.wait()}"]
+            code = self.process.wait()
+            self.said.seek(0)
+            said = self.said.read().strip().splitlines() or [f"exit code {code}"]
             raise ValueError(f"{self.path}: its process ended: {said[-1]}")
         answer = json.loads(line)
         if "error" in answer:
@@ -98,8 +102,9 @@ class Worker:
         return answer
 
     def ask(self, batch: int, seconds: float) -> dict:
-        self.process.stdin.write(json.dumps({"batch": batch, "seconds": seconds}) + "\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it died: read() says so
+            self.process.stdin.write(json.dumps({"batch": batch, "seconds": seconds}) + "\n")
+            self.process.stdin.flush()
         return self.read()
 
 
@@ -144,7 +149,8 @@ def bench(asked: argparse.Namespace) -> list[dict]:
 def _row(name: str, path: Path, how: str, threads: int, ready: dict, times: dict, memory: int) -> dict:
     facts = ready["facts"]
     files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
-    files = files if how == "file" else [path / "student.safetensors"]
+    if how != "file":
+        files = [path / name for name in ("model.safetensors", "student.safetensors") if (path / name).is_file()][:1]
     return {
         "name": name,
         "threads": threads,
@@ -206,7 +212,7 @@ def _picture(text: str) -> str:
 
 def _positive(kind: type):
     def number(text: str):
-        if not kind(text) > 0:
+        if not 0 < kind(text) < math.inf:
             raise argparse.ArgumentTypeError(f"{text} was asked for; give a number above 0")
         return kind(text)
 
@@ -228,14 +234,12 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+@command_line
 def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     asked = _arguments(words)
     loud_warnings()
-    try:
-        rows = bench(asked)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    rows = bench(asked)
     show(rows, asked.picture)
     if asked.json:
         write_json(asked.json, {"picture": asked.picture, "rows": rows, "environment": environment()})

@@ -31,11 +31,14 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.checkpoint import sha256, write_json
+from distill.command_line import command_line
 from distill.console import console, loud_warnings
 from distill.exporting import card, finished, gate
 from distill.exporting.forms import FILES, Form, forms, opened
 from distill.exporting.options import Options, read_options
+from distill.exporting.running import first_line
 from distill.metrics import bootstrap
+from distill.processes import hold
 from distill.reporting.choose import best
 from distill.reporting.reading import find
 from distill.reporting.tables import sweep
@@ -59,32 +62,43 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
         name -> sentence; left_out: sentences.
 
     Raises:
-        ValueError: no finished run, its data are gone, or its network cannot be exported at all.
+        ValueError: no finished run, its data are gone, its network cannot be exported at all, or another process is at
+            work on it; an earlier export stays as it is then.
     """
     run = finished.read_run(folder, words)
-    data = finished.faces(run)
+    with hold(folder, wait=False):
+        return _export(run, options)
+
+
+def _export(run: finished.Finished, options: Options) -> dict:
+    folder, data = run.folder, finished.faces(run)
     split = data.splits["valid"]
     wanted = gate.reference(run.student, split, options.preprocess)
     facts = finished.facts(run, split, wanted.accuracy, bootstrap(wanted.logits, split.label, "top1_accuracy"))
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
-    (target / PARITY).unlink(missing_ok=True)  # written last, so that it never speaks of other files
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
         kept: tuple[str, ...] = ()
         for form in forms(run, data, options, left_out.append):
-            numbers, problem = _through(form, Path(temporary), target, options, facts, wanted, run.student.input)
+            numbers, problem = _through(form, Path(temporary), options, facts, wanted, run.student.input)
             files |= {form.files[0]: numbers}
             refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
             kept += () if problem else form.files
-    for name in set(FILES) - set(kept):
-        (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
+        for name in (PARITY, *FILES, *([card.NAME] if options.preprocess else [])):
+            (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
+        for name in kept:
+            os.replace(Path(temporary) / name, target / name)
     found = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
     found |= {"facts": facts, "environment": environment()}
-    write_json(target / PARITY, found)
+    write_json(target / PARITY, found)  # last, so that it never speaks of other files
     if options.preprocess:
-        card.write(folder)
+        try:
+            card.write(folder)
+        except Exception as error:  # of an older or damaged run folder: the files are proven all the same
+            left_out.append(f"{card.NAME}: not written: {first_line(error)}.")
+            write_json(target / PARITY, found)
     return found
 
 
@@ -94,24 +108,23 @@ def place(folder: Path, options: Options) -> Path:
 
 
 def _through(
-    form: Form, temporary: Path, target: Path, options: Options, facts: dict, wanted: gate.Reference, spec
+    form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec
 ) -> tuple[dict, str | None]:
-    """Make one form, measure it, and move it to its place; return the numbers, and why it is refused or None."""
-    form.save(temporary, facts)
+    """Make one form in a folder and measure it; return the numbers, and why it is refused or None."""
+    numbers = {}
     try:
-        file = opened(form, temporary, options)
+        form.save(folder, facts)
+        file = opened(form, folder, options)
         seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
         parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
         problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
-    except ValueError as error:
-        parity, problem, numbers = None, str(error).rstrip("."), {}
-    if problem:
-        return numbers, problem
-    own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
-    form.save(temporary, facts | own)
-    for name in form.files:
-        os.replace(temporary / name, target / name)
-    written = [target / name for name in form.files]
+        if problem:
+            return numbers, problem
+        own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
+        form.save(folder, facts | own)
+    except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
+        return numbers, first_line(error)
+    written = [folder / name for name in form.files]
     sizes = {"bytes": sum(path.stat().st_size for path in written)}
     return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None
 
@@ -179,6 +192,7 @@ def _read(words: list[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(words)
 
 
+@command_line
 def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     asked = _read(words)
@@ -189,8 +203,8 @@ def main(words: list[str]) -> None:
         folder = _folder(asked)
         options = read_options([word for word in asked.words if word.startswith("export.")])
         found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
-    except (ValueError, HydraException) as error:
-        sys.exit(f"error: {error}")
+    except HydraException as error:
+        raise ValueError(str(error)) from error
     show(found, place(folder, options))
     if found["refused"]:
         sys.exit("\n".join(f"error: {name}: {sentence}" for name, sentence in found["refused"].items()))

@@ -21,6 +21,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.checkpoint import sha256, write_json
+from distill.command_line import command_line
 from distill.console import console, loud_warnings
 from distill.exporting import load
 from distill.exporting.card import card, exported
@@ -164,6 +165,7 @@ def show(parity: dict, target: Path) -> None:
     console.print(f"next: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
+@command_line
 def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     parser = argparse.ArgumentParser(
@@ -177,10 +179,8 @@ def main(words: list[str]) -> None:
     set_threads(None)
     try:
         parity = publish(asked.run, asked.folder, asked.overwrite)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: {asked.folder}: cannot be written ({error.strerror}). Give another folder.")
+        raise ValueError(f"{asked.folder}: cannot be written ({error.strerror}). Give another folder.") from error
     show(parity, asked.folder)
 
 

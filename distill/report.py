@@ -4,7 +4,9 @@ DIR is a run folder, or a folder that holds run folders at any depth. Written be
   report.html   one page that needs no network: table, Pareto fronts, effects, curves, mistakes, faces
   report.md     the table for people, one row per configuration
   report.csv    the table for programs, one row per run, with its command
-  --best RULE        print only the winning run folder: "max valid/top1_accuracy where bytes<1e6 and latency_ms<1"
+  --best RULE        print only the winning run folder: "max valid/top1_accuracy where bytes<1e6 and latency_ms<1";
+                     where the runs are of several data sets: "max valid/top1_accuracy where data==ferplus", or
+                     valid_rows==3191, number of validation faces; words of any other setting that differs: == and !=
   --format md|csv    print only the table
   --no-faces         leave out faces and Grad-CAM maps, which need the packed data and the networks
 """
@@ -18,6 +20,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from distill.checkpoint import atomic
+from distill.command_line import command_line
 from distill.console import loud_warnings
 from distill.reporting.choose import best
 from distill.reporting.commands import command
@@ -88,6 +91,7 @@ def report(arguments: argparse.Namespace) -> None:
             print(f"{count(len(found.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)
 
 
+@command_line
 def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     parser = argparse.ArgumentParser(
@@ -100,10 +104,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--no-faces", action="store_true")
     loud_warnings()
     set_threads(None)
-    try:
-        report(parser.parse_args(words))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    report(parser.parse_args(words))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Timing exported students side by side; no test says how fast."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -75,7 +76,37 @@ def test_a_file_that_cannot_be_opened_is_told_in_one_sentence(folder, tmp_path):
         assert "\n" not in stopped.value.code
 
 
-@pytest.mark.parametrize("words, sentence", [("--picture 48", "HEIGHTxWIDTH"), ("--batch 0", "above 0")])
+def test_a_published_folder_is_timed_too(folder, tmp_path):
+    shutil.copy(folder / "config.json", tmp_path)
+    shutil.copy(folder / "student.safetensors", tmp_path / "model.safetensors")
+    shutil.copy(folder / "student.onnx", tmp_path / "model.onnx")
+    bench.main([str(tmp_path), *QUICK, "--rounds", "1", "--json", str(tmp_path / "bench.json")])
+    rows = {row["name"]: row["file_bytes"] for row in json.loads((tmp_path / "bench.json").read_text())["rows"]}
+    weights = (tmp_path / "model.safetensors").stat().st_size
+    assert rows == {
+        f"{tmp_path}: eager PyTorch": weights,
+        f"{tmp_path}: eager PyTorch, network alone": weights,
+        str(tmp_path / "model.onnx"): (tmp_path / "model.onnx").stat().st_size,
+    }
+
+
+def test_an_engine_that_says_much_is_not_stopped_by_it_and_its_last_words_are_told(tmp_path, monkeypatch):
+    talker = tmp_path / "talker"
+    talker.write_text(
+        "#!/bin/sh\nhead -c 999999 /dev/zero >&2\necho '{\"facts\": {}}'\nread line\necho 'no memory' >&2\n"
+    )
+    talker.chmod(0o755)
+    monkeypatch.setattr(bench.sys, "executable", str(talker))
+    with bench.Worker(tmp_path / "student.onnx", "file", 1, "40x30") as worker:
+        assert worker.read() == {"facts": {}}
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"student\.onnx: its process ended: .*no memory"):
+                worker.ask(1, 0.1)
+
+
+@pytest.mark.parametrize(
+    "words, sentence", [("--picture 48", "HEIGHTxWIDTH"), ("--batch 0", "above 0"), ("--seconds inf", "above 0")]
+)
 def test_a_size_that_cannot_be_is_refused(folder, capsys, words, sentence):
     with pytest.raises(SystemExit):
         bench.main([str(folder), *words.split()])

@@ -245,6 +245,11 @@ def test_a_folder_without_a_finished_run_is_refused(home, copy, tmp_path, capsys
     assert (
         said == f"error: {tmp_path}: holds several runs. Give one of them, such as {copy}, or type best of {tmp_path}."
     )
+    whole = (copy / "config.yaml").read_text()
+    for text in ("data: {", "data: 1", ""):
+        (copy / "config.yaml").write_text(text)
+        assert f"{copy / 'config.yaml'}: damaged, or no config of a run." in export(capsys, copy)[1]
+    (copy / "config.yaml").write_text(whole)
     (copy / "result.json").write_text('{"status": "failed"}')
     assert "this run is not finished. Its own command, typed again" in export(capsys, copy)[1]
     assert "no finished run is there" in export(capsys, tmp_path / "nowhere")[1]

@@ -110,7 +110,7 @@ def test_the_table_for_programs_has_every_run_with_full_numbers_and_what_was_lef
 @pytest.mark.parametrize(
     "words",
     [
-        ("student=cern", "student.width=0.5", "seed=3", "loss.kd.temperature=4.5", "optimizer.lr=3e-4"),
+        ("student=cern", "student.width=0.5", "seed=3", "loss=[ce,kd]", "loss.kd.temperature=4.5", "optimizer.lr=3e-4"),
         ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "data=ferplus", "data.root='a folder/with, comma'"),
         ("teacher=mobilenetv3", "views.rotate=0", "eval.robustness=[blur,mask]", "schedule=plateau", "optimizer=sgd"),
     ],
@@ -215,6 +215,42 @@ def test_best_prints_the_folder_alone(three, capsys):
         assert capsys.readouterr().out == f"{three / folder}\n", rule
 
 
+def of_data(folder, name, rows, protocol):
+    """Let a run folder be of other data."""
+    result = json.loads((folder / "result.json").read_text())
+    result["data"] |= {"name": name, "rows": {"train": 9, "valid": rows, "test": 9}, "protocol": protocol}
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_best_compares_no_runs_of_different_data_and_says_how_to_choose_some(tmp_path, capsys):
+    drawn = write_run(tmp_path / "drawn", "student.width=S", valid=0.9)
+    votes = of_data(
+        write_run(tmp_path / "votes", "student.width=XXS", valid=0.7), "ferplus", 3191, "majority, targets votes"
+    )
+    hard = write_run(tmp_path / "hard", "student.width=M", valid=0.6)
+    of_data(hard, "ferplus", 3191, "majority, targets majority")
+    few = of_data(write_run(tmp_path / "few", "student.width=XS", valid=0.8), "ferplus", 100, "majority, targets votes")
+    told = refused(tmp_path, "--best", "max valid/top1_accuracy")
+    assert "procedural (64 validation faces; seed 0)" in told and "Type for example where data==ferplus." in told
+    told = refused(tmp_path, "--best", "max valid/top1_accuracy where data==ferplus")
+    assert "Type for example where valid_rows==3191." in told and "procedural" not in told
+    for words, folder in {
+        "data!=ferplus": drawn,
+        "data=ferplus and valid_rows==3191": votes,
+        "data==ferplus and student.width==M": hard,
+        "valid_rows<1e3 and data==ferplus": few,
+    }.items():
+        report.main([str(tmp_path), "--best", f"max valid/top1_accuracy where {words}"])
+        assert capsys.readouterr().out == f"{folder}\n", words
+    for words, sentence in {
+        "data==rafdb": "Here data is ferplus or procedural.",
+        "data<ferplus": "is no condition",
+        "student.widht==M": "Did you mean student.width?",
+    }.items():
+        assert sentence in refused(tmp_path, "--best", f"max valid/top1_accuracy where {words}")
+
+
 def test_best_refuses_test_numbers_unknown_names_and_what_is_no_rule_and_says_when_nothing_fits(three):
     for rule in ("max test/top1_accuracy", "min bytes where test/top1_accuracy>0.7"):
         assert "choosing is done on validation" in refused(three, "--best", rule)
@@ -243,8 +279,7 @@ def test_what_was_written_before_stays_whole_when_writing_fails(three, tmp_path,
         raise OSError("the disk is full")
 
     monkeypatch.setattr(Path, "write_text", half)
-    with pytest.raises(OSError, match="disk is full"):
-        report.main([str(three), "--out", str(tmp_path), "--no-faces"])
+    assert refused(three, "--out", tmp_path, "--no-faces") == "error: the disk is full"
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

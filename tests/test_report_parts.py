@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 import torch
+from inside import folder_of, job
 from run_folders import write_run
 from torch import nn
 
@@ -17,9 +18,10 @@ from distill.features import Layer
 from distill.reporting import effects, pareto
 from distill.reporting.answers import Answers, per_class
 from distill.reporting.curves import thin
+from distill.reporting.faces import gather
 from distill.reporting.formats import compact, plain, tick
 from distill.reporting.gradcam import grad_cam, offset
-from distill.reporting.reading import find
+from distill.reporting.reading import find, read
 from distill.reporting.svg import place_labels, scale
 from distill.reporting.tables import sweep
 from distill.types import InputSpec, Outputs
@@ -93,6 +95,14 @@ def test_a_map_lies_where_its_places_look_from_whichever_side_was_padded(before,
     images = torch.rand(2, 1, 32, 32)
     shift = offset(network, Layer("1", (4, 16, 16), False), images)
     assert shift == pytest.approx((middle, middle), abs=1e-3), "the middle tap of place k is pixel 2 k + 1 - before"
+
+
+def test_a_student_that_answers_by_its_teachers_classifier_shows_its_faces(tmp_path):
+    words = ("loss=[simkd]", "teacher.cache=false", "teacher.size=64", "train.epochs=1")
+    job(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    found = gather(read(folder_of(tmp_path / "runs")), 3)
+    assert len(found.wrong) == 3 and found.right and found.notes[0].startswith("Student: ")
+    assert all([whose for whose, _ in face.looks] == ["student", "teacher"] for face in found.wrong + found.right)
 
 
 def test_a_network_without_a_map_is_refused_with_a_sentence():

@@ -205,11 +205,9 @@ def _classes(found: Evidence) -> str:
 
 
 def _calibration(found: Evidence) -> str:
-    temperature = found.parity["facts"].get("temperature")
-    fitted = f"divided by {temperature}" if temperature else "as they are: no temperature was fitted after training"
     return (
-        f"The probabilities are the softmax of the logits {fitted}. ECE (15 bins of equal width) and NLL are in the table of "
-        f"results. {tables.calibration(found)}"
+        "The probabilities are the softmax of the logits as they are: no temperature was fitted after training. ECE (15 bins "
+        f"of equal width) and NLL are in the table of results. {tables.calibration(found)}"
     )
 
 

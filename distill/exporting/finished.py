@@ -42,7 +42,7 @@ def read_run(folder: Path, words: list[str]) -> Finished:
         ValueError: no finished run, or another key.
     """
     weights = _weights(folder)
-    cfg = _with(yaml.safe_load((folder / "config.yaml").read_text()), words)
+    cfg = _with(_config(folder / "config.yaml"), words)
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
@@ -65,6 +65,20 @@ def _weights(folder: Path) -> Path:
     if (folder / "config.yaml").is_file():
         raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
     raise ValueError(f"{folder}: no finished run is there. Give the run folder that a run's table ends with.")
+
+
+def _config(file: Path) -> dict:
+    """Return the config of a run, which may have been damaged since."""
+    try:
+        cfg = yaml.safe_load(file.read_text())
+    except (ValueError, yaml.YAMLError):
+        cfg = None
+    groups = ("data", "student", "train", "paths")
+    if not isinstance(cfg, dict) or not all(isinstance(cfg.get(group), dict) for group in groups):
+        raise ValueError(
+            f"{file}: damaged, or no config of a run. Bring it back as it was, or train this student again."
+        )
+    return cfg
 
 
 def _with(cfg: dict, words: list[str]) -> dict:

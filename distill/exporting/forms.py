@@ -1,6 +1,7 @@
 """The forms of an exported student: what each is called, how it is made and saved, and whether it must agree exactly."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -37,13 +38,16 @@ FILES = (
 
 
 def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], None]) -> Iterator[Form]:
-    """Yield the forms that are asked for, each made when its turn comes.
+    """Yield the forms that are asked for, each made when it is first saved.
 
     Args:
         run: the finished run.
         data: its data; validation faces set the ranges of int8.
         options: what is asked for.
         say: takes a sentence about what is left out.
+
+    Raises:
+        ValueError: a package is not installed, or the network cannot be exported at all.
     """
     _require("onnx", "onnxscript", "onnxruntime")
     student, cfg = run.student, run.cfg
@@ -57,27 +61,32 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
     network = graph.bare_onnx(student)
     prepare = graph.prepare_onnx(student) if options.preprocess else None
     whole = graph.whole(network, prepare, student, len(run.classes))
-    yield Form(("student.onnx",), True, _onnx("student.onnx", whole), EXACT_HINT)
-    traced = graph.deployed(student, options.preprocess)
+    yield Form(("student.onnx",), True, _onnx("student.onnx", lambda: whole), EXACT_HINT)
+    traced = cache(lambda: graph.deployed(student, options.preprocess))
     yield Form(
         ("student.pt2",),
         True,
-        lambda folder, facts: graph.save_program(traced, folder / "student.pt2", facts),
+        lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts),
         EXACT_HINT,
     )
     if options.int8 != "off":
-        if options.int8 == "qat":
-            from distill.exporting.qat import fine_tuned
-
-            network = graph.bare_onnx(fine_tuned(run, data, options))
-        images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
-        rounded = graph.whole(int8.quantize(network, images), prepare, student, len(run.classes))
+        rounded = cache(lambda: _rounded(run, data, options, network, prepare))
         yield Form(("student.int8.onnx",), False, _onnx("student.int8.onnx", rounded), _int8_hint(options))
     for name, make in (("openvino", _openvino), ("executorch", _executorch)):
         if getattr(options, name) and find_spec(name) is None:
             say(f"export.{name}: left out, {name} is not installed. Type pip install 'fer-distill[{name}]'.")
         elif getattr(options, name):
             yield make(run, data, options, whole)
+
+
+def _rounded(run: Finished, data: Dataset, options: Options, network, prepare):
+    """Return the graph that is rounded to 8 bits, of the network or of a copy that was fine-tuned with the rounding."""
+    if options.int8 == "qat":
+        from distill.exporting.qat import fine_tuned
+
+        network = graph.bare_onnx(fine_tuned(run, data, options))
+    images = int8.calibration_images(data.splits["valid"], run.student.input, options.calibration)
+    return graph.whole(int8.quantize(network, images), prepare, run.student, len(run.classes))
 
 
 def _openvino(run: Finished, data: Dataset, options: Options, whole) -> Form:
@@ -87,11 +96,11 @@ def _openvino(run: Finished, data: Dataset, options: Options, whole) -> Form:
 
 def _executorch(run: Finished, data: Dataset, options: Options, whole) -> Form:
     picture = data.splits["valid"].pixels.shape[2:]
-    traced = graph.of_one_picture(run.student, options.preprocess, picture)
+    traced = cache(lambda: graph.of_one_picture(run.student, options.preprocess, picture))
     return Form(
         ("student.pte",),
         True,
-        lambda folder, facts: engines.save_executorch(traced, folder / "student.pte", facts),
+        lambda folder, facts: engines.save_executorch(traced(), folder / "student.pte", facts),
         EXACT_HINT,
     )
 
@@ -108,8 +117,8 @@ def _int8_hint(options: Options) -> str:
     return "Type export.int8=qat to fine-tune it with the rounding, or export.int8=off to do without."
 
 
-def _onnx(name: str, proto) -> Callable[[Path, dict[str, str]], None]:
-    return lambda folder, facts: graph.save_onnx(proto, folder / name, facts)
+def _onnx(name: str, make: Callable) -> Callable[[Path, dict[str, str]], None]:
+    return lambda folder, facts: graph.save_onnx(make(), folder / name, facts)
 
 
 def _require(*names: str) -> None:

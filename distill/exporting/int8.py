@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.exporting.rounding import averages_as_convolutions, round_before_maximum, stays_float
+from distill.exporting.running import first_line
 from distill.types import InputSpec, Split
 from distill.views import identity, render
 
@@ -56,9 +57,7 @@ def quantize(net, images: Tensor):
             types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
             quantize_static(averages_as_convolutions(net), path, Reader(), **options, **types)
             return round_before_maximum(onnx.load(path))
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(
-            f"export.int8: this network cannot be rounded ({str(error).splitlines()[0][:200]}). Type export.int8=off."
-        ) from error
+    except Exception as error:  # of onnx, onnxruntime and the rounding, each its own
+        raise ValueError(f"this network cannot be rounded ({first_line(error)})") from error
     finally:
         logging.disable(before)

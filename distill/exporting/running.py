@@ -27,6 +27,12 @@ class Opened(NamedTuple):
     facts: dict[str, str]
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an engine said, with the kind of error where it is not a sentence of this project."""
+    said = (str(error).strip().splitlines() or [""])[0][:400].rstrip(".")
+    return said if isinstance(error, ValueError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
+
+
 def open_file(path: Path, threads: int) -> Opened:
     """Open an exported file.
 
@@ -48,9 +54,8 @@ def open_file(path: Path, threads: int) -> Opened:
         extra = {".xml": "openvino", ".pte": "executorch"}.get(path.suffix, "export")
         raise ValueError(f"{path}: {error.name} is not installed. Type pip install 'fer-distill[{extra}]'.") from None
     except Exception as error:  # each engine raises its own
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ValueError(
-            f"{path}: damaged, or no {path.suffix} file of a student ({said}). Export it again."
+            f"{path}: damaged, or no {path.suffix} file of a student ({first_line(error)}). Export it again."
         ) from error
 
 

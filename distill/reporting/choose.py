@@ -21,6 +21,7 @@ COMPARE: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
 }
+SAME = {"==": True, "=": True, "!=": False}  # of words
 EXAMPLE = 'Type for example --best "max valid/top1_accuracy where bytes<1e6 and latency_ms<1".'
 
 
@@ -29,45 +30,86 @@ def best(found: Sweep, rule: str) -> Path:
 
     Args:
         found: the runs.
-        rule: max|min NAME [where NAME OP NUMBER [and NAME OP NUMBER ...]]; OP is <, <=, >, >=, == or !=.
+        rule: max|min NAME [where NAME OP VALUE [and NAME OP VALUE ...]]; OP is <, <=, >, >=, == or !=; VALUE a number, or a
+            word after == or !=, such as data==ferplus.
 
     Raises:
-        ValueError: the rule cannot be read, names what does not exist or test numbers, or nothing fits it.
+        ValueError: the rule cannot be read, names what does not exist or test numbers, nothing fits it, or what fits it
+            was chosen on other validation faces than the rest.
     """
     direction, goal, conditions = parse(rule)
-    known = {name for c in found.configurations for name in _numbers(c)}
-    for name in (goal, *(name for name, _, _ in conditions)):
+    _check(goal, {name for c in found.configurations for name in _numbers(c)})
+    known = {name for c in found.configurations for name in _known(c)}
+    for name, _, _ in conditions:
         _check(name, known)
     fitting = [c for c in found.configurations if goal in _numbers(c) and all(_holds(c, *rest) for rest in conditions)]
     if not fitting:
         raise ValueError(
             f"--best: none of {len(found.configurations)} configurations fits {rule!r}. {_nearest(found, conditions)}"
         )
+    _refuse_several_data(fitting)
     sign = 1 if direction == "max" else -1
     chosen = max(fitting, key=lambda c: sign * _numbers(c)[goal])
     runs = [leaf for run in chosen.runs for leaf in run.leaves if leaf.status == "complete"] or list(chosen.runs)
     return max(runs, key=lambda run: sign * run.numbers.get(goal, chosen.mean.get(goal, 0.0))).folder
 
 
-def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float]]]:
-    """Return (max or min, name, [(name, comparison, number)]) of a rule."""
+def _refuse_several_data(fitting: list[Configuration]) -> None:
+    """Refuse to compare accuracies on different faces: those of an easier data set, or of few faces, would win."""
+    kinds: dict[tuple, Configuration] = {}
+    for c in fitting:
+        for run in c.runs:
+            kinds.setdefault(_data(run), c)
+    if len(kinds) < 2:
+        return
+    told = [f"{name} ({rows} validation faces; {protocol})" for name, rows, protocol, _ in sorted(kinds, key=repr)]
+    settings = [_known(c) for c in kinds.values()]
+    largest = max(settings, key=lambda own: own["valid_rows"])
+    keys = ("data", "valid_rows", *sorted(key for key in largest if key.startswith("data.")))
+    key = next((key for key in keys if len({repr(own.get(key)) for own in settings}) > 1), None)
+    what = f"Type for example where {key}=={plain(largest[key])}" if key else "Give the folders of those of one kind"
+    raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(told)}. {what}.")
+
+
+def _data(run: Run) -> tuple[str, int, str, tuple[str, ...]]:
+    """Return what an accuracy on validation is of: data set, number of faces, protocol and classes."""
+    data = run.result["data"]
+    protocol = str(data["protocol"]).split(", targets ")[0]  # of FER+: what is learnt, from the same validation faces
+    return data["name"], _rows(run), protocol, tuple(data["classes"])
+
+
+def _rows(run: Run) -> int:
+    rows = run.result["data"]["rows"]
+    return rows.get("valid", 0) if isinstance(rows, dict) else 0
+
+
+def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
+    """Return (max or min, name, [(name, comparison, number or word)]) of a rule."""
     read = RULE.fullmatch(rule)
     if not read:
         raise ValueError(
-            f"--best: {rule!r} cannot be read; a rule is max|min NAME [where NAME OP NUMBER [and ...]]. {EXAMPLE}"
+            f"--best: {rule!r} cannot be read; a rule is max|min NAME [where NAME OP VALUE [and ...]]. {EXAMPLE}"
         )
     conditions = [_condition(words) for words in re.split(r"\s+and\s+", read[3])] if read[3] else []
     return read[1], read[2], conditions
 
 
-def _condition(words: str) -> tuple[str, str, float]:
+def _condition(words: str) -> tuple[str, str, float | str]:
     read = CONDITION.fullmatch(words)
     try:
-        return read[1], read[2], float(read[3])
+        return read[1], read[2], read[3] if read[2] in SAME and not _is_number(read[3]) else float(read[3])
     except (TypeError, ValueError):
         raise ValueError(
-            f"--best: {words!r} is no condition; one is NAME OP NUMBER, such as bytes<1e6. {EXAMPLE}"
+            f"--best: {words!r} is no condition; one is NAME OP NUMBER, such as bytes<1e6, or NAME==WORD. {EXAMPLE}"
         ) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check(name: str, known: set[str]) -> None:
@@ -86,24 +128,32 @@ def _check(name: str, known: set[str]) -> None:
 def _numbers(c: Configuration) -> dict[str, float]:
     """Return a configuration's means, and those of its settings that are numbers."""
     settings = {key: float(value) for key, value in c.values.items() if type(value) in (int, float)}
-    return {name: value for name, value in c.mean.items() if name != "seed"} | settings
+    numbers = {name: value for name, value in c.mean.items() if name != "seed"}
+    return numbers | settings | {"valid_rows": _rows(c.runs[0])}
 
 
-def _holds(c: Configuration, name: str, comparison: str, bound: float) -> bool:
-    value = _numbers(c).get(name)
+def _known(c: Configuration) -> dict[str, float | str]:
+    """Return a configuration's numbers, and those of its settings that are words."""
+    words = {key: value for key, value in c.values.items() if isinstance(value, str)}
+    return _numbers(c) | words | {"data": c.runs[0].result["data"]["name"]}
+
+
+def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> bool:
+    value = _known(c).get(name)
+    if isinstance(value, str) or isinstance(bound, str):
+        return value is not None and comparison in SAME and (value == bound) is SAME[comparison]
     return value is not None and COMPARE[comparison](value, bound)
 
 
-def _nearest(found: Sweep, conditions: list[tuple[str, str, float]]) -> str:
+def _nearest(found: Sweep, conditions: list[tuple[str, str, float | str]]) -> str:
     """Say, for each condition that nothing fits, what the numbers are."""
     words = []
     for name, comparison, bound in conditions:
-        values = [_numbers(c)[name] for c in found.configurations if name in _numbers(c)]
-        if not any(COMPARE[comparison](value, bound) for value in values):
+        if any(_holds(c, name, comparison, bound) for c in found.configurations):
+            continue
+        values = [_known(c)[name] for c in found.configurations if name in _known(c)]
+        if any(isinstance(value, str) for value in values):
+            words.append(f"{name} is {' or '.join(sorted(set(map(str, values))))}")
+        else:
             words.append(f"{name} is {plain(min(values))} to {plain(max(values))}")
     return f"Here {'; '.join(words)}." if words else "Each condition is met by some, but not all by one."
-
-
-def winner(found: Sweep) -> Run | None:
-    """Return the best run, on validation, of the best configuration."""
-    return found.configurations[0].runs[0] if found.configurations else None

@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from distill import build
-from distill.checkpoint import load_weights
+from distill.checkpoint import load_weights, read_weights
 from distill.data.pack import open_pack
+from distill.exporting.package import rebuild
 from distill.features import Layer
 from distill.reporting.answers import Answers, of_run
 from distill.reporting.gradcam import grad_cam
@@ -101,10 +102,9 @@ def _nothing_seen(classes: tuple[str, ...]) -> Dataset:
 
 
 def _student(run: Run, classes: tuple[str, ...]) -> nn.Module:
-    node = run.config["student"]
-    start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
-    network = build.network(run.config | {"student": node | start}, _nothing_seen(classes))
-    load_weights(network, run.folder / "checkpoints" / "best.safetensors", str(run.folder))
+    weights = run.folder / "checkpoints" / "best.safetensors"
+    network = rebuild(run.config["student"], classes, run.config.get("plugins", []), read_weights(weights)[0])
+    load_weights(network, weights, str(run.folder))
     return network
 
 
