@@ -195,9 +195,9 @@ def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_p
     for name in ("microexpnet", "cern", "another"):
         assert name not in student.shipped()
         (tmp_path / name).mkdir()
-        (tmp_path / name / "student.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
+        (tmp_path / name / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
     assert student.shipped() == ["another", "cern", "microexpnet"]
-    assert student.find(None) == student.find("cern") == tmp_path / "cern" / "student.onnx"
+    assert student.find(None) == student.find("cern") == tmp_path / "cern" / "model.onnx"
     assert student.open_student("microexpnet", 1).classes == EMOTIONS
     with pytest.raises(ValueError, match=r"there is no cerm\. Give one of another, cern, microexpnet, a run folder"):
         student.find("cerm")

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from distill.exporting.running import Answer, open_file
+from distill.exporting.running import Answer, Opened, open_file
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 PREFERRED = ("cern", "microexpnet")
-FILE = "student.onnx"
+PUBLISHED = "model.onnx"
+PLACES = ("export/student.onnx", "student.onnx", PUBLISHED)  # in a run folder, in its export, in a published folder
 
 
 class Student(NamedTuple):
@@ -38,23 +39,38 @@ def open_student(word: str | None, threads: int) -> Student:
         ValueError: there is no such student, or the file is none.
     """
     path = find(word)
+    opened, classes, picture = open_whole(path, threads)
+    return Student(opened.answer, classes, picture, word or path.parent.name)
+
+
+def open_whole(path: Path, threads: int) -> tuple[Opened, tuple[str, ...], tuple[int, int]]:
+    """Open an exported file that takes pictures; return it, its classes and the size of the pictures it learnt from.
+
+    Args:
+        path: an exported file.
+        threads: of the engine.
+
+    Raises:
+        ValueError: it is none, or a bare network.
+    """
     opened = open_file(path, threads)
     if opened.dtype != "uint8":
-        raise ValueError(f"{path}: the bare network, which takes no pictures. Give export/{FILE}.")
+        raise ValueError(
+            f"{path}: the bare network, which takes no pictures. Export the run again, without export.preprocess=false."
+        )
     try:
-        classes, picture = tuple(json.loads(opened.facts["classes"])), tuple(json.loads(opened.facts["picture"]))
+        return opened, tuple(json.loads(opened.facts["classes"])), tuple(json.loads(opened.facts["picture"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its metadata do not name classes and picture size. Export it again.") from error
-    return Student(opened.answer, classes, picture, word or path.parent.name)
 
 
 def shipped() -> list[str]:
     """Return the names of the students that come with this package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{FILE}"))
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{PUBLISHED}"))
 
 
 def find(word: str | None) -> Path:
-    """Return the .onnx file that a word means: a shipped name, a file, a run folder or its export folder.
+    """Return the .onnx file that a word means: a shipped name, a file, a run folder, its export or its publication.
 
     Raises:
         ValueError: it means none.
@@ -65,12 +81,12 @@ def find(word: str | None) -> Path:
         if word is None:
             raise ValueError("--student: none comes with this installation. Give --student RUN or FILE.onnx.")
     if word in names:
-        return SHIPPED / word / FILE
+        return SHIPPED / word / PUBLISHED
     path = Path(word).expanduser()
     if path.is_dir():
-        found = next((file for file in (path / "export" / FILE, path / FILE) if file.is_file()), None)
+        found = next((path / name for name in PLACES if (path / name).is_file()), None)
         if found is None:
-            raise ValueError(f"--student: {path} has no export/{FILE}. Type python -m distill.export {path}")
+            raise ValueError(f"--student: {path} has no {', '.join(PLACES)}. Type python -m distill.export {path}")
         return found
     if not path.is_file():
         known = f"one of {', '.join(names)}, " if names else ""
