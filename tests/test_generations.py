@@ -34,7 +34,7 @@ def test_each_generation_is_taught_by_the_one_before_and_starts_by_its_own_seed(
     parts = [folder / f"generation-{k}" for k in (1, 2, 3)]
     configs = [config_of(part) for part in parts]
     assert [cfg.seed for cfg in configs] == [5, 6, 7]
-    assert list(configs[0].loss) == ["ce"] and list(configs[2].loss) == ["ce", "kd"]
+    assert list(configs[0].loss) == ["ce"] and list(configs[2].loss) == ["ce", "dist"]
     assert configs[0].teacher._target_ is None
     for before, cfg in zip(parts, configs[1:], strict=False):
         assert cfg.teacher.sha256 == sha256(before / "checkpoints" / "best.safetensors")
@@ -42,7 +42,7 @@ def test_each_generation_is_taught_by_the_one_before_and_starts_by_its_own_seed(
 
 
 def test_a_first_generation_without_a_teacher_says_which_losses_it_leaves_out(whole):
-    assert "generation 1 has no teacher: it learns by ce alone, without kd" in whole[0]
+    assert "generation 1 has no teacher: it learns by ce alone, without dist" in whole[0]
 
 
 def test_the_first_generation_is_the_run_that_it_would_be_alone(whole, store, tmp_path):
