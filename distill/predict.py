@@ -30,6 +30,7 @@ from rich.console import Console
 from distill.console import loud_warnings
 from distill.predicting.boxes import MARGIN
 from distill.predicting.job import Job
+from distill.predicting.output import said
 
 
 def _number(kind: type, low: float, high: float = math.inf):
@@ -75,16 +76,32 @@ def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     asked = _arguments(words)
     loud_warnings()
-    out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False)
+    out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False, markup=False)
     try:
-        job = Job(asked)
-        start = time.perf_counter()
-        printed = job.run(out)
-    except BrokenPipeError:  # whoever read standard output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        failed = _predict(asked, out)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit("stopped")
     except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        _flush()
+        sys.exit(1 if isinstance(error, BrokenPipeError) else f"error: {said(error)}.")
+    if failed:
+        sys.exit(1)
+
+
+def _flush() -> None:
+    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _predict(asked: argparse.Namespace, out: Console) -> int:
+    """Do what is asked for and print what came out; return how many files failed."""
+    job = Job(asked)
+    start = time.perf_counter()
+    printed = job.run(out)
     seconds = time.perf_counter() - start
     if printed.rows:
         out.print(printed.table())
@@ -95,8 +112,7 @@ def main(words: list[str]) -> None:
         f"{printed.shots:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
         f"{printed.shots / seconds:,.1f} {what}/s"
     )
-    if job.failed:
-        sys.exit(1)
+    return job.failed
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 RUN is an exported run (python -m distill.export RUN), an exported .onnx file or the name of a shipped student; without it the best
 shipped one. Everything is computed in the browser: no picture leaves the page, and it loads nothing from elsewhere.
+Pictures are searched for faces at 640 px as predict does, the camera at 224 px to keep up: small faces escape it.
   --student FILE        the same as RUN, such as RUN/export/student.int8.onnx
   --port 8000           0 takes any that is free
   --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
@@ -72,6 +73,14 @@ class Handler(BaseHTTPRequestHandler):
         """Keep silent."""
 
 
+class Server(ThreadingHTTPServer):
+    """A server that keeps silent when a browser goes away before it has its answer."""
+
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def server(files: dict[str, bytes], host: str, port: int) -> ThreadingHTTPServer:
     """Return a server of the page, bound and not yet serving.
 
@@ -79,7 +88,7 @@ def server(files: dict[str, bytes], host: str, port: int) -> ThreadingHTTPServer
         ValueError: the address is taken, or not of this machine.
     """
     try:
-        return ThreadingHTTPServer((host, port), type("Page", (Handler,), {"site": files}))
+        return Server((host, port), type("Page", (Handler,), {"site": files}))
     except (OSError, OverflowError) as error:
         raise ValueError(
             f"--port {port} on {host} cannot be used ({error}). Give another, or --port 0 for any."
@@ -166,8 +175,10 @@ def main(words: list[str]) -> None:
             )
             return
         page = server(files, asked.host, asked.port)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped")
     serve(page)
 
 

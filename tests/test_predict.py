@@ -17,7 +17,7 @@ from predicting import FACE, astronaut, needs_detector, noise, predict, write_st
 
 from distill.data.labels import EMOTIONS
 from distill.exporting.running import open_file
-from distill.predicting import detector, student
+from distill.predicting import detector, job, student
 from distill.predicting.boxes import cut, squares
 
 FERPLUS = ROOT.parent / "shared" / "data" / "ferplus.tar.gz"
@@ -188,6 +188,83 @@ def test_a_drawing_never_replaces_a_picture(run, tmp_path, capsys):
     assert Image.open(tmp_path / "drawn" / "a.png").height == 384, "a small picture is enlarged for the words"
 
 
+def test_no_output_replaces_an_input_or_another_output(run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    picture, boxes, inner = tmp_path / "a.png", tmp_path / "boxes.csv", tmp_path / "in" / "b.png"
+    Image.fromarray(noise(48, 48)).save(picture)
+    Image.fromarray(noise(48, 48)).save(inner)
+    boxes.write_text("a.png,1,2,30,40\n")
+    before = [path.read_bytes() for path in (picture, boxes, inner)]
+    for words, sentence in (
+        ((picture, "--csv", picture), "is named twice"),
+        ((picture, "--boxes", boxes, "--csv", tmp_path / "in" / ".." / "boxes.csv"), "is named twice"),
+        ((picture, "--csv", tmp_path / "o", "--json", tmp_path / "o"), "is named twice"),
+        ((tmp_path / "in", "--json", inner), "is a picture"),
+        ((tmp_path / "in", "--draw", tmp_path / "in"), "--draw: drawings in "),
+        ((tmp_path / "in", "--draw", tmp_path), "Give another folder."),
+    ):
+        said, _, _ = predict(capsys, *words, "--student", run, *(() if "--boxes" in words else ("--crops",)))
+        assert str(said).startswith("error: ") and sentence in said and "\n" not in said, words
+    assert [path.read_bytes() for path in (picture, boxes, inner)] == before and not (tmp_path / "o").exists()
+
+
+def test_boxes_with_absolute_paths_are_those_of_a_relative_folder(run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "in").mkdir()
+    Image.fromarray(noise(48, 48)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "boxes.csv").write_text(f"{tmp_path}/in/a.png,1,2,30,40\n")
+    monkeypatch.chdir(tmp_path)
+    said, out, _ = predict(capsys, "in", "--student", run, "--boxes", "boxes.csv")
+    assert said is None and "1 faces: " in out
+
+
+def test_a_drawing_that_cannot_be_written_is_a_sentence_and_the_rest_goes_on(run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (66_000, 20)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "a.png").rename(
+        tmp_path / "in" / "a.jpg"
+    )  # its drawing is a JPEG, which has 65,500 pixels at most
+    Image.fromarray(noise(48, 48)).save(tmp_path / "in" / "b.png")
+    words = ("--student", run, "--crops", "--draw", tmp_path / "drawn", "--csv", tmp_path / "o.csv")
+    said, out, err = predict(capsys, tmp_path / "in", *words)
+    assert said == 1 and len(rows(tmp_path / "o.csv")) == 2 and "2 pictures" in out
+    assert err.count("\n") == 1 and "a.jpg: not drawn: " in err and (tmp_path / "drawn" / "b.png").is_file()
+
+
+def test_brackets_in_names_are_printed_as_they_are(run, tmp_path, capsys):
+    home = tmp_path / "[" / "x]" / "loss=[ce]"
+    home.mkdir(parents=True)
+    (home / "student.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
+    Image.fromarray(noise(48, 48)).save(home / "[red]a.png")
+    (home / "b.png").write_text("")
+    said, out, err = predict(capsys, home, "--student", home, "--crops")
+    assert said == 1 and f"by {home}: " in out and "[red]a.png" in out and f"error: {home}/b.png: " in err
+
+
+def test_output_that_cannot_be_written_is_one_sentence(run, tmp_path):
+    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
+    (tmp_path / "file").write_text("")
+    words = [sys.executable, "-m", "distill.predict", str(tmp_path), "--crops", "--student", str(run)]
+    full = Path("/dev/full")
+    cases = [(["--csv", str(tmp_path / "file" / "o.csv")], subprocess.PIPE)]
+    cases += [([], open(full, "w")), (["--csv", "-"], open(full, "w"))] if full.exists() else []
+    for more, out in cases:
+        done = subprocess.run(
+            [*words, *more], cwd=ROOT, env=environment(), stdout=out, stderr=subprocess.PIPE, text=True
+        )
+        lines = [line for line in done.stderr.splitlines() if "pictures" not in line and "faces" not in line]
+        assert done.returncode == 1 and [line[:7] for line in lines if line.startswith("error")] == ["error: "]
+        assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_ctrl_c_before_anything_is_seen_is_one_word(run, tmp_path, capsys, monkeypatch):
+    def interrupted(*words):
+        raise KeyboardInterrupt
+
+    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
+    monkeypatch.setattr(job, "open_student", interrupted)
+    assert predict(capsys, tmp_path, "--student", run, "--crops")[0] == "stopped"
+
+
 def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_path, monkeypatch):
     monkeypatch.setattr(student, "SHIPPED", tmp_path)
     with pytest.raises(ValueError, match="none comes with this installation"):
@@ -201,6 +278,12 @@ def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_p
     assert student.open_student("microexpnet", 1).classes == EMOTIONS
     with pytest.raises(ValueError, match=r"there is no cerm\. Give one of another, cern, microexpnet, a run folder"):
         student.find("cerm")
+
+
+def test_a_published_folder_is_a_student(run, tmp_path):
+    (tmp_path / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
+    assert student.find(str(tmp_path)) == tmp_path / "model.onnx"
+    assert student.open_student(str(tmp_path), 1).classes == EMOTIONS
 
 
 def test_a_run_folder_its_export_and_a_file_are_the_same_student(run):
@@ -231,7 +314,7 @@ def test_what_is_no_student_is_told_in_one_sentence(run, tmp_path, capsys):
     Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
     for path, sentence in (
         (run / "export" / "bare" / "student.onnx", "the bare network"),
-        (tmp_path / "empty", "has no export/student.onnx. Type python -m distill.export"),
+        (tmp_path / "empty", "has no export/student.onnx, student.onnx, model.onnx. Type python -m distill.export"),
         (tmp_path / "nowhere.onnx", "there is no "),
     ):
         said, _, _ = predict(capsys, tmp_path / "a.png", "--crops", "--student", path)

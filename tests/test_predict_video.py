@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_frames_keep_their_own_times(tmp_path):
     times = [0, 0.04, 0.5, 0.52, 2.0]
     file = write_video(tmp_path / "a.mp4", [noise(48, 64, k) for k in range(5)], seconds=times)
     opened = video.open_source(video.Source(str(file), None, ""))
-    with video.Recording(tmp_path / "b.mp4", opened.rate) as recording:
+    with closing(video.Recording(tmp_path / "b.mp4", opened.rate)) as recording:
         for picture, seconds in opened.frames:
             recording.add(np.pad(picture, ((0, 1), (0, 1), (0, 0))), seconds)
     back = read_back(tmp_path / "b.mp4")

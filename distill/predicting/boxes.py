@@ -1,6 +1,6 @@
 """Boxes around faces: squares as the student's training faces have them, cut out at one size, or read from a file."""
 
-from os.path import normpath
+from os.path import abspath
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ def read_boxes(file: Path, folder: Path) -> dict[str, np.ndarray]:
         folder: where its paths begin.
 
     Returns:
-        normalized path -> [N, 4].
+        absolute path -> [N, 4].
 
     Raises:
         ValueError: no such file, or a row that is no box.
@@ -66,7 +66,7 @@ def read_boxes(file: Path, folder: Path) -> dict[str, np.ndarray]:
             continue  # a header
         if box is None or not (all(abs(value) < 1e6 for value in box) and min(box[2:]) > 0):
             raise ValueError(f"--boxes: {where} is {','.join(cells)[:100]!r}; it must be: {MEANING}.")
-        found.setdefault(normpath(folder / cells[0]), []).append(box)
+        found.setdefault(abspath(folder / cells[0]), []).append(box)
     return {name: np.array(boxes) for name, boxes in found.items()}
 
 

@@ -98,22 +98,61 @@ def packaged() -> Path:
     return file
 
 
-def _session(file: Path, threads: int):
+def detector_graph(path: Path) -> bytes:
+    """Return CenterFace for pictures of any size: image [1, 3, H, W] -> centres [1, 1, h, w], sizes, offsets [1, 2, h, w].
+
+    The file that is shipped asks for 32 x 32 pixels, and lists its weights among its inputs, where no engine folds them.
+
+    Args:
+        path: centerface.onnx.
+
+    Raises:
+        ValueError: it is no such file, or onnx is not installed.
+    """
     try:
         import onnx
+    except ImportError:
+        raise ValueError("onnx is not installed. Type pip install 'fer-distill[predict]', or --crops.") from None
+    try:
+        model = onnx.load(path)
+        graph, weights = model.graph, {value.name for value in model.graph.initializer}
+        inputs = [value.name for value in graph.input if value.name not in weights]
+        outputs = [value.name for value in graph.output if value.name in ANSWERS]  # not the landmarks
+        names, kind = iter((*inputs, *outputs)), onnx.TensorProto.FLOAT
+        shapes = [["batch", 3, "height", "width"], *(["batch", n, "h", "w"] for n in (1, 2, 2))]
+        values = [
+            onnx.helper.make_tensor_value_info(name, kind, shape) for name, shape in zip(names, shapes, strict=True)
+        ]
+        for part, chosen in ((graph.input, values[:1]), (graph.output, values[1:]), (graph.value_info, [])):
+            del part[:]
+            part.extend(chosen)
+        used = {name for node in graph.node for name in node.input}
+        kept = [value for value in graph.initializer if value.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        onnx.checker.check_model(model)
+        return model.SerializeToString()
+    except Exception as error:  # onnx and protobuf raise many kinds
+        raise _no_detector(path, error) from None
+
+
+def _no_detector(path: Path, error: Exception) -> ValueError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return ValueError(f"--detector: {path} is not the ONNX file of CenterFace ({said}). Give another, or type --crops.")
+
+
+def _session(file: Path, threads: int):
+    try:
         import onnxruntime
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed. Type pip install 'fer-distill[predict]'.") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     options.enable_mem_pattern = False  # of one size each: pictures come in many
+    graph = detector_graph(file)
     try:
-        model = onnx.load(file)
-        del model.graph.input[1:]  # weights that are listed as inputs could not be folded
-        for value in (*model.graph.input, *model.graph.output):  # the file has the example's size
-            value.type.tensor_type.ClearField("shape")
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         session.run(list(ANSWERS), {"input.1": np.zeros((1, 3, 32, 32), np.float32)})
-    except Exception as error:  # onnx, protobuf and onnxruntime raise their own
-        raise ValueError(f"--detector: {file} is not the ONNX file of CenterFace ({type(error).__name__}).") from error
+    except Exception as error:  # onnxruntime raises its own
+        raise _no_detector(file, error) from error
     return session

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
-from os.path import normpath
+from os.path import abspath
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,24 @@ from distill.predicting.pipeline import FACES, Shot, answered
 from distill.predicting.student import open_student
 
 
+def _check_targets(asked: argparse.Namespace, path: Path) -> None:
+    """Raise ValueError where an output would replace an input or another output."""
+    home = path.resolve()
+    if asked.draw and path.is_dir() and asked.draw.resolve() in (home, *home.parents):
+        raise ValueError(f"--draw: drawings in {asked.draw} could overwrite pictures of {path}. Give another folder.")
+    words = [word for word in (asked.boxes, asked.student, asked.detector) if word]
+    taken = {home, *(Path(word).expanduser().resolve() for word in words)}
+    for word in (asked.csv, asked.json):
+        file = Path(word or "-").expanduser()
+        if word in (None, "-"):
+            continue
+        if file.resolve() in taken:
+            raise ValueError(f"{file} is named twice. Give --csv and --json files that nothing else is read from.")
+        if file.exists() and file.suffix.lower() in NAMES:
+            raise ValueError(f"{file} is a picture, which --csv and --json do not overwrite. Give another file.")
+        taken.add(file.resolve())
+
+
 class Job:
     """One command: what is looked at, by whom, and what went wrong on the way.
 
@@ -35,9 +53,10 @@ class Job:
 
     def __init__(self, asked: argparse.Namespace):
         self.asked, self.failed, self.sinks, self.done = asked, 0, [], 0
-        self.errors = Console(stderr=True, soft_wrap=True, highlight=False)
+        self.errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self.index = None if Path(asked.path).exists() else video.camera_index(asked.path)
         self.path = Path(asked.path).expanduser()
+        _check_targets(asked, self.path)
         self.files, self.opened, others = self._files()
         self.root = self.path if self.path.is_dir() else self.path.parent
         self.given = read_boxes(asked.boxes, self.root) if asked.boxes else None
@@ -80,10 +99,14 @@ class Job:
             return len(self.files)
         return min((n for n in (self.opened.total, self.asked.frames) if n), default=None)
 
+    def say(self, name: str, sentence: str) -> None:
+        """Say what went wrong with a file, for people alone."""
+        self.failed += 1
+        self.errors.print(f"error: {shown(name)}: {sentence}")
+
     def problem(self, name: str, sentence: str) -> None:
         """Say what cannot be read; the rest goes on."""
-        self.failed += 1
-        self.errors.print(f"error: {shown(name)}: {sentence}", markup=False)
+        self.say(name, sentence)
         for sink in self.sinks:
             sink.problem(name, sentence)
 
@@ -94,7 +117,7 @@ class Job:
     def _pictures(self) -> Iterator[Shot]:
         missing = set(self.given or ())
         for path in self.files:
-            missing.discard(normpath(path))
+            missing.discard(abspath(path))
             try:
                 picture, note = read(path)
                 boxes, scores = self.boxes(picture, path)
@@ -102,7 +125,7 @@ class Job:
                 self.problem(str(path), f"{str(error).rstrip('.')}.")
                 continue
             if note:
-                self.errors.print(f"{shown(path)}: {note}", style="dim", markup=False)
+                self.errors.print(f"{shown(path)}: {note}", style="dim")
             yield Shot(str(path), picture, picture.shape[:2], boxes, scores, note=note)
         for name in sorted(missing):
             self.problem(name, f"{self.asked.boxes} has boxes for it, but there is no such picture.")
@@ -121,7 +144,7 @@ class Job:
         if self.asked.crops:
             return whole(picture), None
         if self.given is not None:
-            boxes = self.given.get(normpath(path), whole(picture)[:0])
+            boxes = self.given.get(abspath(path), whole(picture)[:0])
             check_inside(boxes, picture)
             return boxes, None
         boxes, scores = self.detector(picture)
@@ -135,7 +158,11 @@ class Job:
             self.sinks = [printed]
             if asked.draw:
                 rate = self.opened.rate if self.opened else None
-                self.sinks.append(Drawn(asked.draw, self.root, classes, rate))
+                drawn = Drawn(asked.draw, self.root, classes, rate, self.say)
+                if self.index is None and not self.path.is_dir():
+                    drawn.place(self.path)
+                asked.draw.mkdir(parents=True, exist_ok=True)
+                self.sinks.append(drawn)
             for path, kind in ((asked.csv, Csv), (asked.json, Json)):
                 if path:
                     self.sinks.append(kind(stack.enter_context(opened(path)), classes))
@@ -153,7 +180,7 @@ class Job:
         start, hidden = time.perf_counter(), not self.errors.is_terminal
         shows = Live(console=out, transient=True) if watching else None
         with shows or Progress(*bar().columns, console=self.errors, transient=True, disable=hidden) as screen:
-            task = None if watching else screen.add_task(shown(self.path.name), total=self.total)
+            task = None if watching else screen.add_task("frames" if self.opened else "pictures", total=self.total)
             for one in seen:
                 for sink in self.sinks:
                     sink.add(one)

@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +32,13 @@ def opened(path: str):
         return nullcontext(sys.stdout)
     Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
     return open(Path(path).expanduser(), "w", encoding="utf-8", newline="")
+
+
+def said(error: Exception) -> str:
+    """Return why something was not written, without a full stop."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def records(seen: Seen, classes: Sequence[str]) -> list[dict]:
@@ -107,18 +114,39 @@ class Drawn:
         folder: where to.
         root: the folder that names begin below.
         rate: frames per second of a video; None for pictures.
+        say: told of a file and why it is not drawn; other pictures go on, a video is drawn no further.
     """
 
-    def __init__(self, folder: Path, root: Path, classes: Sequence[str], rate: Fraction | None):
-        self.folder, self.root, self.classes, self.rate, self.recording = folder, root, classes, rate, None
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        classes: Sequence[str],
+        rate: Fraction | None,
+        say: Callable[[str, str], None],
+    ):
+        self.folder, self.root, self.classes, self.rate, self.say = folder, root, classes, rate, say
+        self.recording, self.broken = None, ""
 
     def add(self, seen: Seen) -> None:
+        if not self.broken:
+            self._try(seen.shot.name, self._add, seen)
+
+    def _try(self, name: str, do: Callable, *words) -> None:
+        try:
+            do(*words)
+        except (ValueError, OSError, MemoryError) as error:
+            self.broken = name if self.rate is not None else ""
+            self.say(name, f"not drawn: {said(error)}.")
+
+    def _add(self, seen: Seen) -> None:
         shot = seen.shot
         drawn = draw(shot.picture, shot.boxes, seen.probabilities, self.classes)
         target = self.place(Path(shot.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.rate is None:
-            return Image.fromarray(drawn).save(target, quality=92)
+            Image.fromarray(drawn).save(target, quality=92)
+            return
         if self.recording is None:
             self.recording = Recording(target, self.rate)
         self.recording.add(drawn, shot.seconds)
@@ -142,8 +170,8 @@ class Drawn:
         """What cannot be read is not drawn."""
 
     def close(self) -> None:
-        if self.recording is not None:
-            self.recording.__exit__()
+        if self.recording is not None and not self.broken:
+            self._try(str(self.recording.path), self.recording.close)
 
 
 class Printed:

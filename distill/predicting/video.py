@@ -116,12 +116,19 @@ class Recording:
     def __init__(self, path: Path, rate: Fraction):
         self.path, self.rate, self.container, self.last = path, rate, None, -1
 
-    def __enter__(self) -> "Recording":
-        return self
-
     def add(self, picture: np.ndarray, seconds: float) -> None:
-        """Write a frame, [H, W, 3] uint8; sides become even, and the first frame's size stays."""
+        """Write a frame, [H, W, 3] uint8; sides become even, and the first frame's size stays.
+
+        Raises:
+            ValueError: it cannot be written.
+        """
         av = _av()
+        try:
+            self._add(av, picture, seconds)
+        except av.error.FFmpegError as error:
+            raise ValueError(_said(error)) from None
+
+    def _add(self, av, picture: np.ndarray, seconds: float) -> None:
         if self.container is None:
             self._start(av, picture)
         size = self.stream.width, self.stream.height
@@ -142,10 +149,20 @@ class Recording:
         self.stream.pix_fmt = "yuv420p"
         self.stream.codec_context.time_base = Fraction(1, TICKS)
 
-    def __exit__(self, *error) -> None:
-        if self.container is not None:
+    def close(self) -> None:
+        """Write what the encoder still holds.
+
+        Raises:
+            ValueError: it cannot be written.
+        """
+        if self.container is None:
+            return
+        av = _av()
+        try:
             self.container.mux(self.stream.encode())
             self.container.close()
+        except av.error.FFmpegError as error:
+            raise ValueError(_said(error)) from None
 
 
 def camera_index(word: str) -> int | None:

@@ -78,7 +78,10 @@ def _from_npm() -> dict[str, bytes]:
 
 def _place(files: dict[str, bytes], home: Path) -> None:
     with TemporaryDirectory(dir=home.parent, prefix=".writing-") as folder:
+        new = Path(folder) / "new"
+        new.mkdir()
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content)
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.copytree(folder, home)
+            (new / name).write_bytes(content)
+        if home.exists():  # incomplete
+            home.rename(Path(folder) / "old")
+        new.rename(home)

@@ -4,9 +4,9 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
-from distill.exporting.running import Opened, open_file
 from distill.predicting.boxes import MARGIN
-from distill.predicting.detector import ANSWERS
+from distill.predicting.detector import detector_graph
+from distill.predicting.student import open_whole
 from distill.web.engine import VERSION
 
 PAGE = ("index.html", "page.css", "page.js", "stage.js", "worker.js", "faces.js", "icon.svg")
@@ -36,7 +36,7 @@ def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict
     Raises:
         ValueError: the student cannot be shown.
     """
-    opened = _opened(student)
+    opened, _, _ = open_whole(student, 1)
     found = {name: files("distill.web").joinpath(name).read_bytes() for name in PAGE}
     found["index.html"] = found["index.html"].replace(b"POLICY", POLICY.encode())
     found |= {f"ort/{name}": content for name, content in engine.items()}
@@ -48,18 +48,6 @@ def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict
         found["card.txt"] = card.read_bytes()  # .txt: every browser shows it
     found["facts.json"] = json.dumps(told(opened.facts, found), indent=1).encode()
     return found
-
-
-def _opened(student: Path) -> Opened:
-    if student.suffix != ".onnx":
-        raise ValueError(f"{student}: the page takes an .onnx file. Type python -m distill.export RUN to make one.")
-    opened = open_file(student, 1)
-    if opened.dtype != "uint8" or not {"classes", "picture"} <= opened.facts.keys():
-        raise ValueError(
-            f"{student}: does not take pictures, or does not name its classes and their size. Export the run again, "
-            "without export.preprocess=false."
-        )
-    return opened
 
 
 def told(facts: dict[str, str], found: dict[str, bytes]) -> dict:
@@ -109,42 +97,3 @@ def _more(facts: dict[str, str], detector: bool) -> list[str]:
     said += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
     said += [f"Computed by onnxruntime-web {VERSION} (MIT){', faces found by CenterFace (MIT)' if detector else ''}."]
     return said
-
-
-def detector_graph(path: Path) -> bytes:
-    """Return CenterFace for pictures of any size: image [1, 3, H, W] -> centres [1, 1, h, w], sizes, offsets [1, 2, h, w].
-
-    The file that is shipped asks for 32 x 32 pixels, and lists its weights among its inputs, where no engine folds them.
-
-    Args:
-        path: centerface.onnx.
-
-    Raises:
-        ValueError: it is no such file, or onnx is not installed.
-    """
-    try:
-        import onnx
-    except ImportError:
-        raise ValueError("onnx is not installed. Type pip install 'fer-distill[predict]', or --crops.") from None
-    try:
-        model = onnx.load(path)
-        graph, weights = model.graph, {value.name for value in model.graph.initializer}
-        inputs = [value.name for value in graph.input if value.name not in weights]
-        outputs = [value.name for value in graph.output if value.name in ANSWERS]  # not the landmarks
-        names, kind = iter((*inputs, *outputs)), onnx.TensorProto.FLOAT
-        shapes = [["batch", 3, "height", "width"], *(["batch", n, "h", "w"] for n in (1, 2, 2))]
-        values = [
-            onnx.helper.make_tensor_value_info(name, kind, shape) for name, shape in zip(names, shapes, strict=True)
-        ]
-        for part, chosen in ((graph.input, values[:1]), (graph.output, values[1:]), (graph.value_info, [])):
-            del part[:]
-            part.extend(chosen)
-        used = {name for node in graph.node for name in node.input}
-        kept = [value for value in graph.initializer if value.name in used]
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
-        onnx.checker.check_model(model)
-        return model.SerializeToString()
-    except Exception as error:  # onnx and protobuf raise many kinds
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ValueError(f"{path}: is not CenterFace's .onnx file ({said}). Give another, or type --crops.") from None
