@@ -84,7 +84,9 @@ def main(words: list[str]) -> None:
         sys.exit("stopped")
     except (ValueError, OSError) as error:
         _flush()
-        sys.exit(1 if isinstance(error, BrokenPipeError) else f"error: {said(error)}.")
+        if isinstance(error, BrokenPipeError):  # whoever read standard output has gone
+            sys.exit(1)
+        sys.exit(f"error: {said(error) if isinstance(error, OSError) else error}")
     if failed:
         sys.exit(1)
 

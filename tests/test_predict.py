@@ -2,22 +2,19 @@
 
 import csv
 import json
-import pickle
-import subprocess
-import sys
 import tarfile
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import ROOT, environment
+from commandline import ROOT
 from PIL import Image
 from predicting import FACE, astronaut, needs_detector, noise, predict, write_student
 
 from distill.data.labels import EMOTIONS
 from distill.exporting.running import open_file
-from distill.predicting import detector, job, student
+from distill.predicting import detector
 from distill.predicting.boxes import cut, squares
 
 FERPLUS = ROOT.parent / "shared" / "data" / "ferplus.tar.gz"
@@ -166,178 +163,6 @@ def test_a_box_that_cannot_be_is_named(run, tmp_path, capsys, text, sentence):
     (tmp_path / "boxes.csv").write_text(text)
     said, _, err = predict(capsys, tmp_path / "a.png", "--student", run, "--boxes", tmp_path / "boxes.csv")
     assert sentence in (err if said == 1 else said) and "\n" not in str(said)
-
-
-def test_standard_output_holds_nothing_but_what_was_asked_for(run, tmp_path, capsys):
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    _, out, err = predict(capsys, tmp_path, "--student", run, "--crops", "--csv", "-")
-    assert len(list(csv.DictReader(out.splitlines()))) == 1 and "pictures/s" in err
-    _, out, err = predict(capsys, tmp_path, "--student", run, "--crops", "--json", "-")
-    assert len(json.loads(out)) == 1 and "a.png" in err
-    assert predict(capsys, tmp_path, "--student", run, "--csv", "-", "--json", "-")[0] == 2
-
-
-def test_a_drawing_never_replaces_a_picture(run, tmp_path, capsys):
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    before = (tmp_path / "a.png").read_bytes()
-    said, _, _ = predict(capsys, tmp_path / "a.png", "--student", run, "--crops", "--draw", tmp_path)
-    assert "would be overwritten. Give another folder." in said and (tmp_path / "a.png").read_bytes() == before
-    said, out, _ = predict(capsys, tmp_path, "--student", run, "--crops", "--draw", tmp_path / "drawn")
-    again, more, _ = predict(capsys, tmp_path, "--student", run, "--crops", "--draw", tmp_path / "drawn")
-    assert said is again is None and "1 pictures" in out and "1 pictures" in more, "drawings are not looked at again"
-    assert Image.open(tmp_path / "drawn" / "a.png").height == 384, "a small picture is enlarged for the words"
-
-
-def test_no_output_replaces_an_input_or_another_output(run, tmp_path, capsys):
-    (tmp_path / "in").mkdir()
-    picture, boxes, inner = tmp_path / "a.png", tmp_path / "boxes.csv", tmp_path / "in" / "b.png"
-    Image.fromarray(noise(48, 48)).save(picture)
-    Image.fromarray(noise(48, 48)).save(inner)
-    boxes.write_text("a.png,1,2,30,40\n")
-    before = [path.read_bytes() for path in (picture, boxes, inner)]
-    for words, sentence in (
-        ((picture, "--csv", picture), "is named twice"),
-        ((picture, "--boxes", boxes, "--csv", tmp_path / "in" / ".." / "boxes.csv"), "is named twice"),
-        ((picture, "--csv", tmp_path / "o", "--json", tmp_path / "o"), "is named twice"),
-        ((tmp_path / "in", "--json", inner), "is a picture"),
-        ((tmp_path / "in", "--draw", tmp_path / "in"), "--draw: drawings in "),
-        ((tmp_path / "in", "--draw", tmp_path), "Give another folder."),
-    ):
-        said, _, _ = predict(capsys, *words, "--student", run, *(() if "--boxes" in words else ("--crops",)))
-        assert str(said).startswith("error: ") and sentence in said and "\n" not in said, words
-    assert [path.read_bytes() for path in (picture, boxes, inner)] == before and not (tmp_path / "o").exists()
-
-
-def test_boxes_with_absolute_paths_are_those_of_a_relative_folder(run, tmp_path, capsys, monkeypatch):
-    (tmp_path / "in").mkdir()
-    Image.fromarray(noise(48, 48)).save(tmp_path / "in" / "a.png")
-    (tmp_path / "boxes.csv").write_text(f"{tmp_path}/in/a.png,1,2,30,40\n")
-    monkeypatch.chdir(tmp_path)
-    said, out, _ = predict(capsys, "in", "--student", run, "--boxes", "boxes.csv")
-    assert said is None and "1 faces: " in out
-
-
-def test_a_drawing_that_cannot_be_written_is_a_sentence_and_the_rest_goes_on(run, tmp_path, capsys):
-    (tmp_path / "in").mkdir()
-    Image.new("RGB", (66_000, 20)).save(tmp_path / "in" / "a.png")
-    (tmp_path / "in" / "a.png").rename(
-        tmp_path / "in" / "a.jpg"
-    )  # its drawing is a JPEG, which has 65,500 pixels at most
-    Image.fromarray(noise(48, 48)).save(tmp_path / "in" / "b.png")
-    words = ("--student", run, "--crops", "--draw", tmp_path / "drawn", "--csv", tmp_path / "o.csv")
-    said, out, err = predict(capsys, tmp_path / "in", *words)
-    assert said == 1 and len(rows(tmp_path / "o.csv")) == 2 and "2 pictures" in out
-    assert err.count("\n") == 1 and "a.jpg: not drawn: " in err and (tmp_path / "drawn" / "b.png").is_file()
-
-
-def test_brackets_in_names_are_printed_as_they_are(run, tmp_path, capsys):
-    home = tmp_path / "[" / "x]" / "loss=[ce]"
-    home.mkdir(parents=True)
-    (home / "student.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
-    Image.fromarray(noise(48, 48)).save(home / "[red]a.png")
-    (home / "b.png").write_text("")
-    said, out, err = predict(capsys, home, "--student", home, "--crops")
-    assert said == 1 and f"by {home}: " in out and "[red]a.png" in out and f"error: {home}/b.png: " in err
-
-
-def test_output_that_cannot_be_written_is_one_sentence(run, tmp_path):
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    (tmp_path / "file").write_text("")
-    words = [sys.executable, "-m", "distill.predict", str(tmp_path), "--crops", "--student", str(run)]
-    full = Path("/dev/full")
-    cases = [(["--csv", str(tmp_path / "file" / "o.csv")], subprocess.PIPE)]
-    cases += [([], open(full, "w")), (["--csv", "-"], open(full, "w"))] if full.exists() else []
-    for more, out in cases:
-        done = subprocess.run(
-            [*words, *more], cwd=ROOT, env=environment(), stdout=out, stderr=subprocess.PIPE, text=True
-        )
-        lines = [line for line in done.stderr.splitlines() if "pictures" not in line and "faces" not in line]
-        assert done.returncode == 1 and [line[:7] for line in lines if line.startswith("error")] == ["error: "]
-        assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
-
-
-def test_ctrl_c_before_anything_is_seen_is_one_word(run, tmp_path, capsys, monkeypatch):
-    def interrupted(*words):
-        raise KeyboardInterrupt
-
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    monkeypatch.setattr(job, "open_student", interrupted)
-    assert predict(capsys, tmp_path, "--student", run, "--crops")[0] == "stopped"
-
-
-def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(student, "SHIPPED", tmp_path)
-    with pytest.raises(ValueError, match="none comes with this installation"):
-        student.find(None)
-    for name in ("microexpnet", "cern", "another"):
-        assert name not in student.shipped()
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
-    assert student.shipped() == ["another", "cern", "microexpnet"]
-    assert student.find(None) == student.find("cern") == tmp_path / "cern" / "model.onnx"
-    assert student.open_student("microexpnet", 1).classes == EMOTIONS
-    with pytest.raises(ValueError, match=r"there is no cerm\. Give one of another, cern, microexpnet, a run folder"):
-        student.find("cerm")
-
-
-def test_a_published_folder_is_a_student(run, tmp_path):
-    (tmp_path / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
-    assert student.find(str(tmp_path)) == tmp_path / "model.onnx"
-    assert student.open_student(str(tmp_path), 1).classes == EMOTIONS
-
-
-def test_a_run_folder_its_export_and_a_file_are_the_same_student(run):
-    file = run / "export" / "student.onnx"
-    assert student.find(str(run)) == student.find(str(run / "export")) == student.find(str(file)) == file
-
-
-class Bomb:
-    def __reduce__(self):
-        return Path.write_text, (Path("exploded"), "")
-
-
-@pytest.mark.parametrize("name", ["student.safetensors", "student.onnx", "student.pt2"])
-def test_a_pickle_under_another_name_is_never_unpickled(tmp_path, capsys, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    said, _, _ = predict(capsys, tmp_path / "a.png", "--crops", "--student", tmp_path / name)
-    assert said.startswith("error: ") and "\n" not in said
-    assert "python -m distill.export" in said or "Export it again" in said
-    assert not Path("exploded").exists()
-    pickle.loads((tmp_path / name).read_bytes())
-    assert Path("exploded").exists(), "the pickle would have done it"
-
-
-def test_what_is_no_student_is_told_in_one_sentence(run, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    for path, sentence in (
-        (run / "export" / "bare" / "student.onnx", "the bare network"),
-        (tmp_path / "empty", "has no export/student.onnx, student.onnx, model.onnx. Type python -m distill.export"),
-        (tmp_path / "nowhere.onnx", "there is no "),
-    ):
-        said, _, _ = predict(capsys, tmp_path / "a.png", "--crops", "--student", path)
-        assert said.startswith("error: ") and sentence in said and "\n" not in said
-
-
-def test_a_missing_detector_is_told_in_one_sentence_and_crops_do_without(run, tmp_path, capsys, monkeypatch):
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    (tmp_path / "other.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
-    monkeypatch.setattr(detector, "find_spec", lambda name: None)
-    said, _, _ = predict(capsys, tmp_path / "a.png", "--student", run)
-    assert "Type pip install 'fer-distill[predict]'" in said and "\n" not in said
-    said, _, _ = predict(capsys, tmp_path / "a.png", "--student", run, "--detector", tmp_path / "other.onnx")
-    assert "is not the ONNX file of CenterFace" in said and "\n" not in said
-    assert predict(capsys, tmp_path / "a.png", "--student", run, "--crops")[0] is None
-
-
-def test_it_starts_without_pytorch_and_opencv(run, tmp_path):
-    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    code = "import sys; from distill import predict; predict.main(sys.argv[1:]); assert not {'torch', 'cv2'} & set(sys.modules)"
-    words = [sys.executable, "-c", code, str(tmp_path), "--crops", "--student", str(run)]
-    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0 and "pictures/s" in done.stdout, done.stderr
 
 
 def test_of_boxes_that_overlap_the_surest_stays():

@@ -5,8 +5,10 @@ import json
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -14,8 +16,10 @@ from commandline import environment
 from served_page import page_files, served, write_student
 
 from distill import serve
+from distill.predicting.detector import detector_graph
+from distill.predicting.student import find
 from distill.web.engine import SHA256
-from distill.web.site import detector_graph
+from distill.web.site import site
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +93,25 @@ def test_the_page_is_written_for_any_host_without_what_an_earlier_one_had(home, 
     assert "for any web server" in capsys.readouterr().out
     assert (tmp_path / "new" / "page" / "ort" / "ort.wasm.min.mjs").read_bytes() == b"x"
     assert b"connect-src 'self'" in (tmp_path / "new" / "page" / "index.html").read_bytes()
+
+
+def test_a_published_folder_is_served_with_its_card(home, tmp_path):
+    (tmp_path / "model.onnx").write_bytes((home / "student.onnx").read_bytes())
+    (tmp_path / "README.md").write_text("# Published")
+    found = site(find(str(tmp_path)), {}, None)
+    assert found["student.onnx"] == (home / "student.onnx").read_bytes() and found["card.txt"] == b"# Published"
+
+
+def test_a_browser_that_goes_away_leaves_no_traceback(address, capfd):
+    host, port = address.split("/")[2].split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as gone:
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+            gone.sendall(b"GET /ort/ort-wasm-simd-threaded.wasm HTTP/1.1\r\n\r\n")
+            gone.recv(9)
+    assert ask(address, "/")[0] == 200
+    time.sleep(0.5)
+    assert capfd.readouterr().err == ""
 
 
 def test_detector_graph_takes_any_size_and_answers_as_the_file(home):
