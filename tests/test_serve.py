@@ -127,7 +127,12 @@ def test_the_command_serves_until_ctrl_c(home, files, tmp_path):
         (tmp_path / name).write_bytes(files[f"ort/{name}"])
     words = [home / "student.onnx", "--port", 0, "--ort", tmp_path, "--crops"]
     command = [sys.executable, "-m", "distill.serve", *map(str, words)]
-    job = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    heard = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what runs in the background may ignore it, and hand that on
+    job = subprocess.Popen(command, env=environment(), **pipes)
+    signal.signal(signal.SIGINT, heard)
     try:
         address = re.search(r"http://\S+", job.stdout.readline())[0]
         assert ask(address, "/student.onnx")[3] == (home / "student.onnx").read_bytes()
