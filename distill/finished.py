@@ -1,4 +1,4 @@
-"""A finished run as a teacher, teacher=run:DIR: its network, its weights, and its name, which is what they are, not where."""
+"""A finished run: its weights and its network; as a teacher, teacher=run:DIR, its name, which is what they are, not where."""
 
 import json
 import re
@@ -56,8 +56,12 @@ def _settled(node: dict) -> dict:
     return kept | {"run": str(folder), "sha256": found, "name": node.get("name") or label(header(folder))}
 
 
-def weights(folder: Path) -> Path:
+def weights(folder: Path, instead: str = "") -> Path:
     """Return the weight file of a finished run.
+
+    Args:
+        folder: the run folder.
+        instead: what else may be given where the folder holds several runs.
 
     Raises:
         ValueError: the folder holds none.
@@ -65,14 +69,13 @@ def weights(folder: Path) -> Path:
     file = folder / "checkpoints" / "best.safetensors"
     if is_complete(folder) and file.is_file():
         return file
-    inner = sorted(path.parents[1] for path in folder.glob("*/checkpoints/best.safetensors"))
+    inner = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
     if inner:
-        raise ValueError(f"teacher.run: {folder} holds several runs. Give one of them, such as {inner[-1]}.")
-    what = "there is no finished run" if folder.is_dir() else "no such folder"
-    raise ValueError(
-        f"teacher.run: {folder}: {what}. Give the run folder that a run's table ends with: teacher=run:DIR; a run that is "
-        "not finished goes on when its own command is typed again."
-    )
+        raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}{instead}.")
+    if (folder / "config.yaml").is_file():
+        raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
+    what = "no finished run is there" if folder.is_dir() else "no such folder"
+    raise ValueError(f"{folder}: {what}. Give the run folder that a run's table ends with.")
 
 
 def header(folder: Path) -> dict:
@@ -107,11 +110,15 @@ def network(
     Raises:
         ValueError: no finished run, or its network is from a package that is not allowed.
     """
-    node = header(Path(run))
+    folder = Path(run)
+    return rebuild(header(folder), tuple(classes), plugins, read_weights(weights(folder))[0])
+
+
+def rebuild(node: dict, classes: tuple[str, ...], plugins: Sequence[str], tensors: dict) -> nn.Module:
+    """Make the network of a config without a start, and with the reused head (loss.simkd) where the weights have one."""
     start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
-    nothing_seen = Dataset("", tuple(classes), "", {})
-    made = build.network({"student": node | start, "seed": 0, "plugins": list(plugins)}, nothing_seen)
-    attach_from_state(made, read_weights(weights(Path(run)))[0])  # loss.simkd: its teacher's classifier
+    made = build.network({"student": node | start, "seed": 0, "plugins": list(plugins)}, Dataset("", classes, "", {}))
+    attach_from_state(made, tensors)
     return made
 
 

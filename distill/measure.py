@@ -23,14 +23,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from distill import build, config, evaluate, outcome, robustness
+from distill import build, config, evaluate, finished, outcome, robustness
 from distill.checkpoint import digest, load_weights, read_weights, sha256, write_json
 from distill.console import loud_warnings, measured
-from distill.losses.reused_head import attach_from_state
 from distill.metrics import evaluate_predictions
 from distill.runtime import environment, pick_device, pick_precision, set_threads
 from distill.types import Dataset, Outputs, Split
-from teachers.store import is_complete
 
 TAKEN = ("data", "plugins", "train.device", "train.threads", "train.precision", "paths.store")
 
@@ -67,16 +65,15 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     Raises:
         ValueError: no finished run, a key or value that cannot be used, or less than two classes in common.
     """
+    weights = finished.weights(folder)
     cfg = _config(folder, words)
     set_threads(cfg["train"]["threads"])
     device = pick_device(cfg["train"]["device"])
     precision = pick_precision(cfg["train"]["precision"], device)
-    weights = folder / "checkpoints" / "best.safetensors"
     known = tuple(read_weights(weights)[1]["classes"])
     whole = build.dataset(cfg, needed=("test",))
     data, dropped = _in_common(whole, known)
-    student = _student(cfg, known)
-    attach_from_state(student, read_weights(weights)[0])  # loss.simkd: its teacher's classifier
+    student = finished.rebuild(cfg["student"], known, cfg["plugins"], read_weights(weights)[0])
     load_weights(student, weights, str(folder))
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device, memory_format=torch.channels_last)
@@ -107,7 +104,6 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
 
 def _config(folder: Path, words: list[str]) -> dict:
     """Return the run's own config with the given words on top of it."""
-    _refuse_unfinished(folder)
     own = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     elsewhere = any(word.startswith("data=") for word in words)
     for word in words:
@@ -133,24 +129,6 @@ def _config(folder: Path, words: list[str]) -> dict:
             "data.fold: all has no test split of its own. Give a fold's number, or data.fold=null data.test=1."
         )
     return cfg
-
-
-def _refuse_unfinished(folder: Path) -> None:
-    parts = ("fold-*", "generation-*", "fold-*/generation-*")
-    if inner := sorted(path.parent for part in parts for path in folder.glob(f"{part}/config.yaml")):
-        raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}.")
-    if not (folder / "config.yaml").is_file():
-        raise ValueError(
-            f"{folder}: no config.yaml of a run is there. Give the run folder that a run's table ends with."
-        )
-    if not is_complete(folder) or not (folder / "checkpoints" / "best.safetensors").is_file():
-        raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
-
-
-def _student(cfg: dict, classes: tuple[str, ...]) -> nn.Module:
-    """Make the run's network, whose weights come next, so that it needs no start."""
-    start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in cfg["student"]}
-    return build.network(cfg | {"student": cfg["student"] | start}, Dataset("", classes, "", {}))
 
 
 def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str, int]]:

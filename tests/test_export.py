@@ -252,7 +252,7 @@ def test_a_folder_without_a_finished_run_is_refused(home, copy, tmp_path, capsys
     (copy / "config.yaml").write_text(whole)
     (copy / "result.json").write_text('{"status": "failed"}')
     assert "this run is not finished. Its own command, typed again" in export(capsys, copy)[1]
-    assert "no finished run is there" in export(capsys, tmp_path / "nowhere")[1]
+    assert "nowhere: no such folder. Give the run folder" in export(capsys, tmp_path / "nowhere")[1]
 
 
 def test_a_damaged_export_is_told_in_one_sentence(copy):

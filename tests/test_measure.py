@@ -146,7 +146,10 @@ def test_data_of_other_classes_are_refused(home, folder):
 
 
 def test_a_folder_that_is_no_finished_run_is_refused(home, folder, tmp_path):
-    for where, sentence in ((tmp_path, "no config.yaml of a run is there"), ("data=fedro", "which run? Its folder")):
+    for where, sentence in (
+        (tmp_path, "no finished run is there. Give the run folder"),
+        ("data=fedro", "which run? Its folder"),
+    ):
         done = measure(where)
         assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
     for name, text in (("config.yaml", (folder / "config.yaml").read_text()), ("result.json", '{"status": "failed"}')):

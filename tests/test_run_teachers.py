@@ -114,8 +114,8 @@ def test_a_folder_without_a_finished_run_gets_a_sentence(assistant, store, tmp_p
     (unfinished / "result.json").write_text('{"status": "failed"}')
     for folder, words in (
         (tmp_path / "nowhere", "nowhere: no such folder. Give the run folder"),
-        (unfinished, "unfinished: there is no finished run"),
-        (tmp_path / "whole", "whole holds several runs. Give one of them, such as .*unfinished"),
+        (unfinished, "unfinished: this run is not finished. Its own command, typed again"),
+        (tmp_path / "whole", "whole: holds several runs. Give one of them, such as .*unfinished"),
     ):
         with pytest.raises(SystemExit, match=words):
             job(f"teacher=run:{folder}", store=store, runs=tmp_path / "runs")

@@ -7,12 +7,10 @@ from typing import NamedTuple
 import yaml
 from torch import nn
 
-from distill import build
+from distill import build, finished
 from distill.checkpoint import load_weights, read_weights, sha256
-from distill.exporting.package import rebuild
 from distill.profile import macs, num_parameters
 from distill.types import Dataset, Split
-from teachers.store import is_complete
 
 TAKEN = ("data.root", "paths.store", "plugins")
 LIMITS = (
@@ -41,30 +39,15 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     Raises:
         ValueError: no finished run, or another key.
     """
-    weights = _weights(folder)
+    weights = finished.weights(folder, f", or type best of {folder}")
     cfg = _with(_config(folder / "config.yaml"), words)
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
     classes = tuple(metadata["classes"])
-    student = rebuild(cfg["student"], classes, cfg["plugins"], tensors)
+    student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
     load_weights(student, weights, str(folder))
     return Finished(folder, cfg, json.loads((folder / "result.json").read_text()), student.eval(), classes)
-
-
-def _weights(folder: Path) -> Path:
-    """Return the weight file of a finished run."""
-    file = folder / "checkpoints" / "best.safetensors"
-    if (folder / "config.yaml").is_file() and is_complete(folder) and file.is_file():
-        return file
-    inner = sorted(path.parents[1] for path in folder.glob("*/checkpoints/best.safetensors"))
-    if inner:
-        raise ValueError(
-            f"{folder}: holds several runs. Give one of them, such as {inner[-1]}, or type best of {folder}."
-        )
-    if (folder / "config.yaml").is_file():
-        raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
-    raise ValueError(f"{folder}: no finished run is there. Give the run folder that a run's table ends with.")
 
 
 def _config(file: Path) -> dict:

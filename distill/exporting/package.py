@@ -6,12 +6,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from distill import build
 from distill.checkpoint import load_weights, read_weights, save_weights, write_json
 from distill.config import BESIDE_NETWORK
-from distill.losses.reused_head import attach_from_state
+from distill.finished import rebuild
 from distill.timm_net import TimmNet
-from distill.types import Dataset
 
 WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
 PUBLISHED = "model.safetensors"  # what model hubs call the weights
@@ -86,12 +84,3 @@ def load(folder: Path) -> nn.Module:
     load_weights(student if net is None else net, weights, str(folder))
     student.classes = classes
     return student.eval()
-
-
-def rebuild(node: dict, classes: tuple[str, ...], plugins: list[str], tensors: dict) -> nn.Module:
-    """Make the network of a config without a start, and with the reused head where the weights have one."""
-    start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
-    cfg = {"student": node | start, "seed": 0, "plugins": plugins}
-    student = build.network(cfg, Dataset("", classes, "", {}))
-    attach_from_state(student, tensors)
-    return student

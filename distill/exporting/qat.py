@@ -11,8 +11,8 @@ from distill.console import track
 from distill.exporting.finished import Finished
 from distill.exporting.int8 import STEP, calibration_images
 from distill.exporting.options import Options
-from distill.exporting.package import rebuild
 from distill.exporting.rounding import LARGE
+from distill.finished import rebuild
 from distill.types import Dataset
 from distill.views import render
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from distill import build
 from distill.checkpoint import load_weights, read_weights
 from distill.data.pack import open_pack
-from distill.exporting.package import rebuild
 from distill.features import Layer
+from distill.finished import rebuild
 from distill.reporting.answers import Answers, of_run
 from distill.reporting.gradcam import grad_cam
 from distill.reporting.reading import FIRST, Run
