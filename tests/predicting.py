@@ -1,5 +1,6 @@
 """What tests of python -m distill.predict share: a small exported student, a photograph, and the command line."""
 
+import csv
 import json
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,12 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     """Return a picture without a face, [height, width, 3] uint8."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def predict(capsys, *words) -> tuple[object, str, str]:

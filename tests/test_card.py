@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from exported import export_whatever, small_run
 from huggingface_hub import ModelCard
-from inside import folder_of, job, read
+from inside import read
 from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
 
-from distill import export as command_line
 from distill import exporting
-from distill.exporting import card, gate
+from distill.exporting import card
 from distill.metrics import wilson
 from distill.views import identity, render
 
@@ -27,17 +27,7 @@ MEANT = "An expression on a face is not an emotion"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The run folder of a small MicroExpNet, exported; one epoch teaches too little for the gate of int8."""
-    home = tmp_path_factory.mktemp("home")
-    words = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.valid=64", "data.size=40")
-    job(*words, store=home / "store", runs=home / "runs")
-    folder = folder_of(home / "runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command_line, "loud_warnings", lambda: None)
-        patch.setattr(gate, "MOST_LOST", 1.0)
-        patch.setattr(gate, "DRIFT", 1.0)
-        command_line.main([str(folder)])
-    return folder
+    return export_whatever(small_run(tmp_path_factory.mktemp("home")))
 
 
 @pytest.fixture()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from inside import folder_of, job
+from exported import export, export_whatever, small_run
+from inside import folder_of
 from PIL import Image
 
 from distill import export as command_line
@@ -27,35 +28,17 @@ FILES = MADE | {"config.json", "parity.json"}
 CARD = {"model-card.md"}
 
 
-def export(capsys, *words):
-    """Do what the command line does; return what it prints, and the sentence it ends with or None."""
-    try:
-        command_line.main([str(word) for word in words])
-        said = None
-    except SystemExit as stopped:
-        said = stopped.code
-    return capsys.readouterr().out, said
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A finished run of a small MicroExpNet, and its store."""
     home = tmp_path_factory.mktemp("home")
-    words = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.valid=64", "data.size=40")
-    job(*words, store=home / "store", runs=home / "runs")
+    small_run(home)
     return home
 
 
 @pytest.fixture(scope="module")
 def folder(home):
-    """The run folder, exported; one epoch teaches too little for the gate of int8, which has tests of its own."""
-    folder = folder_of(home / "runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command_line, "loud_warnings", lambda: None)
-        patch.setattr(gate, "MOST_LOST", 1.0)
-        patch.setattr(gate, "DRIFT", 1.0)
-        command_line.main([str(folder)])
-    return folder
+    return export_whatever(folder_of(home / "runs"))
 
 
 @pytest.fixture()
@@ -213,7 +196,7 @@ def test_engines_that_are_not_installed_are_left_out_and_named(folder, monkeypat
     run, said = finished.read_run(folder, []), []
     options = Options(int8="off", openvino=True, executorch=True)
     assert [form.files[0] for form in forms(run, finished.faces(run), options, said.append)][-1] == "student.pt2"
-    wanted = "export.{0}: left out, {0} is not installed. Type pip install 'fer-distill[{0}]'."
+    wanted = "export.{0}: left out, {0} is not installed. Type pip install -e '.[{0}]'."
     assert said == [wanted.format(name) for name in names]
 
 

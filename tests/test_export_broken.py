@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from inside import folder_of, job
+from exported import export, small_run
 
 from distill import export as command_line
 from distill.exporting import forms as module_of_forms
@@ -17,23 +17,10 @@ WEIGHTS = {"student.safetensors", "config.json", "parity.json"}
 CARD = {"model-card.md"}
 
 
-def export(capsys, *words):
-    """Do what the command line does; return what it prints, and the sentence it ends with or None."""
-    try:
-        command_line.main([str(word) for word in words])
-        said = None
-    except SystemExit as stopped:
-        said = stopped.code
-    return capsys.readouterr().out, said
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A finished run of a small MicroExpNet."""
-    home = tmp_path_factory.mktemp("home")
-    words = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.valid=64", "data.size=40")
-    job(*words, store=home / "store", runs=home / "runs")
-    return folder_of(home / "runs")
+    return small_run(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture()

@@ -1,6 +1,5 @@
 """Expressions of faces in pictures, as a person asks for them: found, cut out, answered, written, drawn."""
 
-import csv
 import json
 import tarfile
 from io import BytesIO
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from commandline import ROOT
 from PIL import Image
-from predicting import FACE, astronaut, needs_detector, noise, predict, write_student
+from predicting import FACE, astronaut, needs_detector, noise, predict, rows, write_student
 
 from distill.data.labels import EMOTIONS
 from distill.exporting.running import open_file
@@ -23,11 +22,6 @@ FERPLUS = ROOT.parent / "shared" / "data" / "ferplus.tar.gz"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return write_student(tmp_path_factory.mktemp("predict") / "a run")
-
-
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def answers(run, pictures):

@@ -1,0 +1,36 @@
+"""What tests of exports share: a small finished run, its export in spite of the gate, and the command line."""
+
+from pathlib import Path
+
+import pytest
+from inside import folder_of, job
+
+from distill import export as command_line
+from distill.exporting import gate
+
+
+def small_run(home: Path) -> Path:
+    """Train a small MicroExpNet for an epoch; return its run folder."""
+    words = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.valid=64", "data.size=40")
+    job(*words, store=home / "store", runs=home / "runs")
+    return folder_of(home / "runs")
+
+
+def export_whatever(folder: Path) -> Path:
+    """Export a run; one epoch teaches too little for the gate of int8, which has tests of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_line, "loud_warnings", lambda: None)
+        patch.setattr(gate, "MOST_LOST", 1.0)
+        patch.setattr(gate, "DRIFT", 1.0)
+        command_line.main([str(folder)])
+    return folder
+
+
+def export(capsys, *words):
+    """Do what the command line does; return what it prints, and the sentence it ends with or None."""
+    try:
+        command_line.main([str(word) for word in words])
+        said = None
+    except SystemExit as stopped:
+        said = stopped.code
+    return capsys.readouterr().out, said
