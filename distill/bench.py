@@ -12,7 +12,6 @@ Each file runs in a process of its own, on the CPU, in float32 (int8 where the f
 
 import argparse
 import json
-import math
 import os
 import re
 import statistics
@@ -27,8 +26,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.checkpoint import write_json
-from distill.command_line import command_line
+from distill.command_line import command_line, number
 from distill.console import bar, console, loud_warnings
+from distill.processes import cores
 from distill.runtime import environment
 
 KINDS = ("onnx", "pt2")
@@ -210,26 +210,16 @@ def _picture(text: str) -> str:
     return text
 
 
-def _positive(kind: type):
-    def number(text: str):
-        if not 0 < kind(text) < math.inf:
-            raise argparse.ArgumentTypeError(f"{text} was asked for; give a number above 0")
-        return kind(text)
-
-    return number
-
-
 def _arguments(words: list[str]) -> argparse.Namespace:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(
         "python -m distill.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("files", nargs="+", type=lambda word: Path(word).expanduser(), metavar="FILE")
-    parser.add_argument("--batch", type=_positive(int), default=32)
-    parser.add_argument("--threads", type=_positive(int), nargs="+", default=sorted({1, cores}))
+    parser.add_argument("--batch", type=number(int, 1), default=32)
+    parser.add_argument("--threads", type=number(int, 1), nargs="+", default=sorted({1, cores()}))
     parser.add_argument("--picture", type=_picture, default="48x48")
-    parser.add_argument("--seconds", type=_positive(float), default=0.5)
-    parser.add_argument("--rounds", type=_positive(int), default=3)
+    parser.add_argument("--seconds", type=number(float, 0.001, 3600), default=0.5)
+    parser.add_argument("--rounds", type=number(int, 1), default=3)
     parser.add_argument("--json", type=lambda word: Path(word).expanduser(), metavar="FILE")
     return parser.parse_args(words)
 

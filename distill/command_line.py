@@ -1,5 +1,7 @@
 """What the command lines share: what a user can mend ends in one sentence, never in a traceback."""
 
+import argparse
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -24,15 +26,38 @@ def command_line(main: Callable[[list[str]], None]) -> Callable[[list[str]], Non
             print("stopped", file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # for the flush when Python ends
+            _flush()
             sys.exit(1)
-        except ValueError as error:
-            sys.exit(f"error: {error}")
-        except OSError as error:
-            sys.exit(f"error: {_place(error)}{error.strerror or error or type(error).__name__}")
+        except (ValueError, OSError) as error:
+            _flush()
+            sys.exit(f"error: {said(error)}")
 
     return told
 
 
-def _place(error: OSError) -> str:
-    return f"{error.filename}: " if error.filename is not None else ""
+def said(error: Exception) -> str:
+    """Return what an error says; of the operating system's, the file and the reason."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return str(error) or type(error).__name__
+
+
+def _flush() -> None:
+    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+
+
+def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Return what argparse reads a number in [low, high] with."""
+
+    range_words = f"{low:g} on" if math.isinf(high) else f"{low:g} to {high:g}"
+
+    def read(text: str) -> float:
+        if not low <= kind(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text} was asked for; give a number from {range_words}")
+        return kind(text)
+
+    return read

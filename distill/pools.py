@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from distill import processes
-from distill.processes import bound
+from distill.processes import bound, cores
 
 STOP = "stop"  # a file in a job's place that asks it to end
 PATIENCE = 30.0  # seconds that a job has for ending when it is asked to, before it is killed
@@ -92,7 +92,7 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise ValueError("launcher=ray: Ray is not installed. Type pip install 'fer-distill[ray]'.") from error
+            raise ValueError("launcher=ray: Ray is not installed. Type pip install -e '.[ray]'.") from error
         self._ray, self._tasks, self.threads = ray, [], int(num_cpus)
         for module in (sys.modules[__name__], processes):
             ray.cloudpickle.register_pickle_by_value(module)  # no node has to find it
@@ -126,11 +126,6 @@ class Ray:
         if self._tasks:
             self._ray.wait(self._tasks, num_returns=len(self._tasks), timeout=PATIENCE + 5)
         self._ray.shutdown()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _environment(place: Path) -> dict[str, str]:

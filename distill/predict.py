@@ -19,31 +19,20 @@ An expression on a face is not an emotion; no answer supports a decision about a
 """
 
 import argparse
-import math
-import os
 import sys
 import time
 from pathlib import Path
 
 from rich.console import Console
 
+from distill.command_line import command_line, number
 from distill.console import loud_warnings
 from distill.predicting.boxes import MARGIN
 from distill.predicting.job import Job
-from distill.predicting.output import said
-
-
-def _number(kind: type, low: float, high: float = math.inf):
-    def number(text: str):
-        if not low <= kind(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text} was asked for; give a number from {low:g} to {high:g}")
-        return kind(text)
-
-    return number
+from distill.processes import cores
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(
         "python -m distill.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,44 +48,27 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--csv", metavar="FILE")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--draw", type=path, metavar="DIR")
-    parser.add_argument("--threshold", type=_number(float, 0, 1), default=0.5)
-    parser.add_argument("--smallest", type=_number(float, 0), default=20)
-    parser.add_argument("--size", type=_number(int, 32, 8192), default=640)
-    parser.add_argument("--margin", type=_number(float, -0.5, 5), default=MARGIN)
+    parser.add_argument("--threshold", type=number(float, 0, 1), default=0.5)
+    parser.add_argument("--smallest", type=number(float, 0), default=20)
+    parser.add_argument("--size", type=number(int, 32, 8192), default=640)
+    parser.add_argument("--margin", type=number(float, -0.5, 5), default=MARGIN)
     parser.add_argument("--detector", type=path, metavar="FILE")
-    parser.add_argument("--frames", type=_number(int, 1), metavar="N")
-    parser.add_argument("--threads", type=_number(int, 1, 1024), default=cores, metavar="N")
+    parser.add_argument("--frames", type=number(int, 1), metavar="N")
+    parser.add_argument("--threads", type=number(int, 1, 1024), default=cores(), metavar="N")
     asked = parser.parse_args(words)
     if asked.csv == asked.json == "-":
         parser.error("--csv and --json cannot both go to standard output")
     return asked
 
 
+@command_line
 def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     asked = _arguments(words)
     loud_warnings()
     out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False, markup=False)
-    try:
-        failed = _predict(asked, out)
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit("stopped")
-    except (ValueError, OSError) as error:
-        _flush()
-        if isinstance(error, BrokenPipeError):  # whoever read standard output has gone
-            sys.exit(1)
-        sys.exit(f"error: {said(error) if isinstance(error, OSError) else error}")
-    if failed:
+    if _predict(asked, out):
         sys.exit(1)
-
-
-def _flush() -> None:
-    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _predict(asked: argparse.Namespace, out: Console) -> int:

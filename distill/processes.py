@@ -72,6 +72,11 @@ def sentence(error: BaseException) -> str:
     return str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
 
 
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def import_early() -> None:
     """Import what every job imports late, so that those forked off here have it: about two seconds of each."""
     for name in LATE:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from distill import parallel
+from distill.processes import cores
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's mallopt(3)
 
@@ -30,7 +31,7 @@ def set_threads(threads: int | None) -> int:
         The number of threads in force.
     """
     if threads is None and "OMP_NUM_THREADS" not in os.environ:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        threads = cores()
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

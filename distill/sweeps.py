@@ -285,4 +285,4 @@ def refuse_launcher(words: Sequence[str]) -> None:
     for name, (plugin, extra) in LAUNCHERS.items():
         there = find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")
         if f"launcher={name}" in words and not there:
-            raise ValueError(f"launcher={name}: is not installed. Type pip install 'fer-distill[{extra}]'.")
+            raise ValueError(f"launcher={name}: is not installed. Type pip install -e '.[{extra}]'.")

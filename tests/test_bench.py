@@ -105,7 +105,8 @@ def test_an_engine_that_says_much_is_not_stopped_by_it_and_its_last_words_are_to
 
 
 @pytest.mark.parametrize(
-    "words, sentence", [("--picture 48", "HEIGHTxWIDTH"), ("--batch 0", "above 0"), ("--seconds inf", "above 0")]
+    "words, sentence",
+    [("--picture 48", "HEIGHTxWIDTH"), ("--batch 0", "from 1 on"), ("--seconds inf", "from 0.001 to 3600")],
 )
 def test_a_size_that_cannot_be_is_refused(folder, capsys, words, sentence):
     with pytest.raises(SystemExit):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from commandline import ROOT, environment
 from PIL import Image
-from predicting import noise, predict, write_student
+from predicting import noise, predict, rows, write_student
 
 from distill.data.labels import EMOTIONS
 from distill.predicting import detector, job, student
@@ -19,11 +19,6 @@ from distill.predicting import detector, job, student
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return write_student(tmp_path_factory.mktemp("predict") / "a run")
-
-
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_standard_output_holds_nothing_but_what_was_asked_for(run, tmp_path, capsys):
@@ -120,7 +115,7 @@ def test_ctrl_c_before_anything_is_seen_is_one_word(run, tmp_path, capsys, monke
 
     Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
     monkeypatch.setattr(job, "open_student", interrupted)
-    assert predict(capsys, tmp_path, "--student", run, "--crops")[0] == "stopped"
+    assert predict(capsys, tmp_path, "--student", run, "--crops")[::2] == (130, "stopped\n")
 
 
 def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_path, monkeypatch):
@@ -184,7 +179,7 @@ def test_a_missing_detector_is_told_in_one_sentence_and_crops_do_without(run, tm
     (tmp_path / "other.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
     monkeypatch.setattr(detector, "find_spec", lambda name: None)
     said, _, _ = predict(capsys, tmp_path / "a.png", "--student", run)
-    assert "Type pip install 'fer-distill[predict]'" in said and "\n" not in said
+    assert "Type pip install -e '.[predict]'" in said and "\n" not in said
     said, _, _ = predict(capsys, tmp_path / "a.png", "--student", run, "--detector", tmp_path / "other.onnx")
     assert "is not the ONNX file of CenterFace" in said and "\n" not in said
     assert predict(capsys, tmp_path / "a.png", "--student", run, "--crops")[0] is None

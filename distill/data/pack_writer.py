@@ -16,6 +16,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from distill.processes import cores
+
 FLUSH = 4096  # pictures that a killed process loses at most
 AHEAD = 64  # pictures in memory that are being decoded
 PROGRESS = "progress.json"
@@ -217,8 +219,7 @@ def _decoded(rows: Iterator[Row]) -> Iterator[Row]:
     if first is None or not callable(first.pixels):
         yield from () if first is None else chain([first], rows)
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    pool, waiting = ThreadPoolExecutor(min(8, cores) + 1), deque()  # one more: this thread hashes and writes
+    pool, waiting = ThreadPoolExecutor(min(8, cores()) + 1), deque()  # one more: this thread hashes and writes
     try:
         for row in chain([first], rows):
             waiting.append((row, pool.submit(row.pixels)))

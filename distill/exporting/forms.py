@@ -74,7 +74,7 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
         yield Form(("student.int8.onnx",), False, _onnx("student.int8.onnx", rounded), _int8_hint(options))
     for name, make in (("openvino", _openvino), ("executorch", _executorch)):
         if getattr(options, name) and find_spec(name) is None:
-            say(f"export.{name}: left out, {name} is not installed. Type pip install 'fer-distill[{name}]'.")
+            say(f"export.{name}: left out, {name} is not installed. Type pip install -e '.[{name}]'.")
         elif getattr(options, name):
             yield make(run, data, options, whole)
 
@@ -123,7 +123,7 @@ def _onnx(name: str, make: Callable) -> Callable[[Path, dict[str, str]], None]:
 
 def _require(*names: str) -> None:
     if missing := [name for name in names if find_spec(name) is None]:
-        raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install 'fer-distill[export]'.")
+        raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install -e '.[export]'.")
 
 
 def opened(form: Form, folder: Path, options: Options) -> Opened:

@@ -52,7 +52,7 @@ def open_file(path: Path, threads: int) -> Opened:
         return openers[path.suffix](path, threads)
     except ImportError as error:
         extra = {".xml": "openvino", ".pte": "executorch"}.get(path.suffix, "export")
-        raise ValueError(f"{path}: {error.name} is not installed. Type pip install 'fer-distill[{extra}]'.") from None
+        raise ValueError(f"{path}: {error.name} is not installed. Type pip install -e '.[{extra}]'.") from None
     except Exception as error:  # each engine raises its own
         raise ValueError(
             f"{path}: damaged, or no {path.suffix} file of a student ({first_line(error)}). Export it again."

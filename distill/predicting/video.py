@@ -175,8 +175,6 @@ def _av():
     try:
         import av
     except ImportError:
-        raise ValueError(
-            "videos and cameras are read by av, not installed. Type pip install 'fer-distill[predict]'"
-        ) from None
+        raise ValueError("videos and cameras are read by av, not installed. Type pip install -e '.[predict]'") from None
     av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say, a sentence says
     return av
