@@ -80,7 +80,7 @@ def test_a_launcher_of_another_command_or_that_is_not_installed_gets_a_sentence(
     with pytest.raises(ValueError, match=r"launcher=ray: is for python -m distill\.sweep"):
         sweeps.refuse_launcher(["-m", "launcher=ray"])
     monkeypatch.setattr(sweeps, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"launcher=slurm: is not installed\. Type pip install 'fer-distill\[slurm\]'"):
+    with pytest.raises(ValueError, match=r"launcher=slurm: is not installed\. Type pip install -e '.\[slurm\]'"):
         sweeps.refuse_launcher(["-m", "launcher=slurm"])
     sweeps.refuse_launcher(["-m", "seed=1,2"])
 
