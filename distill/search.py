@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill import sweeps
+from distill.checkpoint import write_json
 from distill.console import console
 from distill.pools import STOP
 from distill.processes import killed_by
@@ -182,6 +183,8 @@ class Search:
             self.study.tell(one.trial, state=states.PRUNED if one.pruned else states.FAIL)
         if one.pruned and code != 0:
             record.end("pruned", error=None)
+            told = f"was behind after {max(one.reported)} epochs; its command, typed by itself, finishes it"
+            write_json(Path(record.facts["folder"]) / "result.json", {"status": "pruned", "error": told})
             return 0
         end_of(record, code)
         return int(code != 0)

@@ -152,6 +152,10 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
 
 def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
     """Run every combination of the words' values; return the exit code."""
+    if of_a_search := [name for name in ("method", "run_cap", "minimize", "seed") if asked[name] != OPTIONS[name]]:
+        raise ValueError(
+            f"sweep.{of_a_search[0]}: is for a search, and here every combination is run. Give sweep=NAME, too, or leave it out."
+        )
     found = overrides.spread(rest := overrides.with_losses(rest))
     if found is None:
         raise ValueError(

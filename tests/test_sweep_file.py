@@ -10,7 +10,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from distill import config, rules
 from distill.search import Search
-from distill.sweep import check, main, parse
+from distill.sweep import check, main, parse, spread
 from distill.sweep_file import find, read
 
 FILES = sorted((ROOT / "conf" / "sweep").glob("*.yaml"))
@@ -165,3 +165,9 @@ def test_words_are_checked_as_the_job_reads_them():
     check(["student=microexpnet", "loss.dkd.weight=0.5"])  # means loss=[ce,dkd]
     with pytest.raises(ValueError, match="dkd"):
         check(["student=microexpnet", "loss=[ce]", "loss.dkd.weight=0.5"])
+
+
+@pytest.mark.parametrize("word", ["sweep.method=bayes", "sweep.run_cap=3", "sweep.minimize=macs", "sweep.seed=1"])
+def test_options_of_a_search_are_refused_where_every_combination_is_run(word):
+    with pytest.raises(ValueError, match=rf"{word.split('=')[0]}: is for a search, and here every combination is run"):
+        spread(*parse([word, "seed=0,1"]))

@@ -10,6 +10,7 @@ from distill import search as searching
 from distill import sweep as sweep_command
 from distill import sweeps
 from distill.pools import STOP
+from distill.reporting import reading
 from distill.search import Search
 from distill.sweep import choose, parse
 
@@ -181,7 +182,11 @@ def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path, monkey
     states = [trial.state.name for trial in search.study.trials]
     assert states == ["COMPLETE"] * 4 + ["PRUNED"] * 2
     assert max(search.study.trials[-1].intermediate_values) <= 3
-    assert sweeps.read(tmp_path / "sweep" / "jobs" / "5")["status"] == "pruned"
+    pruned = sweeps.read(tmp_path / "sweep" / "jobs" / "5")
+    assert pruned["status"] == "pruned"
+    (Path(pruned["folder"]) / "config.yaml").write_text("{data: {}, teacher: {}, student: {}, loss: {}, train: {}}")
+    run = reading.read(Path(pruned["folder"]))
+    assert run.status == "pruned" and run.error.startswith("was behind after 2 epochs")
 
 
 def test_with_costs_nothing_is_pruned_and_that_is_said(tmp_path, capsys):

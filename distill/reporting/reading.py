@@ -23,7 +23,7 @@ class Run:
 
     Args:
         folder: where it is, links resolved.
-        status: complete, failed, unfinished or damaged.
+        status: complete, failed, pruned (stopped by a search), unfinished or damaged.
         error: why it is not complete, in words.
         config: config.yaml; that of a job over folds or generations as it was asked for.
         result: result.json.
@@ -133,7 +133,9 @@ def read(folder: Path) -> Run:
         return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, {}, env, parts)
     if result.get("status") != "complete":
         error = str(result.get("error") or f"status {result.get('status')!r}")
-        return Run(folder, "failed", error, config, result, env, parts)
+        return Run(
+            folder, "pruned" if result.get("status") == "pruned" else "failed", error, config, result, env, parts
+        )
     if missing := _missing(result):
         return Run(folder, "damaged", f"result.json: says complete, but has no {missing}", config, result, env, parts)
     return Run(folder, "complete", "", config, result, env, parts)
