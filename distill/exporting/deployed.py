@@ -34,18 +34,18 @@ class Prepare(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         height, width = image.shape[1:3]
-        smaller = torch.full((), height).minimum(torch.full((), width)).float()
-        block = torch.floor(smaller / self.size).clamp(min=1)
-        down, across = self.matrix(height, block), self.matrix(width, block).T
-        if self.grey:
-            drawn = (down @ ((image.float() @ self.luma).squeeze(-1) @ across))[:, None]
+        high, wide = torch.full((), height).float(), torch.full((), width).float()
+        block = torch.floor(high.minimum(wide) / self.size).clamp(min=1)
+        down, across = self.matrix(height, high / block, block), self.matrix(width, wide / block, block).T
+        gain = self.gain / (block * block)
+        if self.grey:  # the gain on three numbers, not on every pixel: a small network feels it
+            drawn = (down @ ((image.float() @ (self.luma * gain[0])).squeeze(-1) @ across))[:, None]
         else:
-            drawn = down @ (image.float().permute(0, 3, 1, 2) @ across)
-        return drawn * (self.gain / (block * block)) - self.offset
+            drawn = down @ (image.float().permute(0, 3, 1, 2) @ across) * gain
+        return drawn - self.offset
 
-    def matrix(self, side: int, block: Tensor) -> Tensor:
-        """Return `block` times the share of each of `side` pixels in each pixel that is drawn, [S, side]."""
-        sides = torch.full((), side).float() / block
+    def matrix(self, side: int, sides: Tensor, block: Tensor) -> Tensor:
+        """Return `block` times the share of each of `side` pixels, `sides` blocks, in each pixel that is drawn, [S, side]."""
         at = (self.centres * sides - 0.5).clamp(min=0).minimum(torch.floor(sides) - 1)
         return (1 - (at[:, None] - torch.floor(torch.arange(side, dtype=torch.float32) / block)).abs()).relu()
 
