@@ -42,7 +42,7 @@ def test_the_astronauts_face_is_found_answered_for_and_drawn(run, tmp_path, caps
     photo.save(tmp_path / "in" / "photo.png")
     words = ("--csv", tmp_path / "o.csv", "--json", tmp_path / "o.json", "--draw", tmp_path / "drawn")
     said, out, err = predict(capsys, tmp_path / "in", "--student", run, *words)
-    assert said is None and "photo.png" in out and "1 faces: " in out and err == ""
+    assert said is None and "photo.png" in out and "1 face: " in out and err == ""
     (row,) = rows(tmp_path / "o.csv")
     box = [float(row[name]) for name in ("x", "y", "width", "height")]
     np.testing.assert_allclose(box, [*FACE, FACE[2]], atol=3)

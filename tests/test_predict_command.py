@@ -67,7 +67,7 @@ def test_boxes_with_absolute_paths_are_those_of_a_relative_folder(run, tmp_path,
     (tmp_path / "boxes.csv").write_text(f"{tmp_path}/in/a.png,1,2,30,40\n")
     monkeypatch.chdir(tmp_path)
     said, out, _ = predict(capsys, "in", "--student", run, "--boxes", "boxes.csv")
-    assert said is None and "1 faces: " in out
+    assert said is None and "1 face: " in out
 
 
 def test_a_drawing_that_cannot_be_written_is_a_sentence_and_the_rest_goes_on(run, tmp_path, capsys):

@@ -216,7 +216,11 @@ class Printed:
         total = sum(self.counts.values())
         said = [f"{self.left_out:,} more rows: --csv FILE has them all"] if self.left_out else []
         shares = [f"{name} {count:,} ({count / total:.0%})" for name, count in self.counts.most_common()]
-        return said + ([f"{total:,} faces: {', '.join(shares)}"] if total else ["no face found"])
+        return said + ([f"{_faces(total)}: {', '.join(shares)}"] if total else ["no face found"])
+
+
+def _faces(number: int) -> str:
+    return f"{number:,} face{'' if number == 1 else 's'}"
 
 
 def bar(share: float, letters: int) -> str:
@@ -227,7 +231,7 @@ def bar(share: float, letters: int) -> str:
 
 def live(seen: Seen, classes: Sequence[str], rate: float) -> Text:
     """Return what a terminal shows of a camera: bars of the three largest faces, and frames per second."""
-    lines = [f"{rate:.1f} frames/s, {len(seen.probabilities)} faces; Ctrl-C ends"]
+    lines = [f"{rate:.1f} frames/s, {_faces(len(seen.probabilities))}; Ctrl-C ends"]
     for k in np.argsort(-seen.shot.boxes[:, 2:].prod(1))[:3]:
         lines.append(f"face {k + 1}")
         best = seen.probabilities[k].argmax()
