@@ -209,8 +209,9 @@ def run_name(cfg: dict) -> str:
 
 def label(node: dict) -> str:
     """Return a short name of a component: its name key, or the last part of its target."""
-    target = (node.get("_target_") or "none").rsplit(".", 1)[-1]
-    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or target)).lower()
+    if not node.get("_target_"):
+        return "none"
+    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or node["_target_"].rsplit(".", 1)[-1])).lower()
 
 
 def teacher_run(cfg: dict, teacher: dict) -> dict:
