@@ -2,6 +2,7 @@
 
 import csv
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -75,6 +76,17 @@ def test_a_setting_s_effect_is_the_mean_over_all_that_share_its_value_and_seeds_
     assert effects.seed_spread(widths["XXS"].members) is None
     assert [level.value for level in effects.levels(found, "loss.kd.temperature")] == [2, 8]
     assert effects.is_crossed(found) and not effects.is_crossed(found._replace(configurations=found.configurations[1:]))
+
+
+def test_what_a_network_was_taught_by_does_not_make_it_faster(tmp_path):
+    for number, (width, latency) in enumerate([("S", 0.3), ("S", 0.5), ("S", 0.4), ("XXS", 0.2)]):
+        folder = tmp_path / str(number)
+        write_run(folder, f"student.width={width}", f"loss.kd.temperature={2 + number}")
+        said = json.loads((folder / "result.json").read_text())
+        said["student"]["latency_ms"] = latency
+        (folder / "result.json").write_text(json.dumps(said))
+    timed = [(c.values["student.width"], c.mean["latency_ms"]) for c in sweep(find([tmp_path])).configurations]
+    assert sorted(timed) == [("S", 0.4)] * 3 + [("XXS", 0.2)]
 
 
 def test_grad_cam_lights_the_places_that_a_class_is_read_from_and_leaves_the_network_as_it_was():

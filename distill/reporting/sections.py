@@ -17,7 +17,8 @@ def table_section(found: Sweep, commands: dict[str, str]) -> str:
     spread = "± is the sample standard deviation over seeds" if several else "one run each"
     words = (
         f"Accuracies in percent, {spread}; ECE is the expected calibration error, agreement the share of faces on which student "
-        "and teacher answer alike. A click on a heading sorts, a click on a row shows its runs and their commands."
+        "and teacher answer alike; speeds are medians over the runs of one network. A click on a heading sorts, a click on a row "
+        "shows its runs and their commands."
     )
     search = (
         '<div class="controls needs-js"><input type="search" id="filter" placeholder="Filter by settings" aria-label="Filter">'

@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from distill import config
@@ -11,6 +11,7 @@ from distill.reporting.formats import fewer_words, plain, value_words
 from distill.reporting.reading import COSTS, FIRST, Run
 
 COMPONENTS = ("student", "teacher", "loss", "data", "optimizer", "schedule")
+SPEEDS = ("latency_ms", "images_per_second")
 HIDDEN = ("data.root", "data.subset_dir", "teacher.sha256", "experiment", "debug")  # where and how found, not what
 
 
@@ -103,7 +104,7 @@ def sweep(runs: Sequence[Run]) -> Sweep:
 
     A run whose configuration and seed occur twice counts once, with its newest result.
     """
-    complete = [run for run in runs if run.status == "complete"]
+    complete = _timed_together([run for run in runs if run.status == "complete"])
     flat = [_flat(run) for run in complete]
     keys = _swept(flat)
     groups: dict[str, list[Run]] = {}
@@ -122,6 +123,22 @@ def sweep(runs: Sequence[Run]) -> Sweep:
         for number, (members, own, words) in enumerate(zip(ranked, values, labels, strict=True), 1)
     )
     return Sweep(tuple(keys), configurations, (*(run for run in runs if run.status != "complete"), *repeated))
+
+
+def _timed_together(runs: list[Run]) -> list[Run]:
+    """Give runs of the same network on the same machine the median of their speeds; one timing alone meets neighbours."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        where = [run.env.get(name) for name in ("processor", "gpu", "threads", "packages")]
+        groups.setdefault(repr([run.config["student"], run.result["student"].get("macs"), where]), []).append(run)
+    medians = {}
+    for members in groups.values():
+        found = [run.numbers for run in members]
+        speeds = {name: [n[name] for n in found if name in n] for name in SPEEDS}
+        speeds = {name: statistics.median(values) for name, values in speeds.items() if values}
+        for run in members:
+            medians[id(run)] = replace(run, result=run.result | {"student": run.result["student"] | speeds})
+    return [medians[id(run)] for run in runs]
 
 
 def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
