@@ -11,7 +11,8 @@ from functools import wraps
 def command_line(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
     """Return a main whose errors are sentences: `error: ...` and exit code 1; an interrupt is `stopped` and exit code 130.
 
-    A reader of its output that goes away, such as head, ends it without a word.
+    A reader of its output that goes away, such as head, ends it without a word; a letter that standard output cannot hold
+    is printed as a question mark.
 
     Args:
         main: takes the words that were typed.
@@ -20,6 +21,8 @@ def command_line(main: Callable[[list[str]], None]) -> Callable[[list[str]], Non
     @wraps(main)
     def told(words: list[str]) -> None:
         try:
+            if hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(errors="replace")
             main(words)
             sys.stdout.flush()
         except KeyboardInterrupt:

@@ -4,7 +4,7 @@ PATH is a picture, a folder (with the folders in it), a video, or camera (camera
   --student NAME      a shipped student, a run folder that was exported, or a .onnx file; the best shipped one without it
   --crops             each picture is one face: none is searched
   --boxes FILE.csv    rows of path,x,y,width,height: these faces as they are; paths begin at PATH
-  --csv FILE          one row per face (and frame), - for standard output
+  --csv FILE          one row per face (and frame), or with the error of a file that cannot be read; - for standard output
   --json FILE         a list of pictures or frames with their faces, - for standard output
   --draw DIR          pictures or the video with boxes and bars
   --threshold 0.5     smallest score of a face
@@ -15,6 +15,7 @@ PATH is a picture, a folder (with the folders in it), a video, or camera (camera
   --frames N          stop a video or a camera after N frames
   --threads N         all of this process's cores without it
 A file that cannot be read gets one sentence, the others go on, and the exit code is 1. A picture without a face is no error.
+Ctrl-C keeps what was seen until then, and the exit code is 130; a camera is ended so, which is no error.
 An expression on a face is not an emotion; no answer supports a decision about a person.
 """
 
@@ -67,12 +68,13 @@ def main(words: list[str]) -> None:
     asked = _arguments(words)
     loud_warnings()
     out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False, markup=False)
-    if _predict(asked, out):
-        sys.exit(1)
+    code = _predict(asked, out)
+    if code:
+        sys.exit(code)
 
 
 def _predict(asked: argparse.Namespace, out: Console) -> int:
-    """Do what is asked for and print what came out; return how many files failed."""
+    """Do what is asked for and print what came out; return the exit code."""
     job = Job(asked)
     start = time.perf_counter()
     printed = job.run(out)
@@ -86,7 +88,9 @@ def _predict(asked: argparse.Namespace, out: Console) -> int:
         f"{printed.shots:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
         f"{printed.shots / seconds:,.1f} {what}/s"
     )
-    return job.failed
+    if job.stopped and job.index is None:
+        return 130
+    return 1 if job.failed else 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Pictures are searched for faces at 640 px as predict does, the camera at 224 px 
   --student FILE        the same as RUN, such as RUN/export/student.int8.onnx
   --port 8000           0 takes any that is free
   --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
-  --write DIR           write the page's files into DIR, for any web server, and end
+  --write DIR           write the page's files into DIR, for any web server, and end; licences.txt is to stay with them
   --detector FILE       CenterFace's .onnx file, which finds faces; it comes with pip install -e '.[predict]'
   --crops               no detector: pictures are faces, from edge to edge
   --ort DIR             a folder that has the files of onnxruntime-web; else npm fetches them, once

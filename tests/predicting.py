@@ -3,6 +3,7 @@
 import csv
 import json
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from distill import predict as command_line
 from distill.data.labels import EMOTIONS
 from distill.exporting import graph
+from distill.predicting import job
 from students.microexpnet import MicroExpNet
 
 FACE = (163, 55, 126)  # the astronaut's: left, top and side of the square around it, pixels
@@ -76,6 +78,17 @@ def rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file."""
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
+
+
+def interrupt_after(monkeypatch, number: int) -> None:
+    """Make Ctrl-C come when so many pictures or frames were answered."""
+
+    def few(*words):
+        yield from islice(whole(*words), number)
+        raise KeyboardInterrupt
+
+    whole = job.answered
+    monkeypatch.setattr(job, "answered", few)
 
 
 def predict(capsys, *words) -> tuple[object, str, str]:

@@ -61,6 +61,25 @@ def write_detector(path: Path) -> None:
     save_model(model, path)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A run, exported."""
+    return write_student(tmp_path_factory.mktemp("a run, käse"))
+
+
+@pytest.fixture(scope="module")
+def files(home):
+    """What its page is made of."""
+    return page_files(home)
+
+
+@pytest.fixture(scope="module")
+def address(files):
+    """Where its page is served."""
+    with served(files) as address:
+        yield address
+
+
 def page_files(home: Path) -> dict[str, bytes]:
     """Return the page's files; where npm cannot give the engine, the test is skipped."""
     try:

@@ -5,10 +5,13 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
+from commandline import ROOT, environment
 from PIL import Image, ImageFile
 from predicting import noise, predict, write_linear
 
@@ -98,11 +101,31 @@ def test_the_rest_of_a_folder_with_bad_files_is_answered(run, tmp_path, capsys):
         (line,) = (line for line in err.splitlines() if f"/{name}: " in line)
         assert line.startswith("error: ") and sentence in line
     assert err.count("error: ") == len(BAD) and all(name in out for name in good)
+    order = [str(path) for path in sorted(folder / name for name in (*BAD, *good))]
     with open(tmp_path / "o.csv", newline="", encoding="utf-8") as file:
-        assert sorted(row["file"] for row in csv.DictReader(file)) == sorted(str(folder / name) for name in good)
-    records = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
-    assert sum("error" in record for record in records) == len(BAD) and len(records) == len(BAD) + len(good)
+        found = list(csv.DictReader(file))
+    for records in (found, json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))):
+        assert [record["file"] for record in records] == order
+        failed = {record["file"]: record["error"] for record in records if record.get("error")}
+        assert failed.keys() == {str(folder / name) for name in BAD}
+        assert all(sentence in failed[str(folder / name)] for name, (_, sentence) in BAD.items())
     assert {str(p.relative_to(tmp_path / "drawn")) for p in (tmp_path / "drawn").rglob("*.*")} == set(good)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_link_to_nothing_and_a_pipe_are_named_and_the_rest_goes_on(run, tmp_path):
+    smooth().save(tmp_path / "a.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "to a.png").symlink_to(tmp_path / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    words = [sys.executable, "-m", "distill.predict", str(tmp_path), "--crops", "--student", str(run)]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
+    sentence = "cannot be opened: it is no file, or a link to none."
+    told = [f"error: {tmp_path / name}: {sentence}" for name in ("link.png", "pipe.png")]
+    assert done.returncode == 1 and done.stderr.splitlines()[1:] == told and "2 pictures" in done.stdout, done.stderr
+    assert done.stderr.startswith("1 other files are left out")
 
 
 def test_a_name_that_no_terminal_can_show_is_no_problem(run, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from commandline import ROOT, environment
 from PIL import Image
-from predicting import noise, predict, rows, write_student
+from predicting import interrupt_after, noise, predict, rows, write_student
 
 from distill.data.labels import EMOTIONS
 from distill.predicting import detector, job, student
@@ -118,6 +119,49 @@ def test_ctrl_c_before_anything_is_seen_is_one_word(run, tmp_path, capsys, monke
     assert predict(capsys, tmp_path, "--student", run, "--crops")[::2] == (130, "stopped\n")
 
 
+def test_ctrl_c_in_a_folder_keeps_what_was_seen_and_ends_with_130(run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for k in range(5):
+        Image.fromarray(noise(48, 48, k)).save(tmp_path / "in" / f"{k}.png")
+    interrupt_after(monkeypatch, 2)
+    words = ("--student", run, "--crops", "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.json")
+    said, out, err = predict(capsys, tmp_path / "in", *words)
+    assert said == 130 and err == "stopped; what was seen until here is kept\n" and "2 pictures" in out
+    assert len(rows(tmp_path / "o.csv")) == len(json.loads((tmp_path / "o.json").read_text())) == 2
+
+
+def test_a_file_that_cannot_be_read_keeps_its_place_among_the_answers(run, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for name in "aceg":
+        Image.fromarray(noise(48, 48)).save(tmp_path / "in" / f"{name}.png")
+    for name in "bf":
+        (tmp_path / "in" / f"{name}.png").write_text("")
+    words = ("--student", run, "--crops", "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.json")
+    assert predict(capsys, tmp_path / "in", *words, "--draw", tmp_path / "drawn")[0] == 1
+    records, found = json.loads((tmp_path / "o.json").read_text()), rows(tmp_path / "o.csv")
+    for answers in (records, found):
+        assert [Path(one["file"]).name for one in answers] == [f"{name}.png" for name in "abcefg"]
+        assert [one.get("error") or "" for one in answers] == [
+            "",
+            sentence := "the file is empty.",
+            "",
+            "",
+            sentence,
+            "",
+        ]
+    assert list(found[0])[-1] == "error" and "faces" not in records[1] and "error" not in records[0]
+    assert {key for key, value in found[1].items() if value} == {"file", "error"}
+
+
+def test_letters_that_standard_output_cannot_hold_are_question_marks(run, tmp_path):
+    Image.fromarray(noise(48, 48)).save(tmp_path / "käse 写真.png")
+    words = [sys.executable, "-m", "distill.predict", str(tmp_path), "--crops", "--student", str(run)]
+    around = environment() | {"PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(words, cwd=ROOT, env=around, capture_output=True)
+    out = done.stdout.decode("latin-1")
+    assert done.returncode == 0 and "käse ??.png" in out and "1 pictures" in out, done.stderr
+
+
 def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_path, monkeypatch):
     monkeypatch.setattr(student, "SHIPPED", tmp_path)
     with pytest.raises(ValueError, match="none comes with this installation"):
@@ -172,6 +216,15 @@ def test_what_is_no_student_is_told_in_one_sentence(run, tmp_path, capsys):
     ):
         said, _, _ = predict(capsys, tmp_path / "a.png", "--crops", "--student", path)
         assert said.startswith("error: ") and sentence in said and "\n" not in said
+
+
+def test_what_is_to_be_typed_can_be_pasted_whatever_the_path_holds(tmp_path, capsys):
+    folder = tmp_path / "my runs; $(x)" / "it's"
+    folder.mkdir(parents=True)
+    Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
+    said, _, _ = predict(capsys, tmp_path / "a.png", "--crops", "--student", folder)
+    typed = said.split("Type ")[1]
+    assert shlex.split(typed) == ["python", "-m", "distill.export", str(folder)]
 
 
 def test_a_missing_detector_is_told_in_one_sentence_and_crops_do_without(run, tmp_path, capsys, monkeypatch):

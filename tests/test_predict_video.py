@@ -1,6 +1,5 @@
 """Expressions of faces in videos and before a camera: a row per face and frame, an annotated video, steady memory."""
 
-import csv
 import json
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from commandline import ROOT, environment
 from PIL import Image
-from predicting import astronaut, needs_detector, noise, predict, write_linear
+from predicting import astronaut, interrupt_after, needs_detector, noise, predict, rows, write_linear
 from rich.console import Console
 
 from distill.predicting import output, pictures, pipeline, video
@@ -52,11 +51,6 @@ def walking(number):
         sheet.paste(face, (int(180 * k / number), 20))
         yield np.asarray(sheet)
     yield noise(240, 420)
-
-
-def rows(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def read_back(path):
@@ -172,19 +166,21 @@ def test_crops_and_boxes_are_refused_for_a_video(run, film, capsys):
     assert said == "error: --crops and --boxes are for pictures. Leave them out for a video or a camera."
 
 
-def test_ctrl_c_keeps_what_was_seen(run, film, tmp_path, capsys, monkeypatch):
-    def few(shots, *rest):
-        for number, seen in enumerate(whole(shots, *rest)):
-            if number == 3:
-                raise KeyboardInterrupt
-            yield seen
-
-    whole = pipeline.answered
-    monkeypatch.setattr("distill.predicting.job.answered", few)
+def test_ctrl_c_keeps_what_was_seen_and_ends_a_video_with_130(run, film, tmp_path, capsys, monkeypatch):
+    interrupt_after(monkeypatch, 3)
     words = ("--json", tmp_path / "o.json", "--draw", tmp_path, "--size", 32)
     said, out, err = predict(capsys, film, "--student", run, *words)
-    assert said is None and "stopped; what was seen until here is kept" in err and "3 frames" in out
+    assert said == 130 and "stopped; what was seen until here is kept" in err and "3 frames" in out
     assert len(json.loads((tmp_path / "o.json").read_text())) == len(read_back(tmp_path / f"{film.name}.mp4")) == 3
+
+
+def test_ctrl_c_is_how_a_camera_ends_and_no_error(run, film, tmp_path, capsys, monkeypatch):
+    interrupt_after(monkeypatch, 3)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(video, "camera", lambda index: video.Source(str(film), None, "camera"))
+    said, out, err = predict(capsys, "camera", "--student", run, "--csv", tmp_path / "o.csv", "--size", 32)
+    assert said is None and "stopped; what was seen until here is kept" in err and "3 frames" in out
+    assert len(rows(tmp_path / "o.csv")) == 3
 
 
 WATCH = """
@@ -227,5 +223,5 @@ def test_memory_stays_where_it_is_over_thousands_of_frames(run, tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     _, number, grown = done.stdout.splitlines()[-1].split()
-    assert int(number) == 2000 and float(grown) < 12, "MB over 1,700 frames with faces, drawings, csv and JSON"
+    assert int(number) == 2000 and float(grown) < 3, "MB over 1,700 frames with faces, drawings, csv and JSON"
     assert sum(row["face"] == "1" for row in rows(tmp_path / "o.csv")) > 1500

@@ -12,30 +12,15 @@ import time
 
 import numpy as np
 import pytest
-from commandline import environment
-from served_page import page_files, served, write_student
+from commandline import ROOT, environment
 
 from distill import serve
 from distill.predicting.detector import detector_graph
 from distill.predicting.student import find
-from distill.web.engine import SHA256
+from distill.web.engine import SHA256, VERSION
 from distill.web.site import site
 
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return write_student(tmp_path_factory.mktemp("a run, käse"))
-
-
-@pytest.fixture(scope="module")
-def files(home):
-    return page_files(home)
-
-
-@pytest.fixture(scope="module")
-def address(files):
-    with served(files) as address:
-        yield address
+pytest_plugins = "served_page"  # home, files, address
 
 
 def ask(address, path, method="GET"):
@@ -93,6 +78,19 @@ def test_the_page_is_written_for_any_host_without_what_an_earlier_one_had(home, 
     assert "for any web server" in capsys.readouterr().out
     assert (tmp_path / "new" / "page" / "ort" / "ort.wasm.min.mjs").read_bytes() == b"x"
     assert b"connect-src 'self'" in (tmp_path / "new" / "page" / "index.html").read_bytes()
+
+
+def test_what_others_made_is_handed_out_with_its_licence(address, files, home, tmp_path, monkeypatch):
+    text = ask(address, "/licences.txt")[3].decode()
+    for name in ("ort/ort-wasm-simd-threaded.wasm", "detector.onnx"):
+        (part,) = (part for part in text.split("\n\n") if name in part)
+        assert re.search(r"Origin: https://.*\nLicence: MIT, below. Copyright \(c\) .*(Microsoft|StarClouds)", part)
+    assert f"onnxruntime-web {VERSION}\n" in text and b'href="licences.txt"' in files["index.html"]
+    monkeypatch.setattr(serve, "engine", lambda *words: {})
+    serve.main([str(home / "student.onnx"), "--write", str(tmp_path), "--crops"])
+    written, mit = ((folder / name).read_text() for folder, name in ((tmp_path, "licences.txt"), (ROOT, "LICENSE")))
+    assert "CenterFace" not in written
+    assert written.partition("Permission")[2].split() == mit.partition("Permission")[2].split()
 
 
 def test_a_published_folder_is_served_with_its_card(home, tmp_path):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image, ImageDraw
-from served_page import page_files, served, write_student
 
 from distill.data.labels import EMOTIONS
 from distill.predicting.boxes import cut, squares, whole
@@ -17,23 +16,8 @@ from distill.predicting.detector import CenterFace
 from distill.predicting.student import open_student
 from distill.web.site import FINDING
 
+pytest_plugins = "served_page"  # home, files, address
 STATE = 'import("/page.js").then(({ state }) => %s)'
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return write_student(tmp_path_factory.mktemp("a run, käse"))
-
-
-@pytest.fixture(scope="module")
-def files(home):
-    return page_files(home)
-
-
-@pytest.fixture(scope="module")
-def address(files):
-    with served(files) as address:
-        yield address
 
 
 def spotted():

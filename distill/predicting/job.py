@@ -52,7 +52,7 @@ class Job:
     """
 
     def __init__(self, asked: argparse.Namespace):
-        self.asked, self.failed, self.sinks, self.done = asked, 0, [], 0
+        self.asked, self.failed, self.stopped, self.done = asked, 0, False, 0
         self.errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self.index = None if Path(asked.path).exists() else video.camera_index(asked.path)
         self.path = Path(asked.path).expanduser()
@@ -104,11 +104,10 @@ class Job:
         self.failed += 1
         self.errors.print(f"error: {shown(name)}: {sentence}")
 
-    def problem(self, name: str, sentence: str) -> None:
-        """Say what cannot be read; the rest goes on."""
+    def unread(self, name: str, sentence: str) -> Shot:
+        """Say what cannot be read, and return what stands in its place; the rest goes on."""
         self.say(name, sentence)
-        for sink in self.sinks:
-            sink.problem(name, sentence)
+        return Shot(name, None, (0, 0), np.zeros((0, 4)), None, error=shown(sentence))
 
     def shots(self) -> Iterator[Shot]:
         """Yield pictures or frames with the boxes around their faces."""
@@ -122,13 +121,13 @@ class Job:
                 picture, note = read(path)
                 boxes, scores = self.boxes(picture, path)
             except (ValueError, OSError) as error:
-                self.problem(str(path), f"{str(error).rstrip('.')}.")
+                yield self.unread(str(path), f"{str(error).rstrip('.')}.")
                 continue
             if note:
                 self.errors.print(f"{shown(path)}: {note}", style="dim")
             yield Shot(str(path), picture, picture.shape[:2], boxes, scores, note=note)
         for name in sorted(missing):
-            self.problem(name, f"{self.asked.boxes} has boxes for it, but there is no such picture.")
+            yield self.unread(name, f"{self.asked.boxes} has boxes for it, but there is no such picture.")
 
     def _frames(self) -> Iterator[Shot]:
         name = self.asked.path if self.index is not None else str(self.path)
@@ -137,7 +136,7 @@ class Job:
                 boxes, scores = self.boxes(picture, None)
                 yield Shot(name, picture, picture.shape[:2], boxes, scores, number, seconds)
         except ValueError as error:
-            self.problem(name, f"{error}.")
+            yield self.unread(name, f"{error}.")
 
     def boxes(self, picture: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the boxes in a picture, [N, 4], and the detector's scores or None."""
@@ -151,30 +150,31 @@ class Job:
         return squares(boxes, self.asked.margin), scores
 
     def run(self, out: Console) -> Printed:
-        """Look at everything, and write what is asked for."""
+        """Look at everything, or as far as Ctrl-C lets it, and write what is asked for."""
         asked, classes = self.asked, self.student.classes
         printed = Printed(classes, self.root, rows=not self.opened)
         with ExitStack() as stack:
-            self.sinks = [printed]
+            sinks = [printed]
             if asked.draw:
                 rate = self.opened.rate if self.opened else None
                 drawn = Drawn(asked.draw, self.root, classes, rate, self.say)
                 if self.index is None and not self.path.is_dir():
                     drawn.place(self.path)
                 asked.draw.mkdir(parents=True, exist_ok=True)
-                self.sinks.append(drawn)
+                sinks.append(drawn)
             for path, kind in ((asked.csv, Csv), (asked.json, Json)):
                 if path:
-                    self.sinks.append(kind(stack.enter_context(opened(path)), classes))
-            for sink in self.sinks:
+                    sinks.append(kind(stack.enter_context(opened(path)), classes))
+            for sink in sinks:
                 stack.callback(sink.close)
             try:
-                self._go(out)
+                self._go(sinks, out)
             except KeyboardInterrupt:
+                self.stopped = True
                 self.errors.print("stopped; what was seen until here is kept", style="dim")
         return printed
 
-    def _go(self, out: Console) -> None:
+    def _go(self, sinks: list[Csv | Json | Drawn | Printed], out: Console) -> None:
         watching = self.index is not None
         seen = answered(self.shots(), self.student, bool(self.asked.draw), 1 if watching else FACES)
         start, hidden = time.perf_counter(), not self.errors.is_terminal
@@ -182,7 +182,7 @@ class Job:
         with shows or Progress(*bar().columns, console=self.errors, transient=True, disable=hidden) as screen:
             task = None if watching else screen.add_task("frames" if self.opened else "pictures", total=self.total)
             for one in seen:
-                for sink in self.sinks:
+                for sink in sinks:
                     sink.add(one)
                 self.done += 1
                 if watching:

@@ -59,23 +59,20 @@ def records(seen: Seen, classes: Sequence[str]) -> list[dict]:
 
 
 class Csv:
-    """One row per face, or one without a face."""
+    """One row per face, or one without a face; what could not be read has one with an error."""
 
     def __init__(self, file: TextIO, classes: Sequence[str]):
         self.rows, self.classes = csv.writer(file, lineterminator="\n"), classes
-        self.rows.writerow([*COLUMNS, *classes])
+        self.rows.writerow([*COLUMNS, *classes, "error"])
 
     def add(self, seen: Seen) -> None:
         shot = seen.shot
         first = [shown(shot.name), shot.frame, None if shot.seconds is None else round(shot.seconds, 4)]
         for number, face in enumerate(records(seen, self.classes), 1):
             said = [face["score"], face["expression"], face["probability"], *face["probabilities"].values()]
-            self.rows.writerow([*first, number, *face["box"], *said])
+            self.rows.writerow([*first, number, *face["box"], *said, None])
         if not len(seen.probabilities):
-            self.rows.writerow(first + [None] * (len(COLUMNS) + len(self.classes) - 3))
-
-    def problem(self, name: str, sentence: str) -> None:
-        """A csv file has rows of faces alone."""
+            self.rows.writerow([*first, *[None] * (len(COLUMNS) + len(self.classes) - 3), shot.error])
 
     def close(self) -> None:
         """Nothing follows the last row."""
@@ -90,13 +87,13 @@ class Json:
 
     def add(self, seen: Seen) -> None:
         shot = seen.shot
+        if shot.error:
+            self._write({"file": shown(shot.name), "error": shot.error})
+            return
         known = {"file": shown(shot.name), "height": shot.size[0], "width": shot.size[1]}
         known |= {} if shot.frame is None else {"frame": shot.frame, "seconds": round(shot.seconds, 4)}
         known |= {"note": shot.note} if shot.note else {}
         self._write(known | {"faces": records(seen, self.classes)})
-
-    def problem(self, name: str, sentence: str) -> None:
-        self._write({"file": shown(name), "error": sentence})
 
     def _write(self, record: dict) -> None:
         self.file.write(("\n" if self.empty else ",\n") + json.dumps(record, ensure_ascii=False))
@@ -128,7 +125,7 @@ class Drawn:
         self.recording, self.broken = None, ""
 
     def add(self, seen: Seen) -> None:
-        if not self.broken:
+        if not (self.broken or seen.shot.error):
             self._try(seen.shot.name, self._add, seen)
 
     def _try(self, name: str, do: Callable, *words) -> None:
@@ -165,9 +162,6 @@ class Drawn:
             raise ValueError(f"--draw: {path} would be overwritten. Give another folder.")
         return target
 
-    def problem(self, name: str, sentence: str) -> None:
-        """What cannot be read is not drawn."""
-
     def close(self) -> None:
         if self.recording is not None and not self.broken:
             self._try(str(self.recording.path), self.recording.close)
@@ -182,6 +176,8 @@ class Printed:
 
     def add(self, seen: Seen) -> None:
         name = seen.shot.name
+        if seen.shot.error:  # was said when it came up
+            return
         path = Path(name)
         name = shown(path.relative_to(self.root) if path.is_relative_to(self.root) else name)
         faces = records(seen, self.classes)
@@ -194,9 +190,6 @@ class Printed:
         room = max(0, ROWS - len(self.rows)) if self.wanted else 0
         self.rows += rows[:room]
         self.left_out += len(rows[room:]) if self.wanted else 0
-
-    def problem(self, name: str, sentence: str) -> None:
-        """Sentences are printed when they come up."""
 
     def close(self) -> None:
         """The table is printed by whoever asks for it."""

@@ -26,6 +26,8 @@ def read(path: Path) -> tuple[np.ndarray, str]:
     Raises:
         ValueError: why it cannot be read.
     """
+    if not path.is_file():  # to open a pipe would wait for its writer
+        raise ValueError("cannot be opened: it is no file, or a link to none")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -70,13 +72,15 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def listed(folder: Path, without: Path | None) -> tuple[list[Path], int]:
-    """Return the picture files below a folder, by name, and how many other files are there; hidden ones are skipped.
+    """Return what has a picture's name below a folder, by name, and how many other files are there; hidden ones are skipped.
+
+    What cannot be opened under such a name, as a link to nothing, is among them: its reader says so.
 
     Args:
         folder: searched with the folders in it.
         without: a folder whose files are left out.
     """
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and not file.name.startswith(".")]
+    files = [file for file in sorted(folder.rglob("*")) if not file.is_dir() and not file.name.startswith(".")]
     if without:
         files = [file for file in files if without.absolute() not in file.absolute().parents]
     pictures = [file for file in files if file.suffix.lower() in NAMES]

@@ -1,6 +1,7 @@
 """From pictures to answers: faces of several pictures go through the student together."""
 
 from collections.abc import Iterable, Iterator
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ PIXELS = 2**25  # of pictures that wait for their answers, where they are kept
 
 
 class Shot(NamedTuple):
-    """A picture, or a frame of a video, and the boxes around its faces.
+    """A picture, or a frame of a video, and the boxes around its faces; or what could not be read, and why.
 
     Args:
         name: its file or camera.
@@ -24,6 +25,7 @@ class Shot(NamedTuple):
         frame: its number in a video, from 0, or None.
         seconds: its time in a video, or None.
         note: what is remarkable about the file, or "".
+        error: why it could not be read, or "".
     """
 
     name: str
@@ -34,6 +36,7 @@ class Shot(NamedTuple):
     frame: int | None = None
     seconds: float | None = None
     note: str = ""
+    error: str = ""
 
 
 class Seen(NamedTuple):
@@ -57,7 +60,7 @@ def answered(shots: Iterable[Shot], student: Student, keep: bool, faces: int = F
     pixels = 0
     for shot in shots:
         crops += [cut(shot.picture, box, student.picture) for box in shot.boxes]
-        pixels += shot.picture.size if keep else 0
+        pixels += 3 * prod(shot.size) if keep else 0
         waiting.append(shot if keep else shot._replace(picture=None))
         if len(crops) >= faces or len(waiting) >= faces or pixels >= PIXELS:
             yield from _answer(waiting, crops, student, faces)

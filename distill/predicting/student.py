@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from distill.exporting.running import Answer, Opened, open_file
@@ -86,7 +87,9 @@ def find(word: str | None) -> Path:
     if path.is_dir():
         found = next((path / name for name in PLACES if (path / name).is_file()), None)
         if found is None:
-            raise ValueError(f"--student: {path} has no {', '.join(PLACES)}. Type python -m distill.export {path}")
+            raise ValueError(
+                f"--student: {path} has no {', '.join(PLACES)}. Type python -m distill.export {quote(str(path))}"
+            )
         return found
     if not path.is_file():
         known = f"one of {', '.join(names)}, " if names else ""

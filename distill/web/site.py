@@ -8,6 +8,7 @@ from distill.predicting.boxes import MARGIN
 from distill.predicting.detector import detector_graph
 from distill.predicting.student import open_whole
 from distill.web.engine import VERSION
+from distill.web.licences import licences
 
 PAGE = ("index.html", "page.css", "page.js", "stage.js", "worker.js", "faces.js", "icon.svg")
 POLICY = (
@@ -40,6 +41,7 @@ def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict
     found = {name: files("distill.web").joinpath(name).read_bytes() for name in PAGE}
     found["index.html"] = found["index.html"].replace(b"POLICY", POLICY.encode())
     found |= {f"ort/{name}": content for name, content in engine.items()}
+    found["licences.txt"] = licences(detector is not None).encode()
     found["student.onnx"] = student.read_bytes()
     if detector:
         found["detector.onnx"] = detector_graph(detector)
