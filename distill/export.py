@@ -9,7 +9,9 @@ top-1; --best "RULE" takes another rule, as in python -m distill.report. Written
   parity.json, model-card.md         what the gate measured, and the model card
 Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
   export.preprocess=false            the bare network into RUN/export/bare/: `images`, float [B, C, S, S], already rendered
-  export.int8=static|qat|off         rounded after training, fine-tuned with the rounding (export.qat_epochs, export.qat_lr), not
+  export.int8=static|qat|off         rounded after training; fine-tuned with the rounding, taught by the unrounded student,
+                                     export.qat_epochs=2 at a time until it passes, export.qat_rounds=3 times at most, with
+                                     export.qat_lr=1e-4; not at all
   export.calibration=256             validation pictures that set the ranges of int8
   export.openvino=true               OpenVINO's student.xml and student.bin, too
   export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data
@@ -110,16 +112,23 @@ def place(folder: Path, options: Options) -> Path:
 def _through(
     form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec
 ) -> tuple[dict, str | None]:
-    """Make one form in a folder and measure it; return the numbers, and why it is refused or None."""
+    """Make one form in a folder and measure it; return the numbers, and why it is refused or None.
+
+    A refused form that can be improved is, and is measured again.
+    """
     numbers = {}
     try:
-        form.save(folder, facts)
-        file = opened(form, folder, options)
-        seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
-        parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
-        problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
-        if problem:
-            return numbers, problem
+        while True:
+            form.save(folder, facts)
+            file = opened(form, folder, options)
+            seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
+            parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
+            problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
+            if not problem:
+                break
+            if form.improve is None or not form.improve():
+                return numbers, problem
+            console.print(f"{form.files[0]}: {problem}: it is fine-tuned on", markup=False)
         own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
         form.save(folder, facts | own)
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from hydra import compose, initialize_config_module
+from onnx import numpy_helper
 from run_folders import base
 
 from distill import build, config
@@ -110,9 +111,31 @@ def test_the_mirroring_student_is_rounded_where_it_pays(mirroring, split, tmp_pa
     floats = {"Sigmoid", "ReduceL2", "Div", "Mul"}
     near = {makers.get(name) for node in proto.graph.node if node.op_type in floats for name in node.input}
     assert floats <= set(kinds) and not {"QuantizeLinear"} & near, "attention and normalisation stay float"
+    assert all(pooled_as_given(proto)) and len(pooled_as_given(proto)) == 3
     given, wanted = images[:7].numpy(), student(images[:7]).logits.detach()
     found = answer(graph.whole(proto, None, student, 8), tmp_path)(given)[0]
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.95
+
+
+def pooled_as_given(proto):
+    """Say of each maximum over pixels whether it keeps the rounding of its input."""
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    users = {name: node for node in proto.graph.node for name in node.input}
+    pools = [node for node in proto.graph.node if node.op_type == "MaxPool"]
+    return [makers[pool.input[0]].input[1:] == users[pool.output[0]].input[1:] for pool in pools]
+
+
+def test_an_answer_that_a_relu_follows_is_rounded_from_zero_on_and_pooled_as_it_was_rounded(sharp):
+    student, wanted = sharp
+    images = int8.calibration_images(wanted.split, student.input, 64)
+    net = graph.bare_onnx(student)
+    assert [node.op_type for node in net.graph.node][1:3] == ["MaxPool", "Relu"]
+    proto = int8.quantize(net, images)
+    assert pooled_as_given(proto) == [True, True] and "Relu" not in [node.op_type for node in proto.graph.node][:-4]
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    rounded = [makers[makers[n.input[0]].input[0]] for n in proto.graph.node if n.op_type == "MaxPool"]
+    assert [constants[node.input[2]] for node in rounded] == [0, 0], "no number is spent on what the Relu makes zero"
 
 
 def test_rounding_before_a_maximum_changes_no_number(tmp_path):

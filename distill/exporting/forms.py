@@ -23,12 +23,14 @@ class Form(NamedTuple):
         exact: a float form, which must agree with PyTorch; an int8 one may lose little accuracy.
         save: (folder, facts) -> None.
         hint: what to try where the gate refuses it.
+        improve: makes it better and says True, or False where no more can be done; None where nothing can.
     """
 
     files: tuple[str, ...]
     exact: bool
     save: Callable[[Path, dict[str, str]], None]
     hint: str
+    improve: Callable[[], bool] | None = None
 
 
 FILES = (
@@ -70,8 +72,9 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
         EXACT_HINT,
     )
     if options.int8 != "off":
-        rounded = cache(lambda: _rounded(run, data, options, network, prepare))
-        yield Form(("student.int8.onnx",), False, _onnx("student.int8.onnx", rounded), _int8_hint(options))
+        rounded = Rounded(run, data, options, network, prepare)
+        save = _onnx("student.int8.onnx", rounded.graph)
+        yield Form(("student.int8.onnx",), False, save, _int8_hint(options), rounded.improve)
     for name, make in (("openvino", _openvino), ("executorch", _executorch)):
         if getattr(options, name) and find_spec(name) is None:
             say(f"export.{name}: left out, {name} is not installed. Type pip install -e '.[{name}]'.")
@@ -79,14 +82,38 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
             yield make(run, data, options, whole)
 
 
-def _rounded(run: Finished, data: Dataset, options: Options, network, prepare):
-    """Return the graph that is rounded to 8 bits, of the network or of a copy that was fine-tuned with the rounding."""
-    if options.int8 == "qat":
-        from distill.exporting.qat import fine_tuned
+class Rounded:
+    """The graph that is rounded to 8 bits: of the network or, with int8=qat, of a copy that is fine-tuned with the rounding.
 
-        network = graph.bare_onnx(fine_tuned(run, data, options))
-    images = int8.calibration_images(data.splits["valid"], run.student.input, options.calibration)
-    return graph.whole(int8.quantize(network, images), prepare, run.student, len(run.classes))
+    Args:
+        run, data, options: see forms().
+        network: its float graph, images -> logits.
+        prepare: the graph that prepares a picture, or None.
+    """
+
+    def __init__(self, run: Finished, data: Dataset, options: Options, network, prepare):
+        self.run, self.network, self.prepare, self.made = run, network, prepare, None
+        self.images = int8.calibration_images(data.splits["valid"], run.student.input, options.calibration)
+        self.rounds = iter(())
+        if options.int8 == "qat":
+            from distill.exporting.qat import fine_tuned
+
+            self.network, self.rounds = None, fine_tuned(run, data, options)
+
+    def graph(self):
+        if self.network is None:
+            self.improve()
+        if self.made is None:
+            student, classes = self.run.student, len(self.run.classes)
+            self.made = graph.whole(int8.quantize(self.network, self.images), self.prepare, student, classes)
+        return self.made
+
+    def improve(self) -> bool:
+        """Fine-tune for one more round; say whether there was one."""
+        if (student := next(self.rounds, None)) is None:
+            return False
+        self.network, self.made = graph.bare_onnx(student), None
+        return True
 
 
 def _openvino(run: Finished, data: Dataset, options: Options, whole) -> Form:
@@ -113,7 +140,7 @@ EXACT_HINT = (
 
 def _int8_hint(options: Options) -> str:
     if options.int8 == "qat":
-        return f"Type export.qat_epochs={2 * options.qat_epochs}, or export.int8=off to do without."
+        return f"Type export.qat_rounds={2 * options.qat_rounds}, or export.int8=off to do without."
     return "Type export.int8=qat to fine-tune it with the rounding, or export.int8=off to do without."
 
 

@@ -9,7 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.exporting.rounding import averages_as_convolutions, round_before_maximum, stays_float
+from distill.exporting.rounding import (
+    averages_as_convolutions,
+    round_as_before_pooling,
+    round_before_maximum,
+    stays_float,
+    zeros_before_pooling,
+)
 from distill.exporting.running import first_line
 from distill.types import InputSpec, Split
 from distill.views import identity, render
@@ -55,8 +61,8 @@ def quantize(net, images: Tensor):
             path = Path(folder) / "int8.onnx"
             options = {"quant_format": QuantFormat.QDQ, "per_channel": True, "nodes_to_exclude": stays_float(net)}
             types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
-            quantize_static(averages_as_convolutions(net), path, Reader(), **options, **types)
-            return round_before_maximum(onnx.load(path))
+            quantize_static(averages_as_convolutions(zeros_before_pooling(net)), path, Reader(), **options, **types)
+            return round_as_before_pooling(round_before_maximum(onnx.load(path)))
     except Exception as error:  # of onnx, onnxruntime and the rounding, each its own
         raise ValueError(f"this network cannot be rounded ({first_line(error)})") from error
     finally:

@@ -16,7 +16,8 @@ class Options:
         preprocess: true: the files take a picture, uint8 [B, H, W, 3]; false: the bare network, float [B, C, S, S].
         int8: static: rounded after training, calibrated on validation pictures; qat: fine-tuned with rounding first; off.
         calibration: number of validation pictures whose ranges set the int8 scales.
-        qat_epochs: epochs of that fine-tuning.
+        qat_epochs: epochs of that fine-tuning, before the file is measured.
+        qat_rounds: how often they are repeated at most while the file is refused.
         qat_lr: its learning rate.
         openvino: true also writes OpenVINO's files.
         executorch: true also writes ExecuTorch's, for one picture of the size of the data's.
@@ -26,6 +27,7 @@ class Options:
     int8: str = "static"
     calibration: int = 256
     qat_epochs: int = 2
+    qat_rounds: int = 3
     qat_lr: float = 1e-4
     openvino: bool = False
     executorch: bool = False
@@ -33,7 +35,7 @@ class Options:
     def __post_init__(self):
         if self.int8 not in INT8:
             raise ValueError(f"export.int8: {self.int8!r} was asked for. Choose {', '.join(INT8[:-1])} or {INT8[-1]}.")
-        for name, least in (("calibration", 1), ("qat_epochs", 1)):
+        for name, least in (("calibration", 1), ("qat_epochs", 1), ("qat_rounds", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"export.{name}: {getattr(self, name)} was asked for; give {least} or more.")
         if not 0 < self.qat_lr < 1:

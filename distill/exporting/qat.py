@@ -1,5 +1,7 @@
 """Fine-tuning with the rounding of int8 in place: the student learns to answer as it did before, in steps of 8 bits."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,25 +45,26 @@ class RoundedInput:
         return (torch.fake_quantize_per_tensor_affine(x, scale, round(-self.low / scale), 0, 255),)
 
 
-def fine_tuned(run: Finished, data: Dataset, options: Options) -> nn.Module:
-    """Return a student whose weights bear the rounding, taught by the unrounded one on the run's training views.
+def fine_tuned(run: Finished, data: Dataset, options: Options) -> Iterator[nn.Module]:
+    """Yield a student whose weights bear the rounding, taught by the unrounded one on the run's training views, round by round.
 
     loss = KL(p_float || p_rounded), AdamW without decay, cosine to zero; running statistics and dropout stay as they are.
 
     Args:
         run: the finished run.
         data: its data.
-        options: qat_epochs, qat_lr, calibration.
+        options: qat_epochs of each round, qat_rounds, qat_lr, calibration.
     """
     student = rebuild(run.cfg["student"], run.classes, run.cfg["plugins"], run.student.state_dict())
     student.load_state_dict(run.student.state_dict())
-    student.eval().requires_grad_(True)
-    undo = _round_inside(student, calibration_images(data.splits["valid"], student.input, options.calibration))
-    try:
-        _distil(student, run, data, options)
-    finally:
-        undo()
-    return student
+    images = calibration_images(data.splits["valid"], student.input, options.calibration)
+    for number in range(options.qat_rounds):
+        undo = _round_inside(student.eval().requires_grad_(True), images)  # also after it was exported
+        try:
+            _distil(student, run, data, options, number * options.qat_epochs)
+        finally:
+            undo()
+        yield student
 
 
 def _round_inside(student: nn.Module, images: Tensor):
@@ -90,15 +93,15 @@ def _is_rounded(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv2d) or (isinstance(layer, nn.Linear) and layer.weight.numel() >= LARGE)
 
 
-def _distil(student: nn.Module, run: Finished, data: Dataset, options: Options) -> None:
+def _distil(student: nn.Module, run: Finished, data: Dataset, options: Options, first: int) -> None:
     split, (recipe, seed, _) = data.splits["train"], build.recipe(run.cfg["views"])
     steps = steps_per_epoch(len(split), BATCH)
     optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], options.qat_lr, weight_decay=0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * options.qat_epochs)
-    for epoch in range(options.qat_epochs):
+    for epoch in range(first, first + options.qat_epochs):
         table = recipe.table(seed, epoch + 1, len(split.pixels))
         drawn = batches(split, table, BATCH, epoch_order(run.cfg["seed"], epoch, len(split)))
-        for batch in track(drawn, steps, f"fine-tuning with rounding, epoch {epoch + 1}/{options.qat_epochs}"):
+        for batch in track(drawn, steps, f"fine-tuning with rounding, epoch {epoch + 1}"):
             images = render(batch.pixels, batch.view, student.input)
             with torch.no_grad():
                 wanted = run.student(images).logits.log_softmax(1)

@@ -85,6 +85,36 @@ def averages_as_convolutions(net):
     return copy
 
 
+def zeros_before_pooling(net):
+    """Return a copy with MaxPool -> Relu as Relu -> MaxPool, which is the same: a layer's answer is then rounded from 0 on.
+
+    Rounding an answer that a Relu follows at once spends no numbers on what the Relu makes zero.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(net)
+    makers, users = {name: node for node in copy.graph.node for name in node.output}, _users(copy)
+    places, moved = {node.name: place for place, node in enumerate(copy.graph.node)}, set()
+    for relu in (node for node in net.graph.node if node.op_type == "Relu"):
+        pool = makers.get(relu.input[0])
+        if pool is None or pool.op_type != "MaxPool" or len(users[pool.output[0]]) > 1 or len(pool.output) > 1:
+            continue
+        first, last = places[pool.name], places[relu.name]
+        before, after = copy.graph.node[first], copy.graph.node[last]
+        given, answer, between = pool.input[0], relu.output[0], pool.output[0]
+        kept = onnx.NodeProto()
+        kept.CopyFrom(before)
+        before.CopyFrom(after)
+        after.CopyFrom(kept)
+        before.input[0], before.output[0], after.input[0], after.output[0] = given, between, between, answer
+        moved.add(between)
+    known = [value for value in net.graph.value_info if value.name not in moved]  # the shape there is another one now
+    del copy.graph.value_info[:]
+    copy.graph.value_info.extend(known)
+    return copy
+
+
 def round_before_maximum(net):
     """Return a copy in which the maximum of a convolution's two halves is taken of integers.
 
@@ -122,6 +152,28 @@ def round_before_maximum(net):
     kept = [moved.get(node.output[0], [node]) for node in net.graph.node if node.output[0] not in gone]
     del copy.graph.node[:]
     copy.graph.node.extend(node for nodes in kept for node in nodes)
+    return copy
+
+
+def round_as_before_pooling(net):
+    """Return a copy in which a maximum over pixels keeps the rounding of its input, so that it too is taken of integers.
+
+    Its numbers are numbers of its input, so they lose nothing by it: Q -> DQ -> MaxPool -> Q' becomes Q -> DQ -> MaxPool -> Q.
+
+    Args:
+        net: QDQ graph.
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(net)
+    makers, users = {name: node for node in copy.graph.node for name in node.output}, _users(copy)
+    for pool in (node for node in copy.graph.node if node.op_type == "MaxPool"):
+        before, after = makers.get(pool.input[0]), users.get(pool.output[0], [])
+        if before is None or before.op_type != "DequantizeLinear" or [n.op_type for n in after] != ["QuantizeLinear"]:
+            continue
+        for node in (after[0], *users[after[0].output[0]]):
+            node.input[1:] = before.input[1:]
     return copy
 
 
