@@ -6,6 +6,7 @@ FILE is an .onnx, .pt2, .xml or .pte file, or a run folder: its PyTorch student,
   --picture 48x48     height and width of the pictures where a file takes any; a .pte file takes one size, one at a time
   --seconds 0.5       per file, batch size and round; five passes at least
   --rounds 3          files take turns, so that what else the machine does meets all of them
+  --plugins PACKAGE   packages of yours that a PyTorch student may be from: their code is run
   --json FILE         the numbers, too
 Each file runs in a process of its own, on the CPU, in float32 (int8 where the file is): medians and quartiles of all passes.
 """
@@ -17,9 +18,11 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryFile
 
 from rich.box import SIMPLE
@@ -51,7 +54,7 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
             (p for p in (path, path / "export", path / "export" / "bare") if (p / "config.json").is_file()), path
         )
         if not (home / "config.json").is_file():
-            raise ValueError(f"{path}: no exported student is there. Type python -m distill.export {path}")
+            raise ValueError(f"{path}: no exported student is there. Type python -m distill.export {quote(str(path))}")
         found += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
         kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
         files = [file for place in (home, home / "bare") for kind in kinds for file in sorted(place.glob(f"*.{kind}"))]
@@ -66,10 +69,11 @@ class Worker:
         path, how: see distill.exporting.timing.open_any.
         threads: of its engine.
         picture: height x width.
+        plugins: packages besides this project's whose code may run.
     """
 
-    def __init__(self, path: Path, how: str, threads: int, picture: str):
-        command = [sys.executable, "-m", "distill.exporting.timing", str(path), how, str(threads), picture]
+    def __init__(self, path: Path, how: str, threads: int, picture: str, plugins: Sequence[str] = ()):
+        command = [sys.executable, "-m", "distill.exporting.timing", str(path), how, str(threads), picture, *plugins]
         self.path, self.said = path, TemporaryFile("w+", errors="replace")  # noqa: SIM115  a pipe unread fills up
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said, "text": True}
         self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes)
@@ -131,7 +135,8 @@ def bench(asked: argparse.Namespace) -> list[dict]:
         task = progress.add_task("timing", total=len(asked.threads) * len(named) * asked.rounds * len(batches))
         for threads in asked.threads:
             with ExitStack() as stack:
-                workers = [stack.enter_context(Worker(path, how, threads, asked.picture)) for _, path, how in named]
+                given = (threads, asked.picture, asked.plugins)
+                workers = [stack.enter_context(Worker(path, how, *given)) for _, path, how in named]
                 ready = [worker.read() for worker in workers]
                 times = [{batch: [] for batch in batches} for _ in workers]
                 memory = [0] * len(workers)
@@ -220,6 +225,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--picture", type=_picture, default="48x48")
     parser.add_argument("--seconds", type=number(float, 0.001, 3600), default=0.5)
     parser.add_argument("--rounds", type=number(int, 1), default=3)
+    parser.add_argument("--plugins", nargs="+", default=[], metavar="PACKAGE")
     parser.add_argument("--json", type=lambda word: Path(word).expanduser(), metavar="FILE")
     return parser.parse_args(words)
 
@@ -229,6 +235,9 @@ def main(words: list[str]) -> None:
     """Read the command line; what a user can mend becomes one sentence and exit code 1."""
     asked = _arguments(words)
     loud_warnings()
+    if asked.json:
+        asked.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
+        asked.json.touch()
     rows = bench(asked)
     show(rows, asked.picture)
     if asked.json:

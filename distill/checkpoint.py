@@ -8,8 +8,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
+
+METADATA = "fer_distill"  # key of a weight file's header
 
 
 @contextmanager
@@ -56,10 +58,11 @@ def load_state(path: Path) -> dict:
 
 
 def save_weights(path: Path, module: nn.Module, metadata: dict[str, object]) -> None:
-    """Write a module's state as safetensors atomically; metadata values become JSON strings in the header."""
+    """Write a module's state as safetensors atomically, with metadata in the header: equal ones are equal byte by byte."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {key: json.dumps(value) for key, value in metadata.items()})
+        # one key: safetensors writes several in an order of chance; bytes: its own file could be read by nobody else
+        temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata)}))
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
@@ -92,6 +95,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
     try:
         with safe_open(path, framework="pt") as file:
             metadata = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
+            more = metadata.pop(METADATA, None)
+            metadata |= more if isinstance(more, dict) else {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(

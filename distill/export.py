@@ -26,6 +26,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 
 from hydra.errors import HydraException
@@ -76,7 +77,7 @@ def _export(run: finished.Finished, options: Options) -> dict:
     folder, data = run.folder, finished.faces(run)
     split = data.splits["valid"]
     wanted = gate.reference(run.student, split, options.preprocess)
-    facts = finished.facts(run, split, wanted.accuracy, bootstrap(wanted.logits, split.label, "top1_accuracy"))
+    facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label, "top1_accuracy"))
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed
@@ -84,7 +85,9 @@ def _export(run: finished.Finished, options: Options) -> dict:
     with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
         kept: tuple[str, ...] = ()
         for form in forms(run, data, options, left_out.append):
-            numbers, problem = _through(form, Path(temporary), options, facts, wanted, run.student.input)
+            numbers, problem = _through(
+                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg["plugins"]
+            )
             files |= {form.files[0]: numbers}
             refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
             kept += () if problem else form.files
@@ -110,7 +113,7 @@ def place(folder: Path, options: Options) -> Path:
 
 
 def _through(
-    form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec
+    form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec, plugins: list[str]
 ) -> tuple[dict, str | None]:
     """Make one form in a folder and measure it; return the numbers, and why it is refused or None.
 
@@ -120,7 +123,7 @@ def _through(
     try:
         while True:
             form.save(folder, facts)
-            file = opened(form, folder, options)
+            file = opened(form, folder, options, plugins)
             seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
             parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
             problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
@@ -163,7 +166,7 @@ def show(found: dict, target: Path) -> None:
     for sentence in found["left_out"]:
         console.print(sentence, markup=False)
     console.print(f"folder: {target}", markup=False)
-    console.print(f"next: python -m distill.bench {target}", markup=False)
+    console.print(f"next: python -m distill.bench {quote(str(target))}", markup=False)
 
 
 def _cells(numbers: dict) -> tuple[str, ...]:

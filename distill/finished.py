@@ -116,10 +116,16 @@ def network(
 
 def rebuild(node: dict, classes: tuple[str, ...], plugins: Sequence[str], tensors: dict) -> nn.Module:
     """Make the network of a config without a start, and with the reused head (loss.simkd) where the weights have one."""
-    start = {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
-    made = build.network({"student": node | start, "seed": 0, "plugins": list(plugins)}, Dataset("", classes, "", {}))
+    made = build.network(
+        {"student": node | nowhere(node), "seed": 0, "plugins": list(plugins)}, Dataset("", classes, "", {})
+    )
     attach_from_state(made, tensors)
     return made
+
+
+def nowhere(node: dict) -> dict:
+    """Return the keys of a network that say where it started, saying nowhere."""
+    return {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
 
 
 def saw(folder: Path) -> str | None:

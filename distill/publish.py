@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 
 from rich.box import SIMPLE
@@ -68,7 +69,7 @@ def publish(folder: Path, target: Path, overwrite: bool) -> dict:
             raise ValueError(f"{folder}/export: holds no {WEIGHTS}, the gate refused it. Export this run again.")
         (new / CARD).write_text(card(folder, names), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
-        load(new)
+        load(new, json.loads((new / CONFIG).read_text())[OURS]["plugins"])  # those of the run, which is one's own
         _swap(new, target, Path(temporary) / "old")
     return parity
 
@@ -76,12 +77,13 @@ def publish(folder: Path, target: Path, overwrite: bool) -> dict:
 def _copy(source: Path, copy: Path | None, recorded: str, folder: Path) -> None:
     """Copy a file, or only look at it, and refuse it where it is not the one that passed the gate."""
     if not source.is_file():
-        raise ValueError(f"{source}: missing. Type python -m distill.export {folder}")
+        raise ValueError(f"{source}: missing. Type python -m distill.export {quote(str(folder))}")
     if copy:
         shutil.copyfile(source, copy)
     if sha256(copy or source) != recorded:
         raise ValueError(
-            f"{source}: damaged or changed, it is not the file that passed the gate. Type python -m distill.export {folder}"
+            f"{source}: damaged or changed, it is not the file that passed the gate. "
+            f"Type python -m distill.export {quote(str(folder))}"
         )
 
 

@@ -136,6 +136,17 @@ def test_weights_and_metadata_come_back_as_they_were(tmp_path):
     assert same(net.state_dict(), other.state_dict())
 
 
+def test_equal_weights_are_equal_files_that_everybody_on_the_machine_may_read(tmp_path):
+    module, before = nn.Linear(3, 2), os.umask(0o022)
+    try:
+        for k in range(8):
+            save_weights(tmp_path / f"{k}.safetensors", module, {"network": {"a": 1}, "classes": ["x"], "more": 0})
+    finally:
+        os.umask(before)
+    files = list(tmp_path.iterdir())
+    assert len({sha256(file) for file in files}) == 1 and {file.stat().st_mode & 0o777 for file in files} == {0o644}
+
+
 def test_metadata_that_is_not_json_comes_back_as_text(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", {"format": "pt", "note": "plain words"})
     assert read_weights(tmp_path / "w.safetensors")[1] == {"format": "pt", "note": "plain words"}

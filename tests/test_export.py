@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from exported import export, export_whatever, small_run
@@ -15,11 +14,10 @@ from PIL import Image
 from distill import export as command_line
 from distill import exporting
 from distill.checkpoint import sha256
-from distill.exporting import finished, gate, graph, int8
+from distill.exporting import finished, gate
 from distill.exporting import forms as module_of_forms
 from distill.exporting.forms import forms
 from distill.exporting.options import Options
-from distill.exporting.qat import fine_tuned
 from distill.exporting.running import open_file
 from distill.types import InputSpec
 from distill.views import identity, render
@@ -141,56 +139,6 @@ def test_the_bare_network_sees_rendered_faces_and_what_loses_too_much_is_not_lef
     images = np.random.default_rng(0).standard_normal((5, 1, 36, 36), dtype=np.float32)
     with torch.no_grad():
         np.testing.assert_allclose(opened.answer(images)[0], student(torch.from_numpy(images)).logits, atol=1e-5)
-
-
-def test_fine_tuning_with_the_rounding_teaches_a_copy_and_leaves_no_rounding_in_it(folder):
-    run = finished.read_run(folder, [])
-    before = {name: tensor.clone() for name, tensor in run.student.state_dict().items()}
-    asked = Options(int8="qat", qat_epochs=1, qat_rounds=2, qat_lr=1e-3)
-    rounds = [dict(tuned.state_dict()) for tuned in fine_tuned(run, finished.faces(run), asked)]
-    assert len(rounds) == 2
-    tuned = rounds[-1]
-    assert all(torch.equal(tensor, before[name]) for name, tensor in run.student.state_dict().items())
-    assert set(tuned) == set(before) and all(tensor.isfinite().all() for tensor in tuned.values())
-    changes = [float((tensor - before[name]).abs().max()) for name, tensor in tuned.items()]
-    assert 0 < max(changes) < 0.05 and len(tuned["out.weight"].unique()) > 127
-
-
-def test_fine_tuning_brings_a_student_that_rounding_spoils_nearer_to_itself(folder):
-    run = finished.read_run(folder, [])
-    data = finished.faces(run)
-    with torch.no_grad():  # the same function, but what the other channels say is lost in the rounding of one
-        run.student.conv1.weight[0] *= 100
-        run.student.conv1.bias[0] *= 100
-        run.student.conv2.weight[:, 0] /= 100
-    images = int8.calibration_images(data.splits["valid"], run.student.input, 64)
-    wanted = run.student(images).logits.detach()
-
-    def far(student):
-        proto = graph.whole(int8.quantize(graph.bare_onnx(student), images), None, run.student, 8)
-        session = onnxruntime.InferenceSession(proto.SerializeToString())
-        return np.square(session.run(["logits"], {"images": images.numpy()})[0] - wanted.numpy()).mean()
-
-    before = far(run.student)
-    (tuned,) = fine_tuned(run, data, Options(int8="qat", qat_epochs=40, qat_rounds=1))
-    assert far(tuned) < 0.7 * before
-
-
-@pytest.mark.parametrize("good, passes", [(3, True), (4, False)])
-def test_fine_tuning_goes_on_round_by_round_until_the_file_passes_or_the_rounds_are_used(
-    copy, capsys, monkeypatch, good, passes
-):
-    verdict, seen = gate.verdict, []
-
-    def strict(parity, exact):
-        seen.append(exact)
-        return verdict(parity, exact) if exact else "loses too much" if seen.count(False) < good else None
-
-    monkeypatch.setattr(gate, "verdict", strict)
-    out, said = export(capsys, copy, "export.int8=qat", "export.qat_epochs=1")
-    assert seen.count(False) == 3 and out.count("it is fine-tuned on") == 2
-    assert (said is None) == passes == (copy / "export" / "student.int8.onnx").is_file()
-    assert passes or "export.qat_rounds=6" in said
 
 
 def test_the_best_run_of_a_folder_or_of_a_sweep_s_links_is_exported(home, folder, tmp_path, capsys):

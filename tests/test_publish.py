@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from inside import folder_of, job, read
 from PIL import Image
 
+from distill import bench, publish
 from distill import export as export_line
-from distill import publish
-from distill.exporting import gate, load
+from distill.exporting import gate, load, package
 from distill.exporting.running import open_file
 
 FILES = {
@@ -209,7 +210,33 @@ def test_a_run_that_is_not_finished_not_exported_or_trained_again_is_refused(run
         file.write(b"0")
     assert "its weights are not those that were exported. Type python -m distill.export" in refusal(run, hub)
     shutil.rmtree(run / "export")
-    assert refusal(run, hub) == f"{run}: this run is not exported. Type python -m distill.export {run}"
+    assert refusal(run, hub) == f"{run}: this run is not exported. Type python -m distill.export '{run}'"
     (run / "result.json").unlink()
     assert "no finished run is there (stopped or still at work" in refusal(run, hub)
-    assert "no finished run is there" in refusal(tmp_path / "nowhere", hub) and not hub.exists()
+    assert refusal(tmp_path / "nowhere", hub) == f"{tmp_path / 'nowhere'}: no such folder." and not hub.exists()
+
+
+def test_a_folder_cannot_allow_itself_to_run_code(published, tmp_path):
+    ran = tmp_path / "ran"
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "hubconf.py").write_text(f"open({str(ran)!r}, 'w')\n\n\ndef net(**more):\n    return None\n")
+    config = json.loads((published / "config.json").read_text())
+    attack = {"_target_": "torch.hub.load", "repo_or_dir": str(tmp_path / "evil"), "source": "local", "model": "net"}
+    config["fer_distill"] |= {"plugins": ["torch"], "network": attack | {"trust_repo": True}}
+    (published / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"torch\.hub\.load, is from the package torch, whose code is not run unasked"):
+        load(published)
+    with pytest.raises(SystemExit, match="--plugins torch"):
+        bench.main([str(published), "--threads", "1", "--seconds", "0.01", "--rounds", "1"])
+    assert not ran.exists()
+    with pytest.raises(ValueError, match="no network can be made of it"):
+        load(published, plugins=["torch"])
+    assert ran.exists(), "the attack works where its package is allowed"
+
+
+def test_where_a_student_started_is_not_told(original, tmp_path):
+    student = load(original / "export")
+    node = yaml.safe_load((original / "config.yaml").read_text())["student"]
+    package.save(tmp_path, student, node | {"weights": "/home/anna/start.safetensors"}, student.classes, [], {})
+    assert all(b"anna" not in path.read_bytes() for path in tmp_path.iterdir())
+    assert load(tmp_path).classes == student.classes

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 
 import yaml
 
@@ -88,8 +89,10 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
     if run.status != "complete":
         raise ValueError(
             f"{folder}: no finished run is there ({run.error}). A run's own command, typed again, goes on with it."
+            if folder.is_dir()
+            else f"{folder}: no such folder."
         )
-    again = f"Type python -m distill.export {folder}"
+    again = f"Type python -m distill.export {quote(str(folder))}"
     try:
         parity = json.loads((folder / "export" / "parity.json").read_text())
         passed = [own for name, own in parity["files"].items() if name not in parity["refused"]]

@@ -102,23 +102,26 @@ def _share(values: dict, key: str) -> str:
 
 
 def per_class(found: Evidence, split: str) -> str:
-    """Return support, precision, recall with its interval, and F1 of each class, and what it is mistaken for most."""
+    """Return support, precision and recall with their intervals, and F1 of each class, and what it is mistaken for most."""
     classes, own = found.run.result["data"]["classes"], found.answers[split]
     counts = confusion_matrix(own.probabilities, own.labels)
     rows = [[name, *_class(counts, k, classes)] for k, name in enumerate(classes)]
-    return table("class|faces|precision|recall (95 %)|F1|mistaken most often for", rows)
+    return table("class|faces|precision (95 %)|recall (95 %)|F1|mistaken most often for", rows)
 
 
 def _class(counts: np.ndarray, k: int, classes: list[str]) -> list[str]:
     right, n, named = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
-    precision = f"{100 * right / named:.1f} %" if named else "never named"
+    precision = _interval(right, named) if named else "never named"
     if not n:
         return ["0", precision, "no face", "-", "-"]
-    low, high = wilson(right, n)
     wrong = np.where(np.arange(len(classes)) == k, 0, counts[k])
     worst = f"{classes[wrong.argmax()]}, {100 * wrong.max() / n:.0f} %" if wrong.any() else "-"
-    recall = f"{100 * right / n:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-    return [f"{n:,}", precision, recall, f"{200 * right / (n + named):.1f} %", worst]
+    return [f"{n:,}", precision, _interval(right, n), f"{200 * right / (n + named):.1f} %", worst]
+
+
+def _interval(part: int, whole: int) -> str:
+    low, high = wilson(part, whole)
+    return f"{100 * part / whole:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def weak_classes(found: Evidence) -> list[str]:

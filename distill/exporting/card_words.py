@@ -1,5 +1,6 @@
 """What a model card says in words: how a student was trained, what it is for, what its licences are."""
 
+import json
 import re
 
 from distill.exporting import card_tables as tables
@@ -31,7 +32,7 @@ def training(found: Evidence) -> str:
     lines = {
         "Data": f"{data['name']}, {data['rows']['train']:,} training faces ({data['protocol']}), "
         f"{KINDS.get(data['name'], 'where they are from is not recorded')}; "
-        f"fingerprint `{data.get('fingerprint') or 'not recorded'}`; how many of each class: not recorded",
+        f"fingerprint `{data.get('fingerprint') or 'not recorded'}`; {_faces_per_class(found)}",
         "Teacher": _teacher(found),
         "Start of the student": result.get("start") or "random weights",
         "Losses": ", ".join(losses),
@@ -48,6 +49,14 @@ def training(found: Evidence) -> str:
     if not env.get("command"):
         return f"{listed}\n- Command: not recorded; `config.yaml` in the run folder holds every key"
     return f"{listed}\n- Command (of paths their last part):\n\n```\n{without_folders(env['command'])}\n```"
+
+
+def _faces_per_class(found: Evidence) -> str:
+    counts = json.loads(found.parity["facts"].get("train_faces_per_class", "null"))
+    if not counts:
+        return "how many of each class: not recorded"
+    classes = found.run.result["data"]["classes"]
+    return ", ".join(f"{name} {number:,}" for name, number in zip(classes, counts, strict=True))
 
 
 def without_folders(command: str) -> str:

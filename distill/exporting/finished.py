@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import yaml
 from torch import nn
 
 from distill import build, finished
 from distill.checkpoint import load_weights, read_weights, sha256
 from distill.profile import macs, num_parameters
-from distill.types import Dataset, Split
+from distill.types import Dataset
 
 TAKEN = ("data.root", "paths.store", "plugins")
 LIMITS = (
@@ -92,20 +93,23 @@ def faces(run: Finished) -> Dataset:
     return data
 
 
-def facts(run: Finished, split: Split, accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
+def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
     """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
 
     Args:
         run: the finished run.
-        split: its validation faces.
-        accuracy: of the PyTorch student on them, in [0, 1].
+        data: its data.
+        accuracy: of the PyTorch student on the validation faces, in [0, 1].
         interval: of the accuracy.
     """
-    data, spec = run.result["data"], run.student.input
+    split, train, spec = data.splits["valid"], data.splits.get("train"), run.student.input
+    faces = train and np.bincount(train.label, minlength=len(run.classes)).tolist()
+    data = run.result["data"]
     known = {
         "classes": list(run.classes),
         "dataset": data["name"],
         "protocol": data["protocol"],
+        "train_faces_per_class": faces,
         "valid_rows": len(split),
         "valid_top1_accuracy": accuracy,
         "valid_top1_accuracy_ci": list(interval),

@@ -1,6 +1,6 @@
 """The forms of an exported student: what each is called, how it is made and saved, and whether it must agree exactly."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -153,8 +153,8 @@ def _require(*names: str) -> None:
         raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install -e '.[export]'.")
 
 
-def opened(form: Form, folder: Path, options: Options) -> Opened:
-    """Open a form that lies in a folder."""
+def opened(form: Form, folder: Path, options: Options, plugins: Sequence[str]) -> Opened:
+    """Open a form that lies in a folder; its network may be from these packages, too."""
     if form.files[0] == package.WEIGHTS:
-        return of_student(package.load(folder), options.preprocess)
+        return of_student(package.load(folder, plugins), options.preprocess)
     return open_file(folder / form.files[0], torch.get_num_threads())

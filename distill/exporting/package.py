@@ -1,14 +1,17 @@
 """A student's weights and config as two files: read again by one function, and by timm where the student is timm's."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from distill.build import ALLOWED
 from distill.checkpoint import load_weights, read_weights, save_weights, write_json
 from distill.config import BESIDE_NETWORK
-from distill.finished import rebuild
+from distill.exporting.running import first_line
+from distill.finished import nowhere, rebuild
 from distill.timm_net import TimmNet
 
 WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
@@ -25,10 +28,10 @@ def save(
         student: the network; only its tensors are written.
         node: its config.
         classes: the class names.
-        plugins: packages besides this project's that its target may be from.
+        plugins: packages besides this project's that it needed, for who reads it.
         facts: name -> text, what a reader should know; see facts().
     """
-    node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK}
+    node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | nowhere(node)
     ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
     net = timm_part(student)
     save_weights(folder / WEIGHTS, student if net is None else net, {"network": node, "classes": list(classes)})
@@ -63,23 +66,40 @@ def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
         return json.loads(path.read_text())
 
 
-def load(folder: Path) -> nn.Module:
+def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     """Return the student that save() or python -m distill.publish wrote, in eval mode, with .input and .classes.
 
+    Args:
+        folder: with config.json and the weights.
+        plugins: packages besides this project's whose code may run; a folder cannot allow itself one.
+
     Raises:
-        ValueError: no such files, or they do not belong together.
+        ValueError: no such files, they do not belong together, or the network is from a package that is not allowed.
     """
     file, published = folder / CONFIG, folder / PUBLISHED
     weights = published if published.is_file() else folder / WEIGHTS
     try:
         ours = json.loads(file.read_text())[OURS]
-        node, classes, plugins = ours["network"], tuple(ours["classes"]), ours["plugins"]
+        node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file}: no config of an exported student ({type(error).__name__}). Type python -m distill.export RUN, and give "
             "RUN/export."
         ) from None
-    student = rebuild(node, classes, plugins, read_weights(weights)[0])
+    package = target.partition(".")[0]
+    if f"{package}." not in ALLOWED and package not in plugins:
+        raise ValueError(
+            f"{file}: its network, {target}, is from the package {package}, whose code is not run unasked. If you trust it, "
+            f"type load(FOLDER, plugins=[{package!r}]), or --plugins {package} on the command line."
+        )
+    try:
+        student = rebuild(node, classes, plugins, read_weights(weights)[0])
+        if not isinstance(student, nn.Module):
+            raise TypeError(f"{target} makes {type(student).__name__}, no network")
+    except ValueError:
+        raise
+    except Exception as error:  # of hydra, or of the network's own code
+        raise ValueError(f"{file}: no network can be made of it ({first_line(error)}). Export the run again.") from None
     net = timm_part(student)
     load_weights(student if net is None else net, weights, str(folder))
     student.classes = classes

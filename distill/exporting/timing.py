@@ -6,6 +6,7 @@ It answers one JSON line when it is ready, and one for each line that it reads: 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,14 @@ from distill.exporting.running import Opened, of_student, open_file
 EAGER = ("eager", "eager-net")
 
 
-def open_any(path: Path, how: str, threads: int) -> Opened:
+def open_any(path: Path, how: str, threads: int, plugins: Sequence[str]) -> Opened:
     """Open a file, or the PyTorch student of a run or export folder.
 
     Args:
         path: a file or folder.
         how: file, eager (with the picture's preparation) or eager-net (the network alone).
         threads: of the engine.
+        plugins: packages besides this project's whose code may run.
     """
     if how not in EAGER:
         return open_file(path, threads)
@@ -31,7 +33,7 @@ def open_any(path: Path, how: str, threads: int) -> Opened:
     from distill.profile import macs, num_parameters
 
     torch.set_num_threads(threads)
-    student = load(path)
+    student = load(path, plugins)
     facts = {"num_parameters": str(num_parameters(student)), "macs": str(macs(student, student.input))}
     return of_student(student, how == "eager", facts)
 
@@ -72,10 +74,10 @@ def peak_memory() -> int:
         return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def main(path: str, how: str, threads: str, picture: str) -> None:
+def main(path: str, how: str, threads: str, picture: str, *plugins: str) -> None:
     """Answer requests until the input ends."""
     try:
-        opened = open_any(Path(path), how, int(threads))
+        opened = open_any(Path(path), how, int(threads), plugins)
     except ValueError as error:
         return print(json.dumps({"error": str(error)}), flush=True)
     size = tuple(map(int, picture.split("x")))
