@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -127,6 +128,29 @@ def test_a_run_one_of_whose_processes_is_killed_goes_on_with_two_bit_for_bit_and
     done = distill(*JOB, store=two[0], runs=alone)
     assert done.returncode == 0 and result_of(alone)["resumed_at_step"] > 0
     assert_alike(alone, two[1])
+
+
+def test_two_agents_that_share_store_and_runs_as_two_machines_do_measure_what_one_process_does(one, tmp_path):
+    store, runs = tmp_path / "store", tmp_path / "runs"
+    shutil.copytree(one[0] / "teachers", store / "teachers")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        where = f"localhost:{free.getsockname()[1]}"
+    start = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={where}", "--rdzv-id=x")
+    words = [sys.executable, "-m", "torch.distributed.run", *start, *command(*JOB, store=store, runs=runs)[1:]]
+    files = [open(tmp_path / f"agent{k}", "w+") for k in (0, 1)]  # noqa: SIM115, a full pipe would stop both
+    agents = [subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=file, stderr=file) for file in files]
+    try:
+        ends = [agent.wait(300) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()
+    said = [Path(file.name).read_text() for file in files]
+    assert ends == [0, 0], said
+    assert "".join(said).count("run folder:") == 2, "one process prints, on one of the two"
+    assert_alike(runs, one[1])
+    (folder,), (other,) = ([path.parent for path in place.glob("*/result.json")] for place in (runs, one[1]))
+    assert folder.name == other.name and json.loads((folder / "env.json").read_text())["processes"] == 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import statistics
 from pathlib import Path
 
 import pytest
-from commandline import distill
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from run_folders import write_run
@@ -37,30 +36,6 @@ def refused(*words):
         report.main([*map(str, words)])
     assert "\n" not in end.value.code and end.value.code.startswith("error: ")
     return end.value.code
-
-
-def test_a_real_run_becomes_a_page_with_its_faces_where_its_networks_look_and_nothing_from_a_network(tmp_path, capsys):
-    done = distill("eval.robustness=[blur]", store=tmp_path / "store", runs=tmp_path / "runs")
-    assert done.returncode == 0, done.stderr
-    report.main([str(tmp_path)])
-    told = capsys.readouterr()
-    page = (tmp_path / "report.html").read_text()
-    assert not told.err and told.out.split() == [str(tmp_path / f"report.{kind}") for kind in ("html", "md", "csv")]
-    for heading in ("Runs", "Learning curves", "How the best student errs", "Reliability", "Faces", "Spoilt faces"):
-        assert f">{heading}" in page
-    faces = page.count('<figure class="face">')
-    assert faces > 4 and [page.count(f'alt="where the {who} looks"') for who in ("student", "teacher")] == [
-        faces,
-        faces,
-    ]
-    assert not re.search(r"https?://|@import|<link|<iframe|\bsrc=\"(?!data:)", page) and len(page) < 1_000_000
-    assert "1 run of 1 configuration" in page, "the teacher in the store is no run of its own"
-    (folder,) = (tmp_path / "runs").iterdir()
-    for path in tmp_path.rglob("best.safetensors"):
-        path.unlink()
-    report.main([str(folder)])
-    page = (folder / "report.html").read_text()
-    assert "No faces are shown" in page and "Spoilt faces" in page
 
 
 def test_sixty_four_runs_make_a_small_page_with_one_row_each_and_only_the_settings_that_differ(tmp_path):
@@ -249,6 +224,31 @@ def test_best_compares_no_runs_of_different_data_and_says_how_to_choose_some(tmp
         "student.widht==M": "Did you mean student.width?",
     }.items():
         assert sentence in refused(tmp_path, "--best", f"max valid/top1_accuracy where {words}")
+
+
+def test_best_reads_its_words_in_capitals_too_and_knows_settings_that_all_runs_share(three, tmp_path, capsys):
+    one = write_run(tmp_path / "one", "student.width=S", valid=0.8)
+    for folders, rule, folder in (
+        (three, "MAX valid/top1_accuracy WHERE bytes<9e5 AND latency_ms<1", three / "b"),
+        (three, "Min bytes Where seed>=0 And student.width!=XXS", three / "sweep" / "a0"),
+        (tmp_path, "max valid/top1_accuracy where student.width==S and teacher==resnet50 and data==procedural", one),
+        (tmp_path, "max valid/top1_accuracy where views.autoaugment==false and loss.dist.temperature>0", one),
+    ):
+        report.main([str(folders), "--best", rule])
+        assert capsys.readouterr().out == f"{folder}\n", rule
+    nothing = refused(tmp_path, "--best", "max valid/top1_accuracy where student.width==M")
+    assert "none of 1 configurations fits" in nothing and "Here student.width is S." in nothing
+
+
+def test_a_condition_on_the_seed_looks_at_the_runs_of_that_seed_alone(three, capsys):
+    for rule, folder in {
+        "max valid/top1_accuracy where seed==1": "sweep/a1",
+        "max valid/top1_accuracy where seed==0": "sweep/a0",
+        "max valid/top1_accuracy where seed!=1 and student.width==XXS": "b",
+    }.items():
+        report.main([str(three), "--best", rule])
+        assert capsys.readouterr().out == f"{three / folder}\n", rule
+    assert "no run has such a seed. There are 0, 1; type" in refused(three, "--best", "min bytes where seed==7")
 
 
 def test_best_refuses_test_numbers_unknown_names_and_what_is_no_rule_and_says_when_nothing_fits(three):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from distill.reporting.formats import plain
 from distill.reporting.reading import Run
-from distill.reporting.tables import Configuration, Sweep
+from distill.reporting.tables import Configuration, Sweep, sweep
 
-RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL)
+RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+)\s*")
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -31,17 +31,20 @@ def best(found: Sweep, rule: str) -> Path:
     Args:
         found: the runs.
         rule: max|min NAME [where NAME OP VALUE [and NAME OP VALUE ...]]; OP is <, <=, >, >=, == or !=; VALUE a number, or a
-            word after == or !=, such as data==ferplus.
+            word after == or !=, such as data==ferplus. A condition on seed leaves only the runs that have it.
 
     Raises:
         ValueError: the rule cannot be read, names what does not exist or test numbers, nothing fits it, or what fits it
             was chosen on other validation faces than the rest.
     """
     direction, goal, conditions = parse(rule)
-    _check(goal, {name for c in found.configurations for name in _numbers(c)})
-    known = {name for c in found.configurations for name in _known(c)}
+    goals = {name for c in found.configurations for name in _numbers(c)}
+    _check(goal, goals, goals)
+    known = {"seed", *(name for c in found.configurations for name in _known(c))}
     for name, _, _ in conditions:
-        _check(name, known)
+        _check(name, known, known & {"seed", "data", *goals, *found.keys})
+    found = _of_seeds(found, [rest for name, *rest in conditions if name == "seed"])
+    conditions = [condition for condition in conditions if condition[0] != "seed"]
     fitting = [c for c in found.configurations if goal in _numbers(c) and all(_holds(c, *rest) for rest in conditions)]
     if not fitting:
         raise ValueError(
@@ -52,6 +55,20 @@ def best(found: Sweep, rule: str) -> Path:
     chosen = max(fitting, key=lambda c: sign * _numbers(c)[goal])
     runs = [leaf for run in chosen.runs for leaf in run.leaves if leaf.status == "complete"] or list(chosen.runs)
     return max(runs, key=lambda run: sign * run.numbers.get(goal, chosen.mean.get(goal, 0.0))).folder
+
+
+def _of_seeds(found: Sweep, bounds: list[list]) -> Sweep:
+    """Return the runs whose seeds meet all bounds, folded anew."""
+    if not bounds:
+        return found
+    seeds = {id(run): run.config.get("seed") for run in found.runs}
+    runs = [run for run in found.runs if all(COMPARE[how](seeds[id(run)], bound) for how, bound in bounds)]
+    if not runs:
+        there = ", ".join(map(str, sorted(set(seeds.values()), key=str)))
+        raise ValueError(
+            f"--best: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
+        )
+    return sweep(runs)
 
 
 def _refuse_several_data(fitting: list[Configuration]) -> None:
@@ -90,8 +107,8 @@ def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
         raise ValueError(
             f"--best: {rule!r} cannot be read; a rule is max|min NAME [where NAME OP VALUE [and ...]]. {EXAMPLE}"
         )
-    conditions = [_condition(words) for words in re.split(r"\s+and\s+", read[3])] if read[3] else []
-    return read[1], read[2], conditions
+    parts = re.split(r"\s+and\s+", read[3], flags=re.IGNORECASE) if read[3] else []
+    return read[1].lower(), read[2], [_condition(words) for words in parts]
 
 
 def _condition(words: str) -> tuple[str, str, float | str]:
@@ -112,17 +129,18 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _check(name: str, known: set[str]) -> None:
+def _check(name: str, known: set[str], listed: set[str]) -> None:
     if name.startswith("test/"):
         raise ValueError(
             f"--best: {name} was asked for, but choosing is done on validation; the test split is read once, for the winner. "
             f"Type valid/{name.removeprefix('test/')} or a cost."
         )
     if name not in known:
-        there = sorted(n for n in known if not n.startswith("test/"))
-        close = get_close_matches(name, there, n=1, cutoff=0.6)
+        there = [sorted(n for n in names if not n.startswith("test/")) for names in (known, listed)]
+        close = get_close_matches(name, there[0], n=1, cutoff=0.6)
         meant = f" Did you mean {close[0]}?" if close else ""
-        raise ValueError(f"--best: no run has {name!r}.{meant} There are {', '.join(there)}.")
+        more = ", and every other setting by its key in config.yaml" if known > listed else ""
+        raise ValueError(f"--best: no run has {name!r}.{meant} There are {', '.join(there[1])}{more}.")
 
 
 def _numbers(c: Configuration) -> dict[str, float]:
@@ -133,9 +151,16 @@ def _numbers(c: Configuration) -> dict[str, float]:
 
 
 def _known(c: Configuration) -> dict[str, float | str]:
-    """Return a configuration's numbers, and those of its settings that are words."""
-    words = {key: value for key, value in c.values.items() if isinstance(value, str)}
-    return _numbers(c) | words | {"data": c.runs[0].result["data"]["name"]}
+    """Return a configuration's numbers, and its settings whether they differ or not: numbers, words, true, false and null."""
+    settings: dict[str, float | str] = {}
+    for key, value in c.settings.items():
+        if isinstance(value, str):
+            settings[key] = value
+        elif value is None or isinstance(value, bool):
+            settings[key] = plain(value, "null")
+        elif isinstance(value, int | float):
+            settings[key] = float(value)
+    return settings | _numbers(c) | {"data": c.runs[0].result["data"]["name"]}
 
 
 def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from distill.reporting.reading import FIRST, Run
+from distill.reporting.reading import FIRST
 from distill.reporting.svg import Plot, Scale, percent, scale
 from distill.reporting.tables import Sweep
 
@@ -46,18 +46,11 @@ def _lines(lines: list[tuple[int, list]], heading: str, title: str, write) -> st
 
 def robustness(found: Sweep) -> list[tuple[str, str]]:
     """Return (corruption, picture) of test top-1 against severity, a line per run that was measured so."""
-    measured = [(c.number, run) for c in found.configurations for run in c.runs if run.result.get("robustness")]
-    names = dict.fromkeys(name for _, run in measured for name in run.result["robustness"]["corruptions"])
-    curves = {name: [(number, _severities(run, name)) for number, run in measured] for name in names}
+    measured = [(c.number, run.spoilt) for c in found.configurations for run in c.runs]
+    names = dict.fromkeys(name for _, spoilt in measured for name in spoilt)
+    curves = {name: [(number, spoilt[name]) for number, spoilt in measured if name in spoilt] for name in names}
     everything = [value for lines in curves.values() for _, points in lines for _, value in points]
     return [(name, _small(name, lines, everything)) for name, lines in curves.items()]
-
-
-def _severities(run: Run, name: str) -> list[tuple[int, float]]:
-    numbers = run.result["robustness"]
-    scores = numbers["corruptions"].get(name, {})
-    spoilt = [(int(s), scores[str(s)]["top1_accuracy"]) for s in numbers["severities"] if str(s) in scores]
-    return [(0, numbers["clean"]["top1_accuracy"]), *spoilt]
 
 
 def _small(name: str, lines: list[tuple[int, list]], everything: list[float]) -> str:

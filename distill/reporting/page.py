@@ -56,7 +56,7 @@ def _foot(found: Sweep) -> str:
     machines = {}
     for run in found.runs:
         versions, where = (
-            run.env.get("packages", {}),
+            run.env.get("packages") or {},
             run.env.get("gpu") or run.env.get("processor") or "an unknown machine",
         )
         torch, timm = (versions.get(name, "unknown") for name in ("torch", "timm"))

@@ -39,12 +39,11 @@ def charts(found: Sweep) -> list[tuple[str, str]]:
 
 def teacher_note(found: Sweep) -> str:
     """Return a sentence that says where the teachers are, which would squeeze the students' points together."""
-    teachers = {t["name"]: t for run in found.runs if (t := run.result.get("teacher"))}
+    teachers = {run.result["teacher"]["name"]: run.teacher_numbers for run in found.runs if run.result.get("teacher")}
     words = [
-        f"{name}: {amount('percent', t['metrics'][FIRST], 0)} %, {compact(t['num_parameters'])} parameters, "
-        f"{compact(t['macs'])} MACs"
+        f"{name}: {amount('percent', t[FIRST], 0)} %, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"
         for name, t in teachers.items()
-        if FIRST in t.get("metrics", {}) and t.get("num_parameters") and t.get("macs")
+        if {FIRST, "num_parameters", "macs"} <= t.keys()
     ]
     return f"Not drawn: the teacher{'s' if len(words) > 1 else ''} {'; '.join(words)}." if words else ""
 

@@ -5,11 +5,13 @@ import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import yaml
+
+from distill.reporting.shapes import CONFIG, ENV, RESULT, unlike
 
 PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
 PASSED_OVER = ("checkpoints", "predictions", "figures", "measured", "export", "wandb")
@@ -49,15 +51,33 @@ class Run:
     @cached_property
     def numbers(self) -> dict[str, float]:
         """Every finite number of the student by name: metrics, costs, minutes, and what was measured on spoilt faces."""
-        result, student = self.result, self.result["student"]
-        found = dict(student["metrics"]) | {name: student.get(name) for name in COSTS}
-        found |= {name: result.get(name) for name in ("seed", "epochs", "best_epoch")}
-        found["minutes"] = result.get("seconds", {}).get("total", math.nan) / 60
-        for name, values in result.get("further", {}).items():
+        if self.status != "complete":
+            return {}
+        result = self.result
+        found = {name: result.get(name) for name in ("seed", "epochs", "best_epoch")}
+        found["minutes"] = ((result.get("seconds") or {}).get("total") or math.nan) / 60
+        for name, values in (result.get("further") or {}).items():
             found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
-        if result.get("robustness"):
-            found["test/robustness"] = result["robustness"]["mean"]["top1_accuracy"]
-        return {name: value for name, value in found.items() if _is_number(value)}
+        if spoilt := result.get("robustness"):
+            found["test/robustness"] = spoilt["mean"]["top1_accuracy"]
+        return _numbers(result["student"]) | {name: value for name, value in found.items() if _is_number(value)}
+
+    @cached_property
+    def teacher_numbers(self) -> dict[str, float]:
+        """Every finite number of the teacher by name: metrics and costs; nothing without a teacher."""
+        return _numbers(self.result.get("teacher") or {"metrics": {}})
+
+    @cached_property
+    def spoilt(self) -> dict[str, list[tuple[int, float]]]:
+        """corruption -> [(severity, top-1 on test faces)], severity 0 the clean ones; nothing where it was not measured."""
+        measured = self.result.get("robustness")
+        if not measured:
+            return {}
+        clean, severities = (0, float(measured["clean"]["top1_accuracy"])), [int(s) for s in measured["severities"]]
+        return {
+            name: [clean, *((s, float(scores[str(s)]["top1_accuracy"])) for s in severities if str(s) in scores)]
+            for name, scores in measured["corruptions"].items()
+        }
 
     @cached_property
     def curves(self) -> dict[str, list[tuple[int, float]]]:
@@ -120,10 +140,15 @@ def _parts(folder: Path) -> list[Path]:
 def read(folder: Path) -> Run:
     """Read one run folder, whatever state it is in."""
     parts = tuple(read(part) for part in _parts(folder))
-    env = _mapping(folder / "env.json", {}) or (parts[0].env if parts else {})
+    env = _mapping(folder / "env.json", {})
+    env = {} if unlike(env, ENV) else env
+    env = env or (parts[0].env if parts else {})
     try:
         config = _whole_config(parts) if parts else _config(folder / "config.yaml")
     except (OSError, ValueError, yaml.YAMLError) as error:
+        ended = _mapping(folder / "result.json", {})
+        if ended.get("status") in ("failed", "pruned"):  # a job of a sweep that was refused has no config
+            return Run(folder, ended["status"], str(ended.get("error")), {}, ended, env, parts)
         return Run(folder, "damaged", f"config.yaml: {_first_line(error)}", {}, {}, env, parts)
     file = folder / "result.json"
     if not file.exists():
@@ -136,9 +161,9 @@ def read(folder: Path) -> Run:
         return Run(
             folder, "pruned" if result.get("status") == "pruned" else "failed", error, config, result, env, parts
         )
-    if missing := _missing(result):
-        return Run(folder, "damaged", f"result.json: says complete, but has no {missing}", config, result, env, parts)
-    return Run(folder, "complete", "", config, result, env, parts)
+    if problem := unlike(result, RESULT) or _no_accuracy(result):
+        return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
+    return _countable(Run(folder, "complete", "", config, result, env, parts))
 
 
 def _whole_config(parts: tuple[Run, ...]) -> dict:
@@ -151,9 +176,8 @@ def _whole_config(parts: tuple[Run, ...]) -> dict:
 
 def _config(path: Path) -> dict:
     value = yaml.safe_load(path.read_text())
-    groups = ("data", "teacher", "student", "loss", "train")
-    if not isinstance(value, dict) or not all(isinstance(value.get(group), dict) for group in groups):
-        raise ValueError("is cut off or no config of a run")
+    if problem := unlike(value, CONFIG) if isinstance(value, dict) else "is no mapping":
+        raise ValueError(f"is cut off or no config of a run: {problem}")
     return value
 
 
@@ -165,15 +189,24 @@ def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
     return value if isinstance(value, dict) else otherwise
 
 
-def _missing(result: dict) -> str | None:
-    """Return the first thing that a complete result must have and this one has not."""
-    student, data = result.get("student"), result.get("data")
-    if not isinstance(student, dict) or not isinstance(student.get("metrics"), dict):
-        return "student.metrics"
-    if not _is_number(student["metrics"].get("valid/top1_accuracy")):
-        return "student.metrics valid/top1_accuracy"
-    wanted = ("name", "protocol", "classes", "rows")
-    return next((f"data.{name}" for name in wanted if not isinstance(data, dict) or name not in data), None)
+def _no_accuracy(result: dict) -> str | None:
+    value = result["student"]["metrics"].get(FIRST)
+    return None if _is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
+
+
+def _countable(run: Run) -> Run:
+    """Return a complete run as it is, or as a damaged one where one of its numbers cannot be had."""
+    try:
+        _ = run.numbers, run.teacher_numbers, run.spoilt
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        words = f"result.json: says complete, but its numbers cannot be read ({type(error).__name__}: {error})"
+        return replace(run, status="damaged", error=words)
+    return run
+
+
+def _numbers(network: dict) -> dict[str, float]:
+    found = dict(network["metrics"]) | {name: network.get(name) for name in COSTS}
+    return {name: value for name, value in found.items() if _is_number(value)}
 
 
 def _progress(folder: Path, config: dict, parts: tuple[Run, ...]) -> str:

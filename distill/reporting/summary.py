@@ -82,7 +82,7 @@ def _tile(name: str, words: str, best: Configuration, run: Run) -> str:
     if column.unit == "percent":
         more = _uncertainty(name, best, run)
     value += {"percent": " %", "ms": " ms"}.get(column.unit, "")
-    more += _beside_teacher(name, best.mean[name], run.result.get("teacher") or {})
+    more += _beside_teacher(name, best.mean[name], run.teacher_numbers.get(name))
     small = f"<small>{'<br>'.join(map(escape, more))}</small>" if more else ""
     return f"<div><dt>{words}</dt><dd>{value}{small}</dd></div>"
 
@@ -91,13 +91,14 @@ def _uncertainty(name: str, best: Configuration, run: Run) -> list[str]:
     if name in best.spread:
         over = best.repeats if run.result.get("folds") and len(best.runs) == 1 else f"{best.repeats} seeds"
         return [f"± {100 * best.spread[name]:.2f} over {over}"]
-    interval = run.result["student"]["metrics"].get(f"{name}_ci")
-    return [f"95 %: {100 * interval[0]:.1f} to {100 * interval[1]:.1f}"] if interval else []
+    match run.result["student"]["metrics"].get(f"{name}_ci"):
+        case [int() | float() as low, int() | float() as high]:
+            return [f"95 %: {100 * low:.1f} to {100 * high:.1f}"]
+    return []
 
 
-def _beside_teacher(name: str, value: float, teacher: dict) -> list[str]:
+def _beside_teacher(name: str, value: float, theirs: float | None) -> list[str]:
     """Return what the teacher has of a number."""
-    theirs = teacher.get(name, teacher.get("metrics", {}).get(name))
     if not theirs or not value:
         return []
     if "/" in name:

@@ -55,7 +55,8 @@ class Configuration:
     Args:
         number: its rank by mean validation top-1, from 1 on.
         runs: best on validation first.
-        values: its settings that differ between configurations, by dotted key.
+        settings: all of them by dotted key, and each component's name under the component; not the seed.
+        values: those that differ between configurations.
         label: these in words, no two configurations alike.
         short: the same without the names of the settings.
         mean: of every number over the runs.
@@ -64,6 +65,7 @@ class Configuration:
 
     number: int
     runs: tuple[Run, ...]
+    settings: dict[str, object]
     values: dict[str, object]
     label: str
     short: str
@@ -72,7 +74,7 @@ class Configuration:
 
     @property
     def repeats(self) -> str:
-        folds = len(self.runs[0].result.get("folds", ())) if len(self.runs) == 1 else 0
+        folds = len(self.runs[0].result.get("folds") or ()) if len(self.runs) == 1 else 0
         return f"{folds} folds" if folds else str(len(self.runs))
 
 
@@ -116,11 +118,12 @@ def sweep(runs: Sequence[Run]) -> Sweep:
         kept[name], more = _once(members)
         repeated += more
     ranked = sorted(kept.values(), key=lambda members: -statistics.fmean(m.numbers[FIRST] for m in members))
-    values = [{key: settings_of[id(members[0])].get(key) for key in keys} for members in ranked]
+    settings = [settings_of[id(members[0])] for members in ranked]
+    values = [{key: own.get(key) for key in keys} for own in settings]
     labels = _labels(keys, values, ranked)
     configurations = tuple(
-        _configuration(number, members, own, *words)
-        for number, (members, own, words) in enumerate(zip(ranked, values, labels, strict=True), 1)
+        _configuration(number, members, *own, *words)
+        for number, (members, *own, words) in enumerate(zip(ranked, settings, values, labels, strict=True), 1)
     )
     return Sweep(tuple(keys), configurations, (*(run for run in runs if run.status != "complete"), *repeated))
 
@@ -223,11 +226,13 @@ def _distinct(values: list[dict], keys: list[str]) -> int:
     return len({repr([own[key] for key in keys]) for own in values})
 
 
-def _configuration(number: int, members: list[Run], values: dict, label: str, short: str) -> Configuration:
+def _configuration(
+    number: int, members: list[Run], settings: dict, values: dict, label: str, short: str
+) -> Configuration:
     shared = set.intersection(*(set(run.numbers) for run in members))
     mean = {name: statistics.fmean(run.numbers[name] for run in members) for name in sorted(shared)}
     spread = {name: statistics.stdev(run.numbers[name] for run in members) for name in shared if len(members) > 1}
     if len(members) == 1:
-        spread = dict(members[0].result["student"].get("spread", {}))
+        spread = dict(members[0].result["student"].get("spread") or {})
     spread = {name: value for name, value in spread.items() if name not in COSTS[:3]}
-    return Configuration(number, tuple(members), values, label, short, mean, spread)
+    return Configuration(number, tuple(members), settings, values, label, short, mean, spread)

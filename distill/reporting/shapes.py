@@ -1,0 +1,52 @@
+"""What the files of a run are like, as far as a report reads them."""
+
+import json
+from types import UnionType
+from typing import get_args, get_origin
+
+RESULT = {  # of a complete run: key -> type; one that may be None may be missing
+    "student": dict,
+    "student.metrics": dict,
+    "student.name": str,
+    "student.spread": dict[str, int | float] | None,
+    "data": dict,
+    "data.name": str,
+    "data.protocol": str,
+    "data.classes": list[str],
+    "data.rows": dict[str, int],
+    "data.notes": dict | None,
+    "teacher": dict | None,
+    "teacher.name": str,
+    "teacher.metrics": dict,
+    "teacher.weights": list[str] | None,
+    "folds": list | None,
+    "seconds": dict | None,
+    "further": dict[str, dict] | None,
+    "robustness": dict | None,
+}
+CONFIG = {group: dict for group in ("data", "teacher", "student", "loss", "train", "optimizer", "schedule")} | {
+    "seed": int,
+    **{f"{group}._target_": str | None for group in ("data", "teacher", "student", "optimizer", "schedule")},
+}
+ENV = {"packages": dict | None, "command": str | list | None}
+
+
+def unlike(found: dict, types: dict[str, object]) -> str | None:
+    """Say which key of a mapping is missing or not of its type, the first of them; what lies in a None is not looked at."""
+    for key, kind in types.items():
+        group, _, name = key.rpartition(".")
+        node = found.get(group) if group else found
+        if node is not None and not _is(node.get(name), kind):
+            value = node.get(name)
+            return f"has no {key}" if value is None else f"its {key} is {json.dumps(value)[:60]}"
+    return None
+
+
+def _is(value: object, kind) -> bool:
+    """Say whether a value of JSON is of a type such as list[str] or dict | None."""
+    if isinstance(kind, UnionType):
+        return any(_is(value, one) for one in get_args(kind))
+    whole, inner = get_origin(kind) or kind, get_args(kind)[-1:]
+    if not isinstance(value, whole):
+        return False
+    return not inner or all(_is(one, inner[0]) for one in (value.values() if whole is dict else value))
