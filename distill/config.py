@@ -4,11 +4,13 @@ import difflib
 import os
 import re
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
@@ -233,7 +235,13 @@ def teacher_run(cfg: dict, teacher: dict) -> dict:
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
-    """Return a sentence for an override that fits no key, with the nearest keys that exist."""
+    """Return a sentence for an override that fits no key or choice, or cannot be read, with the nearest that exist."""
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: cannot be read. Give a value behind = and every comma, and close brackets and quotes."
+        )
+    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
+        return _no_such_choice(error)
     message = str(error.__cause__ or error)
     found = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
     if not found:
@@ -246,7 +254,7 @@ def explain(error: Exception, overrides: list[str]) -> str:
     sound = [o for o in one if not o.lstrip("+~").startswith((asked, "hydra"))]
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            cfg = compose("run", overrides=sound)
+            cfg = compose("run", overrides=sound, return_hydra_config=asked.startswith("hydra"))
     except Exception:
         return f"{asked}: no such key."
     node = OmegaConf.select(cfg, parent) if parent else cfg
@@ -258,3 +266,11 @@ def explain(error: Exception, overrides: list[str]) -> str:
     close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
     return f"{asked}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"
+
+
+def _no_such_choice(error: MissingConfigException) -> str:
+    group, _, asked = error.missing_cfg_file.rpartition("/")
+    there = error.options or [path.stem for path in sorted(Path(str(files("conf") / group)).glob("*.yaml"))]
+    close = difflib.get_close_matches(asked, there, n=1)
+    meant = f"Did you mean {group}={close[0]}? " if close else ""
+    return f"{group}={asked}: there is no {group}/{asked}. {meant}There are {', '.join(there)}."

@@ -121,7 +121,7 @@ def _child(work: Callable[[], object], log: Path | None, tell: int, parent: int)
     """Do the work, tell its error, and never return."""
     status = 1
     try:
-        _die_with(parent)
+        die_with(parent)
         if log is not None:
             _print_into(log)
         work()
@@ -147,9 +147,9 @@ def bound(command: list[str]) -> list[str]:
     return [sys.executable, "-ISc", BOUND, str(os.getpid()), *command] if sys.platform == "linux" else command
 
 
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies (Linux only)."""
-    if sys.platform == "linux":
+def die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies (Linux only); it may be the parent itself."""
+    if sys.platform == "linux" and parent != os.getpid():
         ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)

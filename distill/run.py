@@ -56,12 +56,26 @@ def run(
         What result.json holds.
     """
     if parallel.agreed(lambda: is_measured(folder, cfg)):
-        return result_of(folder, data or build.dataset(cfg))
+        return _again(cfg, folder, data, job_type, group)
     with parallel.only_main(hold(folder, wait=job_place() is not None)):
         if parallel.agreed(lambda: is_measured(folder, cfg)):  # by another process, while this one waited
-            return result_of(folder, data or build.dataset(cfg))
+            return _again(cfg, folder, data, job_type, group)
         write_down(cfg, folder, command)
         return _locked(cfg, folder, data, job_type, group)
+
+
+def _again(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
+    """Return the result of a complete run; `wandb agent`, which chooses by what its jobs say, is told it, too."""
+    result = result_of(folder, data or build.dataset(cfg))
+    if os.environ.get("WANDB_SWEEP_ID"):
+        logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
+        logger.finish(_summary(result), exit_code=0)
+    return result
+
+
+def _summary(result: dict) -> dict:
+    """Return what a tracker keeps of a run: the numbers of the chosen epoch, not of the last, and the whole result."""
+    return result["student"]["metrics"] | result
 
 
 def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
@@ -79,7 +93,7 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
         if failed and not is_complete(folder) and parallel.speaks():
             write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
-    logger.finish(result["student"]["metrics"] | result, exit_code=0)  # the summary is the chosen epoch, not the last
+    logger.finish(_summary(result), exit_code=0)
     parallel.agreed(lambda: write_json(folder / "result.json", result))
     return result
 

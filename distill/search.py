@@ -1,6 +1,7 @@
 """A search over settings: optuna chooses them, each trial is a job, and a journal in the sweep's folder outlives a kill."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from distill.console import console
 from distill.pools import STOP
 from distill.processes import killed_by
 from distill.sweep_file import SweepFile
+from teachers.store import is_complete
 
 DONE = ("COMPLETE", "PRUNED")
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms")  # of which less is better
@@ -69,7 +71,9 @@ class Search:
 
     def _study(self, seed: int):
         optuna = self.optuna
-        backend = optuna.storages.journal.JournalFileBackend(str(self.folder / "study.journal"))
+        journal = self.folder / "study.journal"
+        _cut_half_a_line(journal)
+        backend = optuna.storages.journal.JournalFileBackend(str(journal))
         directions = ["maximize" if self.asked.maximize else "minimize", *["minimize"] * len(self.minimize)]
         early, pruner = self.asked.early_terminate, optuna.pruners.NopPruner()
         if early:
@@ -115,7 +119,9 @@ class Search:
             chosen = trial.system_attrs.get("fixed_params", {}) | trial.params
             if trial.number not in again and chosen.keys() == self.space.keys():
                 self.study.enqueue_trial(chosen, user_attrs={"again": trial.number})
-            sweeps.Record(self.folder / "jobs" / str(trial.number)).update(status="again")
+            record = sweeps.Record(self.folder / "jobs" / str(trial.number))
+            record.update(status="again")
+            (record.place / "result.json").unlink(missing_ok=True)
 
     def run(self, pool, command: Callable[[list[str]], list[str]], cap: int | None) -> int:
         """Run trials until so many are complete or pruned; return how many failed.
@@ -160,7 +166,10 @@ class Search:
         if not self.prunes or one.pruned or time.monotonic() - one.looked < EVERY:
             return
         one.looked = time.monotonic()
-        path = Path(sweeps.read(one.place).get("folder") or one.place) / "metrics.jsonl"
+        folder = Path(sweeps.read(one.place).get("folder") or one.place)
+        if is_complete(folder):  # these epochs are spent
+            return
+        path = folder / "metrics.jsonl"
         size = path.stat().st_size if path.exists() else 0
         if size == one.size:
             return
@@ -177,17 +186,21 @@ class Search:
     def _tell(self, one: Running, code: int) -> int:
         """Tell the study how a trial ended; return 1 where it failed."""
         record, states = sweeps.Record(one.place), self.optuna.trial.TrialState
-        if code == 0:
-            self.study.tell(one.trial, self._values(Path(record.facts["folder"])))
-        else:
-            self.study.tell(one.trial, state=states.PRUNED if one.pruned else states.FAIL)
-        if one.pruned and code != 0:
-            record.end("pruned", error=None)
-            told = f"was behind after {max(one.reported)} epochs; its command, typed by itself, finishes it"
-            write_json(Path(record.facts["folder"]) / "result.json", {"status": "pruned", "error": told})
+        folder = Path(record.facts.get("folder") or one.place)
+        complete = is_complete(folder)
+        if code == 0 or (code < 0 and complete):  # asked to end when it had ended
+            self.study.tell(one.trial, self._values(folder))
+            end_of(record, 0)
             return 0
-        end_of(record, code)
-        return int(code != 0)
+        pruned = one.pruned and not complete
+        self.study.tell(one.trial, state=states.PRUNED if pruned else states.FAIL)
+        if not pruned:
+            end_of(record, code)
+            return 1
+        record.end("pruned", error=None)
+        told = f"was behind after {max(one.reported)} epochs; its command, typed by itself, finishes it"
+        write_json(folder / "result.json", {"status": "pruned", "error": told})
+        return 0
 
     def _values(self, folder: Path) -> list[float]:
         student = json.loads((folder / "result.json").read_text())["student"]
@@ -202,12 +215,22 @@ class Search:
 
 def end_of(record: sweeps.Record, code: int) -> None:
     """Say how a job ended that was a process of its own; what it could not write down itself is written now."""
-    if code == 0 or record.facts["status"] == "failed":
+    said = record.facts["status"]
+    if said == "failed" or (code == 0 and said == "complete"):
         console.print(f"job {record.facts['number']}: {sweeps.line(record.facts)}")
+    elif code == 0:
+        record.end("complete", error=None)
     elif code < 0:
         record.end("failed", error=killed_by(-code))
     else:
         record.end("failed", error=f"ended with exit code {code}; {record.place / 'log.txt'} says more")
+
+
+def _cut_half_a_line(journal: Path) -> None:
+    """Cut off what stands after the last newline: a write that was cut short, which optuna could not read."""
+    if journal.exists():
+        whole = journal.read_bytes()
+        os.truncate(journal, whole.rfind(b"\n") + 1)
 
 
 def _epochs(path: Path, metric: str) -> Iterator[tuple[int, float]]:

@@ -19,11 +19,12 @@ from pathlib import Path
 from distill import build, overrides
 from distill.checkpoint import atomic, digest, write_json
 from distill.console import console
-from distill.processes import JobFailed, apart, import_early, only_here, sentence
+from distill.processes import JobFailed, apart, die_with, import_early, only_here, sentence
 from distill.run_folder import is_measured
 
 LAUNCHERS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
 PLACE = "FER_DISTILL_JOB"  # in the environment of a job that is a process of its own: its folder in the sweep's
+SWEEP = "FER_DISTILL_SWEEP"  # in the environment of what joblib starts: the process of the sweep
 ELSEWHERE = ("paths.", "logger", "launcher")  # words that do not say what a sweep is
 
 
@@ -51,9 +52,11 @@ class Record:
             link.symlink_to(os.path.relpath(folder.absolute(), self.sweep.absolute()), target_is_directory=True)
 
     def end(self, status: str, **facts) -> None:
-        """Note how it ended and say so in a line."""
+        """Note how it ended and say so in a line; where there is no run folder to say so, result.json in its place does."""
         if status == "complete":
             facts["valid/top1_accuracy"] = _accuracy(Path(self.facts["folder"]))
+        if status == "failed" and not self.facts.get("folder"):
+            write_json(self.place / "result.json", {"status": "failed", "error": facts["error"]})
         self.update(status=status, **facts)
         console.print(f"job {self.facts['number']}: {line(self.facts)}")
 
@@ -80,9 +83,10 @@ def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> No
 def add(sweep: Path, number: str, name: str, words: Sequence[str]) -> Path:
     """Write the record of one more job that waits; return its place."""
     place = sweep / "jobs" / number
-    kept = {key: value for key, value in read(place).items() if key == "folder"}  # of an earlier start of this sweep
-    facts = {"number": number, "name": name, "overrides": list(words), "status": "waiting"}
-    write_json(place / "job.json", facts | kept)
+    before = read(place)  # of an earlier start of this sweep, whose words may have stood in another order
+    kept = {"folder": before["folder"]} if "folder" in before and set(before["overrides"]) == set(words) else {}
+    facts = kept | {"number": number, "name": name, "overrides": list(words), "status": "waiting"}
+    write_json(place / "job.json", facts)
     return place
 
 
@@ -97,7 +101,7 @@ def name_of(words: Sequence[str], swept: Sequence[str]) -> str:
 def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
     """Return the name of a sweep: what it changes, and a digest of all that is asked for; the same words, the same name."""
     asked = sorted(word for word in words if not word.startswith(("-", "hydra", *ELSEWHERE)))
-    keys = re.sub(r"[^\w+-]+", "_", "-".join(_short(swept).values()))[:60]
+    keys = re.sub(r"[^\w+-]+", "_", "-".join(_short(sorted(swept)).values()))[:60]
     return f"{keys or 'sweep'}-{digest(asked)[:8]}"
 
 
@@ -124,8 +128,7 @@ def refuse_another(folder: Path, what: str) -> None:
     Raises:
         ValueError: it was made for another one.
     """
-    file = folder / "sweep.txt"
-    if file.exists() and file.read_text().strip() != what:
+    if (file := folder / "sweep.txt").exists() and file.read_text().strip() != what:
         raise ValueError(f"sweep.folder: {folder} holds another sweep. Choose another folder, or leave it out.")
     with atomic(file) as temporary:
         temporary.write_text(f"{what}\n")
@@ -140,6 +143,7 @@ def recorded(place: Path) -> Iterator[Record]:
     """
     record, start = Record(place), time.perf_counter()
     record.update(status="running", error=None, reused=False)
+    (place / "result.json").unlink(missing_ok=True)
     try:
         yield record
     except Exception as error:
@@ -168,7 +172,7 @@ def conclude(sweep: Path, next_step: str = "the same command again runs what is 
     for facts in jobs:
         console.print(f"  {facts['number']:>4}  {line(facts)}")
     counts = {name: sum(_state(facts) == name for facts in jobs) for name in dict.fromkeys(map(_state, jobs))}
-    reused = sum(bool(facts.get("reused")) for facts in jobs)
+    reused = sum(bool(facts.get("reused")) for facts in jobs if _state(facts) == "complete")
     before = f" ({reused} of them before)" if reused else ""
     told = ", ".join(f"{n} {name}{before if name == 'complete' else ''}" for name, n in counts.items())
     missing = any(name not in ("complete", "pruned", "again") for name in counts)
@@ -213,6 +217,11 @@ def work(
     Raises:
         JobFailed: it failed, or was killed.
     """
+    sweep = int(os.environ.get(SWEEP, os.getpid()))
+    if (
+        "Joblib" in launcher and sweep != os.getpid()
+    ):  # else what starts jobs outlives the sweep, and starts more of them
+        die_with(sweep)
     with recorded(place) as record:
         cfg, folder = settle()
         record.begin(folder)
@@ -248,6 +257,7 @@ def multirun(main: Callable[[], object]) -> None:
     """Let hydra run every job of the command line's sweep, in a folder named by what is asked for; tell how each ended."""
     words = sys.argv[1:]
     refuse_launcher(words)
+    os.environ[SWEEP] = str(os.getpid())
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for GPUs otherwise would keep forks from them
     spread = overrides.spread(words)
     if spread is None or any(word.startswith(("hydra.sweep.dir", "hydra/sweeper")) for word in words):
@@ -275,11 +285,13 @@ def multirun(main: Callable[[], object]) -> None:
 
 
 def refuse_launcher(words: Sequence[str]) -> None:
-    """Refuse a launcher that is not installed, or not hydra's.
+    """Refuse a launcher that is not installed, or not hydra's, or that would run nothing.
 
     Raises:
         ValueError: with what to type.
     """
+    if "hydra.launcher.n_jobs=0" in words:
+        raise ValueError("hydra.launcher.n_jobs: 0 was asked for; give 1 or more, or -1 for one per core.")
     if "launcher=ray" in words:
         raise ValueError("launcher=ray: is for python -m distill.sweep, with the same words and without -m.")
     for name, (plugin, extra) in LAUNCHERS.items():

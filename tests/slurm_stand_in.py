@@ -9,22 +9,24 @@ SCRIPTS = {
     "sbatch": """
         import pathlib, re, sys
         home, script = pathlib.Path(__file__).parent, pathlib.Path(sys.argv[-1]).read_text()
-        (home / "script.sh").write_text(script.replace("\\nsrun ", "\\nexec srun "))  # one process per task: signals reach it
+        number = 4242 + len(list(home.glob("*.sh")))
+        script = script.replace("\\nsrun ", "\\nexec srun ")  # one process per task: signals reach it
+        (home / f"{number}.sh").write_text(script)
         array = re.search(r"--array=0-(\\d+)", script)
         exec((home / "start.txt").read_text())
         for task in range(int(array[1]) + 1 if array else 1):
-            start(home, str(task) if array else None)
-        print("Submitted batch job 4242")
+            start(home, number, str(task) if array else None)
+        print(f"Submitted batch job {number}")
     """,
     "start.txt": """
         import os, subprocess
-        def start(home, task):
-            job = "4242" if task is None else f"4242_{task}"
-            more = {"SLURM_JOB_ID": "4242", "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+        def start(home, number, task):
+            job = str(number) if task is None else f"{number}_{task}"
+            more = {"SLURM_JOB_ID": str(number), "SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
             more |= {"SLURM_NODEID": "0", "SLURM_JOB_NUM_NODES": "1"}
-            more |= {} if task is None else {"SLURM_ARRAY_JOB_ID": "4242", "SLURM_ARRAY_TASK_ID": task}
+            more |= {} if task is None else {"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": task}
             with open(home / f"{job}.out", "ab") as out:
-                done = subprocess.Popen(["bash", str(home / "script.sh")], env=os.environ | more, stdout=out, stderr=out,
+                done = subprocess.Popen(["bash", str(home / f"{number}.sh")], env=os.environ | more, stdout=out, stderr=out,
                                         stdin=subprocess.DEVNULL, start_new_session=True)
             with open(home / f"{job}.pids", "a") as pids:
                 pids.write(f"{done.pid}\\n")
@@ -54,7 +56,8 @@ SCRIPTS = {
         home = pathlib.Path(__file__).parent
         assert sys.argv[1] == "requeue"
         exec((home / "start.txt").read_text())
-        start(home, sys.argv[2].partition("_")[2] or None)
+        number, _, task = sys.argv[2].partition("_")
+        start(home, number, task or None)
     """,
 }
 

@@ -168,7 +168,7 @@ def test_a_preempted_slurm_job_is_queued_again_and_goes_on_from_its_checkpoint(t
     said = sweep.communicate(timeout=200)[0]
     assert sweep.returncode == 0, said
     assert len(pids.read_text().split()) == 2 and len((scripts / "4242_1.pids").read_text().split()) == 1
-    script = (scripts / "script.sh").read_text()
+    script = (scripts / "4242.sh").read_text()
     for option in ("--partition=short", "--array=0-1%2", "--requeue", "--signal=USR2@120", "--cpus-per-task=4"):
         assert option in script
     jobs = [json.loads(line) for line in next(tmp_path.glob("runs/sweeps/*/jobs.jsonl")).read_text().splitlines()]

@@ -122,6 +122,16 @@ def test_a_trial_killed_before_its_settings_were_written_down_is_not_lost(tmp_pa
     )
 
 
+def test_a_journal_whose_last_line_was_cut_short_by_a_kill_goes_on_from_the_line_before(tmp_path):
+    pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
+    search_of(tmp_path, **GRID).run(pool, list, 2)
+    journal = tmp_path / "sweep" / "study.journal"
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')
+    search = search_of(tmp_path, **GRID)
+    assert search.run(pool, list, None) == 0
+    assert len(pool.started) == 6 and [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 6
+
+
 class Killed(BaseException):
     pass
 
@@ -187,6 +197,48 @@ def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path, monkey
     (Path(pruned["folder"]) / "config.yaml").write_text("{data: {}, teacher: {}, student: {}, loss: {}, train: {}}")
     run = reading.read(Path(pruned["folder"]))
     assert run.status == "pruned" and run.error.startswith("was behind after 2 epochs")
+
+
+@pytest.mark.parametrize("ends", ["at once", "when it is asked to"])
+def test_a_complete_run_is_never_pruned_and_counts_with_its_result(tmp_path, monkeypatch, ends):
+    monkeypatch.setattr(searching, "EVERY", 0)
+    told, calls = [], {"0": 0, "1": 0}
+
+    def job(said, place, folder):
+        seed = said["seed"]
+        calls[seed] += 1
+        assert calls[seed] < 100
+        lines = [{"epoch": epoch, "valid/top1_accuracy": 0.1 if seed == "1" else 0.9} for epoch in range(6)]
+        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        if seed == "0":
+            return result(folder, 0.9) if calls[seed] == 3 else None
+        if ends == "at once":
+            result(folder, 0.1)  # it is complete before its epochs are looked at
+            return -15 if calls[seed] == 5 else None
+        told.append((place / STOP).exists())
+        return result(folder, 0.1) or -15 if told[-1] else None  # it is complete when it is told to stop
+
+    two = {"method": "grid", "parameters": {"seed": {"values": [0, 1]}}}
+    search = search_of(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2}, **two)
+    assert search.run(Pretended(tmp_path, job), list, None) == 0
+    assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 2
+    assert search.study.trials[1].values == [0.1] and any(told) == (ends != "at once")
+    record = sweeps.read(tmp_path / "sweep" / "jobs" / "1")
+    assert record["status"] == "complete" and record["valid/top1_accuracy"] == 0.1
+    assert json.loads((Path(record["folder"]) / "result.json").read_text())["status"] == "complete"
+
+
+def test_a_trial_that_failed_before_it_had_a_run_folder_says_so_until_it_is_tried_again(tmp_path):
+    class Refused(Pretended):
+        def start(self, words, place):
+            return lambda: 1
+
+    one = {"method": "grid", "parameters": {"seed": {"values": [0]}}}
+    assert search_of(tmp_path, **one).run(Refused(tmp_path, None), list, None) == 1
+    (found,) = reading.find([tmp_path / "sweep"])
+    assert found.status == "failed" and "ended with exit code 1" in found.error
+    search_of(tmp_path, **one).run(Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5)), list, None)
+    assert [run.folder for run in reading.find([tmp_path])] == [(tmp_path / "seed=0").resolve()]
 
 
 def test_with_costs_nothing_is_pruned_and_that_is_said(tmp_path, capsys):

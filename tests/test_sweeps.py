@@ -66,11 +66,13 @@ def test_keys_that_end_alike_are_told_apart_and_long_names_are_cut():
     assert len(names) == 2 and all(len(name) <= 120 and "/" not in name for name in names)
 
 
-def test_a_sweeps_folder_is_that_of_the_same_words_wherever_it_runs():
+def test_a_sweeps_folder_is_that_of_the_same_words_in_any_order_wherever_it_runs():
     words = ["student.width=M,S", "seed=0,1", "student=microexpnet"]
     swept = spread(words)[1]
     name = sweeps.sweep_name(words, swept)
-    assert name.startswith("width-seed-")
+    assert name.startswith("seed-width-")
+    turned = ["student=microexpnet", "seed=0,1", "student.width=M,S"]
+    assert sweeps.sweep_name(turned, spread(turned)[1]) == name
     more = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "paths.store=elsewhere", "logger=none"]
     assert sweeps.sweep_name([*reversed(words), *more], swept) == name
     assert sweeps.sweep_name([*words, "optimizer.lr=1"], swept) != name

@@ -1,0 +1,77 @@
+"""launcher=joblib: what happens to the others when a job, a process that starts jobs, or the sweep itself is killed."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from commandline import command, environment
+from sessions import living, start, until
+
+ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
+LONG = ("train.epochs=60", "checkpoint.every_steps=1", "train.batch_size=16")
+WORKER = "popen_loky_posix"  # how joblib starts what starts jobs
+
+
+def asked(folder: Path, *more: str) -> list[str]:
+    words = ("-m", "launcher=joblib", "hydra.launcher.n_jobs=2", *ALONE, *LONG, "seed=1,2", *more)
+    return command(*words, store=folder / "store", runs=folder / "runs")
+
+
+def workers(sweep) -> list[int]:
+    return [one.pid for one in living(sweep.pid) if WORKER in one.words and one.parent == sweep.pid]
+
+
+def jobs(sweep) -> list[int]:
+    starts = workers(sweep)
+    return [one.pid for one in living(sweep.pid) if one.parent in starts and WORKER in one.words]
+
+
+def checkpoints(folder: Path) -> int:
+    return len(list(folder.glob("runs/*/checkpoints/last.pt")))
+
+
+@pytest.mark.slow
+def test_a_killed_job_takes_no_other_along_and_a_killed_sweep_leaves_no_process_and_goes_on(tmp_path):
+    sweep = start(asked(tmp_path), environment())
+    until(lambda: checkpoints(tmp_path) == 2 and len(jobs(sweep)) == 2, sweep)
+    os.kill(jobs(sweep)[0], signal.SIGKILL)
+    said = sweep.communicate(timeout=300)[0]
+    assert sweep.returncode == 1 and re.search("2 jobs: (1 complete, 1 failed|1 failed, 1 complete);", said), said
+    assert "was killed by SIGKILL; the same command again goes on from its last checkpoint" in said
+    sweep = start(asked(tmp_path), environment())
+    until(lambda: jobs(sweep), sweep)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    until(lambda: not living(sweep.pid), seconds=20)
+    assert len(list(tmp_path.glob("runs/*/result.json"))) == 1
+    sweep = start(asked(tmp_path), environment())
+    said = sweep.communicate(timeout=300)[0]
+    assert sweep.returncode == 0 and "2 jobs: 2 complete (1 of them before)" in said, said
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json")]
+    assert sorted(result["resumed_at_step"] > 0 for result in results) == [False, True]
+    until(lambda: not living(sweep.pid), seconds=20)
+
+
+@pytest.mark.slow
+def test_a_killed_process_that_starts_jobs_ends_the_sweep_with_a_sentence_and_its_jobs_with_it(tmp_path):
+    sweep = start(asked(tmp_path), environment())
+    until(lambda: jobs(sweep), sweep)
+    os.kill(workers(sweep)[0], signal.SIGKILL)
+    said = sweep.communicate(timeout=300)[0]
+    assert sweep.returncode == 1 and "Traceback" not in said, said
+    assert "error: launcher=joblib: a process that starts jobs was killed, and the others with it." in said
+    until(lambda: not living(sweep.pid), seconds=20)
+
+
+@pytest.mark.slow
+def test_one_job_at_a_time_is_a_process_of_its_own_too(tmp_path):
+    short = ("hydra.launcher.n_jobs=1", "train.epochs=1", "seed=1")
+    sweep = start(asked(tmp_path, *short), environment())
+    said = sweep.communicate(timeout=300)[0]
+    assert sweep.returncode == 0 and "1 jobs: 1 complete" in said, said
+    assert (
+        "epoch   1/1" not in said and "epoch   1/1" in next(tmp_path.glob("runs/sweeps/*/jobs/0/log.txt")).read_text()
+    )

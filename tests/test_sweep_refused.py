@@ -1,0 +1,79 @@
+"""What is refused: a job before it has a run folder, whose error is in the sweep's folder; words that no sweep can be."""
+
+import json
+import re
+
+import pytest
+from commandline import distill
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+
+from distill import sweeps
+from distill.config import explain
+from distill.processes import JobFailed
+from distill.reporting.reading import find
+
+ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
+
+
+def test_a_refused_job_leaves_its_error_in_its_place_and_the_report_of_the_sweep_lists_it(tmp_path):
+    done = distill("-m", *ALONE, "train.epochs=1,-1", store=tmp_path / "store", runs=tmp_path / "runs")
+    assert done.returncode == 1 and "2 jobs: 1 complete, 1 failed" in done.stdout, done.stdout + done.stderr
+    (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
+    said = json.loads((sweep / "jobs" / "1" / "result.json").read_text())
+    assert said["status"] == "failed" and "train.epochs: -1 was asked for" in said["error"]
+    complete, failed = sorted(find([sweep]), key=lambda run: run.status)
+    assert (complete.status, complete.folder) == ("complete", (sweep / "epochs=1").resolve())
+    assert (failed.status, failed.folder) == ("failed", (sweep / "jobs" / "1").resolve())
+    assert failed.error == said["error"]
+
+
+def test_the_error_is_gone_when_the_job_begins_again(tmp_path):
+    place = sweeps.add(tmp_path / "sweep", "0", "seed=0", ["seed=0"])
+    with pytest.raises(JobFailed, match="KeyError: 'gone'"), sweeps.recorded(place):
+        raise KeyError("gone")
+    assert json.loads((place / "result.json").read_text()) == {"status": "failed", "error": "KeyError: 'gone'"}
+    with pytest.raises(JobFailed), sweeps.recorded(place) as record:
+        assert not (place / "result.json").exists()
+        record.begin(tmp_path / "run")
+        raise KeyError("gone")
+    assert not (place / "result.json").exists()  # the run's own folder is where it is looked for
+
+
+def test_a_job_that_waits_again_keeps_its_run_folder_unless_its_number_is_anothers_now(tmp_path):
+    first = [["width=M", "seed=0"], ["width=M", "seed=1"], ["width=S", "seed=0"], ["width=S", "seed=1"]]
+    sweeps.plan(tmp_path, first, ["width", "seed"])
+    for number in range(4):
+        sweeps.Record(tmp_path / "jobs" / str(number)).begin(tmp_path / str(number))
+    turned = [[seed, width] for seed in ("seed=0", "seed=1") for width in ("width=M", "width=S")]
+    sweeps.plan(tmp_path, turned, ["seed", "width"])
+    folders = [sweeps.read(tmp_path / "jobs" / str(number)).get("folder") for number in range(4)]
+    assert folders == [str(tmp_path / "0"), None, None, str(tmp_path / "3")]
+
+
+WORDS = [
+    (
+        ["launcher=jobib"],
+        r"launcher=jobib: there is no launcher/jobib\. Did you mean launcher=joblib\? There are joblib",
+    ),
+    (["student=microexpnett"], r"student=microexpnett: .*Did you mean student=microexpnet\? There are cern, "),
+    (["loss=[ce,kdd]"], r"loss=kdd: there is no loss/kdd\. Did you mean loss=kd\? There are "),
+    (["student.width=XS,"], r"student\.width=XS,: cannot be read\. Give a value behind = and every comma"),
+    (
+        ["launcher=joblib", "hydra.launcher.n_job=2"],
+        r"hydra\.launcher\.n_job: no such key\. Did you mean hydra\.launcher\.n_jobs\b",
+    ),
+]
+
+
+@pytest.mark.parametrize("words, sentence", WORDS)
+def test_a_word_of_a_sweep_that_cannot_be_meant_gets_one_sentence_with_what_is_nearest(words, sentence):
+    with pytest.raises(HydraException) as error, initialize_config_module("conf", version_base="1.3"):
+        compose("run", overrides=words, return_hydra_config=True)
+    said = explain(error.value, words)
+    assert re.match(sentence, said) and "\n" not in said
+
+
+def test_no_jobs_at_a_time_is_told_what_to_type():
+    with pytest.raises(ValueError, match=r"hydra\.launcher\.n_jobs: 0 was asked for; give 1 or more, or -1 for one"):
+        sweeps.refuse_launcher(["-m", "launcher=joblib", "hydra.launcher.n_jobs=0"])
