@@ -105,7 +105,9 @@ def test_each_class_has_the_precision_recall_f1_and_support_that_scikit_learn_fi
         assert list(found) == classes
         for k, (faces, precision, recall, f1, worst) in enumerate(found.values()):
             assert int(faces) == wanted[3][k] > 0
-            assert precision.partition(" (")[0] == (f"{100 * wanted[0][k]:.1f} %" if classes[k] in named else "never named")
+            assert precision.partition(" (")[0] == (
+                f"{100 * wanted[0][k]:.1f} %" if classes[k] in named else "never named"
+            )
             low, high = wilson(round(wanted[1][k] * wanted[3][k]), int(faces))
             assert recall == f"{100 * wanted[1][k]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
             assert f1 == f"{100 * wanted[2][k]:.1f} %" and worst.split(",")[0] in {*classes, "-"} - {classes[k]}
