@@ -18,6 +18,7 @@ NAME = "model-card.md"
 ONNX = """\
 import numpy, onnxruntime
 from PIL import Image
+
 classes = {classes}
 face = numpy.asarray(Image.open("face.jpg").convert("RGB"))[None]  # uint8 [B, H, W, 3], of any size
 logits, probabilities = onnxruntime.InferenceSession("{file}").run(["logits", "probabilities"], {{"image": face}})
@@ -26,6 +27,7 @@ TORCH = """\
 import numpy, torch
 from PIL import Image
 from distill.exporting import deployed, load
+
 student = load(".")  # this folder
 face = torch.from_numpy(numpy.array(Image.open("face.jpg").convert("RGB"))[None])
 print(dict(zip(student.classes, deployed.Deployed(student)(face)[1][0].tolist())))"""
@@ -203,7 +205,7 @@ def _results(found: Evidence) -> str:
 def _classes(found: Evidence) -> str:
     warnings = [f"**{sentence}**" for sentence in tables.weak_classes(found)]
     shown = [f"On {name}:\n\n{tables.per_class(found, split)}" for split, name in reversed(SPLITS.items())]
-    note = "Intervals of recall are Wilson's, over the faces of the class."
+    note = "Intervals are Wilson's, over the faces that are of the class or are called so."
     return "\n\n".join([*warnings, *shown, note])
 
 
