@@ -221,7 +221,7 @@ def test_classes_that_are_few_or_hardly_found_are_named_as_limits(copy):
 
 
 def test_a_card_of_a_run_that_does_not_hold_together_is_refused_in_one_sentence(copy, tmp_path):
-    with pytest.raises(ValueError, match="no finished run is there"):
+    with pytest.raises(ValueError, match="nowhere: no such folder"):
         card.card(tmp_path / "nowhere")
     student = read(copy)["student"]
     student["metrics"] |= {"test/top1_accuracy": 0.99}
