@@ -137,7 +137,7 @@ def _through(
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
         return numbers, first_line(error)
     written = [folder / name for name in form.files]
-    sizes = {"bytes": sum(path.stat().st_size for path in written)}
+    sizes = {"bytes": sum(path.stat().st_size for path in written if path.suffix != ".json")}
     return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None
 
 

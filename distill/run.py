@@ -31,6 +31,7 @@ from teachers.store import find_or_train, is_complete
 NEXT = (
     "python -m distill.run data=ferplus data.root=DIR   (FER2013Train|Valid|Test with label.csv, or a tar.gz of it)",
     "the same command with -m and loss.kd.temperature=1,2,4,8: the teacher is not asked again",
+    "python -m distill.export {folder}",
 )
 
 
@@ -229,7 +230,8 @@ def do(cfg: dict, folder: Path) -> None:
     result = run_folds(cfg, folder, job) if cfg["data"].get("fold") == "all" else job(cfg, folder)
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
-    summary(result, NEXT[result["data"]["name"] != "procedural"])
+    step = 0 if result["data"]["name"] == "procedural" else 1 if "kd" in cfg["loss"] else 2
+    summary(result, NEXT[step].format(folder=shlex.quote(str(folder))))
 
 
 def cli() -> None:

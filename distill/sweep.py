@@ -162,6 +162,8 @@ def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
             "sweep: these words cannot be spread out into jobs. Write values with commas, such as seed=0,1."
         )
     jobs, swept = found
+    if len(jobs) == 1:
+        raise ValueError("sweep: nothing is swept over. Give sweep=NAME, or several values of a key, such as seed=0,1.")
     check(jobs[0])
     folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else sweeps.folder_of(rest, swept)
     with only_here(folder):

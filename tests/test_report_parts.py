@@ -78,6 +78,13 @@ def test_a_setting_s_effect_is_the_mean_over_all_that_share_its_value_and_seeds_
     assert effects.is_crossed(found) and not effects.is_crossed(found._replace(configurations=found.configurations[1:]))
 
 
+def test_born_again_students_are_another_configuration_than_the_first(tmp_path):
+    for number, words in enumerate([(), ("generations=2",)]):
+        write_run(tmp_path / str(number), *words)
+    found = sweep(find([tmp_path]))
+    assert [c.values["generations"] for c in found.configurations] == [1, 2] and not found.left_out
+
+
 def test_what_a_network_was_taught_by_does_not_make_it_faster(tmp_path):
     for number, (width, latency) in enumerate([("S", 0.3), ("S", 0.5), ("S", 0.4), ("XXS", 0.2)]):
         folder = tmp_path / str(number)

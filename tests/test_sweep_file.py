@@ -167,6 +167,11 @@ def test_words_are_checked_as_the_job_reads_them():
         check(["student=microexpnet", "loss=[ce]", "loss.dkd.weight=0.5"])
 
 
+def test_one_job_alone_is_no_sweep():
+    with pytest.raises(ValueError, match=r"nothing is swept over\. Give sweep=NAME, or several values of a key"):
+        spread(*parse(["student=microexpnet"]))
+
+
 @pytest.mark.parametrize("word", ["sweep.method=bayes", "sweep.run_cap=3", "sweep.minimize=macs", "sweep.seed=1"])
 def test_options_of_a_search_are_refused_where_every_combination_is_run(word):
     with pytest.raises(ValueError, match=rf"{word.split('=')[0]}: is for a search, and here every combination is run"):

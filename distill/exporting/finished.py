@@ -13,6 +13,8 @@ from distill.checkpoint import load_weights, read_weights, sha256
 from distill.profile import macs, num_parameters
 from distill.types import Dataset
 
+LICENCES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs
+UNKNOWN = "not known: see the data set's own terms"
 TAKEN = ("data.root", "paths.store", "plugins")
 LIMITS = (
     "An expression on a face is not an emotion; no answer of this network supports a decision about a person. Measured on "
@@ -122,7 +124,7 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
         "macs": macs(run.student, spec),
         "network_input": {"size": spec.size, "channels": spec.channels, "mean": spec.mean, "std": spec.std},
         "picture": list(split.pixels.shape[2:]),
-        "licence_of_the_data": data.get("notes", {}).get("licence") or "not known: see the data set's own terms",
+        "licence_of_the_data": data.get("notes", {}).get("licence") or LICENCES.get(data["name"], UNKNOWN),
         "licence_of_the_code": "MIT; weights carry what the data set and the teacher's start allow",
         "limits": LIMITS,
         "made_by": "fer-distill",

@@ -1,6 +1,7 @@
 """The top of the page: what was compared, and the winner on validation with its numbers."""
 
 from html import escape
+from math import sqrt
 
 from distill.reporting.formats import plain, show
 from distill.reporting.reading import FIRST, Run
@@ -69,11 +70,17 @@ def winner(found: Sweep) -> str:
     if total > 8:
         rule += f" As the best of {total}, the winner is a little lucky on validation; its test number is not touched by that."
     if all(len(c.runs) == 1 for c in found.configurations) and not best.spread:
-        rule += " With one seed per configuration, differences of less than a point can be chance."
+        rule += f" With one seed per configuration, differences of less than {_chance(run)} can be chance."
     return (
         f'<section class="winner"><h2>{why}</h2><p class="name">{escape(best.label)}</p><dl class="tiles">{tiles}</dl>'
         f'<p class="small soft">{rule}</p><p class="small soft last">Run folder: <code>{escape(str(folder))}</code></p></section>'
     )
+
+
+def _chance(run: Run) -> str:
+    """Return how far two equally good students may lie apart on so few validation faces, 95 % of the time."""
+    share, faces = run.numbers[FIRST], run.result["data"]["rows"].get("valid", 0)
+    return f"{100 * 1.96 * sqrt(2 * share * (1 - share) / faces):.1f} points" if faces else "a few points"
 
 
 def _tile(name: str, words: str, best: Configuration, run: Run) -> str:

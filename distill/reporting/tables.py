@@ -163,7 +163,8 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
 
 def _flat(run: Run) -> dict[str, object]:
     """Return a run's settings by dotted key, and each component's name under the component."""
-    identity = {key: value for key, value in config.identity(run.config).items() if key != "seed"}
+    asked = {"phases": None, "generations": 1} | config.identity(run.config)
+    identity = {key: value for key, value in asked.items() if key != "seed"}
     found: dict[str, object] = {}
     _flatten("", identity, found)
     named = {part: config.label(run.config[part]) for part in COMPONENTS if part != "loss" and part in run.config}
