@@ -209,14 +209,12 @@ def train(
                 batch = mixup(batch, settings.mixup, settings.seed, epoch, step)
             ledger.add(train_step(to(batch, device), teacher, learner, settings.precision, settings.clip))
             progress.step(epoch, step + 1, steps)
-            if ledger.full():
+            if ledger.full() or step + 1 == steps:
                 terms = ledger.flush()
                 log({"epoch": epoch, "train/lr_factor": factor, **terms, **courses(learner)}, done)
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
                 save(epoch=epoch, step=step + 1)
-        if ledger.rows:
-            log({"epoch": epoch, "train/lr_factor": factor, **ledger.flush(), **courses(learner)}, done)
         metrics = validate(learner, data, settings)
         value = score(metrics, settings.select)
         learner.schedule.observe(value)
