@@ -237,7 +237,7 @@ def main(words: list[str]) -> None:
     loud_warnings()
     if asked.json:
         asked.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
-        asked.json.touch()
+        TemporaryFile(dir=asked.json.parent).close()
     rows = bench(asked)
     show(rows, asked.picture)
     if asked.json:

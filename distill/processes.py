@@ -12,9 +12,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from distill.command_line import said
 from distill.console import console
 
-EXPECTED = (ValueError, FloatingPointError)  # a user can mend them: a sentence will do
+EXPECTED = (ValueError, FloatingPointError, OSError)  # a user can mend them: a sentence will do
 LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # by optimisers and pictures
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 BOUND = f"""import ctypes, os, sys
@@ -69,7 +70,7 @@ def hold(folder: Path, wait: bool) -> Iterator[None]:
 
 def sentence(error: BaseException) -> str:
     """Return what an error says: a sentence as it is, others with their kind."""
-    return str(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
+    return said(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
 
 
 def cores() -> int:

@@ -22,7 +22,7 @@ from distill.fit import fit_student
 from distill.folds import run_folds
 from distill.generations import run_generations
 from distill.outcome import conclude, mirror, start_of
-from distill.processes import hold
+from distill.processes import EXPECTED, hold, sentence
 from distill.run_folder import is_measured, refuse_another, result_of, write_down
 from distill.runtime import pick_device, set_threads, tune_allocator
 from distill.types import Dataset
@@ -252,23 +252,25 @@ def cli() -> None:
         parallel.leave()
     except HydraException as error:
         stop(f"error: {config.explain(error, sys.argv[1:])}")
-    except (ValueError, FloatingPointError) as error:
+    except EXPECTED as error:
         if os.environ.get("FER_DISTILL_TRACEBACK"):
             traceback.print_exc()
-        stop(f"error: {error}")
+        stop(f"error: {sentence(error)}")
     except parallel.PeerLost as error:
         stop(f"stopped: {error}")
     except KeyboardInterrupt:
-        stop("stopped; the same command goes on from the last checkpoint")
+        stop("stopped; the same command goes on from the last checkpoint", 130)
     except Exception:
         if parallel.speaks():
             raise
         sys.exit(1)
 
 
-def stop(sentence: str) -> None:
-    """End with exit code 1 and a sentence, which of several processes the first to fail says."""
-    sys.exit(sentence if parallel.speaks() else 1)
+def stop(sentence: str, code: int = 1) -> None:
+    """End with an exit code and a sentence, which of several processes the first to fail says."""
+    if parallel.speaks():
+        print(sentence, file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,10 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
     def words(chosen: dict) -> list[str]:
         return [*(word for word in file.command(chosen) if word.partition("=")[0] not in given), *rest]
 
-    check(words(first))
+    try:
+        check(words(first))
+    except ValueError as error:
+        raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
     where = tuple(sweeps.ELSEWHERE)
     said = [file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"]]
     said.append(sorted(word for word in rest if not word.startswith(where)))
@@ -204,7 +207,8 @@ def main(words: list[str]) -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on")
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
     if code:
         sys.exit(code)
 
