@@ -28,7 +28,7 @@ class Answers(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One class: of n faces the share that was found, its 95 % bootstrap interval, the share of right ones among those so named."""
+    """One class: of n faces the share that was found, its 95 % Wilson interval, the share of right ones among those so named."""
 
     name: str
     n: int
