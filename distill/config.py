@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from distill import robustness
 from distill.checkpoint import atomic, digest, sha256
@@ -119,8 +120,22 @@ def plain(cfg: DictConfig) -> dict:
 
 
 def written(folder: Path) -> dict:
-    """Return the config that a run folder holds."""
-    return OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    """Return the config that a run folder holds.
+
+    Raises:
+        ValueError: the file was damaged since.
+    """
+    file = folder / "config.yaml"
+    try:
+        cfg = OmegaConf.to_container(OmegaConf.create(file.read_text()))
+    except (ValueError, YAMLError, OmegaConfBaseException, AssertionError):  # the last where it holds a bare word
+        cfg = None
+    groups = ("data", "student", "train", "paths")
+    if not isinstance(cfg, dict) or not all(isinstance(cfg.get(group), dict) for group in groups):
+        raise ValueError(
+            f"{file}: damaged, or no config of a run. Bring it back as it was, or delete the folder and train again."
+        )
+    return cfg
 
 
 def write(cfg: dict, folder: Path) -> None:

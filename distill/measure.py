@@ -104,7 +104,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
 
 def _config(folder: Path, words: list[str]) -> dict:
     """Return the run's own config with the given words on top of it."""
-    own = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    own = config.written(folder)
     elsewhere = any(word.startswith("data=") for word in words)
     for word in words:
         key = word.lstrip("+").partition("=")[0]
@@ -151,7 +151,7 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
 
 def _seen(folder: Path, cfg: dict, test: Split) -> int:
     """Count the test faces that the run learnt from or chose by, such as with data.test=1 on the run's own data."""
-    own = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    own = config.written(folder)
     if own["data"]["_target_"] != cfg["data"]["_target_"]:
         return 0
     try:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -131,6 +132,17 @@ def test_what_cannot_be_measured_gets_one_sentence(folder, word, sentence, monke
     with pytest.raises(SystemExit) as stopped:
         command_line.main([str(folder), word])
     assert stopped.value.code.startswith(f"error: {sentence}") and "\n" not in stopped.value.code
+
+
+def test_a_config_that_was_damaged_since_is_said_in_one_sentence(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.setattr(command_line, "loud_warnings", lambda: None)
+    copy = shutil.copytree(folder, tmp_path / "run")
+    for text in ("data: {", "data: 1", "5", "a: ${", ""):
+        (copy / "config.yaml").write_text(text)
+        with pytest.raises(SystemExit) as stopped:
+            command_line.main([str(copy)])
+        assert stopped.value.code.startswith(f"error: {copy / 'config.yaml'}: damaged, or no config of a run.")
 
 
 def test_a_list_that_is_not_there_is_said_in_one_sentence(folder):

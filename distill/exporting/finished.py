@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 from torch import nn
 
-from distill import build, finished
+from distill import build, config, finished
 from distill.checkpoint import load_weights, read_weights, sha256
 from distill.profile import macs, num_parameters
 from distill.types import Dataset
@@ -43,7 +43,7 @@ def read_run(folder: Path, words: list[str]) -> Finished:
         ValueError: no finished run, or another key.
     """
     weights = finished.weights(folder, f", or type best of {folder}")
-    cfg = _with(_config(folder / "config.yaml"), words)
+    cfg = _with(config.written(folder), words)
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
@@ -51,20 +51,6 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
     load_weights(student, weights, str(folder))
     return Finished(folder, cfg, json.loads((folder / "result.json").read_text()), student.eval(), classes)
-
-
-def _config(file: Path) -> dict:
-    """Return the config of a run, which may have been damaged since."""
-    try:
-        cfg = yaml.safe_load(file.read_text())
-    except (ValueError, yaml.YAMLError):
-        cfg = None
-    groups = ("data", "student", "train", "paths")
-    if not isinstance(cfg, dict) or not all(isinstance(cfg.get(group), dict) for group in groups):
-        raise ValueError(
-            f"{file}: damaged, or no config of a run. Bring it back as it was, or train this student again."
-        )
-    return cfg
 
 
 def _with(cfg: dict, words: list[str]) -> dict:

@@ -14,7 +14,8 @@ SECTIONS = ("Args:", "Shape:", "Raises:", "Attributes:", "Reference:")
 INTRODUCTION = """# Losses
 
 A run minimises a weighted sum: `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weighs one, `loss.dkd.temperature=4` sets
-an option. A weight, and any number that takes fractions, may follow a course over epochs, `loss.kd.weight='{from: 0, to: 0.9, end: 5}'`, with `start`, and `shape`
+an option. A weight, and any number that takes fractions, may follow a course over epochs,
+`loss.kd.weight='{from: 0, to: 0.9, end: 5}'`, with `start`, and `shape`
 linear, cosine or exponential. Phases have losses of their own:
 `loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]' train.epochs=32`.
 
