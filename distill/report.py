@@ -72,7 +72,7 @@ def write(found: Sweep, out: Path, with_faces: bool) -> list[Path]:
     }
     for name, text in texts.items():
         with atomic(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="replace")  # a folder name may be no text
     return [out / name for name in texts]
 
 

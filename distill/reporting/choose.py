@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from distill.reporting.formats import plain
-from distill.reporting.reading import Run
+from distill.reporting.reading import Run, is_number
 from distill.reporting.tables import Configuration, Sweep, sweep
 
 RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
@@ -75,24 +75,20 @@ def _refuse_several_data(fitting: list[Configuration]) -> None:
     """Refuse to compare accuracies on different faces: those of an easier data set, or of few faces, would win."""
     kinds: dict[tuple, Configuration] = {}
     for c in fitting:
-        for run in c.runs:
-            kinds.setdefault(_data(run), c)
+        name, root, rows, _, *how = c.faces  # how many test faces there are chooses nothing
+        kinds.setdefault((name, root, rows, *how), c)
     if len(kinds) < 2:
         return
-    told = [f"{name} ({rows} validation faces; {protocol})" for name, rows, protocol, _ in sorted(kinds, key=repr)]
+    told = [
+        f"{' '.join(filter(None, (name, root)))} ({rows} validation faces; {protocol})"
+        for name, root, rows, protocol, _ in sorted(kinds, key=repr)
+    ]
     settings = [_known(c) for c in kinds.values()]
     largest = max(settings, key=lambda own: own["valid_rows"])
     keys = ("data", "valid_rows", *sorted(key for key in largest if key.startswith("data.")))
     key = next((key for key in keys if len({repr(own.get(key)) for own in settings}) > 1), None)
     what = f"Type for example where {key}=={plain(largest[key])}" if key else "Give the folders of those of one kind"
     raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(told)}. {what}.")
-
-
-def _data(run: Run) -> tuple[str, int, str, tuple[str, ...]]:
-    """Return what an accuracy on validation is of: data set, number of faces, protocol and classes."""
-    data = run.result["data"]
-    protocol = str(data["protocol"]).split(", targets ")[0]  # of FER+: what is learnt, from the same validation faces
-    return data["name"], _rows(run), protocol, tuple(data["classes"])
 
 
 def _rows(run: Run) -> int:
@@ -145,7 +141,7 @@ def _check(name: str, known: set[str], listed: set[str]) -> None:
 
 def _numbers(c: Configuration) -> dict[str, float]:
     """Return a configuration's means, and those of its settings that are numbers."""
-    settings = {key: float(value) for key, value in c.values.items() if type(value) in (int, float)}
+    settings = {key: float(value) for key, value in c.values.items() if is_number(value)}
     numbers = {name: value for name, value in c.mean.items() if name != "seed"}
     return numbers | settings | {"valid_rows": _rows(c.runs[0])}
 
@@ -158,7 +154,7 @@ def _known(c: Configuration) -> dict[str, float | str]:
             settings[key] = value
         elif value is None or isinstance(value, bool):
             settings[key] = plain(value, "null")
-        elif isinstance(value, int | float):
+        elif is_number(value):
             settings[key] = float(value)
     return settings | _numbers(c) | {"data": c.runs[0].result["data"]["name"]}
 

@@ -14,7 +14,7 @@ import yaml
 from distill.reporting.shapes import CONFIG, ENV, RESULT, unlike
 
 PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
-PASSED_OVER = ("checkpoints", "predictions", "figures", "measured", "export", "wandb")
+PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
 FIRST = "valid/top1_accuracy"  # what everything here is ranked by
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms", "images_per_second")
 
@@ -60,7 +60,7 @@ class Run:
             found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
         if spoilt := result.get("robustness"):
             found["test/robustness"] = spoilt["mean"]["top1_accuracy"]
-        return _numbers(result["student"]) | {name: value for name, value in found.items() if _is_number(value)}
+        return _numbers(result["student"]) | {name: value for name, value in found.items() if is_number(value)}
 
     @cached_property
     def teacher_numbers(self) -> dict[str, float]:
@@ -85,7 +85,7 @@ class Run:
         found: dict[str, dict[int, list[float]]] = {}
         for line in _lines(self.leaves[0].folder / "metrics.jsonl"):
             for name, value in line.items():
-                if name.startswith(("valid/", "train/")) and _is_number(value) and isinstance(line.get("epoch"), int):
+                if name.startswith(("valid/", "train/")) and is_number(value) and isinstance(line.get("epoch"), int):
                     found.setdefault(name, {}).setdefault(line["epoch"] + 1, []).append(value)
         return {name: [(e, sum(v) / len(v)) for e, v in sorted(by.items())] for name, by in found.items()}
 
@@ -191,7 +191,7 @@ def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
 
 def _no_accuracy(result: dict) -> str | None:
     value = result["student"]["metrics"].get(FIRST)
-    return None if _is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
+    return None if is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
 
 
 def _countable(run: Run) -> Run:
@@ -206,7 +206,7 @@ def _countable(run: Run) -> Run:
 
 def _numbers(network: dict) -> dict[str, float]:
     found = dict(network["metrics"]) | {name: network.get(name) for name in COSTS}
-    return {name: value for name, value in found.items() if _is_number(value)}
+    return {name: value for name, value in found.items() if is_number(value)}
 
 
 def _progress(folder: Path, config: dict, parts: tuple[Run, ...]) -> str:
@@ -231,8 +231,11 @@ def _lines(path: Path) -> Iterator[dict]:
                 yield value
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def _first_line(error: Exception) -> str:

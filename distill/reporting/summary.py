@@ -36,6 +36,11 @@ def head(found: Sweep) -> str:
             '<p class="warn">These runs were measured on different faces, so their accuracies cannot be ranked together: '
             f"{escape('; and '.join(measured))}.</p>"
         )
+    if len(machines := _machines(found)) > 1:
+        lines.append(
+            '<p class="warn">These runs were made on different machines, so their speeds cannot be ranked together: '
+            f"{escape('; '.join(machines))}.</p>"
+        )
     if n := len(found.left_out):
         lines.append(f'<p class="warn">{count(n, "run folder")} not counted: <a href="#left-out">why</a>.</p>')
     return "<header>" + "\n".join(lines) + "</header>"
@@ -48,12 +53,18 @@ def count(n: int, words: str) -> str:
 def _measured_on(found: Sweep) -> list[str]:
     """Return what the runs were measured on, in words; more than one means that they cannot be ranked together."""
     facts = {}
-    for run in found.runs:
-        data = run.result["data"]
+    for c in found.configurations:
+        data = c.runs[0].result["data"]
         rows = ", ".join(f"{n:,} {name}" for name, n in data["rows"].items())
-        key = (data["name"], data["rows"].get("valid"), data["rows"].get("test"), len(data["classes"]))
-        facts[key] = f"{data['name']}, {data['protocol']}; {rows} faces; {len(data['classes'])} classes"
+        where = f" ({c.settings['data.root']})" if "data.root" in c.settings else ""
+        facts[c.faces] = f"{data['name']}{where}, {data['protocol']}; {rows} faces; {len(data['classes'])} classes"
     return list(facts.values())
+
+
+def _machines(found: Sweep) -> list[str]:
+    """Return the processors that the speeds were measured on."""
+    found_on = {leaf.env.get("processor") for run in found.runs for leaf in run.leaves}
+    return sorted(str(name) for name in found_on if name)
 
 
 def winner(found: Sweep) -> str:

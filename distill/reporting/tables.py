@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from distill import config
 from distill.reporting.formats import fewer_words, plain, value_words
 from distill.reporting.reading import COSTS, FIRST, Run
+from distill.reporting.settings import COMPONENTS, settings_of
 
-COMPONENTS = ("student", "teacher", "loss", "data", "optimizer", "schedule")
 SPEEDS = ("latency_ms", "images_per_second")
-HIDDEN = ("data.root", "data.subset_dir", "teacher.sha256", "experiment", "debug")  # where and how found, not what
 
 
 class Column(NamedTuple):
@@ -77,6 +75,16 @@ class Configuration:
         folds = len(self.runs[0].result.get("folds") or ()) if len(self.runs) == 1 else 0
         return f"{folds} folds" if folds else str(len(self.runs))
 
+    @property
+    def faces(self) -> tuple:
+        """What its accuracies are of: data set, its place where that tells it apart, numbers of faces, protocol, classes."""
+        data = self.runs[0].result["data"]
+        protocol = str(data["protocol"]).split(", targets ")[
+            0
+        ]  # of FER+: what is learnt, from the same validation faces
+        rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
+        return data["name"], self.settings.get("data.root"), *rows, protocol, tuple(data["classes"])
+
 
 class Sweep(NamedTuple):
     """Everything that a report is made from.
@@ -107,18 +115,18 @@ def sweep(runs: Sequence[Run]) -> Sweep:
     A run whose configuration and seed occur twice counts once, with its newest result.
     """
     complete = _timed_together([run for run in runs if run.status == "complete"])
-    flat = [_flat(run) for run in complete]
+    flat = settings_of(complete)
     keys = _swept(flat)
     groups: dict[str, list[Run]] = {}
     for run, settings in zip(complete, flat, strict=True):
         groups.setdefault(repr([settings.get(key) for key in keys]), []).append(run)
-    settings_of = {id(run): settings for run, settings in zip(complete, flat, strict=True)}
+    asked = {id(run): settings for run, settings in zip(complete, flat, strict=True)}
     kept, repeated = {}, []
     for name, members in groups.items():
         kept[name], more = _once(members)
         repeated += more
     ranked = sorted(kept.values(), key=lambda members: -statistics.fmean(m.numbers[FIRST] for m in members))
-    settings = [settings_of[id(members[0])] for members in ranked]
+    settings = [asked[id(members[0])] for members in ranked]
     values = [{key: own.get(key) for key in keys} for own in settings]
     labels = _labels(keys, values, ranked)
     configurations = tuple(
@@ -159,28 +167,6 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
         for run, other in older
     ]
     return sorted(newest.values(), key=lambda run: -run.numbers[FIRST]), again
-
-
-def _flat(run: Run) -> dict[str, object]:
-    """Return a run's settings by dotted key, and each component's name under the component."""
-    asked = {"phases": None, "generations": 1} | config.identity(run.config)
-    identity = {key: value for key, value in asked.items() if key != "seed"}
-    found: dict[str, object] = {}
-    _flatten("", identity, found)
-    named = {part: config.label(run.config[part]) for part in COMPONENTS if part != "loss" and part in run.config}
-    named["data"] = run.result["data"]["name"]
-    named["loss"] = " + ".join(run.config["loss"])
-    kept = {k: v for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
-    return kept | {part: named[part] for part in COMPONENTS if part in named}
-
-
-def _flatten(prefix: str, node: dict, found: dict[str, object]) -> None:
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            _flatten(f"{name}.", value, found)
-        else:
-            found[name] = value
 
 
 def _swept(flat: list[dict]) -> list[str]:
@@ -235,5 +221,5 @@ def _configuration(
     spread = {name: statistics.stdev(run.numbers[name] for run in members) for name in shared if len(members) > 1}
     if len(members) == 1:
         spread = dict(members[0].result["student"].get("spread") or {})
-    spread = {name: value for name, value in spread.items() if name not in COSTS[:3]}
+    spread = {name: value for name, value in spread.items() if name not in COSTS}  # speeds are medians of all its runs
     return Configuration(number, tuple(members), settings, values, label, short, mean, spread)
