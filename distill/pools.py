@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from distill import processes
-from distill.processes import bound, cores
+from distill.processes import PLACE, bound, cores
 
 STOP = "stop"  # a file in a job's place that asks it to end
 PATIENCE = 30.0  # seconds that a job has for ending when it is asked to, before it is killed
@@ -131,4 +131,4 @@ class Ray:
 def _environment(place: Path) -> dict[str, str]:
     """Return what a job must be told: where its record lies, and what is set here for this project."""
     kept = {key: value for key, value in os.environ.items() if key.startswith(("FER_DISTILL", "WANDB", "HF_"))}
-    return kept | {"FER_DISTILL_JOB": str(place)}
+    return kept | {PLACE: str(place)}

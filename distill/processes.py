@@ -16,6 +16,7 @@ from distill.command_line import said
 from distill.console import console
 
 EXPECTED = (ValueError, FloatingPointError, OSError)  # a user can mend them: a sentence will do
+PLACE = "FER_DISTILL_JOB"  # in the environment of a job that is a process of its own: its folder in the sweep's
 LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # by optimisers and pictures
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 BOUND = f"""import ctypes, os, sys

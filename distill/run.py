@@ -22,7 +22,7 @@ from distill.fit import fit_student
 from distill.folds import run_folds
 from distill.generations import run_generations
 from distill.outcome import conclude, mirror, start_of
-from distill.processes import EXPECTED, hold, sentence
+from distill.processes import EXPECTED, PLACE, hold, sentence
 from distill.run_folder import is_measured, refuse_another, result_of, write_down
 from distill.runtime import pick_device, set_threads, tune_allocator
 from distill.types import Dataset
@@ -176,7 +176,7 @@ def job_place() -> Path | None:
     """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
     if HydraConfig.initialized() and HydraConfig.get().mode.name == "MULTIRUN":
         return Path(HydraConfig.get().sweep.dir) / "jobs" / str(HydraConfig.get().job.num)
-    return Path(os.environ[sweeps.PLACE]) if os.environ.get(sweeps.PLACE) else None
+    return Path(os.environ[PLACE]) if os.environ.get(PLACE) else None
 
 
 def sweep_name() -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distill import sweeps
+from distill import sweep_records
 from distill.checkpoint import write_json
 from distill.console import console
 from distill.pools import STOP
@@ -119,7 +119,7 @@ class Search:
             chosen = trial.system_attrs.get("fixed_params", {}) | trial.params
             if trial.number not in again and chosen.keys() == self.space.keys():
                 self.study.enqueue_trial(chosen, user_attrs={"again": trial.number})
-            record = sweeps.Record(self.folder / "jobs" / str(trial.number))
+            record = sweep_records.Record(self.folder / "jobs" / str(trial.number))
             record.update(status="again")
             (record.place / "result.json").unlink(missing_ok=True)
 
@@ -157,7 +157,7 @@ class Search:
     def _start(self, pool, command) -> Running:
         trial = self.study.ask(self.space)
         words = self.words(trial.params)
-        place = sweeps.add(self.folder, str(trial.number), f"trial-{trial.number:04}", words)
+        place = sweep_records.add(self.folder, str(trial.number), f"trial-{trial.number:04}", words)
         console.print(f"job {trial.number}: {settings(trial.params)}")
         return Running(trial, place, pool.start(command(words), place))
 
@@ -166,7 +166,7 @@ class Search:
         if not self.prunes or one.pruned or time.monotonic() - one.looked < EVERY:
             return
         one.looked = time.monotonic()
-        folder = Path(sweeps.read(one.place).get("folder") or one.place)
+        folder = Path(sweep_records.read(one.place).get("folder") or one.place)
         if is_complete(folder):  # these epochs are spent
             return
         path = folder / "metrics.jsonl"
@@ -185,7 +185,7 @@ class Search:
 
     def _tell(self, one: Running, code: int) -> int:
         """Tell the study how a trial ended; return 1 where it failed."""
-        record, states = sweeps.Record(one.place), self.optuna.trial.TrialState
+        record, states = sweep_records.Record(one.place), self.optuna.trial.TrialState
         folder = Path(record.facts.get("folder") or one.place)
         complete = is_complete(folder)
         if code == 0 or (code < 0 and complete):  # asked to end when it had ended
@@ -213,11 +213,11 @@ class Search:
                 yield trial.number, trial.values, trial.params
 
 
-def end_of(record: sweeps.Record, code: int) -> None:
+def end_of(record: sweep_records.Record, code: int) -> None:
     """Say how a job ended that was a process of its own; what it could not write down itself is written now."""
     said = record.facts["status"]
     if said == "failed" or (code == 0 and said == "complete"):
-        console.print(f"job {record.facts['number']}: {sweeps.line(record.facts)}")
+        console.print(f"job {record.facts['number']}: {sweep_records.line(record.facts)}")
     elif code == 0:
         record.end("complete", error=None)
     elif code < 0:

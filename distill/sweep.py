@@ -27,7 +27,7 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from distill import config, finished, overrides, sweeps
+from distill import config, finished, overrides, sweep_records
 from distill.checkpoint import digest
 from distill.console import console, loud_warnings
 from distill.pools import STOP, Here, Ray
@@ -131,13 +131,12 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
         check(words(first))
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
-    where = tuple(sweeps.ELSEWHERE)
     said = [file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"]]
-    said.append(sorted(word for word in rest if not word.startswith(where)))
-    named = sweeps.folder_of(rest, []).parent / f"{Path(file.name).stem}-{digest(said)[:8]}"
+    said.append(sorted(word for word in rest if not word.startswith(sweep_records.ELSEWHERE)))
+    named = sweep_records.folder_of(rest, []).parent / f"{Path(file.name).stem}-{digest(said)[:8]}"
     folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else named
     with only_here(folder):
-        sweeps.refuse_another(folder, digest(said))
+        sweep_records.refuse_another(folder, digest(said))
         search = Search(file, words, folder, asked["minimize"], asked["seed"])
         console.print(f"sweep folder: {folder}")
         pool = pool_of(launcher, asked["jobs"])
@@ -146,7 +145,7 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
             failed = search.run(pool, command, cap)
         finally:
             pool.close()
-            sweeps.conclude(folder)
+            sweep_records.conclude(folder)
         for number, values, chosen in search.best():
             told = zip([file.metric, *asked["minimize"]], values, strict=True)
             console.print(f"best: job {number}  {'  '.join(f'{n} {v:.6g}' for n, v in told)}  {settings(chosen)}")
@@ -168,9 +167,9 @@ def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
     if len(jobs) == 1:
         raise ValueError("sweep: nothing is swept over. Give sweep=NAME, or several values of a key, such as seed=0,1.")
     check(jobs[0])
-    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else sweeps.folder_of(rest, swept)
+    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else sweep_records.folder_of(rest, swept)
     with only_here(folder):
-        sweeps.plan(folder, jobs, swept)
+        sweep_records.plan(folder, jobs, swept)
         pool = pool_of(launcher, asked["jobs"])
         places = [folder / "jobs" / str(number) for number in range(len(jobs))]
         waiting = {}
@@ -181,13 +180,13 @@ def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
                 for place, code in [(place, code()) for place, code in waiting.items()]:
                     if code is not None:
                         del waiting[place]
-                        end_of(sweeps.Record(place), code)
+                        end_of(sweep_records.Record(place), code)
                 time.sleep(0.1)
         finally:
             for place in waiting:
                 (place / STOP).touch()
             pool.close()
-            code = sweeps.conclude(folder)
+            code = sweep_records.conclude(folder)
     return code
 
 

@@ -8,7 +8,7 @@ from small_sweep import small
 
 from distill import search as searching
 from distill import sweep as sweep_command
-from distill import sweeps
+from distill import sweep_records
 from distill.pools import STOP
 from distill.reporting import reading
 from distill.search import Search
@@ -29,7 +29,7 @@ class Pretended:
         self.started.append(list(words))
         (folder).mkdir(parents=True, exist_ok=True)
         (place / STOP).unlink(missing_ok=True)
-        sweeps.Record(place).begin(folder)
+        sweep_records.Record(place).begin(folder)
         return lambda: self.job(dict(word.split("=") for word in words), place, folder)
 
 
@@ -89,7 +89,7 @@ def test_a_failed_trial_does_not_stop_the_others_and_is_tried_again_at_the_next_
         return -9 if said["student.width"] == "XS" and broken["now"] else result(folder, 0.5)
 
     assert search_of(tmp_path, **GRID).run(Pretended(tmp_path, job), list, None) == 2
-    states = [sweeps.read(place) for place in sorted((tmp_path / "sweep" / "jobs").iterdir())]
+    states = [sweep_records.read(place) for place in sorted((tmp_path / "sweep" / "jobs").iterdir())]
     assert [facts["status"] for facts in states].count("failed") == 2
     assert "was killed by SIGKILL" in states[2]["error"]
     broken["now"] = False
@@ -192,7 +192,7 @@ def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path, monkey
     states = [trial.state.name for trial in search.study.trials]
     assert states == ["COMPLETE"] * 4 + ["PRUNED"] * 2
     assert max(search.study.trials[-1].intermediate_values) <= 3
-    pruned = sweeps.read(tmp_path / "sweep" / "jobs" / "5")
+    pruned = sweep_records.read(tmp_path / "sweep" / "jobs" / "5")
     assert pruned["status"] == "pruned"
     (Path(pruned["folder"]) / "config.yaml").write_text("{data: {}, teacher: {}, student: {}, loss: {}, train: {}}")
     run = reading.read(Path(pruned["folder"]))
@@ -223,7 +223,7 @@ def test_a_complete_run_is_never_pruned_and_counts_with_its_result(tmp_path, mon
     assert search.run(Pretended(tmp_path, job), list, None) == 0
     assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 2
     assert search.study.trials[1].values == [0.1] and any(told) == (ends != "at once")
-    record = sweeps.read(tmp_path / "sweep" / "jobs" / "1")
+    record = sweep_records.read(tmp_path / "sweep" / "jobs" / "1")
     assert record["status"] == "complete" and record["valid/top1_accuracy"] == 0.1
     assert json.loads((Path(record["folder"]) / "result.json").read_text())["status"] == "complete"
 

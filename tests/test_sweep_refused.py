@@ -8,7 +8,7 @@ from commandline import distill
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from distill import sweeps
+from distill import sweep_records, sweeps
 from distill.config import explain
 from distill.processes import JobFailed
 from distill.reporting.reading import find
@@ -29,11 +29,11 @@ def test_a_refused_job_leaves_its_error_in_its_place_and_the_report_of_the_sweep
 
 
 def test_the_error_is_gone_when_the_job_begins_again(tmp_path):
-    place = sweeps.add(tmp_path / "sweep", "0", "seed=0", ["seed=0"])
-    with pytest.raises(JobFailed, match="KeyError: 'gone'"), sweeps.recorded(place):
+    place = sweep_records.add(tmp_path / "sweep", "0", "seed=0", ["seed=0"])
+    with pytest.raises(JobFailed, match="KeyError: 'gone'"), sweep_records.recorded(place):
         raise KeyError("gone")
     assert json.loads((place / "result.json").read_text()) == {"status": "failed", "error": "KeyError: 'gone'"}
-    with pytest.raises(JobFailed), sweeps.recorded(place) as record:
+    with pytest.raises(JobFailed), sweep_records.recorded(place) as record:
         assert not (place / "result.json").exists()
         record.begin(tmp_path / "run")
         raise KeyError("gone")
@@ -42,12 +42,12 @@ def test_the_error_is_gone_when_the_job_begins_again(tmp_path):
 
 def test_a_job_that_waits_again_keeps_its_run_folder_unless_its_number_is_anothers_now(tmp_path):
     first = [["width=M", "seed=0"], ["width=M", "seed=1"], ["width=S", "seed=0"], ["width=S", "seed=1"]]
-    sweeps.plan(tmp_path, first, ["width", "seed"])
+    sweep_records.plan(tmp_path, first, ["width", "seed"])
     for number in range(4):
-        sweeps.Record(tmp_path / "jobs" / str(number)).begin(tmp_path / str(number))
+        sweep_records.Record(tmp_path / "jobs" / str(number)).begin(tmp_path / str(number))
     turned = [[seed, width] for seed in ("seed=0", "seed=1") for width in ("width=M", "width=S")]
-    sweeps.plan(tmp_path, turned, ["seed", "width"])
-    folders = [sweeps.read(tmp_path / "jobs" / str(number)).get("folder") for number in range(4)]
+    sweep_records.plan(tmp_path, turned, ["seed", "width"])
+    folders = [sweep_records.read(tmp_path / "jobs" / str(number)).get("folder") for number in range(4)]
     assert folders == [str(tmp_path / "0"), None, None, str(tmp_path / "3")]
 
 

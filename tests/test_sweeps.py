@@ -13,7 +13,7 @@ from commandline import ROOT, command, distill, environment
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from distill import console, sweeps
+from distill import console, sweep_records, sweeps
 from distill.overrides import spread
 from distill.processes import JobFailed, apart, hold, only_here
 from distill.reporting.reading import find
@@ -54,28 +54,28 @@ def test_jobs_are_counted_as_hydra_counts_them(words):
 def test_the_jobs_of_the_readmes_sweep_are_named_by_what_they_are():
     words = ["student=microexpnet", "student.pooling=none,first,second,both", "student.width=M,S,XS,XXS"]
     jobs, swept = spread([*words, "loss.kd.temperature=2,4,8,16"])
-    names = [sweeps.name_of(job, swept) for job in jobs]
+    names = [sweep_records.name_of(job, swept) for job in jobs]
     assert len(set(names)) == 64 and "pooling=both,width=M,temperature=2" in names
 
 
 def test_keys_that_end_alike_are_told_apart_and_long_names_are_cut():
     job = ["teacher.size=64", "student.size=48"]
-    assert sweeps.name_of(job, ["teacher.size", "student.size"]) == "teacher.size=64,student.size=48"
+    assert sweep_records.name_of(job, ["teacher.size", "student.size"]) == "teacher.size=64,student.size=48"
     long = [[f"teacher.run={'x' * 200}{k}"] for k in range(2)]
-    names = {sweeps.name_of(words, ["teacher.run"]) for words in long}
+    names = {sweep_records.name_of(words, ["teacher.run"]) for words in long}
     assert len(names) == 2 and all(len(name) <= 120 and "/" not in name for name in names)
 
 
 def test_a_sweeps_folder_is_that_of_the_same_words_in_any_order_wherever_it_runs():
     words = ["student.width=M,S", "seed=0,1", "student=microexpnet"]
     swept = spread(words)[1]
-    name = sweeps.sweep_name(words, swept)
+    name = sweep_records.sweep_name(words, swept)
     assert name.startswith("seed-width-")
     turned = ["student=microexpnet", "seed=0,1", "student.width=M,S"]
-    assert sweeps.sweep_name(turned, spread(turned)[1]) == name
+    assert sweep_records.sweep_name(turned, spread(turned)[1]) == name
     more = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "paths.store=elsewhere", "logger=none"]
-    assert sweeps.sweep_name([*reversed(words), *more], swept) == name
-    assert sweeps.sweep_name([*words, "optimizer.lr=1"], swept) != name
+    assert sweep_records.sweep_name([*reversed(words), *more], swept) == name
+    assert sweep_records.sweep_name([*words, "optimizer.lr=1"], swept) != name
 
 
 def test_a_launcher_of_another_command_or_that_is_not_installed_gets_a_sentence(monkeypatch):
@@ -89,13 +89,13 @@ def test_a_launcher_of_another_command_or_that_is_not_installed_gets_a_sentence(
 
 def test_the_folder_of_a_sweep_is_at_home_where_that_is_typed(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sweeps.folder_of(["paths.runs=~/x", "seed=0,1"], ["seed"]).parent == tmp_path / "x" / "sweeps"
+    assert sweep_records.folder_of(["paths.runs=~/x", "seed=0,1"], ["seed"]).parent == tmp_path / "x" / "sweeps"
 
 
 def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, capsys):
-    place = sweeps.add(tmp_path, "0", "loss=[ce,kd]", ["loss=[ce,kd]"])
-    sweeps.Record(place).end("failed", error="[/x] loss=[ce,kd]")
-    sweeps.conclude(tmp_path)
+    place = sweep_records.add(tmp_path, "0", "loss=[ce,kd]", ["loss=[ce,kd]"])
+    sweep_records.Record(place).end("failed", error="[/x] loss=[ce,kd]")
+    sweep_records.conclude(tmp_path)
     assert capsys.readouterr().out.count("loss=[ce,kd]  [/x] loss=[ce,kd]") == 2
     bar = console.bar()
     bar.add_task("[/x] loss=[ce,kd]")
@@ -105,7 +105,7 @@ def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, ca
 
 
 def test_a_sweep_that_ends_before_its_first_job_prints_no_table(tmp_path, capsys):
-    assert sweeps.conclude(tmp_path) == 1 and not capsys.readouterr().out
+    assert sweep_records.conclude(tmp_path) == 1 and not capsys.readouterr().out
 
 
 # Processes
