@@ -1,6 +1,5 @@
 """The training loop and the step: a teacher is fine-tuned and a student distilled by the same ten lines of maths."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from torch import Tensor
 
 from distill import parallel
 from distill.batches import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
-from distill.checkpoint import load_state, save_state, save_weights
+from distill.checkpoint import save_weights
 from distill.evaluate import predict
 from distill.global_batch import one_batch, share_of, whole
 from distill.learner import Learner, averaged
 from distill.ledger import Ledger
 from distill.metrics import evaluate_predictions
 from distill.optim import clip
+from distill.resume import Standing
 from distill.runtime import autocast
 from distill.types import Batch, Dataset, MixedBatch
 from distill.views import ViewRecipe, draw
@@ -157,38 +157,13 @@ def train(
     Returns:
         {"best_epoch", "best_score", "best": {metric: value}, "seconds" (of all processes), "steps", "resumed_at"}.
     """
-    split, last = data.splits["train"], folder / "checkpoints" / "last.pt"
+    split, checkpoints = data.splits["train"], folder / "checkpoints"
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
-    at = {
-        "epoch": 0,
-        "step": 0,
-        "position": 0,
-        "best_epoch": -1,
-        "best_score": float("-inf"),
-        "best": {},
-        "seconds": 0.0,
-    }
     device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
-    if min(settings.batch_size, len(split)) < parallel.world():
-        raise ValueError(
-            f"train: {len(split)} faces in batches of {settings.batch_size} are not one for each of {parallel.world()} processes. "
-            "Start fewer with torchrun --nproc-per-node=N."
-        )
-    if parallel.agreed(last.exists):
-        state = load_state(last)
-        if not isinstance(state, dict) or not {"at", "learner", "ledger"} <= state.keys():
-            raise ValueError(f"{last}: not a checkpoint of a run. Delete it to start this run again.")
-        learner.restore(state["learner"], last)
-        ledger.restore(state["ledger"])
-        at |= state["at"]
-    lines.truncate(at["position"])
-    resumed_at, began = at["epoch"] * steps + at["step"], time.perf_counter() - at["seconds"]
-
-    def save(**now) -> None:
-        at.update(now, position=lines.position(), seconds=time.perf_counter() - began)
-        if parallel.is_main():
-            save_state(last, {"at": at, "learner": learner.state(), "ledger": ledger.state()})
-
+    refuse_idle_processes(len(split), settings.batch_size)
+    standing = Standing(checkpoints / "last.pt", learner, ledger, lines)
+    at = standing.at
+    resumed_at = at["epoch"] * steps + at["step"]
     for epoch in range(at["epoch"], settings.epochs):
         view = view_of(epoch, settings.cached_views)
         table = recipe.table(settings.view_seed, view, len(split.pixels))
@@ -214,18 +189,15 @@ def train(
                 log({"epoch": epoch, "train/lr_factor": factor, **terms, **courses(learner)}, done)
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
-                save(epoch=epoch, step=step + 1)
+                standing.save(epoch, step + 1)
         metrics = validate(learner, data, settings)
         value = score(metrics, settings.select)
         learner.schedule.observe(value)
         if value > at["best_score"] and phase.start + phase.epochs == settings.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
-            if parallel.is_main():
-                with averaged(learner):
-                    header = metadata | {"epoch": epoch} | metrics
-                    save_weights(folder / "checkpoints" / "best.safetensors", learner.student, header)
+            keep(learner, checkpoints / "best.safetensors", metadata | {"epoch": epoch} | metrics)
         log({"epoch": epoch, **metrics}, done)
-        save(epoch=epoch + 1, step=0)
+        standing.save(epoch + 1, 0)
         progress.epoch(epoch, metrics, at)
     if at["best_epoch"] < 0:
         raise ValueError("train: no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr.")
@@ -235,9 +207,29 @@ def train(
     }
 
 
+def refuse_idle_processes(faces: int, batch_size: int) -> None:
+    """Refuse to train in more processes than a batch has faces.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    if min(batch_size, faces) < parallel.world():
+        raise ValueError(
+            f"train: {faces} faces in batches of {batch_size} are not one for each of {parallel.world()} processes. "
+            "Start fewer with torchrun --nproc-per-node=N."
+        )
+
+
 def courses(learner: Learner) -> dict[str, float]:
     """Return train/weight_NAME and the like of whatever changes with the epoch."""
     return {f"train/{name}": value for name, value in learner.objective.changing().items()}
+
+
+def keep(learner: Learner, path: Path, metadata: dict) -> None:
+    """Write the weights of which validate() spoke; of several processes the main one does."""
+    if parallel.is_main():
+        with averaged(learner):
+            save_weights(path, learner.student, metadata)
 
 
 def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, float]:
