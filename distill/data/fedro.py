@@ -6,7 +6,7 @@ from pathlib import Path
 from ..types import Dataset
 from .labelled import Entry, labelled
 from .labels import SEVEN, named
-from .pictures import folder, lines, picture, pictures_below, source
+from .pictures import by_class, folder, lines, picture, source
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 LIST = "occlusion_emotion_fedro_our_list.txt"
@@ -79,8 +79,5 @@ def _listed(images: Path, list_file: Path) -> Iterator[Entry]:
 
 
 def _folders(images: Path) -> Iterator[Entry]:
-    for of_class in sorted(images.iterdir()):
-        if of_class.is_dir() and not of_class.name.startswith("."):
-            label = named(of_class.name, SEVEN, str(of_class))
-            for file in pictures_below(of_class):
-                yield Entry("all", f"{of_class.name}/{file.name}", label, picture(file, str(file)), str(file))
+    for emotion, label, file in by_class(images, lambda name, where: named(name, SEVEN, where)):
+        yield Entry("all", f"{emotion}/{file.name}", label, picture(file, str(file)), str(file))

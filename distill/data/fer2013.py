@@ -10,7 +10,7 @@ from PIL import Image
 from ..types import Dataset
 from .labelled import Entry, labelled
 from .labels import FER2013, SEVEN, named, numbered
-from .pictures import picture, pictures_below, source, table
+from .pictures import by_class, picture, source, table
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -120,9 +120,5 @@ def _folder_entries(folders: dict[str, Path]) -> list[Entry]:
 
 
 def _class_folders(split: str, path: Path) -> Iterator[Entry]:
-    for of_class in sorted(path.iterdir()):
-        if of_class.is_dir() and not of_class.name.startswith("."):
-            label = named(of_class.name, SEVEN, str(of_class))
-            for file in pictures_below(of_class):
-                name = f"{path.name}/{of_class.name}/{file.name}"
-                yield Entry(split, name, label, picture(file, str(file)), str(file))
+    for emotion, label, file in by_class(path, lambda name, where: named(name, SEVEN, where)):
+        yield Entry(split, f"{path.name}/{emotion}/{file.name}", label, picture(file, str(file)), str(file))

@@ -100,6 +100,23 @@ def pictures_below(path: Path, deep: bool = False) -> list[Path]:
     return sorted(file for file in names if file.suffix.lower() in PICTURES and not file.name.startswith("."))
 
 
+def by_class(path: Path, label: Callable[[str, str], int]) -> Iterator[tuple[str, int, Path]]:
+    """Walk a folder that holds a folder of pictures per class, by name; hidden ones are skipped.
+
+    Args:
+        path: the folder.
+        label: a folder's name, and the folder for sentences -> its class.
+
+    Yields:
+        the folder's name, its class, and a picture in it.
+    """
+    for of_class in sorted(path.iterdir()):
+        if of_class.is_dir() and not of_class.name.startswith("."):
+            found = label(of_class.name, str(of_class))
+            for file in pictures_below(of_class):
+                yield of_class.name, found, file
+
+
 def source(reader: str, version: int, paths: Iterable[Path]) -> dict:
     """Describe files by sizes and times, and folders by the hash of those of all files in them (60,000 files a second).
 

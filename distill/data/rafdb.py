@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from ..types import Dataset
 from .labelled import Entry, labelled
 from .labels import RAFDB, SEVEN, numbered
-from .pictures import folder, lines, picture, pictures_below, source
+from .pictures import by_class, folder, lines, picture, source
 from .subsets import read_subsets
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -121,11 +121,8 @@ class Folders:
         return [entry for path in self.paths for entry in self._entries(path)]
 
     def _entries(self, path: Path) -> Iterator[Entry]:
-        for of_label in sorted(path.iterdir()):
-            if of_label.is_dir() and not of_label.name.startswith("."):
-                label = numbered(of_label.name, RAFDB, SEVEN, str(of_label), first=1)
-                for file in pictures_below(of_label):
-                    yield Entry(path.name, _id(file.name), label, picture(file, str(file)), str(file))
+        for _, label, file in by_class(path, lambda name, where: numbered(name, RAFDB, SEVEN, where, first=1)):
+            yield Entry(path.name, _id(file.name), label, picture(file, str(file)), str(file))
 
 
 def _split(name: str, where: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..types import Dataset
 from .labelled import Entry, labelled
 from .labels import SEVEN, SFEW, canonical, named, numbered
-from .pictures import first_of, folder, lines, picture, pictures_below, source
+from .pictures import by_class, first_of, folder, lines, picture, source
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 FOLDERS = {
@@ -76,10 +76,8 @@ def _rows(split: str, images: Path, list_file: Path | None) -> Iterator[Entry]:
     if list_file is not None:
         yield from _listed(split, images, list_file)
         return
-    for home in sorted(path for path in images.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        label = named(home.name, SEVEN, str(home))
-        for file in pictures_below(home):
-            yield Entry(split, f"{split}/{home.name}/{file.name}", label, picture(file, str(file)), str(file))
+    for emotion, label, file in by_class(images, lambda name, where: named(name, SEVEN, where)):
+        yield Entry(split, f"{split}/{emotion}/{file.name}", label, picture(file, str(file)), str(file))
 
 
 def _listed(split: str, images: Path, list_file: Path) -> Iterator[Entry]:
