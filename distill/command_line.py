@@ -45,6 +45,11 @@ def said(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, for a place within a sentence; its kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def _flush() -> None:
     """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
     try:

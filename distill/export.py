@@ -39,7 +39,7 @@ from distill.console import console, loud_warnings
 from distill.exporting import card, finished, gate
 from distill.exporting.forms import FILES, Form, forms, opened
 from distill.exporting.options import Options, read_options
-from distill.exporting.running import first_line
+from distill.exporting.running import reason
 from distill.metrics import bootstrap
 from distill.processes import hold
 from distill.reporting.choose import best
@@ -102,7 +102,7 @@ def _export(run: finished.Finished, options: Options) -> dict:
         try:
             card.write(folder)
         except Exception as error:  # of an older or damaged run folder: the files are proven all the same
-            left_out.append(f"{card.NAME}: not written: {first_line(error)}.")
+            left_out.append(f"{card.NAME}: not written: {reason(error)}.")
             write_json(target / PARITY, found)
     return found
 
@@ -135,7 +135,7 @@ def _through(
         own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
         form.save(folder, facts | own)
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
-        return numbers, first_line(error)
+        return numbers, reason(error)
     written = [folder / name for name in form.files]
     sizes = {"bytes": sum(path.stat().st_size for path in written if path.suffix != ".json")}
     return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from distill.command_line import first_line
+
 T = TypeVar("T")
 PATIENCE = timedelta(
     days=2
@@ -74,7 +76,7 @@ def join() -> None:
         dist.init_process_group(backend, store=group, rank=own, world_size=size, timeout=PATIENCE)
     except RuntimeError as error:
         raise ValueError(
-            f"torchrun: the {planned()} processes of this job did not meet ({_first_line(error)})."
+            f"torchrun: the {planned()} processes of this job did not meet ({first_line(error)[:200]})."
         ) from error
 
 
@@ -116,16 +118,12 @@ def speaks() -> bool:
     return _job["speaks"]
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def _call(collective: Callable, *arguments, **more) -> None:
     try:
         collective(*arguments, **more)
     except RuntimeError as error:
         raise PeerLost(
-            f"another process of this job is gone ({_first_line(error)}); the same command goes on from the last checkpoint"
+            f"another process of this job is gone ({first_line(error)[:200]}); the same command goes on from the last checkpoint"
         ) from error
 
 

@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from distill.checkpoint import atomic
-from distill.command_line import command_line
+from distill.command_line import command_line, first_line
 from distill.console import loud_warnings
 from distill.reporting.choose import best
 from distill.reporting.commands import command
@@ -59,7 +59,7 @@ def faces(found: Sweep) -> Faces | str:
     try:
         return gather(found.configurations[0].runs[0])
     except Exception as error:  # of networks and data that may be gone: the rest of the page does not depend on them
-        return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        return first_line(error).rstrip(".")
 
 
 def write(found: Sweep, out: Path, with_faces: bool) -> list[Path]:

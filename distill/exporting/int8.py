@@ -16,7 +16,7 @@ from distill.exporting.rounding import (
     stays_float,
     zeros_before_pooling,
 )
-from distill.exporting.running import first_line
+from distill.exporting.running import reason
 from distill.types import InputSpec, Split
 from distill.views import identity, render
 
@@ -64,6 +64,6 @@ def quantize(net, images: Tensor):
             quantize_static(averages_as_convolutions(zeros_before_pooling(net)), path, Reader(), **options, **types)
             return round_as_before_pooling(round_before_maximum(onnx.load(path)))
     except Exception as error:  # of onnx, onnxruntime and the rounding, each its own
-        raise ValueError(f"this network cannot be rounded ({first_line(error)})") from error
+        raise ValueError(f"this network cannot be rounded ({reason(error)})") from error
     finally:
         logging.disable(before)

@@ -10,7 +10,7 @@ from torch import nn
 from distill.build import ALLOWED
 from distill.checkpoint import load_weights, read_weights, save_weights, write_json
 from distill.config import BESIDE_NETWORK
-from distill.exporting.running import first_line
+from distill.exporting.running import reason
 from distill.finished import nowhere, rebuild
 from distill.timm_net import TimmNet
 
@@ -99,7 +99,7 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     except ValueError:
         raise
     except Exception as error:  # of hydra, or of the network's own code
-        raise ValueError(f"{file}: no network can be made of it ({first_line(error)}). Export the run again.") from None
+        raise ValueError(f"{file}: no network can be made of it ({reason(error)}). Export the run again.") from None
     net = timm_part(student)
     load_weights(student if net is None else net, weights, str(folder))
     student.classes = classes

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distill.command_line import first_line
+
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ANSWERS = ("logits", "probabilities")
 
@@ -27,10 +29,10 @@ class Opened(NamedTuple):
     facts: dict[str, str]
 
 
-def first_line(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the first line of what an engine said, with the kind of error where it is not a sentence of this project."""
-    said = (str(error).strip().splitlines() or [""])[0][:400].rstrip(".")
-    return said if isinstance(error, ValueError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
+    kind, line = type(error).__name__, first_line(error)[:400].rstrip(".")
+    return line if isinstance(error, ValueError) or line == kind else f"{kind}: {line}".rstrip(": ")
 
 
 def open_file(path: Path, threads: int) -> Opened:
@@ -55,7 +57,7 @@ def open_file(path: Path, threads: int) -> Opened:
         raise ValueError(f"{path}: {error.name} is not installed. Type pip install -e '.[{extra}]'.") from None
     except Exception as error:  # each engine raises its own
         raise ValueError(
-            f"{path}: damaged, or no {path.suffix} file of a student ({first_line(error)}). Export it again."
+            f"{path}: damaged, or no {path.suffix} file of a student ({reason(error)}). Export it again."
         ) from error
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from distill.command_line import first_line
+
 STRIDE = 4  # pixels of the network's input per cell of its answer
 OVERLAP = 0.3  # of two boxes, above which the less sure one is dropped
 ANSWERS = ("537", "538", "539")  # heatmap, scale, offset; the fourth one is landmarks
@@ -137,7 +139,7 @@ def detector_graph(path: Path) -> bytes:
 
 
 def _no_detector(path: Path, error: Exception) -> ValueError:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    said = first_line(error)[:160]
     return ValueError(f"--detector: {path} is not the ONNX file of CenterFace ({said}). Give another, or type --crops.")
 
 

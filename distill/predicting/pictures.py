@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from distill.command_line import first_line
 from distill.data.pictures import PICTURES, UNREADABLE
 
 NAMES = (*PICTURES, ".gif", ".apng", ".ppm", ".jfif")
@@ -44,8 +45,7 @@ def read(path: Path) -> tuple[np.ndarray, str]:
             "the file is empty" if not path.stat().st_size else f"no picture that can be read ({WORDS})"
         ) from None
     except (*UNREADABLE, MemoryError, OverflowError, TypeError, KeyError, IndexError, AttributeError) as error:
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ValueError(f"cannot be read: {said[:150]}") from error
+        raise ValueError(f"cannot be read: {first_line(error).rstrip('.')[:150]}") from error
     return pixels, f"holds {several} pictures; the first one is used" if several > 1 else ""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from distill.command_line import first_line
 from distill.reporting.shapes import CONFIG, ENV, RESULT, unlike
 
 PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
@@ -149,7 +150,7 @@ def read(folder: Path) -> Run:
         ended = _mapping(folder / "result.json", {})
         if ended.get("status") in ("failed", "pruned"):  # a job of a sweep that was refused has no config
             return Run(folder, ended["status"], str(ended.get("error")), {}, ended, env, parts)
-        return Run(folder, "damaged", f"config.yaml: {_first_line(error)}", {}, {}, env, parts)
+        return Run(folder, "damaged", f"config.yaml: {first_line(error)}", {}, {}, env, parts)
     file = folder / "result.json"
     if not file.exists():
         return Run(folder, "unfinished", _progress(folder, config, parts), config, {}, env, parts)
@@ -236,7 +237,3 @@ def is_number(value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits
         return False
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
