@@ -1,7 +1,7 @@
 """Logits and metrics of a network on a split, pictures as packed."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +142,22 @@ def write_predictions(
             rows.writerow([name, *named, *(f"{p:.6f}" for p in probabilities[k])])
 
 
-def read_predictions(path: Path, classes: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return [N, K] probabilities and [N] labels of a predictions file."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-    return probabilities, np.array([classes.index(row["label"]) for row in rows])
+def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return [N, K] probabilities, [N] labels and [N] ids of a predictions file.
+
+    Raises:
+        ValueError: it is missing, damaged or empty.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
+        labels = np.array([classes.index(row["label"]) for row in rows])
+        ids = tuple(row["id"] for row in rows)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    if not rows:
+        raise ValueError(f"{path} has no row")
+    return probabilities, labels, ids

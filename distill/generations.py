@@ -98,7 +98,7 @@ def _together(results: list[dict]) -> dict:
     metrics, classes = {}, tuple(results[0]["data"]["classes"])
     for name in ("valid", "test"):
         files = [Path(result["folder"]) / "predictions" / f"{name}.csv" for result in results]
-        probabilities, labels = zip(*(evaluate.read_predictions(file, classes) for file in files), strict=True)
+        probabilities, labels, _ = zip(*(evaluate.read_predictions(file, classes) for file in files), strict=True)
         logits = np.log(np.maximum(np.mean(probabilities, axis=0), SMALLEST))
         metrics |= {f"{name}/{key}": value for key, value in evaluate_predictions(logits, labels[0], classes).items()}
     return metrics

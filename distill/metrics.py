@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 Array = np.ndarray | Tensor
+BINS = 15  # of confidence in the expected calibration error
 
 
 def top1_accuracy(logits: Array, labels: Array) -> float:
@@ -113,13 +114,17 @@ def nll(logits: Array, labels: Array) -> float:
     return float(-np.mean(_log_softmax(logits)[np.arange(len(labels)), labels]))
 
 
-def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> float:
-    """Gap between confidence and accuracy: sum over bins of (n_b / N) * |accuracy_b - mean confidence_b|.
+def binned(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Return [N] which of so many bins of equal width, each (low, high], every confidence in [0, 1] is in."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+
+
+def expected_calibration_error(logits: Array, labels: Array) -> float:
+    """Gap between confidence and accuracy: sum over 15 bins of (n_b / N) * |accuracy_b - mean confidence_b|.
 
     Args:
         logits: the predictions.
         labels: the true class indices.
-        bins: how many bins of equal width divide the confidences, each (low, high].
 
     Shape:
         logits: [N, K]; labels: [N].
@@ -133,8 +138,7 @@ def expected_calibration_error(logits: Array, labels: Array, bins: int = 15) -> 
     logits, labels = _pair(logits, labels)
     confidence = np.exp(_log_softmax(logits).max(1))
     gap = (logits.argmax(1) == labels) - confidence
-    which = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return float(np.abs(np.bincount(which, weights=gap, minlength=bins)).sum() / len(labels))
+    return float(np.abs(np.bincount(binned(confidence, BINS), weights=gap)).sum() / len(labels))
 
 
 def agreement(logits_a: Array, logits_b: Array) -> float:

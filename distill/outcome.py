@@ -188,7 +188,7 @@ def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
 
 def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
-    probabilities, labels = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
+    probabilities, labels, _ = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
     split, classes = data.splits["test"], list(data.classes)
     names = ("confusion_matrix", "sample_predictions", *(["cka"] if result["cka"] else []))
     pictures = {name: folder / "figures" / f"{name}.png" for name in names}

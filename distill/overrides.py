@@ -3,6 +3,7 @@
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from itertools import product
 
@@ -58,5 +59,11 @@ def with_losses(words: Sequence[str]) -> list[str]:
 
 def default_losses() -> list[str]:
     """Return the losses of conf/run.yaml."""
+    return list(defaults()["loss"])
+
+
+@cache
+def defaults() -> dict[str, object]:
+    """Return which yaml of each group conf/run.yaml takes."""
     entries = yaml.safe_load((files("conf") / "run.yaml").read_text())["defaults"]
-    return next(entry["loss"] for entry in entries if isinstance(entry, dict) and "loss" in entry)
+    return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}

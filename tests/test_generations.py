@@ -62,7 +62,7 @@ def test_the_whole_lists_every_generation_and_the_mean_of_their_probabilities(wh
     for split in ("valid", "test"):
         files = [folder / f"generation-{k}" / "predictions" / f"{split}.csv" for k in (1, 2, 3)]
         answers = [read_predictions(file, classes) for file in files]
-        mean, labels = sum(p for p, _ in answers) / 3, answers[0][1]
+        mean, labels = sum(p for p, _, _ in answers) / 3, answers[0][1]
         nll = -np.log(mean[np.arange(len(labels)), labels]).mean()
         metrics = result["ensemble"]["metrics"]
         assert metrics[f"{split}/top1_accuracy"] == pytest.approx((mean.argmax(1) == labels).mean())

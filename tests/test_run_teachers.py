@@ -140,7 +140,7 @@ def test_all_folds_are_not_taught_by_one_run_which_learned_from_their_test_faces
 
 def test_predictions_name_the_teachers_choice(taught, assistant):
     classes = read(assistant)["data"]["classes"]
-    probabilities, _ = read_predictions(assistant / "predictions" / "test.csv", classes)
+    probabilities, _, _ = read_predictions(assistant / "predictions" / "test.csv", classes)
     rows = (taught[1] / "predictions" / "test.csv").read_text().splitlines()[1:]
     assert [row.split(",")[3] for row in rows] == [classes[k] for k in np.argmax(probabilities, 1)]
 

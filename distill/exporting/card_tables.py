@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.metrics import confusion_matrix, wilson
+from distill.metrics import binned, confusion_matrix, wilson
 from distill.reporting.answers import Answers
 from distill.reporting.formats import compact
 from distill.reporting.reading import Run
@@ -144,7 +144,7 @@ def calibration(found: Evidence) -> str:
     """Return accuracy against confidence on test, and how far apart they are."""
     own = found.answers["test"]
     confidence, right = own.probabilities.max(1), own.probabilities.argmax(1) == own.labels
-    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    which = binned(confidence, BINS)
     rows = []
     for k in np.unique(which):
         chosen = which == k

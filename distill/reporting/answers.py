@@ -1,16 +1,15 @@
 """What one network answered, face by face: its mistakes as a matrix, its confidence against its accuracy, each class with an interval."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from distill.metrics import confusion_matrix, wilson
+from distill.evaluate import read_predictions
+from distill.metrics import BINS, binned, confusion_matrix, wilson
 from distill.reporting.reading import Run
 from distill.reporting.svg import Plot, Scale, percent
 
-BINS = 15  # as of the expected calibration error
 LEAST = 10  # faces of a bin that is drawn: the accuracy of fewer says little
 
 
@@ -44,7 +43,8 @@ def of_run(run: Run, split: str = "test") -> Answers:
     Raises:
         ValueError: the file is not there, or damaged.
     """
-    found = [_read(leaf.folder / "predictions" / f"{split}.csv", run.result["data"]["classes"]) for leaf in run.leaves]
+    classes = run.result["data"]["classes"]
+    found = [read_predictions(leaf.folder / "predictions" / f"{split}.csv", classes) for leaf in run.leaves]
     probabilities, labels = (np.concatenate([part[k] for part in found]) for k in (0, 1))
     name = run.result["student"].get("name", "student")
     return Answers(name, probabilities, labels, tuple(name for part in found for name in part[2]))
@@ -57,26 +57,11 @@ def of_teacher(run: Run, like: Answers, split: str = "test") -> Answers | None:
     if len(weights) != 1 or len(run.leaves) > 1:
         return None
     try:
-        found = _read(Path(weights[0]).parents[1] / "predictions" / f"{split}.csv", run.result["data"]["classes"])
+        file = Path(weights[0]).parents[1] / "predictions" / f"{split}.csv"
+        found = read_predictions(file, run.result["data"]["classes"])
     except (ValueError, IndexError):
         return None
     return Answers(teacher["name"], *found) if found[2] == like.ids else None
-
-
-def _read(path: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    try:
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
-        probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-        labels = np.array([classes.index(row["label"]) for row in rows])
-        ids = tuple(row["id"] for row in rows)
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing") from None
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
-    if not rows:
-        raise ValueError(f"{path} has no row")
-    return probabilities, labels, ids
 
 
 def matrix(answers: Answers) -> np.ndarray:
@@ -116,6 +101,6 @@ def _bins(answers: Answers) -> list[tuple[float, float, int]]:
     """Return (mean confidence, accuracy, faces) of each bin of confidence that has enough of them."""
     confidence = answers.probabilities.max(1)
     right = answers.probabilities.argmax(1) == answers.labels
-    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    which = binned(confidence, BINS)
     chosen = [which == k for k in range(BINS) if (which == k).sum() >= LEAST]
     return [(float(confidence[c].mean()), float(right[c].mean()), int(c.sum())) for c in chosen]

@@ -10,6 +10,7 @@ from importlib.resources import files
 import yaml
 
 from distill.config import WEIGHTS_SHA256
+from distill.overrides import defaults
 from distill.reporting.reading import Run
 
 GROUPS = ("data", "teacher", "student", "optimizer", "schedule", "logger")
@@ -39,17 +40,11 @@ def command(run: Run, compose: Compose) -> str:
 
 def _choices(config: dict) -> list[str]:
     """Return the group choices, those of the defaults left out."""
-    usual = _defaults()
+    usual = defaults()
     chosen = [(group, _choice(group, config[group], usual[group])) for group in GROUPS if group in config]
     words = [f"{group}={name}" for group, name in chosen if name != usual[group]]
     known = [name for name in config["loss"] if name in _options("loss")]
     return words + ([f"loss=[{','.join(known)}]"] if known != usual["loss"] else [])
-
-
-@cache
-def _defaults() -> dict[str, object]:
-    listed = yaml.safe_load((files("conf") / "run.yaml").read_text())["defaults"]
-    return {key: value for entry in listed if isinstance(entry, dict) for key, value in entry.items()}
 
 
 @cache
