@@ -29,6 +29,7 @@ from rich.console import Console
 from distill.command_line import command_line, number
 from distill.console import loud_warnings
 from distill.predicting.boxes import MARGIN
+from distill.predicting.detector import SIZE, SMALLEST, THRESHOLD
 from distill.predicting.job import Job
 from distill.processes import cores
 
@@ -49,9 +50,9 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--csv", metavar="FILE")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--draw", type=path, metavar="DIR")
-    parser.add_argument("--threshold", type=number(float, 0, 1), default=0.5)
-    parser.add_argument("--smallest", type=number(float, 0), default=20)
-    parser.add_argument("--size", type=number(int, 32, 8192), default=640)
+    parser.add_argument("--threshold", type=number(float, 0, 1), default=THRESHOLD)
+    parser.add_argument("--smallest", type=number(float, 0), default=SMALLEST)
+    parser.add_argument("--size", type=number(int, 32, 8192), default=SIZE)
     parser.add_argument("--margin", type=number(float, -0.5, 5), default=MARGIN)
     parser.add_argument("--detector", type=path, metavar="FILE")
     parser.add_argument("--frames", type=number(int, 1), metavar="N")

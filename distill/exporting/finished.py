@@ -10,16 +10,13 @@ from torch import nn
 
 from distill import build, config, finished
 from distill.checkpoint import load_weights, read_weights, sha256
+from distill.exporting.running import LIMITS
 from distill.profile import macs, num_parameters
 from distill.types import Dataset
 
 LICENCES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs
 UNKNOWN = "not known: see the data set's own terms"
 TAKEN = ("data.root", "paths.store", "plugins")
-LIMITS = (
-    "An expression on a face is not an emotion; no answer of this network supports a decision about a person. Measured on "
-    "the named data set alone."
-)
 
 
 class Finished(NamedTuple):
@@ -112,7 +109,7 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
         "picture": list(split.pixels.shape[2:]),
         "licence_of_the_data": data.get("notes", {}).get("licence") or LICENCES.get(data["name"], UNKNOWN),
         "licence_of_the_code": "MIT; weights carry what the data set and the teacher's start allow",
-        "limits": LIMITS,
+        "limits": f"{LIMITS} Measured on the named data set alone.",
         "made_by": "fer-distill",
     }
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in known.items()}

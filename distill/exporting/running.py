@@ -11,6 +11,7 @@ from distill.command_line import first_line
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 ANSWERS = ("logits", "probabilities")
+LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
 
 class Opened(NamedTuple):

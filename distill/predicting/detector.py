@@ -10,6 +10,9 @@ from distill.command_line import first_line
 
 STRIDE = 4  # pixels of the network's input per cell of its answer
 OVERLAP = 0.3  # of two boxes, above which the less sure one is dropped
+THRESHOLD = 0.5  # smallest score of a face
+SMALLEST = 20  # shorter side of the smallest face, pixels
+SIZE = 640  # the longer side that pictures are brought to before they are searched, pixels
 ANSWERS = ("537", "538", "539")  # heatmap, scale, offset; the fourth one is landmarks
 
 
@@ -30,7 +33,12 @@ class CenterFace:
     """
 
     def __init__(
-        self, file: Path | None, threads: int, size: int = 640, threshold: float = 0.5, smallest: float = 20.0
+        self,
+        file: Path | None,
+        threads: int,
+        size: int = SIZE,
+        threshold: float = THRESHOLD,
+        smallest: float = SMALLEST,
     ):
         self.size, self.threshold, self.smallest = size, threshold, smallest
         self.session = _session(file or packaged(), threads)

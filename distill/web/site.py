@@ -4,8 +4,9 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+from distill.exporting.running import LIMITS
 from distill.predicting.boxes import MARGIN
-from distill.predicting.detector import detector_graph
+from distill.predicting.detector import SIZE, SMALLEST, THRESHOLD, detector_graph
 from distill.predicting.student import open_whole
 from distill.web.engine import VERSION
 from distill.web.licences import licences
@@ -17,13 +18,12 @@ POLICY = (
 )
 FINDING = {
     "margin": MARGIN,
-    "threshold": 0.5,  # smallest score of a face
-    "smallest": 20,  # shorter side of the smallest face, pixels
-    "longest": {"picture": 640, "camera": 224},  # longer side of what is searched, pixels: a camera's faces are near
+    "threshold": THRESHOLD,
+    "smallest": SMALLEST,
+    "longest": {"picture": SIZE, "camera": 224},  # longer side of what is searched, pixels: a camera's faces are near
 }
 OPTIONAL = ("detector.onnx", "card.txt")
 CARDS = ("model-card.md", "README.md")  # of an export, of a published folder
-LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
 
 def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict[str, bytes]:
@@ -94,8 +94,9 @@ def about(facts: dict[str, str], size: int) -> str:
 
 
 def _more(facts: dict[str, str], detector: bool) -> list[str]:
-    taught = json.loads(facts.get("teacher", "null")) if facts.get("teacher", "null") == "null" else facts["teacher"]
-    said = [f"Run {facts['run']}{f', taught by {taught}' if taught else ''}."] if "run" in facts else []
+    teacher = facts.get("teacher", "null")
+    taught = "" if teacher == "null" else f", taught by {teacher}"
+    said = [f"Run {facts['run']}{taught}."] if "run" in facts else []
     said += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
     said += [f"Computed by onnxruntime-web {VERSION} (MIT){', faces found by CenterFace (MIT)' if detector else ''}."]
     return said
