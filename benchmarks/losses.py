@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_module
 
 from distill import build, config
 from distill.losses.page import CONF, COST
+from distill.runtime import environment
 from distill.types import Batch, Dataset, Split
 from distill.views import draw, identity
 from students.microexpnet import MicroExpNet
@@ -112,12 +113,6 @@ def extra(name: str, cfg: dict, repeats: int) -> float:
     return 1e3 * (statistics.median(seconds["whole"]) - statistics.median(seconds["bare"]))
 
 
-def machine() -> str:
-    """Return the processor's name."""
-    with open("/proc/cpuinfo") as lines:
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -135,7 +130,7 @@ def main() -> None:
         print(f"{name:18} {measured[name]:8.1f} ms", flush=True)
     if asked.write:
         before = json.loads(COST.read_text())["milliseconds"] if COST.exists() else {}
-        how = HOW.format(repeats=asked.repeats, machine=machine())
+        how = HOW.format(repeats=asked.repeats, machine=environment()["processor"])
         COST.write_text(json.dumps({"how": how, "milliseconds": before | measured}, indent=1) + "\n")
 
 
