@@ -1,9 +1,9 @@
 """A web page that answers pictures and the camera with a student: python -m distill.serve RUN
 
-RUN is an exported run (python -m distill.export RUN), an exported .onnx file or the name of a shipped student; without it the best
-shipped one. Everything is computed in the browser: no picture leaves the page, and it loads nothing from elsewhere.
+RUN is an exported run (python -m distill.export RUN), an exported .onnx file such as RUN/export/student.int8.onnx or the name of a
+shipped student; without it the best shipped one. Everything is computed in the browser: no picture leaves the page, and it loads
+nothing from elsewhere.
 Pictures are searched for faces at 640 px as predict does, the camera at 224 px to keep up: small faces escape it.
-  --student FILE        the same as RUN, such as RUN/export/student.int8.onnx
   --port 8000           0 takes any that is free
   --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
   --write DIR           write the page's files into DIR, for any web server, and end; licences.txt is to stay with them
@@ -123,19 +123,12 @@ def _arguments(words: list[str]) -> argparse.Namespace:
         return Path(word).expanduser()
 
     parser.add_argument("run", nargs="?", metavar="RUN")
-    parser.add_argument("--student", metavar="FILE")
     for name in ("--write", "--detector", "--ort", "--store"):
         parser.add_argument(name, type=path, metavar="FILE" if name == "--detector" else "DIR")
     parser.add_argument("--crops", action="store_true")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     return parser.parse_args(words)
-
-
-def _word(asked: argparse.Namespace) -> str | None:
-    if asked.run and asked.student:
-        raise ValueError(f"{asked.run} and --student {asked.student} were asked for. Give one of them.")
-    return asked.run or asked.student
 
 
 def _packaged() -> Path | None:
@@ -148,7 +141,7 @@ def _packaged() -> Path | None:
 
 
 def _site(asked: argparse.Namespace) -> dict[str, bytes]:
-    student, detector = find(_word(asked)), None if asked.crops else asked.detector or _packaged()
+    student, detector = find(asked.run), None if asked.crops else asked.detector or _packaged()
     store = asked.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
     return site(student, engine(store, asked.ort), detector)
 

@@ -58,7 +58,6 @@ def test_what_can_be_mended_is_a_sentence(home, tmp_path, monkeypatch):
     for name in SHA256:
         (tmp_path / name).write_text("another version")
     assert "is not that of onnxruntime-web" in refused(student, "--ort", tmp_path)
-    assert "Give one of them" in refused(student, "--student", student)
     assert "python -m distill.export" in refused(tmp_path)
     monkeypatch.setattr(serve, "engine", lambda *words: {})
     assert "without export.preprocess=false" in refused(home / "bare.onnx", "--crops")
