@@ -7,17 +7,9 @@ import secrets
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 MODES = ("auto", "offline", "online", "disabled")
-
-
-class Logger(Protocol):
-    """What the training loop talks to: log numbers at a step; finish with the result, exit_code 1 if the run failed."""
-
-    def log(self, metrics: dict[str, float], step: int) -> None: ...
-
-    def finish(self, result: dict, exit_code: int = 0) -> None: ...
+TIMEOUT = 15.0  # seconds to wait for wandb's server at the start; four times as long for uploads at the end
 
 
 class JsonLines:
@@ -80,14 +72,13 @@ class NoLines:
 class Silent:
     """Mirrors nothing: the run folder is the only record. Takes and ignores whatever Wandb takes."""
 
-    def __init__(self, folder: str | Path = ".", **ignored):
-        self.url = None
+    def __init__(self, folder: str | Path = ".", **ignored): ...
 
     def log(self, metrics: dict[str, float], step: int) -> None: ...
 
     def images(self, pictures: dict[str, str | Path]) -> None: ...
 
-    def artifact(self, path: str | Path, name: str, **ignored) -> None: ...
+    def artifact(self, path: str | Path, name: str) -> None: ...
 
     def finish(self, result: dict, exit_code: int = 0) -> None: ...
 
@@ -110,8 +101,6 @@ class Wandb:
         entity: the wandb user or team; None is the key's owner.
         mode: auto (the environment's WANDB_MODE; without it online for a job of `wandb agent`, else offline) | offline |
             online | disabled.
-        run_id: id for a folder that has none yet; None draws one.
-        timeout: seconds to wait for the server at the start; four times as long for uploads at the end.
 
     Raises:
         ValueError: an unknown mode; or online without a key.
@@ -128,24 +117,21 @@ class Wandb:
         project: str = "fer-distill",
         entity: str | None = None,
         mode: str = "auto",
-        run_id: str | None = None,
-        timeout: float = 15.0,
     ):
-        self.mode, self.url, self._run, self._warned = _resolve(mode), None, None, False
+        self.mode, self._run, self._warned = _resolve(mode), None, False
         if self.mode == "disabled" or (_of_an_agent() and job_type == "teacher"):
             return
         options = {"name": name, "group": group, "job_type": job_type, "project": project, "entity": entity}
         options |= {"dir": os.path.abspath(folder), "config": config or {}, "tags": list(tags), "reinit": "create_new"}
-        self._run = self._start(_kept_id(Path(folder), run_id), timeout, options)
-        self.url = self._run.url if self.mode == "online" else None
+        self._run = self._start(_kept_id(Path(folder)), options)
 
-    def _start(self, run_id: str, timeout: float, options: dict):
+    def _start(self, run_id: str, options: dict):
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports wait for the network at exit
         import wandb
 
         wandb.setup(settings=wandb.Settings(silent=True))  # a silent wandb sees no terminal: it cannot ask for a key
         options["settings"] = wandb.Settings(
-            silent=True, console="off", init_timeout=timeout, finish_timeout=4 * timeout, finish_timeout_raises=True
+            silent=True, console="off", init_timeout=TIMEOUT, finish_timeout=4 * TIMEOUT, finish_timeout_raises=True
         )
         try:
             if self.mode == "online":
@@ -177,22 +163,20 @@ class Wandb:
 
         self._guard("pictures are not mirrored", show)
 
-    def artifact(self, path: str | Path, name: str, type: str = "model", aliases: Sequence[str] = ("best",)) -> None:
+    def artifact(self, path: str | Path, name: str) -> None:
         """Registers a file as a versioned artifact; it is referred to where it lies, so leave it there until uploaded.
 
         Args:
-            path: the file, e.g. the best student's weights.
+            path: the file, the best student's weights.
             name: the artifact's name.
-            type: the artifact's type.
-            aliases: names for this version.
         """
 
         def register():
             import wandb
 
-            item = wandb.Artifact(name, type=type)
+            item = wandb.Artifact(name, type="model")
             item.add_file(os.path.abspath(path), policy="immutable", skip_cache=True)
-            self._run.log_artifact(item, aliases=list(aliases))
+            self._run.log_artifact(item, aliases=["best"])
 
         self._guard(f"{path} is not mirrored", register)
 
@@ -242,11 +226,11 @@ def _of_an_agent() -> bool:
     return bool(os.environ.get("WANDB_SWEEP_ID"))
 
 
-def _kept_id(folder: Path, run_id: str | None) -> str:
+def _kept_id(folder: Path) -> str:
     path = folder / "wandb_id"
     if not path.exists():
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text((run_id or secrets.token_hex(4)) + "\n")
+        temporary.write_text(secrets.token_hex(4) + "\n")
         os.replace(temporary, path)
     return path.read_text().strip()
 

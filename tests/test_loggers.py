@@ -14,6 +14,7 @@ import pytest
 from offline_run import items, of_kind, records, summary
 from PIL import Image
 
+from distill import loggers
 from distill.loggers import JsonLines, Silent, Wandb
 
 KEY = "0" * 40
@@ -85,7 +86,7 @@ def test_an_offline_run_holds_config_numbers_summary_artifact_and_pictures(tmp_p
     run.log({"valid/top1_accuracy": 0.9}, 300)
     run.log({"valid/top1_accuracy": 0.1}, 301)
     run.images({"confusion_matrix": picture(tmp_path / "c.png")})
-    run.artifact(weights, "student", aliases=["best"])
+    run.artifact(weights, "student")
     run.finish({"valid/top1_accuracy": 0.9, "student": {"macs": 12}, "status": "complete"})
 
     found = records(tmp_path)
@@ -153,7 +154,7 @@ def test_a_run_that_was_killed_goes_on_under_the_same_id(tmp_path):
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=60)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     kept = (tmp_path / "wandb_id").read_text().strip()
-    Wandb(tmp_path, run_id="ignored").finish({})
+    Wandb(tmp_path).finish({})
     assert len(list(tmp_path.glob(f"wandb/offline-run-*-{kept}*"))) == 2
 
 
@@ -201,13 +202,14 @@ def test_online_without_a_key_asks_no_question_on_a_terminal_either(tmp_path):
 def test_online_without_a_network_falls_back_to_offline_within_the_timeout(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(loggers, "TIMEOUT", 2)
     start = time.monotonic()
     with pytest.warns(UserWarning, match="the server does not answer, the run is logged offline") as told:
-        run = Wandb(tmp_path, mode="online", timeout=2)
+        run = Wandb(tmp_path, mode="online")
     run.log({"x": 1.0}, 1)
     run.finish({"x": 1.0})
     assert time.monotonic() - start < 12
-    assert len(told) == 1 and run.mode == "offline" and run.url is None
+    assert len(told) == 1 and run.mode == "offline"
     assert [items(row.item)["x"] for row in of_kind(records(tmp_path), "history")] == [1]
 
 
