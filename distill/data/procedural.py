@@ -88,10 +88,13 @@ def _check(values: dict, whole: bool) -> None:
 
 
 def draw(seed: int, split: int, count: int, size: int, first: int = 0, **knobs) -> tuple[np.ndarray, np.ndarray]:
-    """Draws pictures `first` to `first + count` of a split.
+    """Draw pictures `first` to `first + count` of a split.
 
     Args:
+        seed: of the data set.
         split: 0 train, 1 valid, 2 test, 3 contact sheet.
+        count: number of pictures N.
+        size: their side H [pixels].
         first: a multiple of 8.
         knobs: intensity, mixture, occlusion, pose, light.
 

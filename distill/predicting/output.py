@@ -109,6 +109,7 @@ class Drawn:
     Args:
         folder: where to.
         root: the folder that names begin below.
+        classes: the class names, K of them, in the order of the probabilities.
         rate: frames per second of a video; None for pictures.
         say: told of a file and why it is not drawn; other pictures go on, a video is drawn no further.
     """
