@@ -94,6 +94,9 @@ def mixup(batch: Batch, alpha: float, seed: int, epoch: int, step: int) -> Mixed
         alpha: above 0; small values mix little, 1 makes every share equally likely.
         seed, epoch, step: of the batch within the run.
 
+    Returns:
+        The batch with mixed targets, share [B], one number throughout, and partner [B].
+
     Reference: Zhang et al., mixup, arXiv 1710.09412, section 2.
     """
     key, counter = np.array([seed, epoch], dtype=np.uint64), np.array([0, 0, 0, step + 1], dtype=np.uint64)

@@ -205,10 +205,12 @@ def phases(cfg: dict) -> tuple[Phase, ...]:
 
 
 def schedule(cfg: dict) -> Schedule:
+    """Make the course of the learning rates."""
     return make(cfg["schedule"], cfg["plugins"])
 
 
 def optimiser(cfg: dict, modules: list[nn.Module]) -> torch.optim.Optimizer:
+    """Make the optimiser over the parameters of student and objective."""
     return optimizer(modules, **cfg["optimizer"], lr_scale=cfg["student"].get("lr_scale"))
 
 
@@ -219,6 +221,7 @@ def recipe(views: dict) -> tuple[ViewRecipe, int, int]:
 
 
 def logger(cfg: dict, **more):
+    """Make the logger, more being what it is told of the run; processes other than the main one stay silent."""
     if not parallel.is_main():
         return Silent()
     return make(cfg["logger"], cfg["plugins"], **more)

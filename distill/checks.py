@@ -8,7 +8,16 @@ SELECTABLE = tuple(
 
 
 def check_train(key: str, train: dict, least_epochs: int) -> None:
-    """Refuse numbers under train, of the run or of a teacher, that are out of range."""
+    """Refuse numbers under train, of the run or of a teacher, that are out of range.
+
+    Args:
+        key: train, or teacher.train, for sentences.
+        train: the keys under it.
+        least_epochs: 1, or 0 where finished weights may be taken as they are.
+
+    Raises:
+        ValueError: the first that is, and what to give.
+    """
     least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
     for name, bound in least.items():
         if train[name] < bound:
@@ -32,7 +41,11 @@ def check_train(key: str, train: dict, least_epochs: int) -> None:
 
 
 def check_phases(cfg: dict) -> None:
-    """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}."""
+    """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}.
+
+    Raises:
+        ValueError: a phase that is none, a loss that is in no phase or not of this run, or epochs that do not add up.
+    """
     if (listed := cfg["phases"]) is None:
         return
     example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
@@ -67,7 +80,15 @@ def check_phases(cfg: dict) -> None:
 
 
 def check_mixup(where: str, node: dict) -> None:
-    """Refuse mixed pictures beside stored answers, or beside targets that are not mixed."""
+    """Refuse mixed pictures beside stored answers, or beside targets that are not mixed.
+
+    Args:
+        where: teacher. for what a teacher is fine-tuned with, else nothing.
+        node: the config that holds train, loss and perhaps teacher.
+
+    Raises:
+        ValueError: what train.mixup cannot go with.
+    """
     if node["train"]["mixup"] == 0:
         return
     teacher = node.get("teacher", {"_target_": None})
@@ -84,7 +105,15 @@ def check_mixup(where: str, node: dict) -> None:
 
 
 def check_views(key: str, views: dict) -> None:
-    """Refuse ranges and probabilities of views that are out of range."""
+    """Refuse ranges and probabilities of views that are out of range.
+
+    Args:
+        key: views, or teacher.views, for sentences.
+        views: the keys under it.
+
+    Raises:
+        ValueError: the first that is, and what to give.
+    """
     for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
         if not 0 < views[low] <= views[high]:
             if low == "erase_min" and views["erase"] == 0:

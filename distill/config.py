@@ -31,6 +31,8 @@ BESIDE_NETWORK = ("lr_scale", WEIGHTS_SHA256)  # keys of a network's config that
 
 @dataclass
 class Train:
+    """Keys under train: how a network is trained; conf/train/default.yaml and conf/run.yaml say what each is."""
+
     epochs: int = MISSING
     batch_size: int = MISSING
     select: str = MISSING
@@ -46,6 +48,8 @@ class Train:
 
 @dataclass
 class Views:
+    """Keys under views: the ranges of augmentation; conf/views/default.yaml says what each is."""
+
     seed: int = MISSING
     cached: int = MISSING
     rotate: float = MISSING
@@ -63,6 +67,8 @@ class Views:
 
 @dataclass
 class Eval:
+    """Keys under eval: what is measured at the end; conf/run.yaml says what each is."""
+
     views: str = MISSING
     robustness: list[str] = MISSING
     severities: list[int] = MISSING
@@ -71,11 +77,15 @@ class Eval:
 
 @dataclass
 class Checkpoint:
+    """Keys under checkpoint; conf/run.yaml says what each is."""
+
     every_steps: int = MISSING
 
 
 @dataclass
 class Paths:
+    """Keys under paths: where what is shared and what is of one run lies."""
+
     store: str = MISSING
     runs: str = MISSING
     run: str | None = None
@@ -83,6 +93,8 @@ class Paths:
 
 @dataclass
 class Run:
+    """The keys of a run; those of a component, such as student, are its own yaml's, which its constructor checks."""
+
     seed: int = MISSING
     generations: int = 1
     plugins: list[str] = field(default_factory=list)

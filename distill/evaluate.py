@@ -31,6 +31,9 @@ def evaluation_rows(views: str) -> Tensor:
     Shape:
         returns [V, P], columns as in distill.views.FIELDS.
 
+    Raises:
+        ValueError: other views.
+
     Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
     published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
     """

@@ -79,7 +79,11 @@ def weights(folder: Path, instead: str = "") -> Path:
 
 
 def header(folder: Path) -> dict:
-    """Return the config of a finished run's network, as the header of its weights keeps it."""
+    """Return the config of a finished run's network, as the header of its weights keeps it.
+
+    Raises:
+        ValueError: no finished run, or its weights do not say it.
+    """
     network = read_weights(weights(folder))[1].get("network")
     if not isinstance(network, dict):
         raise ValueError(f"teacher.run: {folder}: its weights do not say of what network they are. Train it again.")

@@ -17,7 +17,24 @@ from distill.types import Dataset
 def fit_student(
     cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device
 ) -> dict:
-    """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already)."""
+    """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already).
+
+    Args:
+        cfg: the run's config.
+        folder: run folder, see train.
+        data: the packed data set.
+        student: the network to train.
+        objective: its losses, bound.
+        teacher: Batch -> Outputs, or None.
+        logger: has log(metrics, step), beside metrics.jsonl.
+        device: where they are.
+
+    Returns:
+        What train returns; where no epoch is asked for, best_epoch is -1 and best is empty.
+
+    Raises:
+        ValueError: no epoch is asked for, and no finished weights are there to keep.
+    """
     numbers = cfg["train"]
     parallel.equalise(student, objective)
     network = {key: value for key, value in cfg["student"].items() if key not in ("weights", *config.BESIDE_NETWORK)}

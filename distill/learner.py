@@ -11,7 +11,16 @@ from distill.optim import Average, Schedule
 
 @dataclass
 class Learner:
-    """What a step changes, and what a checkpoint keeps."""
+    """What a step changes, and what a checkpoint keeps.
+
+    Args:
+        student: the network.
+        objective: its losses, which may have learned parts.
+        optimizer: of the parameters of both.
+        schedule: of its learning rates.
+        average: the moving average of the student's weights, or None.
+        identity: of network and data, so that no checkpoint of another run is taken.
+    """
 
     student: nn.Module
     objective: nn.Module
@@ -21,6 +30,7 @@ class Learner:
     identity: str
 
     def state(self) -> dict:
+        """Return what a checkpoint keeps, the state of torch's random numbers, too."""
         state = {part: getattr(self, part).state_dict() for part in ("student", "objective", "optimizer", "schedule")}
         average = self.average.state_dict() if self.average else None
         rng = {"torch_rng": torch.get_rng_state()}
@@ -34,6 +44,15 @@ class Learner:
         self.schedule.restart()
 
     def restore(self, state: dict, path: Path) -> None:
+        """Go on from a state.
+
+        Args:
+            state: see state.
+            path: of the checkpoint, for sentences.
+
+        Raises:
+            ValueError: it is another run's.
+        """
         if state["identity"] != self.identity:
             raise ValueError(
                 f"{path}: belongs to another run ({state['identity']}), this one is {self.identity}. "

@@ -24,6 +24,17 @@ def conclude(
     """Evaluate the best weights, test once, write the predictions and return what result.json will hold.
 
     Several processes share out the faces; the main one computes the numbers, and writes.
+
+    Args:
+        cfg: the run's config.
+        folder: run folder with the best weights.
+        data: the packed data set.
+        student: the network that was trained.
+        teacher: Batch -> Outputs, or None.
+        device: where they are.
+        fit: what fit_student returned.
+        clock: when the run started, had its teacher and was trained: start, teacher, train [s].
+        taught_by: the weight files of the teachers.
     """
     parallel.barrier()  # the best weights are on the disk
     load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
@@ -182,6 +193,7 @@ def cost_of(weights: Path) -> dict[str, int]:
 
 
 def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
+    """Return what profile() says of the peer's network, which has no run of its own."""
     network = build.bare_teacher(cfg, cfg["teacher"], data)
     return profile(network, network.input)
 

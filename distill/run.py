@@ -133,7 +133,17 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
 
 
 def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -> Path:
-    """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job."""
+    """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job.
+
+    Args:
+        cfg: the run's config.
+        member: the teacher's part of it, or that of a member of an ensemble.
+        data: the packed data set.
+        group: name that the logger gives all runs of a sweep, or None.
+
+    Raises:
+        ValueError: a weight file that is not there, or no finished run.
+    """
     if "run" in member:
         return _finished_teacher(member, data)
     inner = config.teacher_run(cfg, member)
@@ -193,6 +203,7 @@ def typed() -> str:
 
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
 def main(cfg: DictConfig) -> None:
+    """Do the job that a config asks for, alone or as one of a sweep."""
     if place := job_place():
         multi = HydraConfig.get().mode.name == "MULTIRUN"
         sweeps.work(place, HydraConfig.get().launcher._target_ if multi else "", lambda: settled(cfg), do)

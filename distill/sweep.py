@@ -99,6 +99,7 @@ def pool_of(launcher: dict, jobs: int):
 
 
 def command(words: Sequence[str]) -> list[str]:
+    """Return the command of the process that does a job."""
     return [sys.executable, "-m", "distill.run", *words]
 
 
@@ -116,7 +117,20 @@ def check(words: list[str]) -> None:
 
 
 def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int:
-    """Search, or go on with the search, and print its best trials; return the exit code."""
+    """Search, or go on with the search, and print its best trials.
+
+    Args:
+        file: what is searched.
+        asked: the options of the sweep, see parse.
+        launcher: those of the launcher.
+        rest: the words of every job.
+
+    Returns:
+        The exit code: 1 where a trial failed.
+
+    Raises:
+        ValueError: words of which no job can be made, or that the search chooses itself.
+    """
     first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
     given = {word.partition("=")[0] for word in rest}
     if fixed := given & file.parameters.keys():
@@ -153,7 +167,19 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
 
 
 def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
-    """Run every combination of the words' values; return the exit code."""
+    """Run every combination of the words' values.
+
+    Args:
+        asked: the options of the sweep, see parse.
+        launcher: those of the launcher.
+        rest: the words, several values of a key with commas between them.
+
+    Returns:
+        The exit code: 1 where a job is not complete.
+
+    Raises:
+        ValueError: an option of a search, or words that cannot be spread out or of which no job can be made.
+    """
     if of_a_search := [name for name in ("method", "run_cap", "minimize", "seed") if asked[name] != OPTIONS[name]]:
         raise ValueError(
             f"sweep.{of_a_search[0]}: is for a search, and here every combination is run. Give sweep=NAME, too, or leave it out."

@@ -70,7 +70,11 @@ _fingerprints: dict[str, str] = {}
 
 
 def multirun(main: Callable[[], object]) -> None:
-    """Let hydra run every job of the command line's sweep, in a folder named by what is asked for; tell how each ended."""
+    """Let hydra run every job of the command line's sweep, in a folder named by what is asked for; tell how each ended.
+
+    Raises:
+        ValueError: joblib lost a process that starts jobs.
+    """
     words = sys.argv[1:]
     refuse_launcher(words)
     os.environ[SWEEP] = str(os.getpid())

@@ -121,7 +121,11 @@ def view_of(epoch: int, cached_views: int) -> int:
 
 
 def score(metrics: dict[str, float], select: str) -> float:
-    """Return the selection metric, larger is better: -valid/nll is the negative of valid/nll."""
+    """Return the selection metric, larger is better: -valid/nll is the negative of valid/nll.
+
+    Raises:
+        ValueError: it was not measured.
+    """
     name = select.removeprefix("-")
     if name not in metrics:
         raise ValueError(f"train.select: {name} is not measured. Choose one of {', '.join(sorted(metrics))}.")
@@ -156,6 +160,9 @@ def train(
 
     Returns:
         {"best_epoch", "best_score", "best": {metric: value}, "seconds" (of all processes), "steps", "resumed_at"}.
+
+    Raises:
+        ValueError: batches too small for the processes, a checkpoint that is none, or no epoch with a metric to compare.
     """
     split, checkpoints = data.splits["train"], folder / "checkpoints"
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)

@@ -182,7 +182,11 @@ class Cern(nn.Module):
 
 
 def check_numbers(size: int, width: float, variant: str, global_scale: float) -> None:
-    """Refuse numbers that make no CERN; see Cern for what they are."""
+    """Refuse numbers that make no CERN; see Cern for what they are.
+
+    Raises:
+        ValueError: the first that cannot be, and what to give.
+    """
     if size < 16 or size % 16:
         raise ValueError(f"student.size: {size} was asked for; CERN needs a multiple of 16, such as 48, 64 or 128.")
     if not width > 0:

@@ -68,7 +68,11 @@ def convert(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the npz file, write the safetensors file and say what to type next."""
+    """Read the npz file, write the safetensors file and say what to type next.
+
+    Raises:
+        ValueError: another ending than .safetensors, or arrays that make no network.
+    """
     parser = argparse.ArgumentParser(prog="python -m students.import_microexpnet", description=__doc__)
     parser.add_argument("file", type=Path, help="FILE.npz with wc1 bc1 wc2 bc2 wfc bfc wo bo in TensorFlow's layout")
     parser.add_argument("out", type=Path, help="OUT.safetensors")

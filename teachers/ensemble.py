@@ -49,6 +49,11 @@ class Ensemble(nn.Module):
         """A live teacher renders whatever batch it is given; nothing to prepare."""
 
     def survey(self):
+        """Refuse to answer which layers there are.
+
+        Raises:
+            ValueError: always; they are several networks'.
+        """
         raise ValueError(
             f"teacher: the layers of {self.name} are those of several networks. A loss on inner maps needs one teacher, such "
             "as teacher=resnet50; or choose losses on logits."

@@ -82,7 +82,11 @@ class TimmTeacher(TimmNet):
 
 
 def refuse_both(weights: str | None, pretrained: bool | None) -> None:
-    """Refuse to start from a file and from published weights at once."""
+    """Refuse to start from a file and from published weights at once.
+
+    Raises:
+        ValueError: both were asked for.
+    """
     if weights and pretrained:
         raise ValueError("teacher.pretrained=true and teacher.weights=FILE were both asked for; choose one of them.")
 

@@ -65,6 +65,9 @@ def face(image: Path, landmarks: Path, margin: float) -> Image.Image:
         image: a frame.
         landmarks: lines `x y` [pixels].
         margin: added on each side, a share of the longer side.
+
+    Raises:
+        ValueError: a file of landmarks with other lines.
     """
     points = np.array([line.split() for line in landmarks.read_text().splitlines()], float)
     if len(points) < 2 or points.shape[1] != 2 or not np.isfinite(points).all():
@@ -82,6 +85,9 @@ def listed_frames(list_file: Path, images: Path) -> list[Entry]:
     Args:
         list_file: lines `path label`; of the path the file name counts, the label is 0..7 in the order of CK+.
         images: folder with S005/001/S005_001_00000001.png.
+
+    Raises:
+        ValueError: a line with other words, another label, or the name of no frame.
     """
     entries, names, first = [], set(), {}
     for (path, text, *_), where in lines(list_file, 2, "file label"):

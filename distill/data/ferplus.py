@@ -100,7 +100,16 @@ def ferplus(
 
 
 def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> Packed:
-    """Return the packed pictures, ten votes and ids of every split, before any protocol."""
+    """Return the packed pictures, ten votes and ids of every split, before any protocol.
+
+    Args:
+        store: folder where packed data sets are kept.
+        root: a folder or archive of FER+, or the folder of its csv pair.
+        verify: compare hashes of what is packed, too.
+
+    Raises:
+        ValueError: no FER+ is there, it is damaged, or a split has no picture.
+    """
     reader = reader_of(Path(root).expanduser().absolute())
     packed = pack(Path(store), "ferplus", reader.source(), reader.rows, reader.facts, verify)
     empty = [split for split in SPLITS if split not in packed.splits]

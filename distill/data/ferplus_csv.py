@@ -32,7 +32,14 @@ class CsvPair:
         return {"reader": "ferplus", "version": VERSION, "files": stats}
 
     def facts(self) -> dict:
-        """Compare the number of rows of the two files; pictures with a name are the ones that will be packed."""
+        """Compare the number of rows of the two files; pictures with a name are the ones that will be packed.
+
+        Returns:
+            {"votes": name of the file, "rows": number of pictures}.
+
+        Raises:
+            ValueError: the files do not have the same number of rows.
+        """
         pixels = _count_lines(self.pixels)
         with open(self.votes, newline="", encoding="utf-8-sig", errors="replace") as file:
             named = [len(row) > 1 and row[1].strip() != "" for row in csv.reader(file)]
@@ -44,7 +51,11 @@ class CsvPair:
         return {"votes": self.vote_file, "rows": sum(named[1:])}
 
     def rows(self) -> Iterator[Row]:
-        """Read both files in step."""
+        """Read both files in step.
+
+        Raises:
+            ValueError: a row that cannot be read, or the rows of two other pictures.
+        """
         with (
             open(self.pixels, newline="", encoding="utf-8-sig", errors="replace") as pixel_file,
             open(self.votes, newline="", encoding="utf-8-sig", errors="replace") as vote_file,

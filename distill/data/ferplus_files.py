@@ -120,7 +120,14 @@ class LabelFolders:
         return source | {"files": len(names), "listing": hashlib.sha256(lines.encode()).hexdigest()}
 
     def facts(self) -> dict:
-        """List the files and parse every label.csv."""
+        """List the files and parse every label.csv.
+
+        Returns:
+            {"votes": name of the files, "rows": number of pictures}.
+
+        Raises:
+            ValueError: the archive is damaged, a split is missing, or a row cannot be read or has no picture.
+        """
         self.files = self._list()
         self.pictures = list(_pictures(self.files))
         return {"votes": self.vote_file, "rows": len(self.pictures)}
@@ -132,7 +139,11 @@ class LabelFolders:
             raise ValueError(f"data.root: {self.path} is damaged ({error}). Copy or download it again.") from error
 
     def rows(self) -> Iterator[Row]:
-        """Decode the pictures in the order of the label files."""
+        """Decode the pictures in the order of the label files.
+
+        Raises:
+            ValueError: a picture that cannot be read.
+        """
         stream = iter(self.files.stream([picture.member for picture in self.pictures]))
         for picture in self.pictures:
             try:
@@ -144,7 +155,15 @@ class LabelFolders:
 
 
 def decode(data: bytes, where: str) -> np.ndarray:
-    """Decode one picture to grey, [1, H, W] uint8; one that is cut off or no picture is refused."""
+    """Return one picture as grey, [1, H, W] uint8.
+
+    Args:
+        data: the bytes of its file.
+        where: file and row, for sentences.
+
+    Raises:
+        ValueError: it is cut off, or no picture.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image if image.mode == "L" else image.convert("L"))[None]
@@ -206,7 +225,15 @@ def _split_by_number(name: str, where: str) -> str:
 
 
 def votes_of(columns: list[str], where: str) -> np.ndarray:
-    """Read ten vote counts, [10] float32; anything but a number of at least 0 is refused."""
+    """Return vote counts as numbers, [10] float32.
+
+    Args:
+        columns: ten texts.
+        where: file and row, for sentences.
+
+    Raises:
+        ValueError: one is anything but a number of at least 0.
+    """
     votes = np.empty(len(VOTES), np.float32)
     for k, text in enumerate(columns):
         if not re.fullmatch(r"\s*\d{1,6}(\.\d*)?\s*", text):

@@ -127,7 +127,16 @@ def rows_of(votes: np.ndarray, protocol: str, target: str = "votes") -> tuple[np
 
 
 def check_names(protocol: str, target: str, key: str = "data.protocol") -> None:
-    """Refuse a protocol or a target that does not exist, and list those that do."""
+    """Refuse a protocol or a target that does not exist, and list those that do.
+
+    Args:
+        protocol: see rows_of.
+        target: see rows_of.
+        key: of the protocol, for sentences.
+
+    Raises:
+        ValueError: it does not exist.
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"{key}: there is no protocol {protocol!r}. Use one of {', '.join(PROTOCOLS)}.")
     if target not in TARGETS:
@@ -135,13 +144,22 @@ def check_names(protocol: str, target: str, key: str = "data.protocol") -> None:
 
 
 def count(votes: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """Count the pictures of every split, all of them and under each protocol."""
+    """Return {protocol: number of pictures it keeps of train, valid, test}, and under "pictures" that of all.
+
+    Args:
+        votes: split -> [M, 10] votes of its packed pictures.
+    """
     counts = {name: tuple(len(rows_of(votes[split], name)[0]) for split in SPLITS) for name in PROTOCOLS}
     return {"pictures": tuple(len(votes[split]) for split in SPLITS), **counts}
 
 
 def check_official(vote_file: str, counts: dict[str, tuple[int, ...]], where: str) -> bool:
     """Compare the counts with the published ones when every picture of the official data set is there.
+
+    Args:
+        vote_file: name of the file with the votes: the published ones differ.
+        counts: see count.
+        where: the data set's path, for sentences.
 
     Returns:
         True for the complete data set, False for any other set of pictures.

@@ -44,7 +44,14 @@ class Listing:
         self.size, self.mode = size, {1: "L", 3: "RGB"}[channels]
 
     def facts(self) -> dict:
-        """List the entries; an id that occurs twice is refused."""
+        """List the entries.
+
+        Returns:
+            {"rows": number of pictures, "subjects": names of the persons}.
+
+        Raises:
+            ValueError: an id that occurs twice.
+        """
         self.listed = self.entries()
         seen: dict[str, str] = {}
         for entry in self.listed:

@@ -111,7 +111,15 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
 
 
 def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
-    """Read what a card is written from; see card()."""
+    """Return what a card is written from.
+
+    Args:
+        folder: the run folder.
+        names: names that the exported files have beside the card; None for their own.
+
+    Raises:
+        ValueError: the run is not finished or not exported, or its predictions are damaged or of another run.
+    """
     run, parity, recorded = exported(folder)
     answers = {split: of_run(run, split) for split in SPLITS}
     for split, own in answers.items():

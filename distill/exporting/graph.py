@@ -89,6 +89,9 @@ def whole(net, prepare, student: nn.Module, num_classes: int):
         prepare: image -> images, or None where the bare network is wanted.
         student: for the sizes of its input.
         num_classes: K.
+
+    Returns:
+        The ONNX model, checked: image or images -> logits and probabilities [B, K].
     """
     import onnx
     from onnx import compose, helper

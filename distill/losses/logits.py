@@ -105,4 +105,5 @@ def check_numbers(term: str, **chosen: tuple[object, bool, str]) -> None:
 
 
 def check_temperature(term: str, temperature: float) -> None:
+    """Check that a temperature is above 0; see check_numbers."""
     check_numbers(term, temperature=(temperature, temperature > 0, "a number above 0, such as 2"))

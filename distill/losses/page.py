@@ -146,6 +146,7 @@ def page() -> str:
 
 
 def main() -> None:
+    """Print the page, or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="write docs/losses.md in the place of printing it")
     if parser.parse_args().write:

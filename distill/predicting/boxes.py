@@ -78,7 +78,18 @@ def _numbers(cells: list[str]) -> list[float] | None:
 
 
 def check_inside(boxes: np.ndarray, picture: np.ndarray) -> None:
-    """Raise ValueError where a box lies wholly beyond a picture, or is far larger than it."""
+    """Refuse boxes that do not fit a picture.
+
+    Args:
+        boxes: x, y, width, height [pixels].
+        picture: what they are in.
+
+    Shape:
+        boxes: [N, 4], picture: [H, W, 3].
+
+    Raises:
+        ValueError: a box lies wholly beyond the picture, or is far larger than it.
+    """
     height, width = picture.shape[:2]
     for x, y, w, h in boxes:
         if x >= width or y >= height or x + w <= 0 or y + h <= 0 or max(w, h) > 3 * max(width, height):

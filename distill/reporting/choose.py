@@ -97,7 +97,11 @@ def _rows(run: Run) -> int:
 
 
 def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
-    """Return (max or min, name, [(name, comparison, number or word)]) of a rule."""
+    """Return (max or min, name, [(name, comparison, number or word)]) of a rule.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
     read = RULE.fullmatch(rule)
     if not read:
         raise ValueError(

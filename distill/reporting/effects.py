@@ -45,6 +45,7 @@ def _level(value: object, members: list[Configuration]) -> Level:
 
 
 def is_numeric(found: Sweep, key: str) -> bool:
+    """Say whether all values of a setting are numbers."""
     values = [c.values[key] for c in found.configurations if c.values[key] is not None]
     return all(type(value) in (int, float) for value in values)
 

@@ -13,6 +13,7 @@ RAMP = 24  # values that a ramp of colours can
 
 
 def table_section(found: Sweep, commands: dict[str, str]) -> str:
+    """Return the table of all configurations and, under each, its runs with their commands."""
     several = any(c.spread for c in found.configurations)
     spread = "± is the sample standard deviation over seeds" if several else "one run each"
     words = (
@@ -28,6 +29,7 @@ def table_section(found: Sweep, commands: dict[str, str]) -> str:
 
 
 def pareto_section(found: Sweep) -> str:
+    """Return the plots of accuracy against each cost; nothing where none differs."""
     pictures = pareto.charts(found)
     words = (
         "Each point is a configuration; the line is the front: no other configuration is more accurate at that cost or less. "
@@ -37,6 +39,7 @@ def pareto_section(found: Sweep) -> str:
 
 
 def effects_section(found: Sweep) -> str:
+    """Return the plots of what each setting does; nothing where none differs."""
     pictures = effects.charts(found)
     if not pictures:
         return ""
@@ -55,6 +58,7 @@ def effects_section(found: Sweep) -> str:
 
 
 def learning_section(found: Sweep) -> str:
+    """Return the curves of validation metrics and training losses; nothing where no epoch is complete."""
     pictures = curves.learning(found)
     if not pictures:
         return ""
@@ -69,6 +73,7 @@ def learning_section(found: Sweep) -> str:
 
 
 def robustness_section(found: Sweep) -> str:
+    """Return the plots of accuracy on spoilt faces; nothing where none was measured."""
     pictures = curves.robustness(found)
     words = (
         "Top-1 on test faces that are partly hidden or badly photographed, by severity; one line per run that was measured so, "

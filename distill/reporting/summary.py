@@ -19,6 +19,7 @@ TILES = {
 
 
 def title(found: Sweep) -> str:
+    """Return the title of the page: the data sets of its runs."""
     names = sorted({run.result["data"]["name"] for run in found.runs})
     return f"Distilled students on {' and '.join(names)}" if names else "No finished run"
 
@@ -47,6 +48,7 @@ def head(found: Sweep) -> str:
 
 
 def count(n: int, words: str) -> str:
+    """Return a number of things in words, the plural with an s: 1 run, 2 runs."""
     return f"{n:,} {words}{'' if n == 1 else 's'}"
 
 

@@ -48,6 +48,7 @@ def scale(
 
 
 def percent(value: float) -> str:
+    """Return a share in [0, 1] in percent, without the sign, as the marks of an axis are written."""
     return f"{100 * value:g}" if abs(100 * value - round(100 * value)) > 1e-6 else f"{100 * value:.0f}"
 
 

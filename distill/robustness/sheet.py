@@ -44,6 +44,7 @@ def contact_sheet(out: str | Path, chosen: tuple[int, ...] = (72, 37), size: int
 
 
 def main(arguments: list[str]) -> None:
+    """Draw the contact sheet into the one file that is named."""
     if len(arguments) != 1:
         sys.exit("Which file? Type: python -m distill.robustness.sheet OUT.png")
     contact_sheet(arguments[0])
