@@ -17,12 +17,12 @@ def optimizer(
     modules: list[nn.Module],
     name: str,
     lr: float,
-    weight_decay: float = 0.0,
+    weight_decay: float,
+    decay_biases: bool,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     momentum: float = 0.9,
-    nesterov: bool = False,
-    decay_biases: bool = False,
+    nesterov: bool = True,
     lr_scale: dict[str, float] | None = None,
 ) -> torch.optim.Optimizer:
     """Make an optimiser over the parameters of several modules.
@@ -32,11 +32,11 @@ def optimizer(
         name: adamw, adam, adamax or sgd.
         lr: learning rate before the schedule.
         weight_decay: decay of weights; biases and norm scales (rank 0 and 1) get none unless decay_biases.
+        decay_biases: decay every parameter, as the published recipes do.
         betas: moment decays of the Adam family.
         eps: denominator's floor of the Adam family.
         momentum: of sgd.
         nesterov: of sgd.
-        decay_biases: decay every parameter, as the published recipes do.
         lr_scale: factor of lr for parameters whose name begins with a key, e.g. {classifiers.: 100}.
 
     Raises:
@@ -116,7 +116,7 @@ class Cosine(Schedule):
     Reference: Loshchilov and Hutter, SGDR, arXiv 1608.03983, eq. 5, one period.
     """
 
-    def __init__(self, warmup: float = 1.0, final: float = 0.0):
+    def __init__(self, warmup: float, final: float = 0.0):
         super().__init__(warmup)
         self.final = final
 

@@ -15,6 +15,8 @@ from torch import nn
 
 from distill import build
 from distill.config import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
+from distill.losses.schedules import course, is_course
+from distill.optim import optimizer
 from distill.train import Settings
 from distill.types import Dataset, Split
 from distill.views import ViewRecipe
@@ -46,6 +48,7 @@ TAKEN = {
     "teacher": {*RECIPE, *USE, "lr_scale"},
     "peer": {*USE, "student", "seed_offset"},
 }  # what it uses itself
+MADE = {"optimizer": optimizer, "train": Settings, "views": ViewRecipe}  # of yamls without a _target_
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -162,6 +165,27 @@ def test_train_and_views_name_the_numbers_that_the_loop_and_the_recipe_take():
     recipe, seed, cached = build.recipe(cfg["views"] | {"seed": 3, "cached": 5, "rotate": 7.0})
     assert (recipe.rotate, seed, cached) == (7.0, 3, 5)
     assert build.recipe(cfg["views"])[0] == ViewRecipe(), "the yaml and the class have one set of defaults"
+
+
+def test_what_a_constructor_has_a_default_for_has_the_same_one_in_its_yaml():
+    compared, others = 0, {}
+    for group, name in CHOICES:
+        own = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))  # a preset has no _target_ in it
+        node = own.get("data", own) if group == "data" else own
+        made = MADE.get(group) or (node.get("_target_") and get_object(node["_target_"]))
+        for one in inspect.signature(made).parameters.values() if made else ():
+            if one.default is not one.empty and one.name in node and node[one.name] != "???":
+                compared += 1
+                if not same(one.default, node[one.name]):
+                    others[f"{group}/{name}.yaml {one.name}"] = one.default, node[one.name]
+    assert compared > 200 and not others
+
+
+def same(default, value):
+    if value == {}:
+        return default is None  # a dict would be one for all
+    value = course(value, "").last if is_course(value) else value  # where it stays
+    return (list(default) if isinstance(default, tuple) else default) == value
 
 
 def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():

@@ -188,7 +188,7 @@ def test_every_loss_on_logits_that_reads_the_largest_entry_alone_says_so():
 def learner():
     net = Net(5)
     objective = Objective({"ce": CrossEntropy(), "kd": KnowledgeDistillation()}, {"ce": 0.5, "kd": 0.5})
-    steps = optimizer([net], name="adam", lr=1e-2, weight_decay=0.0)
+    steps = optimizer([net], name="adam", lr=1e-2, weight_decay=0.0, decay_biases=False)
     return Learner(net, objective, steps, Constant(0), Average(net, 0.9), "net")
 
 

@@ -1,12 +1,16 @@
 """Learning rates, decay and moving averages by hand."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from distill.optim import OPTIMIZERS, Average, Constant, Cosine, Exponential, Plateau, clip, optimizer
+from distill import optim
+from distill.optim import OPTIMIZERS, Average, Constant, Cosine, Exponential, Plateau, clip
+
+optimizer = partial(optim.optimizer, weight_decay=0.0, decay_biases=False)
 
 
 def net():

@@ -222,7 +222,7 @@ def test_the_students_answer_is_the_teachers_classifier_behind_the_projector(mak
 
 def test_optimiser_average_profile_and_copies_see_the_reused_head():
     plain, ((objective, own, theirs), student, _) = profile(micro(), micro().input), case(ReusedClassifier, micro)
-    made = optimizer([student, objective], "adamw", 1e-2)
+    made = optimizer([student, objective], "adamw", 1e-2, weight_decay=0.0, decay_biases=False)
     average, before = Average(student, 0.9), copy.deepcopy(student.state_dict())
     objective(own, theirs, TARGET)[0].backward()
     made.step(), average.update(student)
