@@ -1,16 +1,12 @@
-"""What a run's config must look like: the schema of run-level keys, cross-field rules, and what to type instead."""
+"""What a run's config must look like: the schema of run-level keys, and cross-field rules; and what a run is called."""
 
-import difflib
 import os
 import re
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
@@ -240,7 +236,7 @@ def label(node: dict) -> str:
     """Return a short name of a component: its name key, or the last part of its target."""
     if not node.get("_target_"):
         return "none"
-    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or node["_target_"].rsplit(".", 1)[-1])).lower()
+    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or node["_target_"].rsplit(".", 1)[-1])).lower()[:60]
 
 
 def teacher_run(cfg: dict, teacher: dict) -> dict:
@@ -259,45 +255,3 @@ def teacher_run(cfg: dict, teacher: dict) -> dict:
         "phases": None,
         "generations": 1,
     }
-
-
-def explain(error: Exception, overrides: list[str]) -> str:
-    """Return a sentence for an override that fits no key or choice, or cannot be read, with the nearest that exist."""
-    if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override}: cannot be read. Give a value behind = and every comma, and close brackets and quotes."
-        )
-    if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
-        return _no_such_choice(error)
-    message = str(error.__cause__ or error)
-    found = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
-    if not found:
-        return str(error)
-    asked = found[1]
-    parent, _, name = asked.rpartition(".")
-    one = [
-        o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)
-    ]  # not what a sweep spreads out
-    sound = [o for o in one if not o.lstrip("+~").startswith((asked, "hydra"))]
-    try:
-        with initialize_config_module("conf", version_base="1.3"):
-            cfg = compose("run", overrides=sound, return_hydra_config=asked.startswith("hydra"))
-    except Exception:
-        return f"{asked}: no such key."
-    node = OmegaConf.select(cfg, parent) if parent else cfg
-    keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
-    if name in keys:
-        return f"{asked}: {message.strip().splitlines()[0]}"
-    if not keys:
-        return f"{asked}: no such key yet. Type +{asked}=... to add it."
-    close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
-    meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
-    return f"{asked}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"
-
-
-def _no_such_choice(error: MissingConfigException) -> str:
-    group, _, asked = error.missing_cfg_file.rpartition("/")
-    there = error.options or [path.stem for path in sorted(Path(str(files("conf") / group)).glob("*.yaml"))]
-    close = difflib.get_close_matches(asked, there, n=1)
-    meant = f"Did you mean {group}={close[0]}? " if close else ""
-    return f"{group}={asked}: there is no {group}/{asked}. {meant}There are {', '.join(there)}."

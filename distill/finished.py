@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from distill import build
+from distill import build, overrides
 from distill.checkpoint import read_weights, sha256
 from distill.config import RECIPE, label, with_sha256
 from distill.losses.reused_head import attach_from_state
@@ -18,7 +18,7 @@ TEACHER = re.compile(r"(\+*)(teacher(?:@([\w.]+))?)=run:(.*)", re.DOTALL)
 
 
 def spell_out(words: list[str]) -> list[str]:
-    """Rewrite teacher=run:DIR as teacher=run teacher.run='DIR', which hydra can read; run:A,run:B sweeps over two runs."""
+    """Rewrite teacher=run:DIR as teacher=run teacher.run='DIR', and paths, as hydra can read them; run:A,run:B sweeps over two."""
     spelt = []
     for word in words:
         if found := TEACHER.fullmatch(word):
@@ -26,7 +26,7 @@ def spell_out(words: list[str]) -> list[str]:
             quoted = ["'" + folder.replace("'", r"\'") + "'" for folder in folders.split(",run:")]
             spelt += [f"{plus}{group}=run", f"{package or 'teacher'}.run={','.join(quoted)}"]
         else:
-            spelt.append(word)
+            spelt.append(overrides.quoted(word))
     return spelt
 
 

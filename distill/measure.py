@@ -26,7 +26,9 @@ from torch import Tensor, nn
 from distill import build, config, evaluate, finished, outcome, robustness
 from distill.checkpoint import digest, load_weights, read_weights, sha256, write_json
 from distill.console import loud_warnings, measured
+from distill.explain import explain
 from distill.metrics import evaluate_predictions
+from distill.processes import EXPECTED, sentence
 from distill.runtime import environment, pick_device, pick_precision, set_threads
 from distill.types import Dataset, Outputs, Split
 
@@ -199,9 +201,9 @@ def main(arguments: list[str]) -> None:
     try:
         result, path = measure(Path(arguments[0]).expanduser(), words)
     except HydraException as error:
-        sys.exit(f"error: {config.explain(error, words)}")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {explain(error, words)}")
+    except EXPECTED as error:
+        sys.exit(f"error: {sentence(error)}")
     measured(json.loads(json.dumps(result)), path)
 
 

@@ -3,6 +3,7 @@
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -10,6 +11,10 @@ from itertools import product
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+PATH = re.compile(r"\+*(paths\.\w+|data\.(root|subset_dir)|teacher\.cache|([\w.@]+\.)?weights)")  # keys of a path
 
 
 def spread(words: list[str]) -> tuple[list[list[str]], list[str]] | None:
@@ -55,6 +60,29 @@ def with_losses(words: Sequence[str]) -> list[str]:
         return list(words)
     kept = [name for name in default if name == "ce" or name in asked]
     return [*words, f"loss=[{','.join([*kept, *named])}]"]
+
+
+def quoted(word: str) -> str:
+    """Return KEY='PATH' for the KEY=PATH of a path that hydra's grammar cannot read, such as one with brackets or an accent."""
+    key, _, value = word.partition("=")
+    if not PATH.fullmatch(key) or value[:1] in ("", "'", '"', "[", "{"):
+        return word
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return f"{key}='{value.replace(chr(39), chr(92) + chr(39))}'"
+    return word
+
+
+def value_of(words: Sequence[str], key: str) -> str | None:
+    """Return what the last of the words that sets a key says, its quotes taken off and variables of the environment filled in."""
+    found = None
+    for word in words:
+        if word.lstrip("+").startswith(f"{key}="):
+            with suppress(HydraException, OmegaConfBaseException):
+                override = OverridesParser.create().parse_override(word)
+                found = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
+    return None if found is None else str(found)
 
 
 def default_losses() -> list[str]:

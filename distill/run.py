@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from distill import build, config, finished, overrides, parallel, rules, sweeps
 from distill.checkpoint import digest, sha256, write_json
 from distill.console import console, loud_warnings, summary, track
+from distill.explain import explain
 from distill.features import untap
 from distill.fit import fit_student
 from distill.folds import run_folds
@@ -262,7 +263,7 @@ def cli() -> None:
         sweeps.multirun(main) if multirun else main()
         parallel.leave()
     except HydraException as error:
-        stop(f"error: {config.explain(error, sys.argv[1:])}")
+        stop(f"error: {explain(error, sys.argv[1:])}")
     except EXPECTED as error:
         if os.environ.get("FER_DISTILL_TRACEBACK"):
             traceback.print_exc()

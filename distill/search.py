@@ -73,13 +73,14 @@ class Search:
         optuna = self.optuna
         journal = self.folder / "study.journal"
         _cut_half_a_line(journal)
+        journal.with_name("study.journal.lock").unlink(
+            missing_ok=True
+        )  # of a start that was killed: this one is alone here
         backend = optuna.storages.journal.JournalFileBackend(str(journal))
         directions = ["maximize" if self.asked.maximize else "minimize", *["minimize"] * len(self.minimize)]
         early, pruner = self.asked.early_terminate, optuna.pruners.NopPruner()
         if early:
-            pruner = optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=early["min_iter"], reduction_factor=early["eta"]
-            )
+            pruner = _halving(optuna)(min_resource=early["min_iter"], reduction_factor=early["eta"])
         study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name="sweep",
@@ -224,6 +225,26 @@ def end_of(record: sweep_records.Record, code: int) -> None:
         record.end("failed", error=killed_by(-code))
     else:
         record.end("failed", error=f"ended with exit code {code}; {record.place / 'log.txt'} says more")
+
+
+def _halving(optuna) -> type:
+    """Return successive halving that does not count failed trials: what was killed is run again, and would count twice."""
+
+    class Living:
+        def __init__(self, study):
+            self._study = study
+
+        def __getattr__(self, name: str):
+            return getattr(self._study, name)
+
+        def get_trials(self, *words, **more) -> list:
+            return [trial for trial in self._study.get_trials(*words, **more) if trial.state.name != "FAIL"]
+
+    class Halving(optuna.pruners.SuccessiveHalvingPruner):
+        def prune(self, study, trial) -> bool:
+            return super().prune(Living(study), trial)
+
+    return Halving
 
 
 def _cut_half_a_line(journal: Path) -> None:

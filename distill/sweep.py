@@ -27,11 +27,12 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from distill import config, finished, overrides, sweep_records
+from distill import finished, overrides, sweep_records
 from distill.checkpoint import digest
 from distill.console import console, loud_warnings
+from distill.explain import explain
 from distill.pools import STOP, Here, Ray
-from distill.processes import only_here
+from distill.processes import EXPECTED, only_here, sentence
 from distill.search import Search, end_of, settings
 from distill.sweep_file import SweepFile, find, read
 
@@ -54,6 +55,8 @@ def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
             launcher[name or "launcher"] = _value(key, value)
         elif group == "sweep":
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
+        elif word.startswith(("-", "hydra")):
+            raise ValueError(f"{word}: is for python -m distill.run -m. Here sweep.jobs=N runs N at a time.")
         else:
             rest.append(word)
     if type(asked["seed"]) is not int or asked["seed"] < 0:
@@ -113,7 +116,7 @@ def check(words: list[str]) -> None:
         with initialize_config_module("conf", version_base="1.3"):
             compose("run", overrides=overrides.with_losses(finished.spell_out(words)))  # as the job does
     except HydraException as error:
-        raise ValueError(config.explain(error, words)) from error
+        raise ValueError(explain(error, words)) from error
 
 
 def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int:
@@ -141,13 +144,14 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
     def words(chosen: dict) -> list[str]:
         return [*(word for word in file.command(chosen) if word.partition("=")[0] not in given), *rest]
 
+    sweep_records.refuse_idle(list(file.parameters))
     try:
         check(words(first))
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
     said = [file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"]]
     said.append(sorted(word for word in rest if not word.startswith(sweep_records.ELSEWHERE)))
-    named = sweep_records.folder_of(rest, []).parent / f"{Path(file.name).stem}-{digest(said)[:8]}"
+    named = sweep_records.folder_of(rest, []).parent / f"{Path(file.name).stem[:60]}-{digest(said)[:8]}"
     folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else named
     with only_here(folder):
         sweep_records.refuse_another(folder, digest(said))
@@ -195,6 +199,7 @@ def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
     check(jobs[0])
     folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else sweep_records.folder_of(rest, swept)
     with only_here(folder):
+        sweep_records.refuse_another(folder, sweep_records.sweep_name(rest, swept))
         sweep_records.plan(folder, jobs, swept)
         pool = pool_of(launcher, asked["jobs"])
         places = [folder / "jobs" / str(number) for number in range(len(jobs))]
@@ -229,8 +234,8 @@ def main(words: list[str]) -> None:
             code = choose(file, asked, launcher, rest)
         else:
             code = spread(asked, launcher, rest)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    except EXPECTED as error:
+        sys.exit(f"error: {sentence(error)}")
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from distill import overrides
 from distill.checkpoint import atomic, digest, write_json
 from distill.console import console
 from distill.processes import JobFailed, sentence
@@ -62,7 +63,12 @@ def read(place: Path) -> dict:
 
 
 def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> None:
-    """Write the record of every job before the first one begins."""
+    """Write the record of every job before the first one begins.
+
+    Raises:
+        ValueError: a key that changes no student is swept over.
+    """
+    refuse_idle(swept)
     names: set[str] = set()
     for number, words in enumerate(jobs):
         name = name_of(words, swept) or "job"
@@ -70,6 +76,22 @@ def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> No
         names.add(name)
         add(sweep, str(number), name, words)
     collect(sweep)
+
+
+def refuse_idle(swept: Sequence[str]) -> None:
+    """Refuse to sweep over what does not change a student: all values would be one run folder.
+
+    Raises:
+        ValueError: with what to type instead.
+    """
+    for key in swept:
+        if key.startswith("eval.") or key in ("data.test_subset", "data.subset_dir"):
+            raise ValueError(
+                f"{key}: is measured, not learnt: its values would be one run. Leave it out of the sweep, and type "
+                f"python -m distill.measure RUN {key}=... for each."
+            )
+        if key.startswith(("checkpoint.", "logger")) or key in ("train.threads", "train.device", "data.verify"):
+            raise ValueError(f"{key}: does not change what is learnt: its values would be one run. Give one value.")
 
 
 def add(sweep: Path, number: str, name: str, words: Sequence[str]) -> Path:
@@ -156,7 +178,9 @@ def name_of(words: Sequence[str], swept: Sequence[str]) -> str:
     short = _short(swept)
     parts = [f"{short[key]}={value}" for key, _, value in (word.partition("=") for word in words) if key in short]
     name = re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
-    return name if len(name) <= 120 else f"{name[:110]}-{digest(parts)[:8]}"
+    if len(name.encode()) <= 120:
+        return name
+    return f"{name.encode()[:110].decode(errors='ignore')}-{digest(parts)[:8]}"
 
 
 def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
@@ -168,8 +192,7 @@ def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
 
 def folder_of(words: Sequence[str], swept: Sequence[str]) -> Path:
     """Return the folder of a sweep, among the run folders that its words ask for."""
-    runs = [word.removeprefix("paths.runs=") for word in words if word.startswith("paths.runs=")]
-    home = Path((runs or ["runs"])[-1].strip("'\"")).expanduser()
+    home = Path(overrides.value_of(words, "paths.runs") or "runs").expanduser()
     return home.absolute() / "sweeps" / sweep_name(words, swept)
 
 

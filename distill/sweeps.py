@@ -88,7 +88,7 @@ def multirun(main: Callable[[], object]) -> None:
         plan(sweep, *spread)
         if not any(word.startswith("launcher=") for word in words):
             import_early()  # jobs are forked off here; those of other launchers elsewhere
-        sys.argv.append(f"hydra.sweep.dir='{sweep}'")
+        sys.argv.append("hydra.sweep.dir='{}'".format(str(sweep).replace("'", r"\'")))
         try:
             main()
         except JobFailed:

@@ -85,6 +85,7 @@ def test_only_config_build_and_command_lines_know_hydra():
     assert "distill.config" in users
     assert {name for name in users if not is_command_line(name)} <= {
         "distill.config",
+        "distill.explain",
         "distill.build",
         "distill.overrides",
     }

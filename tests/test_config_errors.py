@@ -12,7 +12,8 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
 from distill import build, rules
-from distill.config import check, explain, plain
+from distill.config import check, plain
+from distill.explain import explain
 from distill.overrides import with_losses
 from distill.runtime import pick_device
 

@@ -1,6 +1,7 @@
 """A search: optuna chooses, each trial is a job, and a killed search goes on."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,33 @@ def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path, monkey
     (Path(pruned["folder"]) / "config.yaml").write_text("{data: {}, teacher: {}, student: {}, loss: {}, train: {}}")
     run = reading.read(Path(pruned["folder"]))
     assert run.status == "pruned" and run.error.startswith("was behind after 2 epochs")
+
+
+def test_a_trial_that_was_killed_and_is_run_again_counts_once_when_others_are_compared(tmp_path):
+    halving = {"type": "hyperband", "min_iter": 4, "eta": 3}
+    first = search_of(tmp_path, early_terminate=halving)
+    killed = first.study.ask(first.space)
+    killed.report(0.9, 4)
+    assert not killed.should_prune()
+    search = search_of(
+        tmp_path, early_terminate=halving
+    )  # the next start: it failed, and its settings are asked for again
+    assert [trial.state.name for trial in search.study.trials] == ["FAIL", "WAITING"]
+    stopped = []
+    for value in (0.9, 0.5, 0.4, 0.3, 0.2, 0.8):
+        trial = search.study.ask(search.space)
+        trial.report(value, 4)
+        stopped.append(trial.should_prune())
+    assert stopped == [False, True, True, True, True, False]  # 0.8 is second of six, in the better third
+
+
+def test_a_lock_that_a_killed_start_left_on_the_journal_holds_nobody_up(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    for target in (tmp_path / "gone" / "study.journal", tmp_path / "sweep" / "study.journal"):
+        (tmp_path / "sweep" / "study.journal.lock").symlink_to(target)
+        begun = time.monotonic()
+        search_of(tmp_path)
+        assert time.monotonic() - begun < 20 and not (tmp_path / "sweep" / "study.journal.lock").is_symlink()
 
 
 @pytest.mark.parametrize("ends", ["at once", "when it is asked to"])

@@ -8,8 +8,9 @@ from commandline import distill
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
+from distill import sweep as sweep_command
 from distill import sweep_records, sweeps
-from distill.config import explain
+from distill.explain import explain
 from distill.processes import JobFailed
 from distill.reporting.reading import find
 
@@ -72,6 +73,50 @@ def test_a_word_of_a_sweep_that_cannot_be_meant_gets_one_sentence_with_what_is_n
         compose("run", overrides=words, return_hydra_config=True)
     said = explain(error.value, words)
     assert re.match(sentence, said) and "\n" not in said
+
+
+IDLE = [
+    ("eval.views", r"eval\.views: is measured, not learnt.*python -m distill\.measure RUN eval\.views="),
+    ("data.test_subset", r"data\.test_subset: is measured, not learnt"),
+    ("train.threads", r"train\.threads: does not change what is learnt: its values would be one run"),
+    ("checkpoint.every_steps", r"checkpoint\.every_steps: does not change what is learnt"),
+]
+
+
+@pytest.mark.parametrize("key, sentence", IDLE)
+def test_a_key_that_changes_no_student_cannot_be_swept_over(tmp_path, key, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sweep_records.plan(tmp_path, [[f"{key}=1"], [f"{key}=2"]], [key])
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_of_another_sweep_is_refused_and_left_as_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep_command, "pool_of", lambda *words: Ended())
+    words = [f"sweep.folder={tmp_path / 'sweep'}", f"paths.runs={tmp_path / 'runs'}"]
+    sweep_command.main([*words, "seed=0,1,2"])
+    before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit) as stopped:
+        sweep_command.main([*words, "optimizer.lr=0.1,0.01"])
+    assert stopped.value.code.endswith("holds another sweep. Choose another folder, or leave it out.")
+    assert before == {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
+    sweep_command.main([*words, "seed=0,1,2"])
+
+
+class Ended:
+    """A pool whose jobs end at once."""
+
+    def start(self, words, place):
+        sweep_records.Record(place).begin(place)
+        return lambda: 0
+
+    def close(self):
+        pass
+
+
+def test_flags_of_the_other_command_are_refused_rather_than_passed_over():
+    for word in ("hydra.launcher.n_jobs=2", "--jobs=2", "-m"):
+        with pytest.raises(ValueError, match=r"is for python -m distill\.run -m\. Here sweep\.jobs=N"):
+            sweep_command.parse(["seed=0,1", word])
 
 
 def test_no_jobs_at_a_time_is_told_what_to_type():

@@ -233,6 +233,7 @@ def _lines(path: Path) -> Iterator[dict]:
 
 
 def is_number(value: object) -> bool:
+    """Say whether a value of JSON is a finite number."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits
