@@ -21,14 +21,13 @@ LINES = (
 )  # told apart by most eyes
 
 
-def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path, title: str = "") -> None:
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
     """Draws counts of (true, predicted) class as a table coloured by the share of the true class.
 
     Args:
         matrix: counts; rows are true classes.
         classes: the class names in its order.
         path: the PNG file to write.
-        title: what was evaluated, e.g. "student on test".
 
     Shape:
         matrix: [K, K].
@@ -47,7 +46,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     axes.tick_params(length=0, labelsize=12)
     axes.set_xlabel("predicted class", fontsize=13)
     axes.set_ylabel("true class (pictures)", fontsize=13)
-    axes.set_title(_matrix_title(matrix, title), fontsize=15, pad=14)
+    axes.set_title(_matrix_title(matrix), fontsize=15, pad=14)
     _write_counts(axes, matrix, share)
     axes.set_xticks(np.arange(0.5, len(classes) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(classes) - 1), minor=True)
@@ -66,7 +65,6 @@ def sample_predictions(
     classes: Sequence[str],
     path: str | Path,
     n: int = 24,
-    title: str = "",
 ) -> None:
     """Draws a grid of faces: first the most confidently wrong ones, in red, then right ones from sure to unsure.
 
@@ -77,7 +75,6 @@ def sample_predictions(
         classes: the class names in the order of the probabilities.
         path: the PNG file to write.
         n: how many faces at most, half of them wrong where there are enough.
-        title: what was evaluated, e.g. "student on test".
 
     Shape:
         pixels: [N, C, H, W] uint8, C = 1 or 3; labels: [N]; probabilities: [N, K].
@@ -96,17 +93,16 @@ def sample_predictions(
         _draw_face(cell, np.asarray(pixels[row]), int(labels[row]), probabilities[row], classes)
     wrong = int((probabilities.argmax(1) != labels).sum())
     counts = f"{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first"
-    figure.suptitle(f"{title}: {counts}" if title else counts, fontsize=14)
+    figure.suptitle(counts, fontsize=14)
     _save(figure, path)
 
 
-def robustness(results: dict, path: str | Path, title: str = "") -> None:
+def robustness(results: dict, path: str | Path) -> None:
     """Draws top-1 accuracy against severity, one named line per corruption; the dashed line is the clean accuracy.
 
     Args:
         results: as distill.robustness.evaluate_robustness returns them.
         path: the PNG file to write.
-        title: what was evaluated, e.g. "student on test".
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
@@ -130,7 +126,7 @@ def robustness(results: dict, path: str | Path, title: str = "") -> None:
     axes.set_ylabel("top-1 accuracy", fontsize=13)
     average = results["mean"]["top1_accuracy"]
     words = f"{clean:.1%} of {results['rows']:,} clean pictures right, {average:.1%} of corrupted ones"
-    axes.set_title(f"{title}: {words}" if title else words, fontsize=15, pad=14)
+    axes.set_title(words, fontsize=15, pad=14)
     axes.grid(axis="y", color="#e4e4e4")
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
@@ -220,10 +216,9 @@ def _write_counts(axes, matrix: np.ndarray, share: np.ndarray) -> None:
         axes.text(j, i + 0.24, f"{matrix[i, j]:,}", fontsize=9, color=small, **middle)
 
 
-def _matrix_title(matrix: np.ndarray, title: str) -> str:
+def _matrix_title(matrix: np.ndarray) -> str:
     total = matrix.sum()
-    accuracy = f"{matrix.trace() / max(total, 1):.1%} of {total:,} pictures right"
-    return f"{title}: {accuracy}" if title else accuracy
+    return f"{matrix.trace() / max(total, 1):.1%} of {total:,} pictures right"
 
 
 def _save(figure, path: str | Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 Array = np.ndarray | Tensor
+LEVEL = 0.95  # share of resamples inside an interval
 BINS = 15  # of confidence in the expected calibration error
 
 
@@ -79,20 +80,20 @@ def mean_class_accuracy(logits: Array, labels: Array) -> float:
     return float(np.nanmean(per_class_recall(logits, labels)))
 
 
-def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(right: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a share; unlike a bootstrap's it has a width where none or all are right.
 
     Formula:
-        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = right / n
+        (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = right / n, z = 1.96
 
     Args:
         right: how many of them.
         n: of how many, 1 or more.
-        z: normal quantile of the interval.
 
     Reference:
         Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
     """
+    z = 1.96
     middle, half = (right + z * z / 2) / (n + z * z), z * sqrt(right * (n - right) / n + z * z / 4) / (n + z * z)
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
@@ -166,10 +167,8 @@ def agreement(logits_a: Array, logits_b: Array) -> float:
     return float(np.mean(a.argmax(1) == b.argmax(1)))
 
 
-def bootstrap(
-    logits: Array, labels: Array, statistic: str, draws: int = 2000, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of an accuracy over pictures: the whole sample is resampled, not class by class.
+def bootstrap(logits: Array, labels: Array, statistic: str, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of an accuracy over pictures: the whole sample is resampled, not class by class.
 
     A resample of N pictures matters only by how many of each class are right and wrong, and these counts are
     Multinomial(N, counts / N): they are drawn directly. A class that a resample misses does not count in its mean.
@@ -180,7 +179,6 @@ def bootstrap(
         statistic: top1_accuracy or mean_class_accuracy.
         draws: how many resamples.
         seed: of the resamples; both statistics see the same ones.
-        level: the share of resamples inside the interval.
 
     Shape:
         logits: [N, K]; labels: [N].
@@ -206,7 +204,7 @@ def bootstrap(
     else:
         seen = hits + misses
         values = np.divide(hits, seen, out=np.zeros(hits.shape), where=seen > 0).sum(1) / (seen > 0).sum(1)
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

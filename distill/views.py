@@ -1,6 +1,5 @@
 """Augmented views as numbers: a table row says how a face is turned, and render() draws it for any network in one interpolation."""
 
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -172,9 +171,3 @@ def _gain(view: Tensor, contrast: Tensor, size: int) -> Tensor:
 
 def _centres(size: int, like: Tensor) -> Tensor:
     return (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / size
-
-
-def describe(view: Tensor) -> dict[str, float]:
-    """Return one row of a table as {field: value}, angle in degrees, for a person to read."""
-    row = dict(zip((*FIELDS, *autoaugment.FIELDS)[: len(view)], view.tolist(), strict=True))
-    return row | {"angle": math.degrees(row["angle"])}

@@ -10,7 +10,7 @@ def test_pictures_are_a_thousand_pixels_wide_and_nothing_else_is_left(tmp_path):
     draw = np.random.default_rng(0)
     labels, chances = draw.integers(0, 3, 40), draw.dirichlet(np.ones(3), 40)
     counts = np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]])
-    figures.confusion_matrix(counts, ["a", "b", "c"], tmp_path / "matrix.png", "test")
+    figures.confusion_matrix(counts, ["a", "b", "c"], tmp_path / "matrix.png")
     for name, shape, n in (("grey", (40, 1, 48, 48), 24), ("colour", (40, 3, 32, 32), 7), ("few", (2, 1, 48, 48), 24)):
         faces = draw.integers(0, 256, shape, dtype=np.uint8)
         rows = len(faces)
@@ -38,7 +38,7 @@ def scores(severities, **ends):
 
 
 def test_robustness_curves_are_drawn_for_one_severity_and_for_more_corruptions_than_colours(tmp_path):
-    figures.robustness(scores([3], mask=0.0), tmp_path / "one.png", "student on test")
+    figures.robustness(scores([3], mask=0.0), tmp_path / "one.png")
     figures.robustness(scores([1, 3, 5], **{f"kind{k}": 0.3 for k in range(11)}), tmp_path / "many.png")
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "many.png"}
     for path in tmp_path.iterdir():

@@ -115,8 +115,8 @@ def test_the_bootstrap_of_counts_equals_a_loop_that_scores_every_resample(statis
         guess = np.array([k if hit else (k + 1) % 4 for k, hit in drawn])
         values.append(statistic(np.eye(4)[guess], truth))
     assert (counts[:, [2, 6]].sum(1) == 0).any()
-    ours = metrics.bootstrap(logits, labels, statistic.__name__, draws=300, seed=7, level=0.9)
-    assert ours == pytest.approx(np.quantile(values, [0.05, 0.95]), abs=1e-12)
+    ours = metrics.bootstrap(logits, labels, statistic.__name__, draws=300, seed=7)
+    assert ours == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=1e-12)
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
