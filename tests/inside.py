@@ -26,7 +26,8 @@ def job(*overrides: object, store: Path, runs: Path) -> str:
     words = command(*SMALL, *overrides, store=store, runs=runs)[2:]
     printed = io.StringIO()
     untimed = mock.patch("distill.outcome.speed", lambda network, spec: {})
-    with mock.patch.object(sys, "argv", words), untimed, redirect_stdout(printed):
+    told = mock.patch("distill.run.stop", lambda sentence, code=1: sys.exit(sentence))
+    with mock.patch.object(sys, "argv", words), untimed, told, redirect_stdout(printed):
         cli()
     return printed.getvalue()
 
