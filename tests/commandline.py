@@ -81,6 +81,12 @@ def assert_equal_runs(folder: Path, whole: Path) -> None:
     assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in theirs)
 
 
+def files(folder: Path) -> dict[Path, int]:
+    """Return when each file under a folder was last written, locks left out."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
 def result_of(runs: Path) -> dict:
     """Return result.json of the only run folder."""
     (path,) = runs.glob("*/result.json")

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from commandline import distill, result_of
+from commandline import distill, files, result_of
 from offline_run import of_kind, records, summary
 from safetensors.torch import load_file, save_file
 
@@ -65,12 +65,10 @@ def test_the_best_weights_hold_the_student_alone_and_say_what_they_are(first):
 
 
 def test_the_same_command_again_does_nothing_and_shows_the_table(first, store):
-    before = {
-        path: path.stat().st_mtime_ns for path in first[1].rglob("*") if path.is_file() and path.suffix != ".lock"
-    }
+    before = files(first[1])
     again = distill(store=store, runs=first[1])
     assert again.returncode == 0 and "is complete; nothing to do" in again.stdout and "65,000" in again.stdout
-    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert files(first[1]) == before
 
 
 @pytest.mark.parametrize(
@@ -123,11 +121,12 @@ BAD = [
 
 
 @pytest.mark.parametrize("overrides, words", BAD, ids=[b[0][-1] for b in BAD])
-def test_bad_input_ends_in_one_sentence(first, store, tmp_path, overrides, words):
-    done = distill(*overrides, store=store, runs=tmp_path)
+def test_bad_input_ends_in_one_sentence_before_a_teacher_is_trained(tmp_path, overrides, words):
+    done = distill(*overrides, store=tmp_path / "store", runs=tmp_path / "runs")
     assert done.returncode == 1
     assert words in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("store/teachers/*/checkpoints/*")), done.stdout
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_terms_name(first, store, tmp_path):
@@ -179,17 +178,6 @@ def test_a_teacher_that_is_not_finished_cannot_skip_its_fine_tuning(first, store
     assert done.returncode == 1 and "with its classifier" in done.stderr
 
 
-def test_a_mistake_in_the_student_shows_before_a_teacher_is_trained(tmp_path):
-    for mistake in (
-        "student.pooling=third",
-        "optimizer.name=adagrad",
-        "loss.kd.temperature=0",
-        "train.select=valid/f1",
-    ):
-        done = distill(mistake, store=tmp_path / "store", runs=tmp_path / "runs")
-        assert done.returncode == 1 and not (tmp_path / "store" / "teachers").exists(), done.stdout
-
-
 def test_a_cache_of_another_teacher_is_refused_and_the_differing_field_named(first, store, tmp_path):
     own = (f"teacher.cache={tmp_path / 'cache'}", "train.epochs=1")
     assert distill(*own, store=store, runs=tmp_path / "runs").returncode == 0
@@ -237,17 +225,13 @@ def test_pretrained_weights_out_of_reach_are_said_once_and_the_teacher_starts_fr
     assert done.returncode == 0 and done.stderr.count("FROM SCRATCH") == 1, done.stderr
 
 
-def test_jobs_of_a_sweep_go_on_when_one_fails_and_each_is_a_wandb_run_of_one_group(first, store, tmp_path):
-    done = distill(
-        "-m", "logger=wandb", "train.epochs=1", "student.pooling=third,both,none", store=store, runs=tmp_path
-    )
-    assert done.returncode == 1
+def test_each_job_of_a_sweep_is_a_wandb_run_of_one_group_and_ends_there_as_it_does_here(first, store, tmp_path):
+    distill("-m", "logger=wandb", "train.epochs=1", "student.pooling=third,both", store=store, runs=tmp_path)
     folders = [path.parent for path in tmp_path.glob("*/result.json")]
     states = {folder: json.loads((folder / "result.json").read_text())["status"] for folder in folders}
-    assert sorted(states.values()) == ["complete", "complete", "failed"]
     mirrors = {folder: records(folder) for folder in folders}
     headers = [of_kind(found, "run")[0] for found in mirrors.values()]
-    assert len({header.run_id for header in headers}) == 3 and len({header.run_group for header in headers}) == 1
+    assert len({header.run_id for header in headers}) == 2 and len({header.run_group for header in headers}) == 1
     assert headers[0].run_group
     for folder, found in mirrors.items():
         assert of_kind(found, "exit")[0].exit_code == (states[folder] == "failed")
