@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from logit_losses import LOSSES, ON_LABELS, B, H, K, batch, each, gradient, one_hot, outputs, relational
 
 from distill.losses.ce import CrossEntropy
 from distill.losses.dist import Dist
 from distill.losses.dkd import DecoupledDistillation
+from distill.losses.focal import Focal
 from distill.losses.hard import HardDistillation
 from distill.losses.kd import KnowledgeDistillation
 from distill.losses.microexpnet import MicroExpNetMixture
@@ -23,70 +24,17 @@ from distill.losses.votes_and_teacher import VotesAndTeacher
 from distill.losses.wsld import WeightedSoftLabels
 from distill.types import Outputs
 
-B, H, K = 6, 3, 8
-LOSSES = [
-    (KnowledgeDistillation, {}),
-    (KnowledgeDistillation, {"standardize": True, "temperature": 0.7, "head_reduction": "sum"}),
-    (KnowledgeDistillation, {"standardize": True, "form": "ce", "scale_t2": False, "apply_to": "logits"}),
-    (DecoupledDistillation, {}),
-    (DecoupledDistillation, {"alpha": 0.5, "beta": 8.0, "temperature": 4.0, "head_reduction": "sum"}),
-    (DecoupledDistillation, {"standardize": True, "scale_t2": False, "apply_to": "logits"}),
-    (NormalizedDistillation, {}),
-    (NormalizedDistillation, {"gamma": 0.5, "temperature": 3.0, "head_reduction": "sum"}),
-    (NormalizedDistillation, {"apply_to": "logits"}),
-    (Dist, {}),
-    (Dist, {"beta": 0.5, "gamma": 2.0, "temperature": 4.0, "scale_t2": False}),
-    (Dist, {"temperature": 2.0, "apply_to": "logits"}),
-    (MultiLevelDistillation, {}),
-    (MultiLevelDistillation, {"temperatures": [0.5, 2], "standardize": True}),
-    (MultiLevelDistillation, {"temperatures": [4.0], "normalize": False, "apply_to": "logits"}),
-    (WeightedSoftLabels, {}),
-    (WeightedSoftLabels, {"temperature": 4.0, "scale_t2": False, "apply_to": "logits"}),
-    (TransformedTeacherMatching, {}),
-    (TransformedTeacherMatching, {"gamma": 0.2, "weighted": True, "head_reduction": "sum"}),
-    (Sinkhorn, {}),
-    (Sinkhorn, {"temperature": 1.0, "epsilon": 0.5, "iterations": 3, "apply_to": "logits"}),
-    (VotesAndTeacher, {}),
-    (VotesAndTeacher, {"alpha": 0.8, "temperature": 3.0, "head_reduction": "sum"}),
-    (HardDistillation, {}),
-    (HardDistillation, {"apply_to": "logits"}),
-    (TeacherFreeDistillation, {}),
-    (TeacherFreeDistillation, {"correct": 0.9, "temperature": 1.0, "scale_t2": False, "head_reduction": "sum"}),
-    (MicroExpNetMixture, {}),
-    (MicroExpNetMixture, {"alpha": 0.2, "temperature": 2.0, "apply_to": "logits"}),
-]
-names = [" ".join([kind.term, *(f"{k}={v}" for k, v in options.items())]) for kind, options in LOSSES]
-every_loss = pytest.mark.parametrize("loss", [kind(**options) for kind, options in LOSSES], ids=names)
-
-
-def outputs(logits: Tensor) -> Outputs:
-    return Outputs(logits, logits[:, None], {})
-
-
-def batch(seed=0, size=B, heads=H, classes=K):
-    """A student of several heads, a surer teacher and label distributions, all random."""
-    g = torch.Generator().manual_seed(seed)
-    z_s, z_t = torch.randn(size, heads, classes, generator=g), 3 * torch.randn(size, classes, generator=g)
-    return Outputs(z_s.mean(1), z_s, {}), outputs(z_t), torch.rand(size, classes, generator=g).softmax(1)
-
-
-def one_hot(*labels, classes=K):
-    return F.one_hot(torch.tensor(labels), classes).float()
-
-
-def gradient(loss, z_s, z_t, target):
-    z_s = z_s.clone().requires_grad_()
-    return torch.autograd.grad(loss(outputs(z_s), outputs(z_t), target).mean(), z_s)[0]
+every_loss = each([*LOSSES, *ON_LABELS])
 
 
 @every_loss
 def test_a_loss_is_one_value_per_sample_of_that_sample_alone_or_a_scalar_if_relational(loss):
     student, teacher, target = batch()
     value = loss(student, teacher, target)
-    assert value.shape == (() if loss.relational else (B,)) and value.isfinite().all() and (value > 0).all()
+    assert value.shape == (() if relational(loss) else (B,)) and value.isfinite().all() and (value > 0).all()
     alone = [loss(*(Outputs(o.logits[i, None], o.heads[i, None], {}) for o in (student, teacher)), target[i, None])
              for i in range(B)]  # fmt: skip
-    assert torch.allclose(torch.stack(alone).flatten(), value, rtol=1e-4) is not loss.relational
+    assert torch.allclose(torch.stack(alone).flatten(), value, rtol=1e-4) is not relational(loss)
 
 
 @every_loss
@@ -104,7 +52,7 @@ def test_shuffling_the_batch_changes_nothing(loss):
     order = torch.randperm(32, generator=torch.Generator().manual_seed(1))
     shuffled = loss(*(Outputs(o.logits[order], o.heads[order], {}) for o in (student, teacher)), target[order])
     value = loss(student, teacher, target)
-    assert torch.allclose(shuffled, value if loss.relational else value[order], rtol=1e-4)
+    assert torch.allclose(shuffled, value if relational(loss) else value[order], rtol=1e-4)
 
 
 @every_loss
@@ -154,12 +102,7 @@ def test_confident_networks_one_sample_or_a_single_class_give_finite_values_and_
         assert gradient(loss, sign * label, z_t, label).isfinite().all()
 
 
-EQUAL = [
-    i for i, (kind, o) in enumerate(LOSSES) if kind.term in ("kd", "dkd", "dist", "mlkd") and o.get("form") != "ce"
-]
-
-
-@pytest.mark.parametrize("loss", [LOSSES[i][0](**LOSSES[i][1]) for i in EQUAL], ids=[names[i] for i in EQUAL])
+@each([(kind, o) for kind, o in LOSSES if kind.term in ("kd", "dkd", "dist", "mlkd") and o.get("form") != "ce"])
 def test_what_measures_a_difference_is_zero_for_equal_or_shifted_logits(loss):
     _, teacher, target = batch()
     for shift in (0.0, 5.0):
@@ -181,6 +124,8 @@ def test_the_gradient_hardly_depends_on_temperature_with_t2_and_falls_as_its_squ
 
 LN2 = math.log(2)
 BY_HAND = [  # teacher (1/2, 1/4, 1/4), student (1/4, 1/4, 1/2), label 0, T = 1
+    (CrossEntropy(), 2 * LN2),
+    (Focal(2.0), 9 / 16 * 2 * LN2),
     (KnowledgeDistillation(1.0), LN2 / 4),
     (DecoupledDistillation(1.0, 0.0, 1.0), math.log(4 / 3) / 2),  # (1/2, 1/2) from (1/4, 3/4)
     (DecoupledDistillation(0.0, 1.0, 1.0), math.log(9 / 8) / 2),  # (1/2, 1/2) from (1/3, 2/3)
@@ -208,7 +153,7 @@ def test_three_classes_give_the_value_computed_by_hand(loss, value):
 
 
 def test_every_loss_has_a_value_computed_by_hand():
-    assert {type(loss) for loss, _ in BY_HAND} == {kind for kind, _ in LOSSES}
+    assert {type(loss) for loss, _ in BY_HAND} == {kind for kind, _ in [*LOSSES, *ON_LABELS]}
 
 
 # Mistakes of public toolkits, each of which must not come back

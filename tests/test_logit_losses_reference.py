@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from hydra.utils import get_object
+from logit_losses import LOSSES, B, K, batch, each, gradient, named, one_hot, outputs
 from omegaconf import OmegaConf
-from test_logit_losses import LOSSES, B, K, batch, every_loss, gradient, names, one_hot, outputs
 
 from distill.losses import logits
 from distill.losses.ce import CrossEntropy
@@ -150,7 +150,7 @@ def sinkhorn(o, s, t, q):
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize(("kind", "options"), LOSSES, ids=names)
+@pytest.mark.parametrize(("kind", "options"), LOSSES, ids=named(LOSSES))
 def test_a_loss_equals_a_slow_loop_in_float64(kind, options, seed, double):
     student, teacher, target = batch(seed)
     student, teacher = (Outputs(o.logits.double(), o.heads.double(), {}) for o in (student, teacher))
@@ -169,7 +169,7 @@ def test_a_loss_equals_a_slow_loop_in_float64(kind, options, seed, double):
     assert value.tolist() == pytest.approx(by_loop, rel=1e-9)
 
 
-@every_loss
+@each(LOSSES)
 def test_the_gradient_is_that_of_central_differences_in_float64(loss, double, monkeypatch):
     student, teacher, target = batch(size=4, heads=2)
     heads, teacher, target = student.heads.double(), outputs(teacher.logits.double()), target.double()

@@ -31,66 +31,6 @@ def batch(seed=0, size=B, requires_grad=False):
     return outputs(heads.mean(1), heads), outputs(teacher), target / target.sum(1, keepdim=True)
 
 
-LOSSES = {
-    "ce": CrossEntropy(),
-    "ce hard, weighted, smoothed, summed": CrossEntropy("hard", range(1, K + 1), 0.1, "heads", "sum"),
-    "ce fused": CrossEntropy(apply_to="logits"),
-    "ce with head weights": CrossEntropy(head_weights=range(1, H + 1)),
-    "focal": Focal(),
-    "focal, half, hard, weighted, smoothed, summed": Focal(0.5, "hard", range(1, K + 1), 0.1, "heads", "sum"),
-    "kd": KnowledgeDistillation(),
-    "kd as ce without T^2": KnowledgeDistillation(8.0, False, "ce", "heads", "sum"),
-    "kd fused": KnowledgeDistillation(4.0, apply_to="logits"),
-}
-every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
-
-
-@every_loss
-def test_a_loss_gives_one_finite_value_per_sample_which_depends_on_that_sample_alone(loss):
-    student, teacher, target = batch()
-    value = loss(student, teacher, target)
-    assert value.shape == (B,) and value.isfinite().all()
-    for i in range(B):
-        one = [Outputs(o.logits[i : i + 1], o.heads[i : i + 1], {}) for o in (student, teacher)]
-        assert torch.allclose(loss(*one, target[i : i + 1]), value[i : i + 1], rtol=1e-5)
-
-
-@every_loss
-def test_shuffling_the_batch_shuffles_the_values(loss):
-    student, teacher, target = batch()
-    order = torch.randperm(B, generator=torch.Generator().manual_seed(1))
-    shuffled = [Outputs(o.logits[order], o.heads[order], {}) for o in (student, teacher)]
-    assert torch.allclose(loss(*shuffled, target[order]), loss(student, teacher, target)[order])
-
-
-@every_loss
-def test_no_gradient_reaches_the_teacher_and_every_head_gets_one(loss):
-    student, teacher, target = batch(requires_grad=True)
-    heads_grad, teacher_grad = torch.autograd.grad(
-        loss(student, teacher, target).sum(), (student.heads, teacher.logits), allow_unused=True
-    )
-    assert teacher_grad is None
-    assert (heads_grad.abs().sum(-1) > 0).all()
-
-
-@every_loss
-def test_bf16_under_autocast_is_finite_and_within_2_percent(loss):
-    student, teacher, target = batch(size=64)
-    half = [Outputs(o.logits.bfloat16(), o.heads.bfloat16(), {}) for o in (student, teacher)]
-    with torch.autocast("cpu", torch.bfloat16):
-        value = loss(*half, target).mean()
-    assert value.dtype == torch.float32
-    assert value.item() == pytest.approx(loss(student, teacher, target).mean().item(), rel=0.02)
-
-
-@every_loss
-def test_a_batch_of_a_single_class_with_confident_networks_is_finite(loss):
-    logits = 200.0 * F.one_hot(torch.full((B,), 3), K).float()
-    for sign in (1.0, -1.0):
-        student = outputs(sign * logits, (sign * logits)[:, None].expand(B, H, K))
-        assert loss(student, outputs(logits), F.one_hot(torch.full((B,), 3), K).float()).isfinite().all()
-
-
 def test_kd_of_equal_or_shifted_logits_is_zero():
     z = 3 * torch.randn(B, K)
     for temperature in (1.0, 2.0, 16.0):
@@ -112,22 +52,6 @@ def test_kd_equals_a_value_computed_by_hand():
     assert values() == pytest.approx([0, ln2], abs=1e-6)
     assert values(scale_t2=False) == pytest.approx([0, ln2 / 4], abs=1e-6)
     assert values(scale_t2=False, form="ce") == pytest.approx([1.5 * ln2, 1.75 * ln2])
-
-
-def gradient_norm(temperature, scale_t2):
-    g = torch.Generator().manual_seed(0)
-    z_s, z_t = (torch.randn(32, K, generator=g) for _ in range(2))
-    z_s.requires_grad_()
-    KnowledgeDistillation(temperature, scale_t2)(outputs(z_s), outputs(z_t), None).mean().backward()
-    return z_s.grad.norm().item()
-
-
-def test_the_gradient_hardly_depends_on_temperature_with_t2_and_falls_as_its_square_without():
-    with_t2 = {t: gradient_norm(t, True) for t in (1.0, 4.0, 16.0, 64.0)}
-    assert max(with_t2.values()) < 1.5 * min(with_t2.values())
-    assert with_t2[16.0] == pytest.approx(with_t2[64.0], rel=0.05)
-    for t, norm in with_t2.items():
-        assert gradient_norm(t, False) == pytest.approx(norm / t**2, rel=1e-4)
 
 
 def test_kl_and_ce_forms_have_one_gradient_and_differ_by_the_teachers_entropy():
