@@ -4,6 +4,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from distill.data.labels import SEVEN
@@ -50,3 +51,10 @@ def write_class_folders(root: Path, names=SEVEN, number: int = 10, suffix: str =
 
 def no_pack_left(store: Path) -> bool:
     return [p for p in store.glob("packed/*") if p.suffix != ".lock"] == []
+
+
+def refused_by(open_it, root: Path, match: str, **options) -> None:
+    """Check that a data set is refused with a sentence and that no complete pack is left in the store beside it."""
+    with pytest.raises(ValueError, match=match):
+        open_it(root, **options)
+    assert not list((root.parent / "store").glob("packed/*/manifest.json"))

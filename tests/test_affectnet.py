@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 from affectnet_tree import HEADER, NONE, ORDER, edit, name, row, shade, write, write_csv_release, write_npy_release
+from face_trees import refused_by
 
 from distill.data.affectnet import affectnet
 from distill.data.labels import EMOTIONS
@@ -25,10 +27,7 @@ def open_it(root, **options):
     return affectnet(root.parent / "store", root, **{"size": 16, "valid": 0.25} | options)
 
 
-def refused(root, match, **options):
-    with pytest.raises(ValueError, match=match):
-        open_it(root, **options)
-    assert not list((root.parent / "store").glob("packed/*/manifest.json")), "no complete pack is left"
+refused = partial(refused_by, open_it)
 
 
 def test_a_csv_release_is_read_in_the_canonical_order_and_its_validation_set_is_the_test_split(root):

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from cached_faces import CLASSES, faces
 from torch import nn
 
 from distill.batches import in_order
@@ -16,7 +17,7 @@ from teachers.ensemble import Ensemble
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
 
-CPU, CLASSES, RECIPE = torch.device("cpu"), ("happy", "sad", "calm"), ViewRecipe()
+CPU, RECIPE = torch.device("cpu"), ViewRecipe()
 
 
 class Net(nn.Module):
@@ -50,29 +51,16 @@ def frozen(seed=0, size=12):
     return FrozenTeacher(Net(seed, size), f"net{seed}", CLASSES, torch.float32)
 
 
-def make_data():
-    rng = np.random.default_rng(0)
-
-    def split(name, packed, kept):
-        rows = np.sort(rng.permutation(packed)[:kept])
-        label = rng.integers(0, 3, kept)
-        pixels = rng.integers(0, 256, (packed, 1, 16, 16), np.uint8)
-        target = np.eye(3, dtype=np.float32)[label]
-        return Split(name, pixels, rows, target, label, tuple(map(str, rows)), f"sha of {name}")
-
-    return Dataset("tiny", CLASSES, "all", {"train": split("train", 30, 21), "valid": split("valid", 9, 9)})
-
-
 def expected(view_seed=0, **changed):
-    return manifest(make_data(), "f1", [[12, 1, [0.0], [1.0]]], RECIPE, view_seed, "torch.float32") | changed
+    return manifest(faces(21), "f1", [[12, 1, [0.0], [1.0]]], RECIPE, view_seed, "torch.float32") | changed
 
 
 def cache(folder, make=frozen, view_seed=0, **changed):
-    return LogitCache(folder, expected(view_seed, **changed), make, make_data(), CPU, batch_size=8)
+    return LogitCache(folder, expected(view_seed, **changed), make, faces(21), CPU, batch_size=8)
 
 
 def answers(teacher, split="train", view=1, view_seed=0):
-    part = make_data().splits[split]
+    part = faces(21).splits[split]
     table = RECIPE.table(view_seed, view, len(part.pixels))
     teacher.open(split, view, table)
     return torch.cat([teacher(batch).logits for batch in in_order(part, table, 5)])
@@ -101,7 +89,7 @@ def test_views_differ_and_an_opened_view_is_the_one_that_is_answered(tmp_path):
 
 
 def test_a_batch_in_any_order_gets_its_own_rows(tmp_path):
-    part, teacher = make_data().splits["train"], cache(tmp_path / "c")
+    part, teacher = faces(21).splits["train"], cache(tmp_path / "c")
     inorder = answers(teacher)
     batch = next(in_order(part, identity(30), 21))
     order = torch.randperm(21, generator=torch.Generator().manual_seed(0))
@@ -124,7 +112,7 @@ def test_rows_that_the_protocol_leaves_out_are_not_computed(tmp_path):
     answers(cache(tmp_path / "c"))
     stored = np.load(tmp_path / "c" / "train-view1.npy")
     assert stored.shape == (30, 3) and stored.dtype == np.float32
-    assert np.flatnonzero(np.isfinite(stored).all(1)).tolist() == make_data().splits["train"].rows.tolist()
+    assert np.flatnonzero(np.isfinite(stored).all(1)).tolist() == faces(21).splits["train"].rows.tolist()
 
 
 @pytest.mark.parametrize("field", sorted(expected()))
@@ -146,7 +134,7 @@ def test_a_manifest_of_another_version_with_one_field_more_or_less_is_refused(tm
 
 
 def test_the_manifest_tells_what_the_logits_depend_on():
-    data = make_data()
+    data = faces(21)
     inputs = [[12, 1, [0.0], [1.0]]]
     fewer = Split(**vars(data.splits["train"]) | {"rows": data.splits["train"].rows[1:]})
     asked = {"data": data, "fingerprint": "f1", "inputs": inputs, "recipe": RECIPE, "view_seed": 0, "precision": "fp32"}
@@ -267,7 +255,7 @@ def test_an_ensemble_averages_probabilities_or_logits_of_the_same_view(weights):
 
 def test_an_ensembles_heads_are_its_members_and_it_stays_frozen():
     ensemble = Ensemble([frozen(0), frozen(1)]).train()
-    batch = next(in_order(make_data().splits["train"], identity(30), 4))
+    batch = next(in_order(faces(21).splits["train"], identity(30), 4))
     heads = ensemble(batch).heads
     assert heads.shape == (4, 2, 3) and torch.equal(heads[:, 1], frozen(1)(batch).logits)
     assert not any(module.training for module in ensemble.modules())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_students import PARITY, assert_trains, macs, make_cern, needs_parity, num_parameters, parity_weights
+from student_nets import PARITY, assert_trains, macs, make_cern, needs_parity, num_parameters, parity_weights
 
 from students.cern import POOLINGS, VARIANTS
 

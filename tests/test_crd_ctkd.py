@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_relational_losses import LOSSES, ROWS, B, K, batch, bound, value
+from relational_losses import LOSSES, ROWS, B, K, batch, bound, value
 
 from distill.losses.crd import ContrastiveRepresentation, last_places
 from distill.losses.ctkd import CurriculumTemperature

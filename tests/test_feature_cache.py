@@ -10,17 +10,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from cached_faces import CLASSES, faces
 from commandline import distill, result_of
 from inside import job
 from torch import nn
 
 from distill.batches import in_order
-from distill.types import Dataset, InputSpec, Outputs, Split
+from distill.types import InputSpec, Outputs
 from distill.views import ViewRecipe
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
 
-CPU, CLASSES, RECIPE, BATCH = torch.device("cpu"), ("happy", "sad", "calm"), ViewRecipe(), 8
+CPU, RECIPE, BATCH = torch.device("cpu"), ViewRecipe(), 8
 
 
 class Net(nn.Module):
@@ -40,23 +41,9 @@ def frozen(precision=torch.float32):
     return FrozenTeacher(Net(), "net", CLASSES, precision)
 
 
-def make_data():
-    rng = np.random.default_rng(0)
-
-    def split(name, packed, kept):
-        rows = np.sort(rng.permutation(packed)[:kept])
-        label = rng.integers(0, 3, kept)
-        pixels = rng.integers(0, 256, (packed, 1, 16, 16), np.uint8)
-        return Split(
-            name, pixels, rows, np.eye(3, dtype=np.float32)[label], label, tuple(map(str, rows)), f"sha of {name}"
-        )
-
-    return Dataset("tiny", CLASSES, "all", {"train": split("train", 30, 24), "valid": split("valid", 9, 9)})
-
-
 def cache(folder, make=frozen, precision="torch.float32", features=True):
-    expected = manifest(make_data(), "f1", [[12, 1]], RECIPE, 0, precision)
-    return LogitCache(folder, expected, make, make_data(), CPU, BATCH, features)
+    expected = manifest(faces(24), "f1", [[12, 1]], RECIPE, 0, precision)
+    return LogitCache(folder, expected, make, faces(24), CPU, BATCH, features)
 
 
 def tapped(teacher, *names):
@@ -67,7 +54,7 @@ def tapped(teacher, *names):
 
 def answers(teacher, split="train", view=1):
     """Outputs of a whole view, batch by batch."""
-    part = make_data().splits[split]
+    part = faces(24).splits[split]
     table = RECIPE.table(0, view, len(part.pixels))
     teacher.open(split, view, table)
     found = [teacher(batch) for batch in in_order(part, table, BATCH)]
@@ -97,7 +84,7 @@ def test_stored_maps_are_those_of_the_live_teacher_bit_for_bit(tmp_path, precisi
 
 
 def test_a_batch_in_any_order_gets_its_own_maps(tmp_path):
-    part, teacher = make_data().splits["train"], tapped(cache(tmp_path / "c"), "conv1", "conv2")
+    part, teacher = faces(24).splits["train"], tapped(cache(tmp_path / "c"), "conv1", "conv2")
     inorder = answers(teacher)[1]
     batch = next(in_order(part, RECIPE.table(0, 1, 30), 24))
     order = torch.randperm(24, generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_students import PARITY, ROOT, needs_parity, parity_weights
+from commandline import ROOT
+from student_nets import PARITY, needs_parity, parity_weights
 
 from distill import build
 from distill.checkpoint import load_weights, read_weights

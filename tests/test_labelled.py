@@ -1,33 +1,15 @@
 """Labelled pictures become train, valid and test: what is stored, who is held out, and what is refused."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from face_trees import face, labels, pixels
+from listed_faces import ABC, entry, listed, opened, persons
 from PIL import Image
 
-from distill.data.labelled import Entry, labelled
+from distill.data.labelled import labelled
 from distill.data.labels import EMOTIONS, RAFDB, SEVEN, canonical, named, numbered
-
-ABC = ("a", "b", "c")
-
-
-def entry(split, i, label=None, subject="", load=None, where=None):
-    name = f"{split}/{i:03d}.png"
-    label = i % 3 if label is None else label
-    return Entry(split, name, label, load or partial(face, name), where or f"list.txt row {i + 1}", subject)
-
-
-def listed(**sizes):
-    return [entry(split, i) for split, number in sizes.items() for i in range(number)]
-
-
-def opened(tmp_path, entries, classes=ABC, size=20, channels=3, **options):
-    return labelled(
-        tmp_path, "faces", {"reader": "test"}, lambda: entries, classes, size=size, channels=channels, **options
-    )
 
 
 def lengths(data):
@@ -129,10 +111,6 @@ def test_without_splits_test_is_held_out_too(tmp_path):
 def test_test_1_leaves_a_test_split_alone(tmp_path):
     data = opened(tmp_path, listed(all=30), test=1)
     assert lengths(data) == {"test": 30} and data.protocol == "test: all pictures"
-
-
-def persons(number=80, each=6):
-    return [entry("all", i, subject=str(i // each)) for i in range(number * each)]
 
 
 def who(data):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from face_trees import no_pack_left, save
+from listed_faces import entry, listed, opened, persons
 from PIL import Image
-from test_labelled import entry, listed, opened, persons
 
 from distill.data.pictures import picture
 

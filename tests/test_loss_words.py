@@ -1,8 +1,8 @@
 """Typing an option of a loss means that loss: the default one gives its place to the one that is named."""
 
 import pytest
+from commandline import ROOT
 from hydra import compose, initialize_config_module
-from test_config import CONF
 
 from distill.overrides import default_losses, with_losses
 
@@ -19,7 +19,7 @@ def test_options_of_the_default_losses_change_nothing():
     assert taken() == names and "ce" in names
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "loss").glob("*.yaml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml")))
 def test_an_option_of_any_other_loss_takes_that_loss_in_the_default_ones_place(name):
     expected = default_losses() if name in default_losses() else ["ce", name]
     assert taken(f"loss.{name}.weight=0.5") == expected

@@ -1,69 +1,30 @@
 """Mixed pictures are the same for teacher and student, a function of seed, epoch and step alone, and survive a kill."""
 
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from commandline import ROOT
 from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 from safetensors.torch import load_file
-from torch import nn
+from tiny_training import DATA, Net, frozen, learner, run
 
 from distill import rules
 from distill.batches import gather, mixup
 from distill.config import plain
-from distill.loggers import JsonLines
 from distill.losses.ce import CrossEntropy
-from distill.losses.kd import KnowledgeDistillation
 from distill.losses.logits import LogitLoss
-from distill.losses.objective import Objective
-from distill.optim import Average, Constant, optimizer
-from distill.train import Learner, Settings, train, train_step
-from distill.types import Dataset, InputSpec, MixedBatch, Outputs, Split
+from distill.train import train_step
+from distill.types import InputSpec, MixedBatch, Outputs
 from distill.views import ViewRecipe, draw, render
 from teachers.ensemble import Ensemble
-from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
 
-ROOT = Path(__file__).resolve().parents[1]
-CLASSES = ("calm", "glad", "sad")
-
-
-class Net(nn.Module):
-    """Remembers the pictures that it was shown."""
-
-    def __init__(self, seed=0, size=12):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.input, self.seen = InputSpec(size), []
-        self.head = nn.Linear(size * size, len(CLASSES))
-
-    def forward(self, images):
-        self.seen.append(images.detach().clone())
-        logits = self.head(images.flatten(1))
-        return Outputs(logits, logits[:, None], {})
-
-
-def split(name="train", count=50, packed=60):
-    rng = np.random.default_rng(len(name))
-    label = rng.choice(3, count, p=[0.7, 0.2, 0.1])
-    pixels = rng.integers(0, 256, (packed, 1, 16, 16), np.uint8)
-    rows = np.sort(rng.permutation(packed)[:count])
-    return Split(name, pixels, rows, np.eye(3, dtype=np.float32)[label], label, tuple(map(str, rows)), name)
-
-
 TABLE = ViewRecipe(autoaugment=True).table(0, 1, 60)
-DATA = Dataset("tiny", CLASSES, "all", {"train": split(), "valid": split("valid")})
 
 
 def batch(count=16):
     return gather(DATA.splits["train"], TABLE, np.arange(count))
-
-
-def frozen(seed=0, size=12):
-    return FrozenTeacher(Net(seed, size), "live", CLASSES, torch.float32)
 
 
 def test_pictures_and_targets_are_mixed_as_by_hand_each_picture_in_its_own_view():
@@ -183,34 +144,6 @@ def test_every_loss_on_logits_that_reads_the_largest_entry_alone_says_so():
 
 
 # Runs
-
-
-def learner():
-    net = Net(5)
-    objective = Objective({"ce": CrossEntropy(), "kd": KnowledgeDistillation()}, {"ce": 0.5, "kd": 0.5})
-    steps = optimizer([net], name="adam", lr=1e-2, weight_decay=0.0, decay_biases=False)
-    return Learner(net, objective, steps, Constant(0), Average(net, 0.9), "net")
-
-
-def run(folder, stop_at=None, **changed):
-    """Train in a folder; at a step that is to be the last, raise as a kill would."""
-
-    def step(epoch, done, steps):
-        if (epoch, done) == stop_at:
-            raise KeyboardInterrupt
-
-    numbers = {"balance": 1.0, "mixup": 0.4} | changed
-    settings = Settings(3, 8, "valid/top1_accuracy", 0, 0, 2, torch.float32, None, 0.9, 2, 2, **numbers)
-    nothing = SimpleNamespace(step=step, terms=lambda *a: None, epoch=lambda *a: None)
-    folder.mkdir(exist_ok=True)
-    lines, made, teacher = JsonLines(folder / "metrics.jsonl"), learner(), frozen(1)
-    try:
-        train(made, teacher, DATA, ViewRecipe(), settings, folder, lines, lines.log, nothing, {})
-    except KeyboardInterrupt:
-        assert stop_at
-    finally:
-        lines.finish({})
-    return made.student
 
 
 def state(folder):

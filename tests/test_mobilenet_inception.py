@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import torch
-from test_students import ROOT, assert_trains, macs, num_parameters
+from commandline import ROOT
+from student_nets import assert_trains, macs, num_parameters
 
 from students.mobilenet_inception import POOLINGS, MobileNetInception
 

@@ -10,22 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from noise_packs import SOURCE, leftovers, noise
 
 from distill.data.pack import Row, open_pack, pack
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = {"reader": "noise", "version": 1}
-
-
-def noise(rows=9, size=6, channels=1):
-    rng = np.random.default_rng(0)
-    for i in range(rows):
-        pixels = rng.integers(0, 256, (channels, size, size), np.uint8)
-        yield Row(("train", "test")[i % 3 == 0], f"p{i}", pixels, np.eye(3)[i % 3])
-
-
-def leftovers(store):
-    return sorted(p.name for p in (store / "packed").iterdir() if not p.name.endswith(".lock"))
 
 
 def must_not_read():
@@ -91,7 +80,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from distill.data.pack import pack
-from tests.test_pack import SOURCE, noise
+from tests.noise_packs import SOURCE, noise
 
 def slow():
     with open({log!r}, "a") as log:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from test_pack import SOURCE, leftovers, noise
+from noise_packs import SOURCE, leftovers, noise
 
 from distill.data import pack_writer
 from distill.data.pack import open_pack, pack

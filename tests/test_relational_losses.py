@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from relational_losses import LOSSES, ROWS, B, K, batch, bound, value
 
-from distill.features import Layer
 from distill.losses.cc import CorrelationCongruence
 from distill.losses.crd import ContrastiveRepresentation
 from distill.losses.ctkd import CurriculumTemperature
@@ -16,49 +16,13 @@ from distill.losses.feature import FeatureLoss, vector
 from distill.losses.objective import Objective
 from distill.losses.pkt import ProbabilisticTransfer
 from distill.losses.rkd import RelationalDistillation
-from distill.types import Outputs
 from students.microexpnet import MicroExpNet
 from students.timm_student import TimmStudent
 from teachers.frozen import FrozenTeacher
 
-B, OWN, THEIRS, K, ROWS = 6, 5, 7, 4, 40
-LOSSES = [
-    (RelationalDistillation, {}),
-    (RelationalDistillation, {"distance": 25.0, "angle": 0.5}),
-    (RelationalDistillation, {"most": 4}),
-    (ProbabilisticTransfer, {}),
-    (ProbabilisticTransfer, {"form": "code"}),
-    (CorrelationCongruence, {}),
-    (CorrelationCongruence, {"gamma": 1.5}),
-    (CorrelationCongruence, {"form": "difference"}),
-    (ContrastiveRepresentation, {"rows": ROWS, "negatives": 9}),
-]
 names = [" ".join([kind.term, *(f"{k}={v}" for k, v in options.items())]) for kind, options in LOSSES]
 every_loss = pytest.mark.parametrize(("kind", "options"), LOSSES, ids=names)
 OF_ORDER = {"most", "form"}  # options with which the order of a batch may matter
-
-
-def bound(kind, options):
-    """A loss that has met a student's vectors of 5 numbers and a teacher's of 7."""
-    torch.manual_seed(0)
-    loss = kind(**options)
-    loss.pairs = [(Layer("own", (OWN,), False), Layer("theirs", (THEIRS,), False))]
-    loss.make()
-    return loss
-
-
-def batch(size=B, seed=1, classes=K):
-    g = torch.Generator().manual_seed(seed)
-    own, theirs = torch.randn(size, OWN, generator=g), torch.randn(size, THEIRS, generator=g)
-    target = torch.eye(K)[torch.arange(size) % classes]
-    return [own, theirs, target, torch.randperm(ROWS, generator=g)[:size]]
-
-
-def value(loss, own, theirs, target, index, seed=2):
-    """The loss of these vectors; it draws the same numbers each time."""
-    torch.manual_seed(seed)
-    logits = torch.zeros(len(own), K)
-    return loss(Outputs(logits, logits, {"own": own}, index), Outputs(logits, logits, {"theirs": theirs}), target)
 
 
 @pytest.fixture

@@ -1,14 +1,21 @@
 """Students equal their published vectors, counts and quirks, and every choice of theirs trains."""
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commandline import ROOT
 from omegaconf import OmegaConf
-from torch.utils.flop_counter import FlopCounterMode
+from student_nets import (
+    PARITY,
+    assert_trains,
+    macs,
+    make_cern,
+    needs_parity,
+    num_parameters,
+    parity_weights,
+)
 
 from students.cern import POOLINGS as CERN_POOLINGS
 from students.cern import Cern
@@ -17,9 +24,6 @@ from students.microexpnet import POOLINGS, MicroExpNet, load_tensorflow_weights
 from students.mobilenet_inception import MobileNetInception
 from students.timm_student import TimmStudent
 
-ROOT = Path(__file__).resolve().parents[1]
-PARITY = ROOT.parent / "shared" / "parity"
-needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="the parity vectors are not here")
 VARIANTS = {"v": "none", "p1": "first", "p2": "second", "p12": "both"}
 SIZES = ("M", "S", "XS", "XXS")
 PARAMS = {
@@ -36,46 +40,8 @@ MACS = {  # millions
 }
 
 
-def make_cern(num_classes=8, size=64, width=1.0, pooling="max_avg", variant="full", scale=1.0, normalize=False):
-    return Cern(num_classes, size, width, pooling, 0, 1, variant, scale, normalize)
-
-
 def make_micro(num_classes=8, size=84, width="XXS", pooling="both", dropout=0.0, init="xavier"):
     return MicroExpNet(num_classes, size, width, pooling, dropout, init, mean=0.5, std=0.25)
-
-
-def parity_weights():
-    spec = importlib.util.spec_from_file_location("parity_weights", PARITY / "weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def num_parameters(net):
-    return sum(p.numel() for p in net.parameters())
-
-
-def macs(net, size):
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(torch.zeros(1, net.input.channels, size, size))
-    return counter.get_total_flops() / 2
-
-
-def train_once(net, batch=2):
-    images = torch.rand(batch, net.input.channels, net.input.size, net.input.size)
-    out = net.train()(images)
-    out.heads.logsumexp(-1).sum().backward()
-    return out
-
-
-def assert_trains(net, heads, num_classes=8):
-    out = train_once(net)
-    assert out.logits.shape == (2, num_classes)
-    assert out.heads.shape == (2, heads, num_classes)
-    assert out.features == {}
-    assert torch.allclose(out.logits, out.heads.mean(1), atol=1e-5)
-    for name, p in net.named_parameters():
-        assert p.grad is not None and p.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize(("pooling", "width"), list(itertools.product(CERN_POOLINGS, [0.25, 0.5, 1.0])))

@@ -5,7 +5,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 import torch
-from test_mixup import DATA, Net, frozen, learner, run
+from tiny_training import DATA, Net, frozen, learner, run
 
 from distill.batches import gather
 from distill.train import train_step

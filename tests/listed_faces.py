@@ -1,0 +1,29 @@
+"""Lists of labelled pictures of noise, and the data sets that distill.data.labelled makes of them."""
+
+from functools import partial
+
+from face_trees import face
+
+from distill.data.labelled import Entry, labelled
+
+ABC = ("a", "b", "c")
+
+
+def entry(split, i, label=None, subject="", load=None, where=None):
+    name = f"{split}/{i:03d}.png"
+    label = i % 3 if label is None else label
+    return Entry(split, name, label, load or partial(face, name), where or f"list.txt row {i + 1}", subject)
+
+
+def listed(**sizes):
+    return [entry(split, i) for split, number in sizes.items() for i in range(number)]
+
+
+def opened(tmp_path, entries, classes=ABC, size=20, channels=3, **options):
+    return labelled(
+        tmp_path, "faces", {"reader": "test"}, lambda: entries, classes, size=size, channels=channels, **options
+    )
+
+
+def persons(number=80, each=6):
+    return [entry("all", i, subject=str(i // each)) for i in range(number * each)]
