@@ -1,7 +1,6 @@
 """What cannot be meant gets a sentence: misspelt keys, numbers out of range, targets that may not be called."""
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -193,28 +192,3 @@ def test_a_package_listed_under_plugins_may_be_named():
     assert build.make({"_target_": "fractions.Fraction", "numerator": 3}, ["fractions"], denominator=4) == 0.75
     with pytest.raises(ValueError, match="fractions_of_mine"):
         build.make({"_target_": "fractions_of_mine.Fraction"}, ["fractions"])
-
-
-# Commands that are printed for copying
-
-PRINTED = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
-COMMAND = re.compile(r"python -m distill\.run[^\n`]*")
-OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\{epochs[^`\n]*)`")
-
-
-def test_printed_commands_come_out_of_a_shell_as_they_went_in(tmp_path):
-    texts = [path.read_text() for path in PRINTED]
-    lines = [word for text in texts for pattern in (COMMAND, OVERRIDE) for word in pattern.findall(text)]
-    assert len(lines) > 30 and any("{from" in line for line in lines) and any("{epochs" in line for line in lines)
-    lines = [re.sub(r"<.*|\(.*|[;|&].*|\s\s#.*", "", line) for line in lines]
-    script = "\n".join(f"printf '%s\\0' {line}; echo" for line in lines)
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    seen = [line.split("\0")[:-1] for line in done.stdout.splitlines()]
-    for line, words in zip(lines, seen, strict=True):
-        assert words == shlex.split(line), line
-
-
-@pytest.mark.parametrize("path", ["conf/teacher/peer.yaml", "conf/loss/dml.yaml"])
-def test_the_printed_command_of_mutual_learning_makes_a_run(path):
-    (line,) = COMMAND.findall((ROOT / path).read_text())
-    rules.check(plain(composed(*shlex.split(line)[3:], *FERPLUS)))

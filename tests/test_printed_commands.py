@@ -1,0 +1,136 @@
+"""Every command that the project prints for copying comes out of a shell as it went in, and means something."""
+
+import re
+import shlex
+import subprocess
+
+import pytest
+from commandline import ROOT
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from distill import bench, export, finished, measure, overrides, predict, publish, report, rules, serve, sweep
+from distill.config import plain
+from distill.exporting.options import read_options
+from distill.reporting.choose import parse
+from distill.sweep_file import find, read
+
+TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
+PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
+COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
+EXAMPLES = {"run student=tiny", "run -m launcher=NAME"}  # a student that the reader writes, and a place for a name
+OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\{epochs[^`\n]*)`")
+BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
+WORD = re.compile(r"-.+|[A-Z].*|\d+|best|of|runs|.*[=/].*|\w+\.\w+.*")  # anything else is the sentence around it
+
+
+def commands() -> dict[str, list[str]]:
+    """Return each command once, module and words in one line -> its words; "..." stands for words of the reader's."""
+    found = {}
+    for path in PRINTED:
+        code = path.suffix == ".py"
+        for module, line in COMMAND.findall(path.read_text()):
+            line = BEHIND.sub("", line)
+            words = shlex.split(re.sub(r'["{].*', "", line) if code else line)
+            words = [word for word in words if word != "..."]
+            end = next((k for k, word in enumerate(words) if not WORD.fullmatch(word)), len(words))
+            words = [*words[: end - 1], words[end - 1].rstrip(".,:")] if end else []
+            if words and "--help" not in words:
+                found[shlex.join([module, *words])] = words
+    return found
+
+
+ALL = {line: words for line, words in commands().items() if line not in EXAMPLES}
+JOBS = [line for line, words in ALL.items() if line.startswith("run ") and any("=" in word for word in words)]
+OTHERS = [line for line in ALL if not line.startswith("run ")]
+
+
+def test_printed_commands_come_out_of_a_shell_as_they_went_in(tmp_path):
+    texts = [path.read_text() for path in TEXTS]
+    lines = [match[0] for text in texts for match in re.finditer(r"python -m distill\.run[^\n`]*", text)]
+    lines += [word for text in texts for word in OVERRIDE.findall(text)]
+    assert len(lines) > 30 and any("{from" in line for line in lines) and any("{epochs" in line for line in lines)
+    lines = [re.sub(r"<.*|\(.*|[;|&].*|\s\s#.*", "", line) for line in lines]
+    script = "\n".join(f"printf '%s\\0' {line}; echo" for line in lines)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    seen = [line.split("\0")[:-1] for line in done.stdout.splitlines()]
+    for line, words in zip(lines, seen, strict=True):
+        assert words == shlex.split(line), line
+
+
+def test_commands_are_found_wherever_they_are_printed():
+    assert len(JOBS) > 50 and len(OTHERS) > 20
+    assert {line.split()[0] for line in OTHERS} == set(READERS)
+    assert {"export best of runs/sweeps/NAME", "predict photos/ --student RUN", "report runs"} <= set(OTHERS)
+
+
+@pytest.mark.parametrize("line", JOBS)
+def test_a_printed_command_makes_a_run(line):
+    words = overrides.with_losses(finished.spell_out([word for word in ALL[line] if word != "-m"]))
+    jobs, swept = overrides.spread(words)
+    assert bool(swept) == ("-m" in ALL[line])
+    with initialize_config_module("conf", version_base="1.3"):
+        cfg = compose("run", overrides=jobs[0])
+    rules.check(plain(cfg))
+
+
+def read_export(words, tmp_path, monkeypatch):
+    asked = export._read(words)
+    read_options([word for word in asked.words if word.startswith("export.")])
+    monkeypatch.setattr(export, "find", lambda folders: folders)
+    monkeypatch.setattr(export, "sweep", lambda runs: runs)
+    monkeypatch.setattr(export, "best", lambda found, rule: found[0])
+    assert export._folder(asked).name in ("RUN", "NAME")
+
+
+def read_measure(words, tmp_path, monkeypatch):
+    assert words[0] == "RUN"
+    with initialize_config_module("conf", version_base="1.3"):
+        OmegaConf.save(compose("run", overrides=["data=ferplus", "data.root=faces"]), tmp_path / "config.yaml")
+    measure._config(tmp_path, words[1:])
+
+
+def read_sweep(words, tmp_path, monkeypatch):
+    asked, launcher, rest = sweep.parse(words)
+    if "sweep" in asked:
+        assert read(find(asked["sweep"]), method=asked["method"], run_cap=asked["run_cap"]).parameters
+    if launcher:
+        monkeypatch.setattr(sweep, "Ray", lambda address, **options: address)
+        assert sweep.pool_of(launcher, asked["jobs"])
+    jobs, swept = overrides.spread(rest)
+    assert swept or "sweep" in asked
+    sweep.check(jobs[0])
+
+
+def read_report(words, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(report, "report", seen.append)
+    report.main(words)
+    assert seen[0].folders
+    if seen[0].best:
+        assert parse(seen[0].best)
+
+
+def read_publish(words, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(publish, "publish", lambda run, folder, overwrite: seen.append((run.name, folder.name)))
+    monkeypatch.setattr(publish, "show", lambda *_: None)
+    publish.main(words)
+    assert seen == [("RUN", "DIR")]
+
+
+READERS = {
+    "bench": lambda words, *_: bench._arguments(words),
+    "export": read_export,
+    "measure": read_measure,
+    "predict": lambda words, *_: predict._arguments(words),
+    "publish": read_publish,
+    "report": read_report,
+    "serve": lambda words, *_: serve._arguments(words),
+    "sweep": read_sweep,
+}
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_a_printed_command_is_one_that_its_command_line_takes(line, tmp_path, monkeypatch):
+    READERS[line.split()[0]](ALL[line], tmp_path, monkeypatch)
