@@ -1,0 +1,168 @@
+"""The numbers in the tables of README.md and docs/ are those of the runs' own files, rounded as they are printed."""
+
+import csv
+import json
+from collections import defaultdict
+from statistics import mean, stdev
+
+import pytest
+from commandline import ROOT
+
+from distill.exporting.running import open_file
+from distill.predicting.student import SHIPPED
+
+RESULTS = ROOT / "docs" / "results"
+PAGES = ("README.md", "docs/ferplus.md")
+RUNS = {
+    "teacher: MobileNetV1 from faces, 10 epochs": "mobilenetv1_faces-teacher",
+    "MicroExpNet XXS, labels alone, 32 epochs": "microexpnet-ce",
+    "MicroExpNet XXS, distilled by `kd`, 32 epochs": "microexpnet-kd",
+    "MicroExpNet XXS, distilled by `dist`, 32 epochs": "microexpnet-dist",
+    "CERN at half width, labels alone, 4 epochs": "cern-ce",
+    "CERN at half width, distilled by `kd`, 4 epochs": "cern-kd",
+    "CERN at half width, distilled by `dist`, 8 epochs": "cern-dist-8",
+    "CERN at full width, distilled by `kd`, 4 epochs": "cern-full-kd",
+    "MicroExpNet XXS, distilled by `kd`, 4 epochs": "microexpnet-4-kd",
+    "MobileNetV2 + Inception (reconstruction B), distilled by `kd`, 4 epochs": "mobilenet_inception-kd",
+    "SCAN-CCI on ResNet-18 from scratch, shared masks, distilled by `kd`, 4 epochs": "scan_cci-kd",
+}
+STUDENTS = list(RUNS)[1:]
+SHOWN = {  # the heading of a column of docs/losses-ferplus.md -> of the CSV files
+    "valid top-1": "valid/top1_accuracy",
+    "test top-1": "test/top1_accuracy",
+    "test mean-class": "test/mean_class_accuracy",
+    "test ECE": "test/expected_calibration_error",
+    "agrees with teacher": "test/agreement",
+}
+
+
+def tables(page: str) -> list[list[dict[str, str]]]:
+    """Return the tables of a page, each as its rows, heading -> cell."""
+    found, heads, rows = [], None, []
+    for line in [*(ROOT / page).read_text().splitlines(), ""]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        if cells is None:
+            found += [rows] if rows else []
+            heads, rows = None, []
+        elif heads is None:
+            heads = cells
+        elif not line.startswith("|---"):
+            rows.append(dict(zip(heads, cells, strict=True)))
+    return found
+
+
+def table(page: str, *heads: str) -> list[dict[str, str]]:
+    """Return the one table with these headings."""
+    (found,) = (rows for rows in tables(page) if {*heads} <= rows[0].keys())
+    return found
+
+
+def runs(row: str) -> list[dict]:
+    """Return the results behind a row, the first seed first."""
+    stem = f"ferplus-{RUNS[row]}"
+    paths = [RESULTS / f"{stem}.json", *sorted(RESULTS.glob(f"{stem}-seed?.json"))]
+    found = [json.loads(path.read_text()) for path in paths]
+    assert [result["seed"] for result in found] == list(range(len(found)))
+    return found
+
+
+def spread(values) -> str:
+    """Return a mean over seeds in percent, with the standard deviation where there are several."""
+    values = [100 * value for value in values]
+    return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def size(number: int) -> str:
+    return f"{number / 1e3:.3g} kB" if number < 1e6 else f"{number / 1e6:.3g} MB"
+
+
+def test_every_result_stands_behind_a_row():
+    used = {path for stem in RUNS.values() for path in RESULTS.glob(f"ferplus-{stem}*.json")}
+    assert used == set(RESULTS.glob("*.json"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_main_table_is_that_of_the_results(page):
+    rows = {row["network"]: row for row in table(page, "network", "MACs")}
+    assert list(rows) == list(RUNS)
+    for name, row in rows.items():
+        found = runs(name)
+        student, metrics = found[0]["student"], [result["student"]["metrics"] for result in found]
+        if name.startswith("teacher"):  # its intervals are in the results of the students that it taught
+            taught = runs(STUDENTS[1])[0]["teacher"]["metrics"]
+            assert metrics[0].items() <= taught.items()
+            metrics = [taught]
+        assert {result["epochs"] for result in found} == {int(name.split(", ")[-1].removesuffix(" epochs"))}
+        wanted = {
+            "parameters": f"{student['num_parameters']:,}",
+            "MACs": f"{student['macs'] / 1e6:.3g} M",
+            "size": size(student["bytes"]),
+            "valid top-1": spread(m["valid/top1_accuracy"] for m in metrics),
+            "agrees with teacher": spread(m["test/agreement"] for m in metrics) if found[0]["teacher"] else "",
+            "n": str(len(found)),
+        }
+        for head, key in (("test top-1", "test/top1_accuracy"), ("test mean-class", "test/mean_class_accuracy")):
+            low, high = (100 * end for end in metrics[0][f"{key}_ci"])
+            wanted[head] = f"{spread(m[key] for m in metrics)} ({low:.1f} to {high:.1f})"
+        assert wanted == {head: row[head] for head in wanted}, name
+        assert row.keys() - wanted.keys() == {"network", "input", "images/s"}, "timed apart, one after the other"
+
+
+def test_the_table_of_protocols_is_that_of_the_results():
+    rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "argmax")}
+    assert list(rows) == STUDENTS
+    for name, row in rows.items():
+        for protocol in row.keys() - {"student"}:
+            assert row[protocol] == spread(r["further"][protocol]["top1_accuracy"] for r in runs(name)), name
+
+
+def test_the_table_of_spoilt_faces_is_that_of_the_results():
+    rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "sunglasses")}
+    assert len(rows) == 7
+    for name, row in rows.items():
+        found = runs(name)[0]["robustness"]
+        assert found["severities"] == [1, 3, 5]
+        shares = {"clean": found["clean"]} | {kind: of["mean"] for kind, of in found["corruptions"].items()}
+        wanted = {kind: f"{100 * of['top1_accuracy']:.1f}" for kind, of in shares.items()}
+        assert row == {"student": name} | wanted
+
+
+def test_the_faces_of_each_protocol_are_those_that_the_results_counted():
+    counted = runs(STUDENTS[0])[0]["data"]["notes"]["counts"]
+    rows = table("README.md", "protocol", "rule")
+    assert len(rows) == 4
+    for row in rows:
+        wanted = counted[row["protocol"].removesuffix(" (default)")]
+        assert [row[split] for split in ("train", "valid", "test")] == [f"{n:,}" for n in wanted]
+
+
+@pytest.mark.parametrize(("place", "file"), [(0, "ferplus-losses.csv"), (1, "ferplus-losses-cern.csv")])
+def test_the_tables_of_losses_are_those_of_the_results(place, file):
+    found = defaultdict(list)
+    with open(RESULTS / file, newline="") as lines:
+        for row in csv.DictReader(lines):
+            how = "weighted" if row["loss.ttm.weighted"] == "true" else ""
+            how = "standardised, T = 1" if row["loss.kd.standardize"] == "true" else how
+            found[row["loss"] + (f" ({how})" if how else "")].append(row)
+    rows = [rows for rows in tables("docs/losses-ferplus.md") if "test ECE" in rows[0]][place]
+    assert {row["loss"] for row in rows} >= {name for name, seeds in found.items() if len(seeds) > 1}
+    for row in rows:
+        seeds = found[row["loss"]]
+        wanted = {
+            head: spread(float(s[key]) for s in seeds) if all(s[key] for s in seeds) else ""
+            for head, key in SHOWN.items()
+        }
+        assert row == {"loss": row["loss"], **wanted, "n": str(len(seeds))}
+
+
+def test_bytes_agreement_and_accuracy_of_the_shipped_files_are_their_own():
+    rows = table("README.md", "file", "agrees with PyTorch")
+    assert [row["student"].split(",")[0] for row in rows] == ["MicroExpNet", "", "", "CERN", "", ""]
+    for k, row in enumerate(rows):
+        folder = SHIPPED / ("microexpnet", "cern")[k // 3]
+        file = folder / ("model.safetensors", "model.onnx", "model.int8.onnx")[k % 3]
+        facts = open_file(file if k % 3 else folder / "model.onnx", 1).facts
+        accuracy = float(facts["file_top1_accuracy" if k % 3 else "valid_top1_accuracy"])
+        agreement = f"{100 * float(facts['file_agreement_with_pytorch']):.4g} %" if k % 3 else ""
+        told = (row["bytes"], row["agrees with PyTorch"], row["valid top-1"])
+        assert told == (f"{file.stat().st_size:,}", agreement, f"{100 * accuracy:.2f}")
