@@ -89,7 +89,7 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
     data = build.dataset(cfg)
     precision, recipe = pick_precision("auto", CPU), ViewRecipe()
     network = build.network(cfg, data).to(memory_format=torch.channels_last)
-    count = batch_size * (192 if profile(network, network.input)["macs"] < 50e6 else 6)
+    count = batch_size * min(FACES // batch_size, 192 if profile(network, network.input)["macs"] < 50e6 else 6)
     small = replace(data, splits=data.splits | {"train": first(data.splits["train"], count)})
     split = small.splits["train"]
     teacher = StoredLogits(len(split.pixels), len(data.classes))

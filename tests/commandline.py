@@ -1,5 +1,6 @@
 """The real command line on a very small job, for tests."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from safetensors.torch import load_file
 
@@ -79,6 +81,14 @@ def assert_equal_runs(folder: Path, whole: Path) -> None:
         assert (folder / file).read_bytes() == (whole / file).read_bytes()
     ours, theirs = (load_file(path / "checkpoints" / "best.safetensors") for path in (folder, whole))
     assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in theirs)
+
+
+def benchmark(name: str) -> ModuleType:
+    """Return benchmarks/NAME.py, which is no package, as a module of its own."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def files(folder: Path) -> dict[Path, int]:

@@ -1,6 +1,5 @@
 """benchmarks/sweep_cost.py: what it counts is there; how long anything takes is nobody's promise here."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-from commandline import ROOT, environment
+from commandline import ROOT, benchmark, environment
 
 FILE = ROOT / "benchmarks" / "sweep_cost.py"
 TINY = ("--faces=64", "--epochs=2", "--batch-size=16", "--turns=1", "--students=1", "--live-epochs=1", "--threads=1")
@@ -38,9 +37,7 @@ def test_stored_logits_spare_every_teacher_forward_and_the_same_run_times_all_th
 
 
 def test_a_live_sample_is_scaled_by_students_and_epochs_and_medians_are_those_of_each_student(monkeypatch):
-    spec = importlib.util.spec_from_file_location("sweep_cost", FILE)
-    cost = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(cost)
+    cost = benchmark("sweep_cost")
 
     def job(side, student, wall, train=0.0, teacher=0.0):
         parts = {"train_seconds": train, "teacher_seconds": teacher, "teacher_forward_images": 0}
