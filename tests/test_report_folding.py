@@ -71,3 +71,11 @@ def test_a_run_in_a_folder_of_any_name_is_read_and_a_name_that_is_no_text_loses_
     report.main([str(tmp_path), "--no-faces"])
     page = (tmp_path / "report.html").read_text()
     assert str(tmp_path / "export" / "a") in page and "n?" in page
+
+
+def test_a_sweep_whose_file_system_has_no_links_is_found_by_its_list_of_jobs(tmp_path):
+    runs = [write_run(tmp_path / "runs" / str(seed), f"seed={seed}") for seed in (0, 1)]
+    lines = [json.dumps({"number": "0", "folder": str(runs[0])}), json.dumps({"number": "1", "folder": None}), "half"]
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "jobs.jsonl").write_text("\n".join(lines))
+    assert [run.folder for run in find([tmp_path / "sweep"])] == [runs[0]]

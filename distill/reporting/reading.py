@@ -127,6 +127,13 @@ def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
         is_store = name == "teachers" and {"packed", "logits"} & set(inner)
         if not name.startswith(".") and name not in PASSED_OVER and not is_store:
             yield from _run_folders((folder / name).resolve(), seen)
+    noted = (line.get("folder") for line in _lines(folder / "jobs.jsonl"))  # of a sweep, where no link could be made
+    for place in filter(None, map(_folder, noted)):
+        yield from _run_folders(place, seen)
+
+
+def _folder(noted: object) -> Path | None:
+    return Path(noted).resolve() if isinstance(noted, str) and os.path.isdir(noted) else None
 
 
 def _holds_run(folder: Path) -> bool:
