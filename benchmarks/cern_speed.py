@@ -1,6 +1,8 @@
 """The published CERN run eagerly in PyTorch beside exported students, in one run, on one thread, as a Markdown table.
 
-python benchmarks/cern_speed.py FILE... [--run RUN | --width 1 --size 64]     FILE: .onnx, .pt2, .xml or .pte of python -m distill.export
+python benchmarks/cern_speed.py FILE... [--run RUN | --width 1 --size 64] [--json OUT]
+
+FILE is an .onnx, .pt2, .xml or .pte file of python -m distill.export.
 
 The eager graph is student=cern with the settings of RUN, trained weights and all, or as published in all but --width and
 --size, with weights from the start. The median time of one picture, pictures per second in batches of 32, both beside the eager
@@ -19,6 +21,7 @@ from hydra import compose, initialize_config_module
 
 from distill import build, config
 from distill.bench import Worker, spread
+from distill.checkpoint import write_json
 from distill.data.labels import EMOTIONS
 from distill.exporting import finished, package
 from distill.runtime import environment
@@ -99,6 +102,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--run", type=Path, metavar="RUN")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="the numbers, too")
     parser.add_argument("--seconds", type=float, default=1.0, help="per file, batch size and round")
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args(words)
@@ -112,6 +116,10 @@ def main(words: list[str]) -> None:
             )
     except ValueError as error:
         sys.exit(f"error: {error}")
+    rows = [{"name": eager[1], "accuracy": eager[2]}, *({"name": name, "accuracy": share} for name, share in files)]
+    if asked.json:
+        timed_rows = [row | {"passes": own} for row, own in zip(rows, timed, strict=True)]
+        write_json(asked.json, {"rows": timed_rows, "environment": environment()})
     print(table([eager[1], *(name for name, _ in files)], [eager[2], *(share for _, share in files)], timed))
     print(f"\n{environment()['processor']}, one thread; medians of all passes, {asked.rounds} turns each.")
 
