@@ -50,18 +50,22 @@ def distill(*overrides: object, store: Path, runs: Path, timeout: float = 300) -
     )
 
 
-def kill_when(ready: Callable[[], bool], *overrides: object, store: Path, runs: Path) -> None:
-    """Start one tiny job and SIGKILL it as soon as ready() says so."""
-    job = subprocess.Popen(
-        command(*overrides, store=store, runs=runs), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
-    )
+def kill_when(
+    ready: Callable[[], bool], *overrides: object, store: Path, runs: Path, number: int = signal.SIGKILL
+) -> tuple[int, str]:
+    """Start one tiny job and send it a signal, SIGKILL, as soon as ready() says so; return its exit code and stderr."""
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
+    job = subprocess.Popen(command(*overrides, store=store, runs=runs), cwd=ROOT, env=environment(), **pipes)
+    signal.signal(signal.SIGINT, heard)
     deadline = time.monotonic() + 120
     while not ready():
         assert job.poll() is None, "the job ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
+    job.send_signal(number)
+    error = job.communicate(timeout=120)[1]
+    return job.returncode, error
 
 
 def checkpoint_writes(runs: Path, count: int) -> Callable[[], bool]:

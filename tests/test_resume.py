@@ -1,5 +1,7 @@
 """A run that is killed with SIGKILL and started again equals one that was not."""
 
+import signal
+
 import pytest
 from commandline import assert_equal_runs, checkpoint_writes, distill, kill_when
 from safetensors.torch import load_file
@@ -27,6 +29,15 @@ def test_a_killed_run_goes_on_and_equals_an_uninterrupted_one_bit_for_bit(whole,
     assert not (folder / "result.json").exists()
     done = distill(*JOB, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert_equal_runs(folder, whole)
+
+
+def test_ctrl_c_ends_a_run_in_one_sentence_and_it_goes_on(whole, store, tmp_path):
+    ended = kill_when(checkpoint_writes(tmp_path, 2), *JOB, store=store, runs=tmp_path, number=signal.SIGINT)
+    assert ended == (130, "stopped; the same command goes on from the last checkpoint\n")
+    (folder,) = tmp_path.iterdir()
+    assert not (folder / "result.json").exists()
+    assert distill(*JOB, store=store, runs=tmp_path).returncode == 0
     assert_equal_runs(folder, whole)
 
 
