@@ -1,4 +1,4 @@
-"""What is typed behind python -m distill.run: the losses that it means, and the jobs of a sweep, spread out as hydra does it."""
+"""What is typed behind python -m distill.run: what it means, and the jobs of a sweep, spread out as hydra does it."""
 
 import re
 from collections import OrderedDict
@@ -54,9 +54,8 @@ def with_losses(words: Sequence[str]) -> list[str]:
     if any(word.startswith(("loss=", "experiment=", "phases=")) for word in words):
         return list(words)
     asked = re.findall(r"(?m)^\+*loss\.(\w+)\.", "\n".join(words))
-    there = {entry.name.removesuffix(".yaml") for entry in (files("conf") / "loss").iterdir()}
     default = default_losses()
-    if not (named := [name for name in dict.fromkeys(asked) if name in there and name not in default]):
+    if not (named := [name for name in dict.fromkeys(asked) if _keys("loss", name) and name not in default]):
         return list(words)
     kept = [name for name in default if name == "ce" or name in asked]
     return [*words, f"loss=[{','.join([*kept, *named])}]"]
@@ -83,6 +82,27 @@ def value_of(words: Sequence[str], key: str) -> str | None:
                 override = OverridesParser.create().parse_override(word)
                 found = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
     return None if found is None else str(found)
+
+
+def shortened(words: Sequence[str]) -> list[str]:
+    """Return the words, and before them what keeps debug=smoke short with a data set or a teacher of one's own choice.
+
+    Args:
+        words: the command line without the program.
+    """
+    if "debug=smoke" not in words:
+        return list(words)
+    short = {"data": ("limit", "data.limit=256"), "teacher": ("train", "teacher.train.epochs=1")}
+    few = [word for group, (key, word) in short.items() if key in _keys(group, value_of(words, group) or "")]
+    return [*few, *words]
+
+
+def _keys(group: str, name: str) -> dict:
+    """Return the keys of a yaml, those of the yamls that it begins with among them; nothing where it is not there."""
+    file = files("conf") / group / f"{name}.yaml"
+    own = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    before = [entry for entry in own.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    return {key: value for entry in before for key, value in _keys(group, entry).items()} | own
 
 
 def default_losses() -> list[str]:

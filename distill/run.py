@@ -251,7 +251,7 @@ def cli() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     loud_warnings()
     tune_allocator()
-    sys.argv[1:] = overrides.with_losses(finished.spell_out(sys.argv[1:]))
+    sys.argv[1:] = overrides.with_losses(overrides.shortened(finished.spell_out(sys.argv[1:])))
     try:
         multirun = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv)
         if multirun and parallel.planned() > 1:
