@@ -48,9 +48,13 @@ def with_losses(words: Sequence[str]) -> list[str]:
     A teacher's loss that is named stands in the place of the default one: loss.kd.temperature=4 means loss=[ce,kd]. Whoever
     chooses losses, an experiment or phases has said which are meant.
 
+    A course that is typed stands alone: before it goes a number in the place of a course that is there, with which hydra would
+    merge it.
+
     Args:
         words: the command line without the program.
     """
+    words = [*_without_course(words), *words]
     if any(word.startswith(("loss=", "experiment=", "phases=")) for word in words):
         return list(words)
     asked = re.findall(r"(?m)^\+*loss\.(\w+)\.", "\n".join(words))
@@ -82,6 +86,17 @@ def value_of(words: Sequence[str], key: str) -> str | None:
                 override = OverridesParser.create().parse_override(word)
                 found = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
     return None if found is None else str(found)
+
+
+def _without_course(words: Sequence[str]) -> list[str]:
+    """Return loss.NAME={OPTION:0} for every typed course whose option may have one: in its yaml, or by an experiment."""
+    found = []
+    for name, option in re.findall(r"(?m)^\+*loss\.(\w+)\.(\w+)=.*\{", "\n".join(words)):
+        known, word = _keys("loss", name), f"loss.{name}={{{option}:0}}"
+        may_have = any(word.startswith("experiment=") for word in words) or isinstance(known.get(option), dict)
+        if option in known and may_have and word not in [*words, *found]:
+            found.append(word)
+    return found
 
 
 def shortened(words: Sequence[str]) -> list[str]:

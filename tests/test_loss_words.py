@@ -1,10 +1,12 @@
-"""Typing an option of a loss means that loss: the default one gives its place to the one that is named."""
+"""Typing an option of a loss means that loss, and a course that is typed is the whole course."""
 
 import pytest
+import yaml
 from commandline import ROOT
 from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 
-from distill.overrides import default_losses, with_losses
+from distill.overrides import default_losses, spread, with_losses
 
 
 def taken(*words: str) -> list[str]:
@@ -38,3 +40,30 @@ def test_whoever_chooses_losses_gets_those(chosen):
 
 def test_a_name_that_is_no_loss_is_left_for_the_sentence_about_it():
     assert with_losses(["loss.kdd.weight=1"]) == ["loss.kdd.weight=1"]
+
+
+COURSES = ["{from: 0, to: 1, start: 2, end: 12}", "{from: 1, to: 0}", "{from: 0.5, to: 1, end: 5}", "0.5"]
+
+
+@pytest.mark.parametrize("typed", COURSES)
+@pytest.mark.parametrize(
+    "option, words",
+    [
+        ("ctkd.reversal", ["loss=[ce,ctkd]"]),
+        ("dist.weight", ["loss=[ce,dist]", "experiment=ferplus_losses", "data.root=faces"]),
+    ],
+)
+def test_a_course_that_is_typed_keeps_nothing_of_the_one_that_was_there(typed, option, words):
+    loss, key = option.split(".")
+    theirs = [f"loss.{option}={{from: 1, to: 0, end: 10, shape: cosine}}"]  # as an experiment may say
+    words = [*words, f"loss.{option}={typed}"]
+    jobs, _ = spread(with_losses([*words, "seed=0,1"]))
+    with initialize_config_module("conf", version_base="1.3"):
+        for sent in (with_losses(words), with_losses(with_losses(words)), *jobs):
+            there = compose("run", overrides=[*theirs, *sent]).loss[loss]
+            assert OmegaConf.to_container(there)[key] == yaml.safe_load(typed)
+
+
+def test_a_course_goes_where_none_can_be_as_it_was_typed():
+    words = ["loss=[ce,kd]", "loss.kd.weight={from: 0, to: 0.9, end: 5}"]
+    assert with_losses(words) == words
