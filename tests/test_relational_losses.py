@@ -187,6 +187,16 @@ def test_equal_embeddings_cost_nothing_at_any_scale(kind):
     assert abs(zero.item()) < 1e-6 < bound(kind, {}).relation(own, own.flip(0)).item()
 
 
+@pytest.mark.parametrize("apart", [0, 1e-8])
+def test_two_faces_of_the_same_embedding_get_a_gradient_as_small_as_others(apart):
+    own, theirs = batch()[:2]
+    found = []
+    for shift in (1.0, apart):
+        twins = torch.cat([own[:1], own[:1] + shift * own[1:2], own[2:]]).requires_grad_()
+        found.append(torch.autograd.grad(bound(RelationalDistillation, {}).relation(twins, theirs), twins)[0].norm())
+    assert 0 < found[1] < 3 * found[0]
+
+
 # Networks
 
 

@@ -69,6 +69,11 @@ def distances(e: Tensor) -> Tensor:
 
 
 def cosines(e: Tensor) -> Tensor:
-    """Return cos of the angle at i between e_j and e_k for embeddings [B, C]: [B, B, B]; 0 where two of them are equal."""
-    towards = F.normalize(e[None] - e[:, None], dim=2)
+    """Return cos of the angle at i between e_j and e_k for embeddings [B, C]: [B, B, B]; 0 where two of them are equal.
+
+    Shorter than a millionth of the mean, a difference has no direction, only a gradient without bound: it counts as 0.
+    """
+    apart = e[None] - e[:, None]
+    length = apart.detach().norm(dim=2, keepdim=True)
+    towards = F.normalize(apart.masked_fill(length <= 1e-6 * length.mean(), 0), dim=2)
     return towards @ towards.transpose(1, 2)
