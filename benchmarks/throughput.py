@@ -46,7 +46,7 @@ class StoredLogits:
     def __init__(self, rows: int, classes: int):
         self.current = torch.randn(rows, classes)
 
-    def open(self, split: str, view_id: int, table: torch.Tensor) -> None:
+    def open(self, split: str, view_id: int, table: torch.Tensor, maps: bool = True) -> None:
         """Every view has the same logits here."""
 
     def __call__(self, batch):

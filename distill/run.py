@@ -26,6 +26,7 @@ from distill.outcome import conclude, mirror, start_of
 from distill.processes import EXPECTED, PLACE, hold, sentence
 from distill.run_folder import is_measured, refuse_another, result_of, write_down
 from distill.runtime import pick_device, set_threads, tune_allocator
+from distill.train import views_with_maps
 from distill.types import Dataset
 from teachers.store import find_or_train, is_complete
 
@@ -116,10 +117,10 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     torch.manual_seed(cfg["seed"])  # of learned parts of losses: the same whether the teacher was found or trained
     objective.bind(student, teacher)
     if size := getattr(teacher, "bytes_per_view", 0):
-        views = min(cfg["views"]["cached"] or cfg["train"]["epochs"], cfg["train"]["epochs"])
+        views = views_with_maps(objective, build.phases(cfg), cfg["train"]["epochs"], cfg["views"]["cached"])
         console.print(
-            f"teacher: the maps that losses ask for take {size / 1e9:.2f} GB per view, {views * size / 1e9:.2f} GB for the "
-            f"{views} of this run, in {teacher.folder}"
+            f"teacher: the maps that losses ask for take {size / 1e9:.2f} GB per view, {len(views) * size / 1e9:.2f} GB for "
+            f"the {len(views)} of this run, in {teacher.folder}"
         )
         teacher.refuse_too_large(views)
     torch.manual_seed(cfg["seed"])  # of dropout

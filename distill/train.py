@@ -16,6 +16,7 @@ from distill.evaluate import predict
 from distill.global_batch import one_batch, share_of, whole
 from distill.learner import Learner, averaged
 from distill.ledger import Ledger
+from distill.losses.objective import Objective
 from distill.metrics import evaluate_predictions
 from distill.optim import clip
 from distill.resume import Standing
@@ -148,7 +149,7 @@ def train(
 
     Args:
         learner: student, objective, optimiser, schedule and average.
-        teacher: Batch -> Outputs or None, with open(split, view id, table).
+        teacher: Batch -> Outputs or None, with open(split, view id, table, maps); epochs whose losses do not read it do without.
         data: train and valid splits are read; test is not.
         recipe: the ranges of augmentation.
         settings: the numbers of the run.
@@ -174,9 +175,11 @@ def train(
     for epoch in range(at["epoch"], settings.epochs):
         view = view_of(epoch, settings.cached_views)
         table = recipe.table(settings.view_seed, view, len(split.pixels))
-        if teacher is not None:
-            teacher.open("train", view, table)
         phase = settings.phase(epoch)
+        learner.objective.at(epoch, phase.losses)
+        asked = teacher_of(learner.objective, teacher)
+        if asked is not None:
+            asked.open("train", view, table, maps=learner.objective.reads("needs_features"))
         if epoch == phase.start > 0 and at["step"] == 0:
             learner.restart()
         order = epoch_order(settings.seed, epoch, len(split), chances)
@@ -189,7 +192,7 @@ def train(
             learner.objective.at(now, phase.losses)
             if settings.mixup:
                 batch = mixup(batch, settings.mixup, settings.seed, epoch, step)
-            ledger.add(train_step(to(batch, device), teacher, learner, settings.precision, settings.clip))
+            ledger.add(train_step(to(batch, device), asked, learner, settings.precision, settings.clip))
             progress.step(epoch, step + 1, steps)
             if ledger.full() or step + 1 == steps:
                 terms = ledger.flush()
@@ -225,6 +228,22 @@ def refuse_idle_processes(faces: int, batch_size: int) -> None:
             f"train: {faces} faces in batches of {batch_size} are not one for each of {parallel.world()} processes. "
             "Start fewer with torchrun --nproc-per-node=N."
         )
+
+
+def teacher_of(objective: Objective, teacher):
+    """Return the teacher where a loss of this epoch reads it, or it learns itself, else None: nobody waits for its answers."""
+    return teacher if getattr(teacher, "learns", False) or objective.reads("needs_teacher") else None
+
+
+def views_with_maps(objective: Objective, phases: tuple[Phase, ...], epochs: int, cached_views: int) -> set[int]:
+    """Return the training views of those epochs of a run in which a loss reads inner maps."""
+    views = set()
+    for phase in phases or (Phase(0, epochs),):
+        for epoch in range(phase.start, phase.start + phase.epochs):
+            objective.at(epoch, phase.losses)
+            if objective.reads("needs_features"):
+                views.add(view_of(epoch, cached_views))
+    return views
 
 
 def courses(learner: Learner) -> dict[str, float]:

@@ -45,7 +45,7 @@ class Ensemble(nn.Module):
     def train(self, mode: bool = True) -> "Ensemble":
         return super().train(False)
 
-    def open(self, split: str, view_id: int, table: Tensor) -> None:
+    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
         """A live teacher renders whatever batch it is given; nothing to prepare."""
 
     def survey(self):

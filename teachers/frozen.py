@@ -29,7 +29,7 @@ class FrozenTeacher(nn.Module):
         """Stay in eval mode whatever is asked: batch statistics and dropout would make soft targets of another network."""
         return super().train(False)
 
-    def open(self, split: str, view_id: int, table: Tensor) -> None:
+    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
         """A live teacher renders whatever batch it is given; nothing to prepare."""
 
     def input_size(self) -> int:

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from itertools import compress
 from pathlib import Path
@@ -124,21 +124,21 @@ class LogitCache:
         width = 2 if self.expected["precision"] == "torch.bfloat16" else 4
         return len(self.data.splits["train"].pixels) * width * math.prod(layer.shape)
 
-    def refuse_too_large(self, views: int) -> None:
+    def refuse_too_large(self, views: Collection[int]) -> None:
         """Refuse inner maps that will not fit on the disk, before the first of them is computed.
 
         Args:
-            views: how many training views there will be, those stored already among them.
+            views: the training views whose maps will be read, those stored already among them.
 
         Raises:
             ValueError: what is missing of them is larger than what is free.
         """
-        places = ((layer, self._path("train", view, layer)) for view in range(1, views + 1) for layer in self.layers)
+        places = ((layer, self._path("train", view, layer)) for view in views for layer in self.layers)
         needed = sum(self._bytes(layer) for layer, path in places if not path.exists())
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise ValueError(
-                f"teacher.cache: features was asked for; the inner maps of {views} training views need {needed / 1e9:.2f} GB "
+                f"teacher.cache: features was asked for; the inner maps of {len(views)} training views need {needed / 1e9:.2f} GB "
                 f"more in {self.folder}, where {free / 1e9:.2f} GB are free. Type views.cached=N for fewer views (0 is one for "
                 "each epoch), paths.store=DIR on another disk, or teacher.cache=false to run the teacher at every step."
             )
@@ -167,15 +167,16 @@ class LogitCache:
         """Return the live teacher's network, whose classifier a loss may read."""
         return self.awake().live_network()
 
-    def open(self, split: str, view_id: int, table: Tensor) -> None:
+    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
         """Make a view's logits the ones that are answered; compute and store them if they are not there.
 
         Args:
             split: name of the split.
             view_id: the view, 0 for pictures as packed.
             table: [M, P] its rows.
+            maps: with the layers that a loss asked for, in the train split; evaluation compares logits.
         """
-        layers = self.layers if split == "train" else []  # what a loss reads; evaluation compares logits
+        layers = self.layers if maps and split == "train" else []
         self._fill(split, view_id, table, layers)
         self.current = torch.from_numpy(self._read(self._path(split, view_id), split)).to(self.device)
         self.maps = {layer.name: self._read(self._path(split, view_id, layer), split, layer) for layer in layers}

@@ -36,7 +36,7 @@ class Peer(nn.Module):
         self.name, self.classes, self.precision = name, tuple(classes), precision
         self.forward_images, self.learning = 0, False
 
-    def open(self, split: str, view_id: int, table: Tensor) -> None:
+    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
         """Learn from the train split, only answer about others."""
         self.learning = split == "train"
         self.network.train(self.learning)

@@ -141,12 +141,12 @@ def test_maps_that_do_not_fit_on_the_disk_are_refused_before_the_first_is_comput
     answers(teacher, view=2)
     free = SimpleNamespace(free=2 * teacher.bytes_per_view)
     monkeypatch.setattr("teachers.logit_cache.shutil.disk_usage", lambda folder: free)
-    teacher.refuse_too_large(3)  # the second of them is there
+    teacher.refuse_too_large({1, 2, 3})  # the second of them is there
     free.free -= 1
     with pytest.raises(
         ValueError, match=r"^teacher\.cache: features .* 3 training views need 0\.00 GB more .*views\.cached=N"
     ):
-        teacher.refuse_too_large(3)
+        teacher.refuse_too_large({1, 2, 3})
 
 
 @pytest.mark.parametrize("left", [0, 4, 40, 200, -9])

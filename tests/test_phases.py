@@ -6,7 +6,7 @@ import pytest
 import torch
 from commandline import assert_equal_runs, checkpoint_writes, command, distill, kill_when, result_of
 from hydra import compose, initialize_config_module
-from inside import SMALL, job
+from inside import SMALL, folder_of, job, read
 from safetensors.torch import load_file
 
 from distill import finished
@@ -92,6 +92,27 @@ def test_a_run_killed_around_the_border_of_its_phases_equals_one_that_was_not_bi
     done = distill(*HINT, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
     assert_equal_runs(folder, whole)
+
+
+# What no loss of a phase asks for
+
+
+def test_maps_are_stored_and_counted_for_the_phase_alone_whose_losses_read_them(tmp_path):
+    words = ("loss=[ce,kd,hint]", "teacher.cache=features", "train.epochs=3", "views.cached=0", "seed=6")
+    phases = "phases=[{epochs:1,loss:[hint]},{epochs:2,loss:[ce,kd]}]"
+    told = job(*words, phases, store=tmp_path, runs=tmp_path / "runs")
+    assert "GB for the 1 of this run" in " ".join(told.split())
+    kept = {path.name for path in tmp_path.rglob("train-view*.npy")}
+    assert kept == {*(f"train-view{n}.npy" for n in (1, 2, 3)), "train-view1-net.layer2.npy"}
+
+
+def test_a_teacher_is_not_asked_in_phases_whose_losses_do_not_read_it(tmp_path, store):
+    asked = []
+    for phases in ("[{epochs:3,loss:[ce]},{epochs:1,loss:[kd]}]", "[{epochs:4,loss:[ce,kd]}]"):
+        words = ("loss=[ce,kd]", "teacher.cache=false", "train.epochs=4", f"phases={phases}")
+        job(*words, store=store, runs=tmp_path / str(len(asked)))
+        asked.append(read(folder_of(tmp_path / str(len(asked))))["teacher_forward_images"])
+    assert asked[1] - asked[0] == 3 * 64 and asked[0] > 64
 
 
 # Refused before anything is trained

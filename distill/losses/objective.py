@@ -87,6 +87,10 @@ class Objective(nn.Module):
             for option, value in courses.items():
                 setattr(self.losses[name], option, value(epoch))
 
+    def reads(self, attribute: str) -> bool:
+        """Say whether a loss that counts now has an attribute, such as needs_teacher or needs_features."""
+        return any(getattr(self.losses[name], attribute) for name in self.active)
+
     def changing(self) -> dict[str, float]:
         """Return what follows a course or is learned, as it is now, for the log: {weight_kd: ..., temperature_kd: ...}."""
         now = {f"weight_{name}": self.weights[name] for name, c in self.courses.items() if c.first != c.last}
