@@ -68,8 +68,11 @@ def check_teacher(cfg: dict) -> None:
         raise ValueError(
             "teacher.members: a peer learns beside the student and is no member of an ensemble. Type teacher=peer."
         )
+    mutual = [name for name, loss in cfg["loss"].items() if loss["_target_"] == "distill.losses.dml.MutualLearning"]
     if is_peer(teacher):
-        _check_peer(cfg, teacher)
+        _check_peer(cfg, teacher, mutual)
+    elif mutual:
+        raise ValueError(f"loss.{mutual[0]}: needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd].")
     if cfg["data"].get("fold") == "all" and (runs := [t["run"] for t in (teacher, *members.values()) if "run" in t]):
         raise ValueError(
             f"data.fold: all was asked for, but the teacher {runs[0]} is one finished run, and the people that it learned "
@@ -87,7 +90,7 @@ def check_teacher(cfg: dict) -> None:
         )
 
 
-def _check_peer(cfg: dict, peer: dict) -> None:
+def _check_peer(cfg: dict, peer: dict, mutual: list[str]) -> None:
     if peer.get("cache") is not False:
         raise ValueError(
             f"teacher.cache: {peer['cache']} was asked for, but a peer changes at every step. teacher=peer needs teacher.cache=false."
@@ -106,7 +109,7 @@ def _check_peer(cfg: dict, peer: dict) -> None:
             "student.lr_scale: names parameters of the student and would not reach those of its peer. teacher=peer needs "
             "student.lr_scale=null."
         )
-    if not any(loss["_target_"] == "distill.losses.dml.MutualLearning" for loss in cfg["loss"].values()):
+    if not mutual:
         raise ValueError(
             "teacher: a peer learns by loss.dml alone, which was not chosen. Type loss=[ce,dml] loss.ce.weight=1."
         )

@@ -106,6 +106,7 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     device = pick_device(cfg["train"]["device"])
     student = parallel.main_first(lambda: build.network(cfg, data)).to(device, memory_format=torch.channels_last)
     objective = build.objective(cfg, data)
+    objective.check(student, len(data.classes))
     build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained, not after
     taught_by: list[Path] = []
 

@@ -44,10 +44,13 @@ class ClassAttentionTransfer(FeatureLoss):
         check_numbers(self.term, pool=(pool, pool >= 1, "1 place or more, such as 2"))
         self.pool = pool
 
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        self._end("student", student)
+
     def bind(self, student: nn.Module, teacher) -> None:
         teacher.survey()  # says what to type where it has no maps
         ends = {
-            role: pooled_classifier(network, f"loss.{self.term}: the {role}", NEEDS[role])
+            role: self._end(role, network)
             for role, network in (("student", student), ("teacher", teacher.live_network()))
         }
         self._check(**ends)
@@ -56,18 +59,21 @@ class ClassAttentionTransfer(FeatureLoss):
         tap(student, [ends["student"].layer])
         teacher.tap([ends["teacher"].layer])
 
+    def _end(self, role: str, network: nn.Module) -> Pooled:
+        end = pooled_classifier(network, f"loss.{self.term}: the {role}", NEEDS[role])
+        if end.layer.shape[1] < self.pool:
+            raise ValueError(
+                f"loss.{self.term}.pool: {self.pool}, but the {role}'s last map has {end.layer.shape[1]} places along a "
+                f"side. Choose loss.{self.term}.pool=1, or a larger {role}.size."
+            )
+        return end
+
     def _check(self, student: Pooled, teacher: Pooled) -> None:
         if student.classifier.out_features != teacher.classifier.out_features:
             raise ValueError(
                 f"loss.{self.term}: the teacher knows {teacher.classifier.out_features} classes, the student "
                 f"{student.classifier.out_features}. Choose a teacher of the same classes."
             )
-        for role, end in (("student", student), ("teacher", teacher)):
-            if end.layer.shape[1] < self.pool:
-                raise ValueError(
-                    f"loss.{self.term}.pool: {self.pool}, but the {role}'s last map has {end.layer.shape[1]} places along a "
-                    f"side. Choose loss.{self.term}.pool=1, or a larger {role}.size."
-                )
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:

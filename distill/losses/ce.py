@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.losses.objective import Loss, check_choices, reduce_heads, select_heads
 from distill.types import Outputs
@@ -81,15 +81,21 @@ class CrossEntropy(Loss):
             weights = None if numbers is None else torch.tensor([float(w) for w in numbers])
             self.register_buffer(name, weights, persistent=False)
 
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        self._check_classes(num_classes)
+
+    def _check_classes(self, num_classes: int) -> None:
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(
+                f"loss.{self.term}.class_weights: {len(self.class_weights)} numbers for {num_classes} classes."
+            )
+
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         num_classes = target.shape[1]
         q = F.one_hot(target.argmax(dim=1), num_classes).float() if self.hard else target.float()
         q = (1 - self.label_smoothing) * q + self.label_smoothing / num_classes
+        self._check_classes(num_classes)
         if self.class_weights is not None:
-            if len(self.class_weights) != num_classes:
-                raise ValueError(
-                    f"loss.{self.term}.class_weights: {len(self.class_weights)} numbers for {num_classes} classes."
-                )
             q = q * self.class_weights
         log_p = F.log_softmax(select_heads(student, self.apply_to), dim=-1)
         return self._fuse(-(q[:, None] * self._modulate(log_p)).sum(dim=-1))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.features import Layer, survey, tap
+from distill.features import Layer, Survey, survey, tap
 from distill.losses.objective import Loss
 from distill.types import Outputs
 
@@ -40,13 +40,14 @@ class FeatureLoss(Loss):
         self.asked = (student, teacher)
         self.pairs: list[tuple[Layer, Layer]] = []
 
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        found = survey(student)
+        if not self._named(found, "student") and self.kind != "embedding":
+            self._check_stages("student", found.stages)
+
     def bind(self, student: nn.Module, teacher) -> None:
         of_student, of_teacher = survey(student), teacher.survey()
-        asked = [[names] if isinstance(names, str) else names for names in self.asked]
-        names = [
-            asked_names and [found.find(name, f"loss.{self.term}.{role}") for name in asked_names]
-            for asked_names, found, role in zip(asked, (of_student, of_teacher), ("student", "teacher"), strict=True)
-        ]
+        names = [self._named(of_student, "student"), self._named(of_teacher, "teacher")]
         sizes = (student.input.size, teacher.input_size())
         self.pairs = self._pair(*names, of_student, of_teacher, sizes)
         tap(student, [layer for layer, _ in self.pairs])
@@ -56,11 +57,18 @@ class FeatureLoss(Loss):
     def make(self) -> None:
         """Make the learned parts, knowing self.pairs."""
 
+    def _named(self, found: Survey, role: str) -> list[Layer] | None:
+        """Return the layers that are asked for by name of a network, or None."""
+        asked = self.asked[role == "teacher"]
+        names = [asked] if isinstance(asked, str) else asked
+        return names and [found.find(name, f"loss.{self.term}.{role}") for name in names]
+
     def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
         if self.kind == "embedding":
             own, theirs = own or [of_student.embedding], theirs or [of_teacher.embedding]
         if self.kind == "last":
-            self._check_stages(own or of_student.stages, theirs or of_teacher.stages)
+            self._check_stages("student", own or of_student.stages)
+            self._check_stages("teacher", theirs or of_teacher.stages)
             own, theirs = own or [of_student.stages[-1]], theirs or [of_teacher.stages[-1]]
         if not own:
             own = self._default(theirs, of_student, of_teacher, sizes)
@@ -76,15 +84,15 @@ class FeatureLoss(Loss):
     def _default(self, theirs, of_student, of_teacher, sizes) -> list[Layer]:
         if theirs:
             return [_nearest(layer, of_student.stages, sizes[::-1]) for layer in theirs]
-        self._check_stages(of_student.stages, of_teacher.stages)
+        self._check_stages("student", of_student.stages)
+        self._check_stages("teacher", of_teacher.stages)
         if self.kind == "stage":
             return [of_student.stages[len(of_student.stages) // 2]]
         finest = max(layer.shape[1] for layer in of_teacher.stages) / sizes[1]
         return [layer for layer in of_student.stages if layer.shape[1] / sizes[0] < 1.5 * finest]
 
-    def _check_stages(self, of_student, of_teacher) -> None:
-        if not of_student or not of_teacher:
-            who = "student" if not of_student else "teacher"
+    def _check_stages(self, who: str, stages) -> None:
+        if not stages:
             raise ValueError(
                 f"loss.{self.term}: the {who} has no maps of [C, S, S]. Name layers with loss.{self.term}.{who}=..."
             )

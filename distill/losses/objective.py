@@ -28,6 +28,13 @@ class Loss(nn.Module):
     needs_label = False
     changes_student = False
 
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        """Refuse a student, or a number of classes, that this loss does not fit: known before any teacher is trained.
+
+        Raises:
+            ValueError: a sentence with the loss's key.
+        """
+
     def bind(self, student: nn.Module, teacher: object | None) -> None:
         """Meet both networks once, before the optimiser is made; a loss with learned parts makes them here."""
 
@@ -104,6 +111,13 @@ class Objective(nn.Module):
             for name, loss in self.losses.items()
             for number, value in loss.learned_numbers().items()
         }
+
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        """Let every loss refuse the student; one on inner maps only if no other loss changes the student until it meets them."""
+        changed = any(loss.changes_student for loss in self.losses.values())
+        for loss in self.losses.values():
+            if loss.changes_student or not (changed and loss.needs_features):
+                loss.check(student, num_classes)
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
         """Let every loss meet both networks, those that change the student first: the others then find it as it answers.

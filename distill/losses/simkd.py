@@ -46,14 +46,12 @@ class ReusedClassifier(FeatureLoss):
         check_numbers(self.term, factor=(factor, factor >= 1, "1 or more, such as 2"))
         self.factor = factor
 
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        self._last_map(student)
+
     def bind(self, student: nn.Module, teacher) -> None:
         of_student, _ = self._last_map(student), teacher.survey()  # the latter says what to type where it has no maps
         theirs = pooled_classifier(teacher.live_network(), f"loss.{self.term}: the teacher", NEEDS)
-        if hasattr(student, "reused_head"):
-            raise ValueError(
-                f"loss.{self.term}: the student has a teacher's classifier already. Give student.weights of another run, or "
-                "go on training these with loss=[ce,kd]."
-            )
         side = min(of_student.shape[1], theirs.layer.shape[1])
         attach_reused_head(student, of_student, side, theirs.classifier, self.factor)
         projected = Layer("reused_head.projector", (theirs.layer.shape[0], side, side), False)
@@ -68,6 +66,11 @@ class ReusedClassifier(FeatureLoss):
         layer = found.find(asked, f"loss.{self.term}.student") if asked else found.stages[-1]
         if len(layer.shape) != 3:
             raise ValueError(f"loss.{self.term}.student: {layer.name} answers {list(layer.shape)}; name a map.")
+        if hasattr(student, "reused_head"):
+            raise ValueError(
+                f"loss.{self.term}: the student has a teacher's classifier already. Give student.weights of another run, or "
+                "go on training these with loss=[ce,kd]."
+            )
         return layer
 
     @in_float32
