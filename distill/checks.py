@@ -1,6 +1,9 @@
 """Numbers of a run's config that cannot be meant, and parts of it that do not make up a run, each with a sentence."""
 
+import math
+
 from distill import parallel
+from distill.losses.schedules import course
 
 SELECTABLE = tuple(
     f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
@@ -55,7 +58,7 @@ def check_phases(cfg: dict) -> None:
         if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
             raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")
         epochs, lr, losses = phase["epochs"], phase.get("lr", 1.0), phase.get("loss")
-        if not isinstance(epochs, int) or epochs < 1 or not isinstance(lr, int | float) or not lr > 0:
+        if type(epochs) is not int or epochs < 1 or type(lr) not in (int, float) or not 0 < lr < math.inf:
             raise ValueError(f"phases: {phase} was asked for; give epochs from 1 on, and lr, a factor above 0.")
         if losses is not None and (not isinstance(losses, list) or not losses):
             raise ValueError(
@@ -77,6 +80,29 @@ def check_phases(cfg: dict) -> None:
         raise ValueError(
             f"phases: they last {total} epochs, train.epochs is {cfg['train']['epochs']}. Type train.epochs={total}."
         )
+
+
+def check_weights(where: str, node: dict) -> None:
+    """Refuse epochs, of the run or of a phase, in which every weight is 0.
+
+    Args:
+        where: what stands before its keys, such as teacher.
+        node: the run, or the recipe of a teacher.
+
+    Raises:
+        ValueError: with the epochs.
+    """
+    start = 0
+    for phase in node.get("phases") or [{"epochs": node["train"]["epochs"]}]:
+        end = start + phase["epochs"]
+        names = phase.get("loss") or list(node["loss"])
+        weights = [course(node["loss"][name]["weight"], f"{where}loss.{name}.weight") for name in names]
+        if names and not any(weight(start) or weight(math.nextafter(end, start)) for weight in weights):
+            raise ValueError(
+                f"{where}loss: the weight of {', '.join(names)} is 0 from epoch {start} to epoch {end}, so nothing is learned "
+                f"in them. Type {where}loss.{names[0]}.weight=1, or choose other losses."
+            )
+        start = end
 
 
 def check_mixup(where: str, node: dict) -> None:

@@ -1,6 +1,7 @@
 """Rules between the parts of a run's config, those that read the components' classes too, each with a sentence."""
 
 from distill import build, config
+from distill.checks import check_weights
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
@@ -23,7 +24,7 @@ def check(cfg: dict) -> None:
 
 
 def check_losses(where: str, node: dict) -> None:
-    """Refuse losses that mixed pictures mislead, and options that would do nothing.
+    """Refuse losses that mixed pictures mislead, and weights and options that would do nothing.
 
     Args:
         where: what stands before its keys, such as teacher.
@@ -33,6 +34,7 @@ def check_losses(where: str, node: dict) -> None:
         ValueError: one sentence per rule.
     """
     train, losses = node["train"], node["loss"]
+    check_weights(where, node)
     if train["mixup"] and (labelled := build.losses_that(node, "needs_label")):
         raise ValueError(
             f"{where}loss.{labelled[0]}: reads one class from each target, and a mixed face shows two. "

@@ -1,11 +1,17 @@
 """Losses that can never fit, or that teach nothing, get a sentence before a teacher is trained."""
 
+import math
+
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from inside import job
 
+from distill import rules
+from distill.config import plain
 from distill.losses.catkd import ClassAttentionTransfer
 from distill.losses.ce import CrossEntropy
+from distill.losses.focal import Focal
 from distill.losses.hint import Hint
 from distill.losses.nst import NeuronSelectivity
 from distill.losses.objective import Objective
@@ -40,6 +46,74 @@ def test_what_can_never_fit_is_said_before_a_teacher_is_trained(store, tmp_path,
     with pytest.raises(SystemExit, match=f"^error: {sentence}"):
         job(*words, store=store, runs=tmp_path)
     assert not (store / "teachers").exists() and not list(tmp_path.rglob("metrics.jsonl"))
+
+
+NOTHING = "so nothing is learned in them. Type loss"
+
+
+@pytest.mark.parametrize(
+    "words, sentence",
+    [
+        (
+            ("loss.ce.weight=0", "loss.kd.weight=0"),
+            rf"loss: the weight of ce, kd is 0 from epoch 0 to epoch 4, {NOTHING}",
+        ),
+        (("loss.ce.weight=0", "loss.kd.weight={from: 0, to: 1, start: 4}"), rf"loss: .* epoch 0 to epoch 4, {NOTHING}"),
+        (
+            ("loss.kd.weight=0", "phases=[{epochs: 3, loss: [ce]}, {epochs: 1, loss: [kd]}]"),
+            rf"loss: the weight of kd is 0 from epoch 3 to epoch 4, {NOTHING}\.kd\.weight=1, or choose",
+        ),
+        (
+            ("loss.kd.weight={from: 0, to: 1, start: 2}", "phases=[{epochs: 2, loss: [kd]}, {epochs: 2}]"),
+            rf"loss: the weight of kd is 0 from epoch 0 to epoch 2, {NOTHING}",
+        ),
+        (
+            ("teacher=resnet50", "teacher.loss.ce.weight=0"),
+            r"teacher\.loss: the weight of ce .* Type teacher\.loss\.ce\.weight=1",
+        ),
+        (("phases=[{epochs: 3, lr: inf}, {epochs: 1}]",), r"phases: .* lr, a factor above 0"),
+        (("phases=[{epochs: 3, lr: nan}, {epochs: 1}]",), r"phases: .* lr, a factor above 0"),
+        (("phases=[{epochs: 3, lr: true}, {epochs: 1}]",), r"phases: .* lr, a factor above 0"),
+        (("phases=[{epochs: true}, {epochs: 3}]",), r"phases: .* give epochs from 1 on"),
+    ],
+)
+def test_epochs_that_would_teach_nothing_are_refused(words, sentence):
+    with pytest.raises(ValueError, match=f"^{sentence}"):
+        rules.check(config(*words))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("loss.kd.weight=0",),
+        ("loss.ce.weight=0", "loss.kd.weight={from: 0, to: 1, start: 3.5}"),
+        ("loss.kd.weight={from: 1, to: 0, end: 4}", "phases=[{epochs: 2, loss: [ce]}, {epochs: 2, loss: [kd]}]"),
+        ("loss.ce.weight=0", "phases=[{epochs: 3, lr: 2}, {epochs: 1, loss: [kd], lr: 0.5}]"),
+    ],
+)
+def test_a_weight_that_is_0_for_a_while_or_beside_others_is_allowed(words):
+    rules.check(config(*words))
+
+
+def config(*words):
+    with initialize_config_module("conf", version_base="1.3"):
+        return plain(compose("run", overrides=["loss=[ce,kd]", "train.epochs=4", *words]))
+
+
+@pytest.mark.parametrize("kind", [CrossEntropy, Focal])
+@pytest.mark.parametrize("option", ["class_weights", "head_weights"])
+@pytest.mark.parametrize("weights", [[-1, 1, 1], [0, 0, 0], [1, math.nan], [1, math.inf], []])
+def test_weights_that_lead_away_from_the_labels_or_nowhere_are_refused(kind, option, weights):
+    with pytest.raises(
+        ValueError, match=rf"^loss\.{kind.term}\.{option}: \[.* give finite numbers of at least 0, not all"
+    ):
+        kind(**{option: weights})
+    assert kind(**{option: [0, 1, 2.5]})
+
+
+def test_an_objective_without_a_weight_is_refused():
+    with pytest.raises(ValueError, match=r"^loss: the weight of ce is 0, so .* Type loss\.ce\.weight=1"):
+        Objective({"ce": CrossEntropy()}, {"ce": {"from": 0, "to": 0, "end": 3}})
 
 
 def student():

@@ -118,7 +118,8 @@ def test_a_loss_that_is_off_for_a_whole_epoch_is_not_computed_in_it():
 
 
 def test_where_every_weight_is_zero_all_losses_are_computed_and_the_total_is_zero():
-    objective = Objective({name: Counted() for name in "ab"}, dict.fromkeys("ab", 0.0))
+    late = {"from": 0, "to": 1, "start": 1}
+    objective = Objective({name: Counted() for name in "ab"}, dict.fromkeys("ab", late))
     total, terms = objective(outputs(STUDENT), None, TARGET)
     assert total.item() == 0 and list(terms) == ["a", "b"] and all(term != 0 for term in terms.values())
 

@@ -1,5 +1,6 @@
 """Cross-entropy with label distributions."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -44,7 +45,8 @@ class CrossEntropy(Loss):
         heads [B, H, K] or logits [B, K], target [B, K] -> [B].
 
     Raises:
-        ValueError: for a choice that does not exist, or weights of another length than there are classes or heads.
+        ValueError: for a choice that does not exist, or weights that are negative, all 0, or of another length than there are
+            classes or heads.
 
     Reference: class weights and smoothing as torch.nn.functional.cross_entropy with reduction='none'.
     """
@@ -77,6 +79,10 @@ class CrossEntropy(Loss):
             if isinstance(numbers, str):
                 raise ValueError(
                     f"loss.{self.term}.{name}: {numbers!r} was asked for; give a list of numbers, or null."
+                )
+            if numbers is not None and not (all(0 <= w < math.inf for w in numbers) and any(numbers)):
+                raise ValueError(
+                    f"loss.{self.term}.{name}: {list(numbers)} was asked for; give finite numbers of at least 0, not all of them 0."
                 )
             weights = None if numbers is None else torch.tensor([float(w) for w in numbers])
             self.register_buffer(name, weights, persistent=False)

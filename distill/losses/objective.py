@@ -55,7 +55,7 @@ class Objective(nn.Module):
         options: term name -> {name of a loss's attribute: its course}.
 
     Raises:
-        ValueError: for no loss at all, or a weight that is negative or not finite.
+        ValueError: for no loss at all, no weight above 0, or one that is negative or not finite.
     """
 
     def __init__(
@@ -73,6 +73,10 @@ class Objective(nn.Module):
             for value in (weight.first, weight.last):
                 if not (math.isfinite(value) and value >= 0):
                     raise ValueError(f"loss.{name}.weight: {value} was asked for; give a finite number of at least 0.")
+        if all(weight.first == weight.last == 0 for weight in self.courses.values()):
+            raise ValueError(
+                f"loss: the weight of {', '.join(losses)} is 0, so there is nothing to learn. Type loss.{min(losses)}.weight=1."
+            )
         self.losses, self.options = nn.ModuleDict(losses), dict(options or {})
         for name, loss in self.losses.items():
             loss.term = name
