@@ -25,6 +25,15 @@ def test_every_loss_has_a_row_and_a_section_with_its_options():
     )
 
 
+def test_a_row_has_the_formula_in_one_line():
+    found = {entry.name: entry.formula for entry in entries()}
+    assert found["kd"] == "c * sum or mean over heads h of sum_k t_k (log t_k - log s_hk)"
+    assert found["simkd"] == "mean over c, h, w of (P(F_s) - F_t)^2"
+    assert found["crd"].endswith("log sigmoid(-x_k), plus the same of g_t and m_s")
+    assert all(formula.count("(") == formula.count(")") and len(formula) < 160 for formula in found.values())
+    assert "| `c * sum or mean over heads h of KL(t \\|\\| s_h)` |" in page()
+
+
 @pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
 def test_a_loss_says_its_formula_its_paper_and_what_each_option_is(entry):
     formula = next(part for part in entry.paragraphs[1:])
@@ -36,6 +45,9 @@ def test_a_loss_says_its_formula_its_paper_and_what_each_option_is(entry):
 
 def test_needs_are_told():
     needs = {entry.name: entry.needs for entry in entries()}
+    assert needs["crd"] == "inner maps, memory" and all(
+        "one linear layer" in needs[name] for name in ("catkd", "simkd")
+    )
     assert needs["ce"] == "labels" and needs["kd"] == "teacher logits" and needs["hint"] == "inner maps"
 
 

@@ -38,6 +38,7 @@ class ClassAttentionTransfer(FeatureLoss):
     """
 
     term = "catkd"
+    also_needs = "student and teacher that end in global pooling and one linear layer"
 
     def __init__(self, pool: int = 2):
         super().__init__()

@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, COST, CONF = ROOT / "docs" / "losses.md", ROOT / "docs" / "losses_cost.json", ROOT / "conf" / "loss"
+FORMULA = re.compile(
+    r"\bloss(?:\[b\])? = (.+?)(?=[.;](?: |$)|,? \w+: |, \S+ = |$)"
+)  # to its end, or what it goes on with
 SECTIONS = ("Args:", "Shape:", "Raises:", "Attributes:", "Reference:")
 INTRODUCTION = """# Losses
 
@@ -24,7 +27,8 @@ coarse), embedding (what the classifier sees), a module's name or its end; a wro
 maps wants `teacher.cache=features` (stored once) or `teacher.cache=false` (the teacher runs at every step).
 
 Notation: z logits, s student, t teacher, F an inner map, b a face of the batch, k a class, c a channel, h, w a place; values [B] are
-averaged over the batch, then weighted. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
+averaged over the batch, then weighted. The table's formula is that value; what its other letters are, and which other
+forms there are, is told in the loss's section. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
 pooling, which are no modules there. Deviations from the papers are told at each loss. This page is made by
 `python -m distill.losses.page --write`.
 """
@@ -60,7 +64,14 @@ class Entry(NamedTuple):
         if "teacher=peer" in self.usage:
             return "a peer"
         wanted = "inner maps" if self.kind.needs_features else "teacher logits" if self.kind.needs_teacher else "labels"
-        return f"{wanted}, memory" if self.kind.needs_memory else wanted
+        return ", ".join(
+            [wanted, *(["memory"] if self.kind.needs_memory else []), *filter(None, [self.kind.also_needs])]
+        )
+
+    @property
+    def formula(self) -> str:
+        """What it is the value of, in one line; the letters are told in its section, and so are other forms."""
+        return FORMULA.search(" ".join(self.paragraphs[1].split()))[1]
 
     @property
     def weight(self) -> str:
@@ -99,6 +110,7 @@ def row(entry: Entry, cost: dict[str, float]) -> str:
     cells = (
         f"[{entry.name}](#{entry.name})",
         cell(entry.paragraphs[0]),
+        f"`{cell(entry.formula)}`",
         entry.needs,
         entry.weight,
         *ms,
@@ -133,7 +145,7 @@ def page() -> str:
     """Return the whole page."""
     measured = json.loads(COST.read_text()) if COST.exists() else {"how": "", "milliseconds": {}}
     found, ms = entries(), ["ms"] if measured["milliseconds"] else []
-    names = ("loss", "what it is", "needs", "weight", *ms, "paper")
+    names = ("loss", "what it is", "formula", "needs", "weight", *ms, "paper")
     table = [
         f"| {' | '.join(names)} |",
         "|---" * len(names) + "|",

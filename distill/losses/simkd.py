@@ -39,6 +39,7 @@ class ReusedClassifier(FeatureLoss):
     """
 
     term = "simkd"
+    also_needs = "a teacher that ends in global pooling and one linear layer"
     changes_student = True
 
     def __init__(self, student: str | None = None, factor: int = 2):
