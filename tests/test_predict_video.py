@@ -80,6 +80,15 @@ def test_a_video_gives_a_row_per_face_and_frame_and_an_annotated_video(run, film
     assert first > 15 and last < 2, "bars beside a face alone"
 
 
+def test_a_video_is_never_replaced_by_its_drawing(run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "w" / "in").mkdir(parents=True)
+    before = write_video(tmp_path / "w" / "v.mp4", [noise(48, 64)] * 3).read_bytes()
+    monkeypatch.chdir(tmp_path / "w" / "in")
+    said, _, _ = predict(capsys, "../v.mp4", "--student", run, "--size", 32, "--draw", "../../w")
+    assert said == "error: --draw: ../v.mp4 would be overwritten. Give another folder."
+    assert (tmp_path / "w" / "v.mp4").read_bytes() == before
+
+
 def test_frames_of_a_turned_phone_are_upright(tmp_path):
     upright = noise(64, 96)
     for rotation in (90, 180, 270):

@@ -158,8 +158,8 @@ class Job:
             if asked.draw:
                 rate = self.opened.rate if self.opened else None
                 drawn = Drawn(asked.draw, self.root, classes, rate, self.say)
-                if self.index is None and not self.path.is_dir():
-                    drawn.place(self.path)
+                if self.index is None:
+                    drawn.plan(self.files or [self.path])
                 asked.draw.mkdir(parents=True, exist_ok=True)
                 sinks.append(drawn)
             for path, kind in ((asked.csv, Csv), (asked.json, Json)):

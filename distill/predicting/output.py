@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from distill import command_line
 from distill.predicting.drawing import draw
-from distill.predicting.pictures import shown
+from distill.predicting.pictures import DRAWN, SOFTWARE, identity, shown
 from distill.predicting.pipeline import Seen
 from distill.predicting.video import Recording
 
@@ -123,7 +123,7 @@ class Drawn:
         say: Callable[[str, str], None],
     ):
         self.folder, self.root, self.classes, self.rate, self.say = folder, root, classes, rate, say
-        self.recording, self.broken = None, ""
+        self.recording, self.broken, self.places = None, "", {}
 
     def add(self, seen: Seen) -> None:
         if not (self.broken or seen.shot.error):
@@ -139,28 +139,40 @@ class Drawn:
     def _add(self, seen: Seen) -> None:
         shot = seen.shot
         drawn = draw(shot.picture, shot.boxes, seen.probabilities, self.classes)
-        target = self.place(Path(shot.name))
+        target = self.places.get(Path(shot.name)) or self.place(Path(shot.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.rate is None:
-            Image.fromarray(drawn).save(target, quality=92)
+            exif = Image.Exif()
+            exif[SOFTWARE] = DRAWN
+            Image.fromarray(drawn).save(target, quality=92, exif=exif)
             return
         if self.recording is None:
             self.recording = Recording(target, self.rate)
         self.recording.add(drawn, shot.seconds)
 
-    def place(self, path: Path) -> Path:
-        """Return where the drawing of a file goes.
+    def plan(self, files: Iterable[Path]) -> None:
+        """Choose a place of its own for each file's drawing; .png comes twice where another one has the place.
 
         Raises:
-            ValueError: on the file itself.
+            ValueError: it would replace a file that is read.
         """
+        read, taken = {identity(path): path for path in files}, set()
+        for path in sorted(files, key=lambda path: self.place(path).name != path.name):  # first those that keep theirs
+            target = self.place(path)
+            while identity(target) in taken:
+                target = target.with_name(f"{target.name}.png")
+            if known := read.get(identity(target)):
+                raise ValueError(f"--draw: {shown(known)} would be overwritten. Give another folder.")
+            taken.add(identity(target))
+            self.places[path] = target
+
+    def place(self, path: Path) -> Path:
+        """Return where the drawing of a file goes if no other one is there."""
         below = path.relative_to(self.root) if path.is_relative_to(self.root) else Path(path.name)
         kinds = (".mp4",) if self.rate is not None else (".jpg", ".jpeg", ".png")
         target = self.folder / below
         if below.suffix.lower() not in kinds:
             target = target.with_name(target.name.replace(":", "-") + (".mp4" if self.rate is not None else ".png"))
-        if target.absolute() == path.absolute():
-            raise ValueError(f"--draw: {path} would be overwritten. Give another folder.")
         return target
 
     def close(self) -> None:

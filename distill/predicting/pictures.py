@@ -1,6 +1,7 @@
 """Any picture file as upright 8-bit RGB, or one sentence that says why not."""
 
 import warnings
+from os.path import realpath
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ NAMES = (*PICTURES, ".gif", ".apng", ".ppm", ".jfif")
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM")  # no others: some start programs
 MOST_PIXELS = 89_478_485  # 256 MB as RGB; a file of 2 MB can ask for 7.5 GB
 WORDS = "JPEG, PNG, GIF, WebP, TIFF, BMP and PPM can"
+SOFTWARE, DRAWN = 0x131, "drawn by distill.predict"  # an EXIF tag, and what it says in a drawing
+BROKEN = (*UNREADABLE, MemoryError, OverflowError, TypeError, KeyError, IndexError, AttributeError)
 
 
 def read(path: Path) -> tuple[np.ndarray, str]:
@@ -44,7 +47,7 @@ def read(path: Path) -> tuple[np.ndarray, str]:
         raise ValueError(
             "the file is empty" if not path.stat().st_size else f"no picture that can be read ({WORDS})"
         ) from None
-    except (*UNREADABLE, MemoryError, OverflowError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except BROKEN as error:
         raise ValueError(f"cannot be read: {first_line(error).rstrip('.')[:150]}") from error
     return pixels, f"holds {several} pictures; the first one is used" if several > 1 else ""
 
@@ -78,13 +81,34 @@ def listed(folder: Path, without: Path | None) -> tuple[list[Path], int]:
 
     Args:
         folder: searched with the folders in it.
-        without: a folder whose files are left out.
+        without: a folder whose drawings are left out; other pictures in it are not.
     """
     files = [file for file in sorted(folder.rglob("*")) if not file.is_dir() and not file.name.startswith(".")]
     if without:
-        files = [file for file in files if without.absolute() not in file.absolute().parents]
+        inside = Path(realpath(without))
+        files = [file for file in files if inside not in Path(realpath(file)).parents or not is_drawing(file)]
     pictures = [file for file in files if file.suffix.lower() in NAMES]
     return pictures, len(files) - len(pictures)
+
+
+def is_drawing(path: Path) -> bool:
+    """Return whether a file is a drawing of this program, which says so in its EXIF part."""
+    try:
+        if not path.is_file():
+            return False
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=("JPEG", "PNG")) as image:
+            return "exif" in image.info and image.getexif().get(SOFTWARE) == DRAWN
+    except BROKEN:
+        return False
+
+
+def identity(path: Path) -> tuple[int, int] | str:
+    """Return what two names of one file have in common, whatever links they are."""
+    try:
+        found = path.stat()
+    except OSError:  # not there yet
+        return realpath(path)
+    return found.st_dev, found.st_ino
 
 
 def shown(path: Path | str) -> str:
