@@ -14,6 +14,7 @@ Pictures are searched for faces at 640 px as predict does, the camera at 224 px 
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -97,11 +98,14 @@ def server(files: dict[str, bytes], host: str, port: int) -> ThreadingHTTPServer
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:
-    """Write the page's files into a folder; others there are left alone.
+    """Write the page's files into a folder, over those of an earlier page; others there are left alone.
 
     Raises:
-        ValueError: it cannot be written.
+        ValueError: it cannot be written, or has files of these names that are no earlier page's.
     """
+    taken = [name for name in dict.fromkeys((*files, *OPTIONAL)) if (folder / name).exists()]
+    if taken and not _is_page(folder):
+        raise ValueError(f"--write: {folder} has {', '.join(taken[:3])} of its own. Give another folder.")
     try:
         for name in OPTIONAL:  # of an earlier page
             (folder / name).unlink(missing_ok=True)
@@ -112,6 +116,14 @@ def write(files: dict[str, bytes], folder: Path) -> None:
         raise ValueError(
             f"--write: {error.filename} cannot be written ({error.strerror}). Give another folder."
         ) from None
+
+
+def _is_page(folder: Path) -> bool:
+    """Return whether a folder holds a page that was written before."""
+    try:
+        return json.loads((folder / "facts.json").read_text(encoding="utf-8"))["files"]["student"] == "student.onnx"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:

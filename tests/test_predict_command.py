@@ -92,18 +92,27 @@ def test_no_output_replaces_an_input_or_another_output(run, tmp_path, capsys):
     Image.fromarray(noise(48, 48)).save(picture)
     Image.fromarray(noise(48, 48)).save(inner)
     boxes.write_text("a.png,1,2,30,40\n")
-    before = [path.read_bytes() for path in (picture, boxes, inner)]
+    model, clip = run / "export" / "student.onnx", tmp_path / "clip.mp4"
+    clip.write_bytes(b"a video")
+    (tmp_path / "lnk.csv").symlink_to(model)
+    before = [path.read_bytes() for path in (picture, boxes, inner, model, clip)]
     for words, sentence in (
         ((picture, "--csv", picture), "is named twice"),
         ((picture, "--boxes", boxes, "--csv", tmp_path / "in" / ".." / "boxes.csv"), "is named twice"),
         ((picture, "--csv", tmp_path / "o", "--json", tmp_path / "o"), "is named twice"),
-        ((tmp_path / "in", "--json", inner), "is a picture"),
+        ((tmp_path / "in", "--json", inner), "b.png is there and no .json file, which --json does not overwrite."),
+        ((picture, "--csv", model), "student.onnx is there and no .csv file, which --csv does not overwrite."),
+        ((picture, "--csv", tmp_path / "lnk.csv"), "lnk.csv is there and no .csv file"),
+        ((picture, "--json", tmp_path / "clip.mp4"), "clip.mp4 is there and no .json file"),
         ((tmp_path / "in", "--draw", tmp_path / "in"), "--draw: drawings in "),
         ((tmp_path / "in", "--draw", tmp_path), "Give another folder."),
     ):
         said, _, _ = predict(capsys, *words, "--student", run, *(() if "--boxes" in words else ("--crops",)))
         assert str(said).startswith("error: ") and sentence in said and "\n" not in said, words
-    assert [path.read_bytes() for path in (picture, boxes, inner)] == before and not (tmp_path / "o").exists()
+    assert [path.read_bytes() for path in (picture, boxes, inner, model, clip)] == before
+    assert not (tmp_path / "o").exists()
+    words = (picture, "--student", run, "--crops", "--csv", tmp_path / "o.csv")
+    assert [predict(capsys, *words)[0] for _ in range(2)] == [None, None], "an earlier answer is replaced"
 
 
 def test_boxes_with_absolute_paths_are_those_of_a_relative_folder(run, tmp_path, capsys, monkeypatch):

@@ -79,6 +79,20 @@ def test_the_page_is_written_for_any_host_without_what_an_earlier_one_had(home, 
     assert b"connect-src 'self'" in (tmp_path / "new" / "page" / "index.html").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["index.html", "student.onnx", "detector.onnx", "card.txt", "facts.json"])
+def test_a_page_is_never_written_over_files_that_are_no_page_s(home, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(serve, "engine", lambda *words: {})
+    for other, content in ((name, b"{}"), ("notes.md", b"mine"), ("student.int8.onnx", b"int8")):
+        (tmp_path / other).write_bytes(content)
+    words = (home / "student.onnx", "--crops", "--write", tmp_path)
+    assert refused(*words) == f"error: --write: {tmp_path} has {name} of its own. Give another folder."
+    assert (tmp_path / name).read_bytes() == b"{}" and len([*tmp_path.iterdir()]) == 3
+    (tmp_path / name).unlink()
+    for _ in range(2):
+        serve.main([str(word) for word in words])
+    assert (tmp_path / "notes.md").read_bytes() == b"mine" and (tmp_path / "facts.json").is_file()
+
+
 def test_what_others_made_is_handed_out_with_its_licence(address, files, home, tmp_path, monkeypatch):
     text = ask(address, "/licences.txt")[3].decode()
     for name in ("ort/ort-wasm-simd-threaded.wasm", "detector.onnx"):

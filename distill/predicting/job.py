@@ -30,14 +30,16 @@ def _check_targets(asked: argparse.Namespace, path: Path) -> None:
         raise ValueError(f"--draw: drawings in {asked.draw} could overwrite pictures of {path}. Give another folder.")
     words = [word for word in (asked.boxes, asked.student, asked.detector) if word]
     taken = {home, *(Path(word).expanduser().resolve() for word in words)}
-    for word in (asked.csv, asked.json):
+    for option, word, kind in (("--csv", asked.csv, ".csv"), ("--json", asked.json, ".json")):
         file = Path(word or "-").expanduser()
         if word in (None, "-"):
             continue
         if file.resolve() in taken:
             raise ValueError(f"{file} is named twice. Give --csv and --json files that nothing else is read from.")
-        if file.exists() and file.suffix.lower() in NAMES:
-            raise ValueError(f"{file} is a picture, which --csv and --json do not overwrite. Give another file.")
+        if file.is_file() and file.stat().st_size and file.resolve().suffix.lower() != kind:
+            raise ValueError(
+                f"{file} is there and no {kind} file, which {option} does not overwrite. Give another file."
+            )
         taken.add(file.resolve())
 
 
