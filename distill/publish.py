@@ -140,14 +140,20 @@ def preparation(spec: dict) -> dict:
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put a folder in another one's place."""
-    if target.exists():
-        os.rename(target, old)
-    try:
+    """Put a folder's files in the place of another one's; the folder itself stays, as a shell may be in it."""
+    if not target.exists():
         os.rename(new, target)
-    except OSError:
-        if old.exists():
-            os.rename(old, target)
+        return
+    old.mkdir()
+    moved = []
+    try:
+        for source, place in ((target, old), (new, target)):
+            for path in sorted(source.iterdir()):
+                os.rename(path, place / path.name)
+                moved.append((path, place / path.name))
+    except BaseException:
+        for path, there in reversed(moved):
+            os.rename(there, path)
         raise
 
 

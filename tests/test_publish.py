@@ -180,17 +180,29 @@ def test_a_damaged_export_is_refused_and_the_earlier_publication_stays(run, publ
     assert contents(published) == before and {path.name for path in published.parent.iterdir()} == {run.name, "hub"}
 
 
-def test_a_publication_that_fails_at_the_last_step_leaves_the_earlier_one(run, published, monkeypatch):
-    before, rename = contents(published), publish.os.rename
+@pytest.mark.parametrize("number", [1, 4, len(FILES) + 1, 2 * len(FILES)])
+def test_a_publication_that_fails_while_files_are_moved_leaves_the_earlier_one(run, published, monkeypatch, number):
+    (published / "README.md").write_text("earlier")
+    before, rename, moves = contents(published), publish.os.rename, []
 
     def fail(source, target):
-        if Path(source).name == "new":
+        moves.append(source)
+        if len(moves) == number:
             raise OSError(28, "No space left on device")
         rename(source, target)
 
     monkeypatch.setattr(publish.os, "rename", fail)
     assert "cannot be written (No space left on device)" in refusal(run, published)
+    assert len(moves) == 2 * number - 1, "each move is undone"
     assert contents(published) == before and {path.name for path in published.parent.iterdir()} == {run.name, "hub"}
+
+
+def test_a_shell_in_the_folder_stays_in_it(run, tmp_path, monkeypatch):
+    (tmp_path / "hub").mkdir()
+    monkeypatch.chdir(tmp_path / "hub")
+    for _ in range(2):
+        publish.main([str(run), "."])
+        assert {path.name for path in Path(".").iterdir()} == FILES
 
 
 def test_a_file_that_the_gate_refused_is_left_out_and_said_to_be(run, tmp_path, capsys):
