@@ -133,6 +133,13 @@ def test_text_under_a_videos_name_is_refused_and_reaches_no_network(run, tmp_pat
     assert said.startswith("error: ") and "no picture and no video" in said and "\n" not in said
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "a.nfo", "a.ans"])
+def test_text_is_not_taken_for_a_video_of_letters(run, tmp_path, capsys, name):
+    (tmp_path / name).write_text("words\n" * 99)
+    said, _, _ = predict(capsys, tmp_path / name, "--student", run, "--size", 32)
+    assert said == f"error: {tmp_path / name}: no picture and no video that can be read (it is text)."
+
+
 def test_frames_too_large_are_refused_before_they_are_decoded(run, tmp_path, capsys, monkeypatch):
     file = write_video(tmp_path / "a.mp4", [noise(48, 64)])
     monkeypatch.setattr(video, "MOST_PIXELS", 48 * 64 - 1)

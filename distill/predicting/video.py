@@ -76,6 +76,9 @@ def open_source(source: Source) -> Opened:
     except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
         what = "this camera cannot be opened" if source.driver else "no picture and no video that can be read"
         raise ValueError(f"{what} ({_said(error)})") from None
+    if container.format.name == "tty":  # FFmpeg would film the letters
+        container.close()
+        raise ValueError("no picture and no video that can be read (it is text)")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MOST_PIXELS:
         container.close()
