@@ -1,7 +1,8 @@
 """What expression faces show, in pictures, a video or before a camera: python -m distill.predict PATH
 
 PATH is a picture, a folder (with the folders in it), a video, or camera (camera:1 is the second one).
-  --student NAME      a shipped student, a run folder that was exported, or a .onnx file; the best shipped one without it
+  --student NAME      a shipped student, a run folder that was exported, or a .onnx file (./NAME where a shipped
+                      one has that name, too); the best shipped one without it
   --crops             each picture is one face: none is searched
   --boxes FILE.csv    rows of path,x,y,width,height: these faces as they are; paths begin at PATH
   --csv FILE          one row per face (and frame), or with the error of a file that cannot be read; - for standard output

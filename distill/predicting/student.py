@@ -74,15 +74,22 @@ def find(word: str | None) -> Path:
     """Return the .onnx file that a word means: a shipped name, a file, a run folder, its export or its publication.
 
     Raises:
-        ValueError: it means none.
+        ValueError: it means none, or two: a shipped name that a file or folder here has, too.
     """
     names = shipped()
     if word is None:
-        word = next((name for name in (*PREFERRED, *names) if name in names), None)
-        if word is None:
+        best = next((name for name in (*PREFERRED, *names) if name in names), None)
+        if best is None:
             raise ValueError("--student: none comes with this installation. Give --student RUN or FILE.onnx.")
+        return SHIPPED / best / PUBLISHED
     if word in names:
-        return SHIPPED / word / PUBLISHED
+        own = SHIPPED / word / PUBLISHED
+        if Path(word).exists():
+            raise ValueError(
+                f"--student: {word} is a student of this package, and here is a file or folder of that name. "
+                f"Type ./{word} for the one here, {quote(str(own))} for the package's."
+            )
+        return own
     path = Path(word).expanduser()
     if path.is_dir():
         found = next((path / name for name in PLACES if (path / name).is_file()), None)
