@@ -141,6 +141,16 @@ def test_given_boxes_are_used_as_they_are(run, tmp_path, capsys):
     )
 
 
+def test_of_one_picture_the_boxes_of_others_are_no_concern(run, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(noise(60, 60)).save(tmp_path / name)
+    (tmp_path / "all.csv").write_text("a.png,1,2,30,40\nb.png,1,2,30,40\nb.png,5,5,9,9\n")
+    words = ("--student", run, "--boxes", tmp_path / "all.csv", "--csv", tmp_path / "o.csv")
+    said, out, err = predict(capsys, tmp_path / "a.png", *words)
+    assert said is None and err == "" and "1 pictures, 0 without a face" in out
+    assert [row["file"] for row in rows(tmp_path / "o.csv")] == [str(tmp_path / "a.png")]
+
+
 BOXES = [
     ("a.png,1,2,3,4\na.png,1,2,x,4\n", "row 2 is 'a.png,1,2,x,4'; it must be: path,x,y,width,height."),
     ("a.png,1,2,0,4\n", "row 1 is"),

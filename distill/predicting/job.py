@@ -116,7 +116,7 @@ class Job:
         return self._frames() if self.opened else self._pictures()
 
     def _pictures(self) -> Iterator[Shot]:
-        missing = set(self.given or ())
+        missing = set(self.given or ()) if self.path.is_dir() else set()  # one picture has its own rows alone
         for path in self.files:
             missing.discard(abspath(path))
             try:
