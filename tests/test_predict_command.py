@@ -7,15 +7,18 @@ import re
 import shlex
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commandline import ROOT, environment
 from PIL import Image
 from predicting import interrupt_after, noise, predict, rows, write_student
 
 from distill.data.labels import EMOTIONS
-from distill.predicting import detector, job, student
+from distill.predicting import detector, job, output, student
+from distill.predicting.pipeline import Seen, Shot
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,23 @@ def test_a_drawing_that_cannot_be_written_is_a_sentence_and_the_rest_goes_on(run
     said, out, err = predict(capsys, tmp_path / "in", *words)
     assert said == 1 and len(rows(tmp_path / "o.csv")) == 2 and "2 pictures" in out
     assert err.count("\n") == 1 and "a.jpg: not drawn: " in err and (tmp_path / "drawn" / "b.png").is_file()
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ('=HYPERLINK("http:x").png', "+1.png", "-1.png", "@SUM(A1).png", "a=1.png")
+    for name in names[1:]:
+        Image.fromarray(noise(48, 48)).save(name)
+    Path(names[0]).write_text("no picture")
+    assert predict(capsys, ".", "--student", run, "--crops", "--csv", "o.csv")[0] == 1
+    found = rows(tmp_path / "o.csv")
+    assert sorted(row["file"] for row in found) == sorted([*(f"./{name}" for name in names[:4]), "a=1.png"])
+    assert all(Path(row["file"]).is_file() for row in found)
+    shot = Shot("a.png", None, (9, 9), np.ones((1, 4)), None)
+    sink = output.Csv(text := StringIO(), ("=cmd", "sad"))
+    sink.add(Seen(shot, np.array([[0.75, 0.25]])))
+    header, row = text.getvalue().splitlines()
+    assert ",'=cmd,sad,error" in header and ",'=cmd,0.75," in row
 
 
 def test_brackets_in_names_are_printed_as_they_are(run, tmp_path, capsys):

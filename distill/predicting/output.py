@@ -58,18 +58,26 @@ def records(seen: Seen, classes: Sequence[str]) -> list[dict]:
     return found
 
 
+def _plain(text: str, before: str) -> str:
+    return before + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 class Csv:
-    """One row per face, or one without a face; what could not be read has one with an error."""
+    """One row per face, or one without a face; what could not be read has one with an error.
+
+    No cell is a formula to a spreadsheet: a file name that begins as one has ./ before it, a class an apostrophe.
+    """
 
     def __init__(self, file: TextIO, classes: Sequence[str]):
         self.rows, self.classes = csv.writer(file, lineterminator="\n"), classes
-        self.rows.writerow([*COLUMNS, *classes, "error"])
+        self.rows.writerow([*COLUMNS, *(_plain(name, "'") for name in classes), "error"])
 
     def add(self, seen: Seen) -> None:
         shot = seen.shot
-        first = [shown(shot.name), shot.frame, None if shot.seconds is None else round(shot.seconds, 4)]
+        first = [_plain(shown(shot.name), "./"), shot.frame, None if shot.seconds is None else round(shot.seconds, 4)]
         for number, face in enumerate(records(seen, self.classes), 1):
-            said = [face["score"], face["expression"], face["probability"], *face["probabilities"].values()]
+            best = _plain(face["expression"], "'")
+            said = [face["score"], best, face["probability"], *face["probabilities"].values()]
             self.rows.writerow([*first, number, *face["box"], *said, None])
         if not len(seen.probabilities):
             self.rows.writerow([*first, *[None] * (len(COLUMNS) + len(self.classes) - 3), shot.error])
