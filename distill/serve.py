@@ -56,8 +56,11 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        name = unquote(urlsplit(self.path).path).lstrip("/") or "index.html"
-        content, status = self.site.get(name), HTTPStatus.OK
+        try:
+            name = unquote(urlsplit(self.path).path).lstrip("/") or "index.html"
+            content, status = self.site.get(name), HTTPStatus.OK
+        except ValueError:  # as http://[x
+            name, content, status = "400.txt", b"This is no address.\n", HTTPStatus.BAD_REQUEST
         if content is None:
             name, content, status = "404.txt", b"There is no such file here.\n", HTTPStatus.NOT_FOUND
         self.send_response(status)

@@ -125,6 +125,16 @@ def test_a_browser_that_goes_away_leaves_no_traceback(address, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_an_address_that_is_none_gets_an_answer_and_leaves_no_traceback(address, capfd):
+    host, port = address.split("/")[2].split(":")
+    for method in ("GET", "HEAD"):
+        with socket.create_connection((host, int(port)), timeout=10) as asker:
+            asker.sendall(f"{method} http://[x HTTP/1.1\r\nConnection: close\r\n\r\n".encode())
+            answer = asker.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"no address.\n") == (method == "GET")
+    assert capfd.readouterr().err == ""
+
+
 def test_detector_graph_takes_any_size_and_answers_as_the_file(home):
     import onnxruntime
 
