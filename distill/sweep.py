@@ -56,7 +56,7 @@ def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
         elif group == "sweep":
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
         elif word.startswith(("-", "hydra")):
-            raise ValueError(f"{word}: is for python -m distill.run -m. Here sweep.jobs=N runs N at a time.")
+            raise ValueError(f"{word}: belongs to distill.run. Type sweep.jobs=N here for N jobs at a time, or leave it out.")
         else:
             rest.append(word)
     if type(asked["seed"]) is not int or asked["seed"] < 0:

@@ -115,7 +115,7 @@ class Ended:
 
 def test_flags_of_the_other_command_are_refused_rather_than_passed_over():
     for word in ("hydra.launcher.n_jobs=2", "--jobs=2", "-m"):
-        with pytest.raises(ValueError, match=r"is for python -m distill\.run -m\. Here sweep\.jobs=N"):
+        with pytest.raises(ValueError, match=r"belongs to distill\.run\. Type sweep\.jobs=N"):
             sweep_command.parse(["seed=0,1", word])
 
 
