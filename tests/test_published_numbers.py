@@ -118,9 +118,10 @@ def test_the_table_of_protocols_is_that_of_the_results():
 
 def test_the_table_of_spoilt_faces_is_that_of_the_results():
     rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "sunglasses")}
-    assert len(rows) == 7
+    assert len(rows) == 8
     for name, row in rows.items():
-        found = runs(name)[0]["robustness"]
+        later = RESULTS / f"ferplus-{RUNS[name]}-spoilt.json"  # of python -m distill.measure
+        found = (json.loads(later.read_text()) if later.exists() else runs(name)[0])["robustness"]
         assert found["severities"] == [1, 3, 5]
         shares = {"clean": found["clean"]} | {kind: of["mean"] for kind, of in found["corruptions"].items()}
         wanted = {kind: f"{100 * of['top1_accuracy']:.1f}" for kind, of in shares.items()}
