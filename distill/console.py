@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -116,18 +117,21 @@ def measured(result: dict, path: Path) -> None:
         path: where.
     """
     data, classes = result["data"], result["classes"]
-    table = Table(title=f"{result['run']} on {data['name']}: {data['protocol']}", title_justify="left")
+    title = f"{result['run']} on {data['name']}: {data['protocol']}"
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
     for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name, values in {"test": result["test"], **result["further"]}.items():
         shares = [cell for key in ("top1_accuracy", "mean_class_accuracy") for cell in _with_interval(values, key)]
         table.add_row(name, f"{values['rows']:,}", *shares)
+    severities = result["robustness"].get("severities", [])
     for name, by_severity in result["robustness"].get("corruptions", {}).items():
-        values, severities = by_severity["mean"], result["robustness"]["severities"]
-        words = f"{name}, mean of {', '.join(map(str, severities))}"
+        values = by_severity["mean"]
         top1, mean_class = (f"{values[key]:.2%}" for key in ("top1_accuracy", "mean_class_accuracy"))
-        table.add_row(words, f"{result['test']['rows']:,}", top1, "", mean_class, "")
+        table.add_row(name, f"{result['test']['rows']:,}", top1, "", mean_class, "")
     console.print(table)
+    if severities:
+        console.print(f"spoilt faces: mean over severities {', '.join(map(str, severities))}")
     if classes["only_run"] or classes["only_data"]:
         console.print(f"compared by the {len(classes['compared'])} classes of both: {', '.join(classes['compared'])}")
     if classes["only_run"]:
@@ -146,7 +150,7 @@ def measured(result: dict, path: Path) -> None:
 
 def _with_interval(values: dict, key: str) -> tuple[str, str]:
     low, high = values[f"{key}_ci"]
-    return f"{values[key]:.2%}", f"{low:.1%} to {high:.1%}"
+    return f"{values[key]:.2%}", f"{100 * low:.1f} to {100 * high:.1f}"
 
 
 def _further(found: dict[str, dict], subsets: Collection[str]) -> None:

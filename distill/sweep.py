@@ -56,7 +56,9 @@ def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
         elif group == "sweep":
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
         elif word.startswith(("-", "hydra")):
-            raise ValueError(f"{word}: belongs to distill.run. Type sweep.jobs=N here for N jobs at a time, or leave it out.")
+            raise ValueError(
+                f"{word}: belongs to distill.run. Type sweep.jobs=N here for N jobs at a time, or leave it out."
+            )
         else:
             rest.append(word)
     if type(asked["seed"]) is not int or asked["seed"] < 0:
