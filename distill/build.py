@@ -11,6 +11,7 @@ from torch import nn
 
 from distill import parallel
 from distill.checkpoint import digest, load_weights, read_weights, sha256
+from distill.checks import check_network, check_same_input, targets
 from distill.config import BESIDE_NETWORK, RECIPE, USE, label
 from distill.loggers import Silent
 from distill.losses.ce import effective_number_weights
@@ -86,6 +87,9 @@ def fingerprint(data: Dataset) -> str:
 def network(cfg: dict, data: Dataset) -> nn.Module:
     """Make the network that is trained, seeded, with its starting weights."""
     node = {key: value for key, value in cfg["student"].items() if key not in BESIDE_NETWORK}
+    for target in targets(node):
+        _refuse_target(target, cfg["plugins"])
+    check_network(node["_target_"], get_object(node["_target_"]))
     torch.manual_seed(cfg["seed"])
     if node["_target_"].startswith("teachers."):
         return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
@@ -94,21 +98,10 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
     if weights:
         tensors, metadata = read_weights(weights)
         _refuse_other_classes("student.weights", weights, metadata, data)
-        _refuse_other_input(node, weights, metadata)
+        check_same_input(node, weights, metadata)
         attach_from_state(student, tensors)
         load_weights(student, weights, "student.weights")
     return student
-
-
-def _refuse_other_input(node: dict, weights: str, metadata: dict) -> None:
-    """Refuse starting weights whose header names another input range than this run's: they would see other numbers."""
-    theirs = metadata.get("network", {})
-    wrong = [key for key in ("mean", "std") if theirs.get(key) is not None and theirs[key] != node.get(key)]
-    if wrong:
-        raise ValueError(
-            f"student.weights: {weights} was trained with {wrong[0]} {theirs[wrong[0]]}; this run has {node.get(wrong[0])}. "
-            f"Type {' '.join(f'student.{key}={theirs[key]}' for key in wrong)}."
-        )
 
 
 def _refuse_other_classes(key: str, weights: str | Path, metadata: dict, data: Dataset) -> None:

@@ -2,6 +2,8 @@
 
 import math
 
+from torch import nn
+
 from distill import parallel
 from distill.losses.schedules import course
 
@@ -150,3 +152,53 @@ def check_views(key: str, views: dict) -> None:
             raise ValueError(f"{key}.{name}: {views[name]} was asked for; a probability lies between 0 and 1.")
     if views["cached"] < 0 or views["seed"] < 0:
         raise ValueError(f"{key}: seed and cached must be 0 or more.")
+
+
+def targets(node: object) -> list[str]:
+    """Return every _target_ in a node of a config, also those in its arguments.
+
+    Args:
+        node: the node, or a part of it.
+    """
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+    own = [str(node["_target_"])] if isinstance(node, dict) and "_target_" in node else []
+    return own + [target for value in inner for target in targets(value)]
+
+
+def check_network(target: str, found: object) -> None:
+    """Refuse to make a network with anything but a class of networks.
+
+    A network's node may come with a file, and a function that makes objects, of an allowed package too, could be told by it
+    to call any other.
+
+    Args:
+        target: its name.
+        found: what it names.
+
+    Raises:
+        ValueError: it is no subclass of torch.nn.Module.
+    """
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"_target_: {target} is no class of networks (torch.nn.Module), so it is not called. Name a class that is one."
+        )
+
+
+def check_same_input(node: dict, weights: str, metadata: dict) -> None:
+    """Refuse starting weights whose header names another input range than this run's: they would see other numbers.
+
+    Args:
+        node: config of the network.
+        weights: its weight file.
+        metadata: the file's header.
+
+    Raises:
+        ValueError: another mean or std.
+    """
+    theirs = metadata.get("network", {})
+    wrong = [key for key in ("mean", "std") if theirs.get(key) is not None and theirs[key] != node.get(key)]
+    if wrong:
+        raise ValueError(
+            f"student.weights: {weights} was trained with {wrong[0]} {theirs[wrong[0]]}; this run has {node.get(wrong[0])}. "
+            f"Type {' '.join(f'student.{key}={theirs[key]}' for key in wrong)}."
+        )
