@@ -78,6 +78,9 @@ def _onnx(path: Path, threads: int) -> Opened:
 def _pt2(path: Path, threads: int) -> Opened:
     import torch
 
+    from distill.exporting.program import refuse_code
+
+    refuse_code(path)
     torch.set_num_threads(threads)
     more = {"facts.json": ""}
     program = torch.export.load(path, extra_files=more)
