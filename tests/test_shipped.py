@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -32,6 +33,16 @@ def test_a_shipped_students_weights_and_onnx_answer_alike_for_pictures_of_severa
             expected = student(torch.from_numpy(pictures))[1].numpy()
         np.testing.assert_allclose(opened.answer(pictures)[1], expected, atol=1e-4)
         assert open_file(SHIPPED / name / "model.int8.onnx", 1).answer(pictures)[1].shape == (2, 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_folder_names_the_hash_of_its_weights_and_its_files_hold_nothing_that_is_not_read(name):
+    config = json.loads((SHIPPED / name / "config.json").read_text())["fer_distill"]
+    assert config["sha256"] == hashlib.sha256((SHIPPED / name / "model.safetensors").read_bytes()).hexdigest()
+    for file in ("model.onnx", "model.int8.onnx"):
+        graph = onnx.load(SHIPPED / name / file).graph
+        read = {part for node in graph.node for part in node.input}
+        assert graph.initializer and read >= {tensor.name for tensor in graph.initializer}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,4 +1,4 @@
-"""Files of other people: a config, a header of weights or a program that would run code is refused, and nothing ran."""
+"""Files of other people, or damaged ones: what would run code, or has other weights than it says, is refused."""
 
 import json
 import sys
@@ -66,9 +66,9 @@ def test_a_function_of_ours_that_makes_objects_is_no_network(target, tmp_path, s
         "weights": None,
     }
     for asked in (outer, NODE | {"inside": [outer]}):
-        with pytest.raises(ValueError, match="_target_: .*(is no class of networks|is not from)"):
+        with pytest.raises(ValueError, match=r"_target_: .*(is no class of networks|is not from)"):
             load(folder_with(tmp_path, student, asked))
-        with pytest.raises(ValueError, match="_target_: "):
+        with pytest.raises(ValueError, match=r"^_target_: "):
             rebuild(asked, EMOTIONS, [], {})
     assert not ran.exists()
 
@@ -167,3 +167,17 @@ def test_a_program_with_a_part_that_no_student_has_is_not_read(program, tmp_path
             file.writestr(name, b"")
         with pytest.raises(ValueError, match=r"it holds .*(which no student has|two parts of one name)"):
             open_file(evil, 1)
+
+
+def test_weights_that_changed_since_the_export_are_not_loaded(tmp_path, student):
+    package.save(tmp_path, student, NODE, EMOTIONS, [], {})
+    weights, config = tmp_path / "student.safetensors", tmp_path / "config.json"
+    content = weights.read_bytes()
+    assert load(tmp_path).classes == EMOTIONS
+    weights.write_bytes(content[:-4000] + bytes(4000))
+    with pytest.raises(ValueError, match=r"student\.safetensors: damaged or changed: its SHA-256 is not the one in config"):
+        load(tmp_path)
+    recorded = json.loads(config.read_text())
+    assert len(recorded["fer_distill"].pop("sha256")) == 64
+    config.write_text(json.dumps(recorded))
+    assert load(tmp_path).classes == EMOTIONS, "a folder of an earlier export has no hash"

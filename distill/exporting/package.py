@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distill.build import ALLOWED
-from distill.checkpoint import load_weights, read_weights, save_weights, write_json
+from distill.checkpoint import load_weights, read_weights, save_weights, sha256, write_json
 from distill.config import BESIDE_NETWORK
 from distill.exporting.running import reason
 from distill.finished import nowhere, rebuild
@@ -35,6 +35,7 @@ def save(
     ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
     net = timm_part(student)
     save_weights(folder / WEIGHTS, student if net is None else net, {"network": node, "classes": list(classes)})
+    ours["sha256"] = sha256(folder / WEIGHTS)
     write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
 
 
@@ -91,6 +92,10 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
         raise ValueError(
             f"{file}: its network, {target}, is from the package {package}, whose code is not run unasked. If you trust it, "
             f"type load(FOLDER, plugins=[{package!r}]), or --plugins {package} on the command line."
+        )
+    if weights.is_file() and ours.get("sha256") not in (None, sha256(weights)):  # none: of an earlier export
+        raise ValueError(
+            f"{weights}: damaged or changed: its SHA-256 is not the one in {CONFIG}. Bring the folder back, or export again."
         )
     try:
         student = rebuild(node, classes, plugins, read_weights(weights)[0])

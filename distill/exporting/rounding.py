@@ -159,6 +159,7 @@ def round_as_before_pooling(net):
     """Return a copy in which a maximum over pixels keeps the rounding of its input, so that it too is taken of integers.
 
     Its numbers are numbers of its input, so they lose nothing by it: Q -> DQ -> MaxPool -> Q' becomes Q -> DQ -> MaxPool -> Q.
+    Constants that no node reads any more are gone.
 
     Args:
         net: QDQ graph.
@@ -174,6 +175,10 @@ def round_as_before_pooling(net):
             continue
         for node in (after[0], *users[after[0].output[0]]):
             node.input[1:] = before.input[1:]
+    read = {name for node in copy.graph.node for name in node.input}
+    kept = [tensor for tensor in copy.graph.initializer if tensor.name in read]
+    del copy.graph.initializer[:]
+    copy.graph.initializer.extend(kept)
     return copy
 
 
