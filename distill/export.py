@@ -77,7 +77,7 @@ def _export(run: finished.Finished, options: Options) -> dict:
     folder, data = run.folder, finished.faces(run)
     split = data.splits["valid"]
     wanted = gate.reference(run.student, split, options.preprocess)
-    facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label, "top1_accuracy"))
+    facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label))
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed

@@ -167,18 +167,17 @@ def agreement(logits_a: Array, logits_b: Array) -> float:
     return float(np.mean(a.argmax(1) == b.argmax(1)))
 
 
-def bootstrap(logits: Array, labels: Array, statistic: str, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of an accuracy over pictures: the whole sample is resampled, not class by class.
+def bootstrap(logits: Array, labels: Array, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of top-1 over pictures: the whole sample is resampled, not class by class.
 
     A resample of N pictures matters only by how many of each class are right and wrong, and these counts are
-    Multinomial(N, counts / N): they are drawn directly. A class that a resample misses does not count in its mean.
+    Multinomial(N, counts / N): they are drawn directly.
 
     Args:
         logits: the predictions.
         labels: the true class indices.
-        statistic: top1_accuracy or mean_class_accuracy.
         draws: how many resamples.
-        seed: of the resamples; both statistics see the same ones.
+        seed: of the resamples.
 
     Shape:
         logits: [N, K]; labels: [N].
@@ -186,26 +185,44 @@ def bootstrap(logits: Array, labels: Array, statistic: str, draws: int = 2000, s
     Returns:
         (low, high) in [0, 1].
 
-    Raises:
-        ValueError: another statistic, or predictions that cannot be scored.
-
     Reference:
         Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
     """
-    if statistic not in ("top1_accuracy", "mean_class_accuracy"):
-        raise ValueError(f"bootstrap: {statistic!r} was asked for. Choose top1_accuracy or mean_class_accuracy.")
     matrix = confusion_matrix(logits, labels)
     right, n = matrix.diagonal(), int(matrix.sum())
     cells = np.concatenate([right, matrix.sum(1) - right])
     counts = np.random.Generator(np.random.Philox(seed)).multinomial(n, cells / n, draws)
-    hits, misses = counts[:, : len(right)], counts[:, len(right) :]
-    if statistic == "top1_accuracy":
-        values = hits.sum(1) / n
-    else:
-        seen = hits + misses
-        values = np.divide(hits, seen, out=np.zeros(hits.shape), where=seen > 0).sum(1) / (seen > 0).sum(1)
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(counts[:, : len(right)].sum(1) / n, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def mean_class_interval(logits: Array, labels: Array) -> tuple[float, float]:
+    """95 % interval of the mean class accuracy, from Wilson's of each class that occurs in the labels.
+
+    A class of which none or all are right adds to its width; resamples of it would not vary.
+
+    Formula:
+        low = mean(p) - sqrt(sum (p_k - low_k)^2) / K, high = mean(p) + sqrt(sum (high_k - p_k)^2) / K
+
+    Args:
+        logits: the predictions.
+        labels: the true class indices.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        (low, high) in [0, 1].
+
+    Reference:
+        Zou and Donner 2008, Construction of Confidence Limits about Effect Measures: a General Approach, section 2.
+    """
+    matrix = confusion_matrix(logits, labels)
+    classes = [(int(right), int(n)) for right, n in zip(matrix.diagonal(), matrix.sum(1), strict=True) if n]
+    shares = np.array([[right / n, *wilson(right, n)] for right, n in classes])
+    middle = shares[:, 0].mean()
+    below, above = (np.linalg.norm(shares[:, 0] - shares[:, k]) / len(classes) for k in (1, 2))
+    return float(middle - below), float(middle + above)
 
 
 def evaluate_predictions(
@@ -224,7 +241,8 @@ def evaluate_predictions(
 
     Returns:
         top1_accuracy, mean_class_accuracy and expected_calibration_error in [0, 1], nll in nats; top1_accuracy_ci and
-        mean_class_accuracy_ci, [low, high] of their 95 % bootstrap intervals; agreement in [0, 1] where teacher logits are given.
+        mean_class_accuracy_ci, [low, high] of their 95 % intervals, a bootstrap's and one from those of the classes;
+        agreement in [0, 1] where teacher logits are given.
 
     Raises:
         ValueError: shapes do not fit, a label is no class, or a logit is not finite.
@@ -236,7 +254,8 @@ def evaluate_predictions(
         )
     functions = (top1_accuracy, mean_class_accuracy, expected_calibration_error, nll)
     values = {function.__name__: function(logits, labels) for function in functions}
-    values |= {f"{name}_ci": list(bootstrap(logits, labels, name)) for name in ("top1_accuracy", "mean_class_accuracy")}
+    values["top1_accuracy_ci"] = list(bootstrap(logits, labels))
+    values["mean_class_accuracy_ci"] = list(mean_class_interval(logits, labels))
     if teacher_logits is not None:
         values["agreement"] = agreement(logits, teacher_logits)
     return values

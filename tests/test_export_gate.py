@@ -240,6 +240,20 @@ def test_a_file_that_disagrees_or_answers_no_numbers_is_refused(sharp):
         gate.measure(lambda batch: (right(batch)[0],) * 2, wanted)
 
 
+@pytest.mark.parametrize("number", gate.OTHER_BATCHES)
+def test_a_file_that_answers_no_numbers_at_another_batch_or_picture_size_is_refused(sharp, number):
+    student, wanted = sharp
+    right, side = running.of_torch(Deployed(student)), wanted.split.pixels.shape[2]
+
+    def spoilt(where):
+        return lambda batch: tuple(np.nan * part if where(batch) else part for part in right(batch))
+
+    with pytest.raises(ValueError, match="not all finite"):
+        gate.measure(spoilt(lambda batch: len(batch) == number), wanted)
+    with pytest.raises(ValueError, match="not all finite"):
+        gate.measure(lambda batch: (right(batch)[0], spoilt(lambda b: b.shape[1] != side)(batch)[1]), wanted)
+
+
 def test_a_network_that_depends_on_the_batch_size_is_refused_in_one_sentence():
     class Fixed(MicroExpNet):
         def forward(self, images):

@@ -91,18 +91,14 @@ def test_an_evaluation_has_the_same_names_everywhere_and_agreement_only_beside_a
 
 
 def test_the_bootstrap_interval_is_close_to_the_normal_approximation(answers):
-    low, high = metrics.bootstrap(*answers, "top1_accuracy")
+    low, high = metrics.bootstrap(*answers)
     mean = metrics.top1_accuracy(*answers)
     half = 1.96 * np.sqrt(mean * (1 - mean) / 400)
     assert low == pytest.approx(mean - half, abs=0.01) and high == pytest.approx(mean + half, abs=0.01)
 
 
-STATISTICS = (metrics.top1_accuracy, metrics.mean_class_accuracy)
-
-
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_the_bootstrap_of_counts_equals_a_loop_that_scores_every_resample(statistic):
-    labels = np.array([0] * 9 + [1] * 6 + [2])  # a third of the resamples miss class 2
+def test_the_bootstrap_of_counts_equals_a_loop_that_scores_every_resample():
+    labels = np.array([0] * 9 + [1] * 6 + [2])
     logits = np.eye(4)[[0, 0, 0, 0, 0, 0, 1, 2, 3, 1, 1, 1, 0, 0, 2, 2]]
     right = logits.argmax(1) == labels
     kinds = [(k, hit) for hit in (True, False) for k in range(4)]
@@ -113,38 +109,52 @@ def test_the_bootstrap_of_counts_equals_a_loop_that_scores_every_resample(statis
         drawn = [(k, hit) for (k, hit), n in zip(kinds, count, strict=True) for _ in range(n)]
         truth = np.array([k for k, _ in drawn])
         guess = np.array([k if hit else (k + 1) % 4 for k, hit in drawn])
-        values.append(statistic(np.eye(4)[guess], truth))
-    assert (counts[:, [2, 6]].sum(1) == 0).any()
-    ours = metrics.bootstrap(logits, labels, statistic.__name__, draws=300, seed=7)
+        values.append(metrics.top1_accuracy(np.eye(4)[guess], truth))
+    ours = metrics.bootstrap(logits, labels, draws=300, seed=7)
     assert ours == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=1e-12)
 
 
-@pytest.mark.parametrize("statistic", STATISTICS)
-def test_the_bootstrap_of_counts_agrees_with_the_one_that_draws_rows(answers, statistic):
-    fast = metrics.bootstrap(*answers, statistic.__name__, draws=4000)
+def test_the_bootstrap_of_counts_agrees_with_the_one_that_draws_rows(answers):
+    fast = metrics.bootstrap(*answers, draws=4000)
     logits, labels = (np.asarray(array) for array in answers)
     draw = np.random.default_rng(0)
     rows = [draw.integers(0, len(labels), len(labels)) for _ in range(1000)]
-    slow = np.quantile([statistic(logits[pick], labels[pick]) for pick in rows], [0.025, 0.975])
+    slow = np.quantile([metrics.top1_accuracy(logits[pick], labels[pick]) for pick in rows], [0.025, 0.975])
     assert fast == pytest.approx(slow, abs=0.01) and fast[1] - fast[0] > 0.05
-    assert fast == metrics.bootstrap(*answers, statistic.__name__, draws=4000)
-    assert fast != metrics.bootstrap(*answers, statistic.__name__, draws=4000, seed=1)
+    assert fast == metrics.bootstrap(*answers, draws=4000)
+    assert fast != metrics.bootstrap(*answers, draws=4000, seed=1)
 
 
-def test_bootstrap_intervals_cover_the_true_accuracy_about_as_often_as_they_say():
-    draw, recall = np.random.default_rng(0), np.array([0.9, 0.7, 0.5])
-    truths, covered = {"top1_accuracy": 0.5 * 0.9 + 0.3 * 0.7 + 0.2 * 0.5, "mean_class_accuracy": 0.7}, []
-    for _ in range(300):
-        labels = draw.choice(3, 200, p=[0.5, 0.3, 0.2])
-        guesses = np.where(draw.random(200) < recall[labels], labels, (labels + 1) % 3)
-        intervals = {name: metrics.bootstrap(np.eye(3)[guesses], labels, name, draws=400) for name in truths}
-        covered.append([intervals[name][0] <= truth <= intervals[name][1] for name, truth in truths.items()])
+def counted(hits, faces):
+    """Predictions of which so many of each class's faces are right."""
+    labels = np.repeat(np.arange(len(faces)), faces)
+    right = np.concatenate([np.arange(n) < k for k, n in zip(hits, faces, strict=True)])
+    return np.eye(len(faces))[np.where(right, labels, (labels + 1) % len(faces))], labels
+
+
+def test_the_interval_of_the_mean_over_classes_equals_the_formula_by_hand():
+    halves = {(7, 8): (0.345897, 0.102593), (8, 8): (0.324416, 0.0), (0, 8): (0.0, 0.324416)}
+    for (right, n), (below, above) in halves.items():
+        low, high = metrics.wilson(right, n)
+        assert (right / n - low, high - right / n) == pytest.approx((below, above), abs=1e-5)
+    below, above = (0.345897**2 + 0.324416**2) ** 0.5 / 5, (0.102593**2 + 3 * 0.324416**2) ** 0.5 / 5
+    found = metrics.mean_class_interval(*counted([7, 8, 0, 0, 0], [8] * 5))
+    assert found == pytest.approx((0.375 - below, 0.375 + above), abs=1e-5)
+    assert metrics.mean_class_interval(*counted([3, 0], [4, 0])) == pytest.approx(metrics.wilson(3, 4))
+    logits, labels = counted([7, 8, 0], [8, 8, 0])
+    assert metrics.mean_class_interval(logits, labels) == metrics.mean_class_interval(logits[:, :2] + 0, labels)
+
+
+@pytest.mark.parametrize("recall", [[0.9, 0.7, 0.5], [0.99, 0.9, 0.03]])
+def test_intervals_cover_the_true_accuracy_about_as_often_as_they_say(recall):
+    draw, recall, shares = np.random.default_rng(0), np.array(recall), np.array([0.6, 0.3, 0.1])
+    truths, covered = (shares @ recall, recall.mean()), []
+    for _ in range(400):
+        labels = draw.choice(3, 200, p=shares)
+        guesses = np.eye(3)[np.where(draw.random(200) < recall[labels], labels, (labels + 1) % 3)]
+        intervals = (metrics.bootstrap(guesses, labels, draws=400), metrics.mean_class_interval(guesses, labels))
+        covered.append([low <= truth <= high for (low, high), truth in zip(intervals, truths, strict=True)])
     assert (np.mean(covered, 0) > 0.91).all() and (np.mean(covered, 0) < 0.985).all()
-
-
-def test_the_bootstrap_of_another_statistic_is_refused_with_what_there_is(answers):
-    with pytest.raises(ValueError, match=r"bootstrap: 'nll' was asked for\. Choose top1_accuracy or mean"):
-        metrics.bootstrap(*answers, "nll")
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,8 @@ def _results(found: Evidence) -> str:
     exact = tables.percent(float(facts["valid_top1_accuracy"]))
     return (
         f"Protocol: {result['data']['name']}, {result['data']['protocol']}; faces: {counts}. The epoch was chosen by "
-        f"{result['select']}, test was read once afterwards. **One run, seed {result['seed']}, n = 1**: intervals are bootstraps "
-        f"over faces, the spread over seeds is not known.\n\n{tables.results(found)}\n\n"
+        f"{result['select']}, test was read once afterwards. **One run, seed {result['seed']}, n = 1**: intervals are of top-1 "
+        f"bootstraps over faces, of mean-class accuracy made of each class's Wilson interval; the spread over seeds is not known.\n\n{tables.results(found)}\n\n"
         f"Evaluated by the run: views {result.get('eval', {}).get('views', 'plain')}, precision "
         f"{found.run.config['train'].get('precision', 'not recorded')} (auto is bfloat16 where the processor has it); in float32 "
         f"the PyTorch student has {exact} on validation."

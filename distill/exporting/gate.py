@@ -111,7 +111,7 @@ def measure(answer: Answer, wanted: Reference, spec=None, words: str = "file") -
     return Parity(
         agreement=agreement(logits, wanted.logits),
         accuracy=accuracy,
-        accuracy_ci=bootstrap(logits, split.label, "top1_accuracy"),
+        accuracy_ci=bootstrap(logits, split.label),
         difference=accuracy - wanted.accuracy,
         other_batch=max(again),
         other_size=max((_largest(own[1], _softmax(theirs)) for own, theirs in elsewhere), default=0.0),
@@ -144,6 +144,8 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _largest(a: np.ndarray, b: np.ndarray) -> float:
+    if a.shape != b.shape or not np.isfinite(a).all():
+        raise ValueError(f"it answers {list(a.shape)} probabilities, not all finite, in place of {list(b.shape)}")
     return float(np.abs(a - b).max())
 
 
