@@ -1,6 +1,7 @@
 """Exporting where something breaks: a form, the card, the command itself; what is proven stays, what is old does not mix in."""
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from exported import export, small_run
 
 from distill import export as command_line
 from distill.exporting import forms as module_of_forms
-from distill.exporting import gate
+from distill.exporting import gate, graph
 from distill.exporting.forms import FILES, forms
+from distill.exporting.running import open_file
 from distill.processes import hold
+from students.microexpnet import MicroExpNet
 
 WEIGHTS = {"student.safetensors", "config.json", "parity.json"}
 CARD = {"model-card.md"}
@@ -65,6 +68,19 @@ def test_a_form_that_an_engine_or_a_converter_breaks_on_is_refused_and_the_other
     assert all(lines[name].startswith(f"error: {name}: {words}") for name, words in wanted.items())
     assert {path.name for path in (folder / "export").iterdir()} == WEIGHTS | CARD, "none of the earlier export"
     assert set(json.loads((folder / "export" / "parity.json").read_text())["refused"]) == set(wanted)
+
+
+def test_a_program_that_finds_no_space_is_an_error_not_the_end_of_the_process(tmp_path):
+    student = MicroExpNet(8, 36, "XXS", "both", 0.0, "xavier", 0.5, 0.25).eval()
+    traced, limits = graph.deployed(student, True), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            graph.save_program(traced, tmp_path / "student.pt2", {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    graph.save_program(traced, tmp_path / "student.pt2", {"name": "value"})
+    assert open_file(tmp_path / "student.pt2", 1).facts == {"name": "value"}
 
 
 def contents(folder):

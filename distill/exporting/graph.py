@@ -1,5 +1,6 @@
 """A student as torch.export's program and as an ONNX graph: any batch size, and any picture size where it prepares itself."""
 
+import io
 import json
 import logging
 import warnings
@@ -128,8 +129,10 @@ def save_onnx(proto, path: Path, facts: dict[str, str]) -> None:
 def save_program(traced: torch.export.ExportedProgram, path: Path, facts: dict[str, str]) -> None:
     """Write a program, the facts in its extra file facts.json."""
     path.unlink(missing_ok=True)
+    content = io.BytesIO()  # its own writer of files ends the process where the disk is full
     with quiet():
-        torch.export.save(traced, path, extra_files={"facts.json": json.dumps(facts)})
+        torch.export.save(traced, content, extra_files={"facts.json": json.dumps(facts)})
+    path.write_bytes(content.getvalue())
 
 
 @contextmanager
