@@ -19,6 +19,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from distill import exporting
 from distill.exporting import card
+from distill.exporting.card_words import without_folders
 from distill.metrics import wilson
 from distill.views import identity, render
 
@@ -179,6 +180,48 @@ def test_what_was_measured_is_shown(copy):
     assert rows(text, "Results")["test"][5] == "81.25 %" and "- knowledge-distillation" in text
     assert "weights (faces.safetensors)" in section(text, "Licence") and "/home/somebody" not in text
     assert "```\npython -m distill.run data.root=faces.tar.gz 'plugins=[ours]' optimizer.lr=1e-3\n```" in text
+
+
+@pytest.mark.parametrize(
+    "typed, shown",
+    [
+        ("'data.root=/home/anna/My Secret Clients/faces'", "data.root=faces"),
+        ("data.root=../clients/acme/faces", "data.root=faces"),
+        ("'teacher=run:/home/anna/b, c/run1'", "teacher=run:run1"),
+        ("'paths={store: /home/anna/b c/d, runs: \"e, g/f\"}'", "'paths={store: d, runs: f}'"),
+        ("data.root=/home/a=b/c", "data.root=c"),
+        ("'loss=[ce,kd]' hydra/launcher=joblib", "'loss=[ce,kd]' hydra/launcher=joblib"),
+        ("train.select=-valid/nll", "train.select=-valid/nll"),
+    ],
+)
+def test_of_a_path_in_the_command_the_last_part_is_shown(typed, shown):
+    assert without_folders(f"python -m distill.run {typed} seed=1") == f"python -m distill.run {shown} seed=1"
+
+
+def test_names_of_classes_are_no_markdown(copy):
+    for path in (copy / "predictions").glob("*.csv"):
+        path.write_text(path.read_text().replace("sadness", "<b>[sad]*"))
+    data = read(copy)["data"]
+    classes = [name.replace("sadness", "<b>[sad]*") for name in data["classes"]]
+    change(copy, data=data | {"classes": classes})
+    text = card.card(copy)
+    outside = "".join(text.split("```")[::2])
+    assert "<b>[sad]*" in text, "in the code block, as it is"
+    assert "<b>" not in outside.replace(r"\<b>", "") and outside.count(r"\<b>\[sad\]\*") > 3
+    assert rows(text, "Each class")[r"\<b>\[sad\]\*"]
+
+
+def test_an_int8_file_that_was_fine_tuned_is_said_to_have_weights_of_its_own(copy):
+    said = "`student.int8.onnx` has weights of its own: they were fine-tuned with the rounding in place"
+    assert said not in card.card(copy)
+    path = copy / "export" / "parity.json"
+    parity = json.loads(path.read_text())
+    parity["options"]["int8"] = "qat"
+    path.write_text(json.dumps(parity))
+    assert said in section(card.card(copy), "Exported files")
+    parity["refused"]["student.int8.onnx"] = "loses 9 points"
+    path.write_text(json.dumps(parity))
+    assert said not in card.card(copy)
 
 
 def test_other_faces_that_these_weights_were_measured_on_are_shown_and_those_of_other_weights_not(copy):

@@ -192,7 +192,7 @@ def _use(found: Evidence) -> str:
         f"{spec['size']} x {spec['size']}, {'grey' if spec['channels'] == 1 else 'RGB'}, (pixels / 255 - mean) / std with mean "
         f"{plain(spec['mean'])} and std {plain(spec['std'])}."
     )
-    parts.append("Order of the classes: " + ", ".join(f"{k} {name}" for k, name in enumerate(classes)) + ".")
+    parts.append("Order of the classes: " + ", ".join(f"{k} {name}" for k, name in enumerate(found.classes)) + ".")
     return "\n\n".join(parts)
 
 
@@ -203,7 +203,8 @@ def _results(found: Evidence) -> str:
     return (
         f"Protocol: {result['data']['name']}, {result['data']['protocol']}; faces: {counts}. The epoch was chosen by "
         f"{result['select']}, test was read once afterwards. **One run, seed {result['seed']}, n = 1**: intervals are of top-1 "
-        f"bootstraps over faces, of mean-class accuracy made of each class's Wilson interval; the spread over seeds is not known.\n\n{tables.results(found)}\n\n"
+        "bootstraps over faces, of mean-class accuracy made of each class's Wilson interval; the spread over seeds is not known.\n\n"
+        f"{tables.results(found)}\n\n"
         f"Evaluated by the run: views {result.get('eval', {}).get('views', 'plain')}, precision "
         f"{found.run.config['train'].get('precision', 'not recorded')} (auto is bfloat16 where the processor has it); in float32 "
         f"the PyTorch student has {exact} on validation."
@@ -225,7 +226,13 @@ def _calibration(found: Evidence) -> str:
 
 
 def _files(found: Evidence) -> str:
+    tuned = found.parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in found.written
+    other = tuned and (
+        f" `{found.names['student.int8.onnx']}` has weights of its own: they were fine-tuned with the rounding in place, on the "
+        "training faces, taught by the unrounded student."
+    )
     return (
         "Each file was run on the whole validation split, none on test; the last columns are the largest change of a "
-        f"probability at another batch size and at another picture size.\n\n{tables.files(found)}\n\n```\n{tables.hashes(found)}\n```"
+        f"probability at another batch size and at another picture size.{other or ''}\n\n{tables.files(found)}\n\n"
+        f"```\n{tables.hashes(found)}\n```"
     )

@@ -1,5 +1,6 @@
 """The numbers of a model card as Markdown: each is read from the run folder, and what is missing there is said to be missing."""
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,11 @@ class Evidence(NamedTuple):
         """The exported files that passed the gate and lie beside the card: file -> numbers."""
         files, refused = self.parity["files"], self.parity["refused"]
         return {name: files[name] for name in files if name in self.names and name not in refused}
+
+    @property
+    def classes(self) -> list[str]:
+        """The class names, as Markdown shows them."""
+        return [re.sub(r"([\\`*<\[\]&])", r"\\\1", name) for name in self.run.result["data"]["classes"]]
 
 
 def table(head: str, rows: list[list[str]]) -> str:
@@ -103,7 +109,7 @@ def _share(values: dict, key: str) -> str:
 
 def per_class(found: Evidence, split: str) -> str:
     """Return support, precision and recall with their intervals, and F1 of each class, and what it is mistaken for most."""
-    classes, own = found.run.result["data"]["classes"], found.answers[split]
+    classes, own = found.classes, found.answers[split]
     counts = confusion_matrix(own.probabilities, own.labels)
     rows = [[name, *_class(counts, k, classes)] for k, name in enumerate(classes)]
     return table("class|faces|precision (95 %)|recall (95 %)|F1|mistaken most often for", rows)
@@ -126,7 +132,7 @@ def _interval(part: int, whole: int) -> str:
 
 def weak_classes(found: Evidence) -> list[str]:
     """Return sentences about classes that are few among the test faces, or hardly found."""
-    classes, own = found.run.result["data"]["classes"], found.answers["test"]
+    classes, own = found.classes, found.answers["test"]
     counts = confusion_matrix(own.probabilities, own.labels)
     faces = dict(zip(classes, counts.sum(1).tolist(), strict=True))
     hits = dict(zip(classes, counts.diagonal().tolist(), strict=True))

@@ -2,7 +2,10 @@
 
 import json
 import re
+import shlex
+from pathlib import Path
 
+from distill.checks import SELECTABLE
 from distill.exporting import card_tables as tables
 from distill.exporting.card_tables import SPLITS, Evidence
 from distill.reporting.formats import compact, plain
@@ -20,6 +23,7 @@ KINDS = {  # data set -> what its faces are
     "oulucasia": "posed in a laboratory",
     "jaffe": "posed in a laboratory by ten Japanese women",
 }
+PIECE = re.compile(r"'[^']*'|\"[^\"]*\"|[^\[\]{},:\s][^\[\]{},:]*")  # of a list or dictionary, as hydra reads it
 
 
 def training(found: Evidence) -> str:
@@ -55,13 +59,31 @@ def _faces_per_class(found: Evidence) -> str:
     counts = json.loads(found.parity["facts"].get("train_faces_per_class", "null"))
     if not counts:
         return "how many of each class: not recorded"
-    classes = found.run.result["data"]["classes"]
-    return ", ".join(f"{name} {number:,}" for name, number in zip(classes, counts, strict=True))
+    return ", ".join(f"{name} {number:,}" for name, number in zip(found.classes, counts, strict=True))
 
 
 def without_folders(command: str) -> str:
-    """Return a command with the last part of each path alone: a card is read by people who need not know the rest."""
-    return re.sub(r"(?<=[=\s'\"\[,])[~/][^\s'\"\],]*/(?=[^\s'\"\],/])", "", command)
+    """Return a command with the last part of each path alone: a card is read by people who need not know the rest.
+
+    Args:
+        command: as a shell reads it.
+    """
+    return shlex.join(_last_part(word) for word in shlex.split(command))
+
+
+def _last_part(word: str) -> str:
+    """Return KEY=VALUE with the last part of each path in the value; a list's or dictionary's each."""
+    key, equals, value = word.partition("=") if "=" in word else ("", "", word)
+    if value.removeprefix("-") in SELECTABLE:
+        return word
+    if value.startswith(("[", "{")):
+        return key + equals + PIECE.sub(lambda piece: _name(piece[0]), value)
+    kind = re.match(r"([\w-]+:)?", value)[0]  # run:DIR
+    return key + equals + kind + _name(value.removeprefix(kind))
+
+
+def _name(text: str) -> str:
+    return Path(text.strip("'\"")).name if "/" in text else text
 
 
 def _settings(node: dict, without: tuple[str, ...] = ()) -> str:
