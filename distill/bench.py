@@ -19,7 +19,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
@@ -123,13 +123,28 @@ def spread(times: list[float], batch: int) -> dict[str, float]:
     }
 
 
-def bench(asked: argparse.Namespace) -> list[dict]:
-    """Time every file with every number of threads; return one row for each.
+@contextmanager
+def _told(bad: dict[str, str], name: str):
+    """Keep the sentence about one that cannot be timed; the others are."""
+    try:
+        yield
+    except ValueError as error:
+        bad[name] = str(error)
 
-    Raises:
-        ValueError: a file that cannot be opened.
+
+def bench(asked: argparse.Namespace) -> tuple[list[dict], list[str]]:
+    """Time every file with every number of threads.
+
+    Args:
+        asked: the command line.
+
+    Returns:
+        One row for each, and the sentences about those that cannot be timed.
     """
-    named, rows = entries(asked.files), []
+    named, rows, bad = [], [], {}
+    for path in asked.files:
+        with _told(bad, str(path)):
+            named += entries([path])
     batches = sorted({1, asked.batch})
     with bar() as progress:
         task = progress.add_task("timing", total=len(asked.threads) * len(named) * asked.rounds * len(batches))
@@ -137,18 +152,24 @@ def bench(asked: argparse.Namespace) -> list[dict]:
             with ExitStack() as stack:
                 given = (threads, asked.picture, asked.plugins)
                 workers = [stack.enter_context(Worker(path, how, *given)) for _, path, how in named]
-                ready = [worker.read() for worker in workers]
-                times = [{batch: [] for batch in batches} for _ in workers]
-                memory = [0] * len(workers)
+                ready, times = [{} for _ in named], [{batch: [] for batch in batches} for _ in named]
+                memory = [0] * len(named)
+                for k, (name, _, _) in enumerate(named):
+                    with _told(bad, name):
+                        ready[k] = workers[k].read()
                 for turn in range(asked.rounds * len(workers) * len(batches)):
                     k, batch = turn // len(batches) % len(workers), batches[turn % len(batches)]
-                    answer = workers[k].ask(batch, asked.seconds)
-                    times[k][batch] += answer["times"]
-                    memory[k] = answer["memory"]
                     progress.advance(task)
+                    if named[k][0] in bad:
+                        continue
+                    with _told(bad, named[k][0]):
+                        answer = workers[k].ask(batch, asked.seconds)
+                        times[k][batch] += answer["times"]
+                        memory[k] = answer["memory"]
             for k, (name, path, how) in enumerate(named):
-                rows.append(_row(name, path, how, threads, ready[k], times[k], memory[k]))
-    return rows
+                if name not in bad:
+                    rows.append(_row(name, path, how, threads, ready[k], times[k], memory[k]))
+    return rows, list(dict.fromkeys(bad.values()))
 
 
 def _row(name: str, path: Path, how: str, threads: int, ready: dict, times: dict, memory: int) -> dict:
@@ -236,13 +257,29 @@ def main(words: list[str]) -> None:
     asked = _arguments(words)
     loud_warnings()
     if asked.json:
+        _refuse_other(asked.json)
         asked.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
         TemporaryFile(dir=asked.json.parent).close()
-    rows = bench(asked)
-    show(rows, asked.picture)
-    if asked.json:
+    rows, bad = bench(asked)
+    if rows:
+        show(rows, asked.picture)
+    if rows and asked.json:
         write_json(asked.json, {"picture": asked.picture, "rows": rows, "environment": environment()})
         console.print(f"written: {asked.json}")
+    if bad:
+        sys.exit("\n".join(f"error: {sentence}" for sentence in bad))
+
+
+def _refuse_other(path: Path) -> None:
+    """Refuse to replace a file that is no earlier answer of this command: a model, a config."""
+    if not path.is_file():
+        return
+    try:
+        ours = json.loads(path.read_text()).keys() == {"picture", "rows", "environment"}
+    except (ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise ValueError(f"--json: {path} is there and was not written by this command. Give another name.")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def _numbers():
     return 36, "XXS", "both", 0.0, "xavier", 0.5, 0.25
 
 
-def test_a_file_that_cannot_be_opened_is_told_in_one_sentence(folder, tmp_path):
+def test_a_file_that_cannot_be_opened_is_told_in_one_sentence_and_the_others_are_timed(folder, tmp_path, capsys):
     (tmp_path / "cut.onnx").write_bytes((folder / "student.onnx").read_bytes()[:999])
     for path, sentence in (
         (tmp_path / "cut.onnx", "damaged, or no .onnx file of a student"),
@@ -73,7 +73,27 @@ def test_a_file_that_cannot_be_opened_is_told_in_one_sentence(folder, tmp_path):
         with pytest.raises(SystemExit) as stopped:
             bench.main([str(folder / "student.onnx"), str(path), *QUICK])
         assert stopped.value.code.startswith("error: ") and sentence in stopped.value.code
-        assert "\n" not in stopped.value.code
+        assert "\n" not in stopped.value.code and "pictures of 48x48" in capsys.readouterr().out, "the other is timed"
+
+
+def test_where_nothing_can_be_timed_nothing_is_written(folder, tmp_path, capsys):
+    with pytest.raises(
+        SystemExit, match=r"^error: .*no exported student is there[^\n]*\nerror: .*absent\.onnx: no such"
+    ):
+        bench.main([str(tmp_path / "absent.onnx"), str(tmp_path), *QUICK, "--json", str(tmp_path / "bench.json")])
+    assert "pictures of" not in capsys.readouterr().out and not list(tmp_path.iterdir())
+
+
+def test_a_file_that_another_wrote_is_not_replaced_by_the_numbers(folder, tmp_path):
+    models = [shutil.copy(folder / name, tmp_path) for name in ("student.onnx", "config.json")]
+    before = {path: (tmp_path / path).read_bytes() for path in models}
+    for path in models:
+        with pytest.raises(SystemExit, match=f"error: --json: {path} is there and was not written by this command"):
+            bench.main([models[0], *QUICK, "--json", path])
+    assert before == {path: (tmp_path / path).read_bytes() for path in models}
+    for _ in range(2):
+        bench.main([models[0], *QUICK, "--rounds", "1", "--json", str(tmp_path / "bench.json")])
+    assert len(json.loads((tmp_path / "bench.json").read_text())["rows"]) == 1
 
 
 def test_a_published_folder_is_timed_too(folder, tmp_path):
