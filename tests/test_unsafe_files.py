@@ -12,6 +12,7 @@ from distill.data.labels import EMOTIONS
 from distill.exporting import graph, load, package
 from distill.exporting.running import open_file
 from distill.finished import rebuild
+from distill.predicting.student import open_student
 from students.microexpnet import MicroExpNet
 
 NODE = {
@@ -160,13 +161,20 @@ def test_a_program_with_a_string_that_would_be_run_is_not_read(program, tmp_path
     assert not ran.exists()
 
 
-def test_a_program_with_a_part_that_no_student_has_is_not_read(program, tmp_path):
-    for name in ("student/data/aotinductor/model/a.so", "student/data/SAMPLE_inputs/model.pt"):
-        evil = rewritten(program, tmp_path / "evil.pt2", "byteorder", lambda content: content)
-        with zipfile.ZipFile(evil, "a") as file:
-            file.writestr(name, b"")
-        with pytest.raises(ValueError, match=r"it holds .*(which no student has|two parts of one name)"):
-            open_file(evil, 1)
+@pytest.mark.parametrize(
+    "part, sentence",
+    [
+        ("data/aotinductor/model/a.so", "it holds .*a.so, which no student has"),
+        ("data/SAMPLE_inputs/model.pt", "it holds two parts of one name"),
+        ("data/constants/opaque_obj_0", "which no student has"),
+    ],
+)
+def test_a_program_with_a_part_that_no_student_has_is_not_read(program, tmp_path, part, sentence):
+    evil = rewritten(program, tmp_path / "evil.pt2", "byteorder", lambda content: content)
+    with zipfile.ZipFile(evil, "a") as file:
+        file.writestr(f"{file.namelist()[0].partition('/')[0]}/{part}", b"")
+    with pytest.raises(ValueError, match=sentence):
+        open_file(evil, 1)
 
 
 def test_weights_that_changed_since_the_export_are_not_loaded(tmp_path, student):
@@ -181,3 +189,20 @@ def test_weights_that_changed_since_the_export_are_not_loaded(tmp_path, student)
     assert len(recorded["fer_distill"].pop("sha256")) == 64
     config.write_text(json.dumps(recorded))
     assert load(tmp_path).classes == EMOTIONS, "a folder of an earlier export has no hash"
+
+
+@pytest.mark.parametrize(
+    "facts, sentence",
+    [
+        ({"classes": EMOTIONS[:2], "picture": [48, 48]}, "name 2 classes, but it answers 8 numbers"),
+        ({"classes": EMOTIONS, "picture": [0, 0]}, r"name pictures of \[0, 0\], which cannot be"),
+        ({"classes": EMOTIONS, "picture": [48]}, r"name pictures of \[48\], which cannot be"),
+        ({"classes": EMOTIONS, "picture": [48, 10**9]}, "name pictures of .*, which cannot be"),
+        ({"classes": 8, "picture": [48, 48]}, "do not name classes and picture size"),
+    ],
+)
+def test_metadata_that_do_not_fit_the_answers_are_told_with_the_files_name(tmp_path, student, facts, sentence):
+    whole = graph.whole(graph.bare_onnx(student), graph.prepare_onnx(student), student, 8)
+    graph.save_onnx(whole, tmp_path / "odd.onnx", {name: json.dumps(value) for name, value in facts.items()})
+    with pytest.raises(ValueError, match=rf"odd\.onnx: its metadata {sentence}.*Export it again"):
+        open_student(str(tmp_path / "odd.onnx"), 1)

@@ -5,12 +5,16 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
+import numpy as np
+
 from distill.exporting.running import Answer, Opened, open_file
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 PREFERRED = ("cern", "microexpnet")
 PUBLISHED = "model.onnx"
 PLACES = ("export/student.onnx", "student.onnx", PUBLISHED)  # in a run folder, in its export, in a published folder
+
+LARGEST = 4096  # side of a picture, pixels
 
 
 class Student(NamedTuple):
@@ -60,9 +64,17 @@ def open_whole(path: Path, threads: int) -> tuple[Opened, tuple[str, ...], tuple
             f"{path}: the bare network, which takes no pictures. Export the run again, without export.preprocess=false."
         )
     try:
-        return opened, tuple(json.loads(opened.facts["classes"])), tuple(json.loads(opened.facts["picture"]))
+        classes, picture = (tuple(json.loads(opened.facts[key])) for key in ("classes", "picture"))
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its metadata do not name classes and picture size. Export it again.") from error
+    if len(picture) != 2 or not all(type(side) is int and 1 <= side <= LARGEST for side in picture):
+        raise ValueError(f"{path}: its metadata name pictures of {list(picture)}, which cannot be. Export it again.")
+    answers = opened.answer(np.zeros((1, *picture, 3), np.uint8))[1].shape[1]
+    if len(classes) != answers:
+        raise ValueError(
+            f"{path}: its metadata name {len(classes)} classes, but it answers {answers} numbers. Export it again."
+        )
+    return opened, classes, picture
 
 
 def shipped() -> list[str]:
