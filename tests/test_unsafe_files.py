@@ -183,7 +183,9 @@ def test_weights_that_changed_since_the_export_are_not_loaded(tmp_path, student)
     content = weights.read_bytes()
     assert load(tmp_path).classes == EMOTIONS
     weights.write_bytes(content[:-4000] + bytes(4000))
-    with pytest.raises(ValueError, match=r"student\.safetensors: damaged or changed: its SHA-256 is not the one in config"):
+    with pytest.raises(
+        ValueError, match=r"student\.safetensors: damaged or changed: its SHA-256 is not the one in config"
+    ):
         load(tmp_path)
     recorded = json.loads(config.read_text())
     assert len(recorded["fer_distill"].pop("sha256")) == 64
