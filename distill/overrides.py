@@ -83,7 +83,7 @@ def value_of(words: Sequence[str], key: str) -> str | None:
     for word in words:
         if word.lstrip("+").startswith(f"{key}="):
             with suppress(HydraException, OmegaConfBaseException):
-                override = OverridesParser.create().parse_override(word)
+                override = OverridesParser.create().parse_override(quoted(word))
                 found = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
     return None if found is None else str(found)
 

@@ -202,8 +202,9 @@ def _results(found: Evidence) -> str:
     exact = tables.percent(float(facts["valid_top1_accuracy"]))
     return (
         f"Protocol: {result['data']['name']}, {result['data']['protocol']}; faces: {counts}. The epoch was chosen by "
-        f"{result['select']}, test was read once afterwards. **One run, seed {result['seed']}, n = 1**: intervals are of top-1 "
-        "bootstraps over faces, of mean-class accuracy made of each class's Wilson interval; the spread over seeds is not known.\n\n"
+        f"{result['select']}, test was read once afterwards. **One run, seed {result['seed']}, n = 1**: intervals of top-1 are "
+        "bootstraps over faces, those of mean-class accuracy are made of the classes' Wilson intervals; the spread over seeds is "
+        "not known.\n\n"
         f"{tables.results(found)}\n\n"
         f"Evaluated by the run: views {result.get('eval', {}).get('views', 'plain')}, precision "
         f"{found.run.config['train'].get('precision', 'not recorded')} (auto is bfloat16 where the processor has it); in float32 "

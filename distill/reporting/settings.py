@@ -40,7 +40,7 @@ def _number(value: object) -> object:
 def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say of which finished run a teacher is, by its folder's name; two weights are two teachers."""
     teachers = [run.config["teacher"] for run in runs]
-    taught = [(own.get("sha256"), Path(str(own.get("run"))).name) for own in teachers]
+    taught = [(str(own.get("sha256") or ""), Path(str(own.get("run"))).name) for own in teachers]
     names = _names([(key, name) for key, name in taught if key])
     for settings, (key, _) in zip(flat, taught, strict=True):
         if key:

@@ -15,6 +15,8 @@ RESULT = {  # of a complete run: key -> type; one that may be None may be missin
     "data.classes": list[str],
     "data.rows": dict[str, int],
     "data.notes": dict | None,
+    "data.fingerprint": str | None,
+    "eval": dict | None,
     "teacher": dict | None,
     "teacher.name": str,
     "teacher.metrics": dict,

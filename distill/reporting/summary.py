@@ -65,8 +65,8 @@ def _measured_on(found: Sweep) -> list[str]:
 
 def _machines(found: Sweep) -> list[str]:
     """Return the processors that the speeds were measured on."""
-    found_on = {leaf.env.get("processor") for run in found.runs for leaf in run.leaves}
-    return sorted(str(name) for name in found_on if name)
+    named = (leaf.env.get("processor") for run in found.runs for leaf in run.leaves)
+    return sorted({str(name) for name in named if name})
 
 
 def winner(found: Sweep) -> str:
