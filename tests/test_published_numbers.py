@@ -27,6 +27,14 @@ RUNS = {
     "SCAN-CCI on ResNet-18 from scratch, shared masks, distilled by `kd`, 4 epochs": "scan_cci-kd",
 }
 STUDENTS = list(RUNS)[1:]
+TIMED = {  # what docs/speeds/networks.json calls a row
+    "student=timm student.name=mobilenetv1_100 student.size=96 +student.pad_type=same": "teacher",
+    "student=microexpnet": "MicroExpNet",
+    "student=cern student.width=0.5 student.size=64": "CERN at half",
+    "student=cern student.size=64": "CERN at full",
+    "student=mobilenet_inception student.size=64 student.reconstruction=B": "MobileNetV2",
+    "student=scan_cci student.size=64 student.backbone=resnet18 student.pretrained=false": "SCAN-CCI",
+}
 SHOWN = {  # the heading of a column of docs/losses-ferplus.md -> of the CSV files
     "valid top-1": "valid/top1_accuracy",
     "test top-1": "test/top1_accuracy",
@@ -72,6 +80,10 @@ def spread(values) -> str:
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
 
 
+def speeds(name: str) -> dict:
+    return json.loads((ROOT / "docs" / "speeds" / f"{name}.json").read_text())
+
+
 def size(number: int) -> str:
     return f"{number / 1e3:.3g} kB" if number < 1e6 else f"{number / 1e6:.3g} MB"
 
@@ -105,7 +117,9 @@ def test_the_main_table_is_that_of_the_results(page):
             low, high = (100 * end for end in metrics[0][f"{key}_ci"])
             wanted[head] = f"{spread(m[key] for m in metrics)} ({low:.1f} to {high:.1f})"
         assert wanted == {head: row[head] for head in wanted}, name
-        assert row.keys() - wanted.keys() == {"network", "input", "images/s"}, "timed apart, one after the other"
+        (words,) = (words for words, start in TIMED.items() if name.startswith(start))
+        wanted["images/s"] = f"{speeds('networks')['networks'][words]['images_per_second']:,.0f}"
+        assert wanted["images/s"] == row["images/s"] and row.keys() - wanted.keys() == {"network", "input"}
 
 
 def test_the_table_of_protocols_is_that_of_the_results():
@@ -167,3 +181,26 @@ def test_bytes_agreement_and_accuracy_of_the_shipped_files_are_their_own():
         agreement = f"{100 * float(facts['file_agreement_with_pytorch']):.4g} %" if k % 3 else ""
         told = (row["bytes"], row["agrees with PyTorch"], row["valid top-1"])
         assert told == (f"{file.stat().st_size:,}", agreement, f"{100 * accuracy:.2f}")
+
+
+def test_the_speeds_of_the_shipped_files_are_those_of_one_run_of_the_bench():
+    timed = {row["name"]: row["passes"] for row in speeds("shipped")["rows"]}
+    for k, row in enumerate(table("README.md", "file", "agrees with PyTorch")):
+        ending = (": eager PyTorch", "/model.onnx", "/model.int8.onnx")[k % 3]
+        one, many = (timed[f"distill/shipped/{('microexpnet', 'cern')[k // 3]}{ending}"][size] for size in ("1", "32"))
+        assert row["one picture"] == f"{one['milliseconds']:.3g} ms"
+        assert row["images/s"] == f"{one['images_per_second']:,.0f}"
+        assert row["32 at a time, images/s"] == f"{many['images_per_second']:,.0f}"
+
+
+def test_the_published_cern_beside_the_shipped_one_is_one_run_of_its_benchmark():
+    eager, half, half_int8, full_int8 = speeds("cern")["rows"]
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.count("|") == 7]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "eager PyTorch, 4" in line]
+    found += [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if ", ONNX " in line]
+    for cells, row in zip(found, (eager, full_int8, half, half_int8), strict=True):
+        (one, many), (first, first_many) = ([r["passes"][size] for size in ("1", "32")] for r in (row, eager))
+        times = first["milliseconds"] / one["milliseconds"], many["images_per_second"] / first_many["images_per_second"]
+        ratios = ["1", "1"] if row is eager else [f"{number:.1f}" for number in times]
+        wanted = [f"{one['milliseconds']:.3g} ms", ratios[0], f"{many['images_per_second']:,.0f}", ratios[1]]
+        assert cells[2:] == wanted and (row["accuracy"] is None or cells[1] == f"{100 * row['accuracy']:.2f}")
