@@ -11,7 +11,7 @@ from torch import nn
 
 from distill import parallel
 from distill.checkpoint import digest, load_weights, read_weights, sha256
-from distill.checks import check_network, check_same_input, targets
+from distill.checks import check_network, check_same_input, kinds, targets
 from distill.config import BESIDE_NETWORK, RECIPE, USE, label
 from distill.loggers import Silent
 from distill.losses.ce import effective_number_weights
@@ -92,9 +92,11 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
     check_network(node["_target_"], get_object(node["_target_"]))
     torch.manual_seed(cfg["seed"])
     if node["_target_"].startswith("teachers."):
-        return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
+        with kinds("student"):
+            return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
     weights = node.pop("weights", None)
-    student = make(node, cfg["plugins"], num_classes=len(data.classes))
+    with kinds("student"):
+        student = make(node, cfg["plugins"], num_classes=len(data.classes))
     if weights:
         tensors, metadata = read_weights(weights)
         _refuse_other_classes("student.weights", weights, metadata, data)
@@ -204,7 +206,8 @@ def schedule(cfg: dict) -> Schedule:
 
 def optimiser(cfg: dict, modules: list[nn.Module]) -> torch.optim.Optimizer:
     """Make the optimiser over the parameters of student and objective."""
-    return optimizer(modules, **cfg["optimizer"], lr_scale=cfg["student"].get("lr_scale"))
+    with kinds("optimizer"):
+        return optimizer(modules, **cfg["optimizer"], lr_scale=cfg["student"].get("lr_scale"))
 
 
 def recipe(views: dict) -> tuple[ViewRecipe, int, int]:

@@ -1,6 +1,8 @@
 """Numbers of a run's config that cannot be meant, and parts of it that do not make up a run, each with a sentence."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -182,6 +184,24 @@ def check_network(target: str, found: object) -> None:
         raise ValueError(
             f"_target_: {target} is no class of networks (torch.nn.Module), so it is not called. Name a class that is one."
         )
+
+
+@contextmanager
+def kinds(key: str) -> Iterator[None]:
+    """Say what a word in the place of a number is, where options are given to a component.
+
+    Args:
+        key: of the component, such as student.
+
+    Raises:
+        ValueError: in the place of a TypeError.
+    """
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(
+            f"{key}: an option is of another kind than in its yaml, such as a word for a number ({error})."
+        ) from error
 
 
 def check_same_input(node: dict, weights: str, metadata: dict) -> None:
