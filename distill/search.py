@@ -73,9 +73,7 @@ class Search:
         optuna = self.optuna
         journal = self.folder / "study.journal"
         _cut_half_a_line(journal)
-        journal.with_name("study.journal.lock").unlink(
-            missing_ok=True
-        )  # of a start that was killed: this one is alone here
+        (self.folder / "study.journal.lock").unlink(missing_ok=True)  # of a start that was killed
         backend = optuna.storages.journal.JournalFileBackend(str(journal))
         directions = ["maximize" if self.asked.maximize else "minimize", *["minimize"] * len(self.minimize)]
         early, pruner = self.asked.early_terminate, optuna.pruners.NopPruner()
