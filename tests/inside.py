@@ -20,6 +20,8 @@ SMALL = (
 def job(*overrides: object, store: Path, runs: Path) -> str:
     """Do what python -m distill.run does with these words, and return what it prints.
 
+    Not for -m: the jobs of a sweep are forked off, which autograd forbids in a process that has exported a network.
+
     Raises:
         SystemExit: with the sentence that a user would read.
     """

@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from commandline import command
+from commandline import command, distill
 from hydra import compose, initialize_config_module
 from inside import SMALL, folder_of, job, read
 from omegaconf import OmegaConf
@@ -72,7 +72,8 @@ def test_a_copy_of_the_run_is_the_same_teacher_and_other_weights_are_another(ass
 
 def test_two_runs_are_swept_over(assistant, taught, store, tmp_path):
     words = ("-m", f"teacher=run:{assistant},run:{taught[1]}", "train.epochs=1")
-    job(*words, store=store, runs=tmp_path)
+    done = distill(*SMALL, *words, store=store, runs=tmp_path)
+    assert done.returncode == 0, done.stderr
     results = [json.loads(path.read_text()) for path in tmp_path.glob("*/result.json")]
     assert len({result["teacher"]["weights"][0] for result in results}) == 2
     assert {result["status"] for result in results} == {"complete"}
