@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import warm
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,24 +41,14 @@ def environment() -> dict[str, str]:
 
 def distill(*overrides: object, store: Path, runs: Path, timeout: float = 300) -> subprocess.CompletedProcess:
     """Run one tiny job to its end."""
-    return subprocess.run(
-        command(*overrides, store=store, runs=runs),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    return warm.run(command(*overrides, store=store, runs=runs), ROOT, environment(), timeout)
 
 
 def kill_when(
     ready: Callable[[], bool], *overrides: object, store: Path, runs: Path, number: int = signal.SIGKILL
 ) -> tuple[int, str]:
     """Start one tiny job and send it a signal, SIGKILL, as soon as ready() says so; return its exit code and stderr."""
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background may ignore it
-    job = subprocess.Popen(command(*overrides, store=store, runs=runs), cwd=ROOT, env=environment(), **pipes)
-    signal.signal(signal.SIGINT, heard)
+    job = warm.Command(command(*overrides, store=store, runs=runs), ROOT, environment())
     deadline = time.monotonic() + 120
     while not ready():
         assert job.poll() is None, "the job ended before it could be killed"
@@ -65,7 +56,7 @@ def kill_when(
         time.sleep(0.002)
     job.send_signal(number)
     error = job.communicate(timeout=120)[1]
-    return job.returncode, error
+    return job.poll(), error
 
 
 def checkpoint_writes(runs: Path, count: int) -> Callable[[], bool]:

@@ -1,12 +1,12 @@
 """What cannot be meant gets a sentence: misspelt keys, numbers out of range, targets that may not be called."""
 
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+import warm
+from commandline import ROOT, environment
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
@@ -16,7 +16,6 @@ from distill.explain import explain
 from distill.overrides import with_losses
 from distill.runtime import pick_device
 
-ROOT = Path(__file__).resolve().parents[1]
 FERPLUS = ("data=ferplus", "data.root=faces")
 
 
@@ -67,7 +66,7 @@ def test_an_unknown_choice_is_told_which_there_are():
 def test_the_command_line_says_which_key_was_meant(tmp_path):
     overrides = [*FERPLUS, "logger=none", f"paths.runs={tmp_path}", "student.widht=2"]
     command = [sys.executable, "-m", "distill.run", *overrides]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = warm.run(command, ROOT, environment())
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "error: student.widht: no such key. Did you mean student.width" in done.stderr
 

@@ -1,13 +1,13 @@
 """The authors' TensorFlow weights become a file for student.weights, in the project's class order unless asked otherwise."""
 
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from commandline import ROOT
+import warm
+from commandline import ROOT, environment
 from student_nets import PARITY, needs_parity, parity_weights
 
 from distill import build
@@ -75,7 +75,7 @@ def test_the_imported_weights_give_the_published_logits(checkpoint, order, tmp_p
 def test_the_command_says_the_order_and_what_to_type_and_that_starts_a_student(npz, tmp_path):
     out = tmp_path / "weights.safetensors"
     command = [sys.executable, "-m", "students.import_microexpnet", str(npz), str(out)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = warm.run(command, ROOT, environment()).stdout
     assert ", ".join(EMOTIONS) in said and "--order published" in said
     assert f"python -m distill.run student=microexpnet student.weights={out}" in said
     keys = dict(word.removeprefix("student.").split("=") for word in said.split() if word.startswith("student."))

@@ -1,11 +1,11 @@
 """docs/losses.md is what the yamls and docstrings say now, a row and a section for every loss."""
 
 import re
-import subprocess
 import sys
 
 import pytest
-from commandline import ROOT
+import warm
+from commandline import ROOT, environment
 
 from distill.losses.page import CONF, PAGE, entries, page, paper
 
@@ -57,5 +57,5 @@ def test_papers_become_links():
 
 
 def test_the_command_prints_the_page():
-    done = subprocess.run([sys.executable, "-m", "distill.losses.page"], cwd=ROOT, capture_output=True, text=True)
+    done = warm.run([sys.executable, "-m", "distill.losses.page"], ROOT, environment())
     assert done.stdout == page(), done.stderr

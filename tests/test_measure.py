@@ -3,11 +3,11 @@
 import csv
 import json
 import shutil
-import subprocess
 import sys
 
 import ferplus_tree as tree
 import pytest
+import warm
 from commandline import ROOT, distill, environment, result_of
 from face_trees import save, write_class_folders, write_lines
 
@@ -39,7 +39,7 @@ def folder(home):
 
 def measure(*words):
     command = [sys.executable, "-m", "distill.measure", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    return warm.run(command, ROOT, environment())
 
 
 def written(done, folder):

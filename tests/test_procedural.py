@@ -1,18 +1,17 @@
 """The procedural faces: counted randomness, label distributions, visible expressions, a contact sheet."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 import yaml
+from commandline import ROOT, environment
 from PIL import Image
 
 from distill.data.labels import EMOTIONS
 from distill.data.procedural import draw, main, procedural
 
-ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "procedural.yaml").read_text())["data"]
 assert DEFAULTS.pop("_target_") == "distill.data.procedural.procedural"
 KNOBS = {name: DEFAULTS[name] for name in ("intensity", "mixture", "occlusion", "pose", "light")}
@@ -128,7 +127,7 @@ def test_a_key_outside_its_range_is_named_and_nothing_is_written(key, value, tmp
 
 def test_the_command_line_draws_the_contact_sheet(tmp_path):
     out = tmp_path / "new" / "sheet.png"
-    subprocess.run([sys.executable, "-m", "distill.data.procedural", str(out)], cwd=ROOT, check=True)
+    warm.run([sys.executable, "-m", "distill.data.procedural", str(out)], ROOT, environment())
     with Image.open(out) as sheet:
         assert sheet.height == 8 * 96
         assert sheet.width > 12 * 96

@@ -1,9 +1,9 @@
 """A job of `wandb agent`: what it says to the server is all that the server's search knows of it."""
 
 import json
-import subprocess
 
 import pytest
+import warm
 from commandline import ROOT, command, environment
 from offline_run import items, of_kind, records, summary
 
@@ -17,7 +17,7 @@ def test_a_job_of_an_agent_whose_run_is_complete_tells_its_result(tmp_path):
     agent = environment() | {"WANDB_MODE": "offline", "WANDB_SWEEP_ID": "s", "WANDB_DATA_DIR": str(tmp_path / "data")}
     for env in (silent, agent):
         assert not list(tmp_path.glob("runs/*/wandb/*/*.wandb"))
-        done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, timeout=200)
+        done = warm.run(asked, ROOT, env)
         assert done.returncode == 0, done.stderr
     assert "nothing to do" in done.stdout
     (folder,) = (path.parent for path in tmp_path.glob("runs/*/result.json"))

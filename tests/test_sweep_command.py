@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import warm
 from commandline import ROOT, environment
 from small_sweep import SMALL
 
@@ -26,14 +26,14 @@ def typed(folder: Path, *more: str) -> list[str]:
 def test_a_killed_search_takes_its_job_along_goes_on_in_the_same_folder_and_its_front_has_measured_costs(tmp_path):
     asked = typed(tmp_path, "sweep.run_cap=1", "sweep.minimize=[macs,bytes,latency_ms]")
     for number in (signal.SIGTERM, signal.SIGKILL):
-        search = subprocess.Popen(asked, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        search = warm.Command(asked, ROOT, environment())
         until(lambda: list(tmp_path.glob("runs/*/checkpoints/last.pt")) and jobs_in(tmp_path), search)
         os.kill(search.pid, number)
-        said = search.communicate(timeout=60)[1].decode()
+        said = search.communicate(timeout=60)[1]
         assert number == signal.SIGKILL or "stopped; the same command goes on" in said
         until(lambda: not jobs_in(tmp_path))
     assert not list(tmp_path.glob("runs/*/result.json"))
-    done = subprocess.run(asked, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    done = warm.run(asked, ROOT, environment())
     assert done.returncode == 0, done.stdout + done.stderr
     (path,) = tmp_path.glob("runs/*/result.json")  # no second run folder
     said = json.loads(path.read_text())
@@ -54,7 +54,7 @@ def jobs_in(folder: Path) -> list[str]:
     return found
 
 
-def until(ready, process: subprocess.Popen | None = None) -> None:
+def until(ready, process: warm.Command | None = None) -> None:
     deadline = time.monotonic() + 120
     while not ready():
         assert time.monotonic() < deadline and (process is None or process.poll() is None)
@@ -63,6 +63,6 @@ def until(ready, process: subprocess.Popen | None = None) -> None:
 
 def test_help_says_every_option_and_a_key_that_does_not_exist_is_refused_before_any_job(tmp_path):
     asked = [*typed(tmp_path), "student.poolling=both"]
-    done = subprocess.run(asked, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    done = warm.run(asked, ROOT, environment())
     assert done.returncode == 1 and "Did you mean student.pooling" in done.stderr, done.stderr
     assert not list(tmp_path.glob("runs/*"))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from commandline import ROOT, environment
 from small_sweep import small
 
@@ -16,8 +17,7 @@ TINY += ("train.batch_size=16", "train.epochs=60", "checkpoint.every_steps=1", "
 
 
 def run(*words: str) -> subprocess.CompletedProcess:
-    words = (sys.executable, "-m", *words)
-    return subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    return warm.run([sys.executable, "-m", *words], ROOT, environment())
 
 
 @pytest.mark.slow

@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import warm
 from commandline import ROOT, command, distill, environment, files
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -214,17 +214,12 @@ def test_started_a_second_time_a_sweep_runs_only_what_is_missing(first, store):
 
 @pytest.mark.slow
 def test_a_killed_job_takes_no_other_along_and_a_killed_sweep_goes_on_from_its_checkpoints(store, tmp_path):
-    words = ("train.epochs=60", "checkpoint.every_steps=1", "train.batch_size=16", "seed=1,2")
-    job = subprocess.Popen(
-        command("-m", *ALONE, *words, store=store, runs=tmp_path),
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-    )
+    words = ("train.epochs=30", "checkpoint.every_steps=1", "train.batch_size=16", "seed=1,2")
+    job = warm.Command(command("-m", *ALONE, *words, store=store, runs=tmp_path), ROOT, environment())
     os.kill(child_with_a_checkpoint(job, tmp_path, 1), signal.SIGKILL)
     other = child_with_a_checkpoint(job, tmp_path, 2)  # the second job has begun: the sweep lives
     os.kill(job.pid, signal.SIGKILL)
-    job.wait()
+    job.communicate(timeout=60)
     until(lambda: not Path(f"/proc/{other}").exists() or "zombie" in Path(f"/proc/{other}/status").read_text())
     assert not list(tmp_path.glob("*/result.json"))
     done = sweep(*words, store=store, runs=tmp_path)
@@ -233,7 +228,7 @@ def test_a_killed_job_takes_no_other_along_and_a_killed_sweep_goes_on_from_its_c
     assert len(results) == 2 and all(result["resumed_at_step"] > 0 for result in results)
 
 
-def child_with_a_checkpoint(job: subprocess.Popen, runs: Path, count: int) -> int:
+def child_with_a_checkpoint(job: warm.Command, runs: Path, count: int) -> int:
     """Return the process that does a job, once so many run folders have a checkpoint."""
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children")
 
