@@ -7,7 +7,7 @@ PATH is a picture, a folder (with the folders in it), a video, or camera (camera
   --boxes FILE.csv    rows of path,x,y,width,height: these faces as they are; paths begin at PATH
   --csv FILE          one row per face (and frame), or with the error of a file that cannot be read; - for standard output
   --json FILE         a list of pictures or frames with their faces, - for standard output
-  --draw DIR          pictures or the video with boxes and bars; none replaces a file that is read
+  --draw DIR          pictures or the video with boxes and bars; none replaces a file that is no such drawing
   --threshold 0.5     smallest score of a face
   --smallest 20       shorter side of the smallest face, pixels
   --size 640          the longer side that pictures are brought to before they are searched, pixels

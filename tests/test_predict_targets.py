@@ -43,6 +43,19 @@ def test_a_drawing_replaces_no_original_whatever_the_folder_is_called(run, tmp_p
     assert {path: path.read_bytes() for path in photos.rglob("*.png")} == before and len(before) == 4
 
 
+def test_a_drawing_replaces_no_file_that_is_no_drawing_and_nothing_is_drawn_then(run, tmp_path, capsys):
+    for name in ("in/a.png", "in/b.png", "other/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(noise(48, 48)).save(tmp_path / name)
+    before = (tmp_path / "other" / "b.png").read_bytes()
+    words = (tmp_path / "in", "--student", run, "--crops", "--draw", tmp_path / "other")
+    said, _, _ = predict(capsys, *words)
+    assert said == f"error: --draw: {tmp_path / 'other' / 'b.png'} would be overwritten. Give another folder."
+    assert (tmp_path / "other" / "b.png").read_bytes() == before and not (tmp_path / "other" / "a.png").exists()
+    (tmp_path / "other" / "b.png").write_bytes(b"")  # of a full disk
+    assert predict(capsys, *words)[0] is predict(capsys, *words)[0] is None, "the second time over drawings"
+
+
 def test_pictures_in_the_folder_of_drawings_are_looked_at_and_its_drawings_are_not(run, tmp_path, capsys):
     (tmp_path / "2023").mkdir()
     for name in ("a.png", "b.jpg", "2023/c.png"):

@@ -89,6 +89,22 @@ def test_a_video_is_never_replaced_by_its_drawing(run, tmp_path, capsys, monkeyp
     assert (tmp_path / "w" / "v.mp4").read_bytes() == before
 
 
+def test_a_drawn_video_replaces_an_earlier_one_and_no_other_video(run, film, tmp_path, capsys, monkeypatch):
+    place = tmp_path / f"{film.name}.mp4"
+    words = (film, "--student", run, "--size", 32, "--draw", tmp_path)
+    before = write_video(place, [noise(48, 64)] * 3).read_bytes()
+    assert predict(capsys, *words)[0] == f"error: --draw: {place} would be overwritten. Give another folder."
+    assert place.read_bytes() == before
+    place.unlink()
+    for _ in range(2):
+        assert predict(capsys, *words)[0] is None and [path.name for path in tmp_path.iterdir()] == [place.name]
+    write_video(tmp_path / "camera.mp4", [noise(48, 64)] * 3)
+    monkeypatch.setattr(video, "camera", lambda index: video.Source(str(film), None, "camera"))
+    said, _, err = predict(capsys, "camera", *words[1:], "--frames", 2)
+    assert said == 1 and f"error: camera: not drawn: {tmp_path / 'camera.mp4'} is there, and no drawing." in err
+    assert len(read_back(tmp_path / "camera.mp4")) == 3
+
+
 def test_frames_of_a_turned_phone_are_upright(tmp_path):
     upright = noise(64, 96)
     for rotation in (90, 180, 270):

@@ -18,9 +18,9 @@ from rich.text import Text
 
 from distill import command_line
 from distill.predicting.drawing import draw
-from distill.predicting.pictures import DRAWN, SOFTWARE, identity, shown
+from distill.predicting.pictures import DRAWN, SOFTWARE, identity, is_drawing, shown
 from distill.predicting.pipeline import Seen
-from distill.predicting.video import Recording
+from distill.predicting.video import Recording, is_recording
 
 COLUMNS = ("file", "frame", "seconds", "face", "x", "y", "width", "height", "score", "expression", "probability")
 ROWS = 500  # of the printed table
@@ -155,6 +155,8 @@ class Drawn:
             Image.fromarray(drawn).save(target, quality=92, exif=exif)
             return
         if self.recording is None:
+            if self.anothers(target):  # a camera's; those of files are planned
+                raise ValueError(f"{target} is there, and no drawing")
             self.recording = Recording(target, self.rate)
         self.recording.add(drawn, shot.seconds)
 
@@ -162,14 +164,14 @@ class Drawn:
         """Choose a place of its own for each file's drawing; .png comes twice where another one has the place.
 
         Raises:
-            ValueError: it would replace a file that is read.
+            ValueError: it would replace a file that is read, or one that this program has not drawn.
         """
         read, taken = {identity(path): path for path in files}, set()
         for path in sorted(files, key=lambda path: self.place(path).name != path.name):  # first those that keep theirs
             target = self.place(path)
             while identity(target) in taken:
                 target = target.with_name(f"{target.name}.png")
-            if known := read.get(identity(target)):
+            if known := read.get(identity(target)) or self.anothers(target):
                 raise ValueError(f"--draw: {shown(known)} would be overwritten. Give another folder.")
             taken.add(identity(target))
             self.places[path] = target
@@ -182,6 +184,11 @@ class Drawn:
         if below.suffix.lower() not in kinds:
             target = target.with_name(target.name.replace(":", "-") + (".mp4" if self.rate is not None else ".png"))
         return target
+
+    def anothers(self, target: Path) -> Path | None:
+        """Return a target that is there and no drawing of this program."""
+        ours = is_drawing if self.rate is None else is_recording
+        return target if target.is_file() and target.stat().st_size and not ours(target) else None
 
     def close(self) -> None:
         if self.recording is not None and not self.broken:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from distill.predicting.pictures import MOST_PIXELS
+from distill.predicting.pictures import DRAWN, MOST_PIXELS
 
 TICKS = 90_000  # of a written video, per second
 DRIVERS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
@@ -118,6 +118,7 @@ class Recording:
 
     def __init__(self, path: Path, rate: Fraction):
         self.path, self.rate, self.container, self.last = path, rate, None, -1
+        self.part = path.with_name(f"{path.name}.part")  # a recording that was killed has no index, and is no video
 
     def add(self, picture: np.ndarray, seconds: float) -> None:
         """Write a frame, [H, W, 3] uint8; sides become even, and the first frame's size stays.
@@ -145,7 +146,8 @@ class Recording:
         self.container.mux(self.stream.encode(frame))
 
     def _start(self, av, picture: np.ndarray) -> None:
-        self.container = av.open(f"file:{self.path}", "w", format="mp4")
+        self.container = av.open(f"file:{self.part}", "w", format="mp4")
+        self.container.metadata["comment"] = DRAWN
         name = "libx264" if "libx264" in av.codecs_available else "mpeg4"
         self.stream = self.container.add_stream(name, rate=self.rate)
         self.stream.width, self.stream.height = (max(2, side - side % 2) for side in picture.shape[1::-1])
@@ -166,6 +168,17 @@ class Recording:
             self.container.close()
         except av.error.FFmpegError as error:
             raise ValueError(_said(error)) from None
+        self.part.replace(self.path)
+
+
+def is_recording(path: Path) -> bool:
+    """Return whether a file is a video that this program drew, which says so in its comment."""
+    av = _av()
+    try:
+        with av.open(f"file:{path}", format="mp4") as container:
+            return container.metadata.get("comment") == DRAWN
+    except (av.error.FFmpegError, OSError, ValueError):
+        return False
 
 
 def camera_index(word: str) -> int | None:
