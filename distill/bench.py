@@ -22,14 +22,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
 from tempfile import TemporaryFile
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.checkpoint import write_json
-from distill.command_line import command_line, number
+from distill.command_line import command_line, number, to_export
 from distill.console import bar, console, loud_warnings
 from distill.processes import cores
 from distill.runtime import environment
@@ -54,7 +53,7 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
             (p for p in (path, path / "export", path / "export" / "bare") if (p / "config.json").is_file()), path
         )
         if not (home / "config.json").is_file():
-            raise ValueError(f"{path}: no exported student is there. Type python -m distill.export {quote(str(path))}")
+            raise ValueError(f"{path}: no exported student is there. {to_export(path)}.")
         found += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
         kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
         files = [file for place in (home, home / "bare") for kind in kinds for file in sorted(place.glob(f"*.{kind}"))]

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
+from shlex import quote
 
 
 def command_line(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
@@ -43,6 +45,13 @@ def said(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
     return str(error) or type(error).__name__
+
+
+def to_export(folder: Path) -> str:
+    """Return the sentence that says how a run's student is exported; of a folder with several runs, that of the best one."""
+    if any(folder.glob("*/config.yaml")):
+        return f"Type python -m distill.export best of {quote(str(folder))} and give the run folder that it names"
+    return f"Type python -m distill.export {quote(str(folder))}"
 
 
 def first_line(error: BaseException) -> str:

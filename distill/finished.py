@@ -11,6 +11,7 @@ from distill import build, overrides
 from distill.checkpoint import read_weights, sha256
 from distill.config import RECIPE, label, with_sha256
 from distill.losses.reused_head import attach_from_state
+from distill.reporting.reading import read
 from distill.types import Dataset
 from teachers.store import is_complete
 
@@ -73,7 +74,8 @@ def weights(folder: Path, instead: str = "") -> Path:
     if inner:
         raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}{instead}.")
     if (folder / "config.yaml").is_file():
-        raise ValueError(f"{folder}: this run is not finished. Its own command, typed again, goes on with it.")
+        why = read(folder).error
+        raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
     what = "no finished run is there" if folder.is_dir() else "no such folder"
     raise ValueError(f"{folder}: {what}. Give the run folder that a run's table ends with.")
 

@@ -114,6 +114,8 @@ def _config(folder: Path, words: list[str]) -> dict:
             raise ValueError(
                 f"{word}: cannot be asked of a finished run. Type KEY=VALUE with data, data.KEY, eval.KEY, {', '.join(TAKEN[1:])}."
             )
+        if key == "eval.cka":
+            raise ValueError("eval.cka: compares with the teacher, which only the run's own command has. Add it there.")
         if not elsewhere and key.startswith("data.") and key[5:] not in own["data"]:
             raise ValueError(
                 f"{key}: no such key of the run's own data, which has {', '.join(own['data'])}. For other data add data=NAME."

@@ -236,16 +236,20 @@ def do(cfg: dict, folder: Path) -> None:
         refuse_another(one, where)
         return run(one, where, group=folder.name if several else sweep_name(), command=typed())
 
-    def job(one: dict, where: Path) -> dict:
-        return run_generations(one, where, once) if one["generations"] > 1 else once(one, where)
+    def whole(one: dict, where: Path) -> Path:
+        if not parallel.agreed(lambda: is_measured(where, one)):
+            write_down(one, where, typed())
+        return where
 
-    if several and not done:
-        write_down(cfg, folder, typed())
-    result = run_folds(cfg, folder, job) if cfg["data"].get("fold") == "all" else job(cfg, folder)
+    def job(one: dict, where: Path) -> dict:
+        return run_generations(one, whole(one, where), once) if one["generations"] > 1 else once(one, where)
+
+    folds = cfg["data"].get("fold") == "all"
+    result = run_folds(cfg, whole(cfg, folder), job) if folds else job(cfg, folder)
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
     step = 0 if result["data"]["name"] == "procedural" else 1 if "kd" in cfg["loss"] else 2
-    summary(result, NEXT[step].format(folder=shlex.quote(str(folder))))
+    summary(result, NEXT[step].format(folder=f"{'best of ' if several else ''}{shlex.quote(str(folder))}"))
 
 
 def cli() -> None:

@@ -42,6 +42,7 @@ class Search:
         folder: of the sweep.
         minimize: costs besides the metric: macs, bytes, latency_ms, num_parameters.
         seed: of the sampler.
+        several: whether a trial is made of several runs, folds or generations, whose epochs do not compare.
 
     Raises:
         ValueError: optuna is missing, or a cost is unknown.
@@ -54,6 +55,7 @@ class Search:
         folder: Path,
         minimize: list[str],
         seed: int,
+        several: bool = False,
     ):
         self.optuna = _optuna()
         if unknown := [name for name in minimize if name not in COSTS]:
@@ -61,9 +63,10 @@ class Search:
         self.asked, self.words, self.folder, self.minimize = asked, words, folder, minimize
         self.space = {key: self._distribution(spec) for key, spec in asked.parameters.items()}
         self.study = self._study(seed)
-        self.prunes = asked.early_terminate is not None and not minimize
-        if asked.early_terminate and minimize:
-            console.print("pruning compares one number: with sweep.minimize no trial is stopped early")
+        self.prunes = asked.early_terminate is not None and not minimize and not several
+        if asked.early_terminate and not self.prunes:
+            why = "one number: with sweep.minimize" if minimize else "single runs: with data.fold=all or generations=N"
+            console.print(f"pruning compares {why} no trial is stopped early")
         self._queue_grid()
         for trial in self._trials("RUNNING"):  # when an earlier start was killed
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)

@@ -35,7 +35,9 @@ from distill.pools import STOP, Here, Ray
 from distill.processes import EXPECTED, only_here, sentence
 from distill.search import Search, end_of, settings
 from distill.sweep_file import SweepFile, find, read
+from distill.sweeps import is_several
 
+SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
 OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
 
 
@@ -108,15 +110,16 @@ def command(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", "distill.run", *words]
 
 
-def check(words: list[str]) -> None:
-    """Refuse words that no job could be made of, before the first one is started.
+def check(words: list[str]) -> bool:
+    """Refuse words that no job could be made of, before the first one is started; say whether it is one of several runs.
 
     Raises:
         ValueError: with the nearest keys that exist.
     """
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            compose("run", overrides=overrides.with_losses(finished.spell_out(words)))  # as the job does
+            cfg = compose("run", overrides=overrides.with_losses(finished.spell_out(words)))  # as the job does
+            return is_several(cfg)
     except HydraException as error:
         raise ValueError(explain(error, words)) from error
 
@@ -148,7 +151,7 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
 
     sweep_records.refuse_idle(list(file.parameters))
     try:
-        check(words(first))
+        several = check(words(first)) or not file.parameters.keys().isdisjoint(SEVERAL)
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
     said = [file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"]]
@@ -157,7 +160,7 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
     folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else named
     with only_here(folder):
         sweep_records.refuse_another(folder, digest(said))
-        search = Search(file, words, folder, asked["minimize"], asked["seed"])
+        search = Search(file, words, folder, asked["minimize"], asked["seed"], several)
         console.print(f"sweep folder: {folder}")
         pool = pool_of(launcher, asked["jobs"])
         cap = 32 if file.run_cap is None and file.method != "grid" else file.run_cap

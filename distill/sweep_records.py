@@ -213,6 +213,6 @@ def refuse_another(folder: Path, what: str) -> None:
         ValueError: it was made for another one.
     """
     if (file := folder / "sweep.txt").exists() and file.read_text().strip() != what:
-        raise ValueError(f"sweep.folder: {folder} holds another sweep. Choose another folder, or leave it out.")
+        raise ValueError(f"{folder}: holds another sweep. Choose another folder, or leave it out.")
     with atomic(file) as temporary:
         temporary.write_text(f"{what}\n")

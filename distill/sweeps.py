@@ -13,9 +13,10 @@ from distill.checkpoint import digest
 from distill.console import console
 from distill.processes import JobFailed, apart, die_with, import_early, only_here
 from distill.run_folder import is_measured
-from distill.sweep_records import collect, conclude, folder_of, plan, recorded
+from distill.sweep_records import collect, conclude, folder_of, plan, recorded, refuse_another, sweep_name
 
 LAUNCHERS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
+DIR = "hydra.sweep.dir="
 SWEEP = "FER_DISTILL_SWEEP"  # in the environment of what joblib starts: the process of the sweep
 
 
@@ -73,22 +74,24 @@ def multirun(main: Callable[[], object]) -> None:
     """Let hydra run every job of the command line's sweep, in a folder named by what is asked for; tell how each ended.
 
     Raises:
-        ValueError: joblib lost a process that starts jobs.
+        ValueError: joblib lost a process that starts jobs; a folder that holds another sweep, or that cannot be read.
     """
     words = sys.argv[1:]
     refuse_launcher(words)
     os.environ[SWEEP] = str(os.getpid())
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for GPUs otherwise would keep forks from them
     spread = overrides.spread(words)
-    if spread is None or any(word.startswith(("hydra.sweep.dir", "hydra/sweeper")) for word in words):
+    if spread is None or any(word.startswith("hydra/sweeper") for word in words):
         main()
         return
-    sweep = folder_of(words, spread[1])
+    sweep = _asked_folder(words) or folder_of(words, spread[1])
     with only_here(sweep):
+        refuse_another(sweep, sweep_name(words, spread[1]))
         plan(sweep, *spread)
         if not any(word.startswith("launcher=") for word in words):
             import_early()  # jobs are forked off here; those of other launchers elsewhere
-        sys.argv.append("hydra.sweep.dir='{}'".format(str(sweep).replace("'", r"\'")))
+        sys.argv[1:] = [word for word in words if not word.startswith(DIR)]
+        sys.argv.append("{}'{}'".format(DIR, str(sweep).replace("'", r"\'")))
         try:
             main()
         except JobFailed:
@@ -102,6 +105,17 @@ def multirun(main: Callable[[], object]) -> None:
             code = conclude(sweep) if begun else 1
     if code:
         sys.exit(code)
+
+
+def _asked_folder(words: Sequence[str]) -> Path | None:
+    """Return the folder that a sweep is to have, or None where it is named by what is asked for."""
+    if not any(word.startswith(DIR) for word in words):
+        return None
+    if (asked := overrides.value_of(words, DIR[:-1])) is None:
+        raise ValueError(
+            f"{DIR[:-1]}: cannot be read. Give the path of a folder, or leave it out: a sweep is named then."
+        )
+    return Path(asked).expanduser().absolute()
 
 
 def refuse_launcher(words: Sequence[str]) -> None:

@@ -183,6 +183,29 @@ def test_what_was_measured_is_shown(copy):
 
 
 @pytest.mark.parametrize(
+    "node, starts, said",
+    [
+        ({"run": "/home/anna/S"}, [None], "it started from the finished run S, which started from random weights"),
+        ({"_target_": "teachers.peer.Peer"}, [], "it learnt beside the student, in the same run"),
+        (
+            {"weights": [0.7, 0.3], "members": {"a": {"weights": "/x/f.safetensors"}, "b": {"run": "R"}}},
+            ["weights", "pretrained"],
+            "it started from weights (f.safetensors), the finished run R, which started from pretrained; the licence",
+        ),
+        ({"weights": None}, ["scratch"], "it started from random weights\n"),
+    ],
+)
+def test_a_card_says_what_every_kind_of_teacher_began_with(copy, node, starts, said):
+    change(copy, teacher={"name": "t", "metrics": {}, "num_parameters": 9, "start": starts})
+    config = yaml.safe_load((copy / "config.yaml").read_text())
+    config["teacher"] = {"_target_": "teachers.timm_teacher.TimmTeacher"} | node
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    text = card.card(copy)
+    assert f"- Teacher: {said}" in section(text, "Licence") and "None" not in section(text, "Licence")
+    assert said.partition(";")[0].strip() in section(text, "Training")
+
+
+@pytest.mark.parametrize(
     "typed, shown",
     [
         ("'data.root=/home/anna/My Secret Clients/faces'", "data.root=faces"),

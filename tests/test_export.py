@@ -223,7 +223,7 @@ def test_a_folder_without_a_finished_run_is_refused(home, copy, tmp_path, capsys
         assert f"{copy / 'config.yaml'}: damaged, or no config of a run." in export(capsys, copy)[1]
     (copy / "config.yaml").write_text(whole)
     (copy / "result.json").write_text('{"status": "failed"}')
-    assert "this run is not finished. Its own command, typed again" in export(capsys, copy)[1]
+    assert "this run is not finished (status 'failed'). Its own command, typed again" in export(capsys, copy)[1]
     assert "nowhere: no such folder. Give the run folder" in export(capsys, tmp_path / "nowhere")[1]
 
 

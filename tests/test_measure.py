@@ -120,6 +120,7 @@ BAD = [
     ("data.rooot=x", "data.rooot: no such key of the run's own data, which has _target_, root, protocol"),
     ("eval.vieuws=plain", "eval.vieuws: no such key. Did you mean eval.views"),
     ("eval.views=plane", "eval.views: 'plane' was asked for"),
+    ("eval.cka=true", "eval.cka: compares with the teacher, which only the run's own command has"),
     ("eval.robustness=[masc]", "eval.robustness: 'masc' was asked for"),
     ("data=fedro", "data.root: must be given"),
 ]
@@ -167,7 +168,7 @@ def test_a_folder_that_is_no_finished_run_is_refused(home, folder, tmp_path):
     for name, text in (("config.yaml", (folder / "config.yaml").read_text()), ("result.json", '{"status": "failed"}')):
         (tmp_path / name).write_text(text)
     done = measure(tmp_path)
-    assert done.returncode == 1 and "this run is not finished. Its own command, typed again" in done.stderr
+    assert done.returncode == 1 and "this run is not finished (status 'failed'). Its own command" in done.stderr
 
 
 def test_a_folder_of_several_runs_names_one_of_them(tmp_path, monkeypatch):

@@ -6,6 +6,12 @@ import statistics
 import ckplus_tree
 from commandline import distill
 
+from distill.command_line import to_export
+from distill.finished import weights
+from distill.reporting.choose import best
+from distill.reporting.reading import find
+from distill.reporting.tables import sweep
+
 
 def test_all_folds_are_one_job_that_reports_mean_and_spread_and_a_killed_fold_is_done_alone(tmp_path):
     ckplus_tree.write_faces48(tmp_path / "ck48")
@@ -29,3 +35,23 @@ def test_all_folds_are_one_job_that_reports_mean_and_spread_and_a_killed_fold_is
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "result.json").read_text())["student"] == result["student"]
     assert (folder / "fold-0" / "result.json").stat().st_mtime_ns == written
+
+
+def test_generations_over_all_folds_are_one_run_of_the_report_whose_best_can_be_exported(tmp_path):
+    ckplus_tree.write_faces48(tmp_path / "ck48")
+    words = ("data=ckplus", f"data.root={tmp_path / 'ck48'}", "data.fold=all", "data.folds=2", "data.valid=0.3")
+    words += ("teacher=none", "loss=[ce]", "train.epochs=1", "generations=2", "student.width=XXS")
+    done = distill(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert done.stdout.replace("\n", "").endswith(f"python -m distill.export best of {folder}")
+    assert to_export(folder).startswith(f"Type python -m distill.export best of {folder} and give the run folder")
+    (run,) = find([tmp_path / "runs"])
+    assert [str(leaf.folder.relative_to(folder)) for leaf in run.leaves] == [f"fold-{k}/generation-2" for k in (0, 1)]
+    assert run.curves["valid/top1_accuracy"] and run.config["generations"] == 2 and run.config["data"]["fold"] == "all"
+    assert weights(best(sweep([run]), "max valid/top1_accuracy")).is_relative_to(folder)
+    for part in ("fold-1/generation-2", "fold-1", ""):
+        (folder / part / "result.json").unlink()
+    assert find([folder])[0].error == "stopped or still at work: 1 of its sub-runs are complete"
+    assert distill(*words, store=tmp_path / "store", runs=tmp_path / "runs").returncode == 0
+    assert find([folder])[0].result["student"] == run.result["student"]

@@ -112,10 +112,13 @@ def test_a_run_that_answers_by_its_teachers_classifier_teaches_with_it(store, tm
 
 def test_a_folder_without_a_finished_run_gets_a_sentence(assistant, store, tmp_path):
     unfinished = shutil.copytree(assistant, tmp_path / "whole" / "unfinished")
-    (unfinished / "result.json").write_text('{"status": "failed"}')
+    (unfinished / "result.json").write_text('{"status": "failed", "error": "ValueError: no such loss"}')
     for folder, words in (
         (tmp_path / "nowhere", "nowhere: no such folder. Give the run folder"),
-        (unfinished, "unfinished: this run is not finished. Its own command, typed again"),
+        (
+            unfinished,
+            r"unfinished: this run is not finished \(ValueError: no such loss\)\. Its own command, typed again",
+        ),
         (tmp_path / "whole", "whole: holds several runs. Give one of them, such as .*unfinished"),
     ):
         with pytest.raises(SystemExit, match=words):

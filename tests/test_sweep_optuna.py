@@ -13,7 +13,7 @@ from distill import sweep_records
 from distill.pools import STOP
 from distill.reporting import reading
 from distill.search import Search
-from distill.sweep import choose, parse
+from distill.sweep import check, choose, parse
 
 
 class Pretended:
@@ -52,6 +52,16 @@ def search_of(tmp_path, minimize=(), **changes) -> Search:
 
 
 GRID = {"method": "grid", "parameters": {"student.width": {"values": ["M", "XS", "XXS"]}, "seed": {"values": [0, 1]}}}
+
+
+def test_trials_that_are_several_runs_are_not_stopped_early_and_that_is_said(tmp_path, capsys):
+    (tmp_path / "sweep").mkdir()
+    file = small(tmp_path, early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2})
+    for several in (False, True):
+        assert Search(file, words, tmp_path / "sweep", [], 0, several).prunes is not several
+    assert capsys.readouterr().out.count("with data.fold=all or generations=N no trial is stopped early") == 1
+    for word, answer in (("generations=2", True), ("generations=1", False), ("data=ckplus data.fold=all", True)):
+        assert check([*word.split(), "teacher=none", "loss=[ce]"]) is answer, word
 
 
 def test_the_best_trial_is_the_best_on_validation(tmp_path):

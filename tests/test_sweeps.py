@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -90,6 +91,28 @@ def test_a_launcher_of_another_command_or_that_is_not_installed_gets_a_sentence(
 def test_the_folder_of_a_sweep_is_at_home_where_that_is_typed(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert sweep_records.folder_of(["paths.runs=~/x", "seed=0,1"], ["seed"]).parent == tmp_path / "x" / "sweeps"
+
+
+def test_a_sweep_whose_folder_is_typed_is_the_same_sweep_there_and_takes_no_other_ones(tmp_path, monkeypatch):
+    place = tmp_path / "it's mine"
+    monkeypatch.setenv(sweeps.SWEEP, "0")  # which the command sets for its jobs
+
+    def typed(*words):
+        monkeypatch.setattr("sys.argv", ["run", "-m", *words])
+        with pytest.raises(SystemExit):  # no job was begun
+            sweeps.multirun(lambda: None)
+        return sys.argv[1:]
+
+    words = ("student.width=XS,XXS", "teacher=none")
+    escaped = str(place).replace("'", r"\'")
+    assert typed(*words, f"hydra.sweep.dir='{escaped}'") == ["-m", *words, f"hydra.sweep.dir='{escaped}'"]
+    (manifest,) = tmp_path.glob("*/jobs.jsonl")
+    assert [json.loads(line)["name"] for line in manifest.read_text().splitlines()] == ["width=XS", "width=XXS"]
+    monkeypatch.chdir(place)
+    for folder, sentence in ((".", "holds another sweep"), ("${now:%H}", r"^hydra\.sweep\.dir: cannot be read")):
+        monkeypatch.setattr("sys.argv", ["run", "-m", "seed=0,1", f"hydra.sweep.dir={folder}"])
+        with pytest.raises(ValueError, match=sentence):
+            sweeps.multirun(lambda: None)
 
 
 def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, capsys):

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from shlex import quote
 
 import yaml
 
 from distill.checkpoint import atomic, sha256
+from distill.command_line import to_export
 from distill.exporting import card_tables as tables
 from distill.exporting import card_words as words
 from distill.exporting.card_tables import SPLITS, Evidence
@@ -94,7 +94,7 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
             if folder.is_dir()
             else f"{folder}: no such folder."
         )
-    again = f"Type python -m distill.export {quote(str(folder))}"
+    again = to_export(folder)
     try:
         parity = json.loads((folder / "export" / "parity.json").read_text())
         passed = [own for name, own in parity["files"].items() if name not in parity["refused"]]

@@ -23,6 +23,8 @@ KINDS = {  # data set -> what its faces are
     "oulucasia": "posed in a laboratory",
     "jaffe": "posed in a laboratory by ten Japanese women",
 }
+PEER = "teachers.peer.Peer"
+RANDOM = "random weights"
 PIECE = re.compile(r"'[^']*'|\"[^\"]*\"|[^\[\]{},:\s][^\[\]{},:]*")  # of a list or dictionary, as hydra reads it
 
 
@@ -38,7 +40,7 @@ def training(found: Evidence) -> str:
         f"{KINDS.get(data['name'], 'where they are from is not recorded')}; "
         f"fingerprint `{data.get('fingerprint') or 'not recorded'}`; {_faces_per_class(found)}",
         "Teacher": _teacher(found),
-        "Start of the student": result.get("start") or "random weights",
+        "Start of the student": result.get("start") or RANDOM,
         "Losses": ", ".join(losses),
         **{key: plain(cfg[key]) for key in ("phases", "generations") if cfg.get(key) not in (None, 1)},
         "Optimiser": f"{_settings(cfg['optimizer'])}; batches of {train.get('batch_size')}; schedule "
@@ -105,11 +107,25 @@ def _teacher(found: Evidence) -> str:
 
 
 def _start(found: Evidence) -> str:
-    """Return what the teacher's fine-tuning began with."""
-    node, starts = found.run.config["teacher"], (found.run.result.get("teacher") or {}).get("start") or ["not recorded"]
-    members = [node, *node.get("members", {}).values()]
-    named = [plain(str(member[key])) for member in members for key in ("weights", "run") if member.get(key)]
-    return f"it started from {', '.join(map(str, starts))}" + (f" ({', '.join(named)})" if named else "")
+    """Return what the teacher's fine-tuning began with, or each of its members'."""
+    node = found.run.config["teacher"]
+    if node["_target_"] == PEER:
+        return "it learnt beside the student, in the same run"
+    members = list(node["members"].values()) if "members" in node else [node]
+    return f"it started from {', '.join(map(_began, members, _starts(found)))}"
+
+
+def _starts(found: Evidence) -> list[str | None]:
+    """Return in a word what each of the teacher's networks began with; of a peer nothing."""
+    return found.run.result["teacher"].get("start", ["not recorded"])
+
+
+def _began(member: dict, start: str | None) -> str:
+    """Return what one network began with; scratch, or nothing said, is the random start of a network."""
+    words = RANDOM if start in (None, "scratch") else str(start)
+    if member.get("run"):
+        return f"the finished run {plain(str(member['run']))}, which started from {words}"
+    return f"{words} ({plain(str(member['weights']))})" if member.get("weights") else words
 
 
 def limits(found: Evidence) -> str:
@@ -135,7 +151,9 @@ def licence(found: Evidence) -> str:
     facts = found.parity["facts"]
     lines = [f"- Data: {facts['licence_of_the_data']}"]
     if found.run.result.get("teacher"):
-        lines.append(f"- Teacher: {_start(found)}; the licence of that start is not recorded: ask where it came from")
+        trained = not set(_starts(found)) <= {None, "scratch"}
+        unknown = "; the licence of that start is not recorded: ask where it came from" if trained else ""
+        lines.append(f"- Teacher: {_start(found)}{unknown}")
     if found.run.result.get("start") in ("weights", "pretrained"):
         lines.append(
             "- Student: it started from trained weights; their licence is not recorded: ask where they came from"

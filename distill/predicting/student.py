@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distill.command_line import to_export
 from distill.exporting.running import Answer, Opened, open_file
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
@@ -106,9 +107,7 @@ def find(word: str | None) -> Path:
     if path.is_dir():
         found = next((path / name for name in PLACES if (path / name).is_file()), None)
         if found is None:
-            raise ValueError(
-                f"--student: {path} has no {', '.join(PLACES)}. Type python -m distill.export {quote(str(path))}"
-            )
+            raise ValueError(f"--student: {path} has no {', '.join(PLACES)}. {to_export(path)}.")
         return found
     if not path.is_file():
         known = f"one of {', '.join(names)}, " if names else ""

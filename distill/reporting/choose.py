@@ -2,6 +2,7 @@
 
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -38,6 +39,12 @@ def best(found: Sweep, rule: str) -> Path:
             was chosen on other validation faces than the rest.
     """
     direction, goal, conditions = parse(rule)
+    if not found.configurations:
+        states = Counter(run.status for run in found.left_out)
+        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
+        raise ValueError(
+            f"--best: no run there is complete ({there}). A run's own command, typed again, goes on with it."
+        )
     goals = {name for c in found.configurations for name in _numbers(c)}
     _check(goal, goals, goals)
     known = {"seed", *(name for c in found.configurations for name in _known(c))}

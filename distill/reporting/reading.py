@@ -28,7 +28,7 @@ class Run:
         folder: where it is, links resolved.
         status: complete, failed, pruned (stopped by a search), unfinished or damaged.
         error: why it is not complete, in words.
-        config: config.yaml; that of a job over folds or generations as it was asked for.
+        config: config.yaml.
         result: result.json.
         env: env.json.
         parts: the sub-runs of a job over folds or generations.
@@ -47,7 +47,8 @@ class Run:
         """The runs whose predictions and curves stand for this one: all folds, or the last generation."""
         if not self.parts:
             return (self,)
-        return self.parts if self.parts[0].folder.name.startswith("fold-") else self.parts[-1:]
+        parts = self.parts if self.parts[0].folder.name.startswith("fold-") else self.parts[-1:]
+        return tuple(leaf for part in parts for leaf in part.leaves)
 
     @cached_property
     def numbers(self) -> dict[str, float]:
@@ -152,7 +153,7 @@ def read(folder: Path) -> Run:
     env = {} if unlike(env, ENV) else env
     env = env or (parts[0].env if parts else {})
     try:
-        config = _whole_config(parts) if parts else _config(folder / "config.yaml")
+        config = _config(folder / "config.yaml")
     except (OSError, ValueError, yaml.YAMLError) as error:
         ended = _mapping(folder / "result.json", {})
         if ended.get("status") in ("failed", "pruned"):  # a job of a sweep that was refused has no config
@@ -172,14 +173,6 @@ def read(folder: Path) -> Run:
     if problem := unlike(result, RESULT) or _no_accuracy(result):
         return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
     return _countable(Run(folder, "complete", "", config, result, env, parts))
-
-
-def _whole_config(parts: tuple[Run, ...]) -> dict:
-    """Return the config of a job over folds or generations, which its sub-runs hold, as it was asked for."""
-    first, last = parts[0].config, parts[-1].config
-    if parts[0].folder.name.startswith("fold-"):
-        return first | {"data": first.get("data", {}) | {"fold": "all"}}
-    return first | {"generations": len(parts), "loss": last.get("loss", first.get("loss"))}
 
 
 def _config(path: Path) -> dict:
