@@ -18,6 +18,10 @@ KNOWN_ROW = [  # row 0 of view 2, seed 7, as caches of earlier runs hold it
     *(-0.0698751, 0.9119698, 0.0695997, 0.0347112, 1.0, 0.0396113, 0.8141676),
     *(0.1661784, 0.1991543, 0.3481824, 0.2840009),
 ]
+KNOWN_LATER = [  # row 59
+    *(0.1614803, 0.9236940, -0.0659658, -0.0135173, 0.0, 0.1229362, 1.2218187),
+    *(0.8634524, 0.5393502, 0.1854754, 0.1196654),
+]
 ON = ViewRecipe(autoaugment=True)
 STILL = ViewRecipe(0, 1, 1, 0, 0, 0, 0, 0, autoaugment=True)  # nothing but AutoAugment
 
@@ -150,6 +154,7 @@ def test_without_autoaugment_a_table_is_what_it_always_was_and_with_it_has_four_
     assert torch.equal(more[:, len(PLAIN) :], torch.from_numpy(columns(7, 2, 60)).float())
     assert torch.equal(ON.table(7, 0, 60), identity(60)), "evaluation is on faces as packed"
     assert plain[0].tolist() == pytest.approx(KNOWN_ROW, abs=1e-6)
+    assert plain[59].tolist() == pytest.approx(KNOWN_LATER, abs=1e-6)
 
 
 def test_a_recipe_names_autoaugment_only_where_it_is_on():

@@ -56,6 +56,10 @@ def test_calibration_error_equals_a_plain_loop_over_bins(answers):
     assert total > 0.01
 
 
+def test_a_confidence_on_an_edge_is_in_the_bin_below_it_and_0_in_the_first():
+    assert metrics.binned(np.array([0, 0.25, 0.2501, 0.5, 0.75, 1]), 4).tolist() == [0, 0, 1, 1, 2, 3]
+
+
 def test_certain_right_answers_are_perfectly_calibrated_and_huge_logits_do_not_overflow():
     logits, labels = 1e4 * np.eye(3), np.arange(3)
     assert metrics.expected_calibration_error(logits, labels) == 0

@@ -127,6 +127,14 @@ def test_frames_keep_their_own_times(tmp_path):
     assert back[0][1].shape == (48, 64, 3), "an odd row and column are cut off"
 
 
+def test_frames_whose_time_is_that_of_the_one_before_or_earlier_are_written_too(tmp_path):
+    with closing(video.Recording(tmp_path / "a.mp4", Fraction(10))) as recording:
+        for seconds in (0.5, 0.5, 0.4, 0.6):
+            recording.add(noise(48, 64), seconds)
+    times = [time for time, _ in read_back(tmp_path / "a.mp4")]
+    assert len(times) == 4 and times == sorted(times)
+
+
 def test_the_end_of_a_damaged_video_is_one_sentence_and_its_beginning_is_kept(run, tmp_path, capsys):
     file = write_video(tmp_path / "a.mkv", [noise(120, 160, k) for k in range(60)])
     content = bytearray(file.read_bytes())

@@ -56,6 +56,9 @@ def test_a_speed_has_no_spread_over_seeds_and_two_machines_are_told(tmp_path):
         folder = write_run(tmp_path / str(seed), f"seed={seed}", latency=0.5 + seed)
         (folder / "env.json").write_text(json.dumps({"processor": f"cpu {seed}"}))
     found = sweep(find([tmp_path]))
+    assert sorted(run.numbers["latency_ms"] for run in found.runs) == [0.5, 1.5], (
+        "each machine's own, no median of both"
+    )
     assert "valid/top1_accuracy" in found.configurations[0].spread
     assert not {"latency_ms", "images_per_second"} & found.configurations[0].spread.keys()
     assert "different machines, so their speeds cannot be ranked together: cpu 0; cpu 1" in head(found)

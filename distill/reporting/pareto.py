@@ -78,14 +78,11 @@ def _name(plot: Plot, best: list[Configuration], known: list[Configuration], cos
     shown = best[::-1] + ([c for c in known if c not in best] if len(known) <= 8 else [])
     places = {c.number: plot.place((c.mean[cost], c.mean[FIRST])) for c in known}
     wanted = [(*places[c.number], _words(c)) for c in shown]
-    for (x, y, words, anchor), c in _paired(place_labels(wanted, list(places.values())), shown):
-        plot.text(x, y, words, f"label {anchor}", c.number)
+    for c, label in zip(shown, place_labels(wanted, list(places.values())), strict=True):
+        if label:
+            x, y, anchor = label
+            plot.text(x, y, _words(c), f"label {anchor}", c.number)
 
 
 def _words(c: Configuration) -> str:
     return c.short if len(c.short) <= 36 else c.short[:34].rstrip(" ·") + "…"
-
-
-def _paired(labels, shown: list[Configuration]):
-    by_words = {_words(c): c for c in reversed(shown)}
-    return [(label, by_words[label[2]]) for label in labels]

@@ -148,8 +148,8 @@ BESIDE = (  # where words go beside a point, the best place first: a front runs 
 
 def place_labels(
     wanted: Sequence[tuple[float, float, str]], taken: Sequence[Point]
-) -> list[tuple[float, float, str, str]]:
-    """Return (x, y, words, anchor) beside each point so that words cover neither words nor points; some find no place.
+) -> list[tuple[float, float, str] | None]:
+    """Return (x, y, anchor) beside each point so that words cover neither words nor points; None where there is no place.
 
     Args:
         wanted: (x, y, words) of the points in the picture, the most important first.
@@ -162,8 +162,10 @@ def place_labels(
             inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 14 and box[3] < HEIGHT - BOTTOM
             if inside and not any(_overlap(box, other) for other in boxes):
                 boxes.append(box)
-                found.append((x + dx, y + dy, words, anchor))
+                found.append((x + dx, y + dy, anchor))
                 break
+        else:
+            found.append(None)
     return found
 
 

@@ -1,0 +1,49 @@
+"""The reused classifier reads its map as the layer answered it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from distill.features import Layer
+from distill.losses.pooled import pooled_classifier
+from distill.losses.reused_head import attach_reused_head
+from distill.types import InputSpec, Outputs
+
+
+class Overwriting(nn.Module):
+    """A network that goes on in place, as timm's with inplace activations do."""
+
+    def __init__(self):
+        super().__init__()
+        self.input, self.conv, self.head = InputSpec(16), nn.Conv2d(1, 4, 3, 2, 1), nn.Linear(4, 3)
+
+    def forward(self, images):
+        logits = self.head(self.conv(images).relu_().mean((2, 3)))
+        return Outputs(logits, logits[:, None], {})
+
+
+def test_a_map_that_the_student_overwrites_is_read_as_it_was():
+    torch.manual_seed(0)
+    student, images = Overwriting(), torch.randn(5, 1, 16, 16)
+    attach_reused_head(student, Layer("conv", (4, 8, 8), True), 8, nn.Linear(6, 3))
+    student.eval()
+    answered = F.conv2d(images, student.conv.weight, student.conv.bias, 2, 1)
+    assert answered.min() < -0.1
+    assert torch.allclose(student(images).logits, student.reused_head(answered), atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.05])
+def test_a_classifier_that_sees_nearly_the_average_is_none_that_sees_the_average(factor):
+    class Scaled(Overwriting):
+        def forward(self, images):
+            logits = self.head(factor * self.conv(images).mean((2, 3)))
+            return Outputs(logits, logits[:, None], {})
+
+    torch.manual_seed(0)
+    network = Scaled()
+    if factor == 1:
+        assert pooled_classifier(network, "loss.catkd: the student", "").layer.name == "conv"
+    else:
+        with pytest.raises(ValueError, match=r"loss\.catkd: the student does not end in global average pooling"):
+            pooled_classifier(network, "loss.catkd: the student", "Choose another.")

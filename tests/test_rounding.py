@@ -1,0 +1,80 @@
+"""Graphs that are ordered otherwise before they are rounded answer what they answered, also where a part may not be moved."""
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from distill.exporting import rounding
+
+IMAGES = 3 * np.random.default_rng(0).standard_normal((2, 6, 9, 9), dtype=np.float32) - 2
+
+
+def net_of(*nodes, outputs=("logits",), **constants):
+    """A graph of nodes (kind, inputs, outputs, attributes) on images [2, 6, 9, 9]."""
+    made = [helper.make_node(kind, given.split(), said.split(), said, **words) for kind, given, said, words in nodes]
+    given = helper.make_tensor_value_info("images", TensorProto.FLOAT, IMAGES.shape)
+    said = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    values = [numpy_helper.from_array(np.array(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(made, "net", [given], said, values)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=10)
+
+
+def kinds(net):
+    return [node.op_type for node in net.graph.node]
+
+
+def run(net):
+    return onnxruntime.InferenceSession(net.SerializeToString()).run(None, {"images": IMAGES})
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ({"kernel_shape": [3, 3], "strides": [3, 3]}, "Conv"),
+        ({"kernel_shape": [2, 2], "strides": [2, 2]}, "Conv"),
+        ({"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, "AveragePool"),
+        ({"kernel_shape": [2, 2], "strides": [2, 2], "dilations": [3, 3]}, "AveragePool"),
+        ({"kernel_shape": [3, 3], "strides": [3, 3], "pads": [1, 1, 1, 1]}, "AveragePool"),
+        ({"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, "AveragePool"),
+    ],
+)
+def test_an_average_becomes_a_convolution_only_where_that_answers_the_same(words, kind):
+    net = net_of(("AveragePool", "images", "logits", words))
+    made = rounding.averages_as_convolutions(net)
+    assert kinds(made) == [kind]
+    np.testing.assert_allclose(run(made)[0], run(net)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_relu_goes_before_its_pooling_only_where_nobody_else_reads_that(shared):
+    size = {"kernel_shape": [3, 3], "strides": [3, 3]}
+    nodes = [
+        ("MaxPool", "images", "p", size),
+        ("Relu", "p", "r", {}),
+        ("Add", "r p" if shared else "r r", "logits", {}),
+    ]
+    net = net_of(*nodes)
+    made = rounding.zeros_before_pooling(net)
+    assert kinds(made) == (["MaxPool", "Relu", "Add"] if shared else ["Relu", "MaxPool", "Add"])
+    assert np.array_equal(run(made)[0], run(net)[0]) and (run(net)[0] < 0).any() == shared
+
+
+@pytest.mark.parametrize("read", ["", "a", "m", "d"])
+def test_halves_are_rounded_before_their_maximum_whatever_else_reads_a_part(read):
+    """Beside the maximum nothing, one half, the maximum itself, or what was rounded before is read."""
+    nodes = [
+        ("QuantizeLinear", "images s z", "e", {}),
+        ("DequantizeLinear", "e s z", "d", {}),
+        ("Split", "d", "a b", {"axis": 1, "num_outputs": 2}),
+        ("Max", "a b", "m", {}),
+        ("QuantizeLinear", "m s z", "q", {}),
+        ("DequantizeLinear", "q s z", "logits", {}),
+        *([("Neg", read, "more", {})] if read else []),
+    ]
+    outputs = ("logits", "more") if read else ("logits",)
+    net = net_of(*nodes, outputs=outputs, s=np.float32(0.02), z=np.uint8(90))
+    made = rounding.round_before_maximum(net)
+    assert (kinds(made).index("Split") < kinds(made).index("Max")) and len(run(made)) == len(outputs)
+    assert kinds(made).count("QuantizeLinear") == (1 if not read else 2)
+    assert all(np.array_equal(a, b) for a, b in zip(run(made), run(net), strict=True))

@@ -1,0 +1,47 @@
+"""How far a run has come is counted over all its starts, and its log is cut off where the last checkpoint was written."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from distill import resume
+from distill.ledger import Ledger
+from distill.losses.objective import Loss, Objective
+from distill.train import score, view_of
+
+
+def test_the_seconds_of_all_starts_add_up_and_lines_after_the_checkpoint_are_cut_off(tmp_path, monkeypatch):
+    clock, cut = [100.0], []
+    monkeypatch.setattr(resume.time, "perf_counter", lambda: clock[0])
+    learner = SimpleNamespace(state=dict, restore=lambda state, path: None)
+    lines = SimpleNamespace(position=lambda: 77, truncate=cut.append)
+    for began, ended, seconds in ((100.0, 130.0, 30.0), (5.0, 7.0, 32.0), (0.0, 1.0, 33.0)):
+        clock[0] = began
+        standing = resume.Standing(tmp_path / "last.pt", learner, Ledger(1), lines)
+        clock[0] = ended
+        standing.save(standing.at["epoch"] + 1, 4)
+        assert standing.at["seconds"] == pytest.approx(seconds)
+    assert cut == [0, 77, 77] and (standing.at["epoch"], standing.at["step"]) == (3, 4)
+
+
+def test_views_come_again_after_as_many_epochs_and_a_minus_sign_chooses_the_least():
+    assert [view_of(epoch, 3) for epoch in range(7)] == [1, 2, 3, 1, 2, 3, 1]
+    assert [view_of(epoch, 0) for epoch in range(4)] == [1, 2, 3, 4]
+    metrics = {"valid/nll": 1.5, "valid/top1_accuracy": 0.5}
+    assert score(metrics, "-valid/nll") == -1.5 and score(metrics, "valid/top1_accuracy") == 0.5
+
+
+class Own(Loss):
+    calls = 0
+
+    def forward(self, student, teacher, target):
+        self.calls += 1
+        return student
+
+
+def test_a_phase_whose_weights_are_all_zero_for_an_epoch_computes_its_own_losses_and_no_others():
+    objective = Objective({"a": Own(), "b": Own()}, {"a": 1.0, "b": {"from": 0, "to": 1, "start": 2}})
+    objective.at(0.0, ("b",))
+    total, terms = objective(torch.ones(4), None, None)
+    assert total == 0 and terms == {"b": 1} and objective.losses["a"].calls == 0, "its maps may not be there"

@@ -1,0 +1,34 @@
+"""What is written down of a sweep's jobs tells them apart, and its end says truly whether anything is missing."""
+
+import json
+
+import pytest
+
+from distill import sweep_records
+
+
+def test_two_jobs_whose_words_make_one_file_name_have_a_name_each(tmp_path):
+    sweep_records.plan(tmp_path, [["teacher.run=a b"], ["teacher.run=a_b"]], ["teacher.run"])
+    names = [json.loads(line)["name"] for line in (tmp_path / "jobs.jsonl").read_text().splitlines()]
+    assert names == ["run=a_b", "run=a_b-1"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (("complete", "complete"), 0),
+        (("complete", "pruned", "again"), 0),
+        (("complete", "failed"), 1),
+        (("complete", "waiting"), 1),
+        (("complete", "running"), 1),
+    ],
+)
+def test_a_sweep_lacks_what_failed_or_was_not_run_but_neither_what_was_pruned_nor_what_was_tried_again(
+    tmp_path, capsys, ended, code
+):
+    for number, status in enumerate(ended):
+        place = sweep_records.add(tmp_path, str(number), f"job {number}", [])
+        sweep_records.Record(place).update(status=status)
+    assert sweep_records.conclude(tmp_path) == code
+    said = capsys.readouterr().out
+    assert ("next: the same command again" in said) == bool(code) and ("distill.report" in said) != bool(code)
