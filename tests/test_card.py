@@ -157,12 +157,8 @@ def test_what_was_measured_is_shown(copy):
     spoilt = {"rows": 32, "severities": [3], "clean": scores, "corruptions": corruptions, "mean": scores}
     student = read(copy)["student"] | {"latency_ms": 0.75, "images_per_second": 2000.0, "speed_batch": 64}
     student["metrics"] |= {"test/agreement": 0.8125}
-    teacher = {
-        "name": "resnet50",
-        "metrics": {"test/top1_accuracy": 0.9},
-        "num_parameters": 25_000_000,
-        "start": ["weights"],
-    }
+    teacher = {"name": "resnet50", "metrics": {"test/top1_accuracy": 0.9}, "num_parameters": 25_000_000}
+    teacher["start"] = ["weights"]
     data = read(copy)["data"] | {"notes": {"licence": "research only, do not redistribute"}}
     change(copy, robustness=spoilt, student=student, teacher=teacher, data=data)
     config = yaml.safe_load((copy / "config.yaml").read_text())

@@ -140,16 +140,6 @@ def test_damaged_failed_and_unfinished_runs_are_named_and_the_rest_is_whole(tmp_
     assert "5 run folders not counted" in capsys.readouterr().err
 
 
-def test_a_rule_on_folders_without_a_complete_run_is_told_how_they_stand(tmp_path):
-    for name, text in (("a", '{"status": "failed", "error": "x"}'), ("b", None), ("c", None)):
-        folder = write_run(tmp_path / name)
-        (folder / "result.json").unlink()
-        if text:
-            (folder / "result.json").write_text(text)
-    said = refused(tmp_path, "--best", "max valid/top1_accuracy")
-    assert said.startswith("error: --best: no run there is complete (1 failed, 2 unfinished).")
-
-
 def test_folders_without_one_finished_run_still_get_a_page_and_those_without_any_a_sentence(tmp_path):
     (write_run(tmp_path / "runs" / "only") / "result.json").write_text("")
     report.main([str(tmp_path / "runs")])

@@ -84,3 +84,11 @@ def test_a_curve_is_the_mean_of_an_epochs_lines_from_epoch_1_on_and_a_spoilt_one
     run = read(folder)
     assert run.curves == {"train/loss": [(1, 3.0), (2, 1.5)]}
     assert run.spoilt == {"blur": [(0, 0.6), (1, 0.5), (2, 0.4)]} and run.numbers["test/robustness"] == 0.45
+
+
+def test_a_rule_on_folders_without_a_complete_run_is_told_how_they_stand(tmp_path):
+    for name in "abc":
+        (write_run(tmp_path / name) / "result.json").unlink()
+    (tmp_path / "a" / "result.json").write_text('{"status": "failed", "error": "x"}')
+    with pytest.raises(ValueError, match=r"^--best: no run there is complete \(1 failed, 2 unfinished\)\."):
+        best(sweep(find([tmp_path])), "max valid/top1_accuracy")
