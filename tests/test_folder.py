@@ -120,3 +120,24 @@ def test_a_truncated_picture_is_named_and_nothing_is_left_behind(tmp_path):
     with pytest.raises(ValueError, match=r"b/faces_b3.png cannot be read"):
         opened(tmp_path, root)
     assert no_pack_left(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "beginning", "end"),
+    [
+        (1, "{root}/a/faces_a0.png cannot be read (", "). Put the whole picture there, or remove it."),
+        (3, "3 pictures cannot be read: {root}/a/faces_a0.png (", "). Put whole pictures there, or remove them."),
+        (23, "23 pictures cannot be read: ", "; and 3 more. Put whole pictures there, or remove them."),
+    ],
+)
+def test_all_pictures_that_cannot_be_read_are_told_at_once(tmp_path, spoilt, beginning, end):
+    root = write_class_folders(tmp_path / "faces", ("a", "b"), 12)
+    files = sorted(root.rglob("*.png"), key=lambda path: (int(path.stem[7:]), path.name))[:spoilt]
+    for path in files:
+        path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ValueError) as error:
+        opened(tmp_path, root)
+    said = str(error.value)
+    assert said.startswith(beginning.format(root=root)) and said.endswith(end)
+    assert sum(str(path) in said for path in files) == min(spoilt, 20)
+    assert no_pack_left(tmp_path / "store")

@@ -69,6 +69,14 @@ def test_a_picture_that_cannot_be_read_is_named_and_nothing_is_left_behind(tmp_p
     assert no_pack_left(tmp_path)
 
 
+def test_rows_of_a_list_go_with_their_unreadable_pictures(tmp_path):
+    entries = listed(train=30, test=9)
+    entries[7], entries[9] = entry("train", 7, load=truncated(tmp_path)), entry("train", 9, load=truncated(tmp_path))
+    refused(
+        tmp_path, entries, r"^2 pictures .* row 8: train/007.png \(.*; .*009.png .*or remove them and their rows\.$"
+    )
+
+
 def test_a_picture_that_is_not_there_is_named_with_its_row(tmp_path):
     with pytest.raises(ValueError, match=r"list.txt row 3: .*gone.png is not there. Copy the picture, or delete"):
         picture(tmp_path / "gone.png", "list.txt row 3")

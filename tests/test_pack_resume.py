@@ -97,6 +97,18 @@ def test_a_pack_that_was_stopped_goes_on_behind_its_last_flush(tmp_path, flush_e
     same_as_undisturbed(packed, tmp_path)
 
 
+def test_nothing_is_kept_behind_a_picture_that_cannot_be_read(tmp_path, flush_every_four):
+    spoilt = Lazy()
+    for i in (18, 25):
+        spoilt.rows[i] = spoilt.rows[i]._replace(pixels=pack_writer.Unreadable(f"picture {i}", "cut", listed=False))
+    with pytest.raises(ValueError, match=r"2 pictures cannot be read: picture 18 \(cut\); picture 25 \(cut\)\. Put"):
+        pack(tmp_path, "noise", SOURCE, spoilt)
+    rest = Lazy()
+    packed = pack(tmp_path, "noise", SOURCE, rest)
+    assert sorted(rest.decoded) == list(range(16, 30))
+    same_as_undisturbed(packed, tmp_path)
+
+
 def test_what_was_written_behind_the_last_flush_is_cut_off(tmp_path, flush_every_four):
     partial = interrupted(tmp_path, 9)
     with open(partial / "train.pixels.npy", "ab") as file:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from .pack import Row
+from .pack_writer import Unreadable
 from .pictures import UNREADABLE
 
 SPLITS = ("train", "valid", "test")
@@ -71,8 +72,8 @@ class Listing:
             annotation = np.array([entry.label, number.get(entry.subject, -1)], np.float32)
             yield Row(entry.split, entry.id, partial(self._pixels, entry), annotation, entry.where)
 
-    def _pixels(self, entry: Entry) -> np.ndarray:
-        """Decode one picture, [C, H, W] uint8."""
+    def _pixels(self, entry: Entry) -> np.ndarray | Unreadable:
+        """Decode one picture, [C, H, W] uint8, or say why it cannot be read."""
         try:
             image = entry.load()
             if image.mode.startswith(("I", "F")):
@@ -81,9 +82,7 @@ class Listing:
             if image.size != (self.size, self.size):
                 image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)  # antialiased when it shrinks
         except UNREADABLE as error:
-            raise ValueError(
-                f"{entry.where}: {entry.id} cannot be read ({error}). Put the whole picture there, or remove it and its "
-                "row."
-            ) from error
+            picture = entry.where if entry.where.endswith(entry.id) else f"{entry.where}: {entry.id}"
+            return Unreadable(picture, str(error), listed=" row " in entry.where)
         pixels = np.asarray(image)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

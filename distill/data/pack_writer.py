@@ -20,14 +20,29 @@ from distill.processes import cores
 
 FLUSH = 4096  # pictures that a killed process loses at most
 AHEAD = 64  # pictures in memory that are being decoded
+TOLD = 20  # pictures that one sentence names
 PROGRESS = "progress.json"
+
+
+class Unreadable(NamedTuple):
+    """What stands for the pixels of a picture that cannot be read: the others are decoded before all are told at once.
+
+    Args:
+        picture: its file and row, or path.
+        why: what the decoder said.
+        listed: it has a row in a list file, which must go with it.
+    """
+
+    picture: str
+    why: str
+    listed: bool
 
 
 class Row(NamedTuple):
     """One picture on its way into a pack.
 
     Shape:
-        pixels:     [C, H, W] uint8, or a function that decodes them, called from a thread.
+        pixels:     [C, H, W] uint8, or a function that decodes them (or returns Unreadable), called from a thread.
         annotation: [V], votes or one-hot, stored as float32.
         where:      file and row, for a sentence about this picture.
     """
@@ -59,13 +74,19 @@ def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts
 
 
 def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> None:
-    start = time.perf_counter()
+    start, unreadable = time.perf_counter(), []
     arrays, rows = _begin(partial, read)
     try:
         for row in _watched(_decoded(rows), arrays.done, manifest["facts"].get("rows"), f"packing {manifest['name']}"):
+            if isinstance(row.pixels, Unreadable):
+                unreadable.append(row.pixels)
+            if unreadable:  # nothing is packed behind a gap
+                continue
             arrays.append(row)
             if arrays.done % FLUSH == 0:
                 arrays.flush(time.perf_counter() - start)
+        if unreadable:
+            raise ValueError(_all_unreadable(unreadable))
         if not arrays.done:
             raise ValueError(f"There is not one picture to pack in {manifest['source']}. Check data.root.")
         manifest["splits"] = arrays.close()
@@ -190,6 +211,16 @@ class _SplitWriter:
             "bytes": {file: (self.folder / file).stat().st_size for file in files},
             "sha256": sha256,
         }
+
+
+def _all_unreadable(found: list[Unreadable]) -> str:
+    if len(found) == 1:
+        rows = " and its row" if found[0].listed else ""
+        return f"{found[0].picture} cannot be read ({found[0].why}). Put the whole picture there, or remove it{rows}."
+    told = "; ".join(f"{each.picture} ({each.why})" for each in found[:TOLD])
+    more = f"; and {len(found) - TOLD:,} more" if len(found) > TOLD else ""
+    rows = " and their rows" if found[0].listed else ""
+    return f"{len(found):,} pictures cannot be read: {told}{more}. Put whole pictures there, or remove them{rows}."
 
 
 def _other_size(row: Row, shape: tuple[int, ...]) -> str:
