@@ -96,7 +96,7 @@ def test_the_rest_of_a_folder_with_bad_files_is_answered(run, tmp_path, capsys):
     (folder / "folder.png").mkdir()
     words = ("--crops", "--student", run, "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.json")
     said, out, err = predict(capsys, folder, *words, "--draw", tmp_path / "drawn")
-    assert said == 1 and "1 other files are left out" in err and "Traceback" not in err
+    assert said == 1 and "1 other file is left out: its name is not that of a picture" in err and "Traceback" not in err
     for name, (_, sentence) in BAD.items():
         (line,) = (line for line in err.splitlines() if f"/{name}: " in line)
         assert line.startswith("error: ") and sentence in line
@@ -125,7 +125,7 @@ def test_a_link_to_nothing_and_a_pipe_are_named_and_the_rest_goes_on(run, tmp_pa
     sentence = "cannot be opened: it is no file, or a link to none."
     told = [f"error: {tmp_path / name}: {sentence}" for name in ("link.png", "pipe.png")]
     assert done.returncode == 1 and done.stderr.splitlines()[1:] == told and "2 pictures" in done.stdout, done.stderr
-    assert done.stderr.startswith("1 other files are left out")
+    assert done.stderr.startswith("1 other file is left out: its name is not that of a picture")
 
 
 def test_a_name_that_no_terminal_can_show_is_no_problem(run, tmp_path, capsys):

@@ -138,3 +138,12 @@ def test_the_command_line_draws_the_contact_sheet(tmp_path):
 def test_the_command_line_without_a_file_says_what_to_type():
     with pytest.raises(SystemExit, match=r"python -m distill\.data\.procedural OUT\.png"):
         main([])
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_is_what_the_command_says_of_itself_and_no_picture(word, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        main([word])
+    assert not stopped.value.code and "python -m distill.data.procedural OUT.png draws" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []

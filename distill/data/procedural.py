@@ -140,6 +140,8 @@ def contact_sheet(out: str | Path, seed: int = 3, columns: int = 12, size: int =
 
 def main(arguments: list[str]) -> None:
     """Draw the contact sheet into the one file that is named."""
+    if arguments in (["-h"], ["--help"]):
+        sys.exit(print(__doc__))
     if len(arguments) != 1:
         sys.exit("Which file? Type: python -m distill.data.procedural OUT.png")
     contact_sheet(arguments[0])

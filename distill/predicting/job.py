@@ -69,7 +69,10 @@ class Job:
             self.detector = CenterFace(asked.detector, asked.threads, asked.size, asked.threshold, asked.smallest)
         if others:
             self.errors.print(
-                f"{others:,} other files are left out: their names are not those of pictures", style="dim"
+                "1 other file is left out: its name is not that of a picture"
+                if others == 1
+                else f"{others:,} other files are left out: their names are not those of pictures",
+                style="dim",
             )
 
     def _files(self) -> tuple[list[Path], video.Opened | None, int]:
