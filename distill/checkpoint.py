@@ -104,6 +104,25 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
         ) from error
 
 
+def whole(path: Path, instead: str) -> Path:
+    """Return a weight file that a run wrote, after making sure that it is there and was not cut short.
+
+    Args:
+        path: the file, .safetensors.
+        instead: what to do where it is not, in a sentence.
+
+    Raises:
+        ValueError: it is gone or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt"):
+            return path
+    except FileNotFoundError:
+        raise ValueError(f"{path}: is gone. {instead}") from None
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: is damaged ({error}). {instead}") from error
+
+
 def _from_json(value: str) -> object:
     try:
         return json.loads(value)

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from distill import build, overrides
-from distill.checkpoint import read_weights, sha256
+from distill.checkpoint import read_weights, sha256, whole
 from distill.config import RECIPE, label, with_sha256
 from distill.losses.reused_head import attach_from_state
 from distill.reporting.reading import read
@@ -65,12 +65,11 @@ def weights(folder: Path, instead: str = "") -> Path:
         instead: what else may be given where the folder holds several runs.
 
     Raises:
-        ValueError: the folder holds none.
+        ValueError: the folder holds none, or a damaged one.
     """
-    file = folder / "checkpoints" / "best.safetensors"
-    if is_complete(folder) and file.is_file():
-        return file
     inner = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
+    if is_complete(folder) and (not inner or (folder / "checkpoints").is_dir()):
+        return best_weights(folder)
     if inner:
         raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}{instead}.")
     if (folder / "config.yaml").is_file():
@@ -78,6 +77,16 @@ def weights(folder: Path, instead: str = "") -> Path:
         raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
     what = "no finished run is there" if folder.is_dir() else "no such folder"
     raise ValueError(f"{folder}: {what}. Give the run folder that a run's table ends with.")
+
+
+def best_weights(folder: Path) -> Path:
+    """Return the weight file that the run of a folder has written.
+
+    Raises:
+        ValueError: it is gone or damaged.
+    """
+    again = f"Delete the folder {folder} and start its command again."
+    return whole(folder / "checkpoints" / "best.safetensors", again)
 
 
 def header(folder: Path) -> dict:

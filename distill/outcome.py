@@ -35,9 +35,12 @@ def conclude(
         fit: what fit_student returned.
         clock: when the run started, had its teacher and was trained: start, teacher, train [s].
         taught_by: the weight files of the teachers.
+
+    Raises:
+        ValueError: the best weights are gone or damaged.
     """
     parallel.barrier()  # the best weights are on the disk
-    load_weights(student, folder / "checkpoints" / "best.safetensors", "best")
+    load_weights(student, finished.best_weights(folder), "best")
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()

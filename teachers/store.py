@@ -7,6 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from distill import parallel
+from distill.checkpoint import whole
 
 
 def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
@@ -19,16 +20,13 @@ def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
         train: fills the folder.
 
     Raises:
-        ValueError: the training ended without weights.
+        ValueError: the weights are gone or damaged.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with parallel.only_main(FileLock(f"{folder}.lock")):
         if not parallel.agreed(lambda: is_complete(folder)):
             train()
-    weights = folder / "checkpoints" / "best.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"{weights}: missing although {folder / 'result.json'} says complete. Delete the folder.")
-    return weights
+    return whole(folder / "checkpoints" / "best.safetensors", f"Delete the folder {folder}; it is trained again.")
 
 
 def is_complete(folder: Path) -> bool:
