@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from distill import build, config, finished, overrides, parallel, rules, sweeps
 from distill.checkpoint import digest, sha256, write_json
-from distill.console import console, loud_warnings, summary, track
+from distill.console import console, few_faces, loud_warnings, summary, track
 from distill.explain import explain
 from distill.features import untap
 from distill.fit import fit_student
@@ -87,7 +87,9 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
         (folder / "result.json").unlink(missing_ok=True)  # that it failed before
     try:
         logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
-        result = _job(cfg, folder, data or build.dataset(cfg), logger, group)
+        if data is None:  # else this is a teacher's run, and the student's has said it
+            few_faces(data := build.dataset(cfg))
+        result = _job(cfg, folder, data, logger, group)
     except BaseException as error:
         if logger is not None:
             logger.finish({}, exit_code=1)
