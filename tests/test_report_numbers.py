@@ -2,16 +2,18 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 from run_folders import predictions, write_run
 
 from distill.data.labels import EMOTIONS
+from distill.reporting import curves, svg
 from distill.reporting.answers import Answers, of_run, of_teacher, reliability
 from distill.reporting.choose import best
-from distill.reporting.details import answers_section
-from distill.reporting.faces import choose
+from distill.reporting.details import answers_section, faces_section
+from distill.reporting.faces import Face, Faces, choose
 from distill.reporting.reading import find, read
 from distill.reporting.summary import winner
 from distill.reporting.tables import sweep
@@ -92,3 +94,25 @@ def test_a_rule_on_folders_without_a_complete_run_is_told_how_they_stand(tmp_pat
     (tmp_path / "a" / "result.json").write_text('{"status": "failed", "error": "x"}')
     with pytest.raises(ValueError, match=r"^--best: no run there is complete \(1 failed, 2 unfinished\)\."):
         best(sweep(find([tmp_path])), "max valid/top1_accuracy")
+
+
+@pytest.mark.parametrize(("last", "ticks"), [(2, [1, 2]), (3, [1, 2, 3]), (5, [1, 2, 3, 4, 5]), (10, [2, 4, 6, 8, 10])])
+def test_epochs_are_marked_at_whole_numbers(last, ticks):
+    drawn = curves._lines([(1, [(epoch, 0.5) for epoch in range(1, last + 1)])], "", "", None)
+    assert [float(word) for word in re.findall(r'class="tick middle">([^<]+)<', drawn)] == ticks
+
+
+def test_numbers_of_an_axis_do_not_lie_on_one_another():
+    values = (0.1, 0.445097, 0.491312, 0.9)
+    plot = svg.Plot(svg.scale(values, at=values), svg.scale((0, 1)), "", "")
+    drawn = plot.svg("")
+    assert re.findall(r'class="tick middle">([^<]+)<', drawn) == ["0.1", "0.445097", "0.9"]
+    assert len(re.findall(r'class="axis" d="M[\d. ]+v4"', drawn)) == 4, "each keeps its mark"
+
+
+@pytest.mark.parametrize(
+    ("people", "said"), [(("student",), "the student looks"), (("student", "teacher"), "student and teacher look")]
+)
+def test_the_words_above_the_faces_name_those_who_look(people, said):
+    face = Face("a", "anger", ("anger", 0.9), None, "data:,", [(whose, "data:,") for whose in people])
+    assert f"and where {said} (Grad-CAM" in faces_section(Faces([face], [], []))

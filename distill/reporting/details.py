@@ -104,11 +104,10 @@ def faces_section(found: Faces | str | None) -> str:
         return ""
     if isinstance(found, str):
         return f'<section><h2>Faces</h2><p class="warn">No faces are shown: {escape(found)}.</p></section>'
-    looks = (
-        " and ".join(whose for whose, _ in (found.wrong + found.right)[0].looks) if found.wrong + found.right else ""
-    )
+    people = [whose for face in (found.wrong + found.right)[:1] for whose, _ in face.looks]
+    looks = f"{' and '.join(people)} look" if len(people) > 1 else "the student looks"
     words = (
-        f"From the left: the face, and where {looks} look (Grad-CAM: bright places speak for the network's own answer; "
+        f"From the left: the face, and where {looks} (Grad-CAM: bright places speak for the network's own answer; "
         "few places make a coarse map). "
         f"{' '.join(note.rstrip('.') + '.' for note in found.notes)}"
     )

@@ -115,9 +115,9 @@ def _teacher_maps(
     weights = (run.result.get("teacher") or {}).get("weights") or []
     if not weights:
         notes.append(
-            "it had no teacher"
+            "It had no teacher"
             if not run.result.get("teacher")
-            else "the run does not say where its teacher's weights are"
+            else "The run does not say where its teacher's weights are"
         )
         return None
     node = next(iter(run.config["teacher"].get("members", {"": run.config["teacher"]}).values()))

@@ -7,6 +7,7 @@ from html import escape
 
 WIDTH, HEIGHT = 520, 340
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 30, 42
+LETTER = 8  # of an axis, with some air
 STEPS = (1, 2, 5, 10)
 Point = tuple[float, float]
 
@@ -100,10 +101,14 @@ class Plot:
             self.parts.append(f'<path class="grid" d="M{self.left} {y:.1f}H{right}"/>')
             self.text(self.left - 8, y + 4, self.y.write(tick), "tick end")
         self.parts.append(f'<path class="axis" d="M{self.left} {bottom}H{right}"/>')
+        end = 0.0  # of the words before: those that would lie on them are left out
         for tick in self.x.ticks():
             x, _ = self.place((tick, self.y.low))
             self.parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
-            self.text(x, bottom + 18, self.x.write(tick), "tick middle")
+            half = LETTER * len(self.x.write(tick)) / 2
+            if x - half > end:
+                self.text(x, bottom + 18, self.x.write(tick), "tick middle")
+                end = x + half
         if y_title:
             self.text(2, 13, y_title, "title")
         self.text(right, self.height - 6, x_title, "title end")
