@@ -6,8 +6,8 @@ DIR is a run folder, or a folder that holds run folders at any depth. Written be
   report.csv    the table for programs, one row per run, with its command
   --best RULE        print only the winning run folder: "max valid/top1_accuracy where bytes<1e6 and latency_ms<1";
                      where the runs are of several data sets: "max valid/top1_accuracy where data==ferplus", or
-                     valid_rows==3191, number of validation faces; seed==0 looks at the runs of one seed alone; any
-                     other setting goes by its key in config.yaml, words with == and !=: student.width==S
+                     data.root==own, or valid_rows==3191, number of validation faces; seed==0 looks at the runs of one
+                     seed alone; any other setting goes by its key in config.yaml, words with == and !=: student.width==S
   --format md|csv    print only the table
   --no-faces         leave out faces and Grad-CAM maps, which need the packed data and the networks
 """

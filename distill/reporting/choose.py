@@ -3,16 +3,18 @@
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
+from itertools import combinations
 from pathlib import Path
 
 from distill.reporting.formats import plain
-from distill.reporting.reading import Run, is_number
+from distill.reporting.reading import FIRST, Run, is_number
 from distill.reporting.tables import Configuration, Sweep, sweep
 
 RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
-CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+)\s*")
+CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+|[^<>=!]+?)\s*")  # a folder's name may hold blanks
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -57,7 +59,7 @@ def best(found: Sweep, rule: str) -> Path:
         raise ValueError(
             f"--best: none of {len(found.configurations)} configurations fits {rule!r}. {_nearest(found, conditions)}"
         )
-    _refuse_several_data(fitting)
+    _refuse_several_data(fitting, rule)
     sign = 1 if direction == "max" else -1
     chosen = max(fitting, key=lambda c: sign * _numbers(c)[goal])
     runs = [leaf for run in chosen.runs for leaf in run.leaves if leaf.status == "complete"] or list(chosen.runs)
@@ -75,27 +77,50 @@ def _of_seeds(found: Sweep, bounds: list[list]) -> Sweep:
         raise ValueError(
             f"--best: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
         )
-    return sweep(runs)
+    before = {run.folder: c.settings for c in found.configurations for run in c.runs}
+    again = sweep(runs)  # which forgets data.root where one data set is left
+    kept = (replace(c, settings=before[c.runs[0].folder] | c.settings) for c in again.configurations)
+    return again._replace(configurations=tuple(kept))
 
 
-def _refuse_several_data(fitting: list[Configuration]) -> None:
+def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
     """Refuse to compare accuracies on different faces: those of an easier data set, or of few faces, would win."""
-    kinds: dict[tuple, Configuration] = {}
+    kinds: dict[tuple, list[Configuration]] = {}
     for c in fitting:
         name, root, rows, _, *how = c.faces  # how many test faces there are chooses nothing
-        kinds.setdefault((name, root, rows, *how), c)
+        kinds.setdefault((name, root, rows, *how), []).append(c)
     if len(kinds) < 2:
         return
     told = [
         f"{' '.join(filter(None, (name, root)))} ({rows} validation faces; {protocol})"
         for name, root, rows, protocol, _ in sorted(kinds, key=repr)
     ]
-    settings = [_known(c) for c in kinds.values()]
-    largest = max(settings, key=lambda own: own["valid_rows"])
-    keys = ("data", "valid_rows", *sorted(key for key in largest if key.startswith("data.")))
-    key = next((key for key in keys if len({repr(own.get(key)) for own in settings}) > 1), None)
-    what = f"Type for example where {key}=={plain(largest[key])}" if key else "Give the folders of those of one kind"
+    largest = max(kinds.values(), key=lambda members: _rows(members[0].runs[0]))
+    found = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
+    joined = " and " if RULE.fullmatch(rule)[3] else " where "
+    what = f'Type for example --best "{rule.strip()}{joined}{found}"' if found else "Give the folders of one kind alone"
     raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(told)}. {what}.")
+
+
+def condition(wanted: Sequence[Configuration], others: Sequence[Configuration]) -> str | None:
+    """Return a condition on their data, such as data.root==own2, that all wanted configurations meet and no other one does."""
+    shown = _known(wanted[0])
+    first = [key for key in ("data", "data.root", "valid_rows") if key in shown]
+    keys = [*first, *sorted(key for key in shown if key.startswith("data.") and key not in first)]
+    single = [f"{key}=={value if isinstance(value := shown[key], str) else f'{value:.12g}'}" for key in keys]
+    for words in [*combinations(single, 1), *combinations(single, 2)]:
+        if all(_fits(c, words) for c in wanted) and not any(_fits(c, words) for c in others):
+            return " and ".join(words)
+    return None
+
+
+def _fits(c: Configuration, words: Sequence[str]) -> bool:
+    """Say whether a configuration meets conditions as they would be typed; what cannot be typed, nothing meets."""
+    try:
+        conditions = parse(f"max {FIRST} where {' and '.join(words)}")[2]
+    except ValueError:
+        return False
+    return all(_holds(c, *one) for one in conditions)
 
 
 def _rows(run: Run) -> int:
@@ -172,6 +197,8 @@ def _known(c: Configuration) -> dict[str, float | str]:
 
 def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> bool:
     value = _known(c).get(name)
+    if isinstance(value, str) and isinstance(bound, float) and _is_number(value):
+        value = float(value)  # a folder may be called 2024
     if isinstance(value, str) or isinstance(bound, str):
         return value is not None and comparison in SAME and (value == bound) is SAME[comparison]
     return value is not None and COMPARE[comparison](value, bound)
