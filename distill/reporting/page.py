@@ -23,7 +23,9 @@ def page(found: Sweep, commands: dict[str, str], faces: Callable[[], Faces | str
         faces: gives the faces of the best student, a sentence why there are none, or None where they are not wanted.
     """
     parts = [summary.head(found)]
-    if found.configurations:
+    if len(found.by_faces) > 1:
+        parts += [summary.winners(found), sections.table_section(found, commands)]
+    elif found.configurations:
         parts += [summary.winner(found), sections.table_section(found, commands)]
         parts += [
             make(found) for make in (sections.pareto_section, sections.effects_section, sections.learning_section)

@@ -51,10 +51,9 @@ def _body(c: Configuration, found: Sweep, columns: list[Column], commands: dict[
     width = len(found.keys) + 2
     seeds = "".join(_seed(run, columns, width) for run in c.runs) if len(c.runs) > 1 else ""
     more = "".join(_more(run, commands) for run in c.runs)
+    best = any(c is members[0] for members in found.by_faces)
     more = f'<tr class="more"><td colspan="{width + len(columns)}"><div>{more}</div></td></tr>'
-    return (
-        f'<tbody data-c="{c.number}"><tr class="row{" best" if c.number == 1 else ""}">{own}</tr>{seeds}{more}</tbody>'
-    )
+    return f'<tbody data-c="{c.number}"><tr class="row{" best" if best else ""}">{own}</tr>{seeds}{more}</tbody>'
 
 
 def _setting(value: object) -> str:

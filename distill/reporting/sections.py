@@ -21,6 +21,8 @@ def table_section(found: Sweep, commands: dict[str, str]) -> str:
         "and teacher answer alike; speeds are medians over the runs of one network. A click on a heading sorts, a click on a row "
         "shows its runs and their commands."
     )
+    if len(found.by_faces) > 1:
+        words += " Data sets follow one another, best first in each: # goes on from one to the next and ranks only within one."
     search = (
         '<div class="controls needs-js"><input type="search" id="filter" placeholder="Filter by settings" aria-label="Filter">'
         '<span id="count" class="soft"></span></div>'

@@ -3,6 +3,7 @@
 from html import escape
 from math import sqrt
 
+from distill.reporting.choose import condition
 from distill.reporting.formats import plain, show
 from distill.reporting.reading import FIRST, Run
 from distill.reporting.tables import COLUMNS, Configuration, Sweep
@@ -31,7 +32,8 @@ def head(found: Sweep) -> str:
     measured = _measured_on(found)
     lines = [f"<h1>{escape(title(found))}</h1>"]
     if measured:
-        lines.append(f'<p class="soft">{escape(counts)}. {escape(measured[0])}.</p>')
+        facts = [counts, *measured] if len(measured) == 1 else [counts]
+        lines.append(f'<p class="soft">{escape(". ".join(facts))}.</p>')
     if len(measured) > 1:
         lines.append(
             '<p class="warn">These runs were measured on different faces, so their accuracies cannot be ranked together: '
@@ -54,13 +56,18 @@ def count(n: int, words: str) -> str:
 
 def _measured_on(found: Sweep) -> list[str]:
     """Return what the runs were measured on, in words; more than one means that they cannot be ranked together."""
-    facts = {}
-    for c in found.configurations:
-        data = c.runs[0].result["data"]
-        rows = ", ".join(f"{n:,} {name}" for name, n in data["rows"].items())
-        where = f" ({c.settings['data.root']})" if "data.root" in c.settings else ""
-        facts[c.faces] = f"{data['name']}{where}, {data['protocol']}; {rows} faces; {len(data['classes'])} classes"
-    return list(facts.values())
+    return [_faces_words(members[-1]) for members in found.by_faces]
+
+
+def _faces_words(c: Configuration) -> str:
+    data = c.runs[0].result["data"]
+    rows = ", ".join(f"{n:,} {name}" for name, n in data["rows"].items())
+    return f"{_data_name(c)}, {data['protocol']}; {rows} faces; {len(data['classes'])} classes"
+
+
+def _data_name(c: Configuration) -> str:
+    where = f" ({c.settings['data.root']})" if "data.root" in c.settings else ""
+    return c.runs[0].result["data"]["name"] + where
 
 
 def _machines(found: Sweep) -> list[str]:
@@ -87,6 +94,29 @@ def winner(found: Sweep) -> str:
     return (
         f'<section class="winner"><h2>{why}</h2><p class="name">{escape(best.label)}</p><dl class="tiles">{tiles}</dl>'
         f'<p class="small soft">{rule}</p><p class="small soft last">Run folder: <code>{escape(str(folder))}</code></p></section>'
+    )
+
+
+def winners(found: Sweep) -> str:
+    """Return the best configuration of each data set, and how to see more of one; no one is the best of them all."""
+    names = [_data_name(members[0]) for members in found.by_faces]
+    lines = []
+    for name, members in zip(names, found.by_faces, strict=True):
+        told = name if names.count(name) == 1 else _faces_words(members[0])
+        where = condition(members, [c for c in found.configurations if c.faces != members[0].faces])
+        rule = f' <code>--best "max {FIRST} where {escape(where)}"</code>' if where else ""
+        among = "the only configuration" if len(members) == 1 else f"best of {len(members)} configurations"
+        lines.append(
+            f"<li><b>{escape(told)}</b>: {escape(members[0].label)}, validation top-1 "
+            f"{100 * members[0].mean[FIRST]:.2f} %, {among}.{rule}</li>"
+        )
+    why = (
+        "Plots, mistakes and faces are left out, as they would compare different faces: type python -m distill.report "
+        "with the run folders of one data set, and --out FOLDER, for its page with all of them."
+    )
+    return (
+        '<section class="winner"><h2>Best of each data set on validation</h2>'
+        f'<ul class="list">{"".join(lines)}</ul><p class="small soft last">{why}</p></section>'
     )
 
 

@@ -51,7 +51,7 @@ class Configuration:
     """The runs that differ in nothing but their seed.
 
     Args:
-        number: its rank by mean validation top-1, from 1 on.
+        number: its rank by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself.
         runs: best on validation first.
         settings: all of them by dotted key, and each component's name under the component; not the seed.
         values: those that differ between configurations.
@@ -78,10 +78,7 @@ class Configuration:
     @property
     def faces(self) -> tuple:
         """What its accuracies are of: data set, its place where that tells it apart, numbers of faces, protocol, classes."""
-        data = self.runs[0].result["data"]
-        protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learnt, not validated
-        rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
-        return data["name"], self.settings.get("data.root"), *rows, protocol, tuple(data["classes"])
+        return _faces(self.runs[0], self.settings)
 
 
 class Sweep(NamedTuple):
@@ -89,7 +86,7 @@ class Sweep(NamedTuple):
 
     Args:
         keys: the settings that differ, dotted, or the name of a component.
-        configurations: best first.
+        configurations: best first; of several data sets, one after the other.
         left_out: runs that are not in the table, with the reason in .error.
     """
 
@@ -106,9 +103,17 @@ class Sweep(NamedTuple):
     def runs(self) -> list[Run]:
         return [run for c in self.configurations for run in c.runs]
 
+    @property
+    def by_faces(self) -> list[list[Configuration]]:
+        """The configurations that were measured on the same faces, best first; only these can be ranked together."""
+        found: dict[tuple, list[Configuration]] = {}
+        for c in self.configurations:
+            found.setdefault(c.faces, []).append(c)
+        return list(found.values())
+
 
 def sweep(runs: Sequence[Run]) -> Sweep:
-    """Fold runs into configurations, ranked by mean validation top-1.
+    """Fold runs into configurations, ranked by mean validation top-1 on the same faces.
 
     A run whose configuration and seed occur twice counts once, with its newest result.
     """
@@ -124,6 +129,7 @@ def sweep(runs: Sequence[Run]) -> Sweep:
         kept[name], more = _once(members)
         repeated += more
     ranked = sorted(kept.values(), key=lambda members: -statistics.fmean(m.numbers[FIRST] for m in members))
+    ranked.sort(key=lambda members: repr(_faces(members[0], asked[id(members[0])])))
     settings = [asked[id(members[0])] for members in ranked]
     values = [{key: own.get(key) for key in keys} for own in settings]
     labels = _labels(keys, values, ranked)
@@ -132,6 +138,13 @@ def sweep(runs: Sequence[Run]) -> Sweep:
         for number, (members, *own, words) in enumerate(zip(ranked, settings, values, labels, strict=True), 1)
     )
     return Sweep(tuple(keys), configurations, (*(run for run in runs if run.status != "complete"), *repeated))
+
+
+def _faces(run: Run, settings: dict[str, object]) -> tuple:
+    data = run.result["data"]
+    protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learnt, not validated
+    rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
+    return data["name"], settings.get("data.root"), *rows, protocol, tuple(data["classes"])
 
 
 def _timed_together(runs: list[Run]) -> list[Run]:
