@@ -53,7 +53,7 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
             (p for p in (path, path / "export", path / "export" / "bare") if (p / "config.json").is_file()), path
         )
         if not (home / "config.json").is_file():
-            raise ValueError(f"{path}: no exported student is there. {to_export(path)}.")
+            raise ValueError(f"{path}: no exported student is there. {to_export(path)}")
         found += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
         kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
         files = [file for place in (home, home / "bare") for kind in kinds for file in sorted(place.glob(f"*.{kind}"))]

@@ -49,9 +49,8 @@ def said(error: Exception) -> str:
 
 def to_export(folder: Path) -> str:
     """Return the sentence that says how a run's student is exported; of a folder with several runs, that of the best one."""
-    if any(folder.glob("*/config.yaml")):
-        return f"Type python -m distill.export best of {quote(str(folder))} and give the run folder that it names"
-    return f"Type python -m distill.export {quote(str(folder))}"
+    of, then = ("best of ", " and give the run folder that it names") if any(folder.glob("*/config.yaml")) else ("", "")
+    return f"Type python -m distill.export {of}{quote(str(folder))}{then}"
 
 
 def first_line(error: BaseException) -> str:

@@ -111,7 +111,8 @@ def _asked_folder(words: Sequence[str]) -> Path | None:
     """Return the folder that a sweep is to have, or None where it is named by what is asked for."""
     if not any(word.startswith(DIR) for word in words):
         return None
-    if (asked := overrides.value_of(words, DIR[:-1])) is None:
+    asked = overrides.value_of(words, DIR[:-1])
+    if asked is None or any(word.startswith(DIR) and "${now" in word for word in words):  # another one at each start
         raise ValueError(
             f"{DIR[:-1]}: cannot be read. Give the path of a folder, or leave it out: a sweep is named then."
         )

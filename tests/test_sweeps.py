@@ -109,7 +109,7 @@ def test_a_sweep_whose_folder_is_typed_is_the_same_sweep_there_and_takes_no_othe
     (manifest,) = tmp_path.glob("*/jobs.jsonl")
     assert [json.loads(line)["name"] for line in manifest.read_text().splitlines()] == ["width=XS", "width=XXS"]
     monkeypatch.chdir(place)
-    for folder, sentence in ((".", "holds another sweep"), ("${now:%H}", r"^hydra\.sweep\.dir: cannot be read")):
+    for folder, sentence in ((".", "holds another sweep"), ("x/${now:%H}", r"^hydra\.sweep\.dir: cannot be read")):
         monkeypatch.setattr("sys.argv", ["run", "-m", "seed=0,1", f"hydra.sweep.dir={folder}"])
         with pytest.raises(ValueError, match=sentence):
             sweeps.multirun(lambda: None)

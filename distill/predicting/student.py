@@ -107,7 +107,7 @@ def find(word: str | None) -> Path:
     if path.is_dir():
         found = next((path / name for name in PLACES if (path / name).is_file()), None)
         if found is None:
-            raise ValueError(f"--student: {path} has no {', '.join(PLACES)}. {to_export(path)}.")
+            raise ValueError(f"--student: {path} has no {', '.join(PLACES)}. {to_export(path)}")
         return found
     if not path.is_file():
         known = f"one of {', '.join(names)}, " if names else ""
