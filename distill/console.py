@@ -167,7 +167,13 @@ def measured(result: dict, path: Path) -> None:
         console.print(f"*** LEFT OUT of the test faces, because the run does not know them: {faces}", style="bold")
     if result["seen_in_training"]:
         console.print(
-            f"*** {result['seen_in_training']:,} of the test faces are ones that the run LEARNT FROM", style="bold"
+            f"*** {result['seen_in_training']:,} of the test faces are, pixel for pixel, ones that the run LEARNT FROM or chose by",
+            style="bold",
+        )
+    if result["seen_in_training"] is None:
+        console.print(
+            "*** whether the run learnt from some of these faces is not known: its own data are not there as it saw them, or "
+            "their pictures are of another size"
         )
     console.print(f"written: {path}, predictions beside it")
 

@@ -12,7 +12,9 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -153,17 +155,29 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     return replace(data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, further=further), dropped
 
 
-def _seen(folder: Path, cfg: dict, test: Split) -> int:
-    """Count the test faces that the run learnt from or chose by, such as with data.test=1 on the run's own data."""
-    own = config.written(folder)
-    if own["data"]["_target_"] != cfg["data"]["_target_"]:
-        return 0
+def _seen(folder: Path, cfg: dict, test: Split) -> int | None:
+    """Count the test faces that the run learnt from or chose by, such as with data.test=1 on the run's own data.
+
+    Of one pack the rows are compared, of two the pixels. Without the data as the run saw them, or with pixels of another
+    size, nothing can be compared: None.
+    """
     try:
-        theirs = build.dataset(own | {"paths": cfg["paths"]})
-    except ValueError:  # they are no longer there
-        return 0
-    learnt = [split for split in (theirs.splits["train"], theirs.splits["valid"]) if split.sha256 == test.sha256]
-    return int(sum(np.isin(split.rows, test.rows).sum() for split in learnt))
+        theirs = build.dataset(config.written(folder) | {"paths": cfg["paths"]})
+    except (ValueError, OSError):  # they are no longer there
+        return None
+    learnt = [theirs.splits["train"], theirs.splits["valid"]]
+    if build.fingerprint(theirs) != finished.saw(folder) or learnt[0].pixels.shape[1:] != test.pixels.shape[1:]:
+        return None
+    here = [split.rows for split in learnt if split.sha256 == test.sha256]
+    seen = np.isin(test.rows, np.concatenate([[], *here]))
+    if pictures := {picture for split in learnt if split.sha256 != test.sha256 for picture in _pictures(split)}:
+        seen |= [picture in pictures for picture in _pictures(test)]
+    return int(seen.sum())
+
+
+def _pictures(split: Split) -> Iterator[bytes]:
+    """Yield a digest of each face's pixels."""
+    return (blake2b(split.pixels[row].tobytes(), digest_size=16).digest() for row in split.rows)
 
 
 def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> Split:

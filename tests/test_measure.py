@@ -71,7 +71,10 @@ def test_a_student_of_eight_classes_is_measured_on_a_test_set_of_seven(home, fol
     assert [row["label"] for row in rows] == [names[row["id"].partition("/")[0]] for row in rows]
     assert all(abs(sum(float(row[f"p_{name}"]) for name in SEVEN) - 1) < 1e-4 for row in rows), "of the seven logits"
     assert set(found["robustness"]["corruptions"]) == {"dark"} and found["command"].endswith("'eval.severities=[2]'")
-    assert len(found["data"]["fingerprint"]) == 64 and found["dropped"] == {} and found["seen_in_training"] == 0
+    assert len(found["data"]["fingerprint"]) == 64 and found["dropped"] == {} and found["seen_in_training"] is None
+    assert (
+        "is not known: its own data are not there as it saw them, or their pictures are of another size" in done.stdout
+    )
     assert (folder / "result.json").read_bytes() == before
 
 
@@ -105,6 +108,15 @@ def test_test_faces_that_the_run_learnt_from_are_counted_aloud(home, tmp_path):
     done = measure(own, "data.test=1")
     assert written(done, own)[0]["seen_in_training"] == learnt > 0 and f"*** {learnt} of the test" in done.stdout
     assert written(measure(own), own)[0]["seen_in_training"] == 0
+    some = shutil.copytree(root, tmp_path.parent / "some")
+    next(some.rglob("*.png")).unlink()
+    found = written(measure(own, "data=folder", f"data.root={some}", "data.test=1"), own)[0]
+    assert learnt - 1 <= found["seen_in_training"] <= learnt and found["test"]["rows"] == 39, (
+        "another pack of these faces"
+    )
+    shutil.rmtree(root)
+    done = measure(own, "data=folder", f"data.root={some}", "data.test=1")
+    assert written(done, own)[0]["seen_in_training"] is None and "is not known" in done.stdout
 
 
 def test_a_run_refuses_data_without_train_and_names_the_command_that_does_not(home, tmp_path):
