@@ -145,7 +145,8 @@ def measured(result: dict, path: Path) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
     for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
-    for name, values in {"test": result["test"], **result["further"]}.items():
+    unseen = {"test, never seen": result["unseen"]} if result["unseen"] else {}
+    for name, values in {"test": result["test"], **unseen, **result["further"]}.items():
         shares = [cell for key in ("top1_accuracy", "mean_class_accuracy") for cell in _with_interval(values, key)]
         table.add_row(name, f"{values['rows']:,}", *shares)
     severities = result["robustness"].get("severities", [])

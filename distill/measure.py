@@ -86,6 +86,8 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     split = data.splits["test"]
     logits = evaluate.answers(student, split, cfg["eval"]["views"], precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
+    seen = _seen(folder, cfg, split)
+    new = np.zeros(0, np.int64) if seen is None or not seen.any() else np.flatnonzero(~seen)
     result = {
         "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
         "run": folder.resolve().name,
@@ -93,10 +95,13 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "data": outcome.data_facts(whole),
         "classes": {"compared": data.classes, **_alone("run", known, data), **_alone("data", whole.classes, data)},
         "dropped": dropped,
-        "seen_in_training": _seen(folder, cfg, split),
+        "seen_in_training": None if seen is None else int(seen.sum()),
         "eval": cfg["eval"],
         "test_subset": outcome.subsets(cfg),
         "test": {"rows": len(split), **evaluate_predictions(logits, split.label, data.classes)},
+        "unseen": {"rows": len(new), **evaluate_predictions(logits[new], split.label[new], data.classes)}
+        if len(new)
+        else {},
         "further": outcome.further(cfg["eval"], data, student, precision),
         "robustness": _robustness(cfg["eval"], path, data, student, precision),
         "precision": str(precision).removeprefix("torch."),
@@ -155,8 +160,8 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     return replace(data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, further=further), dropped
 
 
-def _seen(folder: Path, cfg: dict, test: Split) -> int | None:
-    """Count the test faces that the run learnt from or chose by, such as with data.test=1 on the run's own data.
+def _seen(folder: Path, cfg: dict, test: Split) -> np.ndarray | None:
+    """Say of each test face [M] whether the run learnt from it or chose by it, as with data.test=1 on the run's own data.
 
     Of one pack the rows are compared, of two the pixels. Without the data as the run saw them, or with pixels of another
     size, nothing can be compared: None.
@@ -172,7 +177,7 @@ def _seen(folder: Path, cfg: dict, test: Split) -> int | None:
     seen = np.isin(test.rows, np.concatenate([[], *here]))
     if pictures := {picture for split in learnt if split.sha256 != test.sha256 for picture in _pictures(split)}:
         seen |= [picture in pictures for picture in _pictures(test)]
-    return int(seen.sum())
+    return seen
 
 
 def _pictures(split: Split) -> Iterator[bytes]:

@@ -107,13 +107,15 @@ def test_test_faces_that_the_run_learnt_from_are_counted_aloud(home, tmp_path):
     learnt = sum(result_of(tmp_path)["data"]["rows"][name] for name in ("train", "valid"))
     done = measure(own, "data.test=1")
     assert written(done, own)[0]["seen_in_training"] == learnt > 0 and f"*** {learnt} of the test" in done.stdout
-    assert written(measure(own), own)[0]["seen_in_training"] == 0
+    plain = written(measure(own), own)[0]
+    assert plain["seen_in_training"] == 0 and plain["unseen"] == {}
     some = shutil.copytree(root, tmp_path.parent / "some")
     next(some.rglob("*.png")).unlink()
     found = written(measure(own, "data=folder", f"data.root={some}", "data.test=1"), own)[0]
     assert learnt - 1 <= found["seen_in_training"] <= learnt and found["test"]["rows"] == 39, (
         "another pack of these faces"
     )
+    assert found["unseen"]["rows"] == 39 - found["seen_in_training"]
     shutil.rmtree(root)
     done = measure(own, "data=folder", f"data.root={some}", "data.test=1")
     assert written(done, own)[0]["seen_in_training"] is None and "is not known" in done.stdout

@@ -142,6 +142,18 @@ def test_the_table_of_spoilt_faces_is_that_of_the_results():
         assert row == {"student": name} | wanted
 
 
+def test_faces_that_training_and_test_share_are_told_as_they_were_counted():
+    page = " ".join((ROOT / "docs" / "ferplus.md").read_text().split())
+    for name, who in (("microexpnet-dist", "MicroExpNet"), ("cern-dist-8", "CERN")):
+        found = json.loads((RESULTS / f"ferplus-{name}-unseen.json").read_text())
+        whole, unseen, seen = found["test"], found["unseen"], found["seen_in_training"]
+        assert unseen["rows"] + seen == whole["rows"]
+        assert f"{seen} of the {whole['rows']:,} test faces ({seen / whole['rows']:.1%})".replace("%", " %") in page
+        top1, mean_class = ([100 * of[f"{key}_accuracy"] for of in (unseen, whole)] for key in ("top1", "mean_class"))
+        told = "{:.2f} instead of {:.2f} ({}{:.2f} instead of {:.2f})"
+        assert f"{who} {told.format(*top1, 'mean-class ' * (who != 'CERN'), *mean_class)}" in page
+
+
 def test_the_faces_of_each_protocol_are_those_that_the_results_counted():
     counted = runs(STUDENTS[0])[0]["data"]["notes"]["counts"]
     rows = table("README.md", "protocol", "rule")
