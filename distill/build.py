@@ -12,10 +12,11 @@ from torch import nn
 from distill import parallel
 from distill.checkpoint import digest, load_weights, read_weights, sha256
 from distill.checks import check_network, check_same_input, kinds, targets
+from distill.command_line import first_line
 from distill.config import BESIDE_NETWORK, RECIPE, USE, label
 from distill.loggers import Silent
 from distill.losses.ce import effective_number_weights
-from distill.losses.objective import Objective
+from distill.losses.objective import Loss, Objective
 from distill.losses.options import check_options
 from distill.losses.reused_head import attach_from_state
 from distill.losses.schedules import Course, course, is_course
@@ -54,7 +55,9 @@ def _home(target: str) -> str:
     try:
         return f"{getattr(get_object(target), '__module__', '')}."
     except Exception as error:
-        raise ValueError(f"_target_: {target} cannot be found ({error}).") from error
+        raise ValueError(
+            f"_target_: {target} cannot be found ({first_line(error.__cause__ or error)}). Is it spelt as there?"
+        ) from error
 
 
 def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> Dataset:
@@ -154,8 +157,10 @@ def _check_maps(name: str, teacher: dict) -> None:
 def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Course]]:
     """Make a loss, and the courses of those of its options that change with the epoch; both ends must be allowed values."""
     _refuse_target(node["_target_"], plugins)
-    options = {key: value for key, value in node.items() if key != "_target_"}
-    check_options(name, get_object(node["_target_"]), options)
+    options, kind = {key: value for key, value in node.items() if key != "_target_"}, get_object(node["_target_"])
+    if not (isinstance(kind, type) and issubclass(kind, Loss)):
+        raise ValueError(f"loss.{name}: {node['_target_']} is no loss. Derive it from distill.losses.objective.Loss.")
+    check_options(name, kind, options)
     courses = {key: course(value, f"loss.{name}.{key}") for key, value in node.items() if is_course(value)}
     make(node | {key: value.last for key, value in courses.items()}, plugins)
     loss = make(node | {key: value.first for key, value in courses.items()}, plugins)

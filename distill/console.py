@@ -118,13 +118,16 @@ def summary(result: dict, next_step: str) -> None:
     names = ("valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
     names += ("images/s, one thread",)
     for row in zip(names, *(_numbers(result[role]) for role in roles), strict=True):
-        table.add_row(*row)
+        if result.get("teacher") or row[0] != "agreement":
+            table.add_row(*row)
     console.print()
     console.print(table)
-    console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
+    asked = ""
+    if result.get("teacher"):
+        console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
+        asked = f"teacher forward passes in this run: {result['teacher_forward_images']:,} faces; "
     console.print(
-        f"best epoch {result['best_epoch'] + 1} of {result['epochs']} by {result['select']}; teacher forward passes in "
-        f"this run: {result['teacher_forward_images']:,} faces; {result['seconds']['total']:.0f} s"
+        f"best epoch {result['best_epoch'] + 1} of {result['epochs']} by {result['select']}; {asked}{result['seconds']['total']:.0f} s"
     )
     _further(result.get("further", {}), result.get("test_subset", {}))
     if result.get("robustness"):

@@ -16,6 +16,11 @@ def check(cfg: dict) -> None:
     Raises:
         ValueError: one sentence per rule.
     """
+    for name, node in cfg["loss"].items():
+        if not isinstance(node, dict):
+            raise ValueError(
+                f"loss.{name}: {node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME"
+            )
     config.check(cfg)
     check_teacher(cfg)
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]

@@ -21,7 +21,7 @@ from distill.metrics import evaluate_predictions
 from distill.optim import clip
 from distill.resume import Standing
 from distill.runtime import autocast
-from distill.types import Batch, Dataset, MixedBatch
+from distill.types import Batch, Dataset, MixedBatch, Outputs
 from distill.views import ViewRecipe, draw
 
 
@@ -96,12 +96,19 @@ def train_step(
 
     Returns:
         {name: scalar}: the total loss and each term, detached and not read back, so that no step waits for the device.
+
+    Raises:
+        ValueError: the student does not answer Outputs.
     """
     mine, rows = share_of(batch), len(batch.index)
     images = draw(mine, learner.student.input)
     with one_batch(rows):
         with autocast(images.device, precision):
             student = learner.student(images)
+            if not isinstance(student, Outputs):
+                raise ValueError(
+                    f"student: answers a {type(student).__name__}. Let it answer Outputs(logits, heads, features) of distill.types."
+                )
         taught = None if teacher is None else teacher(mine)
     student, taught = whole(student, rows), whole(taught, rows)
     total, terms = learner.objective(student._replace(index=batch.index), taught, batch.target)

@@ -3,11 +3,12 @@
 import math
 
 import pytest
+import tiny_training
 import torch
 from hydra import compose, initialize_config_module
 from inside import job
 
-from distill import rules
+from distill import build, rules
 from distill.config import plain
 from distill.losses.catkd import ClassAttentionTransfer
 from distill.losses.ce import CrossEntropy
@@ -15,6 +16,7 @@ from distill.losses.focal import Focal
 from distill.losses.hint import Hint
 from distill.losses.nst import NeuronSelectivity
 from distill.losses.objective import Objective
+from distill.losses.options import check_options
 from distill.losses.simkd import ReusedClassifier
 from distill.types import InputSpec, Outputs
 from students.microexpnet import MicroExpNet
@@ -146,3 +148,32 @@ class Flat(torch.nn.Module):
 def test_a_student_without_maps_is_refused_by_losses_that_compare_them(kind):
     with pytest.raises(ValueError, match=rf"^loss\.{kind.term}: the student (has no maps|does not end in global)"):
         kind().check(Flat(), 3)
+
+
+class Deep:
+    def __init__(self, depth: int, *more, weight: float = 1.0):
+        pass
+
+
+def test_what_is_no_loss_or_lacks_a_value_or_its_first_line_is_said():
+    with pytest.raises(
+        ValueError, match=r"^loss\.mine: distill\.losses\.reused_head\.ReusedHead is no loss\. Derive it from"
+    ):
+        build.objective(
+            {"loss": {"mine": {"_target_": "distill.losses.reused_head.ReusedHead", "weight": 1}}, "plugins": []}, None
+        )
+    with pytest.raises(ValueError, match=r"^loss\.mine\.depth: has no value\. Give it one in conf/loss/mine\.yaml"):
+        check_options("mine", Deep, {"weight": 1.0})
+    check_options("mine", Deep, {"depth": 1})
+    with pytest.raises(
+        ValueError, match=r"^loss\._target_: distill\.x\.X is there, but .* with # @package loss\.NAME$"
+    ):
+        rules.check({"loss": {"_target_": "distill.x.X", "weight": 1}})
+
+
+def test_a_student_that_answers_a_tensor_is_told_what_to_answer(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny_training.Net, "forward", lambda net, images: images.flatten(1)[:, :3])
+    with pytest.raises(
+        ValueError, match=r"^student: answers a Tensor\. Let it answer Outputs\(logits, heads, features\)"
+    ):
+        tiny_training.run(tmp_path / "run")

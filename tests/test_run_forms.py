@@ -106,7 +106,7 @@ def test_every_job_of_a_sweep_over_the_student_leaves_the_teacher_alone(store, t
     assert [result["teacher_forward_images"] for result in results] == [0, 0]
 
 
-def test_the_student_that_the_readme_writes_trains_with_its_file_and_yaml_alone(store, tmp_path):
+def test_student_and_loss_that_the_readme_writes_train_with_a_file_and_a_yaml_each(store, tmp_path):
     for folder in ("conf", "distill", "teachers", "students"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -115,7 +115,11 @@ def test_the_student_that_the_readme_writes_trains_with_its_file_and_yaml_alone(
     )
     (tmp_path / "students" / "tiny.py").write_text(code)
     (tmp_path / "conf" / "student" / "tiny.yaml").write_text(yaml)
-    words = command("student=tiny", "train.epochs=1", store=store, runs=tmp_path / "runs")
+    loss, entry = (next(b for b in blocks if b.startswith(start)) for start in ("# distill/losses", "# @package loss"))
+    (tmp_path / "distill" / "losses" / "squares.py").write_text(loss)
+    (tmp_path / "conf" / "loss" / "squares.yaml").write_text(entry)
+    words = command("student=tiny", "loss=[ce,squares]", "train.epochs=1", store=store, runs=tmp_path / "runs")
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert result_of(tmp_path / "runs")["student"]["name"] == "tiny"
+    assert "train/squares" in next((tmp_path / "runs").glob("*/metrics.jsonl")).read_text()

@@ -23,6 +23,12 @@ def check_options(term: str, make: Callable, given: Mapping[str, object]) -> Non
         ValueError: an option that does not exist, a value of another kind, or a course of what is no number with fractions.
     """
     known = signature(make).parameters
+    variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    needed = [key for key, option in known.items() if option.default is Parameter.empty and option.kind not in variadic]
+    if missing := [key for key in needed if key not in given]:
+        raise ValueError(
+            f"loss.{term}.{missing[0]}: has no value. Give it one in conf/loss/{term}.yaml; weight is no option of a class."
+        )
     for key, value in given.items():
         if key in known:
             _check(f"loss.{term}.{key}", value, known[key])
