@@ -18,7 +18,8 @@ from distill.sweep_file import find, read
 TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
 PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
 COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
-EXAMPLES = {"run student=tiny", "run -m launcher=NAME"}  # a student that the reader writes, and a place for a name
+WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with README
+EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name
 OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\{epochs[^`\n]*)`")
 BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
 WORD = re.compile(r"-.+|[A-Z].*|\d+|best|of|runs|.*[=/].*|\w+\.\w+.*")  # anything else is the sentence around it
