@@ -6,15 +6,11 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from distill.types import Dataset
-
-FEW = 5  # training faces of a class; fewer are worth a warning
 console = Console(stderr=False, soft_wrap=True, highlight=False, markup=False)  # loss=[ce,kd] is no markup
 
 
@@ -80,26 +76,6 @@ class TrainingProgress:
             f"valid top-1 {metrics['valid/top1_accuracy']:.2%}  mean-class {metrics['valid/mean_class_accuracy']:.2%}  "
             f"{minutes:.1f} min{mark}"
         )
-
-
-def few_faces(data: Dataset) -> None:
-    """Warn in one line of classes without a face in a split, or with hardly any to learn from.
-
-    Args:
-        data: the packed data set of a run that is about to start.
-    """
-    counts = {name: np.bincount(split.label, minlength=len(data.classes)) for name, split in data.splits.items()}
-    lacking = np.any([of_class == 0 for of_class in counts.values()], axis=0)
-    few = np.flatnonzero(lacking | (counts["train"] < FEW))
-    if not len(few):
-        return
-    told = (
-        f"{data.classes[k]} ({', '.join(f'{name} {of_class[k]}' for name, of_class in counts.items())})" for k in few
-    )
-    console.print(
-        f"*** FEW FACES of {', '.join(told)}. The mean-class accuracy of a split leaves out classes of which it has no face.",
-        style="bold",
-    )
 
 
 def summary(result: dict, next_step: str) -> None:

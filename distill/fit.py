@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from distill import build, config, parallel
 from distill.checkpoint import digest, save_weights
-from distill.console import TrainingProgress
+from distill.console import TrainingProgress, console
 from distill.loggers import JsonLines, NoLines
 from distill.optim import Average
 from distill.runtime import pick_precision
 from distill.train import Learner, Settings, train
 from distill.types import Dataset
+
+FEW = 5  # training faces of a class; fewer are worth a warning
 
 
 def fit_student(
@@ -76,3 +79,23 @@ def fit_student(
             return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
         finally:
             lines.finish({})
+
+
+def few_faces(data: Dataset) -> None:
+    """Warn in one line of classes without a face in a split, or with hardly any to learn from.
+
+    Args:
+        data: the packed data set of a run that is about to start.
+    """
+    counts = {name: np.bincount(split.label, minlength=len(data.classes)) for name, split in data.splits.items()}
+    lacking = np.any([of_class == 0 for of_class in counts.values()], axis=0)
+    few = np.flatnonzero(lacking | (counts["train"] < FEW))
+    if not len(few):
+        return
+    told = (
+        f"{data.classes[k]} ({', '.join(f'{name} {of_class[k]}' for name, of_class in counts.items())})" for k in few
+    )
+    console.print(
+        f"*** FEW FACES of {', '.join(told)}. The mean-class accuracy of a split leaves out classes of which it has no face.",
+        style="bold",
+    )

@@ -16,10 +16,10 @@ from omegaconf import DictConfig
 
 from distill import build, config, finished, overrides, parallel, rules, sweeps
 from distill.checkpoint import digest, sha256, write_json
-from distill.console import console, few_faces, loud_warnings, summary, track
+from distill.console import console, loud_warnings, summary, track
 from distill.explain import explain
 from distill.features import untap
-from distill.fit import fit_student
+from distill.fit import few_faces, fit_student
 from distill.folds import run_folds
 from distill.generations import run_generations
 from distill.outcome import conclude, mirror, start_of
