@@ -15,7 +15,7 @@ from distill.reporting.choose import best
 from distill.reporting.details import answers_section, faces_section
 from distill.reporting.faces import Face, Faces, choose
 from distill.reporting.reading import find, read
-from distill.reporting.summary import winner
+from distill.reporting.summary import head, winner
 from distill.reporting.tables import sweep
 
 
@@ -116,3 +116,12 @@ def test_numbers_of_an_axis_do_not_lie_on_one_another():
 def test_the_words_above_the_faces_name_those_who_look(people, said):
     face = Face("a", "anger", ("anger", 0.9), None, "data:,", [(whose, "data:,") for whose in people])
     assert f"and where {said} (Grad-CAM" in faces_section(Faces([face], [], []))
+
+
+def test_faces_that_were_learnt_from_are_a_range_where_runs_on_the_same_test_faces_had_more_or_fewer(tmp_path):
+    for k, train in enumerate((2400, 600)):
+        folder = write_run(tmp_path / str(k), f"data.limit={train}", valid=0.7 + 0.1 * k)
+        result = json.loads((folder / "result.json").read_text())
+        result["data"]["rows"]["train"] = train
+        (folder / "result.json").write_text(json.dumps(result))
+    assert "; 600 to 2,400 train, 64 valid, 64 test faces; 8 classes" in head(sweep(find([tmp_path])))

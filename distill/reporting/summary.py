@@ -56,13 +56,19 @@ def count(n: int, words: str) -> str:
 
 def _measured_on(found: Sweep) -> list[str]:
     """Return what the runs were measured on, in words; more than one means that they cannot be ranked together."""
-    return [_faces_words(members[-1]) for members in found.by_faces]
+    return [_faces_words(members) for members in found.by_faces]
 
 
-def _faces_words(c: Configuration) -> str:
-    data = c.runs[0].result["data"]
-    rows = ", ".join(f"{n:,} {name}" for name, n in data["rows"].items())
-    return f"{_data_name(c)}, {data['protocol']}; {rows} faces; {len(data['classes'])} classes"
+def _faces_words(members: list[Configuration]) -> str:
+    data = [c.runs[0].result["data"] for c in members]
+    rows = ", ".join(f"{_range([own['rows'].get(name, 0) for own in data])} {name}" for name in data[0]["rows"])
+    return f"{_data_name(members[0])}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
+
+
+def _range(counts: list[int]) -> str:
+    """Return how many faces: runs on the same test faces may have learnt from more or fewer."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _data_name(c: Configuration) -> str:
@@ -102,7 +108,7 @@ def winners(found: Sweep) -> str:
     names = [_data_name(members[0]) for members in found.by_faces]
     lines = []
     for name, members in zip(names, found.by_faces, strict=True):
-        told = name if names.count(name) == 1 else _faces_words(members[0])
+        told = name if names.count(name) == 1 else _faces_words(members)
         where = condition(members, [c for c in found.configurations if c.faces != members[0].faces])
         rule = f' <code>--best "max {FIRST} where {escape(where)}"</code>' if where else ""
         among = "the only configuration" if len(members) == 1 else f"best of {len(members)} configurations"
