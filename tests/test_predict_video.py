@@ -141,7 +141,9 @@ def test_the_end_of_a_damaged_video_is_one_sentence_and_its_beginning_is_kept(ru
     (tmp_path / "no_index.mp4").write_bytes(write_video(tmp_path / "b.mp4", [noise(48, 64)] * 9).read_bytes()[:900])
     content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
     file.write_bytes(content)
+    heard = video._av().logging.get_last_error()
     said, _, err = predict(capsys, file, "--student", run, "--size", 32, "--csv", tmp_path / "o.csv")
+    assert video._av().logging.get_last_error() == heard, "no thread of FFmpeg waits for Python, which may wait for it"
     assert 5 < len(rows(tmp_path / "o.csv")) < 60 and "Traceback" not in err
     assert said in (None, 1) and err.count("\n") == (1 if said else 0)
     said, _, _ = predict(capsys, tmp_path / "no_index.mp4", "--student", run)

@@ -192,5 +192,6 @@ def _av():
         import av
     except ImportError:
         raise ValueError("videos and cameras are read by av, not installed. Type pip install -e '.[predict]'") from None
-    av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say, a sentence says
+    # at any level FFmpeg's threads ask for Python's lock to tell an error, while Python, which has it, waits for their end
+    av.logging.set_level(None)
     return av
