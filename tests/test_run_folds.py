@@ -13,10 +13,15 @@ from distill.reporting.reading import find
 from distill.reporting.tables import sweep
 
 
-def test_all_folds_are_one_job_that_reports_mean_and_spread_and_a_killed_fold_is_done_alone(tmp_path):
+def over_folds(tmp_path, folds):
+    """The words of a job without a teacher over that many folds of a small data set."""
     ckplus_tree.write_faces48(tmp_path / "ck48")
-    job = ("data=ckplus", f"data.root={tmp_path / 'ck48'}", "data.fold=all", "data.folds=3", "data.valid=0.3")
-    job += ("teacher=none", "loss=[ce]", "train.batch_size=16", "train.epochs=1", "eval.views=crops8")
+    data = ("data=ckplus", f"data.root={tmp_path / 'ck48'}", "data.fold=all", f"data.folds={folds}", "data.valid=0.3")
+    return (*data, "teacher=none", "loss=[ce]", "train.epochs=1")
+
+
+def test_all_folds_are_one_job_that_reports_mean_and_spread_and_a_killed_fold_is_done_alone(tmp_path):
+    job = (*over_folds(tmp_path, 3), "train.batch_size=16", "eval.views=crops8")
     first = distill(*job, store=tmp_path / "store", runs=tmp_path / "runs")
     assert first.returncode == 0, first.stderr
     (folder,) = (tmp_path / "runs").iterdir()
@@ -38,9 +43,7 @@ def test_all_folds_are_one_job_that_reports_mean_and_spread_and_a_killed_fold_is
 
 
 def test_generations_over_all_folds_are_one_run_of_the_report_whose_best_can_be_exported(tmp_path):
-    ckplus_tree.write_faces48(tmp_path / "ck48")
-    words = ("data=ckplus", f"data.root={tmp_path / 'ck48'}", "data.fold=all", "data.folds=2", "data.valid=0.3")
-    words += ("teacher=none", "loss=[ce]", "train.epochs=1", "generations=2", "student.width=XXS")
+    words = (*over_folds(tmp_path, 2), "generations=2", "student.width=XXS")
     done = distill(*words, store=tmp_path / "store", runs=tmp_path / "runs")
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "runs").iterdir()

@@ -9,6 +9,7 @@ from distill.checks import SELECTABLE
 from distill.exporting import card_tables as tables
 from distill.exporting.card_tables import SPLITS, Evidence
 from distill.reporting.formats import compact, plain
+from teachers.peer import is_peer
 
 KINDS = {  # data set -> what its faces are
     "procedural": "drawn, not photographed: a student of them is for trying the tools, not for the faces of people",
@@ -23,7 +24,6 @@ KINDS = {  # data set -> what its faces are
     "oulucasia": "posed in a laboratory",
     "jaffe": "posed in a laboratory by ten Japanese women",
 }
-PEER = "teachers.peer.Peer"
 RANDOM = "random weights"
 PIECE = re.compile(r"'[^']*'|\"[^\"]*\"|[^\[\]{},:\s][^\[\]{},:]*")  # of a list or dictionary, as hydra reads it
 
@@ -109,7 +109,7 @@ def _teacher(found: Evidence) -> str:
 def _start(found: Evidence) -> str:
     """Return what the teacher's fine-tuning began with, or each of its members'."""
     node = found.run.config["teacher"]
-    if node["_target_"] == PEER:
+    if is_peer(node):
         return "it learnt beside the student, in the same run"
     members = list(node["members"].values()) if "members" in node else [node]
     return f"it started from {', '.join(map(_began, members, _starts(found)))}"
