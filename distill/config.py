@@ -15,6 +15,7 @@ from distill import robustness
 from distill.checkpoint import atomic, digest, sha256
 from distill.checks import check_mixup, check_phases, check_train, check_views
 from distill.evaluate import evaluation_rows
+from distill.identity import canonical, last_part, without_defaults
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
 USE = ("cache", "precision")  # of a teacher: how the finished one is asked
@@ -185,9 +186,18 @@ def check(cfg: dict) -> None:
 
 
 def identity(cfg: dict) -> dict:
+    """Return what a run is named by: what it is, by the names of classes, without what is as the yamls have it."""
+    return without_defaults(canonical(settings(cfg)))
+
+
+def learning(cfg: dict) -> dict:
+    """Return what a teacher is named by, besides the faces that it sees: its network and recipe."""
+    return {key: value for key, value in identity(cfg).items() if key != "data"}
+
+
+def settings(cfg: dict) -> dict:
     """Return the part of a config that says what a run is, without where and on what it runs."""
-    left = (("phases", None), ("generations", 1))  # as they are where nothing was asked for
-    kept = {key: value for key, value in cfg.items() if key not in WHERE and (key, value) not in left}
+    kept = {key: value for key, value in cfg.items() if key not in WHERE}
     kept["train"] = {key: value for key, value in cfg["train"].items() if key not in MACHINE}
     kept["data"] = {key: value for key, value in cfg["data"].items() if key not in BESIDE}
     if isinstance(root := kept["data"].get("root"), str):
@@ -236,7 +246,7 @@ def label(node: dict) -> str:
     """Return a short name of a component: its name key, or the last part of its target."""
     if not node.get("_target_"):
         return "none"
-    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or node["_target_"].rsplit(".", 1)[-1])).lower()[:60]
+    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or last_part(node["_target_"]))).lower()[:60]
 
 
 def teacher_run(cfg: dict, teacher: dict) -> dict:

@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill import build, config, finished, overrides, parallel, rules, sweeps
-from distill.checkpoint import digest, sha256, write_json
+from distill.checkpoint import digest, write_json
 from distill.console import console, loud_warnings, summary, track
 from distill.explain import explain
 from distill.features import untap
@@ -152,15 +152,15 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     if "run" in member:
         return _finished_teacher(member, data)
     inner = config.teacher_run(cfg, member)
-    start = None
-    if file := member["weights"]:
-        if not Path(file).expanduser().is_file():
-            raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
-        start = sha256(Path(file).expanduser())
-    recipe = {key: value for key, value in config.identity(inner).items() if key != "data"}
-    recipe["student"] = recipe["student"] | {"weights": start}
-    key = digest([recipe, build.fingerprint(data)])
+    if (file := member["weights"]) and not Path(file).expanduser().is_file():
+        raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
+    key = digest([config.learning(inner), build.fingerprint(data)])
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
+    if (folder / "config.yaml").exists() and config.learning(config.written(folder)) != config.learning(inner):
+        raise ValueError(
+            f"{folder}: holds a teacher of another recipe: a default has changed since it was trained. Delete the folder; the "
+            "teacher is trained again."
+        )
     found = parallel.agreed(lambda: is_complete(folder))
     console.print(
         f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"

@@ -43,11 +43,13 @@ def refuse_another(cfg: dict, folder: Path) -> None:
     """
     if not (folder / "config.yaml").exists():
         return
-    ours, theirs = config.identity(cfg), config.identity(config.written(folder))
+    found = config.written(folder)
+    ours, theirs = config.identity(cfg), config.identity(found)
     for key in [*ours, *theirs]:
         if theirs.get(key) != ours.get(key):
             raise ValueError(
-                f"{folder}: holds another run; its {key!r} is {theirs.get(key)}, this one's is {ours.get(key)}. "
+                f"{folder}: holds another run; its {key!r} is {config.settings(found).get(key)}, this one's is "
+                f"{config.settings(cfg).get(key)}. "
                 "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
             )
 

@@ -86,6 +86,7 @@ def test_only_config_build_and_command_lines_know_hydra():
     assert {name for name in users if not is_command_line(name)} <= {
         "distill.config",
         "distill.explain",
+        "distill.identity",
         "distill.build",
         "distill.overrides",
     }

@@ -10,6 +10,7 @@ from importlib.resources import files
 import yaml
 
 from distill.config import WEIGHTS_SHA256
+from distill.identity import last_part
 from distill.overrides import defaults
 from distill.reporting.reading import Run
 
@@ -71,8 +72,9 @@ def _choice(group: str, node: dict, usual: str) -> str:
 
     def distance(name: str) -> tuple[bool, int, bool]:
         keys = _options(group)[name]
-        wrong = sum(key not in own or own[key] != value for key, value in keys.items() if value != "???")
-        return keys.get("_target_", "") != own.get("_target_", ""), wrong, name != usual
+        told = {key: value for key, value in keys.items() if key != "_target_" and value != "???"}
+        wrong = sum(key not in own or own[key] != value for key, value in told.items())
+        return last_part(keys.get("_target_", "")) != last_part(own.get("_target_", "")), wrong, name != usual
 
     return min(_options(group), key=distance)
 
@@ -87,9 +89,14 @@ def _differences(own: dict[str, object], default: dict[str, object]) -> list[str
             continue
         if key not in default:
             words.append(f"+{key}={_typed(value)}")
-        elif there != value and not (value is None and there == "???"):
+        elif there != value and not (value is None and there == "???") and not _moved(key, there, value):
             words.append(f"{key}={_typed(value)}")
     return words
+
+
+def _moved(key: str, there: object, value: object) -> bool:
+    """Say whether two targets are one class, whose module had another place when the config was written."""
+    return key.endswith("._target_") and last_part(there) == last_part(value)
 
 
 def _leaves(node: dict, prefix: str = "") -> dict[str, object]:

@@ -20,10 +20,9 @@ def settings_of(runs: Sequence[Run]) -> list[dict[str, object]]:
 
 
 def _flat(run: Run) -> dict[str, object]:
-    asked = {"phases": None, "generations": 1} | config.identity(run.config)
-    identity = {key: value for key, value in asked.items() if key != "seed"}
+    asked = {"phases": None, "generations": 1} | config.settings(run.config)
     found: dict[str, object] = {}
-    _flatten("", identity, found)
+    _flatten("", {key: value for key, value in asked.items() if key != "seed"}, found)
     named = {part: config.label(run.config[part]) for part in COMPONENTS if part != "loss" and part in run.config}
     named["data"] = run.result["data"]["name"]
     named["loss"] = " + ".join(run.config["loss"])
