@@ -6,9 +6,9 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from distill import config
-from distill.identity import canonical, last_part, without_defaults
-from distill.run_folder import refuse_another
+from distill.config import schema as config
+from distill.config.naming import canonical, last_part, without_defaults
+from distill.pipeline.reuse import refuse_another
 
 # Two config.yaml as run folders hold them, of modules that have since been elsewhere
 

@@ -12,12 +12,14 @@ from inside import SMALL, folder_of, job, read
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from distill import config, finished, rules
 from distill import run as run_module
-from distill.checkpoint import digest, sha256
-from distill.config import WEIGHTS_SHA256
-from distill.evaluate import read_predictions
-from distill.finished import header, spell_out
+from distill.config import schema as config
+from distill.config.schema import WEIGHTS_SHA256
+from distill.evaluation.inference import read_predictions
+from distill.pipeline import completed as finished
+from distill.pipeline import rules
+from distill.pipeline.completed import header, spell_out
+from distill.system.files import digest, sha256
 
 ALONE = ("teacher=none", "loss=[ce]", "train.epochs=1")
 ONCE = ("train.epochs=1", "teacher.precision=fp32")
