@@ -12,7 +12,20 @@ from distill.types import Batch, InputSpec, MixedBatch
 
 VERSION = 1  # part of every cache key: raise it when a row would be drawn or rendered differently
 
-FIELDS = ("angle", "scale", "shift_x", "shift_y", "flip", "brightness", "contrast", "box_x", "box_y", "box_w", "box_h", "shear")
+FIELDS = (
+    "angle",
+    "scale",
+    "shift_x",
+    "shift_y",
+    "flip",
+    "brightness",
+    "contrast",
+    "box_x",
+    "box_y",
+    "box_w",
+    "box_h",
+    "shear",
+)
 IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's convert("L")
 
@@ -70,7 +83,10 @@ class ViewRecipe:
             return identity(rows)
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, view_id], dtype=np.uint64)))
         u = generator.random((rows, 12))
-        sign, slant = 2 * u - 1, 2 * generator.random(rows) - 1  # drawn last: the other columns stay as they were without it
+        sign, slant = (
+            2 * u - 1,
+            2 * generator.random(rows) - 1,
+        )  # drawn last: the other columns stay as they were without it
         erased = u[:, 11] < self.erase
         sides = np.where(erased[:, None], self.erase_min + (self.erase_max - self.erase_min) * u[:, 9:11], 0.0)
         columns = (

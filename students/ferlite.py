@@ -142,7 +142,9 @@ def scaled(width: str | float) -> Graph:
     if width in SIZES:
         return SIZES[width]
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 16:
-        raise ValueError(f"student.width: expected S, M, L or a factor of M's channels above 0 such as 0.75, got {width!r}.")
+        raise ValueError(
+            f"student.width: expected S, M, L or a factor of M's channels above 0 such as 0.75, got {width!r}."
+        )
 
     def times(channels: int) -> int:
         return max(8, round(channels * width / 8) * 8)
