@@ -19,12 +19,14 @@ from tempfile import TemporaryDirectory
 
 from hydra import compose, initialize_config_module
 
-from distill import build, config
+from distill import build
 from distill.bench import Worker, spread
-from distill.checkpoint import write_json
-from distill.data.labels import EMOTIONS
-from distill.exporting import finished, package
-from distill.runtime import environment
+from distill.config import schema as config
+from distill.data.common.emotions import EMOTIONS
+from distill.export import source_run as finished
+from distill.export import weights_and_config as package
+from distill.system.files import write_json
+from distill.system.hardware import environment
 from distill.types import Dataset
 
 BATCHES = (1, 32)

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 
-from distill import build, config
-from distill.losses.page import CONF, COST
-from distill.runtime import environment
+from distill import build
+from distill.augment.views import draw, identity
+from distill.config import schema as config
+from distill.losses.base.docs_page import CONF, COST
+from distill.system.hardware import environment
 from distill.types import Batch, Dataset, Split
-from distill.views import draw, identity
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception
 from teachers.frozen import FrozenTeacher

@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_module
 
-from distill import build, config
-from distill.checkpoint import write_json
-from distill.data.labels import EMOTIONS
-from distill.profile import speed
-from distill.runtime import environment
+from distill import build
+from distill.config import schema as config
+from distill.data.common.emotions import EMOTIONS
+from distill.evaluation.cost import speed
+from distill.system.files import write_json
+from distill.system.hardware import environment
 from distill.types import Dataset
 
 

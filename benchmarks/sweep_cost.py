@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from hydra.experimental.callback import Callback
 
-from distill.runtime import environment, set_threads
+from distill.system.hardware import environment, set_threads
 
 HERE = Path(__file__).resolve().parent
 SIDE = "# @package _global_\ndefaults:\n  - override /teacher: {teacher}\n  - override /loss: [{loss}]\n"

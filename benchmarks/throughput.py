@@ -1,7 +1,7 @@
 """Images per second of each part of a run, all in one process: python benchmarks/throughput.py [student ...] [--threads N].
 
 bare step   forward, loss, backward and optimiser on one resident batch of rendered images and stored soft targets
-whole loop  distill.train.train itself: rows gathered, views rendered, stored logits read, log lines, schedule, validation
+whole loop  distill.training.loop.train itself: rows gathered, views rendered, stored logits read, log lines, schedule, validation
             on 64 faces, checkpoint written and synced
 Bare and whole are measured in turns, so that a neighbour on the machine slows both; medians over the turns.
 """
@@ -21,17 +21,18 @@ import torch
 from hydra import compose, initialize_config_module
 from PIL import Image
 
-from distill import build, config
-from distill.batches import batches, epoch_order
-from distill.console import TrainingProgress
-from distill.data.ferplus_files import decode
-from distill.loggers import JsonLines
-from distill.optim import Average
-from distill.profile import profile
-from distill.runtime import autocast, environment, pick_precision, set_threads, tune_allocator
-from distill.train import Learner, Settings, train
+from distill import build
+from distill.augment.views import ViewRecipe, render
+from distill.config import schema as config
+from distill.data.ferplus.label_folders import decode
+from distill.data.loader import batches, epoch_order
+from distill.evaluation.cost import profile
+from distill.system.console import TrainingProgress
+from distill.system.hardware import autocast, environment, pick_precision, set_threads, tune_allocator
+from distill.training.loggers import JsonLines
+from distill.training.loop import Learner, Settings, train
+from distill.training.optim import Average
 from distill.types import Outputs, Split
-from distill.views import ViewRecipe, render
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
 

@@ -27,11 +27,11 @@ from tempfile import TemporaryFile
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.checkpoint import write_json
-from distill.command_line import command_line, number, to_export
-from distill.console import bar, console, loud_warnings
-from distill.processes import cores
-from distill.runtime import environment
+from distill.system.cli import command_line, number, to_export
+from distill.system.console import bar, console, loud_warnings
+from distill.system.files import write_json
+from distill.system.hardware import environment
+from distill.system.processes import cores
 
 KINDS = ("onnx", "pt2")
 EXTRAS = {"xml": "openvino", "pte": "executorch"}  # and the engines that not everybody has
@@ -65,14 +65,23 @@ class Worker:
     """One file in a process of its own; the others wait while it is timed.
 
     Args:
-        path, how: see distill.exporting.timing.open_any.
+        path, how: see distill.export.timing_worker.open_any.
         threads: of its engine.
         picture: height x width.
         plugins: packages besides this project's whose code may run.
     """
 
     def __init__(self, path: Path, how: str, threads: int, picture: str, plugins: Sequence[str] = ()):
-        command = [sys.executable, "-m", "distill.exporting.timing", str(path), how, str(threads), picture, *plugins]
+        command = [
+            sys.executable,
+            "-m",
+            "distill.export.timing_worker",
+            str(path),
+            how,
+            str(threads),
+            picture,
+            *plugins,
+        ]
         self.path, self.said = path, TemporaryFile("w+", errors="replace")  # noqa: SIM115  a pipe unread fills up
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said, "text": True}
         self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes)

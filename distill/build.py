@@ -9,22 +9,22 @@ import torch
 from hydra.utils import get_object, instantiate
 from torch import nn
 
-from distill import parallel
-from distill.checkpoint import digest, load_weights, read_weights, sha256
-from distill.checks import check_network, check_same_input, kinds, targets
-from distill.command_line import first_line
-from distill.config import BESIDE_NETWORK, RECIPE, USE, label
-from distill.loggers import Silent
+from distill.augment.views import ViewRecipe
+from distill.config.ranges import check_network, check_same_input, kinds, targets
+from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
+from distill.losses.base.objective import Loss, Objective
+from distill.losses.base.option_types import check_options
+from distill.losses.base.ramps import Course, course, is_course
+from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.ce import effective_number_weights
-from distill.losses.objective import Loss, Objective
-from distill.losses.options import check_options
-from distill.losses.reused_head import attach_from_state
-from distill.losses.schedules import Course, course, is_course
-from distill.optim import Schedule, optimizer
-from distill.runtime import pick_precision
-from distill.train import Phase
+from distill.system import distributed as parallel
+from distill.system.cli import first_line
+from distill.system.files import digest, load_weights, read_weights, sha256
+from distill.system.hardware import pick_precision
+from distill.training.loggers import Silent
+from distill.training.loop import Phase
+from distill.training.optim import Schedule, optimizer
 from distill.types import Dataset
-from distill.views import ViewRecipe
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
 from teachers.peer import is_peer
@@ -51,7 +51,7 @@ def _refuse_target(target: str, plugins: list[str]) -> None:
 
 
 def _home(target: str) -> str:
-    """Where a target was defined: an allowed module's own imports (distill.checkpoint.os.mkdir) are not allowed targets."""
+    """Where a target was defined: an allowed module's own imports (distill.system.files.os.mkdir) are not allowed targets."""
     try:
         return f"{getattr(get_object(target), '__module__', '')}."
     except Exception as error:
@@ -159,7 +159,9 @@ def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, di
     _refuse_target(node["_target_"], plugins)
     options, kind = {key: value for key, value in node.items() if key != "_target_"}, get_object(node["_target_"])
     if not (isinstance(kind, type) and issubclass(kind, Loss)):
-        raise ValueError(f"loss.{name}: {node['_target_']} is no loss. Derive it from distill.losses.objective.Loss.")
+        raise ValueError(
+            f"loss.{name}: {node['_target_']} is no loss. Derive it from distill.losses.base.objective.Loss."
+        )
     check_options(name, kind, options)
     courses = {key: course(value, f"loss.{name}.{key}") for key, value in node.items() if is_course(value)}
     make(node | {key: value.last for key, value in courses.items()}, plugins)
@@ -267,12 +269,8 @@ def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: t
     fingerprint = prints[0] if "members" not in node else digest([prints, asked])
     inputs = [[m.get(key) for key in ("size", "channels", "mean", "std")] for m in members]  # a run's: in its weights
     expected = manifest(data, fingerprint, inputs, ranges, seed, str(precision))
-    home = Path(cfg["paths"]["store"]).expanduser() / "logits"
-    folder = (
-        home / f"{label(node)}-{digest(expected)[:12]}"
-        if node["cache"] in (True, "features")
-        else Path(node["cache"]).expanduser()
-    )
+    own = Path(cfg["paths"]["store"]).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
+    folder = own if node["cache"] in (True, "features") else Path(node["cache"]).expanduser()
     return LogitCache(folder, expected, live, data, device, features=node["cache"] == "features", progress=progress)
 
 

@@ -25,13 +25,19 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from distill import build, config, evaluate, finished, outcome, robustness
-from distill.checkpoint import digest, load_weights, read_weights, sha256, write_json
-from distill.console import loud_warnings, measured
-from distill.explain import explain
-from distill.metrics import evaluate_predictions
-from distill.processes import EXPECTED, sentence
-from distill.runtime import environment, pick_device, pick_precision, set_threads
+from distill import build
+from distill.config import schema as config
+from distill.config.hints import explain
+from distill.evaluation import inference as evaluate
+from distill.evaluation import robustness
+from distill.evaluation.metrics import evaluate_predictions
+from distill.pipeline import completed as finished
+from distill.pipeline import finish as outcome
+from distill.runs.layout import subsets
+from distill.system.console import loud_warnings, measured
+from distill.system.files import digest, load_weights, read_weights, sha256, write_json
+from distill.system.hardware import environment, pick_device, pick_precision, set_threads
+from distill.system.processes import EXPECTED, sentence
 from distill.types import Dataset, Outputs, Split
 
 TAKEN = ("data", "plugins", "train.device", "train.threads", "train.precision", "paths.store")
@@ -81,7 +87,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     load_weights(student, weights, str(folder))
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device, memory_format=torch.channels_last)
-    asked = {"data": config.identity(cfg)["data"], "subsets": outcome.subsets(cfg), "eval": cfg["eval"]}
+    asked = {"data": config.identity(cfg)["data"], "subsets": subsets(cfg), "eval": cfg["eval"]}
     path = folder / "measured" / f"{data.name}-{digest([asked, str(precision)])[:8]}.json"
     split = data.splits["test"]
     logits = evaluate.answers(student, split, cfg["eval"]["views"], precision)
@@ -97,7 +103,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "dropped": dropped,
         "seen_in_training": None if seen is None else int(seen.sum()),
         "eval": cfg["eval"],
-        "test_subset": outcome.subsets(cfg),
+        "test_subset": subsets(cfg),
         "test": {"rows": len(split), **evaluate_predictions(logits, split.label, data.classes)},
         "unseen": {"rows": len(new), **evaluate_predictions(logits[new], split.label[new], data.classes)}
         if len(new)

@@ -2,7 +2,7 @@
 
 RUN is a run folder that python -m distill.export has been through. Written to DIR, all of it or nothing:
   README.md                        the model card
-  model.safetensors, config.json   weights and config: distill.exporting.load(DIR); timm reads a timm student's, too
+  model.safetensors, config.json   weights and config: distill.export.load(DIR); timm reads a timm student's, too
   model.onnx, model.int8.onnx      what the export holds of ONNX and OpenVINO (model.xml, model.bin)
   preprocessor_config.json         how a picture is prepared; the ONNX files do it themselves
   --overwrite                      replace a folder that holds other files
@@ -21,14 +21,14 @@ from tempfile import TemporaryDirectory
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.checkpoint import sha256, write_json
-from distill.command_line import command_line
-from distill.console import console, loud_warnings
-from distill.exporting import load
-from distill.exporting.card import card, exported
-from distill.exporting.package import CONFIG, OURS, PUBLISHED, WEIGHTS
-from distill.runtime import set_threads
-from distill.views import LUMA
+from distill.augment.views import LUMA
+from distill.export import load
+from distill.export.card.card import card, exported
+from distill.export.weights_and_config import CONFIG, OURS, PUBLISHED, WEIGHTS
+from distill.system.cli import command_line
+from distill.system.console import console, loud_warnings
+from distill.system.files import sha256, write_json
+from distill.system.hardware import set_threads
 
 CARD, PREPARATION = "README.md", "preprocessor_config.json"
 NAMES = {  # file of the export -> its name in the folder
@@ -169,7 +169,7 @@ def show(parity: dict, target: Path) -> None:
         console.print(f"left out, {name}: {sentence}", markup=False)
     console.print(f"licence of the data: {parity['facts']['licence_of_the_data']}", markup=False)
     console.print(f"folder: {target}", markup=False)
-    line = f"from distill.exporting import load; student = load({str(target)!r})"
+    line = f"from distill.export import load; student = load({str(target)!r})"
     console.print(f"next: {line}", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -14,21 +14,28 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from distill import build, config, finished, overrides, parallel, rules, sweeps
-from distill.checkpoint import digest, sha256, write_json
-from distill.console import console, loud_warnings, summary, track
-from distill.explain import explain
-from distill.features import untap
-from distill.fit import few_faces, fit_student
-from distill.folds import run_folds
-from distill.generations import run_generations
-from distill.outcome import conclude, mirror, start_of
-from distill.processes import EXPECTED, PLACE, hold, sentence
-from distill.run_folder import is_measured, refuse_another, result_of, write_down
-from distill.runtime import pick_device, set_threads, tune_allocator
-from distill.train import views_with_maps
+from distill import build
+from distill.config import overrides
+from distill.config import schema as config
+from distill.config.hints import explain
+from distill.models.feature_hooks import untap
+from distill.pipeline import completed as finished
+from distill.pipeline import rules
+from distill.pipeline.finish import conclude, mirror, start_of
+from distill.pipeline.fit import few_faces, fit_student
+from distill.pipeline.folds import run_folds
+from distill.pipeline.generations import run_generations
+from distill.pipeline.reuse import is_measured, refuse_another, refuse_other_teacher, result_of, write_down
+from distill.runs.layout import is_complete
+from distill.sweep import multirun as sweeps
+from distill.system import distributed as parallel
+from distill.system.console import console, loud_warnings, summary, track
+from distill.system.files import digest, write_json
+from distill.system.hardware import pick_device, set_threads, tune_allocator
+from distill.system.processes import EXPECTED, PLACE, hold, sentence
+from distill.training.loop import views_with_maps
 from distill.types import Dataset
-from teachers.store import find_or_train, is_complete
+from teachers.store import find_or_train
 
 NEXT = (
     "python -m distill.run data=ferplus data.root=DIR   (FER2013Train|Valid|Test with label.csv, or a tar.gz of it)",
@@ -152,15 +159,11 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     if "run" in member:
         return _finished_teacher(member, data)
     inner = config.teacher_run(cfg, member)
-    start = None
-    if file := member["weights"]:
-        if not Path(file).expanduser().is_file():
-            raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
-        start = sha256(Path(file).expanduser())
-    recipe = {key: value for key, value in config.identity(inner).items() if key != "data"}
-    recipe["student"] = recipe["student"] | {"weights": start}
-    key = digest([recipe, build.fingerprint(data)])
+    if (file := member["weights"]) and not Path(file).expanduser().is_file():
+        raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
+    key = digest([config.learning(inner), build.fingerprint(data)])
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
+    refuse_other_teacher(inner, folder)
     found = parallel.agreed(lambda: is_complete(folder))
     console.print(
         f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"

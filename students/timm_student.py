@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from distill.timm_net import TimmNet
+from distill.models.timm_net import TimmNet
 from students.layers import input_spec
 
 

@@ -13,12 +13,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor, nn
 
-from distill import parallel
-from distill.batches import in_order, to
-from distill.checkpoint import atomic, digest, write_json
-from distill.features import Layer, Survey
+from distill.augment.views import VERSION, ViewRecipe
+from distill.data.loader import in_order, to
+from distill.models.feature_hooks import Layer, Survey
+from distill.system import distributed as parallel
+from distill.system.files import atomic, digest, write_json
 from distill.types import Batch, Dataset, MixedBatch, Outputs
-from distill.views import VERSION, ViewRecipe
 
 FORMAT = 1
 

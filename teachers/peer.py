@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from distill.features import Layer, Survey, survey, tap
-from distill.runtime import autocast
+from distill.augment.views import draw
+from distill.models.feature_hooks import Layer, Survey, survey, tap
+from distill.system.hardware import autocast
 from distill.types import Batch, MixedBatch, Outputs
-from distill.views import draw
 
 
 def is_peer(teacher: dict) -> bool:

@@ -1,13 +1,13 @@
 """Fine-tuned teachers, each trained once and found again by what it is."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
-from distill import parallel
-from distill.checkpoint import whole
+from distill.runs.layout import is_complete
+from distill.system import distributed as parallel
+from distill.system.files import whole
 
 
 def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
@@ -27,11 +27,3 @@ def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
         if not parallel.agreed(lambda: is_complete(folder)):
             train()
     return whole(folder / "checkpoints" / "best.safetensors", f"Delete the folder {folder}; it is trained again.")
-
-
-def is_complete(folder: Path) -> bool:
-    """Say whether a run folder holds a finished run."""
-    try:
-        return json.loads((folder / "result.json").read_text())["status"] == "complete"
-    except (OSError, json.JSONDecodeError, KeyError):
-        return False

@@ -11,8 +11,8 @@ import timm
 from huggingface_hub import constants
 from torch import nn
 
-from distill.checkpoint import load_weights, read_weights
-from distill.timm_net import TimmNet
+from distill.models.timm_net import TimmNet
+from distill.system.files import load_weights, read_weights
 from distill.types import InputSpec
 
 OUT_OF_REACH = (

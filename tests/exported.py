@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from inside import folder_of, job
 
-from distill import export as command_line
-from distill.exporting import gate
+from distill.export import __main__ as command_line
+from distill.export import parity as gate
 
 
 def small_run(home: Path) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from distill.data.labels import SEVEN
+from distill.data.common.emotions import SEVEN
 
 
 def face(name: str, size: int = 20) -> Image.Image:

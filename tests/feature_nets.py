@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill.timm_net import TimmNet
+from distill.augment.views import draw, identity
+from distill.models.timm_net import TimmNet
 from distill.types import Batch, InputSpec, Outputs
-from distill.views import draw, identity
 from students.microexpnet import MicroExpNet
 from teachers.frozen import FrozenTeacher
 

@@ -1,10 +1,10 @@
-"""Lists of labelled pictures of noise, and the data sets that distill.data.labelled makes of them."""
+"""Lists of labelled pictures of noise, and the data sets that distill.data.common.labelled makes of them."""
 
 from functools import partial
 
 from face_trees import face
 
-from distill.data.labelled import Entry, labelled
+from distill.data.common.labelled import Entry, labelled
 
 ABC = ("a", "b", "c")
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from distill.features import survey, tap
+from distill.models.feature_hooks import survey, tap
 from students.cern import Cern
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception

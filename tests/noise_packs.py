@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from distill.data.pack import Row
+from distill.data.packing.reader import Row
 
 SOURCE = {"reader": "noise", "version": 1}
 

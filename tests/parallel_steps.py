@@ -7,9 +7,10 @@ import torch
 from feature_nets import Plain
 from torch import nn
 
-from distill import parallel
-from distill.batches import gather, mixup
+from distill.augment.views import ViewRecipe
+from distill.data.loader import gather, mixup
 from distill.losses.ab import ActivationBoundary
+from distill.losses.base.objective import Objective
 from distill.losses.catkd import ClassAttentionTransfer
 from distill.losses.ce import CrossEntropy
 from distill.losses.crd import ContrastiveRepresentation
@@ -17,12 +18,11 @@ from distill.losses.dist import Dist
 from distill.losses.dml import MutualLearning
 from distill.losses.hint import Hint
 from distill.losses.kd import KnowledgeDistillation
-from distill.losses.objective import Objective
 from distill.losses.sp import SimilarityPreserving
-from distill.optim import Average, Constant
-from distill.train import Learner, train_step
+from distill.system import distributed as parallel
+from distill.training.loop import Learner, train_step
+from distill.training.optim import Average, Constant
 from distill.types import Dataset, Split
-from distill.views import ViewRecipe
 from students.mobilenet_inception import MobileNetInception
 from students.timm_student import TimmStudent
 from teachers.frozen import FrozenTeacher

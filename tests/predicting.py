@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from distill import predict as command_line
-from distill.data.labels import EMOTIONS
-from distill.exporting import graph
-from distill.predicting import job
+from distill.data.common.emotions import EMOTIONS
+from distill.export import onnx_graph as graph
+from distill.predict import __main__ as command_line
+from distill.predict import job
 from students.microexpnet import MicroExpNet
 
 FACE = (163, 55, 126)  # the astronaut's: left, top and side of the square around it, pixels

@@ -2,11 +2,11 @@
 
 import torch
 
-from distill.features import Layer
 from distill.losses.cc import CorrelationCongruence
 from distill.losses.crd import ContrastiveRepresentation
 from distill.losses.pkt import ProbabilisticTransfer
 from distill.losses.rkd import RelationalDistillation
+from distill.models.feature_hooks import Layer
 from distill.types import Outputs
 
 B, OWN, THEIRS, K, ROWS = 6, 5, 7, 4, 40

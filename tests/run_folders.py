@@ -9,8 +9,8 @@ import numpy as np
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from distill import config
-from distill.data.labels import EMOTIONS
+from distill.config import schema as config
+from distill.data.common.emotions import EMOTIONS
 
 BASE = ("student=microexpnet", "teacher.name=resnet50", "logger=none", "paths.store=/nowhere")
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from distill import serve
-from distill.data.labels import EMOTIONS
-from distill.exporting import graph
-from distill.web.engine import engine
-from distill.web.site import site
+from distill.data.common.emotions import EMOTIONS
+from distill.export import onnx_graph as graph
+from distill.serve import __main__ as serve
+from distill.serve.engine import engine
+from distill.serve.site import site
 from students.microexpnet import MicroExpNet
 
 STORE = Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()

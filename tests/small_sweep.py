@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from distill.sweep_file import SweepFile, read
+from distill.sweep.space import SweepFile, read
 
 SMALL = """
 program: distill/run.py

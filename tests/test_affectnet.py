@@ -10,7 +10,7 @@ from affectnet_tree import HEADER, NONE, ORDER, edit, name, row, shade, write, w
 from face_trees import refused_by
 
 from distill.data.affectnet import affectnet
-from distill.data.labels import EMOTIONS
+from distill.data.common.emotions import EMOTIONS
 
 
 @pytest.fixture

@@ -61,8 +61,8 @@ def users_of(*packages):
 
 def test_imports_are_seen_absolute_relative_and_inside_functions():
     assert {"hydra", "distill.build", "distill.types"} <= imports("distill.run")
-    assert {"distill.types", "distill.data.pack"} <= imports("distill.data.ferplus")
-    assert "importlib.metadata" in imports("distill.runtime")
+    assert {"distill.types", "distill.data.packing.reader"} <= imports("distill.data.ferplus")
+    assert "importlib.metadata" in imports("distill.system.hardware")
     assert "filelock" in reached("teachers.store")
     assert is_command_line("distill.run") and not is_command_line("distill.build")
     assert all(any(within(module, family) for module in FILES) for family in FAMILIES)
@@ -74,7 +74,12 @@ def test_types_import_no_other_module_of_the_project():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_components_reach_neither_other_components_nor_whoever_builds_them(family):
-    forbidden = [*(other for other in FAMILIES if other != family), "distill.run", "distill.build", "distill.config"]
+    forbidden = [
+        *(other for other in FAMILIES if other != family),
+        "distill.run",
+        "distill.build",
+        "distill.config.schema",
+    ]
     for module in (name for name in FILES if within(name, family)):
         wrong = [name for name in reached(module) if any(within(name, p) for p in (*forbidden, "hydra", "omegaconf"))]
         assert not wrong, f"{module} reaches {wrong}"
@@ -82,17 +87,18 @@ def test_components_reach_neither_other_components_nor_whoever_builds_them(famil
 
 def test_only_config_build_and_command_lines_know_hydra():
     users = users_of("hydra", "omegaconf")
-    assert "distill.config" in users
+    assert "distill.config.schema" in users
     assert {name for name in users if not is_command_line(name)} <= {
-        "distill.config",
-        "distill.explain",
+        "distill.config.schema",
+        "distill.config.hints",
+        "distill.config.naming",
         "distill.build",
-        "distill.overrides",
+        "distill.config.overrides",
     }
 
 
 def test_only_loggers_know_wandb():
-    assert users_of("wandb") == {"distill.loggers"}
+    assert users_of("wandb") == {"distill.training.loggers"}
 
 
 def test_nothing_but_a_command_line_imports_a_command_line():
@@ -138,4 +144,4 @@ def test_nothing_that_is_read_can_run_code(module):
 
 
 def test_reads_of_pytorch_files_are_seen():
-    assert ("torch.load", {"map_location": "'cpu'", "weights_only": "True"}) in list(calls("distill.checkpoint"))
+    assert ("torch.load", {"map_location": "'cpu'", "weights_only": "True"}) in list(calls("distill.system.files"))

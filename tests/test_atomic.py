@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from distill import checkpoint
+from distill.system import files as checkpoint
 
 
 def test_a_file_is_synced_before_it_takes_its_name(tmp_path, monkeypatch):

@@ -7,10 +7,10 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-from distill.autoaugment import FIELDS, GRIDS, OPERATIONS, POLICIES, augment, columns, operate
+from distill.augment.autoaugment import FIELDS, GRIDS, OPERATIONS, POLICIES, augment, columns, operate
+from distill.augment.views import FIELDS as PLAIN
+from distill.augment.views import ViewRecipe, identity, render
 from distill.types import InputSpec
-from distill.views import FIELDS as PLAIN
-from distill.views import ViewRecipe, identity, render
 
 ROWS = 50_000
 GEOMETRY = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")

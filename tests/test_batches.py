@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from distill.batches import balanced_chances, batches, epoch_order, gather, in_order, steps_per_epoch, to
+from distill.augment.views import ViewRecipe
+from distill.data.loader import balanced_chances, batches, epoch_order, gather, in_order, steps_per_epoch, to
 from distill.types import Split
-from distill.views import ViewRecipe
 
 PACKED, KEPT = 40, 23
 

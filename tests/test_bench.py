@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from distill import bench
-from distill.data.labels import EMOTIONS
-from distill.exporting import graph, package
+from distill.data.common.emotions import EMOTIONS
+from distill.export import onnx_graph as graph
+from distill.export import weights_and_config as package
 from students.microexpnet import MicroExpNet
 
 NODE = {
@@ -142,8 +143,8 @@ def test_median_and_quartiles_are_those_of_all_passes():
 
 
 def test_the_pictures_are_the_same_each_time(folder):
-    from distill.exporting.running import open_file
-    from distill.exporting.timing import inputs, passes
+    from distill.export.runtimes import open_file
+    from distill.export.timing_worker import inputs, passes
 
     opened = open_file(folder / "student.onnx", 1)
     given = inputs(opened, 3, (20, 30))

@@ -6,7 +6,7 @@ import sys
 
 from commandline import benchmark
 
-from distill.predicting.student import SHIPPED
+from distill.predict.student import SHIPPED
 
 
 def lines(printed: str) -> dict[str, float]:

@@ -10,9 +10,9 @@ import torch
 from cached_faces import CLASSES, faces
 from torch import nn
 
-from distill.batches import in_order
+from distill.augment.views import ViewRecipe, identity
+from distill.data.loader import in_order
 from distill.types import Dataset, InputSpec, Outputs, Split
-from distill.views import ViewRecipe, identity
 from teachers.ensemble import Ensemble
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest

@@ -17,11 +17,11 @@ from inside import read
 from PIL import Image
 from sklearn.metrics import precision_recall_fscore_support
 
-from distill import exporting
-from distill.exporting import card
-from distill.exporting.card_words import without_folders
-from distill.metrics import wilson
-from distill.views import identity, render
+from distill import export as exporting
+from distill.augment.views import identity, render
+from distill.evaluation.metrics import wilson
+from distill.export.card import card
+from distill.export.card.text import without_folders
 
 MEANT = "An expression on a face is not an emotion"
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from distill.checkpoint import (
+from distill.evaluation.metrics import evaluate_predictions
+from distill.system.files import (
     atomic,
     digest,
     load_state,
@@ -22,7 +23,6 @@ from distill.checkpoint import (
     sha256,
     write_json,
 )
-from distill.metrics import evaluate_predictions
 
 
 class Net(nn.Module):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from inside import folder_of, job, read
 
-from distill import cka
+from distill.evaluation import cka
 
 N = 12
 

@@ -8,7 +8,7 @@ import pytest
 from face_trees import refused_by
 
 from distill.data.ckplus import ckplus
-from distill.data.labels import EMOTIONS
+from distill.data.common.emotions import EMOTIONS
 
 FORMS = {"authors": tree.write_authors, "lists": tree.write_lists, "faces48": tree.write_faces48}
 LIST = "metafile/CK+last3frameslabels.txt"

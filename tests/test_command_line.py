@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from distill.command_line import command_line
+from distill.system.cli import command_line
 
-PRINTS = "from distill.command_line import command_line; command_line(lambda words: print('row\\n' * 99999))([])"
+PRINTS = "from distill.system.cli import command_line; command_line(lambda words: print('row\\n' * 99999))([])"
 
 
 def ended(error):

@@ -14,12 +14,12 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from distill import build
-from distill.config import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
-from distill.losses.schedules import course, is_course
-from distill.optim import optimizer
-from distill.train import Settings
+from distill.augment.views import ViewRecipe
+from distill.config.schema import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
+from distill.losses.base.ramps import course, is_course
+from distill.training.loop import Settings
+from distill.training.optim import optimizer
 from distill.types import Dataset, Split
-from distill.views import ViewRecipe
 from teachers.peer import is_peer
 
 CONF = Path(__file__).resolve().parents[1] / "conf"

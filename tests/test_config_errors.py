@@ -10,11 +10,12 @@ from commandline import ROOT, environment
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from distill import build, rules
-from distill.config import check, plain
-from distill.explain import explain
-from distill.overrides import with_losses
-from distill.runtime import pick_device
+from distill import build
+from distill.config.hints import explain
+from distill.config.overrides import with_losses
+from distill.config.schema import check, plain
+from distill.pipeline import rules
+from distill.system.hardware import pick_device
 
 FERPLUS = ("data=ferplus", "data.root=faces")
 
@@ -171,7 +172,7 @@ def test_a_gpu_that_is_not_there_is_refused_by_its_key():
 # What may be called
 
 OUTSIDE = ["os.mkdir", "distillery.Loss", "subprocess.Popen", "builtins.eval", "distill", "", None]
-BORROWED = ["distill.checkpoint.os.mkdir", "teachers.frozen.torch.save"]  # named through a module that imports them
+BORROWED = ["distill.system.files.os.mkdir", "teachers.frozen.torch.save"]  # named through a module that imports them
 
 
 @pytest.mark.parametrize("target", [*OUTSIDE, *BORROWED])
@@ -183,7 +184,7 @@ def test_a_target_outside_the_project_is_refused_and_not_called(tmp_path, target
 
 def test_a_target_within_a_components_arguments_is_not_called(tmp_path):
     inner = {"_target_": "os.mkdir", "path": str(tmp_path / "made")}
-    assert build.make({"_target_": "distill.optim.Constant", "warmup": inner}, []).warmup == inner
+    assert build.make({"_target_": "distill.training.optim.Constant", "warmup": inner}, []).warmup == inner
     assert not (tmp_path / "made").exists()
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from relational_losses import LOSSES, ROWS, B, K, batch, bound, value
 
+from distill.losses.base.objective import Objective
+from distill.losses.base.ramps import course
 from distill.losses.crd import ContrastiveRepresentation, last_places
 from distill.losses.ctkd import CurriculumTemperature
-from distill.losses.objective import Objective
-from distill.losses.schedules import course
 from distill.types import Outputs
 
 # CRD's memory

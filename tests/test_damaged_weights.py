@@ -6,7 +6,7 @@ import shutil
 import pytest
 from inside import folder_of, job, read
 
-from distill import finished
+from distill.pipeline import completed as finished
 
 ALONE = ("teacher=none", "loss=[ce]", "train.epochs=1")
 BEST = "checkpoints/best.safetensors"

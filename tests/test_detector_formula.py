@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from distill.predicting.boxes import check_inside, cut
-from distill.predicting.detector import CenterFace
+from distill.predict.boxes import check_inside, cut
+from distill.predict.detector import CenterFace
 
 
 @pytest.mark.parametrize("scale", [1, 2])

@@ -8,11 +8,11 @@ from commandline import assert_equal_runs, checkpoint_writes, kill_when
 from inside import SMALL, folder_of, job, read
 from safetensors.torch import load_file
 
-from distill.batches import in_order
+from distill.augment.views import identity
+from distill.data.loader import in_order
+from distill.losses.base.objective import Objective
 from distill.losses.dml import MutualLearning
-from distill.losses.objective import Objective
 from distill.types import InputSpec, Outputs, Split
-from distill.views import identity
 from teachers.peer import Peer
 
 PEERS = ("teacher=peer", "loss=[ce,dml]", "loss.ce.weight=1", "student.dropout=0.5", "train.epochs=3")

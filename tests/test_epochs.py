@@ -7,13 +7,13 @@ import pytest
 import tiny_training
 from tiny_training import DATA, Net, Settings, learner, run
 
-from distill import train as training
-from distill.checkpoint import load_weights, read_weights
-from distill.evaluate import predict
-from distill.losses.objective import Loss, Objective
-from distill.metrics import evaluate_predictions
-from distill.optim import Constant
-from distill.train import Phase, views_with_maps
+from distill.evaluation.inference import predict
+from distill.evaluation.metrics import evaluate_predictions
+from distill.losses.base.objective import Loss, Objective
+from distill.system.files import load_weights, read_weights
+from distill.training import loop as training
+from distill.training.loop import Phase, views_with_maps
+from distill.training.optim import Constant
 
 
 def test_the_weights_that_are_kept_are_those_that_were_measured(tmp_path):

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from commandline import distill, result_of
 from torch import nn
 
-from distill.evaluate import CROPS8, answers, evaluation_rows
-from distill.folds import over_folds
+from distill.augment.views import render
+from distill.evaluation.inference import CROPS8, answers, evaluation_rows
+from distill.pipeline.folds import over_folds
 from distill.types import InputSpec, Outputs, Split
-from distill.views import render
 
 
 class Mean(nn.Module):

@@ -11,16 +11,17 @@ from exported import export, export_whatever, small_run
 from inside import folder_of
 from PIL import Image
 
-from distill import export as command_line
-from distill import exporting
-from distill.checkpoint import sha256
-from distill.exporting import finished, gate
-from distill.exporting import forms as module_of_forms
-from distill.exporting.forms import forms
-from distill.exporting.options import Options
-from distill.exporting.running import open_file
+from distill import export as exporting
+from distill.augment.views import identity, render
+from distill.export import __main__ as command_line
+from distill.export import formats as module_of_forms
+from distill.export import parity as gate
+from distill.export import source_run as finished
+from distill.export.formats import forms
+from distill.export.options import Options
+from distill.export.runtimes import open_file
+from distill.system.files import sha256
 from distill.types import InputSpec
-from distill.views import identity, render
 
 MADE = {"student.safetensors", "student.onnx", "student.pt2", "student.int8.onnx"}
 FILES = MADE | {"config.json", "parity.json"}
@@ -117,7 +118,7 @@ def test_the_int8_file_is_rounded_inside_and_prepares_pictures_in_float(folder):
 
 
 def test_the_loaded_student_is_the_trained_one(folder):
-    from distill.checkpoint import read_weights
+    from distill.system.files import read_weights
 
     student = exporting.load(str(folder / "export"))
     tensors, _ = read_weights(folder / "checkpoints" / "best.safetensors")
@@ -243,7 +244,7 @@ def test_a_damaged_export_is_told_in_one_sentence(copy):
 
 
 def test_a_picture_is_prepared_as_evaluation_renders_it():
-    from distill.exporting.deployed import Prepare
+    from distill.export.export_module import Prepare
 
     for spec in (InputSpec(20, 1, (0.5,), (0.25,)), InputSpec(17, 3, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))):
         prepare = Prepare(spec)

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from exported import export, small_run
 
-from distill import export as command_line
-from distill.exporting import forms as module_of_forms
-from distill.exporting import gate, graph
-from distill.exporting.forms import FILES, forms
-from distill.exporting.running import open_file
-from distill.processes import hold
+from distill.export import __main__ as command_line
+from distill.export import formats as module_of_forms
+from distill.export import onnx_graph as graph
+from distill.export import parity as gate
+from distill.export.formats import FILES, forms
+from distill.export.runtimes import open_file
+from distill.system.processes import hold
 from students.microexpnet import MicroExpNet
 
 WEIGHTS = {"student.safetensors", "config.json", "parity.json"}

@@ -11,13 +11,19 @@ from hydra import compose, initialize_config_module
 from onnx import numpy_helper
 from run_folders import base
 
-from distill import build, config
-from distill.data.labels import EMOTIONS
+from distill import build
+from distill.config import schema as config
+from distill.data.common.emotions import EMOTIONS
 from distill.data.procedural import procedural
-from distill.exporting import gate, graph, int8, package, rounding, running
-from distill.exporting.deployed import Bare, Deployed
-from distill.features import survey
-from distill.losses.reused_head import attach_reused_head
+from distill.export import int8_graph as rounding
+from distill.export import int8_static as int8
+from distill.export import onnx_graph as graph
+from distill.export import parity as gate
+from distill.export import runtimes as running
+from distill.export import weights_and_config as package
+from distill.export.export_module import Bare, Deployed
+from distill.losses.base.reused_classifier import attach_reused_head
+from distill.models.feature_hooks import survey
 from distill.types import Dataset
 from students.microexpnet import MicroExpNet
 from students.timm_student import TimmStudent

@@ -9,9 +9,12 @@ import pytest
 import torch
 from exported import export, small_run
 
-from distill.exporting import finished, gate, graph, int8
-from distill.exporting.options import Options
-from distill.exporting.qat import fine_tuned
+from distill.export import int8_static as int8
+from distill.export import onnx_graph as graph
+from distill.export import parity as gate
+from distill.export import source_run as finished
+from distill.export.int8_qat import fine_tuned
+from distill.export.options import Options
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from cached_faces import faces
 
-from distill.exporting import gate
-from distill.exporting.gate import FACES, Parity, verdict
-from distill.exporting.int8 import calibration_images
+from distill.augment.views import identity, render
+from distill.export import parity as gate
+from distill.export.int8_static import calibration_images
+from distill.export.parity import FACES, Parity, verdict
 from distill.types import InputSpec
-from distill.views import identity, render
 from students.microexpnet import MicroExpNet
 
 WELL = Parity(1.0, 0.8, (0.78, 0.82), 0.0, 0.0, 0.0, 1.0, 3)

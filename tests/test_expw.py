@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from face_trees import face, labels, no_pack_left, write_lines
 
+from distill.data.common.emotions import SEVEN
 from distill.data.expw import expw
-from distill.data.labels import SEVEN
 
 ORDER = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # 0..6
 BOXES = [(2, 3, 22, 23), (20, 25, 40, 45), (-5, -4, 15, 16)]  # top left right bottom; the last leaves the picture

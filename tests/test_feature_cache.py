@@ -15,9 +15,9 @@ from commandline import distill, result_of
 from inside import job
 from torch import nn
 
-from distill.batches import in_order
+from distill.augment.views import ViewRecipe
+from distill.data.loader import in_order
 from distill.types import InputSpec, Outputs
-from distill.views import ViewRecipe
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache, manifest
 

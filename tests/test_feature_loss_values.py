@@ -15,7 +15,7 @@ from distill.losses.nst import NeuronSelectivity
 from distill.losses.ofd import Overhaul, margin
 from distill.losses.sp import SimilarityPreserving
 from distill.losses.vid import VariationalInformation
-from distill.timm_net import TimmNet
+from distill.models.timm_net import TimmNet
 from distill.types import InputSpec
 
 

@@ -9,18 +9,18 @@ import torch
 from feature_nets import NETS, B, Plain, bound, faces, frozen, leaves, meet, networks, resnet18, stirred
 from torch import nn
 
+from distill.augment.views import draw
 from distill.losses.ab import ActivationBoundary
 from distill.losses.at import AttentionTransfer
+from distill.losses.base.objective import Objective
 from distill.losses.fsp import FlowOfSolution
 from distill.losses.ft import FactorTransfer
 from distill.losses.hint import Hint
 from distill.losses.nst import NeuronSelectivity
-from distill.losses.objective import Objective
 from distill.losses.ofd import Overhaul, margin, partial
 from distill.losses.sp import SimilarityPreserving
 from distill.losses.vid import VariationalInformation
 from distill.types import Outputs
-from distill.views import draw
 
 LOSSES = {
     "hint": Hint,

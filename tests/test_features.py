@@ -7,13 +7,13 @@ import torch
 from mapped_nets import cern, features, hooks, inception, micro, pictures, swin, teacher, timm_net, vit
 from torch import nn
 
-from distill.features import survey, tap, untap
+from distill.losses.base.feature_loss import regressor
+from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
-from distill.losses.feature import regressor
 from distill.losses.hint import Hint
 from distill.losses.kd import KnowledgeDistillation
-from distill.losses.objective import Objective
-from distill.optim import Average
+from distill.models.feature_hooks import survey, tap, untap
+from distill.training.optim import Average
 from distill.types import InputSpec, Outputs
 from teachers.ensemble import Ensemble
 

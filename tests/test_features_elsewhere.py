@@ -8,8 +8,8 @@ import torch.multiprocessing
 from mapped_nets import features, micro, pictures, teacher, timm_net
 from torch.nn.parallel import DistributedDataParallel
 
+from distill.losses.base.objective import Objective
 from distill.losses.hint import Hint
-from distill.losses.objective import Objective
 from distill.types import Outputs
 
 

@@ -3,8 +3,8 @@
 import pytest
 from face_trees import labels, no_pack_left, save, write_lines
 
+from distill.data.common.emotions import SEVEN
 from distill.data.fedro import fedro
-from distill.data.labels import SEVEN
 
 FOLDERS = ("neural", "happy", "sad", "surprise", "fear", "disgust", "anger")  # spelt as distributed
 NAMES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")

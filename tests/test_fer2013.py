@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from face_trees import face, labels, no_pack_left, pixels, save, write_lines
 
+from distill.data.common.emotions import SEVEN
 from distill.data.fer2013 import fer2013
-from distill.data.labels import SEVEN
 
 ORDER = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")  # 0..6
 USAGE = ["Training"] * 42 + ["PublicTest"] * 7 + ["PrivateTest"] * 14

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from distill.data.common.emotions import EMOTIONS
 from distill.data.ferplus import ferplus, pack_ferplus
-from distill.data.ferplus_protocols import PROTOCOLS, rows_of
-from distill.data.labels import EMOTIONS
+from distill.data.ferplus.protocols import PROTOCOLS, rows_of
 
 ARCHIVE = Path(__file__).resolve().parents[2] / "shared" / "data" / "ferplus.tar.gz"
 
@@ -100,7 +100,7 @@ def test_rows_without_a_file_name_are_skipped(tmp_path, root):
 
 def test_a_second_call_does_not_decode_and_a_changed_file_does(tmp_path, root, monkeypatch):
     ferplus(tmp_path / "store", root)
-    monkeypatch.setattr("distill.data.ferplus_files.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("distill.data.ferplus.label_folders.decode", lambda *_: pytest.fail("decoded again"))
     again = ferplus(tmp_path / "store", root, protocol="votes", target="majority")
     assert again.protocol == "votes (label.csv), targets majority"
     monkeypatch.undo()
@@ -224,7 +224,7 @@ def test_real_test_classes_are_the_published_ones(real):
 
 
 def test_a_complete_data_set_with_changed_votes_is_refused(real, monkeypatch):
-    from distill.data.ferplus_protocols import check_official
+    from distill.data.ferplus.protocols import check_official
 
     counts = {name: tuple(numbers) for name, numbers in real["majority"].notes["counts"].items()}
     assert check_official("label.csv", counts, "fer.tar.gz")

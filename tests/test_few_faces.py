@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from face_trees import write_class_folders
 
-from distill.fit import few_faces
+from distill.pipeline.fit import few_faces
 from distill.types import Dataset, Split
 
 OWN = ("data=folder", "data.size=36", "data.channels=1", "train.epochs=1", "student.size=36")

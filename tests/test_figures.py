@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from distill import figures
+from distill.evaluation import figures
 
 
 def test_pictures_are_a_thousand_pixels_wide_and_nothing_else_is_left(tmp_path):

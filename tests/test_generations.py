@@ -8,8 +8,8 @@ from inside import folder_of, job, read
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from distill.checkpoint import sha256
-from distill.evaluate import read_predictions
+from distill.evaluation.inference import read_predictions
+from distill.system.files import sha256
 
 WORDS = ("teacher=none", "generations=3", "train.epochs=1", "seed=5")
 

@@ -15,7 +15,7 @@ from commandline import ROOT, environment
 from PIL import Image, ImageFile
 from predicting import noise, predict, write_linear
 
-from distill.predicting.pictures import MOST_PIXELS, read
+from distill.predict.pictures import MOST_PIXELS, read
 
 
 @pytest.fixture(scope="module")

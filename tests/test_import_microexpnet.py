@@ -11,8 +11,8 @@ from commandline import ROOT, environment
 from student_nets import PARITY, needs_parity, parity_weights
 
 from distill import build
-from distill.checkpoint import load_weights, read_weights
-from distill.data.labels import EMOTIONS
+from distill.data.common.emotions import EMOTIONS
+from distill.system.files import load_weights, read_weights
 from students.import_microexpnet import CANONICAL, PUBLISHED, convert, main
 from students.microexpnet import MicroExpNet
 

@@ -7,8 +7,8 @@ import pytest
 from face_trees import refused_by
 from PIL import Image
 
+from distill.data.common.emotions import EMOTIONS
 from distill.data.jaffe import jaffe
-from distill.data.labels import EMOTIONS
 
 WOMEN = ("KA", "KL", "KM", "KR", "MK", "NA", "NM", "TM", "UY", "YM")
 CODES = {"NE": "neutral", "AN": "anger", "DI": "disgust", "FE": "fear", "HA": "happiness", "SA": "sadness"}

@@ -8,8 +8,8 @@ from face_trees import face, labels, pixels
 from listed_faces import ABC, entry, listed, opened, persons
 from PIL import Image
 
-from distill.data.labelled import labelled
-from distill.data.labels import EMOTIONS, RAFDB, SEVEN, canonical, named, numbered
+from distill.data.common.emotions import EMOTIONS, RAFDB, SEVEN, canonical, named, numbered
+from distill.data.common.labelled import labelled
 
 
 def lengths(data):

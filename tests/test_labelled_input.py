@@ -6,7 +6,7 @@ from face_trees import no_pack_left, save
 from listed_faces import entry, listed, opened, persons
 from PIL import Image
 
-from distill.data.pictures import picture
+from distill.data.common.image_files import picture
 
 
 def refused(tmp_path, entries, match, **options):

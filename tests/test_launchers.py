@@ -15,9 +15,9 @@ from commandline import ROOT, command, environment
 from hydra import compose, initialize_config_module
 from slurm_stand_in import install
 
-from distill import pools
-from distill.pools import Here, cores, run_process
-from distill.sweep import pool_of
+from distill.sweep import executors as pools
+from distill.sweep.__main__ import pool_of
+from distill.sweep.executors import Here, cores, run_process
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -63,7 +63,7 @@ SLEEPS = "import os, pathlib, time; pathlib.Path('pid').write_text(f'{os.getpid(
 POOL = f"""
 import sys
 from pathlib import Path
-from distill.pools import Here
+from distill.sweep.executors import Here
 Here(1).start([sys.executable, "-c", {SLEEPS!r}], Path.cwd())
 """
 
@@ -96,7 +96,7 @@ def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed(tmp_path, monkeyp
 RAY_POOL = f"""
 import sys, time
 from pathlib import Path
-from distill.pools import STOP, Ray
+from distill.sweep.executors import STOP, Ray
 pool, place = Ray("local", 1, 0), Path.cwd()
 pool.start([sys.executable, "-c", {SLEEPS!r}], place)
 while not (place / "pid").exists():

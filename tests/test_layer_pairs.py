@@ -1,7 +1,7 @@
 """Which stages meet where no layer is named: the rules that the losses on inner maps promise."""
 
-from distill.features import Layer, Survey
-from distill.losses.feature import FeatureLoss
+from distill.losses.base.feature_loss import FeatureLoss
+from distill.models.feature_hooks import Layer, Survey
 
 
 def network(*sides):

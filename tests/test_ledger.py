@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distill.ledger import Ledger
+from distill.training.meter import Ledger
 
 
 def terms(kd, ce=1.0):

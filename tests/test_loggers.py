@@ -14,8 +14,8 @@ import pytest
 from offline_run import items, of_kind, records, summary
 from PIL import Image
 
-from distill import loggers
-from distill.loggers import JsonLines, Silent, Wandb
+from distill.training import loggers
+from distill.training.loggers import JsonLines, Silent, Wandb
 
 KEY = "0" * 40
 
@@ -148,7 +148,7 @@ def test_jobs_of_one_process_are_different_runs_also_when_one_runs_inside_the_ot
 
 def test_a_run_that_was_killed_goes_on_under_the_same_id(tmp_path):
     code = (
-        "import os, sys; from distill.loggers import Wandb; run = Wandb(sys.argv[1]); run.log({'x': 1.0}, 1);"
+        "import os, sys; from distill.training.loggers import Wandb; run = Wandb(sys.argv[1]); run.log({'x': 1.0}, 1);"
         "os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, timeout=60)
@@ -182,7 +182,7 @@ def test_online_without_a_key_is_refused_at_once_with_what_to_type(tmp_path):
 
 def test_online_without_a_key_asks_no_question_on_a_terminal_either(tmp_path):
     pty = pytest.importorskip("pty")
-    code = "import sys; from distill.loggers import Wandb; Wandb(sys.argv[1], mode='online')"
+    code = "import sys; from distill.training.loggers import Wandb; Wandb(sys.argv[1], mode='online')"
     ours, theirs = pty.openpty()
     done = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
@@ -257,5 +257,5 @@ def test_a_silent_logger_takes_every_call_and_leaves_nothing(tmp_path, make):
 
 
 def test_wandb_is_imported_only_by_a_run_that_uses_it():
-    code = "import sys, distill.loggers as l; l.Wandb('.', mode='disabled'); assert 'wandb' not in sys.modules"
+    code = "import sys, distill.training.loggers as l; l.Wandb('.', mode='disabled'); assert 'wandb' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from logit_losses import LOSSES, ON_LABELS, B, H, K, batch, each, gradient, one_hot, outputs, relational
 
+from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.losses.dist import Dist
 from distill.losses.dkd import DecoupledDistillation
@@ -16,7 +17,6 @@ from distill.losses.kd import KnowledgeDistillation
 from distill.losses.microexpnet import MicroExpNetMixture
 from distill.losses.mlkd import MultiLevelDistillation
 from distill.losses.nkd import NormalizedDistillation
-from distill.losses.objective import Objective
 from distill.losses.sinkhorn import Sinkhorn
 from distill.losses.tfkd import TeacherFreeDistillation
 from distill.losses.ttm import TransformedTeacherMatching

@@ -11,15 +11,15 @@ from hydra.utils import get_object
 from logit_losses import LOSSES, B, K, batch, each, gradient, named, one_hot, outputs
 from omegaconf import OmegaConf
 
-from distill.losses import logits
+from distill.losses.base import logit_loss as logits
+from distill.losses.base.logit_loss import LogitLoss, standardize
+from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.losses.dist import Dist
 from distill.losses.dkd import DecoupledDistillation
 from distill.losses.kd import KnowledgeDistillation
-from distill.losses.logits import LogitLoss, standardize
 from distill.losses.microexpnet import MicroExpNetMixture
 from distill.losses.mlkd import MultiLevelDistillation
-from distill.losses.objective import Objective
 from distill.losses.sinkhorn import Sinkhorn
 from distill.losses.tfkd import TeacherFreeDistillation
 from distill.losses.ttm import TransformedTeacherMatching

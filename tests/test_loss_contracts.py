@@ -12,11 +12,11 @@ from hydra import compose, initialize_config_module
 from torch import nn
 
 from distill import build
-from distill.config import plain
-from distill.features import untap
-from distill.losses.objective import Objective
+from distill.augment.views import ViewRecipe, draw, identity
+from distill.config.schema import plain
+from distill.losses.base.objective import Objective
+from distill.models.feature_hooks import untap
 from distill.types import Batch, Dataset, Outputs, Split
-from distill.views import ViewRecipe, draw, identity
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception
 from teachers.frozen import FrozenTeacher

@@ -8,16 +8,17 @@ import torch
 from hydra import compose, initialize_config_module
 from inside import job
 
-from distill import build, rules
-from distill.config import plain
+from distill import build
+from distill.config.schema import plain
+from distill.losses.base.objective import Objective
+from distill.losses.base.option_types import check_options
 from distill.losses.catkd import ClassAttentionTransfer
 from distill.losses.ce import CrossEntropy
 from distill.losses.focal import Focal
 from distill.losses.hint import Hint
 from distill.losses.nst import NeuronSelectivity
-from distill.losses.objective import Objective
-from distill.losses.options import check_options
 from distill.losses.simkd import ReusedClassifier
+from distill.pipeline import rules
 from distill.types import InputSpec, Outputs
 from students.microexpnet import MicroExpNet
 
@@ -157,10 +158,15 @@ class Deep:
 
 def test_what_is_no_loss_or_lacks_a_value_or_its_first_line_is_said():
     with pytest.raises(
-        ValueError, match=r"^loss\.mine: distill\.losses\.reused_head\.ReusedHead is no loss\. Derive it from"
+        ValueError,
+        match=r"^loss\.mine: distill\.losses\.base\.reused_classifier\.ReusedHead is no loss\. Derive it from",
     ):
         build.objective(
-            {"loss": {"mine": {"_target_": "distill.losses.reused_head.ReusedHead", "weight": 1}}, "plugins": []}, None
+            {
+                "loss": {"mine": {"_target_": "distill.losses.base.reused_classifier.ReusedHead", "weight": 1}},
+                "plugins": [],
+            },
+            None,
         )
     with pytest.raises(ValueError, match=r"^loss\.mine\.depth: has no value\. Give it one in conf/loss/mine\.yaml"):
         check_options("mine", Deep, {"weight": 1.0})

@@ -6,7 +6,7 @@ from commandline import ROOT
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from distill.overrides import default_losses, spread, with_losses
+from distill.config.overrides import default_losses, spread, with_losses
 
 
 def taken(*words: str) -> list[str]:

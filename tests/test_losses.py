@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from omegaconf import OmegaConf
 from torch import nn
 
+from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.losses.focal import Focal
 from distill.losses.kd import KnowledgeDistillation
-from distill.losses.objective import Objective
 from distill.types import Outputs
 
 CONF = Path(__file__).resolve().parents[1] / "conf" / "loss"

@@ -7,13 +7,13 @@ import pytest
 import warm
 from commandline import ROOT, environment
 
-from distill.losses.page import CONF, PAGE, entries, page, paper
+from distill.losses.base.docs_page import CONF, PAGE, entries, page, paper
 
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 
 def test_the_page_is_what_the_generator_gives_now():
-    assert PAGE.read_text() == page(), "run python -m distill.losses.page --write"
+    assert PAGE.read_text() == page(), "run python -m distill.losses.base.docs_page --write"
 
 
 def test_every_loss_has_a_row_and_a_section_with_its_options():
@@ -57,5 +57,5 @@ def test_papers_become_links():
 
 
 def test_the_command_prints_the_page():
-    done = warm.run([sys.executable, "-m", "distill.losses.page"], ROOT, environment())
+    done = warm.run([sys.executable, "-m", "distill.losses.base.docs_page"], ROOT, environment())
     assert done.stdout == page(), done.stderr

@@ -12,7 +12,7 @@ from commandline import ROOT, distill, environment, result_of
 from face_trees import save, write_class_folders, write_lines
 
 from distill import measure as command_line
-from distill.data.labels import EMOTIONS, SEVEN
+from distill.data.common.emotions import EMOTIONS, SEVEN
 
 FEDRO = ("neural", "happy", "sad", "surprise", "fear", "disgust", "anger")  # spelt as distributed
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn import metrics as oracle
 
-from distill import metrics
+from distill.evaluation import metrics
 
 CLASSES = ("neutral", "happiness", "surprise", "anger")
 

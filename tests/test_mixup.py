@@ -9,14 +9,14 @@ from hydra.utils import get_object
 from safetensors.torch import load_file
 from tiny_training import DATA, Net, frozen, learner, run
 
-from distill import rules
-from distill.batches import gather, mixup
-from distill.config import plain
+from distill.augment.views import ViewRecipe, draw, render
+from distill.config.schema import plain
+from distill.data.loader import gather, mixup
+from distill.losses.base.logit_loss import LogitLoss
 from distill.losses.ce import CrossEntropy
-from distill.losses.logits import LogitLoss
-from distill.train import train_step
+from distill.pipeline import rules
+from distill.training.loop import train_step
 from distill.types import InputSpec, MixedBatch, Outputs
-from distill.views import ViewRecipe, draw, render
 from teachers.ensemble import Ensemble
 from teachers.logit_cache import LogitCache, manifest
 
@@ -180,7 +180,7 @@ def test_each_option_changes_a_run_and_none_shows_every_face_once_as_it_is(tmp_p
 def test_batches_are_mixed_only_where_it_was_asked_for(monkeypatch, tmp_path):
     kinds = []
     monkeypatch.setattr(
-        "distill.train.train_step", lambda batch, *rest: kinds.append(type(batch)) or {"loss": torch.zeros(())}
+        "distill.training.loop.train_step", lambda batch, *rest: kinds.append(type(batch)) or {"loss": torch.zeros(())}
     )
     run(tmp_path / "off", mixup=0.0)
     assert kinds and MixedBatch not in kinds

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from distill import optim
-from distill.optim import OPTIMIZERS, Average, Constant, Cosine, Exponential, Plateau, clip
+from distill.training import optim
+from distill.training.optim import OPTIMIZERS, Average, Constant, Cosine, Exponential, Plateau, clip
 
 optimizer = partial(optim.optimizer, weight_decay=0.0, decay_biases=False)
 

@@ -7,7 +7,7 @@ import pytest
 from face_trees import refused_by
 from PIL import Image
 
-from distill.data.labels import EMOTIONS
+from distill.data.common.emotions import EMOTIONS
 from distill.data.oulucasia import oulucasia
 
 ORDER = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "surprise")  # Oulu-CASIA's numbers

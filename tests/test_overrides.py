@@ -4,8 +4,10 @@ import pytest
 from commandline import distill
 from hydra import compose, initialize_config_module
 
-from distill import config, overrides, sweep_records
-from distill.finished import spell_out
+from distill.config import overrides
+from distill.config import schema as config
+from distill.pipeline.completed import spell_out
+from distill.sweep import jobs as sweep_records
 
 PATHS = ["/home/josé/faces", "/faces of us (2)", "/it's here", "faces/{a}", "~/plain", "/with,comma é"]
 

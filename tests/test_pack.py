@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from noise_packs import SOURCE, leftovers, noise
 
-from distill.data.pack import Row, open_pack, pack
+from distill.data.packing.reader import Row, open_pack, pack
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -79,7 +79,7 @@ WRITER = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from distill.data.pack import pack
+from distill.data.packing.reader import pack
 from tests.noise_packs import SOURCE, noise
 
 def slow():

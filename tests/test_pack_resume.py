@@ -12,8 +12,8 @@ import pytest
 from filelock import FileLock
 from noise_packs import SOURCE, leftovers, noise
 
-from distill.data import pack_writer
-from distill.data.pack import open_pack, pack
+from distill.data.packing import writer as pack_writer
+from distill.data.packing.reader import open_pack, pack
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -167,7 +167,7 @@ from test_pack_resume import SOURCE, Lazy
 pack_writer.FLUSH, pack_writer.AHEAD = 4, 3
 lazy, decode = Lazy(), Lazy.decode
 Lazy.decode = lambda self, i: time.sleep(60) if i == 18 else decode(self, i)
-from distill.data.pack import pack
+from distill.data.packing.reader import pack
 pack(Path({store!r}), "noise", SOURCE, lazy)
 """
 

@@ -17,8 +17,8 @@ import torch
 from commandline import ROOT, assert_equal_runs, checkpoint_writes, command, distill, environment, result_of
 from safetensors.torch import load_file
 
-from distill import parallel
-from distill.checks import check_train
+from distill.config.ranges import check_train
+from distill.system import distributed as parallel
 
 pytestmark = [
     pytest.mark.slow,

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_module
 from inside import SMALL, folder_of, job, read
 from safetensors.torch import load_file
 
-from distill import finished
-from distill.config import check, plain, write
+from distill.config.schema import check, plain, write
+from distill.pipeline import completed as finished
 
 JOB = (
     "train.epochs=4",

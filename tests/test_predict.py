@@ -11,10 +11,10 @@ from commandline import ROOT
 from PIL import Image
 from predicting import FACE, astronaut, needs_detector, noise, predict, rows, write_student
 
-from distill.data.labels import EMOTIONS
-from distill.exporting.running import open_file
-from distill.predicting import detector
-from distill.predicting.boxes import cut, squares
+from distill.data.common.emotions import EMOTIONS
+from distill.export.runtimes import open_file
+from distill.predict import detector
+from distill.predict.boxes import cut, squares
 
 FERPLUS = ROOT.parent / "shared" / "data" / "ferplus.tar.gz"
 

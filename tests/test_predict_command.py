@@ -16,9 +16,9 @@ from commandline import ROOT, environment
 from PIL import Image
 from predicting import interrupt_after, noise, predict, rows, write_student
 
-from distill.data.labels import EMOTIONS
-from distill.predicting import detector, job, output, student
-from distill.predicting.pipeline import Seen, Shot
+from distill.data.common.emotions import EMOTIONS
+from distill.predict import detector, job, output, student
+from distill.predict.pipeline import Seen, Shot
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_a_missing_detector_is_told_in_one_sentence_and_crops_do_without(run, tm
 
 def test_it_starts_without_pytorch_and_opencv(run, tmp_path):
     Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
-    code = "import sys; from distill import predict; predict.main(sys.argv[1:]); assert not {'torch', 'cv2'} & set(sys.modules)"
+    code = "import sys; from distill.predict.__main__ import main; main(sys.argv[1:]); assert not {'torch', 'cv2'} & set(sys.modules)"
     words = [sys.executable, "-c", code, str(tmp_path), "--crops", "--student", str(run)]
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0 and "pictures/s" in done.stdout, done.stderr

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from distill.predicting.job import Job
-from distill.predicting.output import records
-from distill.predicting.pipeline import PIXELS, Seen, Shot, answered
-from distill.predicting.student import Student
+from distill.predict.job import Job
+from distill.predict.output import records
+from distill.predict.pipeline import PIXELS, Seen, Shot, answered
+from distill.predict.student import Student
 
 STUDENT = Student(lambda crops: (None, np.full((len(crops), 2), 0.5, np.float32)), ("a", "b"), (8, 8), "x")
 

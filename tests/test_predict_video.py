@@ -14,7 +14,7 @@ from PIL import Image
 from predicting import astronaut, interrupt_after, needs_detector, noise, predict, rows, write_linear
 from rich.console import Console
 
-from distill.predicting import output, pictures, pipeline, video
+from distill.predict import output, pictures, pipeline, video
 
 av = pytest.importorskip("av")
 
@@ -228,7 +228,7 @@ def test_ctrl_c_is_how_a_camera_ends_and_no_error(run, film, tmp_path, capsys, m
 WATCH = """
 import sys
 from distill import predict
-from distill.predicting import output
+from distill.predict import output
 
 def held():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) / 1024

@@ -9,11 +9,19 @@ from commandline import ROOT
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
-from distill import bench, export, finished, measure, overrides, predict, publish, report, rules, serve, sweep
-from distill.config import plain
-from distill.exporting.options import read_options
-from distill.reporting.choose import parse
-from distill.sweep_file import find, read
+from distill import bench, measure, publish
+from distill.config import overrides
+from distill.config.schema import plain
+from distill.export import __main__ as export
+from distill.export.options import read_options
+from distill.pipeline import completed as finished
+from distill.pipeline import rules
+from distill.predict import __main__ as predict
+from distill.report import __main__ as report
+from distill.report.select import parse
+from distill.serve import __main__ as serve
+from distill.sweep import __main__ as sweep
+from distill.sweep.space import find, read
 
 TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
 PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]

@@ -9,8 +9,9 @@ import yaml
 from commandline import ROOT, environment
 from PIL import Image
 
-from distill.data.labels import EMOTIONS
-from distill.data.procedural import draw, main, procedural
+from distill.data.common.emotions import EMOTIONS
+from distill.data.procedural import draw, procedural
+from distill.data.procedural.__main__ import main
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "procedural.yaml").read_text())["data"]
 assert DEFAULTS.pop("_target_") == "distill.data.procedural.procedural"
@@ -51,7 +52,7 @@ def test_a_picture_does_not_depend_on_how_many_are_drawn_or_on_where_the_drawing
 
 def test_a_picture_does_not_depend_on_how_many_are_drawn_together(monkeypatch):
     together, _ = draw(7, 0, 50, 48, **KNOBS)
-    monkeypatch.setattr("distill.data.procedural_faces.CHUNK", 7)
+    monkeypatch.setattr("distill.data.procedural.faces.CHUNK", 7)
     assert np.array_equal(together, draw(7, 0, 50, 48, **KNOBS)[0])
 
 

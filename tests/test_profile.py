@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from distill.profile import macs, num_parameters, profile, speed, weight_bytes
+from distill.evaluation.cost import macs, num_parameters, profile, speed, weight_bytes
 from distill.types import InputSpec, Outputs
 
 
@@ -128,7 +128,7 @@ def test_a_slow_network_is_timed_in_smaller_batches(monkeypatch):
         clock[0] += 0.15  # each pass seems to take a sixth of a second
         return clock[0]
 
-    monkeypatch.setattr("distill.profile.time.perf_counter", passes)
+    monkeypatch.setattr("distill.evaluation.cost.time.perf_counter", passes)
     found = speed(model, InputSpec(10))
     assert found["speed_batch"] == 8 and len(model.batches) <= 10
     assert found["latency_ms"] == pytest.approx(150)

@@ -5,7 +5,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from distill.exporting.program import refuse_code
+from distill.export.pt2_guard import refuse_code
 
 
 def program(path, value):

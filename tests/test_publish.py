@@ -16,9 +16,11 @@ from inside import folder_of, job, read
 from PIL import Image
 
 from distill import bench, publish
-from distill import export as export_line
-from distill.exporting import gate, load, package
-from distill.exporting.running import open_file
+from distill.export import __main__ as export_line
+from distill.export import load
+from distill.export import parity as gate
+from distill.export import weights_and_config as package
+from distill.export.runtimes import open_file
 
 FILES = {
     *("README.md", "model.safetensors", "config.json", "model.onnx", "model.int8.onnx"),

@@ -8,8 +8,8 @@ from statistics import mean, stdev
 import pytest
 from commandline import ROOT
 
-from distill.exporting.running import open_file
-from distill.predicting.student import SHIPPED
+from distill.export.runtimes import open_file
+from distill.predict.student import SHIPPED
 
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "docs/ferplus.md")

@@ -8,7 +8,7 @@ import pytest
 from face_trees import face, labels, no_pack_left, pixels, save, write_lines
 from PIL import Image
 
-from distill.data.labels import SEVEN
+from distill.data.common.emotions import SEVEN
 from distill.data.rafdb import rafdb
 
 ORDER = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")  # 1..7

@@ -9,11 +9,11 @@ import pytest
 import torch
 from relational_losses import LOSSES, ROWS, B, K, batch, bound, value
 
+from distill.losses.base.feature_loss import FeatureLoss, vector
+from distill.losses.base.objective import Objective
 from distill.losses.cc import CorrelationCongruence
 from distill.losses.crd import ContrastiveRepresentation
 from distill.losses.ctkd import CurriculumTemperature
-from distill.losses.feature import FeatureLoss, vector
-from distill.losses.objective import Objective
 from distill.losses.pkt import ProbabilisticTransfer
 from distill.losses.rkd import RelationalDistillation
 from students.microexpnet import MicroExpNet

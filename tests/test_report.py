@@ -13,9 +13,10 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from run_folders import write_run
 
-from distill import config, report
-from distill.reporting.reading import find
-from distill.reporting.tables import sweep
+from distill.config import schema as config
+from distill.report import __main__ as report
+from distill.report.aggregate import sweep
+from distill.runs.reading import find
 
 POOLINGS, WIDTHS, TEMPERATURES = ("none", "first", "second", "both"), ("M", "S", "XS", "XXS"), (2, 4, 8, 16)
 

@@ -7,12 +7,12 @@ from hashlib import sha256
 import pytest
 from run_folders import write_run
 
-from distill import report
-from distill.data.labels import EMOTIONS
-from distill.reporting.choose import best
-from distill.reporting.reading import find
-from distill.reporting.tables import sweep
-from distill.reporting.texts import markdown
+from distill.data.common.emotions import EMOTIONS
+from distill.report import __main__ as report
+from distill.report.aggregate import sweep
+from distill.report.markdown_csv import markdown
+from distill.report.select import best
+from distill.runs.reading import find
 
 
 def own(folder, root, *settings, valid, seed=0, **more):

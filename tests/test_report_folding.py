@@ -6,12 +6,12 @@ import os
 import pytest
 from run_folders import write_run
 
-from distill import report
-from distill.data.labels import EMOTIONS
-from distill.reporting.choose import best
-from distill.reporting.reading import find
-from distill.reporting.summary import head
-from distill.reporting.tables import sweep
+from distill.data.common.emotions import EMOTIONS
+from distill.report import __main__ as report
+from distill.report.aggregate import sweep
+from distill.report.html.summary import head
+from distill.report.select import best
+from distill.runs.reading import find
 
 
 def test_students_of_two_finished_runs_are_two_rows_though_the_teachers_have_one_name(tmp_path):

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 from run_folders import predictions, write_run
 
-from distill.data.labels import EMOTIONS
-from distill.reporting import curves, svg
-from distill.reporting.answers import Answers, of_run, of_teacher, reliability
-from distill.reporting.choose import best
-from distill.reporting.details import answers_section, faces_section
-from distill.reporting.faces import Face, Faces, choose
-from distill.reporting.reading import find, read
-from distill.reporting.summary import head, winner
-from distill.reporting.tables import sweep
+from distill.data.common.emotions import EMOTIONS
+from distill.report.aggregate import sweep
+from distill.report.example_faces import Face, Faces, choose
+from distill.report.html import curves
+from distill.report.html import svg_plot as svg
+from distill.report.html.best_run import answers_section, faces_section
+from distill.report.html.summary import head, winner
+from distill.report.predictions import Answers, of_run, of_teacher, reliability
+from distill.report.select import best
+from distill.runs.reading import find, read
 
 
 def test_of_several_seeds_the_run_that_is_printed_is_the_best_in_the_direction_of_the_rule(tmp_path):

@@ -16,17 +16,18 @@ from inside import folder_of, job
 from run_folders import write_run
 from torch import nn
 
-from distill import report
-from distill.features import Layer
-from distill.reporting import effects, gradcam, pareto
-from distill.reporting.answers import Answers, per_class
-from distill.reporting.curves import thin
-from distill.reporting.faces import gather
-from distill.reporting.formats import compact, plain, tick
-from distill.reporting.gradcam import grad_cam, offset
-from distill.reporting.reading import find, read
-from distill.reporting.svg import place_labels, scale
-from distill.reporting.tables import Sweep, sweep
+from distill.models.feature_hooks import Layer
+from distill.report import __main__ as report
+from distill.report import gradcam
+from distill.report.aggregate import Sweep, sweep
+from distill.report.example_faces import gather
+from distill.report.gradcam import grad_cam, offset
+from distill.report.html import effects, pareto
+from distill.report.html.curves import thin
+from distill.report.html.svg_plot import place_labels, scale
+from distill.report.number_format import compact, plain, tick
+from distill.report.predictions import Answers, per_class
+from distill.runs.reading import find, read
 from distill.types import InputSpec, Outputs
 
 BROWSER = next(

@@ -15,12 +15,12 @@ import yaml
 from commandline import distill
 from run_folders import write_run
 
-from distill import report
-from distill.reporting import reading
-from distill.reporting.choose import best
-from distill.reporting.reading import find, read
-from distill.reporting.shapes import CONFIG
-from distill.reporting.tables import sweep
+from distill.report import __main__ as report
+from distill.report.aggregate import sweep
+from distill.report.select import best
+from distill.runs import reading
+from distill.runs.reading import find, read
+from distill.runs.result_schema import CONFIG
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill.features import Layer
-from distill.losses.pooled import pooled_classifier
-from distill.losses.reused_head import attach_reused_head
+from distill.losses.base.pooled_classifier import pooled_classifier
+from distill.losses.base.reused_classifier import attach_reused_head
+from distill.models.feature_hooks import Layer
 from distill.types import InputSpec, Outputs
 
 

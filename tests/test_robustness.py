@@ -9,10 +9,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from distill.evaluate import answers
-from distill.metrics import mean_class_accuracy, top1_accuracy
-from distill.robustness import CORRUPTIONS, SEVERITIES, SHARES, corrupt, evaluate_robustness, write_robustness
-from distill.robustness.sheet import faces, main
+from distill.evaluation.inference import answers
+from distill.evaluation.metrics import mean_class_accuracy, top1_accuracy
+from distill.evaluation.robustness import (
+    CORRUPTIONS,
+    SEVERITIES,
+    SHARES,
+    corrupt,
+    evaluate_robustness,
+    write_robustness,
+)
+from distill.evaluation.robustness.sheet import faces, main
 from distill.types import InputSpec, Outputs, Split
 
 EYES, MOUTH, FOREHEAD = (slice(15, 21), slice(10, 38)), (slice(34, 41), slice(16, 32)), (slice(0, 6), slice(0, 48))
@@ -220,5 +227,5 @@ def test_the_contact_sheet_is_drawn_by_its_command(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
     assert np.asarray(Image.open(tmp_path / "sheet.png")).std() > 40
     assert "mask, sunglasses, hand" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"Type: python -m distill\.robustness\.sheet OUT\.png"):
+    with pytest.raises(SystemExit, match=r"Type: python -m distill\.evaluation\.robustness\.sheet OUT\.png"):
         main([])

@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from distill.exporting import rounding
+from distill.export import int8_graph as rounding
 
 IMAGES = 3 * np.random.default_rng(0).standard_normal((2, 6, 9, 9), dtype=np.float32) - 2
 

@@ -6,11 +6,11 @@ import statistics
 import ckplus_tree
 from commandline import distill
 
-from distill.command_line import to_export
-from distill.finished import weights
-from distill.reporting.choose import best
-from distill.reporting.reading import find
-from distill.reporting.tables import sweep
+from distill.pipeline.completed import weights
+from distill.report.aggregate import sweep
+from distill.report.select import best
+from distill.runs.reading import find
+from distill.system.cli import to_export
 
 
 def over_folds(tmp_path, folds):

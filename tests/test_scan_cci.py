@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from distill import build
-from distill.checkpoint import save_weights
-from distill.config import check, plain, teacher_run
+from distill.config.schema import check, plain, teacher_run
+from distill.evaluation.cost import macs, num_parameters
 from distill.losses.ce import CrossEntropy
-from distill.profile import macs, num_parameters
+from distill.system.files import save_weights
 from distill.types import Outputs
 from teachers.scan_cci import MaskNet, ScanCci, cut
 

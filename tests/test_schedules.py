@@ -8,14 +8,14 @@ import torch
 from hydra import compose, initialize_config_module
 
 from distill import build
-from distill.config import check, plain
+from distill.config.overrides import with_losses
+from distill.config.schema import check, plain
+from distill.losses.base.objective import Loss, Objective
+from distill.losses.base.ramps import Course, course
 from distill.losses.ce import CrossEntropy
 from distill.losses.kd import KnowledgeDistillation
-from distill.losses.objective import Loss, Objective
-from distill.losses.schedules import Course, course
-from distill.optim import Constant, Cosine, Plateau
-from distill.overrides import with_losses
-from distill.train import Learner, Phase, Settings
+from distill.training.loop import Learner, Phase, Settings
+from distill.training.optim import Constant, Cosine, Plateau
 from distill.types import Dataset, Outputs, Split
 
 # Courses

@@ -5,9 +5,9 @@ import json
 import pytest
 from small_sweep import small
 
-from distill import sweep_records
-from distill.pools import STOP
-from distill.search import Search
+from distill.sweep import jobs as sweep_records
+from distill.sweep.executors import STOP
+from distill.sweep.search import Search
 
 
 class Pool:

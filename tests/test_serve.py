@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from commandline import ROOT, environment
 
-from distill import serve
-from distill.predicting.detector import detector_graph
-from distill.predicting.student import find
-from distill.web.engine import SHA256, VERSION
-from distill.web.site import site
+from distill.predict.detector import detector_graph
+from distill.predict.student import find
+from distill.serve import __main__ as serve
+from distill.serve.engine import SHA256, VERSION
+from distill.serve.site import site
 
 pytest_plugins = "served_page"  # home, files, address
 

@@ -10,11 +10,11 @@ import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image, ImageDraw
 
-from distill.data.labels import EMOTIONS
-from distill.predicting.boxes import cut, squares, whole
-from distill.predicting.detector import CenterFace
-from distill.predicting.student import open_student
-from distill.web.site import FINDING
+from distill.data.common.emotions import EMOTIONS
+from distill.predict.boxes import cut, squares, whole
+from distill.predict.detector import CenterFace
+from distill.predict.student import open_student
+from distill.serve.site import FINDING
 
 pytest_plugins = "served_page"  # home, files, address
 STATE = 'import("/page.js").then(({ state }) => %s)'

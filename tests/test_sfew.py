@@ -7,7 +7,7 @@ import pytest
 from face_trees import refused_by
 from PIL import Image
 
-from distill.data.labels import EMOTIONS
+from distill.data.common.emotions import EMOTIONS
 from distill.data.sfew import sfew
 
 ORDER = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Angry")  # the numbers of the lists

@@ -9,11 +9,11 @@ import onnx
 import pytest
 import torch
 
-from distill.data.labels import EMOTIONS
-from distill.exporting import load
-from distill.exporting.deployed import Deployed
-from distill.exporting.running import open_file
-from distill.predicting.student import SHIPPED, open_student, shipped
+from distill.data.common.emotions import EMOTIONS
+from distill.export import load
+from distill.export.export_module import Deployed
+from distill.export.runtimes import open_file
+from distill.predict.student import SHIPPED, open_student, shipped
 
 NAMES = ["cern", "microexpnet"]
 

@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from distill import rules
-from distill.config import plain
-from distill.overrides import shortened, with_losses
+from distill.config.overrides import shortened, with_losses
+from distill.config.schema import plain
+from distill.pipeline import rules
 
 ANSWERS = {"data.root": "faces", "teacher.name": "resnet18", "teacher.run": "runs/assistant"}
 PEER = ("teacher=peer", "loss=[ce,dml]", "loss.ce.weight=1")

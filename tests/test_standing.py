@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from distill import resume
-from distill.ledger import Ledger
-from distill.losses.objective import Loss, Objective
-from distill.train import score, view_of
+from distill.losses.base.objective import Loss, Objective
+from distill.training import resume
+from distill.training.loop import score, view_of
+from distill.training.meter import Ledger
 
 
 def test_the_seconds_of_all_starts_add_up_and_lines_after_the_checkpoint_are_cut_off(tmp_path, monkeypatch):

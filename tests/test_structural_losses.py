@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill.checkpoint import load_weights, read_weights, save_weights
+from distill.evaluation.cost import profile
+from distill.losses.base.feature_loss import FeatureLoss
+from distill.losses.base.objective import Objective
+from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.catkd import ClassAttentionTransfer
-from distill.losses.feature import FeatureLoss
-from distill.losses.objective import Objective
 from distill.losses.pkt import ProbabilisticTransfer
-from distill.losses.reused_head import attach_from_state
 from distill.losses.reviewkd import KnowledgeReview
 from distill.losses.simkd import ReusedClassifier
-from distill.optim import Average, optimizer
-from distill.profile import profile
+from distill.system.files import load_weights, read_weights, save_weights
+from distill.training.optim import Average, optimizer
 from distill.types import InputSpec, Outputs
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception

@@ -8,10 +8,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from small_sweep import small
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from distill import config, rules
-from distill.search import Search
-from distill.sweep import check, main, parse, spread
-from distill.sweep_file import find, read
+from distill.config import schema as config
+from distill.pipeline import rules
+from distill.sweep.__main__ import check, main, parse, spread
+from distill.sweep.search import Search
+from distill.sweep.space import find, read
 
 FILES = sorted((ROOT / "conf" / "sweep").glob("*.yaml"))
 WANDB = {"program", "command", "method", "metric", "parameters", "run_cap", "early_terminate", "name", "description"}

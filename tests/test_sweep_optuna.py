@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from small_sweep import small
 
-from distill import search as searching
-from distill import sweep as sweep_command
-from distill import sweep_records
-from distill.pools import STOP
-from distill.reporting import reading
-from distill.search import Search
-from distill.sweep import check, choose, parse
+from distill.runs import reading
+from distill.sweep import __main__ as sweep_command
+from distill.sweep import jobs as sweep_records
+from distill.sweep import search as searching
+from distill.sweep.__main__ import check, choose, parse
+from distill.sweep.executors import STOP
+from distill.sweep.search import Search
 
 
 class Pretended:

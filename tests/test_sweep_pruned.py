@@ -10,7 +10,7 @@ import warm
 from commandline import ROOT, environment
 from small_sweep import small
 
-from distill.reporting.reading import find
+from distill.runs.reading import find
 
 TINY = ("teacher=none", "loss=[ce]", "student.size=36", "data.train=64", "data.valid=32", "data.test=32")
 TINY += ("train.batch_size=16", "train.epochs=60", "checkpoint.every_steps=1", "logger=none")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from distill import sweep_records
+from distill.sweep import jobs as sweep_records
 
 
 def test_two_jobs_whose_words_make_one_file_name_have_a_name_each(tmp_path):

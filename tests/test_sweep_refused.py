@@ -8,11 +8,12 @@ from commandline import distill
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from distill import sweep as sweep_command
-from distill import sweep_records, sweeps
-from distill.explain import explain
-from distill.processes import JobFailed
-from distill.reporting.reading import find
+from distill.config.hints import explain
+from distill.runs.reading import find
+from distill.sweep import __main__ as sweep_command
+from distill.sweep import jobs as sweep_records
+from distill.sweep import multirun as sweeps
+from distill.system.processes import JobFailed
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 

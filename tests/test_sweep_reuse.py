@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from distill import sweep_records, sweeps
-from distill.search import _epochs
+from distill.sweep import jobs as sweep_records
+from distill.sweep import multirun as sweeps
+from distill.sweep.search import _epochs
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from commandline import ROOT, command, distill, environment, files
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from distill import console, sweep_records, sweeps
-from distill.overrides import spread
-from distill.processes import JobFailed, apart, hold, only_here
-from distill.reporting.reading import find
+from distill.config.overrides import spread
+from distill.runs.reading import find
+from distill.sweep import jobs as sweep_records
+from distill.sweep import multirun as sweeps
+from distill.system import console
+from distill.system.processes import JobFailed, apart, hold, only_here
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from distill.features import Layer
 from distill.losses.ab import ActivationBoundary
 from distill.losses.at import AttentionTransfer
 from distill.losses.cc import CorrelationCongruence
@@ -17,6 +16,7 @@ from distill.losses.pkt import ProbabilisticTransfer
 from distill.losses.rkd import RelationalDistillation
 from distill.losses.sp import SimilarityPreserving
 from distill.losses.vid import SMALLEST, VariationalInformation
+from distill.models.feature_hooks import Layer
 from distill.types import Outputs
 
 theirs = pytest.importorskip("torchdistill.losses.mid_level")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_training import DATA, Net, frozen, learner, run
 
-from distill.batches import gather
-from distill.train import train_step
-from distill.views import ViewRecipe
+from distill.augment.views import ViewRecipe
+from distill.data.loader import gather
+from distill.training.loop import train_step
 
 
 def test_the_student_is_back_in_train_mode_after_every_validation_and_the_teacher_never_is(monkeypatch, tmp_path):

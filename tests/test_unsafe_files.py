@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from distill import bench
-from distill.data.labels import EMOTIONS
-from distill.exporting import graph, load, package
-from distill.exporting.running import open_file
-from distill.finished import rebuild
-from distill.predicting.student import open_student
+from distill.data.common.emotions import EMOTIONS
+from distill.export import load
+from distill.export import onnx_graph as graph
+from distill.export import weights_and_config as package
+from distill.export.runtimes import open_file
+from distill.pipeline.completed import rebuild
+from distill.predict.student import open_student
 from students.microexpnet import MicroExpNet
 
 NODE = {
@@ -55,7 +57,9 @@ def folder_with(tmp_path, student, node):
     return tmp_path / "export"
 
 
-@pytest.mark.parametrize("target", ["distill.build.make", "distill.finished.rebuild", "distill.finished.network"])
+@pytest.mark.parametrize(
+    "target", ["distill.build.make", "distill.pipeline.completed.rebuild", "distill.pipeline.completed.network"]
+)
 def test_a_function_of_ours_that_makes_objects_is_no_network(target, tmp_path, student, attack):
     node, ran = attack
     outer = {

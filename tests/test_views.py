@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torchvision.transforms.functional import normalize
 
+from distill.augment.views import FIELDS, IDENTITY, ViewRecipe, identity, render
 from distill.types import InputSpec
-from distill.views import FIELDS, IDENTITY, ViewRecipe, identity, render
 
 RECIPE = ViewRecipe()
 ROWS = 20_000

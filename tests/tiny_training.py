@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill.loggers import JsonLines
+from distill.augment.views import ViewRecipe
+from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.losses.kd import KnowledgeDistillation
-from distill.losses.objective import Objective
-from distill.optim import Average, Constant, optimizer
-from distill.train import Learner, Settings, train
+from distill.training.loggers import JsonLines
+from distill.training.loop import Learner, Settings, train
+from distill.training.optim import Average, Constant, optimizer
 from distill.types import Dataset, InputSpec, Outputs, Split
-from distill.views import ViewRecipe
 from teachers.frozen import FrozenTeacher
 
 CLASSES = ("calm", "glad", "sad")

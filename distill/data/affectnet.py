@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import AFFECTNET, EMOTIONS, SEVEN, numbered
-from .pictures import UNREADABLE, folder, picture, source, table
-from .subsets import read_subsets
+from distill.data.common.emotions import AFFECTNET, EMOTIONS, SEVEN, numbered
+from distill.data.common.image_files import UNREADABLE, folder, picture, source, table
+from distill.data.common.labelled import Entry, labelled
+from distill.data.common.test_subsets import read_subsets
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 COLUMNS = (

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import EXPW, SEVEN, numbered
-from .pictures import first_of, folder, lines, picture, source
+from distill.data.common.emotions import EXPW, SEVEN, numbered
+from distill.data.common.image_files import first_of, folder, lines, picture, source
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 LISTS = ("label/label.lst", "label.lst")

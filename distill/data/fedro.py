@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import SEVEN, named
-from .pictures import by_class, folder, lines, picture, source
+from distill.data.common.emotions import SEVEN, named
+from distill.data.common.image_files import by_class, folder, lines, picture, source
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 LIST = "occlusion_emotion_fedro_our_list.txt"

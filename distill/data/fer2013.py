@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import FER2013, SEVEN, named, numbered
-from .pictures import by_class, picture, source, table
+from distill.data.common.emotions import FER2013, SEVEN, named, numbered
+from distill.data.common.image_files import by_class, picture, source, table
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 FILES = ("fer2013.csv", "icml_face_data.csv")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import EMOTIONS, canonical
-from .pictures import folder as existing
-from .pictures import opened, pictures_below, source
+from distill.data.common.emotions import EMOTIONS, canonical
+from distill.data.common.image_files import folder as existing
+from distill.data.common.image_files import opened, pictures_below, source
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 SPLITS = {

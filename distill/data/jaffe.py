@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import JAFFE, SEVEN, numbered
-from .pictures import folder, lines, picture, pictures_below, source
+from distill.data.common.emotions import JAFFE, SEVEN, numbered
+from distill.data.common.image_files import folder, lines, picture, pictures_below, source
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 CODES = {

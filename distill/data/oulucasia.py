@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import OULU_CASIA, SEVEN, named, numbered
-from .pictures import folder, lines, picture, pictures_below, source
+from distill.data.common.emotions import OULU_CASIA, SEVEN, named, numbered
+from distill.data.common.image_files import folder, lines, picture, pictures_below, source
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 PERSONS = 80

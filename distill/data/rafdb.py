@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import RAFDB, SEVEN, numbered
-from .pictures import by_class, folder, lines, picture, source
-from .subsets import read_subsets
+from distill.data.common.emotions import RAFDB, SEVEN, numbered
+from distill.data.common.image_files import by_class, folder, lines, picture, source
+from distill.data.common.labelled import Entry, labelled
+from distill.data.common.test_subsets import read_subsets
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 BOTH = "list_patition_label.txt"  # spelt so by its authors; train and test in one list

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from ..types import Dataset
-from .labelled import Entry, labelled
-from .labels import SEVEN, SFEW, canonical, named, numbered
-from .pictures import by_class, first_of, folder, lines, picture, source
+from distill.data.common.emotions import SEVEN, SFEW, canonical, named, numbered
+from distill.data.common.image_files import by_class, first_of, folder, lines, picture, source
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 FOLDERS = {

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from distill.losses.feature import Names, in_float32
-from distill.losses.logits import check_numbers
-from distill.losses.preactivation import PreActivationLoss, deeper_counts_more
+from distill.losses.base.feature_loss import Names, in_float32
+from distill.losses.base.logit_loss import check_numbers
+from distill.losses.base.preactivation_loss import PreActivationLoss, deeper_counts_more
 from distill.types import Outputs
 
 

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.features import tap
-from distill.losses.feature import FeatureLoss, in_float32
-from distill.losses.logits import check_numbers
-from distill.losses.pooled import Pooled, pooled_classifier
+from distill.losses.base.feature_loss import FeatureLoss, in_float32
+from distill.losses.base.logit_loss import check_numbers
+from distill.losses.base.pooled_classifier import Pooled, pooled_classifier
+from distill.models.feature_hooks import tap
 from distill.types import Outputs
 
 NEEDS = {

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
 from distill.types import Outputs
 
 

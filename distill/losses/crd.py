@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.feature import FeatureLoss, Names, in_float32
-from distill.losses.logits import check_numbers
-from distill.losses.relational import channels
+from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32
+from distill.losses.base.logit_loss import check_numbers
+from distill.losses.base.relational_loss import channels
 from distill.types import Outputs
 
 

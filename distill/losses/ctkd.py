@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from distill.losses.logits import LogitLoss, check_numbers, divergence, soft
+from distill.losses.base.logit_loss import LogitLoss, check_numbers, divergence, soft
 
 
 class CurriculumTemperature(LogitLoss):

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-from distill.losses.logits import LogitLoss, check_numbers, check_temperature, divergence, hard_label, log_others, soft
+from distill.losses.base.logit_loss import (
+    LogitLoss,
+    check_numbers,
+    check_temperature,
+    divergence,
+    hard_label,
+    log_others,
+    soft,
+)
 
 
 class DecoupledDistillation(LogitLoss):

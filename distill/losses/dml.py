@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from distill.losses.logits import check_numbers, check_temperature, cross_entropy, divergence, soft
-from distill.losses.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.losses.base.logit_loss import check_numbers, check_temperature, cross_entropy, divergence, soft
+from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
 from distill.types import Outputs
 
 

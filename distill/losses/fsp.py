@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from distill.losses.feature import FeatureLoss, check_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, check_maps, in_float32, pooled
 from distill.types import Outputs
 
 

@@ -5,9 +5,9 @@ from itertools import chain, pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.feature import FeatureLoss, Names, check_maps, in_float32, resize
-from distill.losses.logits import check_numbers
-from distill.losses.objective import check_choices
+from distill.losses.base.feature_loss import FeatureLoss, Names, check_maps, in_float32, resize
+from distill.losses.base.logit_loss import check_numbers
+from distill.losses.base.objective import check_choices
 from distill.types import Outputs
 
 

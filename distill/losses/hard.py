@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from distill.losses.logits import LogitLoss, cross_entropy, hard_label, soft
+from distill.losses.base.logit_loss import LogitLoss, cross_entropy, hard_label, soft
 
 
 class HardDistillation(LogitLoss):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from distill.losses.feature import FeatureLoss, Names, in_float32, regressor, resize, whiten
+from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, regressor, resize, whiten
 from distill.types import Outputs
 
 

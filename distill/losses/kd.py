@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from distill.losses.logits import LogitLoss, check_temperature, cross_entropy, divergence, soft
-from distill.losses.objective import check_choices
+from distill.losses.base.logit_loss import LogitLoss, check_temperature, cross_entropy, divergence, soft
+from distill.losses.base.objective import check_choices
 
 
 class KnowledgeDistillation(LogitLoss):

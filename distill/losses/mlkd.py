@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from distill.losses.logits import LogitLoss, check_numbers, divergence, soft
+from distill.losses.base.logit_loss import LogitLoss, check_numbers, divergence, soft
 
 
 class MultiLevelDistillation(LogitLoss):

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from distill.losses.feature import in_float32
-from distill.losses.preactivation import PreActivationLoss, deeper_counts_more, network_of, norm_of
+from distill.losses.base.feature_loss import in_float32
+from distill.losses.base.preactivation_loss import PreActivationLoss, deeper_counts_more, network_of, norm_of
 from distill.types import Outputs
 
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from distill.losses.feature import Names
-from distill.losses.objective import check_choices
-from distill.losses.relational import RelationalLoss
+from distill.losses.base.feature_loss import Names
+from distill.losses.base.objective import check_choices
+from distill.losses.base.relational_loss import RelationalLoss
 
 EPS = 1e-7
 

@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.feature import FeatureLoss, Names, check_maps, in_float32, resize
-from distill.losses.logits import check_numbers
+from distill.losses.base.feature_loss import FeatureLoss, Names, check_maps, in_float32, resize
+from distill.losses.base.logit_loss import check_numbers
 from distill.types import Outputs
 
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.feature import Names
-from distill.losses.logits import check_numbers
-from distill.losses.relational import RelationalLoss
+from distill.losses.base.feature_loss import Names
+from distill.losses.base.logit_loss import check_numbers
+from distill.losses.base.relational_loss import RelationalLoss
 
 
 class RelationalDistillation(RelationalLoss):

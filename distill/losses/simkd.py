@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from distill.features import Layer, survey, tap
-from distill.losses.feature import FeatureLoss, in_float32, pooled
-from distill.losses.logits import check_numbers
-from distill.losses.pooled import pooled_classifier
-from distill.losses.reused_head import attach_reused_head
+from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
+from distill.losses.base.logit_loss import check_numbers
+from distill.losses.base.pooled_classifier import pooled_classifier
+from distill.losses.base.reused_classifier import attach_reused_head
+from distill.models.feature_hooks import Layer, survey, tap
 from distill.types import Outputs
 
 NEEDS = "Choose teacher=resnet50."

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from distill.losses.logits import LogitLoss, check_numbers, check_temperature, soft
+from distill.losses.base.logit_loss import LogitLoss, check_numbers, check_temperature, soft
 
 
 class Sinkhorn(LogitLoss):

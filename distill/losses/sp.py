@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.feature import FeatureLoss, in_float32
+from distill.losses.base.feature_loss import FeatureLoss, in_float32
 from distill.types import Outputs
 
 

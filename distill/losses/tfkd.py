@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from distill.losses.logits import LogitLoss, check_numbers, check_temperature, divergence, hard_label, soft
+from distill.losses.base.logit_loss import LogitLoss, check_numbers, check_temperature, divergence, hard_label, soft
 
 
 class TeacherFreeDistillation(LogitLoss):

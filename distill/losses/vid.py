@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.feature import FeatureLoss, check_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, check_maps, in_float32, pooled
 from distill.types import Outputs
 
 INITIAL, SMALLEST = 5.0, 1e-5  # variance at the start, and least variance

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from distill.losses.logits import LogitLoss, check_temperature, cross_entropy, soft
+from distill.losses.base.logit_loss import LogitLoss, check_temperature, cross_entropy, soft
 
 
 class WeightedSoftLabels(LogitLoss):

@@ -1,0 +1,1 @@
+"""Views of a face: augmentation as a table of numbers, and AutoAugment."""

@@ -1,0 +1,71 @@
+"""What names are made of: class names in the place of import paths, and no value that is the default of its yaml."""
+
+from functools import cache
+from importlib.resources import files
+
+from omegaconf import OmegaConf
+
+CONF = files("conf")
+GROUPS = frozenset(folder.name for folder in CONF.iterdir() if folder.is_dir())
+ALWAYS = ("_target_", "name")  # kept where they are the default, too: they say whose the defaults are
+
+
+def last_part(target: object) -> str:
+    """Return the name of a class or function without its module."""
+    return str(target).rsplit(".", 1)[-1]
+
+
+def canonical(value: object) -> object:
+    """Return a part of a config with the class's name in every _target_, however deep it lies, and 4.0 as 4."""
+    if isinstance(value, dict):
+        return {k: last_part(v) if k == "_target_" and v else canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def without_defaults(node: dict, group: str = "run") -> dict:
+    """Return a part of a config without the values that equal the defaults of the yaml which names its class.
+
+    So an option that is added with a default renames no run and no teacher. A default that is changed, though, gives a name
+    another meaning: whoever finds a folder by its name compares the whole config in it with its own, by what both leave out
+    now, and refuses what was made under the old default.
+
+    Args:
+        node: a run, or a component as canonical() returns it.
+        group: the folder of conf/ that it is chosen from; run for a run.
+    """
+    usual = _defaults_of(group, node)
+    changed = {k: v for k, v in node.items() if k in ALWAYS or k not in usual or usual[k] != v}
+    kept = {
+        k: without_defaults(v, k if k in GROUPS else group) if isinstance(v, dict) else v for k, v in changed.items()
+    }
+    return {k: v for k, v in kept.items() if v != {} or changed[k] == {}}
+
+
+def _defaults_of(group: str, node: dict) -> dict:
+    """Return the own keys of a class's yaml, else of that of its name (an optimizer's), else of default.yaml (train's)."""
+    name = node.get("_target_") or node.get("name", "default")
+    found = _defaults(group).get(name)
+    if found is None and group == "student":
+        found = _defaults("teacher").get(name)  # a teacher's network while it is fine-tuned
+    return found or {}
+
+
+@cache
+def _defaults(group: str) -> dict[str, dict]:
+    if group == "run":
+        own = _read("run.yaml")
+        chosen = [entry for entry in own.pop("defaults") if isinstance(entry, dict)]
+        return {"default": own | {name: None for entry in chosen for name, choice in entry.items() if choice is None}}
+    found: dict[str, dict] = {}
+    for name in sorted(path.name for path in (CONF / group).iterdir() if path.name.endswith(".yaml")):
+        own = _read(group, name)
+        own = own[group] if isinstance(own.get(group), dict) else own  # of a yaml that sets other groups, too
+        own.pop("defaults", None)
+        found.setdefault(last_part(own.get("_target_") or name.removesuffix(".yaml")), own)
+    return found
+
+
+def _read(*path: str) -> dict:
+    return OmegaConf.to_container(OmegaConf.create(CONF.joinpath(*path).read_text()))

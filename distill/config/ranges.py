@@ -1,0 +1,224 @@
+"""Numbers of a run's config that cannot be meant, and parts of it that do not make up a run, each with a sentence."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from distill.losses.base.ramps import course
+from distill.system import distributed as parallel
+
+SELECTABLE = tuple(
+    f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
+)
+
+
+def check_train(key: str, train: dict, least_epochs: int) -> None:
+    """Refuse numbers under train, of the run or of a teacher, that are out of range.
+
+    Args:
+        key: train, or teacher.train, for sentences.
+        train: the keys under it.
+        least_epochs: 1, or 0 where finished weights may be taken as they are.
+
+    Raises:
+        ValueError: the first that is, and what to give.
+    """
+    least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
+    for name, bound in least.items():
+        if train[name] < bound:
+            raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
+    if train["batch_size"] < parallel.planned():
+        raise ValueError(
+            f"{key}.batch_size: {train['batch_size']} was asked for; it is that of all {parallel.planned()} processes together. "
+            f"Give {parallel.planned()} or more, or start fewer with torchrun --nproc-per-node=N."
+        )
+    if train["average"] >= 1:
+        raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
+    if train["clip"] is not None and train["clip"] <= 0:
+        raise ValueError(f"{key}.clip: {train['clip']:g} was asked for; give a norm above 0, or null for none.")
+    if train["precision"] not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
+    if train["select"].removeprefix("-") not in SELECTABLE:
+        raise ValueError(
+            f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
+            f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
+        )
+
+
+def check_phases(cfg: dict) -> None:
+    """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}.
+
+    Raises:
+        ValueError: a phase that is none, a loss that is in no phase or not of this run, or epochs that do not add up.
+    """
+    if (listed := cfg["phases"]) is None:
+        return
+    example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
+    if not isinstance(listed, list) or not listed:
+        raise ValueError(f"phases: {listed} was asked for. A list of phases is needed, {example}, or null for one.")
+    for phase in listed:
+        if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
+            raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")
+        epochs, lr, losses = phase["epochs"], phase.get("lr", 1.0), phase.get("loss")
+        if type(epochs) is not int or epochs < 1 or type(lr) not in (int, float) or not 0 < lr < math.inf:
+            raise ValueError(f"phases: {phase} was asked for; give epochs from 1 on, and lr, a factor above 0.")
+        if losses is not None and (not isinstance(losses, list) or not losses):
+            raise ValueError(
+                f"phases: {phase} was asked for; give a list of losses, such as loss:[ce,kd], or leave it out."
+            )
+        if unknown := [name for name in losses or [] if name not in cfg["loss"]]:
+            raise ValueError(
+                f"phases: {unknown[0]!r} is not among the losses of this run: {', '.join(cfg['loss'])}. "
+                f"Type loss=[{','.join([*cfg['loss'], *unknown])}]."
+            )
+    used = {name for phase in listed for name in phase.get("loss") or cfg["loss"]}
+    if left := [name for name in cfg["loss"] if name not in used]:
+        raise ValueError(
+            f"loss.{left[0]}: is in none of the phases, so nothing would be learned by it. Add it to one of them, or type "
+            f"loss=[{','.join(name for name in cfg['loss'] if name in used)}]."
+        )
+    total = sum(phase["epochs"] for phase in listed)
+    if total != cfg["train"]["epochs"]:
+        raise ValueError(
+            f"phases: they last {total} epochs, train.epochs is {cfg['train']['epochs']}. Type train.epochs={total}."
+        )
+
+
+def check_weights(where: str, node: dict) -> None:
+    """Refuse epochs, of the run or of a phase, in which every weight is 0.
+
+    Args:
+        where: what stands before its keys, such as teacher.
+        node: the run, or the recipe of a teacher.
+
+    Raises:
+        ValueError: with the epochs.
+    """
+    start = 0
+    for phase in node.get("phases") or [{"epochs": node["train"]["epochs"]}]:
+        end = start + phase["epochs"]
+        names = phase.get("loss") or list(node["loss"])
+        weights = [course(node["loss"][name]["weight"], f"{where}loss.{name}.weight") for name in names]
+        if names and not any(weight(start) or weight(math.nextafter(end, start)) for weight in weights):
+            raise ValueError(
+                f"{where}loss: the weight of {', '.join(names)} is 0 from epoch {start} to epoch {end}, so nothing is learned "
+                f"in them. Type {where}loss.{names[0]}.weight=1, or choose other losses."
+            )
+        start = end
+
+
+def check_mixup(where: str, node: dict) -> None:
+    """Refuse mixed pictures beside stored answers, or beside targets that are not mixed.
+
+    Args:
+        where: teacher. for what a teacher is fine-tuned with, else nothing.
+        node: the config that holds train, loss and perhaps teacher.
+
+    Raises:
+        ValueError: what train.mixup cannot go with.
+    """
+    if node["train"]["mixup"] == 0:
+        return
+    teacher = node.get("teacher", {"_target_": None})
+    if teacher["_target_"] is not None and teacher.get("cache") is not False:
+        raise ValueError(
+            f"train.mixup: {node['train']['mixup']} was asked for, but stored logits are those of faces, not of their "
+            "mixtures. train.mixup needs teacher.cache=false or teacher=none."
+        )
+    for name, loss in node["loss"].items():
+        if loss.get("target") == "hard":
+            raise ValueError(
+                f"{where}loss.{name}.target: hard undoes {where}train.mixup; give {where}loss.{name}.target=soft."
+            )
+
+
+def check_views(key: str, views: dict) -> None:
+    """Refuse ranges and probabilities of views that are out of range.
+
+    Args:
+        key: views, or teacher.views, for sentences.
+        views: the keys under it.
+
+    Raises:
+        ValueError: the first that is, and what to give.
+    """
+    for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
+        if not 0 < views[low] <= views[high]:
+            if low == "erase_min" and views["erase"] == 0:
+                continue
+            raise ValueError(f"{key}: {low}={views[low]} and {high}={views[high]}; give 0 < {low} <= {high}.")
+    for name in ("flip", "erase"):
+        if not 0 <= views[name] <= 1:
+            raise ValueError(f"{key}.{name}: {views[name]} was asked for; a probability lies between 0 and 1.")
+    if views["cached"] < 0 or views["seed"] < 0:
+        raise ValueError(f"{key}: seed and cached must be 0 or more.")
+
+
+def targets(node: object) -> list[str]:
+    """Return every _target_ in a node of a config, also those in its arguments.
+
+    Args:
+        node: the node, or a part of it.
+    """
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+    own = [str(node["_target_"])] if isinstance(node, dict) and "_target_" in node else []
+    return own + [target for value in inner for target in targets(value)]
+
+
+def check_network(target: str, found: object) -> None:
+    """Refuse to make a network with anything but a class of networks.
+
+    A network's node may come with a file, and a function that makes objects, of an allowed package too, could be told by it
+    to call any other.
+
+    Args:
+        target: its name.
+        found: what it names.
+
+    Raises:
+        ValueError: it is no subclass of torch.nn.Module.
+    """
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"_target_: {target} is no class of networks (torch.nn.Module), so it is not called. Name a class that is one."
+        )
+
+
+@contextmanager
+def kinds(key: str) -> Iterator[None]:
+    """Say what a word in the place of a number is, where options are given to a component.
+
+    Args:
+        key: of the component, such as student.
+
+    Raises:
+        ValueError: in the place of a TypeError.
+    """
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(
+            f"{key}: an option is of another kind than in its yaml, such as a word for a number ({error})."
+        ) from error
+
+
+def check_same_input(node: dict, weights: str, metadata: dict) -> None:
+    """Refuse starting weights whose header names another input range than this run's: they would see other numbers.
+
+    Args:
+        node: config of the network.
+        weights: its weight file.
+        metadata: the file's header.
+
+    Raises:
+        ValueError: another mean or std.
+    """
+    theirs = metadata.get("network", {})
+    wrong = [key for key in ("mean", "std") if theirs.get(key) is not None and theirs[key] != node.get(key)]
+    if wrong:
+        raise ValueError(
+            f"student.weights: {weights} was trained with {wrong[0]} {theirs[wrong[0]]}; this run has {node.get(wrong[0])}. "
+            f"Type {' '.join(f'student.{key}={theirs[key]}' for key in wrong)}."
+        )

@@ -1,0 +1,157 @@
+"""CK+ with 8 emotions: the authors' sequences, published lists of frames, or the folders of 48x48 faces (CK+48)."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from distill.data.ckplus.frames import FRAME, listed_frames, published_folds, sequence_frames
+from distill.data.common.emotions import EMOTIONS, canonical, named
+from distill.data.common.image_files import folder, picture, pictures_below, source
+from distill.data.common.labelled import Entry, labelled
+from distill.types import Dataset
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+ALIGNED, FRAMES = "cohn_kanade_images_aligned", "cohn-kanade-images"
+LIST = "metafile/CK+last3frameslabels.txt"
+LAYOUT = (
+    f"a folder with {FRAMES} and Emotion, one with {ALIGNED} and {LIST}, or one of folders anger, ... with names such as "
+    "S010_004_00000017.png"
+)
+LICENCE = (
+    "CK+ (Lucey et al., CVPR Workshops 2010): for non-commercial research, under an agreement with its authors; do not "
+    "redistribute it."
+)
+
+
+def ckplus(
+    store: str | Path,
+    root: str | Path,
+    fold: int | None = 0,
+    folds: int = 10,
+    test: float = 0.2,
+    margin: float | None = 0.2,
+    size: int = 128,
+    channels: int = 1,
+    valid: float = 0.1,
+    seed: int = 0,
+    limit: int | None = None,
+    verify: bool = False,
+) -> Dataset:
+    """Open CK+: the last three frames of every labelled sequence, and its first frame as a neutral face.
+
+    CK+48 has no neutral face: it has seven classes to learn from, and all eight as a test set alone (fold null, test 1).
+
+    Args:
+        store: folder for everything that is computed once.
+        root: folder of one of the forms, or the one around it.
+        fold: the test split, 0 to folds - 1, by persons; None does without folds.
+        folds: how many; persons sorted by name are cut into so many runs. Where there are lists of folds,
+            metafile/cv/test_ids_<k>.csv, those count, and it must be their number.
+        test: share held out for test, by persons, when fold is None; 1 makes every picture a test picture.
+        margin: what is added on each side of the landmarks, a share of the longer side, when faces are cut out of the
+            authors' frames by their folder Landmarks; None keeps whole frames.
+        size: height and width to store [pixels].
+        channels: 1 (grey) or 3 (RGB).
+        valid: share of the remaining pictures held out, by persons, in (0, 1).
+        seed: of what is held out.
+        limit: keep so many pictures of each split; None keeps all.
+        verify: compare the sha256 of every packed array with the manifest.
+
+    Raises:
+        ValueError: a root, file, row, name or fold that cannot be used, in a sentence that says which and why.
+    """
+    if margin is not None and not 0 <= margin <= 2:
+        raise ValueError(f"data.margin: {margin} was asked for; give 0 to 2, e.g. 0.2, or null for whole frames.")
+    form = _form(folder(root, LAYOUT), margin)
+    if fold is not None and form.folds is not None and folds != len(form.folds):
+        raise ValueError(f"data.folds: {folds} were asked for; the lists in {root} make {len(form.folds)}. Use that.")
+    alone = fold is None and test == 1
+    return labelled(
+        store,
+        "ckplus",
+        source("ckplus", VERSION, form.paths) | {"form": form.words},
+        form.entries,
+        EMOTIONS,
+        keep=EMOTIONS if form.neutral or alone else EMOTIONS[1:],
+        fold=fold,
+        folds=form.folds or folds,
+        test=test,
+        size=size,
+        channels=channels,
+        valid=valid,
+        seed=seed,
+        limit=limit,
+        verify=verify,
+        words=form.words,
+        notes={"licence": LICENCE},
+    )
+
+
+class Form(NamedTuple):
+    """One of the forms CK+ comes in: what is read, what lists its pictures, and its own folds."""
+
+    words: str
+    paths: list[Path]
+    entries: Callable[[], list[Entry]]
+    folds: Sequence[set[str]] | None = None
+    neutral: bool = True
+
+
+def _form(root: Path, margin: float | None) -> Form:
+    """Find the form in a folder or a little deeper: lists come before the authors' labels, those before CK+48."""
+    homes = [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    for home in homes:
+        if (home / LIST).is_file():
+            return _lists(home)
+    if emotion := _persons_folder(root, "Emotion"):
+        return _sequences(root, emotion, margin)
+    for home in homes:
+        if any(canonical(path.name) for path in home.iterdir() if path.is_dir()):
+            return _faces48(home)
+    raise ValueError(f"data.root: {root} holds no CK+. Give {LAYOUT}.")
+
+
+def _persons_folder(root: Path, name: str) -> Path | None:
+    """Find a folder of this name with folders S005, ... in it; the archives unpack to Landmarks/Landmarks and the like."""
+    found = (path for at in ("", "*/", "*/*/") for path in sorted(root.glob(f"{at}{name}/")))
+    return next((path for path in found if any(path.glob("S*/"))), None)
+
+
+def _lists(home: Path) -> Form:
+    images = next((home / name for name in (ALIGNED, FRAMES) if (home / name).is_dir()), None)
+    if images is None:
+        raise ValueError(f"data.root: {home} has {LIST} but no pictures in {ALIGNED}. Copy them there.")
+    listed = home / LIST
+    cross = listed.parent / "cv"
+    folds = published_folds(cross) if cross.is_dir() else None
+    words = f"CK+, frames of {listed.name} and the first" + (", published folds" if cross.is_dir() else "")
+    return Form(words, [listed, images], lambda: listed_frames(listed, images), folds)
+
+
+def _sequences(root: Path, emotion: Path, margin: float | None) -> Form:
+    images = _persons_folder(root, FRAMES)
+    if images is None:
+        raise ValueError(f"data.root: {root} has Emotion but no {FRAMES}. Copy the pictures there.")
+    landmarks = None if margin is None else _persons_folder(root, "Landmarks")
+    cut = f"faces cut out, margin {margin}" if landmarks else "whole frames"
+    paths = [emotion, images, *filter(None, [landmarks])]
+    words = f"CK+, last three frames and the first, {cut}"
+    return Form(words, paths, lambda: sequence_frames(emotion, images, landmarks, margin))
+
+
+def _faces48(home: Path) -> Form:
+    folders = sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+    neutral = any(canonical(path.name) == "neutral" for path in folders)
+    words = f"CK+48{'' if neutral else ', no neutral faces'}"
+    return Form(words, [home], lambda: [entry for path in folders for entry in _folder48(path)], neutral=neutral)
+
+
+def _folder48(home: Path) -> list[Entry]:
+    label = named(home.name, EMOTIONS, str(home))
+    entries = []
+    for file in pictures_below(home):
+        frame = FRAME.fullmatch(file.name)
+        if not frame:
+            raise ValueError(f"{file}: the name tells no person; names must be like S010_004_00000017.png. Rename it.")
+        entries.append(Entry("all", file.name, label, picture(file, str(file)), str(file), frame[1]))
+    return entries

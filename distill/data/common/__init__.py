@@ -1,0 +1,1 @@
+"""What the data sets share: reading pictures and labels, splits, and lists of test faces."""

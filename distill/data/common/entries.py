@@ -1,0 +1,88 @@
+"""A labelled picture before it is opened, and the way of a list of them into a pack."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from distill.data.common.image_files import UNREADABLE
+from distill.data.packing.reader import Row
+from distill.data.packing.writer import Unreadable
+
+SPLITS = ("train", "valid", "test")
+
+
+class Entry(NamedTuple):
+    """One labelled picture before it is opened.
+
+    Args:
+        split: train, valid or test as distributed, or all where folds or hash decide; all goes with no other.
+        id: unique name, usually the path below the root.
+        label: index into the classes that labelled() is told.
+        load: opens the picture, any size, grey or colour; called only while packing, from several threads. What it
+            raises (ValueError, OSError, ...) is told with `where` in front, so its own words need no file or row.
+        where: file and row, for sentences.
+        subject: the person where known, so that no person is in two splits that are made here.
+    """
+
+    split: str
+    id: str
+    label: int
+    load: Callable[[], Image.Image]
+    where: str
+    subject: str = ""
+
+
+class Listing:
+    """The entries of a reader on their way into a pack: checked when facts() is called, decoded one by one by rows()."""
+
+    def __init__(
+        self, name: str, entries: Callable[[], Sequence[Entry]], classes: tuple[str, ...], size: int, channels: int
+    ):
+        self.name, self.entries, self.classes = name, entries, classes
+        self.size, self.mode = size, {1: "L", 3: "RGB"}[channels]
+
+    def facts(self) -> dict:
+        """List the entries.
+
+        Returns:
+            {"rows": number of pictures, "subjects": names of the persons}.
+
+        Raises:
+            ValueError: an id that occurs twice.
+        """
+        self.listed = self.entries()
+        seen: dict[str, str] = {}
+        for entry in self.listed:
+            assert entry.split in (*SPLITS, "all") and 0 <= entry.label < len(self.classes)
+            if entry.id in seen:
+                raise ValueError(
+                    f"{entry.where} lists {entry.id} again, it was {seen[entry.id]}. Delete one of the two."
+                )
+            seen[entry.id] = entry.where
+        self.subjects = sorted({entry.subject for entry in self.listed} - {""})
+        return {"rows": len(self.listed), "subjects": self.subjects}
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows with annotations (label, number of the person or -1); pixels are functions."""
+        number = {subject: i for i, subject in enumerate(self.subjects)}
+        for entry in self.listed:
+            annotation = np.array([entry.label, number.get(entry.subject, -1)], np.float32)
+            yield Row(entry.split, entry.id, partial(self._pixels, entry), annotation, entry.where)
+
+    def _pixels(self, entry: Entry) -> np.ndarray | Unreadable:
+        """Decode one picture, [C, H, W] uint8, or say why it cannot be read."""
+        try:
+            image = entry.load()
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"it has more than 8 bits per pixel, mode {image.mode}; save it with 8")
+            image = image if image.mode == self.mode else image.convert(self.mode)
+            if image.size != (self.size, self.size):
+                image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)  # antialiased when it shrinks
+        except UNREADABLE as error:
+            picture = entry.where if entry.where.endswith(entry.id) else f"{entry.where}: {entry.id}"
+            return Unreadable(picture, str(error), listed=" row " in entry.where)
+        pixels = np.asarray(image)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

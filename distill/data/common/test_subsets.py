@@ -1,0 +1,94 @@
+"""Lists of occluded and turned faces, measured beside the whole test split: data.test_subset=occlusion|pose30|pose45."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from distill.data.common.image_files import folder, lines
+
+
+def read_subsets(
+    asked: str | Sequence[str] | None,
+    root: str | Path,
+    subset_dir: str | Path | None,
+    files: Mapping[str, tuple[str, ...]],
+    parse: Callable[[list[str], str], tuple[str, int | None]],
+) -> dict[str, dict[str, int] | list[str]]:
+    """Read the lists of test subsets, as labelled(subsets=...) wants them.
+
+    Args:
+        asked: occlusion, pose30, pose45, some of them, or None for no subset.
+        root: the data set's folder or archive; lists are looked for there and in the folders just below.
+        subset_dir: where the lists are instead, None is root.
+        files: for each name the file names it has been published under.
+        parse: (words of a line, file and row) -> id, and the label index that the list tells or None.
+
+    Returns:
+        name -> {id: label}, or ids where the list tells no labels.
+
+    Raises:
+        ValueError: an unknown name, no such list, or a line that cannot be read.
+    """
+    names = asked if isinstance(asked, list | tuple) else [asked] if asked else []
+    if unknown := [name for name in names if name not in files]:
+        raise ValueError(
+            f"data.test_subset: there is no subset {unknown[0]!r}. Use null or some of {', '.join(files)}."
+        )
+    return {name: _read(name, root, subset_dir, files, parse) for name in names}
+
+
+def _read(name: str, root, subset_dir, files: Mapping, parse: Callable) -> dict[str, int] | list[str]:
+    path = _list_file(name, root, subset_dir, files[name])
+    listed = dict(parse(words, where) for words, where in lines(path, 1, "one picture a line"))
+    if not listed:
+        raise ValueError(f"data.test_subset: {path} is empty. Take the published list.")
+    return list(listed) if None in listed.values() else listed
+
+
+def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files: tuple[str, ...]) -> Path:
+    if subset_dir is not None:
+        home = folder(subset_dir, f"a folder with {' or '.join(files)}", "data.subset_dir")
+    else:
+        root = Path(root).expanduser().absolute()
+        home = root if root.is_dir() else root.parent
+    found = next((path for file in files for at in ("", "*/") for path in sorted(home.glob(at + file))), None)
+    if found is None:
+        raise ValueError(
+            f"data.test_subset: {name} needs {' or '.join(files)} in {home}; it is not there. Copy the list there, or "
+            "give data.subset_dir its folder."
+        )
+    return found
+
+
+def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[str]) -> tuple[np.ndarray, dict]:
+    """Find the listed pictures among those of a test split.
+
+    Args:
+        ids: names of the test split's pictures.
+        label: their labels.
+        name: the subset's name.
+        listed: names, each an id, or a file name (or its stem) that just one id ends with; a mapping name -> label has its labels
+            compared.
+
+    Shape:
+        label: [N], returns positions [M] in it, ascending; and facts: listed, found, missing, other_label.
+
+    Raises:
+        ValueError: none is there.
+    """
+    exact, stems = {}, {}
+    for position, known in enumerate(ids):
+        exact[known] = position
+        stems.setdefault(PurePosixPath(known).stem, set()).add(position)
+    at = {one: {exact[one]} if one in exact else stems.get(one.rpartition(".")[0] or one, set()) for one in listed}
+    found = {one: min(positions) for one, positions in at.items() if len(positions) == 1}
+    if not found:
+        raise ValueError(
+            f"data.test_subset: none of the {len(listed):,} pictures listed for {name} is among the {len(ids):,} for "
+            "test. Take the list of this data set."
+        )
+    facts = {"listed": len(listed), "found": len(found), "missing": len(listed) - len(found)}
+    if isinstance(listed, Mapping):
+        facts["other_label"] = sum(int(label[position]) != listed[one] for one, position in found.items())
+    return np.array(sorted(set(found.values())), np.int64), facts

@@ -1,0 +1,122 @@
+"""Read FER+ as its authors distribute it: pixels from fer2013.csv, votes from fer2013new.csv, row by row."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from distill.data.ferplus.label_folders import VERSION, votes_of
+from distill.data.ferplus.protocols import VOTES
+from distill.data.packing.reader import Row
+
+PIXELS, VOTE_FILE = "fer2013.csv", "fer2013new.csv"
+USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
+SIZE = 48
+
+
+class CsvPair:
+    """The two csv files; rows without an image name (blank, not a face) are skipped, as the authors' script does.
+
+    Four names occur twice in the published fer2013new.csv; such rows are two pictures here, each with its own pixels.
+    """
+
+    vote_file = VOTE_FILE
+
+    def __init__(self, pixels: Path, votes: Path):
+        self.pixels, self.votes = pixels, votes
+
+    def source(self) -> dict:
+        """Describe the two files by their sizes and times."""
+        stats = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in (self.pixels, self.votes)}
+        return {"reader": "ferplus", "version": VERSION, "files": stats}
+
+    def facts(self) -> dict:
+        """Compare the number of rows of the two files; pictures with a name are the ones that will be packed.
+
+        Returns:
+            {"votes": name of the file, "rows": number of pictures}.
+
+        Raises:
+            ValueError: the files do not have the same number of rows.
+        """
+        pixels = _count_lines(self.pixels)
+        with open(self.votes, newline="", encoding="utf-8-sig", errors="replace") as file:
+            named = [len(row) > 1 and row[1].strip() != "" for row in csv.reader(file)]
+        if pixels != len(named):
+            raise ValueError(
+                f"{self.pixels} has {pixels:,} rows and {self.votes} has {len(named):,} (with headers); they must have "
+                "the same rows in the same order. Take both files as published: 35,888 rows each."
+            )
+        return {"votes": self.vote_file, "rows": sum(named[1:])}
+
+    def rows(self) -> Iterator[Row]:
+        """Read both files in step.
+
+        Raises:
+            ValueError: a row that cannot be read, or the rows of two other pictures.
+        """
+        with (
+            open(self.pixels, newline="", encoding="utf-8-sig", errors="replace") as pixel_file,
+            open(self.votes, newline="", encoding="utf-8-sig", errors="replace") as vote_file,
+        ):
+            pixel_rows, vote_rows = csv.reader(pixel_file), csv.reader(vote_file)
+            pixel_column, usage_column = self._columns(next(pixel_rows, []), next(vote_rows, []))
+            for number, (pixels, votes) in enumerate(zip(pixel_rows, vote_rows, strict=True), 2):
+                where = f"{self.votes} row {number}"
+                if len(votes) != 2 + len(VOTES):
+                    raise ValueError(
+                        f"{where} has {len(votes)} columns instead of 12: Usage, Image name, and the votes for "
+                        f"{', '.join(VOTES)}. Take {VOTE_FILE} from github.com/microsoft/FERPlus again."
+                    )
+                if not votes[1].strip():
+                    continue
+                pixel_where = f"{self.pixels} row {number}"
+                if len(pixels) <= max(pixel_column, usage_column):
+                    raise ValueError(f"{pixel_where} has {len(pixels)} columns. Take {PIXELS} as published.")
+                split = _split(pixels[usage_column].strip(), votes[0].strip(), pixel_where)
+                image = _image(pixels[pixel_column], pixel_where)
+                yield Row(split, votes[1].strip(), image, votes_of(votes[2:], where), pixel_where)
+
+    def _columns(self, pixel_header: list[str], vote_header: list[str]) -> tuple[int, int]:
+        header = [name.strip() for name in pixel_header]
+        if not {"pixels", "Usage"} <= set(header):
+            raise ValueError(f"{self.pixels} row 1 must be a header with columns pixels and Usage; it is {header[:5]}.")
+        expected = ["Usage", "Image name", *VOTES]
+        if [name.strip() for name in vote_header] != expected:
+            raise ValueError(f"{self.votes} row 1 must be the header {','.join(expected)}; it is {vote_header[:5]}.")
+        return header.index("pixels"), header.index("Usage")
+
+
+def _count_lines(path: Path) -> int:
+    count, last = 0, b"\n"
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            count += chunk.count(b"\n")
+            last = chunk
+    return count + (not last.endswith(b"\n"))
+
+
+def _split(usage: str, vote_usage: str, where: str) -> str:
+    if usage not in USAGE:
+        raise ValueError(f"{where}: Usage is {usage!r}; it must be one of {', '.join(USAGE)}.")
+    if usage != vote_usage:
+        raise ValueError(
+            f"{where}: Usage is {usage}, but the same row of {VOTE_FILE} says {vote_usage}: the files are not in the "
+            "same order. Take both files as published."
+        )
+    return USAGE[usage]
+
+
+def _image(text: str, where: str) -> np.ndarray:
+    try:
+        values = bytes(map(int, text.split()))
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: pixels must be whole numbers from 0 to 255 ({error}). Take {PIXELS} as published."
+        ) from error
+    if len(values) != SIZE * SIZE:
+        raise ValueError(
+            f"{where} has {len(values)} pixels instead of {SIZE * SIZE} ({SIZE}x{SIZE}). Take {PIXELS} as published."
+        )
+    return np.frombuffer(values, np.uint8).reshape(1, SIZE, SIZE)

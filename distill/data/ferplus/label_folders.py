@@ -1,0 +1,242 @@
+"""Read FER+ in its official layout, FER2013Train|Valid|Test with label.csv and PNG, from a folder, a tar or a zip."""
+
+import csv
+import hashlib
+import io
+import os
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from distill.data.ferplus.protocols import VOTES
+from distill.data.packing.reader import Row
+
+VERSION = 1  # of what is read; raise it when the same files would give other rows
+LABELS = re.compile(r"(?:.*/)?FER2013(Train|Valid|Test|TrainValid)/label\.csv")
+FIRST_VALID = 28638  # fer0028638.png is the first of FER2013Valid; the folder FER2013TrainValid holds both
+LAYOUT = "FER2013Train, FER2013Valid and FER2013Test, each with its label.csv and PNG files"
+DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Files:
+    """A folder or an archive: the names in it, the text of each label.csv, and its pictures in a wanted order."""
+
+    path: Path
+    names: frozenset[str]
+    labels: dict[str, str]
+    stream: Callable[[list[str]], Iterator[bytes]]
+
+
+def _keep(name: str) -> bool:
+    return not name.startswith("__MACOSX/") and "/._" not in name and not name.startswith("._")
+
+
+def folder_files(path: Path) -> Files:
+    """List the FER2013* folders in a folder, or up to two folders deeper."""
+    folders = [folder for deeper in ("", "*/", "*/*/") for folder in sorted(path.glob(deeper + "FER2013*/"))]
+    bases = [folder.relative_to(path).as_posix() for folder in folders]
+    names = frozenset(f"{base}/{name}" for base in bases for name in os.listdir(path / base) if _keep(name))
+    labels = {name: (path / name).read_text("utf-8-sig", "replace") for name in sorted(names) if LABELS.fullmatch(name)}
+    return Files(path, names, labels, lambda wanted: ((path / name).read_bytes() for name in wanted))
+
+
+def zip_files(path: Path) -> Files:
+    """List a zip archive."""
+    archive = zipfile.ZipFile(path)
+    names = frozenset(filter(_keep, archive.namelist()))
+    texts = ((name, archive.read(name)) for name in sorted(names) if LABELS.fullmatch(name))
+    labels = {name: text.decode("utf-8-sig", "replace") for name, text in texts}
+    return Files(path, names, labels, lambda wanted: map(archive.read, wanted))
+
+
+def tar_files(path: Path) -> Files:
+    """List a tar archive, compressed or not, in one pass."""
+    names, labels = set(), {}
+    with tarfile.open(path) as archive:
+        for member in filter(tarfile.TarInfo.isfile, archive):
+            name = member.name.removeprefix("./")
+            if not _keep(name):
+                continue
+            names.add(name)
+            if LABELS.fullmatch(name):
+                labels[name] = archive.extractfile(member).read().decode("utf-8-sig", "replace")
+    return Files(path, frozenset(names), labels, lambda wanted: _stream_tar(path, wanted))
+
+
+def _stream_tar(path: Path, wanted: list[str]) -> Iterator[bytes]:
+    """Read a tar once, in its own order; undecoded pictures that come early are held until their turn."""
+    queue, missing, held = deque(wanted), set(wanted), {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            name = member.name.removeprefix("./")
+            if name in missing:
+                missing.discard(name)
+                held[name] = archive.extractfile(member).read()
+            while queue and queue[0] in held:
+                yield held.pop(queue.popleft())
+
+
+class Picture(NamedTuple):
+    """One row of a label.csv: its picture's name in the archive, and where the row is."""
+
+    split: str
+    member: str
+    votes: np.ndarray
+    where: str
+
+
+class LabelFolders:
+    """FER+ in its official layout, at the root of a folder or archive or in folders below.
+
+    `Labels/FER2013Test/label.csv` with `Images/FER2013Test/*.png` is read too, as is FER2013TrainValid. The second
+    column, the face's box, is not used: in the published files it is the whole picture.
+    """
+
+    vote_file = "label.csv"
+
+    def __init__(self, path: Path, list_files: Callable[[Path], Files]):
+        self.path, self.list_files = path, list_files
+
+    def source(self) -> dict:
+        """Describe the files by their sizes and times; quick, no archive is opened."""
+        source = {"reader": "ferplus", "version": VERSION, "path": str(self.path)}
+        if not self.path.is_dir():
+            stat = self.path.stat()
+            return source | {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        names = sorted(self._list().names)
+        stats = ((name, os.stat(f"{self.path}/{name}")) for name in names)
+        lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
+        return source | {"files": len(names), "listing": hashlib.sha256(lines.encode()).hexdigest()}
+
+    def facts(self) -> dict:
+        """List the files and parse every label.csv.
+
+        Returns:
+            {"votes": name of the files, "rows": number of pictures}.
+
+        Raises:
+            ValueError: the archive is damaged, a split is missing, or a row cannot be read or has no picture.
+        """
+        self.files = self._list()
+        self.pictures = list(_pictures(self.files))
+        return {"votes": self.vote_file, "rows": len(self.pictures)}
+
+    def _list(self) -> Files:
+        try:
+            return self.list_files(self.path)
+        except DAMAGE as error:
+            raise ValueError(f"data.root: {self.path} is damaged ({error}). Copy or download it again.") from error
+
+    def rows(self) -> Iterator[Row]:
+        """Decode the pictures in the order of the label files.
+
+        Raises:
+            ValueError: a picture that cannot be read.
+        """
+        stream = iter(self.files.stream([picture.member for picture in self.pictures]))
+        for picture in self.pictures:
+            try:
+                data = next(stream)
+            except DAMAGE as error:
+                raise ValueError(f"{picture.where} cannot be read ({error}). Copy or download it again.") from error
+            pixels = decode(data, picture.where)
+            yield Row(picture.split, Path(picture.member).name, pixels, picture.votes, picture.where)
+
+
+def decode(data: bytes, where: str) -> np.ndarray:
+    """Return one picture as grey, [1, H, W] uint8.
+
+    Args:
+        data: the bytes of its file.
+        where: file and row, for sentences.
+
+    Raises:
+        ValueError: it is cut off, or no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image if image.mode == "L" else image.convert("L"))[None]
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{where} is not a whole picture ({error}). Put the original file back, or delete its row in label.csv."
+        ) from error
+
+
+def _pictures(files: Files) -> Iterator[Picture]:
+    folders = {LABELS.fullmatch(name)[1]: name for name in files.labels}
+    if len(folders) < len(files.labels) or {"Train", "TrainValid"} <= set(folders):
+        raise ValueError(
+            f"data.root: {files.path} holds FER+ more than once: {', '.join(sorted(files.labels))}. "
+            "Give data.root the folder of one of them."
+        )
+    for needed in ("Train", "Valid", "Test"):
+        if needed not in folders and (needed == "Test" or "TrainValid" not in folders):
+            raise ValueError(f"data.root: {files.path} has no FER2013{needed}/label.csv. FER+ is {LAYOUT}.")
+    for folder in ("Train", "TrainValid", "Valid", "Test"):
+        if folder in folders:
+            yield from _label_rows(files, folders[folder], folder)
+
+
+def _label_rows(files: Files, label_file: str, folder: str) -> Iterator[Picture]:
+    beside = label_file.removesuffix("/label.csv")
+    places = beside, re.sub(r"(^|/)Labels/", r"\1Images/", beside)
+    seen: dict[str, int] = {}
+    for number, row in enumerate(csv.reader(io.StringIO(files.labels[label_file])), 1):
+        where = f"{files.path}: {label_file} row {number}"
+        if not row:
+            continue
+        if len(row) != 2 + len(VOTES):
+            raise ValueError(
+                f"{where} has {len(row)} columns instead of 12: file, box, and the votes for {', '.join(VOTES)}. "
+                "Take label.csv from github.com/microsoft/FERPlus again."
+            )
+        name = row[0].strip()
+        if not name:  # a blank not-a-face row
+            continue
+        if name in seen:
+            raise ValueError(f"{where} lists {name} again, it was row {seen[name]}. Delete one of the two rows.")
+        seen[name] = number
+        member = next((f"{place}/{name}" for place in places if f"{place}/{name}" in files.names), None)
+        if member is None:
+            raise ValueError(
+                f"{where}: {places[-1]}/{name} is not there. Copy the picture (the FERPlus repository holds votes, no "
+                "pictures), or delete the row."
+            )
+        split = folder.lower() if folder != "TrainValid" else _split_by_number(name, where)
+        yield Picture(split, member, votes_of(row[2:], where), f"{where}, {member}")
+
+
+def _split_by_number(name: str, where: str) -> str:
+    number = re.fullmatch(r"fer(\d{7})\.png", name)
+    if not number:
+        raise ValueError(f"{where}: {name} is in FER2013TrainValid, where pictures must be named like fer0000123.png.")
+    return "train" if int(number[1]) < FIRST_VALID else "valid"
+
+
+def votes_of(columns: list[str], where: str) -> np.ndarray:
+    """Return vote counts as numbers, [10] float32.
+
+    Args:
+        columns: ten texts.
+        where: file and row, for sentences.
+
+    Raises:
+        ValueError: one is anything but a number of at least 0.
+    """
+    votes = np.empty(len(VOTES), np.float32)
+    for k, text in enumerate(columns):
+        if not re.fullmatch(r"\s*\d{1,6}(\.\d*)?\s*", text):
+            raise ValueError(f"{where}: {text!r} is no number of votes for {VOTES[k]}. Write a number >= 0 there.")
+        votes[k] = float(text)
+    return votes

@@ -1,0 +1,1 @@
+"""Packed arrays of pictures: written once, mapped from disk afterwards."""

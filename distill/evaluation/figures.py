@@ -1,0 +1,226 @@
+"""Pictures of an evaluation, as PNG files about 1000 pixels wide; matplotlib is imported only when one is drawn."""
+
+from collections.abc import Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from distill.system.files import atomic
+
+WRONG, RIGHT, GREY = "#b3261e", "#1b1b1b", "#6b6b6b"
+LINES = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#aa4499",
+    "#1b1b1b",
+    "#b3261e",
+    "#56a0d3",
+    "#8a6d00",
+)  # told apart by most eyes
+
+
+def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
+    """Draws counts of (true, predicted) class as a table coloured by the share of the true class.
+
+    Args:
+        matrix: counts; rows are true classes.
+        classes: the class names in its order.
+        path: the PNG file to write.
+
+    Shape:
+        matrix: [K, K].
+    """
+    from matplotlib.figure import Figure
+
+    matrix = np.asarray(matrix)
+    rows = matrix.sum(1)
+    share = matrix / np.maximum(rows, 1)[:, None]
+    figure = Figure(figsize=(10, 8.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, [f"{name} ({n:,})" for name, n in zip(classes, rows, strict=True)])
+    axes.tick_params(length=0, labelsize=12)
+    axes.set_xlabel("predicted class", fontsize=13)
+    axes.set_ylabel("true class (pictures)", fontsize=13)
+    axes.set_title(_matrix_title(matrix), fontsize=15, pad=14)
+    _write_counts(axes, matrix, share)
+    axes.set_xticks(np.arange(0.5, len(classes) - 1), minor=True)
+    axes.set_yticks(np.arange(0.5, len(classes) - 1), minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    scale = figure.colorbar(image, shrink=0.6, aspect=30, format="{x:.0%}", label="share of the true class")
+    scale.outline.set_visible(False)
+    _save(figure, path)
+
+
+def sample_predictions(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    path: str | Path,
+    n: int = 24,
+) -> None:
+    """Draws a grid of faces: first the most confidently wrong ones, in red, then right ones from sure to unsure.
+
+    Args:
+        pixels: the pictures.
+        labels: their true classes.
+        probabilities: the model's, rows sum to 1.
+        classes: the class names in the order of the probabilities.
+        path: the PNG file to write.
+        n: how many faces at most, half of them wrong where there are enough.
+
+    Shape:
+        pixels: [N, C, H, W] uint8, C = 1 or 3; labels: [N]; probabilities: [N, K].
+    """
+    from matplotlib.figure import Figure
+
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    rows = _choose(probabilities.argmax(1) == labels, probabilities.max(1), n)
+    columns = min(6, len(rows))
+    lines = -(-len(rows) // columns)
+    figure = Figure(figsize=(10, 0.75 + 2.1 * lines * 6 / columns), dpi=100, layout="constrained")
+    cells = figure.subplots(lines, columns, squeeze=False).ravel()
+    for cell in cells:
+        cell.axis("off")
+    for cell, row in zip(cells, rows, strict=False):
+        _draw_face(cell, np.asarray(pixels[row]), int(labels[row]), probabilities[row], classes)
+    wrong = int((probabilities.argmax(1) != labels).sum())
+    counts = f"{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first"
+    figure.suptitle(counts, fontsize=14)
+    _save(figure, path)
+
+
+def robustness(results: dict, path: str | Path) -> None:
+    """Draws top-1 accuracy against severity, one named line per corruption; the dashed line is the clean accuracy.
+
+    Args:
+        results: as distill.evaluation.robustness.evaluate_robustness returns them.
+        path: the PNG file to write.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    clean, severities = results["clean"]["top1_accuracy"], results["severities"]
+    curves = {
+        name: [clean, *(scores[str(severity)]["top1_accuracy"] for severity in severities)]
+        for name, scores in results["corruptions"].items()
+    }
+    figure = Figure(figsize=(10, 6.4), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.axhline(clean, color=GREY, linewidth=1.5, linestyle=(0, (5, 4)), zorder=1)
+    heights = _draw_curves(axes, curves, [0, *severities])
+    top = max(clean, *heights, *(max(curve) for curve in curves.values()))
+    axes.set_xlim(-0.02 * severities[-1], 1.22 * severities[-1])
+    axes.set_ylim(min(0, *heights) - 0.01, top + 0.06)
+    axes.set_xticks([0, *severities], ["clean", *severities])
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.tick_params(length=0, labelsize=12)
+    axes.set_xlabel("severity", fontsize=13)
+    axes.set_ylabel("top-1 accuracy", fontsize=13)
+    average = results["mean"]["top1_accuracy"]
+    words = f"{clean:.1%} of {results['rows']:,} clean pictures right, {average:.1%} of corrupted ones"
+    axes.set_title(words, fontsize=15, pad=14)
+    axes.grid(axis="y", color="#e4e4e4")
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    _save(figure, path)
+
+
+def similarity(values: np.ndarray, student: Sequence[str], teacher: Sequence[str], path: str | Path) -> None:
+    """Draws how alike the layers of a student (rows) and its teacher (columns) are, as a table coloured from 0 to 1.
+
+    Args:
+        values: one number per pair of layers.
+        student, teacher: the layers' names.
+        path: the PNG file to write.
+
+    Shape:
+        values: [S, T].
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 2.2 + 0.8 * len(student)), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(teacher)), teacher, rotation=35, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(student)), student)
+    axes.tick_params(length=0, labelsize=12)
+    axes.set_xlabel("teacher", fontsize=13)
+    axes.set_ylabel("student", fontsize=13)
+    for (i, j), value in np.ndenumerate(values):
+        colour = "white" if value > 0.55 else RIGHT
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=12, color=colour)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, shrink=0.8, aspect=30, label="centred kernel alignment").outline.set_visible(False)
+    _save(figure, path)
+
+
+def _draw_curves(axes, curves: dict[str, list[float]], severities: list[int]) -> list[float]:
+    """Draw each curve with its name beside its end; return the heights of the names."""
+    ends, last = [curve[-1] for curve in curves.values()], severities[-1]
+    heights = _apart(ends, 0.045)
+    for (name, curve), end, height, colour in zip(curves.items(), ends, heights, cycle(LINES), strict=False):
+        axes.plot(severities, curve, color=colour, linewidth=2.2, marker="o", markersize=5)
+        lead = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
+        place, style = (1.03 * last, height), {"va": "center", "color": colour, "fontsize": 12}
+        axes.annotate(f"{name} {end:.0%}", (last, end), place, arrowprops=lead, **style)
+    return heights
+
+
+def _apart(values: Sequence[float], gap: float) -> list[float]:
+    """Return heights near the values that are at least a gap apart, in the order of the values."""
+    order = np.argsort(values, kind="stable")
+    heights = np.array(values, float)[order]
+    for _ in range(100):
+        near = np.flatnonzero(np.diff(heights) < gap - 1e-6)
+        for k in near:
+            middle = (heights[k] + heights[k + 1]) / 2
+            heights[k], heights[k + 1] = middle - gap / 2, middle + gap / 2
+        if not len(near):
+            break
+    return heights[np.argsort(order)].tolist()
+
+
+def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:
+    order = np.argsort(-confidence, kind="stable")
+    wrong, right = order[~right[order]], order[right[order]]
+    wrong = wrong[: max(n // 2, n - len(right))]
+    spread = np.linspace(0, len(right) - 1, min(len(right), n - len(wrong))).round().astype(np.int64)
+    return np.concatenate([wrong, right[spread]])
+
+
+def _draw_face(cell, face: np.ndarray, label: int, probabilities: np.ndarray, classes: Sequence[str]) -> None:
+    guess = int(probabilities.argmax())
+    colour = RIGHT if guess == label else WRONG
+    face = face[0] if len(face) == 1 else face.transpose(1, 2, 0)
+    cell.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    cell.set_title(f"{classes[guess]} {probabilities[guess]:.0%}", fontsize=12, color=colour, pad=4)
+    if guess != label:
+        truth = f"is {classes[label]} ({probabilities[label]:.0%})"
+        cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)
+
+
+def _write_counts(axes, matrix: np.ndarray, share: np.ndarray) -> None:
+    for i, j in np.argwhere(matrix > 0):
+        big, small = ("white", "white") if share[i, j] > 0.55 else (RIGHT, GREY)
+        middle = {"ha": "center", "va": "center"}
+        weight = "bold" if i == j else "normal"
+        axes.text(j, i - 0.1, f"{share[i, j]:.0%}", fontsize=12, fontweight=weight, color=big, **middle)
+        axes.text(j, i + 0.24, f"{matrix[i, j]:,}", fontsize=9, color=small, **middle)
+
+
+def _matrix_title(matrix: np.ndarray) -> str:
+    total = matrix.sum()
+    return f"{matrix.trace() / max(total, 1):.1%} of {total:,} pictures right"
+
+
+def _save(figure, path: str | Path) -> None:
+    with atomic(Path(path)) as temporary:
+        figure.savefig(temporary, format="png")

@@ -1,0 +1,166 @@
+"""Logits and metrics of a network on a split, pictures as packed."""
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from distill.augment.views import FIELDS, IDENTITY, identity, render
+from distill.data.loader import in_order, to
+from distill.system import distributed as parallel
+from distill.system.files import atomic
+from distill.system.hardware import autocast
+from distill.types import Batch, Split
+
+CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
+
+
+def evaluation_rows(views: str) -> Tensor:
+    """Return the views of one face whose answers are combined when it is evaluated.
+
+    plain:  the face as packed.
+    mirror: as packed and mirrored; their logits are averaged.
+    crops8: eight crops of 224 x 224 from the face at 256 x 256; their probabilities are averaged.
+
+    Args:
+        views: plain, mirror or crops8.
+
+    Shape:
+        returns [V, P], columns as in distill.augment.views.FIELDS.
+
+    Raises:
+        ValueError: other views.
+
+    Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
+    published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
+    """
+    rows = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": [_crop(*corner) for corner in CROPS8]}
+    if views not in rows:
+        raise ValueError(f"eval.views: {views!r} was asked for. Choose {', '.join(rows)}.")
+    own = dict(zip(FIELDS, IDENTITY, strict=True))
+    return torch.tensor([list((own | row).values()) for row in rows[views]])
+
+
+def _crop(row: int, column: int, side: int = 224, whole: int = 256) -> dict[str, float]:
+    """Return the view in which a crop fills the picture."""
+    scale = whole / side
+    shift_y, shift_x = ((1 - side / whole) / 2 - corner / whole for corner in (row, column))
+    return {"scale": scale, "shift_x": shift_x * scale, "shift_y": shift_y * scale}
+
+
+def combine(answers: list[Tensor], views: str) -> Tensor:
+    """Return [N, K] logits from those of each view; of crops8 the logarithm of the mean probability."""
+    stacked = torch.stack(answers)
+    if views == "crops8":
+        return stacked.softmax(-1).mean(0).clamp_min(1e-30).log()
+    return stacked.mean(0)
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module,
+    split: Split,
+    table: Tensor | None = None,
+    batch_size: int = 256,
+    precision: torch.dtype = torch.float32,
+    tick: Callable[[int], None] = lambda faces: None,
+) -> Tensor:
+    """Run a network in eval mode over a split; of several processes each does whole batches, so that no logit depends on them.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec.
+        split: the packed split.
+        table: [M, P] view rows; none means pictures as packed.
+        batch_size: pictures per forward pass.
+        precision: dtype of the forward pass.
+        tick: called with the number of faces just done.
+
+    Returns:
+        [N, K] float32 logits on the CPU. The network's mode is left as it was.
+    """
+    device = next(network.parameters()).device
+    table = identity(len(split.pixels)) if table is None else table
+    training = network.training
+    network.eval()
+
+    def answer(batch: Batch) -> Tensor:
+        batch = to(batch, device)
+        images = render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last)
+        with autocast(device, precision):
+            logits = network(images).logits.float().cpu()
+        tick(len(batch.index))
+        return logits
+
+    logits = _shared_out(answer, split, table, batch_size)
+    network.train(training)
+    return logits
+
+
+def _shared_out(answer: Callable[[Batch], Tensor], split: Split, table: Tensor, batch_size: int) -> Tensor:
+    """Return the answers [N, K] about every row, the batches shared out among the processes."""
+    batches = range(0, len(split), batch_size)
+    own = [answer(batch) for batch in in_order(split, table, batch_size, parallel.own_share(len(batches)))]
+    ends = np.cumsum([0, *parallel.shares(len(batches))]) * batch_size
+    sizes = np.diff(ends.clip(max=len(split))).tolist()
+    return parallel.gather(torch.cat(own) if own else None, sizes)
+
+
+def answers(network: nn.Module, split: Split, views: str = "plain", precision: torch.dtype = torch.float32) -> Tensor:
+    """Return a network's [N, K] float32 logits on the CPU, combined over the views of an evaluation."""
+    tables = [row.expand(len(split.pixels), -1) for row in evaluation_rows(views)]
+    return combine([predict(network, split, table, precision=precision) for table in tables], views)
+
+
+def teacher_answers(teacher, split: Split, device: torch.device, views: str = "plain", batch_size: int = 256) -> Tensor:
+    """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
+
+    def answer(batch: Batch) -> Tensor:
+        return teacher(to(batch, device)).logits.float().cpu()
+
+    found = []
+    for number, row in enumerate(evaluation_rows(views)):
+        table = row.expand(len(split.pixels), -1)
+        as_packed = torch.equal(row, torch.tensor(IDENTITY))
+        teacher.open(split.name, 0 if as_packed else f"{views}{number}", table)
+        found.append(_shared_out(answer, split, table, batch_size))
+    return combine(found, views)
+
+
+def write_predictions(
+    path: Path, split: Split, classes: tuple[str, ...], logits: Tensor, teacher_logits: Tensor | None
+) -> None:
+    """Write one row per picture: id, label, prediction, teacher's prediction where there is one, probability of each class."""
+    probabilities = logits.softmax(1).numpy()
+    taught = [] if teacher_logits is None else [teacher_logits.argmax(1).numpy()]
+    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(
+            ["id", "label", "prediction", *["teacher_prediction"][: len(taught)], *[f"p_{c}" for c in classes]]
+        )
+        for k, name in enumerate(split.ids):
+            named = [classes[j] for j in (split.label[k], np.argmax(probabilities[k]), *(t[k] for t in taught))]
+            rows.writerow([name, *named, *(f"{p:.6f}" for p in probabilities[k])])
+
+
+def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return [N, K] probabilities, [N] labels and [N] ids of a predictions file.
+
+    Raises:
+        ValueError: it is missing, damaged or empty.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
+        labels = np.array([classes.index(row["label"]) for row in rows])
+        ids = tuple(row["id"] for row in rows)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing") from None
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    if not rows:
+        raise ValueError(f"{path} has no row")
+    return probabilities, labels, ids

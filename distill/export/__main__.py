@@ -1,0 +1,228 @@
+"""A finished student as files that run elsewhere, each proven on the whole validation split: python -m distill.export RUN
+
+RUN is a run folder, or the words best of SWEEP: the run of a sweep's folder, or of any folder of runs, with the best validation
+top-1; --best "RULE" takes another rule, as in python -m distill.report. Written to RUN/export/:
+  student.safetensors, config.json   weights and config: distill.export.load(FOLDER); timm reads a timm student's, too
+  student.onnx                       float32
+  student.int8.onnx                  activations uint8, weights int8 per channel
+  student.pt2                        torch.export
+  parity.json, model-card.md         what the gate measured, and the model card
+Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
+  export.preprocess=false            the bare network into RUN/export/bare/: `images`, float [B, C, S, S], already rendered
+  export.int8=static|qat|off         rounded after training; fine-tuned with the rounding, taught by the unrounded student,
+                                     export.qat_epochs=2 at a time until it passes, export.qat_rounds=3 times at most, with
+                                     export.qat_lr=1e-4; not at all
+  export.calibration=256             validation pictures that set the ranges of int8
+  export.openvino=true               OpenVINO's student.xml and student.bin, too
+  export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data
+  data.root=DIR, paths.store=DIR     where the data or the store have moved
+A file that does not answer as the PyTorch student does is not written: the exit code is 1, and a sentence says what to try.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+from tempfile import TemporaryDirectory
+
+from hydra.errors import HydraException
+from rich.box import SIMPLE
+from rich.table import Table
+
+from distill.evaluation.metrics import bootstrap
+from distill.export import parity as gate
+from distill.export import source_run as finished
+from distill.export.card import card
+from distill.export.formats import FILES, Form, forms, opened
+from distill.export.options import Options, read_options
+from distill.export.runtimes import reason
+from distill.report.aggregate import sweep
+from distill.report.select import best
+from distill.runs.reading import find
+from distill.system.cli import command_line
+from distill.system.console import console, loud_warnings
+from distill.system.files import sha256, write_json
+from distill.system.hardware import environment, set_threads, tune_allocator
+from distill.system.processes import hold
+
+WRITING = ".writing-"
+PARITY = "parity.json"
+BEST = "max valid/top1_accuracy"
+
+
+def export(folder: Path, options: Options, words: list[str]) -> dict:
+    """Write the files of a finished run that pass the gate.
+
+    Args:
+        folder: the run folder.
+        options: what is asked for.
+        words: KEY=VALUE of finished.TAKEN.
+
+    Returns:
+        What RUN/export/parity.json holds: files: name -> numbers, with the sha256 of each that was written; refused:
+        name -> sentence; left_out: sentences.
+
+    Raises:
+        ValueError: no finished run, its data are gone, its network cannot be exported at all, or another process is at
+            work on it; an earlier export stays as it is then.
+    """
+    run = finished.read_run(folder, words)
+    with hold(folder, wait=False):
+        return _export(run, options)
+
+
+def _export(run: finished.Finished, options: Options) -> dict:
+    folder, data = run.folder, finished.faces(run)
+    split = data.splits["valid"]
+    wanted = gate.reference(run.student, split, options.preprocess)
+    facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label))
+    target, left_out, files, refused = place(folder, options), [], {}, {}
+    target.mkdir(parents=True, exist_ok=True)
+    for left in target.glob(f"{WRITING}*"):  # by an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
+        kept: tuple[str, ...] = ()
+        for form in forms(run, data, options, left_out.append):
+            numbers, problem = _through(
+                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg["plugins"]
+            )
+            files |= {form.files[0]: numbers}
+            refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
+            kept += () if problem else form.files
+        for name in (PARITY, *FILES, *([card.NAME] if options.preprocess else [])):
+            (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
+        for name in kept:
+            os.replace(Path(temporary) / name, target / name)
+    found = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
+    found |= {"facts": facts, "environment": environment()}
+    write_json(target / PARITY, found)  # last, so that it never speaks of other files
+    if options.preprocess:
+        try:
+            card.write(folder)
+        except Exception as error:  # of an older or damaged run folder: the files are proven all the same
+            left_out.append(f"{card.NAME}: not written: {reason(error)}.")
+            write_json(target / PARITY, found)
+    return found
+
+
+def place(folder: Path, options: Options) -> Path:
+    """Return where a run's exported files go: the bare network's apart."""
+    return folder / "export" if options.preprocess else folder / "export" / "bare"
+
+
+def _through(
+    form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec, plugins: list[str]
+) -> tuple[dict, str | None]:
+    """Make one form in a folder and measure it; return the numbers, and why it is refused or None.
+
+    A refused form that can be improved is, and is measured again.
+    """
+    numbers = {}
+    try:
+        while True:
+            form.save(folder, facts)
+            file = opened(form, folder, options, plugins)
+            seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
+            parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
+            problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
+            if not problem:
+                break
+            if form.improve is None or not form.improve():
+                return numbers, problem
+            console.print(f"{form.files[0]}: {problem}: it is fine-tuned on", markup=False)
+        own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
+        form.save(folder, facts | own)
+    except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
+        return numbers, reason(error)
+    written = [folder / name for name in form.files]
+    sizes = {"bytes": sum(path.stat().st_size for path in written if path.suffix != ".json")}
+    return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None
+
+
+def show(found: dict, target: Path) -> None:
+    """Print the gate's table, and what to type next."""
+    facts = found["facts"]
+    rows, accuracy, (low, high) = (
+        json.loads(facts[f"valid_{key}"]) for key in ("rows", "top1_accuracy", "top1_accuracy_ci")
+    )
+    console.print(
+        f"{found['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); "
+        f"PyTorch: top-1 {accuracy:.2%} ({low:.1%} to {high:.1%})",
+        markup=False,
+    )
+    table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
+    for name in ("file", "bytes", "agrees", "top-1", "change", "batch", "size"):
+        table.add_column(name, justify="left" if name == "file" else "right", no_wrap=True)
+    for name, numbers in found["files"].items():
+        table.add_row(name, "NOT WRITTEN" if name in found["refused"] else f"{numbers['bytes']:,}", *_cells(numbers))
+    console.print(table)
+    console.print(
+        "agrees: share of faces that get PyTorch's answer; change of top-1, points; largest change of a probability at another "
+        "batch size, and at another picture size",
+        style="dim",
+    )
+    for sentence in found["left_out"]:
+        console.print(sentence, markup=False)
+    console.print(f"folder: {target}", markup=False)
+    console.print(f"next: python -m distill.bench {quote(str(target))}", markup=False)
+
+
+def _cells(numbers: dict) -> tuple[str, ...]:
+    if not numbers:
+        return ("-",) * 5
+    return (
+        f"{numbers['agreement']:.2%}",
+        f"{numbers['accuracy']:.2%}",
+        f"{100 * numbers['difference']:+.2f}",
+        f"{numbers['other_batch']:.1e}",
+        f"{numbers['other_size']:.1e}" if numbers["other_sizes"] else "-",
+    )
+
+
+def _folder(asked: argparse.Namespace) -> Path:
+    """Return the run folder that the words before KEY=VALUE name: RUN, or the chosen one of SWEEP."""
+    named = [word for word in asked.words if "=" not in word or Path(word).expanduser().is_dir()]
+    of = named[:2] == ["best", "of"]
+    if len(named) != (3 if of else 1):
+        raise ValueError(
+            f"{' '.join(named) or 'no run'}: cannot be read. Type python -m distill.export RUN, or best of SWEEP in place "
+            "of RUN."
+        )
+    folder = Path(named[-1]).expanduser()
+    asked.words = [word for word in asked.words if word not in named]
+    return best(sweep(find([folder])), asked.best or BEST) if of or asked.best else folder
+
+
+def _read(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m distill.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--best", metavar="RULE")
+    parser.add_argument("words", nargs="+", metavar="RUN | best of SWEEP | KEY=VALUE")
+    return parser.parse_intermixed_args(words)
+
+
+@command_line
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    asked = _read(words)
+    loud_warnings()
+    tune_allocator()
+    set_threads(None)
+    try:
+        folder = _folder(asked)
+        options = read_options([word for word in asked.words if word.startswith("export.")])
+        found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
+    except HydraException as error:
+        raise ValueError(str(error)) from error
+    show(found, place(folder, options))
+    if found["refused"]:
+        sys.exit("\n".join(f"error: {name}: {sentence}" for name, sentence in found["refused"].items()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

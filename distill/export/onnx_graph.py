@@ -1,0 +1,155 @@
+"""A student as torch.export's program and as an ONNX graph: any batch size, and any picture size where it prepares itself."""
+
+import io
+import json
+import logging
+import warnings
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+from distill.export.export_module import Bare, Deployed, Prepare
+from distill.export.runtimes import ANSWERS
+
+AXES = {"image": ("batch", "height", "width", 3)}
+PARTS = "prepare/"  # names of the nodes that prepare the picture
+
+
+def example(student: nn.Module, preprocess: bool) -> Tensor:
+    """Return an input to trace with: no two of its sizes are equal, so that none is mistaken for another."""
+    spec = student.input
+    if preprocess:
+        return torch.zeros(2, spec.size + 5, spec.size + 9, 3, dtype=torch.uint8)
+    return torch.zeros(2, spec.channels, spec.size, spec.size)
+
+
+def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.export.ExportedProgram:
+    """Trace a module whose input may change its size along the named axes.
+
+    Raises:
+        ValueError: the module cannot be traced so.
+    """
+    module = module.eval().requires_grad_(False)
+    sizes = {axis: torch.export.Dim(name, min=1) for axis, name in axes.items()} or None
+    try:
+        with quiet(), _without_autocast():
+            return torch.export.export(module, (given,), dynamic_shapes=(sizes,))
+    except Exception as error:  # torch raises many kinds
+        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ValueError(
+            f"student: torch.export cannot trace this network for every batch size: {said[:200]} In its forward, take sizes "
+            "from shapes by arithmetic, and split a batch with unflatten(0, (n, -1)), not chunk(n)."
+        ) from error
+
+
+def deployed(student: nn.Module, preprocess: bool) -> torch.export.ExportedProgram:
+    """Return the program of the whole student: input -> logits, probabilities [B, K]."""
+    axes = dict(enumerate(AXES["image"][:3])) if preprocess else {0: "batch"}
+    return program(Deployed(student, preprocess), example(student, preprocess), axes)
+
+
+def of_one_picture(student: nn.Module, preprocess: bool, picture: tuple[int, int]) -> torch.export.ExportedProgram:
+    """Return the program of the whole student for one picture of this height and width, for engines of fixed sizes."""
+    given = torch.zeros(1, *picture, 3, dtype=torch.uint8) if preprocess else example(student, False)[:1]
+    return program(Deployed(student, preprocess), given, {})
+
+
+def bare_onnx(student: nn.Module):
+    """Return the ONNX graph of the network alone: images [B, C, S, S] -> logits [B, K]."""
+    return _onnx(program(Bare(student), example(student, False), {0: "batch"}), "images", "logits")
+
+
+def prepare_onnx(student: nn.Module):
+    """Return the ONNX graph that prepares a picture: image [B, H, W, 3] uint8 -> images [B, C, S, S]."""
+    from onnx import compose
+
+    axes = dict(enumerate(AXES["image"][:3]))
+    graph = _onnx(program(Prepare(student.input), example(student, True), axes), "image", "images")
+    return compose.add_prefix(graph, PARTS, rename_inputs=False, rename_outputs=False)
+
+
+def _onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
+    with quiet():
+        made = torch.onnx.export(traced, dynamo=True, input_names=[given], output_names=[answer], verbose=False)
+    proto = made.model_proto
+    for node in proto.graph.node:
+        del node.metadata_props[:]  # paths and stack traces of this machine
+    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.initializer, *proto.graph.output):
+        del value.metadata_props[:]
+    return proto
+
+
+def whole(net, prepare, student: nn.Module, num_classes: int):
+    """Put the pieces together: prepare (or None), the network, and probabilities = softmax(logits).
+
+    Args:
+        net: images -> logits, float or int8; it is not changed.
+        prepare: image -> images, or None where the bare network is wanted.
+        student: for the sizes of its input.
+        num_classes: K.
+
+    Returns:
+        The ONNX model, checked: image or images -> logits and probabilities [B, K].
+    """
+    import onnx
+    from onnx import compose, helper
+
+    merged = onnx.ModelProto()
+    merged.CopyFrom(net)
+    if prepare is not None:
+        prepare.ir_version = merged.ir_version
+        merged = compose.merge_models(prepare, merged, io_map=[("images", "images")])
+    graph, spec = merged.graph, student.input
+    graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], name="probabilities", axis=1))
+    kind, shape = onnx.TensorProto.FLOAT, ["batch", spec.channels, spec.size, spec.size]
+    name = "images" if prepare is None else "image"
+    if prepare is not None:
+        kind, shape = onnx.TensorProto.UINT8, list(AXES["image"])
+    answers = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", num_classes]) for n in ANSWERS]
+    for part, values in ((graph.input, [helper.make_tensor_value_info(name, kind, shape)]), (graph.output, answers)):
+        del part[:]
+        part.extend(values)
+    del graph.value_info[:]
+    graph.name, merged.producer_name = "student", "fer-distill"
+    onnx.checker.check_model(merged)
+    return merged
+
+
+def save_onnx(proto, path: Path, facts: dict[str, str]) -> None:
+    """Write a graph into one file, the facts in its metadata."""
+    import onnx
+
+    onnx.helper.set_model_props(proto, facts)
+    onnx.save_model(proto, path)
+
+
+def save_program(traced: torch.export.ExportedProgram, path: Path, facts: dict[str, str]) -> None:
+    """Write a program, the facts in its extra file facts.json."""
+    path.unlink(missing_ok=True)
+    content = io.BytesIO()  # its own writer of files ends the process where the disk is full
+    with quiet():
+        torch.export.save(traced, content, extra_files={"facts.json": json.dumps(facts)})
+    path.write_bytes(content.getvalue())
+
+
+@contextmanager
+def _without_autocast():
+    """Export in float32, where a network's autocast(enabled=False) says nothing, but is a node that ONNX does not have."""
+    with mock.patch.object(torch, "autocast", lambda *arguments, **options: nullcontext()):
+        yield
+
+
+@contextmanager
+def quiet():
+    """Keep exporters from talking about their own inner life."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,180 @@
+"""The parity gate: an exported file answers the whole validation split as the PyTorch student does, or it is not written."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from distill.augment.views import identity, render
+from distill.evaluation import inference as evaluate
+from distill.evaluation.metrics import agreement, bootstrap, top1_accuracy
+from distill.export.export_module import as_picture
+from distill.export.runtimes import Answer
+from distill.system.console import bar, track
+from distill.types import Split
+
+LEAST_AGREEMENT = 0.999  # of float files, top-1
+MOST_LOST = 0.005  # of accuracy, by int8 files
+CLOSE = 1e-3  # probabilities of a float file at other sizes and batch sizes
+DRIFT = 0.02  # of agreement, between the packed size and another one, of int8 files
+BATCH, OTHER_BATCHES, FACES = 32, (1, 7), 56
+SIZES = (
+    (1.25, 1.7),
+    (2.3, 2.6),
+    (0.6, 0.45),
+)  # height and width in units of the network's side: up, down by blocks, small
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the PyTorch student answers.
+
+    Shape:
+        logits: [N, K] of the validation split; resized: one (pictures [B, H, W, 3], logits [B, K]) per other size.
+    """
+
+    split: Split
+    logits: np.ndarray
+    resized: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    @property
+    def accuracy(self) -> float:
+        return top1_accuracy(self.logits, self.split.label)
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How near a file comes: shares in [0, 1]; `accuracy_ci` a bootstrap 95 % interval; `other` the largest |dp| elsewhere.
+
+    other_sizes is the number of other picture sizes that were tried: none where a file takes one size.
+    """
+
+    agreement: float
+    accuracy: float
+    accuracy_ci: tuple[float, float]
+    difference: float
+    other_batch: float
+    other_size: float
+    other_size_agreement: float
+    other_sizes: int
+
+    def numbers(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def reference(student: nn.Module, split: Split, preprocess: bool) -> Reference:
+    """Ask the PyTorch student, in float32, about the whole split, and about some faces at other sizes."""
+    with bar() as progress:
+        task = progress.add_task("PyTorch student", total=len(split))
+        logits = evaluate.predict(student, split, batch_size=BATCH, tick=lambda n: progress.advance(task, n)).numpy()
+    sizes = SIZES if preprocess else ()
+    return Reference(split, logits, tuple(_resized(student, split, *size) for size in sizes))
+
+
+@torch.no_grad()
+def _resized(student: nn.Module, split: Split, tall: float, wide: float) -> tuple[np.ndarray, np.ndarray]:
+    side = student.input.size
+    size = (max(round(wide * side), 1), max(round(tall * side), 1))  # as PIL has it: width first
+    pictures = as_picture(split.pixels[split.rows[_spread(split)]])
+    drawn = np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) for p in pictures])
+    images = render(torch.from_numpy(drawn).permute(0, 3, 1, 2), identity(len(drawn)), student.input)
+    return drawn, student(images).logits.numpy()
+
+
+def _spread(split: Split) -> np.ndarray:
+    return np.unique(np.linspace(0, len(split) - 1, FACES).round().astype(np.int64))
+
+
+def measure(answer: Answer, wanted: Reference, spec=None, words: str = "file") -> Parity:
+    """Run a file on the whole split, again in other batch sizes, and on faces of other sizes.
+
+    Args:
+        answer: the file's function.
+        wanted: the PyTorch student's answers.
+        spec: the InputSpec where the file is the bare network, which sees rendered faces.
+        words: what the progress bar calls it.
+    """
+    split, logits, probabilities = wanted.split, [], []
+    parts = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
+    for rows in track(parts, len(parts), f"{words} on {len(split):,} faces"):
+        found = answer(_inputs(split, rows, spec))
+        logits.append(found[0])
+        probabilities.append(found[1])
+    logits, probabilities = np.concatenate(logits), np.concatenate(probabilities)
+    _refuse_nonsense(logits, probabilities, wanted.logits)
+    again = [_largest(answer(_inputs(split, rows, spec))[1], probabilities[rows]) for rows in _few(split)]
+    elsewhere = [(answer(pictures), theirs) for pictures, theirs in wanted.resized]
+    accuracy = top1_accuracy(logits, split.label)
+    return Parity(
+        agreement=agreement(logits, wanted.logits),
+        accuracy=accuracy,
+        accuracy_ci=bootstrap(logits, split.label),
+        difference=accuracy - wanted.accuracy,
+        other_batch=max(again),
+        other_size=max((_largest(own[1], _softmax(theirs)) for own, theirs in elsewhere), default=0.0),
+        other_size_agreement=min((agreement(own[0], theirs) for own, theirs in elsewhere), default=1.0),
+        other_sizes=len(elsewhere),
+    )
+
+
+def _inputs(split: Split, rows: np.ndarray, spec) -> np.ndarray:
+    pixels = split.pixels[split.rows[rows]]
+    return as_picture(pixels) if spec is None else render(torch.from_numpy(pixels), identity(len(rows)), spec).numpy()
+
+
+def _few(split: Split) -> Iterator[np.ndarray]:
+    """Yield rows in batches of other sizes."""
+    rows = _spread(split)
+    for number in OTHER_BATCHES:
+        yield from np.array_split(rows[: 3 * number], min(3, -(-len(rows[: 3 * number]) // number)))
+
+
+def _refuse_nonsense(logits: np.ndarray, probabilities: np.ndarray, wanted: np.ndarray) -> None:
+    if logits.shape != wanted.shape or not np.isfinite(logits).all():
+        raise ValueError(f"it answers {list(logits.shape)} numbers, not all finite, in place of {list(wanted.shape)}")
+    if _largest(probabilities, _softmax(logits)) > 1e-4:
+        raise ValueError("its probabilities are not the softmax of its logits")
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).softmax(1).numpy()
+
+
+def _largest(a: np.ndarray, b: np.ndarray) -> float:
+    if a.shape != b.shape or not np.isfinite(a).all():
+        raise ValueError(f"it answers {list(a.shape)} probabilities, not all finite, in place of {list(b.shape)}")
+    return float(np.abs(a - b).max())
+
+
+def verdict(parity: Parity, exact: bool) -> str | None:
+    """Return why a file may not be written, or None.
+
+    Args:
+        parity: what was measured.
+        exact: a float file: it agrees and stays close; else an int8 file: it may lose little accuracy.
+    """
+    if exact and parity.agreement < LEAST_AGREEMENT:
+        return (
+            f"agrees with the PyTorch student on {parity.agreement:.2%} of the faces, less than {LEAST_AGREEMENT:.1%}"
+        )
+    if not exact and -parity.difference > MOST_LOST + 1e-9:  # 2 of 400 faces are 0.005 and a little
+        return f"loses {-100 * parity.difference:.2f} points of validation accuracy, more than {100 * MOST_LOST:.1f}"
+    if exact and max(parity.other_batch, parity.other_size) > CLOSE:
+        where = "batch size" if parity.other_batch > CLOSE else "picture size"
+        return f"answers otherwise at another {where}: a probability differs by {max(parity.other_batch, parity.other_size):.3f}"
+    return None if exact else _int8_elsewhere(parity)
+
+
+def _int8_elsewhere(parity: Parity) -> str | None:
+    """An int8 file may round one step otherwise, but neither another batch size nor another picture size may break it."""
+    if parity.other_batch > 0.1:
+        return f"answers otherwise at another batch size: a probability differs by {parity.other_batch:.3f}"
+    if parity.other_size_agreement < parity.agreement - DRIFT - 2 / FACES:
+        return (
+            f"agrees with the PyTorch student on {parity.other_size_agreement:.1%} of faces of another size, and on "
+            f"{parity.agreement:.1%} of those as packed"
+        )
+    return None

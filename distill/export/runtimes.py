@@ -1,0 +1,151 @@
+"""Any exported file as one function: pictures -> logits and probabilities. Only the file's own engine is imported."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from distill.system.cli import first_line
+
+Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+ANSWERS = ("logits", "probabilities")
+LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
+
+
+class Opened(NamedTuple):
+    """An exported file, ready to run.
+
+    Args:
+        answer: input [B, ...] -> logits, probabilities [B, K].
+        dtype: of the input: uint8 (pictures) or float32 (the bare network's).
+        shape: of the input; None where a size is free.
+        facts: name -> text, as the file's metadata has them.
+    """
+
+    answer: Answer
+    dtype: str
+    shape: tuple[int | None, ...]
+    facts: dict[str, str]
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of what an engine said, with the kind of error where it is not a sentence of this project."""
+    kind, line = type(error).__name__, first_line(error)[:400].rstrip(".")
+    return line if isinstance(error, ValueError) or line == kind else f"{kind}: {line}".rstrip(": ")
+
+
+def open_file(path: Path, threads: int) -> Opened:
+    """Open an exported file.
+
+    Args:
+        path: .onnx, .pt2, .xml (OpenVINO) or .pte (ExecuTorch).
+        threads: of the engine.
+
+    Raises:
+        ValueError: no such file, not such a file, or its engine is not installed.
+    """
+    openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino, ".pte": _executorch}
+    if path.suffix not in openers:
+        raise ValueError(f"{path}: not an exported file. Give one that ends in {', '.join(openers)}.")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file. Type python -m distill.export RUN to make one.")
+    try:
+        return openers[path.suffix](path, threads)
+    except ImportError as error:
+        extra = {".xml": "openvino", ".pte": "executorch"}.get(path.suffix, "export")
+        raise ValueError(f"{path}: {error.name} is not installed. Type pip install -e '.[{extra}]'.") from None
+    except Exception as error:  # each engine raises its own
+        raise ValueError(
+            f"{path}: damaged, or no {path.suffix} file of a student ({reason(error)}). Export it again."
+        ) from error
+
+
+def _onnx(path: Path, threads: int) -> Opened:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    shape = tuple(size if isinstance(size, int) else None for size in given.shape)
+    dtype = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}[given.type]
+    facts = dict(session.get_modelmeta().custom_metadata_map)
+    return Opened(lambda batch: tuple(session.run(list(ANSWERS), {given.name: batch})), dtype, shape, facts)
+
+
+def _pt2(path: Path, threads: int) -> Opened:
+    import torch
+
+    from distill.export.pt2_guard import refuse_code
+
+    refuse_code(path)
+    torch.set_num_threads(threads)
+    more = {"facts.json": ""}
+    program = torch.export.load(path, extra_files=more)
+    (given,) = program.example_inputs[0]
+    dtype = str(given.dtype).removeprefix("torch.")
+    shape = (None, None, None, 3) if dtype == "uint8" else (None, *given.shape[1:])
+    return Opened(of_torch(program.module()), dtype, shape, json.loads(more["facts.json"] or "{}"))
+
+
+def of_torch(module) -> Answer:
+    """Return the function of a PyTorch module: tensor -> logits, probabilities."""
+    import torch
+
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            logits, probabilities = module(torch.from_numpy(batch))
+        return logits.numpy(), probabilities.numpy()
+
+    return answer
+
+
+def of_student(student, preprocess: bool, facts: dict[str, str] | None = None) -> Opened:
+    """Return a PyTorch student as an exported file would be: with the picture's preparation, or the network alone."""
+    from distill.export.export_module import Deployed
+
+    module, spec = Deployed(student, preprocess).eval(), student.input
+    shape = (None, None, None, 3) if preprocess else (None, spec.channels, spec.size, spec.size)
+    return Opened(of_torch(module), "uint8" if preprocess else "float32", shape, facts or {})
+
+
+def _executorch(path: Path, threads: int) -> Opened:
+    """A file for one picture: a batch of B is B passes."""
+    import torch
+    from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+    from executorch.runtime import Runtime
+
+    _unsafe_reset_threadpool(threads)  # unsafe while it runs
+    loaded = Runtime.get().load_program(path)
+    method = loaded.load_method("forward")
+    given = method.metadata.input_tensor_meta(0)
+    dtype = {0: "uint8", 6: "float32"}[given.dtype()]  # numbers of torch's scalar types
+
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = [method.execute([torch.from_numpy(batch[k : k + 1])]) for k in range(len(batch))]
+        return tuple(np.concatenate([part[k].numpy() for part in found]) for k in range(2))
+
+    (facts,) = loaded.load_method("facts").execute([])
+    return Opened(answer, dtype, (None, *given.sizes()[1:]), json.loads(facts))
+
+
+def _openvino(path: Path, threads: int) -> Opened:
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    model = core.read_model(path)
+    compiled, (given,) = core.compile_model(model, "CPU", settings), model.inputs
+    shape = tuple(None if size.is_dynamic else size.get_length() for size in given.partial_shape)
+    dtype = "uint8" if given.element_type.to_dtype() == np.uint8 else "float32"
+    facts = {
+        name: str(getattr(value, "value", value)) for name, value in model.get_rt_info(["fer_distill"]).value.items()
+    }
+
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = compiled(batch)
+        return found["logits"], found["probabilities"]
+
+    return Opened(answer, dtype, shape, facts)

@@ -1,0 +1,111 @@
+"""A student's weights and config as two files: read again by one function, and by timm where the student is timm's."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from distill.build import ALLOWED
+from distill.config.schema import BESIDE_NETWORK
+from distill.export.runtimes import reason
+from distill.models.timm_net import TimmNet
+from distill.pipeline.completed import nowhere, rebuild
+from distill.system.files import load_weights, read_weights, save_weights, sha256, write_json
+
+WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
+PUBLISHED = "model.safetensors"  # what model hubs call the weights
+
+
+def save(
+    folder: Path, student: nn.Module, node: dict, classes: tuple[str, ...], plugins: list[str], facts: dict
+) -> None:
+    """Write student.safetensors and config.json; timm.create_model("local-dir:FOLDER", pretrained=True) reads them, too.
+
+    Args:
+        folder: where to.
+        student: the network; only its tensors are written.
+        node: its config.
+        classes: the class names.
+        plugins: packages besides this project's that it needed, for who reads it.
+        facts: name -> text, what a reader should know; see facts().
+    """
+    node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | nowhere(node)
+    ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
+    net = timm_part(student)
+    save_weights(folder / WEIGHTS, student if net is None else net, {"network": node, "classes": list(classes)})
+    ours["sha256"] = sha256(folder / WEIGHTS)
+    write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
+
+
+def timm_part(student: nn.Module) -> nn.Module | None:
+    """Return the timm network that a student is nothing but, or None."""
+    alone = isinstance(student, TimmNet) and [name for name, _ in student.named_children()] == ["net"]
+    return student.net if alone else None
+
+
+def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
+    """Return the config that timm would write, with the student's own input and class names."""
+    from tempfile import TemporaryDirectory
+
+    from timm.models import _hub
+
+    spec = student.input
+    numbers = {
+        name: tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist()) for name in ("mean", "std")
+    }
+    data = {
+        "input_size": (spec.channels, spec.size, spec.size),
+        "interpolation": "bilinear",
+        "crop_pct": 1.0,
+        **numbers,
+    }
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / CONFIG
+        _hub.save_config_for_hf(student.net, path, model_config={"label_names": list(classes)}, data_config=data)
+        return json.loads(path.read_text())
+
+
+def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
+    """Return the student that save() or python -m distill.publish wrote, in eval mode, with .input and .classes.
+
+    Args:
+        folder: with config.json and the weights.
+        plugins: packages besides this project's whose code may run; a folder cannot allow itself one.
+
+    Raises:
+        ValueError: no such files, they do not belong together, or the network is from a package that is not allowed.
+    """
+    file, published = folder / CONFIG, folder / PUBLISHED
+    weights = published if published.is_file() else folder / WEIGHTS
+    try:
+        ours = json.loads(file.read_text())[OURS]
+        node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file}: no config of an exported student ({type(error).__name__}). Type python -m distill.export RUN, and give "
+            "RUN/export."
+        ) from None
+    package = target.partition(".")[0]
+    if f"{package}." not in ALLOWED and package not in plugins:
+        raise ValueError(
+            f"{file}: its network, {target}, is from the package {package}, whose code is not run unasked. If you trust it, "
+            f"type load(FOLDER, plugins=[{package!r}]), or --plugins {package} on the command line."
+        )
+    if weights.is_file() and ours.get("sha256") not in (None, sha256(weights)):  # none: of an earlier export
+        raise ValueError(
+            f"{weights}: damaged or changed: its SHA-256 is not the one in {CONFIG}. Bring the folder back, or export again."
+        )
+    try:
+        student = rebuild(node, classes, plugins, read_weights(weights)[0])
+        if not isinstance(student, nn.Module):
+            raise TypeError(f"{target} makes {type(student).__name__}, no network")
+    except ValueError:
+        raise
+    except Exception as error:  # of hydra, or of the network's own code
+        raise ValueError(f"{file}: no network can be made of it ({reason(error)}). Export the run again.") from None
+    net = timm_part(student)
+    load_weights(student if net is None else net, weights, str(folder))
+    student.classes = classes
+    return student.eval()

@@ -1,0 +1,187 @@
+"""What losses on inner maps share: which layers of student and teacher meet, and their outputs in float32."""
+
+import math
+from collections.abc import Callable
+from functools import wraps
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.losses.base.objective import Loss
+from distill.models.feature_hooks import Layer, Survey, survey, tap
+from distill.types import Outputs
+
+Names = str | list[str] | None
+
+
+class FeatureLoss(Loss):
+    """A loss on the outputs of named layers; bind() finds the layers and asks both networks for them.
+
+    Without names: "stage" pairs the student's middle stage (the later one of two), and "stages" every stage of the student
+    but one finer than all of the teacher's, each with the teacher's stage that is nearest in size relative to its input;
+    "last" pairs the deepest stages of both; "embedding" pairs the embeddings.
+
+    Args:
+        student: layer names of the student: stageN, embedding, a module's name or its end; one or a list.
+        teacher: as many of the teacher.
+
+    Attributes:
+        kind: what is paired without names: stage, stages, last or embedding.
+        pairs: after bind(), the layers of student and teacher that meet.
+    """
+
+    needs_teacher = True
+    needs_features = True
+    kind = "stage"
+
+    def __init__(self, student: Names = None, teacher: Names = None):
+        super().__init__()
+        self.asked = (student, teacher)
+        self.pairs: list[tuple[Layer, Layer]] = []
+
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        found = survey(student)
+        if not self._named(found, "student") and self.kind != "embedding":
+            self._check_stages("student", found.stages)
+
+    def bind(self, student: nn.Module, teacher) -> None:
+        of_student, of_teacher = survey(student), teacher.survey()
+        names = [self._named(of_student, "student"), self._named(of_teacher, "teacher")]
+        sizes = (student.input.size, teacher.input_size())
+        self.pairs = self._pair(*names, of_student, of_teacher, sizes)
+        tap(student, [layer for layer, _ in self.pairs])
+        teacher.tap([layer for _, layer in self.pairs])
+        self.make()
+
+    def make(self) -> None:
+        """Make the learned parts, knowing self.pairs."""
+
+    def _named(self, found: Survey, role: str) -> list[Layer] | None:
+        """Return the layers that are asked for by name of a network, or None."""
+        asked = self.asked[role == "teacher"]
+        names = [asked] if isinstance(asked, str) else asked
+        return names and [found.find(name, f"loss.{self.term}.{role}") for name in names]
+
+    def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
+        if self.kind == "embedding":
+            own, theirs = own or [of_student.embedding], theirs or [of_teacher.embedding]
+        if self.kind == "last":
+            self._check_stages("student", own or of_student.stages)
+            self._check_stages("teacher", theirs or of_teacher.stages)
+            own, theirs = own or [of_student.stages[-1]], theirs or [of_teacher.stages[-1]]
+        if not own:
+            own = self._default(theirs, of_student, of_teacher, sizes)
+        if not theirs:
+            theirs = [_nearest(layer, of_teacher.stages, sizes) for layer in own]
+        if len(own) != len(theirs):
+            raise ValueError(
+                f"loss.{self.term}: {len(own)} layers of the student ({', '.join(layer.name for layer in own)}) for "
+                f"{len(theirs)} of the teacher ({', '.join(layer.name for layer in theirs)}); name as many of each."
+            )
+        return list(zip(own, theirs, strict=True))
+
+    def _default(self, theirs, of_student, of_teacher, sizes) -> list[Layer]:
+        if theirs:
+            return [_nearest(layer, of_student.stages, sizes[::-1]) for layer in theirs]
+        self._check_stages("student", of_student.stages)
+        self._check_stages("teacher", of_teacher.stages)
+        if self.kind == "stage":
+            return [of_student.stages[len(of_student.stages) // 2]]
+        finest = max(layer.shape[1] for layer in of_teacher.stages) / sizes[1]
+        return [layer for layer in of_student.stages if layer.shape[1] / sizes[0] < 1.5 * finest]
+
+    def _check_stages(self, who: str, stages) -> None:
+        if not stages:
+            raise ValueError(
+                f"loss.{self.term}: the {who} has no maps of [C, S, S]. Name layers with loss.{self.term}.{who}=..."
+            )
+
+    def maps(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """Return the paired outputs in float32; no gradient reaches the teacher's."""
+        return [
+            (student.features[own.name].float(), teacher.features[theirs.name].detach().float())
+            for own, theirs in self.pairs
+        ]
+
+    def vectors(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """Return the paired outputs as [B, C]: maps and tokens are averaged over their places."""
+        return [(vector(own), vector(theirs)) for own, theirs in self.maps(student, teacher)]
+
+
+def vector(x: Tensor) -> Tensor:
+    """Average a map [B, C, H, W] or tokens [B, N, C] over places: [B, C]; vectors stay."""
+    return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
+
+
+def _nearest(layer: Layer, stages: tuple[Layer, ...], sizes: tuple[int, int]) -> Layer:
+    """Return the stage whose side, relative to its network's input, is nearest to a layer's in ratio, the coarser of equals."""
+    if len(layer.shape) != 3:
+        raise ValueError(
+            f"{layer.name} answers {list(layer.shape)}, not a map [C, S, S]: name the layer it meets, too."
+        )
+    share = layer.shape[1] / sizes[0]
+    return min(reversed(stages), key=lambda other: round(abs(math.log(other.shape[1] / sizes[1] / share)), 3))
+
+
+def regressor(own: tuple[int, ...], theirs: tuple[int, ...], term: str) -> nn.Module:
+    """Return what turns a student's layer of one shape into as many channels as a teacher's.
+
+    Raises:
+        ValueError: one is a map and the other a vector, or both are tokens [N, C] and not as many.
+    """
+    if len(own) != len(theirs) or (len(own) == 2 and own[0] != theirs[0]):
+        raise ValueError(
+            f"loss.{term}: the student's layer answers {list(own)}, the teacher's {list(theirs)}; name two maps, two vectors, "
+            f"or as many tokens, with loss.{term}.student and loss.{term}.teacher."
+        )
+    return nn.Conv2d(own[0], theirs[0], 1) if len(own) == 3 else nn.Linear(own[-1], theirs[-1])
+
+
+def resize(own: Tensor, theirs: Tensor) -> Tensor:
+    """Bring a map [B, C, H, W] to the height and width of another; vectors stay."""
+    if own.ndim != 4 or own.shape[2:] == theirs.shape[2:]:
+        return own
+    if own.shape[2] > theirs.shape[2]:
+        return F.adaptive_avg_pool2d(own, theirs.shape[2:])
+    return F.interpolate(own, theirs.shape[2:], mode="bilinear", align_corners=False)
+
+
+def whiten(x: Tensor) -> Tensor:
+    """Bring every channel to mean 0 and variance 1 over the batch and its places."""
+    over = [0, *range(2, x.ndim)] if x.ndim == 4 else list(range(x.ndim - 1))
+    if x.numel() == x.shape[1 if x.ndim == 4 else -1]:
+        return x  # one number per channel has no variance
+    return (x - x.mean(over, keepdim=True)) * (x.var(over, keepdim=True, unbiased=False) + 1e-5).rsqrt()
+
+
+def in_float32(forward: Callable) -> Callable:
+    """Switch autocast off in a loss's forward(student, teacher, target): it would round products and norms."""
+
+    @wraps(forward)
+    def exact(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        with torch.autocast(student.logits.device.type, enabled=False):
+            return forward(self, student, teacher, target)
+
+    return exact
+
+
+def check_maps(pairs: list[tuple[Layer, Layer]], term: str) -> None:
+    """Refuse layers that are no maps.
+
+    Raises:
+        ValueError: a layer that does not answer [C, H, W].
+    """
+    for pair in pairs:
+        for layer, role in zip(pair, ("student", "teacher"), strict=True):
+            if len(layer.shape) != 3:
+                raise ValueError(
+                    f"loss.{term}.{role}: {layer.name} answers {list(layer.shape)}, and this loss compares maps [C, H, W]. "
+                    "Name a stage or a convolution."
+                )
+
+
+def pooled(*maps: Tensor) -> list[Tensor]:
+    """Average maps [B, C, H, W] over areas, down to the smallest height and width among them."""
+    size = [min(x.shape[dim] for x in maps) for dim in (2, 3)]
+    return [x if list(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size) for x in maps]

@@ -1,0 +1,109 @@
+"""What losses on logits share: softening, and one value per sample from several heads and one teacher."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.types import Outputs
+
+
+class LogitLoss(Loss, ABC):
+    """A loss on the logits of each student head, most often against the teacher's fused logits.
+
+    A child says in per_head what one head costs; the selection, the teacher's checks and the reduction are here.
+
+    Args:
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean; a relational loss always takes the mean over heads.
+
+    Shape:
+        student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B], or a scalar if relational.
+
+    Raises:
+        ValueError: for a choice that does not exist, or a teacher of another number of classes.
+    """
+
+    needs_teacher = True
+    relational = False  # True if a sample's value depends on the others of its batch
+
+    def __init__(self, apply_to: str = "heads", head_reduction: str = "mean"):
+        super().__init__()
+        check_choices(
+            self.term,
+            apply_to=(apply_to, ("heads", "logits")),
+            head_reduction=(head_reduction, ("sum", "mean")),
+        )
+        self.apply_to, self.head_reduction = apply_to, head_reduction
+
+    def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+        z_s = select_heads(student, self.apply_to)
+        z_t = select_heads(teacher, "logits").detach() if self.needs_teacher else None
+        if z_t is not None and z_t.shape[-1] != z_s.shape[-1]:
+            raise ValueError(
+                f"loss.{self.term}: the teacher knows {z_t.shape[-1]} classes, the student {z_s.shape[-1]}. "
+                "Choose a teacher of the same classes."
+            )
+        with torch.autocast(z_s.device.type, enabled=False):  # autocast would round the products of relational losses
+            values = self.per_head(z_s, z_t, target)
+        return values.mean() if self.relational else reduce_heads(values, self.head_reduction)
+
+    @abstractmethod
+    def per_head(self, z_s: Tensor, z_t: Tensor | None, target: Tensor) -> Tensor:
+        """Return [B, H] values, or [H] if relational, from z_s [B, H, K], z_t [B, 1, K] or None and target [B, K]."""
+
+
+def standardize(z: Tensor) -> Tensor:
+    """Return (z - mean) / (std + 1e-7) over the classes, std with K - 1; 0, without a gradient, where std is below 1e-3.
+
+    Reference: Sun et al., Logit Standardization in Knowledge Distillation, arXiv 2403.01427, algorithm 1. Deviation: logits
+    that hardly vary are left out as said (there their gradient grows without bound, up to 1e7 times).
+    """
+    std = z.std(dim=-1, keepdim=True)
+    return ((z - z.mean(dim=-1, keepdim=True)) / (std + 1e-7)).masked_fill(std < 1e-3, 0.0)
+
+
+def soft(z: Tensor, temperature: float, standardized: bool = False) -> Tensor:
+    """Return log softmax(z / temperature), of standardised logits if asked."""
+    return F.log_softmax((standardize(z) if standardized else z) / temperature, dim=-1)
+
+
+def divergence(log_t: Tensor, log_s: Tensor) -> Tensor:
+    """Return KL(t || s), summed over the classes."""
+    return (log_t.exp() * (log_t - log_s)).sum(dim=-1)
+
+
+def cross_entropy(t: Tensor, log_s: Tensor) -> Tensor:
+    """Return H(t, s) = -sum_k t_k log s_k."""
+    return -(t * log_s).sum(dim=-1)
+
+
+def hard_label(distribution: Tensor) -> Tensor:
+    """Return the largest entry (the first of equals) of [B, K] as one-hot [B, 1, K], True or False."""
+    return F.one_hot(distribution.argmax(dim=1), distribution.shape[1]).bool()[:, None]
+
+
+def log_others(z: Tensor, is_label: Tensor) -> Tensor:
+    """Return log softmax over the classes that are not the label; 0 at the label, so that sums pass it over.
+
+    Never the logarithm of a softmax, which is -inf where the softmax rounds to 0.
+    """
+    return F.log_softmax(z.masked_fill(is_label, float("-inf")), dim=-1).masked_fill(is_label, 0.0)
+
+
+def check_numbers(term: str, **chosen: tuple[object, bool, str]) -> None:
+    """Check every key=(value, whether it will do, what would).
+
+    Raises:
+        ValueError: naming the config key, the value and what to give instead.
+    """
+    for key, (value, will_do, wanted) in chosen.items():
+        if not will_do:
+            raise ValueError(f"loss.{term}.{key}: {value} was asked for; give {wanted}.")
+
+
+def check_temperature(term: str, temperature: float) -> None:
+    """Check that a temperature is above 0; see check_numbers."""
+    check_numbers(term, temperature=(temperature, temperature > 0, "a number above 0, such as 2"))

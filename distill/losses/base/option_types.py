@@ -1,0 +1,71 @@
+"""What may be given for a loss's options: values of the kind that its constructor names, and courses of numbers alone."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from inspect import Parameter, signature
+from types import NoneType
+from typing import get_args, get_origin
+
+from distill.losses.base.ramps import course, is_course
+
+WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a word", NoneType: "null"}
+
+
+def check_options(term: str, make: Callable, given: Mapping[str, object]) -> None:
+    """Check a loss's options by the annotations of what makes it; what has none is not checked.
+
+    Args:
+        term: the loss's name in the config.
+        make: its class.
+        given: option -> value, or its course over epochs.
+
+    Raises:
+        ValueError: an option that does not exist, a value of another kind, or a course of what is no number with fractions.
+    """
+    known = signature(make).parameters
+    variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    needed = [key for key, option in known.items() if option.default is Parameter.empty and option.kind not in variadic]
+    if missing := [key for key in needed if key not in given]:
+        raise ValueError(
+            f"loss.{term}.{missing[0]}: has no value. Give it one in conf/loss/{term}.yaml; weight is no option of a class."
+        )
+    for key, value in given.items():
+        if key in known:
+            _check(f"loss.{term}.{key}", value, known[key])
+        elif not any(word.kind is Parameter.VAR_KEYWORD for word in known.values()):
+            raise ValueError(f"loss.{term}: there is no option {key!r}. Choose from {', '.join(known)}.")
+
+
+def _check(key: str, value: object, option: Parameter) -> None:
+    kind, default = option.annotation, option.default
+    such = f", such as {default}" if type(default) in (int, float, str) else ""
+    ends = [value]
+    if is_course(value):
+        if not fits(0.5, kind):
+            raise ValueError(f"{key}: {words(kind)} cannot follow a course over epochs; give one value{such}.")
+        made = course(value, key)
+        ends = [made.first, made.last]
+    for end in ends:
+        if not fits(end, kind):
+            raise ValueError(f"{key}: {end!r} was asked for; give {words(kind)}{such}.")
+
+
+def fits(value: object, kind: object) -> bool:
+    """Say whether a value is of an annotated kind; whole numbers are numbers, true and false are not."""
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (bool, str, NoneType):
+        return isinstance(value, kind)
+    if get_origin(kind) in (list, Sequence):
+        return isinstance(value, list | tuple) and all(fits(each, get_args(kind)[0]) for each in value)
+    parts = get_args(kind)
+    return any(fits(value, part) for part in parts) if parts else True
+
+
+def words(kind: object) -> str:
+    """Return what to give for an annotated kind."""
+    if get_origin(kind) in (list, Sequence):
+        return f"a list of {'numbers' if get_args(kind)[0] is float else 'names'}"
+    return WORDS.get(kind) or " or ".join(words(part) for part in get_args(kind))

@@ -1,0 +1,66 @@
+"""Networks that end in global average pooling and one linear classifier, which some losses need."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from distill.models.feature_hooks import Layer, Taps, eval_mode, survey
+
+
+class Pooled(NamedTuple):
+    """The end of such a network.
+
+    Args:
+        layer: the map [C, S, S] whose average over places is what the classifier sees.
+        classifier: C -> K.
+    """
+
+    layer: Layer
+    classifier: nn.Linear
+
+
+def pooled_classifier(network: nn.Module, who: str, instead: str) -> Pooled:
+    """Find the last map and the classifier of a network, and make sure by trying it that only an average lies between.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec; its modes are left as they were.
+        who: loss and role, for the error message.
+        instead: what to type, for the error message.
+
+    Raises:
+        ValueError: the network ends otherwise.
+    """
+    found = survey(network)
+    name = found.embedding.name
+    classifier = network.get_submodule(name.removesuffix(":in"))
+    if name.endswith(":in") and isinstance(classifier, nn.Linear):
+        maps = [x for x in found.layers.values() if len(x.shape) == 3 and x.shape[0] == classifier.in_features]
+        maps = [x for x in maps if x.shape[1] > 1]  # whether a single place was averaged cannot be seen
+        features = _try(network, [found.embedding, *maps])
+        fitting = [x for x in maps if _is_average(features[x.name], features[name])]
+        if fitting:
+            outputs = [layer for layer in fitting if not layer.name.endswith(":in")]
+            return Pooled((outputs or fitting)[-1], classifier)
+    raise ValueError(
+        f"{who} does not end in global average pooling, of a map of more than one place, and one linear classifier. {instead}"
+    )
+
+
+def _is_average(map: Tensor, vector: Tensor) -> bool:
+    return vector.ndim == 2 and torch.allclose(map.mean(dim=(2, 3)), vector, rtol=1e-3, atol=1e-5)
+
+
+@torch.no_grad()
+def _try(network: nn.Module, layers: list[Layer]) -> dict[str, Tensor]:
+    """Return the layers' outputs for a random picture in eval mode."""
+    parameter, spec = next(network.parameters()), network.input
+    picture = torch.rand(1, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
+    taps = Taps(network)
+    try:
+        for layer in layers:
+            taps.add(network, layer)
+        with eval_mode(network):
+            return network(picture.to(parameter)).features
+    finally:
+        taps.remove()

@@ -1,0 +1,79 @@
+"""What losses on maps before the activation share: which layers those are, and the student's connectors."""
+
+from torch import Tensor, nn
+
+from distill.losses.base.feature_loss import FeatureLoss, check_maps, resize
+from distill.models.feature_hooks import Layer, Survey
+from distill.types import Outputs
+
+
+class PreActivationLoss(FeatureLoss):
+    """A loss on pairs of stages, taken before the activation where no layer was named and a BatchNorm2d ends the stage.
+
+    The student's map is brought to the teacher's size, then channels, by a 1 x 1 convolution and BatchNorm, both learned.
+
+    Attributes:
+        moved: whether the stages of student and teacher are taken before the activation.
+    """
+
+    kind = "stages"
+    moved = (True, True)
+
+    def bind(self, student: nn.Module, teacher) -> None:
+        self.met = (student, teacher)
+        super().bind(student, teacher)
+        del self.met
+
+    def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
+        pairs = super()._pair(own, theirs, of_student, of_teacher, sizes)
+        student, teacher = self.met[0], network_of(self.met[1])
+        move_own, move_theirs = self.moved[0] and not own, self.moved[1] and not theirs
+        return [
+            (
+                before_activation(layer, of_student, student) if move_own else layer,
+                before_activation(other, of_teacher, teacher) if move_theirs else other,
+            )
+            for layer, other in pairs
+        ]
+
+    def make(self) -> None:
+        check_maps(self.pairs, self.term)
+        self.connectors = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(own.shape[0], theirs.shape[0], 1, bias=False), nn.BatchNorm2d(theirs.shape[0]))
+            for own, theirs in self.pairs
+        )
+
+    def connected(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
+        """Return the pairs of maps, the student's of the teacher's shape."""
+        pairs = zip(self.connectors, self.maps(student, teacher), strict=True)
+        return [(connector(resize(own, theirs)), theirs) for connector, (own, theirs) in pairs]
+
+
+def deeper_counts_more(values: list[Tensor]) -> Tensor:
+    """Return sum over l = 1..L of 2^-(L - l) values[l]."""
+    return sum(value * 2.0 ** (place - len(values)) for place, value in enumerate(values, 1))
+
+
+def network_of(teacher) -> nn.Module:
+    """Return the network of a live teacher, or of the one behind a cache, once that was surveyed."""
+    live = getattr(teacher, "live", None)
+    return (teacher if live is None else live).network
+
+
+def norm_of(network: nn.Module, name: str) -> nn.BatchNorm2d | None:
+    """Return the BatchNorm2d whose normalised map a layer is, if any: a plain one's output, or the input of timm's activation
+    inside of one (BatchNormAct2d.act)."""
+    if name.endswith(".act:in"):
+        norm = network.get_submodule(name.removesuffix(".act:in"))
+        return norm if isinstance(norm, nn.BatchNorm2d) else None
+    norm = None if name.endswith(":in") else network.get_submodule(name)
+    return norm if type(norm) is nn.BatchNorm2d else None
+
+
+def before_activation(stage: Layer, found: Survey, network: nn.Module) -> Layer:
+    """Return what the last BatchNorm2d of the stage's shape gave by the time that the stage is done; without one, the stage."""
+    names = list(found.layers)
+    done = reversed(names[: names.index(stage.name) + 1])
+    norms = (name for name in done if found.layers[name].shape == stage.shape and norm_of(network, name))
+    name = next(norms, None)
+    return stage if name is None else found.layers[name]

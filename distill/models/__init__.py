@@ -1,0 +1,1 @@
+"""What students and teachers share: timm's networks, and hooks on inner feature maps."""

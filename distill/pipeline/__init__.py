@@ -1,0 +1,1 @@
+"""One run, from a checked config to its result, and the folds and generations made of runs."""

@@ -1,0 +1,149 @@
+"""A finished run: its weights and its network; as a teacher, teacher=run:DIR, its name, which is what they are, not where."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from distill import build
+from distill.config import overrides
+from distill.config.schema import RECIPE, label, with_sha256
+from distill.losses.base.reused_classifier import attach_from_state
+from distill.runs.layout import is_complete
+from distill.runs.reading import read
+from distill.system.files import read_weights, sha256, whole
+from distill.types import Dataset
+
+TEACHER = re.compile(r"(\+*)(teacher(?:@([\w.]+))?)=run:(.*)", re.DOTALL)
+
+
+def spell_out(words: list[str]) -> list[str]:
+    """Rewrite teacher=run:DIR as teacher=run teacher.run='DIR', and paths, as hydra can read them; run:A,run:B sweeps over two."""
+    spelt = []
+    for word in words:
+        if found := TEACHER.fullmatch(word):
+            plus, group, package, folders = found.groups()
+            quoted = ["'" + folder.replace("'", r"\'") + "'" for folder in folders.split(",run:")]
+            spelt += [f"{plus}{group}=run", f"{package or 'teacher'}.run={','.join(quoted)}"]
+        else:
+            spelt.append(overrides.quoted(word))
+    return spelt
+
+
+def settle(cfg: dict) -> dict:
+    """Return a config whose weight files, and whose teachers that are finished runs, are named by the SHA-256 of the weights.
+
+    Raises:
+        ValueError: a folder without a finished run, or with other weights than the config names.
+    """
+    teacher = _settled(cfg["teacher"])
+    if "members" in teacher:
+        teacher = teacher | {"members": {name: _settled(member) for name, member in teacher["members"].items()}}
+    return cfg | {"student": with_sha256(cfg["student"]), "teacher": with_sha256(teacher)}
+
+
+def _settled(node: dict) -> dict:
+    if "run" not in node:
+        return node
+    folder = Path(node["run"]).expanduser().absolute()
+    found = sha256(weights(folder))
+    if node.get("sha256") not in (None, found):
+        raise ValueError(
+            f"teacher.sha256: {node['sha256']} was asked for, but the weights in {folder} are {found}. "
+            "Give the folder of that run, or teacher.sha256=null to take these."
+        )
+    kept = {key: value for key, value in node.items() if key not in RECIPE}  # what a data set says of teachers' views
+    return kept | {"run": str(folder), "sha256": found, "name": node.get("name") or label(header(folder))}
+
+
+def weights(folder: Path, instead: str = "") -> Path:
+    """Return the weight file of a finished run.
+
+    Args:
+        folder: the run folder.
+        instead: what else may be given where the folder holds several runs.
+
+    Raises:
+        ValueError: the folder holds none, or a damaged one.
+    """
+    inner = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
+    if is_complete(folder) and (not inner or (folder / "checkpoints").is_dir()):
+        return best_weights(folder)
+    if inner:
+        raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}{instead}.")
+    if (folder / "config.yaml").is_file():
+        why = read(folder).error
+        raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
+    what = "no finished run is there" if folder.is_dir() else "no such folder"
+    raise ValueError(f"{folder}: {what}. Give the run folder that a run's table ends with.")
+
+
+def best_weights(folder: Path) -> Path:
+    """Return the weight file that the run of a folder has written.
+
+    Raises:
+        ValueError: it is gone or damaged.
+    """
+    again = f"Delete the folder {folder} and start its command again."
+    return whole(folder / "checkpoints" / "best.safetensors", again)
+
+
+def header(folder: Path) -> dict:
+    """Return the config of a finished run's network, as the header of its weights keeps it.
+
+    Raises:
+        ValueError: no finished run, or its weights do not say it.
+    """
+    network = read_weights(weights(folder))[1].get("network")
+    if not isinstance(network, dict):
+        raise ValueError(f"teacher.run: {folder}: its weights do not say of what network they are. Train it again.")
+    return network
+
+
+def network(
+    run: str,
+    num_classes: int,
+    classes: Sequence[str],
+    name: str | None = None,
+    sha256: str | None = None,
+    plugins: Sequence[str] = (),
+) -> nn.Module:
+    """Make the network of a finished run, whose weights come next.
+
+    Args:
+        run: its run folder.
+        num_classes: K.
+        classes: the class names.
+        name: for people.
+        sha256: of its weights; settle() has compared it.
+        plugins: packages besides this project's that its target may be from.
+
+    Shape:
+        images -> logits [B, K], as the network that was trained.
+
+    Raises:
+        ValueError: no finished run, or its network is from a package that is not allowed.
+    """
+    folder = Path(run)
+    return rebuild(header(folder), tuple(classes), plugins, read_weights(weights(folder))[0])
+
+
+def rebuild(node: dict, classes: tuple[str, ...], plugins: Sequence[str], tensors: dict) -> nn.Module:
+    """Make the network of a config without a start, and with the reused head (loss.simkd) where the weights have one."""
+    made = build.network(
+        {"student": node | nowhere(node), "seed": 0, "plugins": list(plugins)}, Dataset("", classes, "", {})
+    )
+    attach_from_state(made, tensors)
+    return made
+
+
+def nowhere(node: dict) -> dict:
+    """Return the keys of a network that say where it started, saying nowhere."""
+    return {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
+
+
+def saw(folder: Path) -> str | None:
+    """Return the fingerprint of the data that a finished run saw."""
+    return json.loads((folder / "result.json").read_text()).get("data", {}).get("fingerprint")

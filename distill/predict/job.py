@@ -1,0 +1,197 @@
+"""One command of python -m distill.predict: what is looked at, by whom, where answers go, and what went wrong."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import islice
+from os.path import abspath
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress
+
+from distill.predict import video
+from distill.predict.boxes import check_inside, read_boxes, squares, whole
+from distill.predict.detector import CenterFace
+from distill.predict.output import Csv, Drawn, Json, Printed, live, opened
+from distill.predict.pictures import NAMES, listed, read, shown
+from distill.predict.pipeline import FACES, Shot, answered
+from distill.predict.student import open_student
+from distill.system.console import bar
+
+
+def _check_targets(asked: argparse.Namespace, path: Path) -> None:
+    """Raise ValueError where an output would replace an input or another output."""
+    home = path.resolve()
+    if asked.draw and path.is_dir() and asked.draw.resolve() in (home, *home.parents):
+        raise ValueError(f"--draw: drawings in {asked.draw} could overwrite pictures of {path}. Give another folder.")
+    words = [word for word in (asked.boxes, asked.student, asked.detector) if word]
+    taken = {home, *(Path(word).expanduser().resolve() for word in words)}
+    for option, word, kind in (("--csv", asked.csv, ".csv"), ("--json", asked.json, ".json")):
+        file = Path(word or "-").expanduser()
+        if word in (None, "-"):
+            continue
+        if file.resolve() in taken:
+            raise ValueError(f"{file} is named twice. Give --csv and --json files that nothing else is read from.")
+        if file.is_file() and file.stat().st_size and file.resolve().suffix.lower() != kind:
+            raise ValueError(
+                f"{file} is there and no {kind} file, which {option} does not overwrite. Give another file."
+            )
+        taken.add(file.resolve())
+
+
+class Job:
+    """One command: what is looked at, by whom, and what went wrong on the way.
+
+    Args:
+        asked: the command line.
+
+    Raises:
+        ValueError: it cannot begin.
+    """
+
+    def __init__(self, asked: argparse.Namespace):
+        self.asked, self.failed, self.stopped, self.done = asked, 0, False, 0
+        self.errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
+        self.index = None if Path(asked.path).exists() else video.camera_index(asked.path)
+        self.path = Path(asked.path).expanduser()
+        _check_targets(asked, self.path)
+        self.files, self.opened, others = self._files()
+        self.root = self.path if self.path.is_dir() else self.path.parent
+        self.given = read_boxes(asked.boxes, self.root) if asked.boxes else None
+        if self.opened and (asked.crops or asked.boxes):
+            raise ValueError("--crops and --boxes are for pictures. Leave them out for a video or a camera.")
+        self.student = open_student(asked.student, asked.threads)
+        if not (asked.crops or asked.boxes):
+            self.detector = CenterFace(asked.detector, asked.threads, asked.size, asked.threshold, asked.smallest)
+        if others:
+            self.errors.print(
+                "1 other file is left out: its name is not that of a picture"
+                if others == 1
+                else f"{others:,} other files are left out: their names are not those of pictures",
+                style="dim",
+            )
+
+    def _files(self) -> tuple[list[Path], video.Opened | None, int]:
+        """Return pictures, or an opened video or camera; and how many files are neither."""
+        if self.index is not None:
+            source = video.camera(self.index)
+        elif self.path.is_dir():
+            files, others = listed(self.path, self.asked.draw)
+            if not files:
+                raise ValueError(f"{shown(self.path)}: no picture is in this folder ({', '.join(NAMES)}).")
+            return files, None, others
+        elif not self.path.is_file():
+            raise ValueError(
+                f"{shown(self.path)}: no such file or folder. Give a picture, a folder, a video or camera."
+            )
+        elif self.path.suffix.lower() in NAMES:
+            return [self.path], None, 0
+        else:
+            source = video.Source(str(self.path), None, str(self.path))
+        try:
+            return [], video.open_source(source), 0
+        except ValueError as error:
+            raise ValueError(f"{shown(source.name)}: {error}.") from None
+
+    @property
+    def total(self) -> int | None:
+        """How many pictures or frames there will be, or None."""
+        if not self.opened:
+            return len(self.files)
+        return min((n for n in (self.opened.total, self.asked.frames) if n), default=None)
+
+    def say(self, name: str, sentence: str) -> None:
+        """Say what went wrong with a file, for people alone."""
+        self.failed += 1
+        self.errors.print(f"error: {shown(name)}: {sentence}")
+
+    def unread(self, name: str, sentence: str) -> Shot:
+        """Say what cannot be read, and return what stands in its place; the rest goes on."""
+        self.say(name, sentence)
+        return Shot(name, None, (0, 0), np.zeros((0, 4)), None, error=shown(sentence))
+
+    def shots(self) -> Iterator[Shot]:
+        """Yield pictures or frames with the boxes around their faces."""
+        return self._frames() if self.opened else self._pictures()
+
+    def _pictures(self) -> Iterator[Shot]:
+        missing = set(self.given or ()) if self.path.is_dir() else set()  # one picture has its own rows alone
+        for path in self.files:
+            missing.discard(abspath(path))
+            try:
+                picture, note = read(path)
+                boxes, scores = self.boxes(picture, path)
+            except (ValueError, OSError) as error:
+                yield self.unread(str(path), f"{str(error).rstrip('.')}.")
+                continue
+            if note:
+                self.errors.print(f"{shown(path)}: {note}", style="dim")
+            yield Shot(str(path), picture, picture.shape[:2], boxes, scores, note=note)
+        for name in sorted(missing):
+            yield self.unread(name, f"{self.asked.boxes} has boxes for it, but there is no such picture.")
+
+    def _frames(self) -> Iterator[Shot]:
+        name = self.asked.path if self.index is not None else str(self.path)
+        try:
+            for number, (picture, seconds) in enumerate(islice(self.opened.frames, self.asked.frames)):
+                boxes, scores = self.boxes(picture, None)
+                yield Shot(name, picture, picture.shape[:2], boxes, scores, number, seconds)
+        except ValueError as error:
+            yield self.unread(name, f"{error}.")
+
+    def boxes(self, picture: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the boxes in a picture, [N, 4], and the detector's scores or None."""
+        if self.asked.crops:
+            return whole(picture), None
+        if self.given is not None:
+            boxes = self.given.get(abspath(path), whole(picture)[:0])
+            check_inside(boxes, picture)
+            return boxes, None
+        boxes, scores = self.detector(picture)
+        return squares(boxes, self.asked.margin), scores
+
+    def run(self, out: Console) -> Printed:
+        """Look at everything, or as far as Ctrl-C lets it, and write what is asked for."""
+        asked, classes = self.asked, self.student.classes
+        printed = Printed(classes, self.root, rows=not self.opened)
+        with ExitStack() as stack:
+            sinks = [printed]
+            if asked.draw:
+                rate = self.opened.rate if self.opened else None
+                drawn = Drawn(asked.draw, self.root, classes, rate, self.say)
+                if self.index is None:
+                    drawn.plan(self.files or [self.path])
+                asked.draw.mkdir(parents=True, exist_ok=True)
+                sinks.append(drawn)
+            for path, kind in ((asked.csv, Csv), (asked.json, Json)):
+                if path:
+                    sinks.append(kind(stack.enter_context(opened(path)), classes))
+            for sink in sinks:
+                stack.callback(sink.close)
+            try:
+                self._go(sinks, out)
+            except KeyboardInterrupt:
+                self.stopped = True
+                self.errors.print("stopped; what was seen until here is kept", style="dim")
+        return printed
+
+    def _go(self, sinks: list[Csv | Json | Drawn | Printed], out: Console) -> None:
+        watching = self.index is not None
+        seen = answered(self.shots(), self.student, bool(self.asked.draw), 1 if watching else FACES)
+        start, hidden = time.perf_counter(), not self.errors.is_terminal
+        shows = Live(console=out, transient=True) if watching else None
+        with shows or Progress(*bar().columns, console=self.errors, transient=True, disable=hidden) as screen:
+            task = None if watching else screen.add_task("frames" if self.opened else "pictures", total=self.total)
+            for one in seen:
+                for sink in sinks:
+                    sink.add(one)
+                self.done += 1
+                if watching:
+                    rate = self.done / (time.perf_counter() - start)
+                    screen.update(live(one, self.student.classes, rate), refresh=True)
+                else:
+                    screen.advance(task)

@@ -1,0 +1,76 @@
+"""From pictures to answers: faces of several pictures go through the student together."""
+
+from collections.abc import Iterable, Iterator
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from distill.predict.boxes import cut
+from distill.predict.student import Student
+
+FACES = 64  # in one pass of the student
+PIXELS = 2**25  # of pictures that wait for their answers, where they are kept
+
+
+class Shot(NamedTuple):
+    """A picture, or a frame of a video, and the boxes around its faces; or what could not be read, and why.
+
+    Args:
+        name: its file or camera.
+        picture: [H, W, 3] uint8 RGB; None once it is no longer needed.
+        size: its height and width.
+        boxes: [N, 4] as x, y, width, height in its pixels.
+        scores: [N] of the detector; None where the boxes are given.
+        frame: its number in a video, from 0, or None.
+        seconds: its time in a video, or None.
+        note: what is remarkable about the file, or "".
+        error: why it could not be read, or "".
+    """
+
+    name: str
+    picture: np.ndarray | None
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray | None
+    frame: int | None = None
+    seconds: float | None = None
+    note: str = ""
+    error: str = ""
+
+
+class Seen(NamedTuple):
+    """A shot and the student's answers, [N, K]."""
+
+    shot: Shot
+    probabilities: np.ndarray
+
+
+def answered(shots: Iterable[Shot], student: Student, keep: bool, faces: int = FACES) -> Iterator[Seen]:
+    """Yield shots with their answers, in their order.
+
+    Args:
+        shots: taken one by one; few are held at a time.
+        student: the student.
+        keep: keep the pictures until then, for drawing.
+        faces: as many go through the student at once; 1 answers each shot before the next one is taken.
+    """
+    waiting: list[Shot] = []
+    crops: list[np.ndarray] = []
+    pixels = 0
+    for shot in shots:
+        crops += [cut(shot.picture, box, student.picture) for box in shot.boxes]
+        pixels += 3 * prod(shot.size) if keep else 0
+        waiting.append(shot if keep else shot._replace(picture=None))
+        if len(crops) >= faces or len(waiting) >= faces or pixels >= PIXELS:
+            yield from _answer(waiting, crops, student, faces)
+            waiting, crops, pixels = [], [], 0
+    yield from _answer(waiting, crops, student, faces)
+
+
+def _answer(shots: list[Shot], crops: list[np.ndarray], student: Student, faces: int) -> Iterator[Seen]:
+    parts = [student.answer(np.stack(crops[k : k + faces]))[1] for k in range(0, len(crops), faces)]
+    answers, first = np.concatenate(parts) if parts else np.zeros((0, len(student.classes)), np.float32), 0
+    for shot in shots:
+        yield Seen(shot, answers[first : first + len(shot.boxes)])
+        first += len(shot.boxes)

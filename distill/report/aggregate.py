@@ -1,0 +1,236 @@
+"""Runs as a table: one row per configuration, its seeds folded, with only those settings that differ."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from distill.report.number_format import fewer_words, plain, value_words
+from distill.report.settings import COMPONENTS, settings_of
+from distill.runs.reading import COSTS, FIRST, Run
+
+SPEEDS = ("latency_ms", "images_per_second")
+
+
+class Column(NamedTuple):
+    """A number of the table: its name in the run's numbers, its heading, the group above it, its unit, and what is better."""
+
+    name: str
+    title: str
+    group: str
+    unit: str
+    better: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The heading and its group in one."""
+        return self.title if self.group == "cost" else f"{self.title} {self.group}"
+
+
+def _both(name: str, group: str, better: str = "") -> tuple[Column, ...]:
+    return tuple(Column(f"{split}/{name}", split, group, "percent", better) for split in ("valid", "test"))
+
+
+COLUMNS = (
+    *_both("top1_accuracy", "top-1 (%)", "max"),
+    *_both("mean_class_accuracy", "mean-class (%)", "max"),
+    Column("num_parameters", "parameters", "cost", "count", "min"),
+    Column("macs", "MACs", "cost", "count", "min"),
+    Column("bytes", "size", "cost", "bytes", "min"),
+    Column("latency_ms", "latency (ms)", "cost", "ms", "min"),
+    Column("images_per_second", "images/s", "cost", "rate", "max"),
+    Column("minutes", "minutes", "cost", "minutes"),
+    *_both("expected_calibration_error", "ECE (%)", "min"),
+    *_both("agreement", "agreement (%)"),
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The runs that differ in nothing but their seed.
+
+    Args:
+        number: its rank by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself.
+        runs: best on validation first.
+        settings: all of them by dotted key, and each component's name under the component; not the seed.
+        values: those that differ between configurations.
+        label: these in words, no two configurations alike.
+        short: the same without the names of the settings.
+        mean: of every number over the runs.
+        spread: their sample standard deviation; over folds where one job did them all; without a number where there is one run.
+    """
+
+    number: int
+    runs: tuple[Run, ...]
+    settings: dict[str, object]
+    values: dict[str, object]
+    label: str
+    short: str
+    mean: dict[str, float]
+    spread: dict[str, float]
+
+    @property
+    def repeats(self) -> str:
+        folds = len(self.runs[0].result.get("folds") or ()) if len(self.runs) == 1 else 0
+        return f"{folds} folds" if folds else str(len(self.runs))
+
+    @property
+    def faces(self) -> tuple:
+        """What its accuracies are of: data set, its place where that tells it apart, numbers of faces, protocol, classes."""
+        return _faces(self.runs[0], self.settings)
+
+
+class Sweep(NamedTuple):
+    """Everything that a report is made from.
+
+    Args:
+        keys: the settings that differ, dotted, or the name of a component.
+        configurations: best first; of several data sets, one after the other.
+        left_out: runs that are not in the table, with the reason in .error.
+    """
+
+    keys: tuple[str, ...]
+    configurations: tuple[Configuration, ...]
+    left_out: tuple[Run, ...]
+
+    @property
+    def columns(self) -> list[Column]:
+        """The numbers that at least one configuration has."""
+        return [column for column in COLUMNS if any(column.name in c.mean for c in self.configurations)]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for c in self.configurations for run in c.runs]
+
+    @property
+    def by_faces(self) -> list[list[Configuration]]:
+        """The configurations that were measured on the same faces, best first; only these can be ranked together."""
+        found: dict[tuple, list[Configuration]] = {}
+        for c in self.configurations:
+            found.setdefault(c.faces, []).append(c)
+        return list(found.values())
+
+
+def sweep(runs: Sequence[Run]) -> Sweep:
+    """Fold runs into configurations, ranked by mean validation top-1 on the same faces.
+
+    A run whose configuration and seed occur twice counts once, with its newest result.
+    """
+    complete = _timed_together([run for run in runs if run.status == "complete"])
+    flat = settings_of(complete)
+    keys = _swept(flat)
+    groups: dict[str, list[Run]] = {}
+    for run, settings in zip(complete, flat, strict=True):
+        groups.setdefault(repr([settings.get(key) for key in keys]), []).append(run)
+    asked = {id(run): settings for run, settings in zip(complete, flat, strict=True)}
+    kept, repeated = {}, []
+    for name, members in groups.items():
+        kept[name], more = _once(members)
+        repeated += more
+    ranked = sorted(kept.values(), key=lambda members: -statistics.fmean(m.numbers[FIRST] for m in members))
+    ranked.sort(key=lambda members: repr(_faces(members[0], asked[id(members[0])])))
+    settings = [asked[id(members[0])] for members in ranked]
+    values = [{key: own.get(key) for key in keys} for own in settings]
+    labels = _labels(keys, values, ranked)
+    configurations = tuple(
+        _configuration(number, members, *own, *words)
+        for number, (members, *own, words) in enumerate(zip(ranked, settings, values, labels, strict=True), 1)
+    )
+    return Sweep(tuple(keys), configurations, (*(run for run in runs if run.status != "complete"), *repeated))
+
+
+def _faces(run: Run, settings: dict[str, object]) -> tuple:
+    data = run.result["data"]
+    protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learnt, not validated
+    rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
+    return data["name"], settings.get("data.root"), *rows, protocol, tuple(data["classes"])
+
+
+def _timed_together(runs: list[Run]) -> list[Run]:
+    """Give runs of the same network on the same machine the median of their speeds; one timing alone meets neighbours."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        where = [run.env.get(name) for name in ("processor", "gpu", "threads", "packages")]
+        groups.setdefault(repr([run.config["student"], run.result["student"].get("macs"), where]), []).append(run)
+    medians = {}
+    for members in groups.values():
+        found = [run.numbers for run in members]
+        speeds = {name: [n[name] for n in found if name in n] for name in SPEEDS}
+        speeds = {name: statistics.median(values) for name, values in speeds.items() if values}
+        for run in members:
+            medians[id(run)] = replace(run, result=run.result | {"student": run.result["student"] | speeds})
+    return [medians[id(run)] for run in runs]
+
+
+def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
+    """Return the newest run of each seed, best first, and the older ones with that as their error."""
+    newest: dict[object, Run] = {}
+    older: list[tuple[Run, Run]] = []
+    for run in sorted(members, key=lambda run: -(run.folder / "result.json").stat().st_mtime):
+        seed = run.config.get("seed")
+        if seed in newest:
+            older.append((run, newest[seed]))
+        else:
+            newest[seed] = run
+    again = [
+        Run(run.folder, "repeated", f"the same configuration and seed as {other.folder}, which is newer", {}, {}, {})
+        for run, other in older
+    ]
+    return sorted(newest.values(), key=lambda run: -run.numbers[FIRST]), again
+
+
+def _swept(flat: list[dict]) -> list[str]:
+    """Return the components and keys that differ; not those that merely follow from another component."""
+    parts = [part for part in COMPONENTS if len({settings.get(part) for settings in flat}) > 1]
+    names = {f"{part}.name" for part in COMPONENTS}
+    keys = dict.fromkeys(key for settings in flat for key in settings if key not in COMPONENTS and key not in names)
+    return parts + [key for key in keys if _varies(key, flat)]
+
+
+def _varies(key: str, flat: list[dict]) -> bool:
+    """Say whether a key has several values among runs whose component of that name is the same."""
+    component = key.split(".")[0]
+    seen: dict[object, set[str]] = {}
+    for settings in flat:
+        if key in settings:
+            owner = settings[component] if component in COMPONENTS and component in settings else None
+            seen.setdefault(owner, set()).add(repr(settings[key]))
+    return any(len(values) > 1 for values in seen.values())
+
+
+def _labels(keys: list[str], values: list[dict], ranked: list[list[Run]]) -> list[tuple[str, str]]:
+    """Return (label, short label) of each configuration, of as few settings as tell them apart.
+
+    The short one says which of two teachers, losses, ... only where it is the rarer one.
+    """
+    used: list[str] = []
+    for key in keys:
+        if _distinct(values, [*used, key]) > max(_distinct(values, used), 1):
+            used.append(key)
+    kinds = {key: Counter(plain(own[key]) for own in values) for key in used if key in COMPONENTS[1:]}
+    usual = {key: counts.most_common(1)[0][0] for key, counts in kinds.items() if len(counts) == 2}
+    labels = []
+    for own, members in zip(values, ranked, strict=True):
+        there = [key for key in used if own[key] is not None]
+        words = [value_words(key, own[key]) for key in there]
+        short = [fewer_words(key, own[key]) for key in there if plain(own[key]) != usual.get(key)]
+        name = members[0].result["student"].get("name", "student")
+        labels.append((" · ".join(words) or name, " · ".join(short) or name))
+    return labels
+
+
+def _distinct(values: list[dict], keys: list[str]) -> int:
+    return len({repr([own[key] for key in keys]) for own in values})
+
+
+def _configuration(
+    number: int, members: list[Run], settings: dict, values: dict, label: str, short: str
+) -> Configuration:
+    shared = set.intersection(*(set(run.numbers) for run in members))
+    mean = {name: statistics.fmean(run.numbers[name] for run in members) for name in sorted(shared)}
+    spread = {name: statistics.stdev(run.numbers[name] for run in members) for name in shared if len(members) > 1}
+    if len(members) == 1:
+        spread = dict(members[0].result["student"].get("spread") or {})
+    spread = {name: value for name, value in spread.items() if name not in COSTS}  # speeds are medians of all its runs
+    return Configuration(number, tuple(members), settings, values, label, short, mean, spread)

@@ -1,0 +1,70 @@
+"""Lines over epochs and over the severity of a corruption, one per run, told apart by hovering rather than by a hundred colours."""
+
+from collections.abc import Sequence
+
+from distill.report.aggregate import Sweep
+from distill.report.html.svg_plot import Plot, Scale, percent, scale
+from distill.runs.reading import FIRST
+
+MOST = 120  # points of a line
+
+
+def learning(found: Sweep) -> list[tuple[str, str]]:
+    """Return (heading, picture) of validation accuracy and training loss by epoch, those that there are."""
+    wanted = (
+        (FIRST, "Validation top-1 by epoch", "validation top-1 (%)", percent),
+        ("train/loss", "Training loss by epoch", "loss", None),
+    )
+    pictures = []
+    for name, heading, title, write in wanted:
+        lines = [
+            (c.number, thin(points)) for c in found.configurations for run in c.runs if (points := run.curves.get(name))
+        ]
+        if lines:
+            pictures.append((heading, _lines(lines, heading, title, write)))
+    return pictures
+
+
+def thin(points: Sequence[tuple[int, float]], most: int = MOST) -> list[tuple[int, float]]:
+    """Return at most so many points, the first and the last among them."""
+    if len(points) <= most:
+        return list(points)
+    return [points[round(k * (len(points) - 1) / (most - 1))] for k in range(most)]
+
+
+def _epochs(last: int) -> Scale:
+    """Return a scale of epochs, whose ticks are whole numbers."""
+    whole = [tick for tick in Scale(1, last).ticks() if tick == int(tick)]
+    return Scale(1, last, marks=tuple(whole))
+
+
+def _lines(lines: list[tuple[int, list]], heading: str, title: str, write) -> str:
+    epochs = [epoch for _, points in lines for epoch, _ in points]
+    x = Scale(0.5, 1.5, marks=(1,)) if max(epochs) == 1 else _epochs(max(epochs))
+    plot = Plot(x, scale((value for _, points in lines for _, value in points), write=write), "epoch", title)
+    for number, points in sorted(lines, key=lambda line: -line[0]):  # the best on top
+        if len(points) > 1:
+            plot.line(points, "curve" if number > 1 else "curve best", number)
+        else:
+            plot.dot(points[0], "dot", 3.5, number)
+    return plot.svg(heading)
+
+
+def robustness(found: Sweep) -> list[tuple[str, str]]:
+    """Return (corruption, picture) of test top-1 against severity, a line per run that was measured so."""
+    measured = [(c.number, run.spoilt) for c in found.configurations for run in c.runs]
+    names = dict.fromkeys(name for _, spoilt in measured for name in spoilt)
+    curves = {name: [(number, spoilt[name]) for number, spoilt in measured if name in spoilt] for name in names}
+    everything = [value for lines in curves.values() for _, points in lines for _, value in points]
+    return [(name, _small(name, lines, everything)) for name, lines in curves.items()]
+
+
+def _small(name: str, lines: list[tuple[int, list]], everything: list[float]) -> str:
+    severities = sorted({severity for _, points in lines for severity, _ in points})
+    x = Scale(0, max(severities[-1], 1), marks=tuple(severities), write=lambda s: "clean" if s == 0 else f"{s:g}")
+    plot = Plot(x, scale(everything, write=percent), "severity", "test top-1 (%)", width=300, height=230)
+    for number, points in sorted(lines, key=lambda line: -line[0]):
+        plot.line(points, "curve" if number > 1 else "curve best", number)
+        for point in points[1:]:
+            plot.dot(point, "dot", 2.5, number)
+    return plot.svg(f"Test top-1 with {name} by severity")

@@ -1,0 +1,88 @@
+"""Which configurations no other one beats at once in accuracy and cost, and how that looks."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from distill.report.aggregate import Configuration, Sweep
+from distill.report.html.svg_plot import Plot, Point, percent, place_labels, scale
+from distill.report.number_format import amount, compact, tick
+from distill.runs.reading import FIRST
+
+AXES = {  # name -> (title, how a tick is written)
+    "num_parameters": ("parameters", tick),
+    "macs": ("multiply-accumulates of one face", tick),
+    "bytes": ("size of the weights, float32", lambda value: tick(value, (" B", " kB", " MB", " GB"))),
+    "latency_ms": ("latency of one face, one thread (ms)", "{:g}".format),
+}
+
+
+def front(configurations: Sequence[Configuration], cost: str) -> list[Configuration]:
+    """Return those that no other one beats: none is as accurate at less cost, or more accurate at the same; cheapest first."""
+    known = [c for c in configurations if c.mean.get(cost, 0) > 0 and FIRST in c.mean]
+    best, found = -1.0, []
+    for c in sorted(known, key=lambda c: (c.mean[cost], -c.mean[FIRST])):
+        if c.mean[FIRST] > best:
+            best = c.mean[FIRST]
+            found.append(c)
+    return found
+
+
+def charts(found: Sweep) -> list[tuple[str, str]]:
+    """Return (heading, picture) of accuracy against each cost that differs between configurations."""
+    pictures = []
+    for cost, (title, write) in AXES.items():
+        known = [c for c in found.configurations if c.mean.get(cost, 0) > 0]
+        if len({c.mean[cost] for c in known}) > 1:
+            pictures.append((title, _chart(known, cost, title, write)))
+    return pictures
+
+
+def teacher_note(found: Sweep) -> str:
+    """Return a sentence that says where the teachers are, which would squeeze the students' points together."""
+    teachers = {run.result["teacher"]["name"]: run.teacher_numbers for run in found.runs if run.result.get("teacher")}
+    words = [
+        f"{name}: {amount('percent', t[FIRST], 0)} %, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"
+        for name, t in teachers.items()
+        if {FIRST, "num_parameters", "macs"} <= t.keys()
+    ]
+    return f"Not drawn: the teacher{'s' if len(words) > 1 else ''} {'; '.join(words)}." if words else ""
+
+
+def _chart(known: list[Configuration], cost: str, title: str, write) -> str:
+    ends = [c.mean[FIRST] + sign * c.spread.get(FIRST, 0.0) for c in known for sign in (-1, 1)]
+    x, y = scale((c.mean[cost] for c in known), log=True, write=write, margin=0.1), scale(ends, write=percent)
+    plot = Plot(x, y, title, "validation top-1 (%)")
+    best = front(known, cost)
+    plot.line(_stairs([(c.mean[cost], c.mean[FIRST]) for c in best], x.high), "front")
+    for c in known:
+        if (spread := c.spread.get(FIRST, 0.0)) > 0:
+            ends = [(c.mean[cost], c.mean[FIRST] + sign * spread) for sign in (-1, 1)]
+            plot.line(ends, "error", c.number)
+    for c in known[::-1]:
+        classes = "dot onfront" if c in best else "dot"
+        plot.dot((c.mean[cost], c.mean[FIRST]), classes, 5.5 if c in best else 4, c.number)
+    _name(plot, best, known, cost)
+    return plot.svg(f"Validation top-1 against {title}; the front is {', '.join(c.label for c in best)}")
+
+
+def _stairs(points: list[Point], end: float) -> list[Point]:
+    """Return the border of what the points beat: level until the next one, then up."""
+    path = [points[0]]
+    for (_, before), (cost, accuracy) in pairwise(points):
+        path += [(cost, before), (cost, accuracy)]
+    return [*path, (end, points[-1][1])]
+
+
+def _name(plot: Plot, best: list[Configuration], known: list[Configuration], cost: str) -> None:
+    """Write the names of the front's points, and of all where they are few, as far as there is room."""
+    shown = best[::-1] + ([c for c in known if c not in best] if len(known) <= 8 else [])
+    places = {c.number: plot.place((c.mean[cost], c.mean[FIRST])) for c in known}
+    wanted = [(*places[c.number], _words(c)) for c in shown]
+    for c, label in zip(shown, place_labels(wanted, list(places.values())), strict=True):
+        if label:
+            x, y, anchor = label
+            plot.text(x, y, _words(c), f"label {anchor}", c.number)
+
+
+def _words(c: Configuration) -> str:
+    return c.short if len(c.short) <= 36 else c.short[:34].rstrip(" ·") + "…"

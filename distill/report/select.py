@@ -1,0 +1,218 @@
+"""The winner by a rule: max valid/top1_accuracy where bytes<1e6 and latency_ms<1. Nothing is evaluated, only compared."""
+
+import operator
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import combinations
+from pathlib import Path
+
+from distill.report.aggregate import Configuration, Sweep, sweep
+from distill.report.number_format import plain
+from distill.runs.reading import FIRST, Run, is_number
+
+RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
+CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+|[^<>=!]+?)\s*")  # a folder's name may hold blanks
+COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+SAME = {"==": True, "=": True, "!=": False}  # of words
+EXAMPLE = 'Type for example --best "max valid/top1_accuracy where bytes<1e6 and latency_ms<1".'
+
+
+def best(found: Sweep, rule: str) -> Path:
+    """Return the run folder that a rule chooses: of the best configuration, by its mean over seeds, the best run.
+
+    Args:
+        found: the runs.
+        rule: max|min NAME [where NAME OP VALUE [and NAME OP VALUE ...]]; OP is <, <=, >, >=, == or !=; VALUE a number, or a
+            word after == or !=, such as data==ferplus. A condition on seed leaves only the runs that have it.
+
+    Raises:
+        ValueError: the rule cannot be read, names what does not exist or test numbers, nothing fits it, or what fits it
+            was chosen on other validation faces than the rest.
+    """
+    direction, goal, conditions = parse(rule)
+    if not found.configurations:
+        states = Counter(run.status for run in found.left_out)
+        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
+        raise ValueError(
+            f"--best: no run there is complete ({there}). A run's own command, typed again, goes on with it."
+        )
+    goals = {name for c in found.configurations for name in _numbers(c)}
+    _check(goal, goals, goals)
+    known = {"seed", *(name for c in found.configurations for name in _known(c))}
+    for name, _, _ in conditions:
+        _check(name, known, known & {"seed", "data", *goals, *found.keys})
+    found = _of_seeds(found, [rest for name, *rest in conditions if name == "seed"])
+    conditions = [condition for condition in conditions if condition[0] != "seed"]
+    fitting = [c for c in found.configurations if goal in _numbers(c) and all(_holds(c, *rest) for rest in conditions)]
+    if not fitting:
+        raise ValueError(
+            f"--best: none of {len(found.configurations)} configurations fits {rule!r}. {_nearest(found, conditions)}"
+        )
+    _refuse_several_data(fitting, rule)
+    sign = 1 if direction == "max" else -1
+    chosen = max(fitting, key=lambda c: sign * _numbers(c)[goal])
+    runs = [leaf for run in chosen.runs for leaf in run.leaves if leaf.status == "complete"] or list(chosen.runs)
+    return max(runs, key=lambda run: sign * run.numbers.get(goal, chosen.mean.get(goal, 0.0))).folder
+
+
+def _of_seeds(found: Sweep, bounds: list[list]) -> Sweep:
+    """Return the runs whose seeds meet all bounds, folded anew."""
+    if not bounds:
+        return found
+    seeds = {id(run): run.config.get("seed") for run in found.runs}
+    runs = [run for run in found.runs if all(COMPARE[how](seeds[id(run)], bound) for how, bound in bounds)]
+    if not runs:
+        there = ", ".join(map(str, sorted(set(seeds.values()), key=str)))
+        raise ValueError(
+            f"--best: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
+        )
+    before = {run.folder: c.settings for c in found.configurations for run in c.runs}
+    again = sweep(runs)  # which forgets data.root where one data set is left
+    kept = (replace(c, settings=before[c.runs[0].folder] | c.settings) for c in again.configurations)
+    return again._replace(configurations=tuple(kept))
+
+
+def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
+    """Refuse to compare accuracies on different faces: those of an easier data set, or of few faces, would win."""
+    kinds: dict[tuple, list[Configuration]] = {}
+    for c in fitting:
+        name, root, rows, _, *how = c.faces  # how many test faces there are chooses nothing
+        kinds.setdefault((name, root, rows, *how), []).append(c)
+    if len(kinds) < 2:
+        return
+    told = [
+        f"{' '.join(filter(None, (name, root)))} ({rows} validation faces; {protocol})"
+        for name, root, rows, protocol, _ in sorted(kinds, key=repr)
+    ]
+    largest = max(kinds.values(), key=lambda members: _rows(members[0].runs[0]))
+    found = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
+    joined = " and " if RULE.fullmatch(rule)[3] else " where "
+    what = f'Type for example --best "{rule.strip()}{joined}{found}"' if found else "Give the folders of one kind alone"
+    raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(told)}. {what}.")
+
+
+def condition(wanted: Sequence[Configuration], others: Sequence[Configuration]) -> str | None:
+    """Return a condition on their data, such as data.root==own2, that all wanted configurations meet and no other one does."""
+    shown = _known(wanted[0])
+    first = [key for key in ("data", "data.root", "valid_rows") if key in shown]
+    keys = [*first, *sorted(key for key in shown if key.startswith("data.") and key not in first)]
+    single = [f"{key}=={value if isinstance(value := shown[key], str) else f'{value:.12g}'}" for key in keys]
+    for words in [*combinations(single, 1), *combinations(single, 2)]:
+        if all(_fits(c, words) for c in wanted) and not any(_fits(c, words) for c in others):
+            return " and ".join(words)
+    return None
+
+
+def _fits(c: Configuration, words: Sequence[str]) -> bool:
+    """Say whether a configuration meets conditions as they would be typed; what cannot be typed, nothing meets."""
+    try:
+        conditions = parse(f"max {FIRST} where {' and '.join(words)}")[2]
+    except ValueError:
+        return False
+    return all(_holds(c, *one) for one in conditions)
+
+
+def _rows(run: Run) -> int:
+    rows = run.result["data"]["rows"]
+    return rows.get("valid", 0) if isinstance(rows, dict) else 0
+
+
+def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
+    """Return (max or min, name, [(name, comparison, number or word)]) of a rule.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    read = RULE.fullmatch(rule)
+    if not read:
+        raise ValueError(
+            f"--best: {rule!r} cannot be read; a rule is max|min NAME [where NAME OP VALUE [and ...]]. {EXAMPLE}"
+        )
+    parts = re.split(r"\s+and\s+", read[3], flags=re.IGNORECASE) if read[3] else []
+    return read[1].lower(), read[2], [_condition(words) for words in parts]
+
+
+def _condition(words: str) -> tuple[str, str, float | str]:
+    read = CONDITION.fullmatch(words)
+    try:
+        return read[1], read[2], read[3] if read[2] in SAME and not _is_number(read[3]) else float(read[3])
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"--best: {words!r} is no condition; one is NAME OP NUMBER, such as bytes<1e6, or NAME==WORD. {EXAMPLE}"
+        ) from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check(name: str, known: set[str], listed: set[str]) -> None:
+    if name.startswith("test/"):
+        raise ValueError(
+            f"--best: {name} was asked for, but choosing is done on validation; the test split is read once, for the winner. "
+            f"Type valid/{name.removeprefix('test/')} or a cost."
+        )
+    if name not in known:
+        there = [sorted(n for n in names if not n.startswith("test/")) for names in (known, listed)]
+        close = get_close_matches(name, there[0], n=1, cutoff=0.6)
+        meant = f" Did you mean {close[0]}?" if close else ""
+        more = ", and every other setting by its key in config.yaml" if known > listed else ""
+        raise ValueError(f"--best: no run has {name!r}.{meant} There are {', '.join(there[1])}{more}.")
+
+
+def _numbers(c: Configuration) -> dict[str, float]:
+    """Return a configuration's means, and those of its settings that are numbers."""
+    settings = {key: float(value) for key, value in c.values.items() if is_number(value)}
+    numbers = {name: value for name, value in c.mean.items() if name != "seed"}
+    return numbers | settings | {"valid_rows": _rows(c.runs[0])}
+
+
+def _known(c: Configuration) -> dict[str, float | str]:
+    """Return a configuration's numbers, and its settings whether they differ or not: numbers, words, true, false and null."""
+    settings: dict[str, float | str] = {}
+    for key, value in c.settings.items():
+        if isinstance(value, str):
+            settings[key] = value
+        elif value is None or isinstance(value, bool):
+            settings[key] = plain(value, "null")
+        elif is_number(value):
+            settings[key] = float(value)
+    return settings | _numbers(c) | {"data": c.runs[0].result["data"]["name"]}
+
+
+def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> bool:
+    value = _known(c).get(name)
+    if isinstance(value, str) and isinstance(bound, float) and _is_number(value):
+        value = float(value)  # a folder may be called 2024
+    if isinstance(value, str) or isinstance(bound, str):
+        return value is not None and comparison in SAME and (value == bound) is SAME[comparison]
+    return value is not None and COMPARE[comparison](value, bound)
+
+
+def _nearest(found: Sweep, conditions: list[tuple[str, str, float | str]]) -> str:
+    """Say, for each condition that nothing fits, what the numbers are."""
+    words = []
+    for name, comparison, bound in conditions:
+        if any(_holds(c, name, comparison, bound) for c in found.configurations):
+            continue
+        values = [_known(c)[name] for c in found.configurations if name in _known(c)]
+        if any(isinstance(value, str) for value in values):
+            words.append(f"{name} is {' or '.join(sorted(set(map(str, values))))}")
+        else:
+            words.append(f"{name} is {plain(min(values))} to {plain(max(values))}")
+    return f"Here {'; '.join(words)}." if words else "Each condition is met by some, but not all by one."

@@ -1,0 +1,78 @@
+"""What a run is, as dotted settings of which a table shows those that differ."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill.config import schema as config
+from distill.runs.reading import Run
+
+COMPONENTS = ("student", "teacher", "loss", "data", "optimizer", "schedule")
+HIDDEN = ("data.root", "data.subset_dir", "teacher.sha256", "experiment", "debug")  # where and how found, not what
+
+
+def settings_of(runs: Sequence[Run]) -> list[dict[str, object]]:
+    """Return each complete run's settings by dotted key, and each component's name under the component; not the seed."""
+    flat = [_flat(run) for run in runs]
+    _tell_teachers_apart(flat, runs)
+    _tell_data_apart(flat, runs)
+    return flat
+
+
+def _flat(run: Run) -> dict[str, object]:
+    asked = {"phases": None, "generations": 1} | config.settings(run.config)
+    found: dict[str, object] = {}
+    _flatten("", {key: value for key, value in asked.items() if key != "seed"}, found)
+    named = {part: config.label(run.config[part]) for part in COMPONENTS if part != "loss" and part in run.config}
+    named["data"] = run.result["data"]["name"]
+    named["loss"] = " + ".join(run.config["loss"])
+    found["eval.views"] = (run.result.get("eval") or {}).get("views", "plain")
+    kept = {k: _number(v) for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
+    return kept | {part: named[part] for part in COMPONENTS if part in named}
+
+
+def _number(value: object) -> object:
+    """Return 4.0 as 4: one may be typed, the other the default."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
+    """Say of which finished run a teacher is, by its folder's name; two weights are two teachers."""
+    teachers = [run.config["teacher"] for run in runs]
+    taught = [(str(own.get("sha256") or ""), Path(str(own.get("run"))).name) for own in teachers]
+    names = _names([(key, name) for key, name in taught if key])
+    for settings, (key, _) in zip(flat, taught, strict=True):
+        if key:
+            settings["teacher.run"] = names[key]
+
+
+def _tell_data_apart(flat: list[dict], runs: Sequence[Run]) -> None:
+    """Say where the faces are from, as data.root, where no other setting tells one data set from another."""
+    faces = [run.result["data"].get("fingerprint") for run in runs]
+    roots = [str(run.config["data"].get("root") or run.result["data"]["name"]) for run in runs]
+    asked = [repr(sorted((k, repr(v)) for k, v in own.items() if k.split(".")[0] == "data")) for own in flat]
+    same: dict[str, set] = {}
+    for words, key in zip(asked, faces, strict=True):
+        same.setdefault(words, set()).add(key)
+    names = _names([(key, Path(root).name) for key, root in zip(faces, roots, strict=True)])
+    for settings, words, key in zip(flat, asked, faces, strict=True):
+        if len(same[words]) > 1:
+            settings["data.root"] = names[key]
+
+
+def _names(found: list[tuple[str, str]]) -> dict[str, str]:
+    """Return hash -> the name that it was first seen with, and the hash's beginning where another has that name, too."""
+    first: dict[str, str] = {}
+    for key, name in found:
+        first.setdefault(key, name)
+    often = Counter(first.values())
+    return {key: name if often[name] == 1 else f"{name} {str(key)[:6]}" for key, name in first.items()}
+
+
+def _flatten(prefix: str, node: dict, found: dict[str, object]) -> None:
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            _flatten(f"{name}.", value, found)
+        else:
+            found[name] = value

@@ -1,0 +1,1 @@
+"""What a run folder looks like: read without PyTorch."""

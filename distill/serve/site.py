@@ -1,0 +1,102 @@
+"""The page and all it needs as one mapping, name -> content: what is served, and what --write puts into a folder."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from distill.export.runtimes import LIMITS
+from distill.predict.boxes import MARGIN
+from distill.predict.detector import SIZE, SMALLEST, THRESHOLD, detector_graph
+from distill.predict.student import open_whole
+from distill.serve.engine import VERSION
+from distill.serve.licences import licences
+
+PAGE = ("index.html", "page.css", "page.js", "stage.js", "worker.js", "faces.js", "icon.svg")
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'; "
+    "img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'"
+)
+FINDING = {
+    "margin": MARGIN,
+    "threshold": THRESHOLD,
+    "smallest": SMALLEST,
+    "longest": {"picture": SIZE, "camera": 224},  # longer side of what is searched, pixels: a camera's faces are near
+}
+OPTIONAL = ("detector.onnx", "card.txt")
+CARDS = ("model-card.md", "README.md")  # of an export, of a published folder
+
+
+def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict[str, bytes]:
+    """Return the page's files.
+
+    Args:
+        student: an exported .onnx that takes pictures.
+        engine: the files of onnxruntime-web.
+        detector: CenterFace's .onnx, or None: then a picture is taken as one face.
+
+    Raises:
+        ValueError: the student cannot be shown.
+    """
+    opened, _, _ = open_whole(student, 1)
+    found = {name: files("distill.serve").joinpath(name).read_bytes() for name in PAGE}
+    found["index.html"] = found["index.html"].replace(b"POLICY", POLICY.encode())
+    found |= {f"ort/{name}": content for name, content in engine.items()}
+    found["licences.txt"] = licences(detector is not None).encode()
+    found["student.onnx"] = student.read_bytes()
+    if detector:
+        found["detector.onnx"] = detector_graph(detector)
+    card = next((path for path in (student.parent / name for name in CARDS) if path.is_file()), None)
+    if card:
+        found["card.txt"] = card.read_bytes()  # .txt: every browser shows it
+    found["facts.json"] = json.dumps(told(opened.facts, found), indent=1).encode()
+    return found
+
+
+def told(facts: dict[str, str], found: dict[str, bytes]) -> dict:
+    """Return what the page knows of its student.
+
+    Args:
+        facts: of the .onnx file.
+        found: the page's files.
+    """
+    names = {"student": "student.onnx", "detector": "detector.onnx", "card": "card.txt"}
+    return {
+        "classes": json.loads(facts["classes"]),
+        "about": about(facts, len(found["student.onnx"])),
+        "limits": facts.get("limits", LIMITS),
+        "more": " ".join(_more(facts, "detector.onnx" in found)),
+        "files": {role: name if name in found else None for role, name in names.items()},
+        "picture": json.loads(facts["picture"]),
+    } | FINDING
+
+
+def about(facts: dict[str, str], size: int) -> str:
+    """Return the line that says which student this is, and how good.
+
+    Args:
+        facts: of the .onnx file; what it lacks is left out.
+        size: of the file in bytes.
+    """
+    parts = [facts.get("student", "student")]
+    if "num_parameters" in facts:
+        parts.append(f"{int(facts['num_parameters']):,} parameters")
+    parts.append(f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB")
+    whole = facts.get("valid_top1_accuracy")
+    own = facts.get("file_top1_accuracy", whole)
+    if own is not None:
+        low, high = json.loads(facts["valid_top1_accuracy_ci"]) if own == whole else (None, None)
+        interval = "" if low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
+        rows = int(facts["valid_rows"])
+        parts.append(
+            f"top\u20111 {100 * float(own):.1f} %{interval} on {rows:,} validation faces of {facts['dataset']}"
+        )
+    return " · ".join(parts)
+
+
+def _more(facts: dict[str, str], detector: bool) -> list[str]:
+    teacher = facts.get("teacher", "null")
+    taught = "" if teacher == "null" else f", taught by {teacher}"
+    said = [f"Run {facts['run']}{taught}."] if "run" in facts else []
+    said += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
+    said += [f"Computed by onnxruntime-web {VERSION} (MIT){', faces found by CenterFace (MIT)' if detector else ''}."]
+    return said

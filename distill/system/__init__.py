@@ -1,0 +1,1 @@
+"""Files, processes, hardware, several processes as one job, the console and the command line."""

@@ -1,0 +1,243 @@
+"""Several processes that do one job, as torchrun starts them: who this one is, and how they agree, gather and fail.
+
+With one process everything here does nothing and returns what it was given.
+"""
+
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from datetime import timedelta
+from itertools import chain
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from distill.system.cli import first_line
+
+T = TypeVar("T")
+PATIENCE = timedelta(
+    days=2
+)  # the others wait while one packs, downloads, or waits for a lock; torchrun ends them if it dies
+NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+_job: dict[str, Any] = {"store": None, "speaks": None}
+
+
+class PeerLost(Exception):
+    """Another process of this job is gone; what there is to say, it has said."""
+
+
+def planned() -> int:
+    """Return how many processes torchrun started for this job, before they have met."""
+    return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in NEEDED) else 1
+
+
+def world() -> int:
+    """Return how many processes do this job."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return which of them this one is, from 0."""
+    return dist.get_rank() if world() > 1 else 0
+
+
+def is_main() -> bool:
+    """Say whether this process writes, prints and locks."""
+    return rank() == 0
+
+
+def join() -> None:
+    """Meet the other processes that torchrun started, each with a GPU of its own where there are any; only the main one prints.
+
+    Raises:
+        ValueError: they did not meet.
+    """
+    if planned() == 1 or world() > 1:
+        return
+    if os.environ["RANK"] != "0":
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
+        warnings.showwarning = lambda *ignored, **more: None
+    gpus = torch.cuda.device_count() if dist.is_nccl_available() else 0
+    local = int(os.environ["LOCAL_RANK"])
+    if local < gpus:
+        torch.cuda.set_device(local)
+    try:
+        store, own, size = next(dist.rendezvous("env://", timeout=timedelta(minutes=30)))
+        store.set_timeout(PATIENCE)
+        _job["store"] = dist.PrefixStore("fer-distill", store)
+        backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
+        group = dist.PrefixStore("group", store)
+        dist.init_process_group(backend, store=group, rank=own, world_size=size, timeout=PATIENCE)
+    except RuntimeError as error:
+        raise ValueError(
+            f"torchrun: the {planned()} processes of this job did not meet ({first_line(error)[:200]})."
+        ) from error
+
+
+def check_device(name: str) -> None:
+    """Refuse devices that several processes cannot have, each one of its own.
+
+    Args:
+        name: cpu, cuda or cuda:N.
+
+    Raises:
+        ValueError: the same GPU for all, or fewer GPUs than processes on this machine.
+    """
+    gpus, here = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+    if name.startswith("cuda:"):
+        raise ValueError(
+            f"train.device: {name} is one GPU for {world()} processes. Type train.device=cuda: each takes its own."
+        )
+    if name == "cuda" and here > gpus:
+        raise ValueError(
+            f"train.device: {here} processes on this machine, which has {gpus} GPUs. Start torchrun --nproc-per-node={gpus}, "
+            "or type train.device=cpu."
+        )
+
+
+def leave() -> None:
+    """Part from the other processes."""
+    if world() > 1:
+        dist.destroy_process_group()
+
+
+def speaks() -> bool:
+    """Say whether this process is the first of its job to fail; the others have nothing to add."""
+    if _job["speaks"] is None:
+        first = os.environ.get("RANK", "0") == "0" if planned() > 1 else True
+        if _job["store"] is not None:
+            with suppress(RuntimeError):  # the machine that counted is gone
+                first = _job["store"].add("failed", 1) == 1
+        _job["speaks"] = first
+    return _job["speaks"]
+
+
+def _call(collective: Callable, *arguments, **more) -> None:
+    try:
+        collective(*arguments, **more)
+    except RuntimeError as error:
+        raise PeerLost(
+            f"another process of this job is gone ({first_line(error)[:200]}); the same command goes on from the last checkpoint"
+        ) from error
+
+
+def agreed(work: Callable[[], T]) -> T:
+    """Return on every process what the main one gets by doing this; the others wait for it."""
+    if world() == 1:
+        return work()
+    box = [work() if is_main() else None]
+    _call(dist.broadcast_object_list, box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+def main_first(work: Callable[[], T]) -> T:
+    """Do this on the main process, and then, when what it leaves on the disk is there, on all others."""
+    made = work() if is_main() else None
+    barrier()
+    return made if is_main() else work()
+
+
+def only_main(held: AbstractContextManager) -> AbstractContextManager:
+    """Return a lock for the main process; the others hold nothing, and wait where they next agree."""
+    return held if is_main() else nullcontext()
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if world() > 1:
+        _call(dist.all_reduce, torch.zeros(1))
+
+
+def total(number: int) -> int:
+    """Return the sum of every process's number."""
+    if world() == 1:
+        return number
+    numbers = torch.tensor(number)
+    _call(dist.all_reduce, numbers)
+    return int(numbers)
+
+
+def shares(rows: int) -> list[int]:
+    """Return how many of some rows are each process's, the first ones one more where they cannot be equal."""
+    return [rows // world() + (r < rows % world()) for r in range(world())]
+
+
+def own_share(rows: int) -> slice:
+    """Return which of some rows are this process's."""
+    sizes = shares(rows)
+    return slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
+
+
+def gather(x: Tensor | None, sizes: list[int], everywhere: bool = True) -> Tensor | None:
+    """Put the rows of every process one after the other, bit by bit as they are.
+
+    Args:
+        x: this process's rows; None if it has none.
+        sizes: how many each process has; the main one has some.
+        everywhere: to every process; else to the main one, and the others get None.
+
+    Shape:
+        x: [sizes[rank], ...] -> [sum of sizes, ...].
+    """
+    if world() == 1:
+        return x
+    if 0 in sizes:
+        shape, dtype, kind = agreed(lambda: (x.shape[1:], x.dtype, x.device.type))
+        x = torch.empty(0, *shape, dtype=dtype, device=kind) if x is None else x
+    own, row = x.detach().contiguous(), math.prod(x.shape[1:])
+    flat = own.new_zeros(max(sizes) * row)
+    flat[: own.numel()] = own.flatten()
+    flat = flat.view(torch.uint8)
+    parts = [torch.empty_like(flat) for _ in sizes] if everywhere or is_main() else None
+    if everywhere:
+        _call(dist.all_gather, parts, flat)
+    else:
+        _call(dist.gather, flat, parts, dst=0)
+    if parts is None:
+        return None
+    rows = [part.view(x.dtype)[: n * row].view(n, *x.shape[1:]) for part, n in zip(parts, sizes, strict=True)]
+    return torch.cat(rows)
+
+
+def reduce_sum(x: Tensor) -> Tensor:
+    """Return the sum of every process's tensor, equal to the last bit on all of them."""
+    if world() > 1:
+        x = x.contiguous().clone()
+        _call(dist.all_reduce, x)
+    return x
+
+
+@torch.no_grad()
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes, one transfer per dtype.
+
+    Not torch's DistributedDataParallel: it gives a parameter that no loss reaches a gradient of 0, or waits for it for ever
+    (a hint alone, a reused head, phases), where one process leaves None, which AdamW does not decay; and it knows nothing of
+    what a loss learns. The networks are small beside their activations, so that there is little transfer to overlap.
+    """
+    if world() == 1:
+        return
+    kinds: dict[tuple, list[Tensor]] = {}
+    for gradient in (p.grad for p in parameters if p.grad is not None):
+        kinds.setdefault((gradient.dtype, gradient.device), []).append(gradient)
+    for gradients in kinds.values():
+        mean = reduce_sum(torch.cat([g.flatten() for g in gradients])) / world()
+        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view(gradient.shape))
+
+
+@torch.no_grad()
+def equalise(*modules: nn.Module) -> None:
+    """Give every process the main one's parameters and buffers; a network may start otherwise on another machine."""
+    if world() == 1:
+        return
+    for tensor in chain(*(chain(m.parameters(), m.buffers()) for m in modules)):
+        same = tensor.detach().clone(memory_format=torch.contiguous_format)
+        _call(dist.broadcast, same, src=0)
+        tensor.copy_(same)

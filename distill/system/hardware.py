@@ -1,0 +1,103 @@
+"""The machine's side of a run: threads, device, precision, allocator."""
+
+import ctypes
+import os
+import platform
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from distill.system import distributed as parallel
+from distill.system.processes import cores
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's mallopt(3)
+
+
+def tune_allocator() -> None:
+    """Keep freed memory in the process, so that every step's buffers are not page-faulted in again (glibc only)."""
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_TOP_PAD, 256 << 20)
+
+
+def set_threads(threads: int | None) -> int:
+    """Set torch's threads; null means every core this process may use, or OMP_NUM_THREADS where it is set.
+
+    Returns:
+        The number of threads in force.
+    """
+    if threads is None and "OMP_NUM_THREADS" not in os.environ:
+        threads = cores()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device asked for; auto is the first GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: it is unknown, or torch sees no GPU here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"train.device: {name} was asked for, but torch sees no GPU here. Use train.device=cpu or auto."
+        )
+    if parallel.world() > 1:
+        parallel.check_device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"train.device: {name} is unknown. Choose auto, cpu or cuda.") from error
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Say whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype of the forward pass for auto, fp32 or bf16; auto is bf16 where the hardware multiplies it."""
+    if name == "auto":
+        return torch.bfloat16 if has_bf16(device) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
+
+
+def autocast(device: torch.device, precision: torch.dtype):
+    """Return the autocast context of a forward pass, or an empty one for float32."""
+    return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
+
+
+def environment() -> dict:
+    """Return what a reader needs to repeat a number: versions, CPU, threads, GPU."""
+    from importlib.metadata import version
+
+    packages = ("torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "packages": {name: version(name) for name in packages},
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -1,0 +1,1 @@
+"""The training loop: state, checkpoints to resume from, optimizers, meters and loggers."""

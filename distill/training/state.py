@@ -1,0 +1,83 @@
+"""What training changes and checkpoints keep, and the moving average of its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from distill.training.optim import Average, Schedule
+
+
+@dataclass
+class Learner:
+    """What a step changes, and what a checkpoint keeps.
+
+    Args:
+        student: the network.
+        objective: its losses, which may have learned parts.
+        optimizer: of the parameters of both.
+        schedule: of its learning rates.
+        average: the moving average of the student's weights, or None.
+        identity: of network and data, so that no checkpoint of another run is taken.
+    """
+
+    student: nn.Module
+    objective: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    average: Average | None
+    identity: str
+
+    def state(self) -> dict:
+        """Return what a checkpoint keeps, the state of torch's random numbers, too."""
+        state = {part: getattr(self, part).state_dict() for part in ("student", "objective", "optimizer", "schedule")}
+        average = self.average.state_dict() if self.average else None
+        rng = {"torch_rng": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            rng["cuda_rng"] = torch.cuda.get_rng_state()
+        return state | {"average": average, "identity": self.identity, **rng}
+
+    def restart(self) -> None:
+        """Begin a phase: neither moments nor schedule remember the last one."""
+        self.optimizer.state.clear()
+        self.schedule.restart()
+
+    def restore(self, state: dict, path: Path) -> None:
+        """Go on from a state.
+
+        Args:
+            state: see state.
+            path: of the checkpoint, for sentences.
+
+        Raises:
+            ValueError: it is another run's.
+        """
+        if state["identity"] != self.identity:
+            raise ValueError(
+                f"{path}: belongs to another run ({state['identity']}), this one is {self.identity}. "
+                "Choose another folder with paths.run=DIR, or delete this checkpoint."
+            )
+        for part in ("student", "objective", "optimizer", "schedule"):
+            getattr(self, part).load_state_dict(state[part])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        torch.set_rng_state(state["torch_rng"])
+        if "cuda_rng" in state and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda_rng"])
+
+
+class averaged:
+    """Put the moving average's weights into the student for the length of a with block."""
+
+    def __init__(self, learner: Learner):
+        self.student, self.average = learner.student, learner.average
+
+    def __enter__(self) -> None:
+        if self.average:
+            self.own = {name: value.clone() for name, value in self.student.state_dict().items()}
+            self.student.load_state_dict(self.average.values)
+
+    def __exit__(self, *error) -> None:
+        if self.average:
+            self.student.load_state_dict(self.own)
