@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class FerLite(nn.Module):
-    """Classify a grey face with a 3x3 convolution of stride 2, stages of residual blocks, a 1x1 convolution, the average and a linear layer.
+    """Classify a grey face: 3x3 convolution of stride 2, stages of residual blocks, 1x1 convolution, average, linear layer.
 
     Args:
         num_classes: K.

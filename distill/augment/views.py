@@ -117,8 +117,8 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
 
     images = ((sample(pixels) / 255 - 0.5) * gain + 0.5 + brightness - mean) / std, gain = contrast, or 0 inside the erased box.
 
-    One bilinear interpolation with border padding does rotation, shear, zoom, shift, mirror and resize together; a picture at least twice as
-    large as the network's input is first averaged over whole k x k blocks, so that nothing aliases. Values are not clipped.
+    One bilinear interpolation with border padding does rotation, shear, zoom, shift, mirror and resize together; a picture at least
+    twice as large as the network's input is first averaged over whole k x k blocks, so that nothing aliases. Values are not clipped.
     AutoAugment's operations, where the row has them, come before all that, on the packed pixels.
 
     Args:
