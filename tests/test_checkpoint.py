@@ -240,3 +240,8 @@ def test_a_digest_does_not_depend_on_the_order_of_keys_and_a_file_hash_is_that_o
     assert digest({"a": 1, "b": [2, 3]}) == digest({"b": [2, 3], "a": 1}) != digest({"a": 1, "b": [3, 2]})
     (tmp_path / "abc").write_bytes(b"abc")
     assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_classes_in_a_header_may_be_one_comma_separated_string(tmp_path):
+    save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", {"classes": "neutral,happiness, surprise"})
+    assert read_weights(tmp_path / "a.safetensors")[1]["classes"] == ["neutral", "happiness", "surprise"]

@@ -104,7 +104,7 @@ def test_faces_are_mirrored_and_erased_as_often_as_the_recipe_says(flip, erase):
 
 
 def test_columns_are_drawn_independently():
-    table = RECIPE.table(0, 1, ROWS).numpy()
+    table = ViewRecipe(shear=10).table(0, 1, ROWS).numpy()
     erased = table[:, 9] > 0
     for rows in (np.hstack([table[:, :9], erased[:, None]]), table[erased]):
         correlation = np.corrcoef(rows.T)
@@ -139,6 +139,23 @@ def test_a_mirrored_face_is_turned_after_it_was_mirrored():
     pixels = noise()
     both = render(pixels, row(flip=1.0, angle=math.pi / 2), InputSpec(48))
     assert torch.allclose(both, torch.rot90(pixels.flip(-1), -1, (-2, -1)) / 255, atol=1e-3)
+
+
+def test_shear_slants_upright_lines_and_leaves_the_middle_row():
+    pixels = torch.zeros(1, 1, 48, 48, dtype=torch.uint8)
+    pixels[..., 23:25] = 255
+    drawn = render(pixels, row(shear=math.radians(10)), InputSpec(48))[0, 0]
+    centers = (drawn * torch.arange(48)).sum(1) / drawn.sum(1)
+    slope = (centers[:-1] - centers[1:])[8:-8]
+    assert torch.allclose(slope, torch.full_like(slope, math.tan(math.radians(10))), atol=0.02)
+    assert abs(centers[23:25].mean() - 23.5) < 0.02
+
+
+def test_shear_leaves_every_other_column_as_drawn_without_it():
+    plain, slanted = (ViewRecipe(shear=shear).table(3, 2, ROWS) for shear in (0, 10))
+    assert torch.equal(plain[:, :11], slanted[:, :11]) and not plain[:, 11].any()
+    assert 0.99 * math.radians(10) < slanted[:, 11].abs().max() <= math.radians(10) + 1e-6
+    assert abs(slanted[:, 11].mean()) < 0.01
 
 
 def test_a_shift_moves_the_face_right_and_down_by_a_fraction_of_the_picture():

@@ -12,8 +12,21 @@ from distill.types import Batch, InputSpec, MixedBatch
 
 VERSION = 1  # part of every cache key: raise it when a row would be drawn or rendered differently
 
-FIELDS = ("angle", "scale", "shift_x", "shift_y", "flip", "brightness", "contrast", "box_x", "box_y", "box_w", "box_h")
-IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+FIELDS = (
+    "angle",
+    "scale",
+    "shift_x",
+    "shift_y",
+    "flip",
+    "brightness",
+    "contrast",
+    "box_x",
+    "box_y",
+    "box_w",
+    "box_h",
+    "shear",
+)
+IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's convert("L")
 
 
@@ -26,6 +39,7 @@ class ViewRecipe:
         scale_min: smallest zoom (1 = the face as packed).
         scale_max: largest zoom.
         shift: largest shift to either side, fraction of the picture.
+        shear: largest slant of the vertical lines to either side, degrees.
         flip: probability of mirroring.
         brightness: largest offset to either side, units of pixels / 255.
         contrast: largest relative change of contrast to either side.
@@ -39,6 +53,7 @@ class ViewRecipe:
     scale_min: float = 0.8
     scale_max: float = 1.08
     shift: float = 0.1
+    shear: float = 0.0
     flip: float = 0.5
     brightness: float = 0.2
     contrast: float = 0.25
@@ -48,8 +63,8 @@ class ViewRecipe:
     autoaugment: bool = False
 
     def numbers(self) -> dict[str, float]:
-        """Return what cached logits depend on: the ranges, and autoaugment only where it is on."""
-        return {name: value for name, value in asdict(self).items() if name != "autoaugment" or value}
+        """Return what cached logits depend on: the ranges, and shear and autoaugment only where they are on."""
+        return {name: value for name, value in asdict(self).items() if name not in ("shear", "autoaugment") or value}
 
     def table(self, seed: int, view_id: int, rows: int) -> Tensor:
         """Draw the augmentation table of one view of a data set.
@@ -66,9 +81,12 @@ class ViewRecipe:
         """
         if view_id == 0:
             return identity(rows)
-        u = np.random.Generator(np.random.Philox(key=np.array([seed, view_id], dtype=np.uint64)))
-        u = u.random((rows, len(FIELDS) + 1))
-        sign = 2 * u - 1
+        generator = np.random.Generator(np.random.Philox(key=np.array([seed, view_id], dtype=np.uint64)))
+        u = generator.random((rows, 12))
+        sign, slant = (
+            2 * u - 1,
+            2 * generator.random(rows) - 1,
+        )  # drawn last: the other columns stay as they were without it
         erased = u[:, 11] < self.erase
         sides = np.where(erased[:, None], self.erase_min + (self.erase_max - self.erase_min) * u[:, 9:11], 0.0)
         columns = (
@@ -83,6 +101,7 @@ class ViewRecipe:
             u[:, 8],
             sides[:, 0],
             sides[:, 1],
+            np.deg2rad(self.shear) * slant,
             *(autoaugment.columns(seed, view_id, rows).T if self.autoaugment else ()),
         )
         return torch.from_numpy(np.stack(columns, 1).astype(np.float32))
@@ -98,8 +117,8 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
 
     images = ((sample(pixels) / 255 - 0.5) * gain + 0.5 + brightness - mean) / std, gain = contrast, or 0 inside the erased box.
 
-    One bilinear interpolation with border padding does rotation, zoom, shift, mirror and resize together; a picture at least twice as
-    large as the network's input is first averaged over whole k x k blocks, so that nothing aliases. Values are not clipped.
+    One bilinear interpolation with border padding does rotation, shear, zoom, shift, mirror and resize together; a picture at least
+    twice as large as the network's input is first averaged over whole k x k blocks, so that nothing aliases. Values are not clipped.
     AutoAugment's operations, where the row has them, come before all that, on the packed pixels.
 
     Args:
@@ -151,12 +170,12 @@ def _grid(view: Tensor, size: int) -> Tensor:
     """Where each output pixel looks in the packed face, [B, size, size, 2] in grid_sample's [-1, 1] coordinates."""
     angle, scale, shift_x, shift_y, flip = view[:, :5].unbind(1)
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-    mirror = 1 - 2 * flip
+    mirror, slant = 1 - 2 * flip, torch.tan(view[:, 11])
     x = _centres(size, view) * 2 - 1
     across, down = x - 2 * shift_x[:, None], x - 2 * shift_y[:, None]
     # x + iy, so that one contiguous complex addition writes both coordinates: two strided ones take three times as long
     columns = torch.complex((mirror * cos)[:, None] * across, -sin[:, None] * across)
-    rows = torch.complex((mirror * sin)[:, None] * down, cos[:, None] * down)
+    rows = torch.complex((mirror * (sin + slant * cos))[:, None] * down, (cos - slant * sin)[:, None] * down)
     return torch.view_as_real(columns[:, None, :] + rows[:, :, None])
 
 

@@ -51,6 +51,7 @@ class Views:
     scale_min: float = MISSING
     scale_max: float = MISSING
     shift: float = MISSING
+    shear: float = MISSING
     flip: float = MISSING
     brightness: float = MISSING
     contrast: float = MISSING

@@ -97,6 +97,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
             metadata = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
             more = metadata.pop(METADATA, None)
             metadata |= more if isinstance(more, dict) else {}
+            if isinstance(classes := metadata.get("classes"), str):  # other tools write one comma-separated string
+                metadata["classes"] = [name.strip() for name in classes.split(",")]
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(

@@ -1,0 +1,154 @@
+"""FerLite, small residual networks for grey faces, in three sizes and any width between."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.types import Outputs
+from students.layers import choose, input_spec
+
+POOLINGS = ("none", "avg", "max")
+
+
+class Stage(NamedTuple):
+    """Residual blocks of one resolution; the first halves the map of the stage before.
+
+    Args:
+        block: dense (two 3 x 3 convolutions) or separable (depthwise 3 x 3, then 1 x 1).
+        channels: of each block.
+        blocks: their number.
+    """
+
+    block: str
+    channels: int
+    blocks: int
+
+
+class Graph(NamedTuple):
+    """A size: channels of the first convolution and of the last, and what stands between them."""
+
+    stem: int
+    stages: tuple[Stage, ...]
+    head: int
+
+
+SIZES = {
+    "S": Graph(24, (Stage("dense", 24, 1), Stage("dense", 32, 1), Stage("dense", 40, 1)), 128),
+    "M": Graph(24, (Stage("dense", 24, 2), Stage("dense", 48, 2), Stage("dense", 56, 1)), 192),
+    "L": Graph(48, (Stage("dense", 64, 2), Stage("dense", 128, 2), Stage("dense", 160, 1)), 384),
+}
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Return a convolution without bias and its BatchNorm, which an export folds into one."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs))
+
+
+class Block(nn.Module):
+    """y = relu(f(x) + shortcut(x)): [B, C, H, W] -> [B, C', H/stride, W/stride].
+
+    f is conv 3x3 - ReLU - conv 3x3 (dense), or depthwise 3x3 - conv 1x1 without a ReLU between them (separable). The shortcut is x itself,
+    or the average of 2 x 2 pixels and a 1 x 1 convolution where the shape changes; a separable block that changes it has none.
+
+    Reference: He et al., Deep Residual Learning, arXiv 1512.03385; the averaging shortcut is ResNet-D's, arXiv 1812.01187; the linear
+    depthwise convolution is EtinyNet's (Xu et al., AAAI 2022).
+    """
+
+    def __init__(self, kind: str, inputs: int, outputs: int, stride: int, pooling: str):
+        super().__init__()
+        step = stride if pooling == "none" else 1
+        pools = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
+        self.pool = pools[pooling](stride) if step != stride else nn.Identity()
+        changed = stride > 1 or inputs != outputs
+        if kind == "dense":
+            first, second = convolution(inputs, outputs, 3, step), convolution(outputs, outputs, 3)
+            self.body = nn.Sequential(first, nn.ReLU(), second)
+        else:
+            self.body = nn.Sequential(convolution(inputs, inputs, 3, step, inputs), convolution(inputs, outputs, 1))
+        self.residual = kind == "dense" or not changed
+        self.shortcut = nn.Identity()
+        if self.residual and changed:
+            self.shortcut = nn.Sequential(nn.AvgPool2d(step), convolution(inputs, outputs, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(x)
+        y = self.body(x)
+        return F.relu(y + self.shortcut(x) if self.residual else y)
+
+
+class FerLite(nn.Module):
+    """Classify a grey face: 3x3 convolution of stride 2, stages of residual blocks, 1x1 convolution, average, linear layer.
+
+    Args:
+        num_classes: K.
+        size: picture side in pixels, a multiple of 8.
+        width: S, M or L; or a number, the factor of M's channels, rounded to multiples of 8.
+        pooling: how a stage halves the map: none (its first convolution has stride 2), avg or max (2 x 2, before it).
+        dropout: fraction of the averaged features dropped before the linear layer.
+        mean, std: of the input, in units of pixels / 255.
+
+    Shape:
+        images: [B, 1, S, S] -> logits [B, K], heads [B, 1, K].
+
+    Raises:
+        ValueError: for a size, width, pooling or dropout that cannot be.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        size: int,
+        width: str | float,
+        pooling: str,
+        dropout: float,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+    ):
+        super().__init__()
+        choose("pooling", pooling, POOLINGS)
+        if size < 16 or size % 8:
+            raise ValueError(f"student.size: expected a multiple of 8 from 16 on, such as 48 or 64, got {size}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"student.dropout: expected a fraction in [0, 1), got {dropout}.")
+        graph = scaled(width)
+        self.input = input_spec(size, 1, mean, std)
+        self.stem = nn.Sequential(convolution(1, graph.stem, 3, 2), nn.ReLU())
+        blocks, channels = [], graph.stem
+        for number, stage in enumerate(graph.stages):
+            for index in range(stage.blocks):
+                stride = 2 if number and not index else 1
+                blocks.append(Block(stage.block, channels, stage.channels, stride, pooling))
+                channels = stage.channels
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Sequential(convolution(channels, graph.head, 1), nn.ReLU())
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(graph.head, num_classes)
+
+    def forward(self, images: Tensor) -> Outputs:
+        x = self.head(self.blocks(self.stem(images)))
+        logits = self.classifier(self.dropout(x.mean(dim=(2, 3))))
+        return Outputs(logits, logits[:, None], {})
+
+
+def scaled(width: str | float) -> Graph:
+    """Return the graph of a named size, or M's with its channels multiplied by a number.
+
+    Raises:
+        ValueError: for any other width.
+    """
+    if width in SIZES:
+        return SIZES[width]
+    if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 16:
+        raise ValueError(
+            f"student.width: expected S, M, L or a factor of M's channels above 0 such as 0.75, got {width!r}."
+        )
+
+    def times(channels: int) -> int:
+        return max(8, round(channels * width / 8) * 8)
+
+    graph = SIZES["M"]
+    stages = tuple(stage._replace(channels=times(stage.channels)) for stage in graph.stages)
+    return Graph(times(graph.stem), stages, times(graph.head))
