@@ -65,10 +65,10 @@ def run(
     Returns:
         What result.json holds.
     """
-    if parallel.agreed(lambda: is_measured(folder, cfg)):
+    if parallel.broadcast_from_main(lambda: is_measured(folder, cfg)):
         return _again(cfg, folder, data, job_type, group)
     with parallel.only_main(hold(folder, wait=job_place() is not None)):
-        if parallel.agreed(lambda: is_measured(folder, cfg)):  # by another process, while this one waited
+        if parallel.broadcast_from_main(lambda: is_measured(folder, cfg)):  # by another process, while this one waited
             return _again(cfg, folder, data, job_type, group)
         write_down(cfg, folder, command)
         return _locked(cfg, folder, data, job_type, group)
@@ -102,11 +102,11 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
             logger.finish({}, exit_code=1)
         # what a complete run says outlives a mistake in measuring it again; one that was stopped did not fail
         failed = isinstance(error, Exception) and not isinstance(error, parallel.PeerLost)
-        if failed and not is_complete(folder) and parallel.speaks():
+        if failed and not is_complete(folder) and parallel.is_first_failure():
             write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
     logger.finish(_summary(result), exit_code=0)
-    parallel.agreed(lambda: write_json(folder / "result.json", result))
+    parallel.broadcast_from_main(lambda: write_json(folder / "result.json", result))
     return result
 
 
@@ -164,7 +164,7 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     key = digest([config.learning(inner), build.fingerprint(data)])
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
     refuse_other_teacher(inner, folder)
-    found = parallel.agreed(lambda: is_complete(folder))
+    found = parallel.broadcast_from_main(lambda: is_complete(folder))
     console.print(
         f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"
     )
@@ -232,7 +232,7 @@ def settled(cfg: DictConfig) -> tuple[dict, Path]:
 def do(cfg: dict, folder: Path) -> None:
     """Do one job in its run folder, and print its table."""
     set_threads(cfg["train"]["threads"])
-    done = parallel.agreed(lambda: is_measured(folder, cfg))
+    done = parallel.broadcast_from_main(lambda: is_measured(folder, cfg))
     if not done:
         console.print(f"run folder: {folder}")
     several = sweeps.is_several(cfg)
@@ -242,7 +242,7 @@ def do(cfg: dict, folder: Path) -> None:
         return run(one, where, group=folder.name if several else sweep_name(), command=typed())
 
     def whole(one: dict, where: Path) -> Path:
-        if not parallel.agreed(lambda: is_measured(where, one)):
+        if not parallel.broadcast_from_main(lambda: is_measured(where, one)):
             write_down(one, where, typed())
         return where
 
@@ -265,14 +265,14 @@ def cli() -> None:
     sys.argv[1:] = overrides.with_losses(overrides.shortened(finished.spell_out(sys.argv[1:])))
     try:
         multirun = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv)
-        if multirun and parallel.planned() > 1:
+        if multirun and parallel.expected_world_size() > 1:
             raise ValueError(
                 "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
                 "without torchrun, or one job with it."
             )
-        parallel.join()
+        parallel.init_process_group()
         sweeps.multirun(main) if multirun else main()
-        parallel.leave()
+        parallel.destroy_process_group()
     except HydraException as error:
         stop(f"error: {explain(error, sys.argv[1:])}")
     except EXPECTED as error:
@@ -284,14 +284,14 @@ def cli() -> None:
     except KeyboardInterrupt:
         stop("stopped; the same command goes on from the last checkpoint", 130)
     except Exception:
-        if parallel.speaks():
+        if parallel.is_first_failure():
             raise
         sys.exit(1)
 
 
 def stop(sentence: str, code: int = 1) -> None:
     """End with an exit code and a sentence, which of several processes the first to fail says."""
-    if parallel.speaks():
+    if parallel.is_first_failure():
         print(sentence, file=sys.stderr)
     sys.exit(code)
 

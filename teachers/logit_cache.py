@@ -100,7 +100,7 @@ class LogitCache:
     def _claim(self) -> None:
         path = self.folder / "manifest.json"
         with parallel.only_main(FileLock(f"{self.folder}.lock")):
-            if parallel.agreed(lambda: not path.exists()):
+            if parallel.broadcast_from_main(lambda: not path.exists()):
                 if parallel.is_main():
                     write_json(path, self.expected)
                 return
@@ -195,7 +195,9 @@ class LogitCache:
         """Compute what is missing of a view, in one pass of the teacher, while other processes wait."""
         with parallel.only_main(FileLock(f"{self._path(split, view_id)}.lock")):
             wanted = (None, *layers)
-            missing = parallel.agreed(lambda: [not self._path(split, view_id, layer).exists() for layer in wanted])
+            missing = parallel.broadcast_from_main(
+                lambda: [not self._path(split, view_id, layer).exists() for layer in wanted]
+            )
             if any(missing):
                 self._compute(split, view_id, table, list(compress(wanted, missing)))
         parallel.barrier()  # what the main process wrote is there

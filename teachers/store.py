@@ -24,6 +24,6 @@ def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with parallel.only_main(FileLock(f"{folder}.lock")):
-        if not parallel.agreed(lambda: is_complete(folder)):
+        if not parallel.broadcast_from_main(lambda: is_complete(folder)):
             train()
     return whole(folder / "checkpoints" / "best.safetensors", f"Delete the folder {folder}; it is trained again.")

@@ -23,6 +23,7 @@ from distill.system import distributed as parallel
 from distill.training.loop import Learner, train_step
 from distill.training.optim import Average, Constant
 from distill.types import Dataset, Split
+from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception
 from students.timm_student import TimmStudent
 from teachers.frozen import FrozenTeacher
@@ -50,38 +51,59 @@ def timm(name, **options):
 
 
 def inception():
-    return MobileNetInception(len(CLASSES), 32, 0.5, "max", "B", 0.3, 0.5, 0.25)
+    return MobileNetInception(len(CLASSES), 32, 0.5, "max", "B", 0.0, 0.5, 0.25)
 
 
-CASES = {
-    "batch statistics, dropout, a memory, relations and learned parts": (
-        inception,
+def micro():
+    return MicroExpNet(len(CLASSES), 36, "XXS", "both", 0.0, "torch", 0.5, 0.25)
+
+
+def plain():
+    net = Plain(24, 6, 10)
+    net.bn1, net.bn2 = nn.Identity(), nn.Identity()
+    return net
+
+
+ALIKE = {
+    "relations and learned parts, one with batch statistics": (
+        micro,
         lambda: {
             "ce": CrossEntropy(),
             "dist": Dist(),
-            "crd": ContrastiveRepresentation(rows=FACES, negatives=16, width=8),
             "sp": SimilarityPreserving(),
-            "ab": ActivationBoundary(),
+            "ab": ActivationBoundary("conv2", "relu2"),
         },
     ),
+    "a loss on feature maps alone": (plain, lambda: {"hint": Hint(normalize=False)}),  # no bias without a gradient
+    "a loss that uses the student's classifier": (
+        plain,
+        lambda: {"ce": CrossEntropy(), "catkd": ClassAttentionTransfer()},
+    ),
+    "a peer": (plain, lambda: {"ce": CrossEntropy(), "dml": MutualLearning()}),
+    "mixed pictures": (plain, lambda: {"ce": CrossEntropy(), "kd": KnowledgeDistillation()}),
+}
+OTHERS = {
+    "batch statistics": (inception, lambda: {"ce": CrossEntropy(), "kd": KnowledgeDistillation()}),
     "stochastic depth": (
         lambda: timm("test_efficientnet", drop_path_rate=0.4),
         lambda: {"ce": CrossEntropy(), "kd": KnowledgeDistillation()},
     ),
-    "a loss on inner maps alone": (lambda: Plain(24, 6, 10), lambda: {"hint": Hint()}),
-    "a loss that uses the student's classifier": (
-        lambda: Plain(24, 6, 10),
-        lambda: {"ce": CrossEntropy(), "catkd": ClassAttentionTransfer()},
+    "dropout": (
+        lambda: MicroExpNet(len(CLASSES), 36, "XXS", "both", 0.5, "torch", 0.5, 0.25),
+        lambda: {"ce": CrossEntropy(), "kd": KnowledgeDistillation()},
     ),
-    "a peer": (lambda: Plain(24, 6, 10), lambda: {"ce": CrossEntropy(), "dml": MutualLearning()}),
-    "mixed pictures": (lambda: Plain(24, 6, 10), lambda: {"ce": CrossEntropy(), "kd": KnowledgeDistillation()}),
+    "the negatives of crd": (
+        micro,
+        lambda: {"ce": CrossEntropy(), "crd": ContrastiveRepresentation(rows=FACES, negatives=16, width=8)},
+    ),
 }
+CASES = ALIKE | OTHERS
 
 
-def steps(case):
-    """Return every gradient of each step, and what is left after the last, by name."""
+def started(case):
+    """Return the data, a teacher and a learner at its start."""
     make, losses = CASES[case]
-    data, student, other = faces(), seeded(make).double(), seeded(Plain, 32, 8, 12).double()
+    student, other = seeded(make).double(), seeded(plain if case == "a peer" else lambda: Plain(32, 8, 12)).double()
     if case == "a peer":
         teacher = Peer(other, "peer", CLASSES, torch.float32)
         teacher.open("train", 1, None)
@@ -94,20 +116,30 @@ def steps(case):
     objective = objective.double()
     parameters = [*student.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW([{"params": parameters, "base_lr": 1e-3}], 1e-3, weight_decay=0.1)
-    learner = Learner(student, objective, optimizer, Constant(), Average(student, 0.9), "tiny")
-    table = ViewRecipe().table(0, 1, FACES).double()
+    return teacher, Learner(student, objective, optimizer, Constant(), Average(student, 0.9), "tiny")
+
+
+def steps(case, stopped_after=None):
+    """Return every gradient of each step, and what is left after the last, by name; a stop goes on from the main one's state."""
+    data, table = faces(), ViewRecipe().table(0, 1, FACES).double()
+    teacher, learner = started(case)
     found = {}
     for step in range(STEPS):
         batch = gather(data.splits["train"], table, np.arange(step * ROWS, (step + 1) * ROWS))
         if case == "mixed pictures":
             batch = mixup(batch._replace(target=batch.target.to(torch.float32)), 1.0, 0, 0, step)
             batch = batch._replace(target=batch.target.double(), share=batch.share.double())
+        if step == stopped_after:
+            state = parallel.broadcast_from_main(learner.state)
+            teacher, learner = started(case)
+            learner.restore(state, None)
         numbers = train_step(batch, teacher, learner, torch.float32, 5.0)
         found |= {f"{step} {name}": value for name, value in numbers.items()}
-        named = [*student.named_parameters("student"), *objective.named_parameters("objective")]
+        named = [*learner.student.named_parameters("student"), *learner.objective.named_parameters("objective")]
         found |= {f"{step} gradient {name}": p.grad.clone() for name, p in named if p.grad is not None}
-    state = nn.ModuleDict({"student": student, "objective": objective}).state_dict()
-    found |= {name: tensor.clone() for name, tensor in state.items()} | learner.average.values
+    parallel.broadcast_parameters(learner.student, learner.objective)  # as before every validation
+    state = nn.ModuleDict({"student": learner.student, "objective": learner.objective}).state_dict()
+    found |= {name: tensor.clone() for name, tensor in state.items()}
     return found | {"next random number": torch.rand(1)}
 
 
@@ -118,10 +150,15 @@ def in_float64():
 
 if __name__ == "__main__":
     in_float64()
-    parallel.join()
+    parallel.init_process_group()
     found = {case: steps(case) for case in CASES}
-    equal = parallel.agreed(lambda: found)
-    same = all(torch.equal(found[case][name], value) for case in CASES for name, value in equal[case].items())
-    if parallel.total(int(same)) == parallel.world() > 1 and parallel.is_main():
+    again = {case: steps(case, stopped_after=1) for case in CASES}
+    main = parallel.broadcast_from_main(lambda: found)
+    for wrong, other in (("differs from the main process", main), ("goes on otherwise after a stop", again)):
+        for case in CASES:
+            names = [name for name, value in other[case].items() if not torch.equal(found[case][name], value)]
+            assert not names and found[case].keys() == other[case].keys(), (parallel.rank(), case, wrong, names)
+    assert parallel.world() > 1
+    if parallel.is_main():
         torch.save(found, sys.argv[1])
-    parallel.leave()
+    parallel.destroy_process_group()

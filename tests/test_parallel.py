@@ -16,22 +16,24 @@ import pytest
 import torch
 from commandline import ROOT, assert_equal_runs, checkpoint_writes, command, distill, environment, result_of
 from safetensors.torch import load_file
+from torch import nn
 
 from distill.config.ranges import check_train
+from distill.models.feature_hooks import survey, tap
 from distill.system import distributed as parallel
+from distill.system.sync_batch import sync_batch_norm
+from students.timm_student import TimmStudent
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="torchrun and /proc are of Linux"),
 ]
 JOB = (
-    *("data.train=300", "teacher.train.precision=fp32"),
-    *("student=timm", "student.name=test_resnet", "student.size=32", "student.channels=1", "student.drop_rate=0.2"),
-    *("student.mean=0.5", "student.std=0.25", "loss=[ce,dist,crd]", "loss.crd.negatives=64", "loss.crd.width=16"),
-    *("teacher.cache=features", "teacher.precision=fp32", "train.precision=fp32", "train.batch_size=37"),
-    *("optimizer=sgd", "optimizer.lr=0.0002", "optimizer.momentum=0", "optimizer.nesterov=false", "schedule=plateau"),
-    *("train.log_every=1", "checkpoint.every_steps=3"),
-)  # steep networks and Adam enlarge rounding a thousandfold within a few steps, in one process, too
+    *("data.train=300", "teacher.train.precision=fp32", "student.size=36", "loss=[ce,dist,cc]"),
+    *("teacher.cache=features", "teacher.precision=fp32"),
+    *("train.precision=fp32", "train.batch_size=37", "optimizer=sgd", "optimizer.lr=0.0002", "optimizer.momentum=0"),
+    *("optimizer.nesterov=false", "schedule=plateau", "train.log_every=1", "checkpoint.every_steps=3"),
+)  # a network without BatchNorm and dropout, whose steps are those of one process up to rounding; Adam would enlarge it
 
 
 def torchrun(processes, *words):
@@ -90,7 +92,7 @@ def assert_alike(ours, theirs, tolerance=5e-5):
     assert a["best_epoch"] == b["best_epoch"] and a["steps"] == b["steps"] == 16
 
 
-def test_two_processes_with_batch_statistics_a_memory_and_relations_measure_what_one_does(one, two):
+def test_two_processes_with_relations_and_a_learned_part_measure_what_one_does(one, two):
     assert_alike(two[1], one[1])
     asked = [result_of(runs)["teacher_forward_images"] for _, runs in (one, two)]
     assert asked == [2 * 300 + 64 + 64] * 2, "two training views, valid and test, each face once"
@@ -209,17 +211,53 @@ def test_what_one_process_alone_meets_is_said_and_recorded_once(tmp_path):
     assert result_of(tmp_path / "runs")["status"] == "failed"
 
 
-def test_steps_of_three_processes_with_unequal_shares_equal_those_of_one_in_float64(tmp_path, monkeypatch):
+def test_three_processes_equal_one_in_float64_but_for_batch_statistics_and_dropout_and_go_on_from_a_checkpoint(
+    tmp_path, monkeypatch
+):
+    """parallel_steps.py itself asserts that all three are equal, and equal after a stop, bit for bit, in every case."""
     file = tmp_path / "steps.pt"
     words = torchrun(3, str(Path(parallel_steps.__file__)), str(file))
     where = environment() | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(words, cwd=ROOT, env=where, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     others = torch.load(file, weights_only=True)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     for case in parallel_steps.CASES:
         found, theirs = parallel_steps.steps(case), others[case]
         assert found.keys() == theirs.keys() and sum("gradient" in name for name in found) > 10, case
-        for name, value in found.items():
-            assert torch.allclose(theirs[name], value, rtol=1e-9, atol=1e-10), (case, name)
-        assert torch.equal(found["next random number"], theirs["next random number"]), case
+        names = found.keys() - {"next random number"}
+        other = [name for name in names if not torch.allclose(theirs[name], found[name], rtol=1e-9, atol=1e-10)]
+        assert bool(other) == (case in parallel_steps.OTHERS), (case, other)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (
+            RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer"),
+            parallel.PeerLost,
+        ),
+        (torch.distributed.DistNetworkError("reset"), parallel.PeerLost),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), RuntimeError),
+    ],
+)
+def test_only_the_loss_of_another_process_is_told_as_one(error, kind):
+    with pytest.raises(Exception) as told, parallel.watch_peers():
+        raise error
+    assert told.type is kind
+
+
+def test_sync_batch_norm_keeps_names_values_hooks_and_activations():
+    student = TimmStudent("test_efficientnet", 8, 32, 1, 0.5, 0.25, False, 0.0).train()
+    found = survey(student)
+    tap(student, [layer for name, layer in found.layers.items() if "bn" in name])
+    images, before = torch.rand(4, 1, 32, 32), student.state_dict()
+    answer = student(images)
+    sync_batch_norm(student)
+    kinds = {type(module) for module in student.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)}
+    assert kinds and all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)
+    again, after = student(images), student.state_dict()
+    assert torch.equal(answer.logits, again.logits) and list(before) == list(after)
+    assert len(answer.features) > 3 and all(torch.equal(x, again.features[name]) for name, x in answer.features.items())
+    assert all(after[name].data_ptr() == value.data_ptr() for name, value in before.items())

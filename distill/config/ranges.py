@@ -29,10 +29,10 @@ def check_train(key: str, train: dict, least_epochs: int) -> None:
     for name, bound in least.items():
         if train[name] < bound:
             raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
-    if train["batch_size"] < parallel.planned():
+    if train["batch_size"] < (processes := parallel.expected_world_size()):
         raise ValueError(
-            f"{key}.batch_size: {train['batch_size']} was asked for; it is that of all {parallel.planned()} processes together. "
-            f"Give {parallel.planned()} or more, or start fewer with torchrun --nproc-per-node=N."
+            f"{key}.batch_size: {train['batch_size']} was asked for; it is that of all {processes} processes together. "
+            f"Give {processes} or more, or start fewer with torchrun --nproc-per-node=N."
         )
     if train["average"] >= 1:
         raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")

@@ -51,9 +51,9 @@ def conclude(
     now = time.perf_counter()
     others = further(cfg["eval"], data, student, precision)
     spoilt = robustness(cfg["eval"], folder, data, student, precision)
-    alike = parallel.agreed(lambda: alignment(cfg["eval"], folder, data, student, teacher, precision))
+    alike = parallel.broadcast_from_main(lambda: alignment(cfg["eval"], folder, data, student, teacher, precision))
     asked = parallel.total(teacher.forward_images) if teacher else 0
-    return parallel.agreed(
+    return parallel.broadcast_from_main(
         lambda: {
             "status": "complete",
             "name": folder.name,

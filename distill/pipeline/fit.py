@@ -11,6 +11,7 @@ from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
 from distill.system.files import digest, save_weights
 from distill.system.hardware import pick_precision
+from distill.system.sync_batch import sync_batch_norm
 from distill.training.loggers import JsonLines, NoLines
 from distill.training.loop import Learner, Settings, train
 from distill.training.optim import Average
@@ -41,7 +42,6 @@ def fit_student(
         ValueError: no epoch is asked for, and no finished weights are there to keep.
     """
     numbers = cfg["train"]
-    parallel.equalise(student, objective)
     network = {key: value for key, value in cfg["student"].items() if key not in ("weights", *config.BESIDE_NETWORK)}
     metadata = {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
     if numbers["epochs"] == 0:
@@ -53,6 +53,9 @@ def fit_student(
             save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
         parallel.barrier()
         return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
+    if parallel.world() > 1 and device.type == "cuda":  # SyncBatchNorm knows no CPU
+        for network in (student, teacher.network) if getattr(teacher, "learns", False) else (student,):
+            sync_batch_norm(network)
     recipe, view_seed, cached = build.recipe(cfg["views"])
     names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
     own = {key: numbers[key] for key in names}

@@ -1,4 +1,4 @@
-"""Several processes that do one job, as torchrun starts them: who this one is, and how they agree, gather and fail.
+"""Several processes that do one job, as torchrun starts them: who this one is, and how they broadcast, gather and fail.
 
 With one process everything here does nothing and returns what it was given.
 """
@@ -7,8 +7,8 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from itertools import chain
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from distill.system.cli import first_line
 
@@ -25,14 +26,14 @@ PATIENCE = timedelta(
 )  # the others wait while one packs, downloads, or waits for a lock; torchrun ends them if it dies
 NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-_job: dict[str, Any] = {"store": None, "speaks": None}
+_job: dict[str, Any] = {"store": None, "first": None}
 
 
 class PeerLost(Exception):
     """Another process of this job is gone; what there is to say, it has said."""
 
 
-def planned() -> int:
+def expected_world_size() -> int:
     """Return how many processes torchrun started for this job, before they have met."""
     return int(os.environ["WORLD_SIZE"]) if all(name in os.environ for name in NEEDED) else 1
 
@@ -52,13 +53,13 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def join() -> None:
+def init_process_group() -> None:
     """Meet the other processes that torchrun started, each with a GPU of its own where there are any; only the main one prints.
 
     Raises:
         ValueError: they did not meet.
     """
-    if planned() == 1 or world() > 1:
+    if expected_world_size() == 1 or world() > 1:
         return
     if os.environ["RANK"] != "0":
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
@@ -76,7 +77,7 @@ def join() -> None:
         dist.init_process_group(backend, store=group, rank=own, world_size=size, timeout=PATIENCE)
     except RuntimeError as error:
         raise ValueError(
-            f"torchrun: the {planned()} processes of this job did not meet ({first_line(error)[:200]})."
+            f"torchrun: the {expected_world_size()} processes of this job did not meet ({first_line(error)[:200]})."
         ) from error
 
 
@@ -101,38 +102,43 @@ def check_device(name: str) -> None:
         )
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Part from the other processes."""
     if world() > 1:
         dist.destroy_process_group()
 
 
-def speaks() -> bool:
+def is_first_failure() -> bool:
     """Say whether this process is the first of its job to fail; the others have nothing to add."""
-    if _job["speaks"] is None:
-        first = os.environ.get("RANK", "0") == "0" if planned() > 1 else True
+    if _job["first"] is None:
+        first = os.environ.get("RANK", "0") == "0" if expected_world_size() > 1 else True
         if _job["store"] is not None:
             with suppress(RuntimeError):  # the machine that counted is gone
                 first = _job["store"].add("failed", 1) == 1
-        _job["speaks"] = first
-    return _job["speaks"]
+        _job["first"] = first
+    return _job["first"]
 
 
-def _call(collective: Callable, *arguments, **more) -> None:
+@contextmanager
+def watch_peers() -> Iterator[None]:
+    """Within, what torch raises because another process is gone becomes PeerLost; all else stays as it is."""
     try:
-        collective(*arguments, **more)
+        yield
     except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
         raise PeerLost(
             f"another process of this job is gone ({first_line(error)[:200]}); the same command goes on from the last checkpoint"
         ) from error
 
 
-def agreed(work: Callable[[], T]) -> T:
+def broadcast_from_main(work: Callable[[], T]) -> T:
     """Return on every process what the main one gets by doing this; the others wait for it."""
     if world() == 1:
         return work()
     box = [work() if is_main() else None]
-    _call(dist.broadcast_object_list, box, src=0, device=torch.device("cpu"))
+    with watch_peers():
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
 
@@ -150,8 +156,7 @@ def only_main(held: AbstractContextManager) -> AbstractContextManager:
 
 def barrier() -> None:
     """Wait until every process is here."""
-    if world() > 1:
-        _call(dist.all_reduce, torch.zeros(1))
+    total(0)
 
 
 def total(number: int) -> int:
@@ -159,7 +164,8 @@ def total(number: int) -> int:
     if world() == 1:
         return number
     numbers = torch.tensor(number)
-    _call(dist.all_reduce, numbers)
+    with watch_peers():
+        dist.all_reduce(numbers)
     return int(numbers)
 
 
@@ -188,56 +194,40 @@ def gather(x: Tensor | None, sizes: list[int], everywhere: bool = True) -> Tenso
     if world() == 1:
         return x
     if 0 in sizes:
-        shape, dtype, kind = agreed(lambda: (x.shape[1:], x.dtype, x.device.type))
+        shape, dtype, kind = broadcast_from_main(lambda: (x.shape[1:], x.dtype, x.device.type))
         x = torch.empty(0, *shape, dtype=dtype, device=kind) if x is None else x
     own, row = x.detach().contiguous(), math.prod(x.shape[1:])
     flat = own.new_zeros(max(sizes) * row)
     flat[: own.numel()] = own.flatten()
     flat = flat.view(torch.uint8)
     parts = [torch.empty_like(flat) for _ in sizes] if everywhere or is_main() else None
-    if everywhere:
-        _call(dist.all_gather, parts, flat)
-    else:
-        _call(dist.gather, flat, parts, dst=0)
+    with watch_peers():
+        dist.all_gather(parts, flat) if everywhere else dist.gather(flat, parts, dst=0)
     if parts is None:
         return None
     rows = [part.view(x.dtype)[: n * row].view(n, *x.shape[1:]) for part, n in zip(parts, sizes, strict=True)]
     return torch.cat(rows)
 
 
-def reduce_sum(x: Tensor) -> Tensor:
-    """Return the sum of every process's tensor, equal to the last bit on all of them."""
-    if world() > 1:
-        x = x.contiguous().clone()
-        _call(dist.all_reduce, x)
-    return x
+def data_parallel(module: nn.Module) -> nn.Module:
+    """Return a module of which backward() averages the gradients over all processes, from the main one's parameters on.
 
-
-@torch.no_grad()
-def average_gradients(parameters: list[nn.Parameter]) -> None:
-    """Replace every gradient by its mean over the processes, one transfer per dtype.
-
-    Not torch's DistributedDataParallel: it gives a parameter that no loss reaches a gradient of 0, or waits for it for ever
-    (a hint alone, a reused head, phases), where one process leaves None, which AdamW does not decay; and it knows nothing of
-    what a loss learns. The networks are small beside their activations, so that there is little transfer to overlap.
+    A parameter that no loss reaches keeps the gradient None, which weight decay passes over, as in one process.
     """
     if world() == 1:
-        return
-    kinds: dict[tuple, list[Tensor]] = {}
-    for gradient in (p.grad for p in parameters if p.grad is not None):
-        kinds.setdefault((gradient.dtype, gradient.device), []).append(gradient)
-    for gradients in kinds.values():
-        mean = reduce_sum(torch.cat([g.flatten() for g in gradients])) / world()
-        for gradient, part in zip(gradients, mean.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view(gradient.shape))
+        return module
+    some = next(module.parameters())
+    module.unreached = nn.Parameter(some.new_empty(0))  # where all are reached, torch advises every run against looking
+    return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 @torch.no_grad()
-def equalise(*modules: nn.Module) -> None:
-    """Give every process the main one's parameters and buffers; a network may start otherwise on another machine."""
+def broadcast_parameters(*modules: nn.Module) -> None:
+    """Give every process the main one's parameters and buffers."""
     if world() == 1:
         return
     for tensor in chain(*(chain(m.parameters(), m.buffers()) for m in modules)):
         same = tensor.detach().clone(memory_format=torch.contiguous_format)
-        _call(dist.broadcast, same, src=0)
+        with watch_peers():
+            dist.broadcast(same, src=0)
         tensor.copy_(same)

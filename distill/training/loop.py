@@ -9,20 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.augment.views import ViewRecipe, draw
+from distill.augment.views import ViewRecipe
 from distill.data.loader import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
 from distill.evaluation.inference import predict
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.system import distributed as parallel
 from distill.system.files import save_weights
-from distill.system.hardware import autocast
-from distill.system.sync_batch import one_batch, share_of, whole
 from distill.training.meter import Ledger
 from distill.training.optim import clip
 from distill.training.resume import Standing
 from distill.training.state import Learner, averaged
-from distill.types import Batch, Dataset, MixedBatch, Outputs
+from distill.types import Batch, Dataset, MixedBatch
 
 
 class Phase(NamedTuple):
@@ -85,7 +83,7 @@ class Settings:
 def train_step(
     batch: Batch | MixedBatch, teacher, learner: Learner, precision: torch.dtype, max_norm: float | None = None
 ) -> dict[str, Tensor]:
-    """Render, answer, compare, step; of several processes each answers for its share, and all compare the whole batch.
+    """Render, answer, compare, step.
 
     Args:
         batch: one mini-batch, the whole of it, on the student's device.
@@ -100,23 +98,11 @@ def train_step(
     Raises:
         ValueError: the student does not answer Outputs.
     """
-    mine, rows = share_of(batch), len(batch.index)
-    images = draw(mine, learner.student.input)
-    with one_batch(rows):
-        with autocast(images.device, precision):
-            student = learner.student(images)
-            if not isinstance(student, Outputs):
-                raise ValueError(
-                    f"student: answers a {type(student).__name__}. Let it answer Outputs(logits, heads, features) of distill.types."
-                )
-        taught = None if teacher is None else teacher(mine)
-    student, taught = whole(student, rows), whole(taught, rows)
-    total, terms = learner.objective(student._replace(index=batch.index), taught, batch.target)
     learner.optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
-    parallel.average_gradients(parameters)
-    clip(parameters, max_norm)
+    with parallel.watch_peers():
+        total, terms = learner.loss(batch, teacher, precision)
+        total.backward()
+    clip([p for group in learner.optimizer.param_groups for p in group["params"]], max_norm)
     learner.optimizer.step()
     if learner.average:
         learner.average.update(learner.student)
@@ -269,6 +255,7 @@ def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, f
     """Return valid/... metrics of the averaged weights where there is an average, else of the student as it is."""
     split = data.splits["valid"]
     with averaged(learner):
+        parallel.broadcast_parameters(learner.student, learner.objective)  # each has BatchNorm statistics of its own
         logits = predict(learner.student, split, precision=settings.precision)
-    values = parallel.agreed(lambda: evaluate_predictions(logits.numpy(), split.label, data.classes))
+    values = parallel.broadcast_from_main(lambda: evaluate_predictions(logits.numpy(), split.label, data.classes))
     return {f"valid/{name}": value for name, value in values.items() if np.isscalar(value)}

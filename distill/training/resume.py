@@ -33,7 +33,7 @@ class Standing:
             "best": {},
             "seconds": 0.0,
         }
-        if parallel.agreed(path.exists):
+        if parallel.broadcast_from_main(path.exists):
             self._restore()
         lines.truncate(self.at["position"])
         self.began = time.perf_counter() - self.at["seconds"]

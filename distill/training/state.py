@@ -1,12 +1,49 @@
-"""What training changes and checkpoints keep, and the moving average of its weights."""
+"""What training changes and checkpoints keep, the loss of a batch, and the moving average of the weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from distill.augment.views import draw
+from distill.system import distributed as parallel
+from distill.system.hardware import autocast
+from distill.system.sync_batch import all_gather_outputs, local_random_numbers, local_shard
 from distill.training.optim import Average, Schedule
+from distill.types import Batch, MixedBatch, Outputs
+
+
+class BatchLoss(nn.Module):
+    """Student and objective as one module, for DistributedDataParallel: from a batch to its loss.
+
+    Args:
+        student: images -> Outputs.
+        objective: its losses.
+    """
+
+    def __init__(self, student: nn.Module, objective: nn.Module):
+        super().__init__()
+        self.student, self.objective = student, objective
+
+    def forward(self, batch: Batch | MixedBatch, teacher, precision: torch.dtype) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the total and each term; of several processes each forwards its shard, and all compare the whole batch.
+
+        Raises:
+            ValueError: the student does not answer Outputs.
+        """
+        shard, rows = local_shard(batch), len(batch.index)
+        images = draw(shard, self.student.input)
+        with local_random_numbers():
+            with autocast(images.device, precision):
+                student = self.student(images)
+            if not isinstance(student, Outputs):
+                raise ValueError(
+                    f"student: answers a {type(student).__name__}. Let it answer Outputs(logits, heads, features) of distill.types."
+                )
+            taught = None if teacher is None else teacher(shard)
+        student, taught = all_gather_outputs(student, rows), all_gather_outputs(taught, rows)
+        return self.objective(student._replace(index=batch.index), taught, batch.target)
 
 
 @dataclass
@@ -28,6 +65,9 @@ class Learner:
     schedule: Schedule
     average: Average | None
     identity: str
+
+    def __post_init__(self):
+        self.loss = parallel.data_parallel(BatchLoss(self.student, self.objective))
 
     def state(self) -> dict:
         """Return what a checkpoint keeps, the state of torch's random numbers, too."""
