@@ -14,7 +14,7 @@ from distill.config.ranges import check_network, check_same_input, kinds, target
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
-from distill.losses.base.ramps import Course, course, is_course
+from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.ce import effective_number_weights
 from distill.system import distributed as parallel
@@ -119,7 +119,7 @@ def _refuse_other_classes(key: str, weights: str | Path, metadata: dict, data: D
 
 
 def objective(cfg: dict, data: Dataset) -> Objective:
-    """Make the weighted losses, balanced class weights as numbers; bind() lets them meet both networks."""
+    """Make the weighted losses, balanced class weights as numbers; bind() shows them both networks."""
     nodes = {name: _remembering(_balanced(name, node, data), data) for name, node in cfg["loss"].items()}
     weights = {name: node.pop("weight") for name, node in nodes.items()}
     made = {name: _scheduled(name, node, cfg["plugins"]) for name, node in nodes.items()}
@@ -129,7 +129,7 @@ def objective(cfg: dict, data: Dataset) -> Objective:
     return Objective(
         {name: loss for name, (loss, _) in made.items()},
         weights,
-        {name: courses for name, (_, courses) in made.items()},
+        {name: ramps for name, (_, ramps) in made.items()},
     )
 
 
@@ -141,21 +141,21 @@ def losses_that(cfg: dict, attribute: str) -> list[str]:
 
 
 def _check_maps(name: str, teacher: dict) -> None:
-    """Refuse a loss on inner maps, before any teacher is trained, where the teacher will not have them."""
+    """Refuse a loss on feature maps, before any teacher is trained, where the teacher will not have them."""
     if "members" in teacher:
         raise ValueError(
-            f"loss.{name}: reads a teacher's inner maps, and those of an ensemble are several networks'. Choose one teacher, "
+            f"loss.{name}: reads a teacher's feature maps, and those of an ensemble are several networks'. Choose one teacher, "
             "such as teacher=resnet50, or losses on logits."
         )
     if teacher.get("cache") not in (None, False, "features"):
         raise ValueError(
-            f"loss.{name}: reads the teacher's inner maps, which stored logits do not have. Type teacher.cache=features "
+            f"loss.{name}: reads the teacher's feature maps, which stored logits do not have. Type teacher.cache=features "
             "to store them, too (large: their size is said), or teacher.cache=false to run the teacher at every step."
         )
 
 
-def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Course]]:
-    """Make a loss, and the courses of those of its options that change with the epoch; both ends must be allowed values."""
+def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Ramp]]:
+    """Make a loss, and the ramps of those of its options that change with the epoch; both ends must be allowed values."""
     _refuse_target(node["_target_"], plugins)
     options, kind = {key: value for key, value in node.items() if key != "_target_"}, get_object(node["_target_"])
     if not (isinstance(kind, type) and issubclass(kind, Loss)):
@@ -163,14 +163,14 @@ def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, di
             f"loss.{name}: {node['_target_']} is no loss. Derive it from distill.losses.base.objective.Loss."
         )
     check_options(name, kind, options)
-    courses = {key: course(value, f"loss.{name}.{key}") for key, value in node.items() if is_course(value)}
-    make(node | {key: value.last for key, value in courses.items()}, plugins)
-    loss = make(node | {key: value.first for key, value in courses.items()}, plugins)
-    if missing := [key for key in courses if type(getattr(loss, key, None)) not in (int, float)]:
+    ramps = {key: ramp(value, f"loss.{name}.{key}") for key, value in node.items() if is_ramp(value)}
+    make(node | {key: value.last for key, value in ramps.items()}, plugins)
+    loss = make(node | {key: value.first for key, value in ramps.items()}, plugins)
+    if missing := [key for key in ramps if type(getattr(loss, key, None)) not in (int, float)]:
         raise ValueError(
             f"loss.{name}.{missing[0]}: is no number that can change while the loss is used; give it a fixed value."
         )
-    return loss, courses
+    return loss, ramps
 
 
 def _remembering(node: dict, data: Dataset) -> dict:
@@ -207,7 +207,7 @@ def phases(cfg: dict) -> tuple[Phase, ...]:
 
 
 def schedule(cfg: dict) -> Schedule:
-    """Make the course of the learning rates."""
+    """Make the learning-rate schedule."""
     return make(cfg["schedule"], cfg["plugins"])
 
 

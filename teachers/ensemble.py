@@ -55,7 +55,7 @@ class Ensemble(nn.Module):
             ValueError: always; they are several networks'.
         """
         raise ValueError(
-            f"teacher: the layers of {self.name} are those of several networks. A loss on inner maps needs one teacher, such "
+            f"teacher: the layers of {self.name} are those of several networks. A loss on feature maps needs one teacher, such "
             "as teacher=resnet50; or choose losses on logits."
         )
 

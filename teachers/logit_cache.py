@@ -117,7 +117,7 @@ class LogitCache:
 
     @property
     def bytes_per_view(self) -> int:
-        """Disk space of one training view's inner maps."""
+        """Disk space of one training view's feature maps."""
         return sum(map(self._bytes, self.layers))
 
     def _bytes(self, layer: Layer) -> int:
@@ -125,7 +125,7 @@ class LogitCache:
         return len(self.data.splits["train"].pixels) * width * math.prod(layer.shape)
 
     def refuse_too_large(self, views: Collection[int]) -> None:
-        """Refuse inner maps that will not fit on the disk, before the first of them is computed.
+        """Refuse feature maps that will not fit on the disk, before the first of them is computed.
 
         Args:
             views: the training views whose maps will be read, those stored already among them.
@@ -138,7 +138,7 @@ class LogitCache:
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise ValueError(
-                f"teacher.cache: features was asked for; the inner maps of {len(views)} training views need {needed / 1e9:.2f} GB "
+                f"teacher.cache: features was asked for; the feature maps of {len(views)} training views need {needed / 1e9:.2f} GB "
                 f"more in {self.folder}, where {free / 1e9:.2f} GB are free. Type views.cached=N for fewer views (0 is one for "
                 "each epoch), paths.store=DIR on another disk, or teacher.cache=false to run the teacher at every step."
             )
@@ -154,7 +154,7 @@ class LogitCache:
         """
         if not self.features:
             raise ValueError(
-                "teacher: stored logits have no inner maps. Type teacher.cache=features or teacher.cache=false."
+                "teacher: stored logits have no feature maps. Type teacher.cache=features or teacher.cache=false."
             )
         return self.awake().survey()
 

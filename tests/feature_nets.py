@@ -1,4 +1,4 @@
-"""Tiny students and teachers whose inner maps differ in channels and size, and a loss that has met them."""
+"""Tiny students and teachers whose feature maps differ in channels and size, and a loss that has met them."""
 
 from functools import cache
 

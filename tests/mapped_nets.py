@@ -1,4 +1,4 @@
-"""Networks of every kind whose inner maps are taken, and what takes them."""
+"""Networks of every kind whose feature maps are taken, and what takes them."""
 
 import torch
 

@@ -16,7 +16,7 @@ from torch import nn
 from distill import build
 from distill.augment.views import ViewRecipe
 from distill.config.schema import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
-from distill.losses.base.ramps import course, is_course
+from distill.losses.base.ramps import is_ramp, ramp
 from distill.training.loop import Settings
 from distill.training.optim import optimizer
 from distill.types import Dataset, Split
@@ -68,7 +68,7 @@ def composed(*overrides):
 def chosen(group, name):
     value = f"[{name}]" if group == "loss" else name
     if group == "loss":
-        return composed(*FERPLUS, f"loss={value}", "teacher.cache=features")  # some read the teacher's inner maps
+        return composed(*FERPLUS, f"loss={value}", "teacher.cache=features")  # some read the teacher's feature maps
     neutral = () if group in ("data", "experiment", "debug") else FERPLUS  # procedural faces bring views of their own
     return composed(*neutral, f"{'' if group in GROUPS else '+'}{group}={value}")
 
@@ -184,7 +184,7 @@ def test_what_a_constructor_has_a_default_for_has_the_same_one_in_its_yaml():
 def same(default, value):
     if value == {}:
         return default is None  # a dict would be one for all
-    value = course(value, "").last if is_course(value) else value  # where it stays
+    value = ramp(value, "").last if is_ramp(value) else value  # where it stays
     return (list(default) if isinstance(default, tuple) else default) == value
 
 

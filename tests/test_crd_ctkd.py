@@ -9,7 +9,7 @@ import torch
 from relational_losses import LOSSES, ROWS, B, K, batch, bound, value
 
 from distill.losses.base.objective import Objective
-from distill.losses.base.ramps import course
+from distill.losses.base.ramps import ramp
 from distill.losses.crd import ContrastiveRepresentation, last_places
 from distill.losses.ctkd import CurriculumTemperature
 from distill.types import Outputs
@@ -95,10 +95,10 @@ def test_the_temperature_climbs_where_the_student_descends():
         assert loss.theta.grad.item() == pytest.approx(-reversal * (up - down) / 2e-5, rel=1e-3, abs=1e-9)
 
 
-def test_the_reversal_follows_its_course_and_the_first_temperature_is_the_papers():
+def test_the_reversal_follows_its_ramp_and_the_first_temperature_is_the_papers():
     loss = CurriculumTemperature()
     assert loss.temperature.item() == pytest.approx(1 + 20 / (1 + math.exp(-1)), abs=0.01)
-    rising = course({"from": 0, "to": 1, "end": 10, "shape": "cosine"}, "loss.ctkd.reversal")
+    rising = ramp({"from": 0, "to": 1, "end": 10, "shape": "cosine"}, "loss.ctkd.reversal")
     objective = Objective({"ctkd": loss}, {"ctkd": 1.0}, {"ctkd": {"reversal": rising}})
     for epoch, factor in ((0, 0), (2.5, (1 - math.sqrt(0.5)) / 2), (5, 0.5), (10, 1), (99, 1)):
         objective.at(epoch)

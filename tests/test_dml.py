@@ -156,7 +156,7 @@ def test_a_peer_of_another_size_learns_beside_the_student(store, tmp_path):
     [
         (("loss=[ce,dml]", "teacher.cache=true"), r"teacher=peer needs teacher\.cache=false"),
         (("loss=[ce,dml]", "teacher.seed_offset=0"), "two students of one start stay the same"),
-        (("loss=[ce,dml,hint]",), r"loss\.hint: reads the inner maps of a finished teacher, which a peer is not"),
+        (("loss=[ce,dml,hint]",), r"loss\.hint: reads the feature maps of a finished teacher, which a peer is not"),
         (("loss=[ce,kd]",), r"a peer learns by loss\.dml alone"),
         (("loss=[ce,dml]", "student.lr_scale={hidden.: 2}"), "would not reach those of its peer"),
     ],

@@ -1,4 +1,4 @@
-"""A teacher's inner maps are stored beside its logits: equal to the live ones, only what is asked for, and asked once."""
+"""A teacher's feature maps are stored beside its logits: equal to the live ones, only what is asked for, and asked once."""
 
 import json
 import multiprocessing
@@ -215,7 +215,7 @@ def test_a_computation_that_is_killed_leaves_nothing_that_counts_and_the_next_on
 
 def test_a_cache_of_logits_alone_refuses_to_be_asked_for_maps(tmp_path):
     with pytest.raises(
-        ValueError, match=r"stored logits have no inner maps\. Type teacher\.cache=features or teacher\.cache=false"
+        ValueError, match=r"stored logits have no feature maps\. Type teacher\.cache=features or teacher\.cache=false"
     ):
         cache(tmp_path / "c", features=False).survey()
 
@@ -260,11 +260,11 @@ def test_a_second_run_that_asks_for_the_same_maps_asks_the_teacher_nothing(store
     [
         (
             "teacher.cache=true",
-            "error: loss.hint: reads the teacher's inner maps, which stored logits do not have. Type teacher.cache",
+            "error: loss.hint: reads the teacher's feature maps, which stored logits do not have. Type teacher.cache",
         ),
         (
             "teacher=ensemble",
-            "error: loss.hint: reads a teacher's inner maps, and those of an ensemble are several networks'.",
+            "error: loss.hint: reads a teacher's feature maps, and those of an ensemble are several networks'.",
         ),
     ],
 )

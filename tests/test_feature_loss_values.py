@@ -1,4 +1,4 @@
-"""Losses on inner maps equal formulas written again in float64 NumPy, and their gradients the differences of those."""
+"""Losses on feature maps equal formulas written again in float64 NumPy, and their gradients the differences of those."""
 
 import numpy as np
 import pytest

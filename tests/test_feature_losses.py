@@ -1,4 +1,4 @@
-"""Losses on inner maps keep what every loss promises: batches in any order, no gradient to the teacher, parts that learn."""
+"""Losses on feature maps keep what every loss promises: batches in any order, no gradient to the teacher, parts that learn."""
 
 import math
 from collections import OrderedDict

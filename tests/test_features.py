@@ -1,4 +1,4 @@
-"""Inner maps by name: every network that we have answers them, no network is changed, and none pays while nothing is asked."""
+"""Feature maps by name: every network that we have answers them, no network is changed, and none pays while nothing is asked."""
 
 import copy
 

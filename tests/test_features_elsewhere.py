@@ -1,4 +1,4 @@
-"""Inner maps and their gradients survive torch.compile and several processes."""
+"""Feature maps and their gradients survive torch.compile and several processes."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Which stages meet where no layer is named: the rules that the losses on inner maps promise."""
+"""Which stages meet where no layer is named: the rules that the losses on feature maps promise."""
 
 from distill.losses.base.feature_loss import FeatureLoss
 from distill.models.feature_hooks import Layer, Survey
@@ -11,7 +11,7 @@ def network(*sides):
 
 def pairs(kind, student, teacher, sizes):
     loss = FeatureLoss()
-    loss.kind = kind
+    loss.pairing = kind
     found = loss._pair(None, None, network(*student), network(*teacher), sizes)
     return [(own.shape[1], theirs.shape[1]) for own, theirs in found]
 

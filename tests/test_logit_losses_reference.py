@@ -187,7 +187,7 @@ def test_every_yaml_of_a_logit_loss_is_in_the_table_and_agrees_with_the_class():
     for path in CONF.glob("*.yaml"):
         keys = OmegaConf.to_container(OmegaConf.load(path))
         kind = get_object(keys.pop("_target_"))
-        if issubclass(kind, LogitLoss) and path.stem != "ctkd":  # has a course, and learns: test_crd_ctkd.py
+        if issubclass(kind, LogitLoss) and path.stem != "ctkd":  # has a ramp, and learns: test_crd_ctkd.py
             assert kind.term == path.stem and keys.pop("weight") > 0
             defaults = {name: word.default for name, word in inspect.signature(kind).parameters.items()}
             assert {k: tuple(v) if isinstance(v, list) else v for k, v in keys.items()} == defaults, path.name

@@ -1,4 +1,4 @@
-"""Typing an option of a loss means that loss, and a course that is typed is the whole course."""
+"""Typing an option of a loss means that loss, and a ramp that is typed is the whole ramp."""
 
 import pytest
 import yaml
@@ -42,10 +42,10 @@ def test_a_name_that_is_no_loss_is_left_for_the_sentence_about_it():
     assert with_losses(["loss.kdd.weight=1"]) == ["loss.kdd.weight=1"]
 
 
-COURSES = ["{from: 0, to: 1, start: 2, end: 12}", "{from: 1, to: 0}", "{from: 0.5, to: 1, end: 5}", "0.5"]
+RAMPS = ["{from: 0, to: 1, start: 2, end: 12}", "{from: 1, to: 0}", "{from: 0.5, to: 1, end: 5}", "0.5"]
 
 
-@pytest.mark.parametrize("typed", COURSES)
+@pytest.mark.parametrize("typed", RAMPS)
 @pytest.mark.parametrize(
     "option, words",
     [
@@ -53,7 +53,7 @@ COURSES = ["{from: 0, to: 1, start: 2, end: 12}", "{from: 1, to: 0}", "{from: 0.
         ("dist.weight", ["loss=[ce,dist]", "experiment=ferplus_losses", "data.root=faces"]),
     ],
 )
-def test_a_course_that_is_typed_keeps_nothing_of_the_one_that_was_there(typed, option, words):
+def test_a_ramp_that_is_typed_keeps_nothing_of_the_one_that_was_there(typed, option, words):
     loss, key = option.split(".")
     theirs = [f"loss.{option}={{from: 1, to: 0, end: 10, shape: cosine}}"]  # as an experiment may say
     words = [*words, f"loss.{option}={typed}"]
@@ -64,6 +64,6 @@ def test_a_course_that_is_typed_keeps_nothing_of_the_one_that_was_there(typed, o
             assert OmegaConf.to_container(there)[key] == yaml.safe_load(typed)
 
 
-def test_a_course_goes_where_none_can_be_as_it_was_typed():
+def test_a_ramp_goes_where_none_can_be_as_it_was_typed():
     words = ["loss=[ce,kd]", "loss.kd.weight={from: 0, to: 0.9, end: 5}"]
     assert with_losses(words) == words

@@ -45,10 +45,10 @@ def test_a_loss_says_its_formula_its_paper_and_what_each_option_is(entry):
 
 def test_needs_are_told():
     needs = {entry.name: entry.needs for entry in entries()}
-    assert needs["crd"] == "inner maps, memory" and all(
+    assert needs["crd"] == "feature maps, memory" and all(
         "one linear layer" in needs[name] for name in ("catkd", "simkd")
     )
-    assert needs["ce"] == "labels" and needs["kd"] == "teacher logits" and needs["hint"] == "inner maps"
+    assert needs["ce"] == "labels" and needs["kd"] == "teacher logits" and needs["hint"] == "feature maps"
 
 
 def test_papers_become_links():

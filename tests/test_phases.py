@@ -1,4 +1,4 @@
-"""Courses and phases through the real command line: seen in the log, one run folder, and killed runs that go on bit for bit."""
+"""Ramps and phases through the real command line: seen in the log, one run folder, and killed runs that go on bit for bit."""
 
 import json
 
@@ -42,9 +42,9 @@ def whole(store, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_courses_are_seen_in_the_log(store, tmp_path):
-    courses = ("loss.kd.weight={from:0,to:0.9,end:2}", "loss.kd.temperature={from:8,to:2,end:3}", "train.log_every=6")
-    done = distill(*JOB, *courses, store=store, runs=tmp_path)
+def test_ramps_are_seen_in_the_log(store, tmp_path):
+    ramps = ("loss.kd.weight={from:0,to:0.9,end:2}", "loss.kd.temperature={from:8,to:2,end:3}", "train.log_every=6")
+    done = distill(*JOB, *ramps, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [row for row in lines_of(next(tmp_path.iterdir())) if "train/loss" in row]
     assert len(rows) == 4, "six steps are an epoch, and a line"
@@ -65,7 +65,7 @@ def test_hints_first_then_distillation_in_one_run_folder(whole):
     factors = [row["train/lr_factor"] for row in rows]
     first, second = factors[: len(factors) // 2], factors[len(factors) // 2 :]
     assert first == sorted(first, reverse=True) and first[-1] < 0.2 < 0.8 < first[0]
-    assert second == pytest.approx([0.5 * factor for factor in first]), "the same course again, at half the rate"
+    assert second == pytest.approx([0.5 * factor for factor in first]), "the same schedule again, at half the rate"
     hints = [row["train/hint"] for row in rows if "train/hint" in row]
     assert hints[-1] < hints[0]
 

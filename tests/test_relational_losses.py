@@ -146,7 +146,7 @@ def test_gradients_equal_finite_differences_and_none_reaches_the_teacher(kind, o
 
 
 @every_loss
-def test_shuffling_the_batch_changes_nothing_up_to_the_draws_of_crd_and_neighbours_in_order(kind, options, monkeypatch):
+def test_shuffling_the_batch_changes_nothing_up_to_the_draws_of_crd_and_neighbors_in_order(kind, options, monkeypatch):
     if options.keys() & OF_ORDER and "code" not in options.values():
         pytest.skip("its words say that the order matters")
     drawn = torch.arange(ROWS)[torch.arange(K)[:, None] + 4 * torch.arange(9)]  # by class, not by place

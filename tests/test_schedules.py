@@ -1,4 +1,4 @@
-"""Weights and temperatures follow their course, losses that are off cost nothing, and phases begin afresh in one run."""
+"""Weights and temperatures follow their ramp, losses that are off cost nothing, and phases begin afresh in one run."""
 
 import math
 
@@ -11,14 +11,14 @@ from distill import build
 from distill.config.overrides import with_losses
 from distill.config.schema import check, plain
 from distill.losses.base.objective import Loss, Objective
-from distill.losses.base.ramps import Course, course
+from distill.losses.base.ramps import Ramp, ramp
 from distill.losses.ce import CrossEntropy
 from distill.losses.kd import KnowledgeDistillation
 from distill.training.loop import Learner, Phase, Settings
 from distill.training.optim import Constant, Cosine, Plateau
 from distill.types import Dataset, Outputs, Split
 
-# Courses
+# Ramps
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ from distill.types import Dataset, Outputs, Split
         ({"from": 16, "to": 1, "end": 4, "shape": "exponential"}, {0: 16, 1: 8, 2: 4, 3: 2, 4: 1, 7: 1}),
     ],
 )
-def test_a_course_has_the_values_of_its_shape_at_every_epoch(given, expected):
-    made = course(given, "k")
+def test_a_ramp_has_the_values_of_its_shape_at_every_epoch(given, expected):
+    made = ramp(given, "k")
     for epoch, value in expected.items():
         assert made(epoch) == pytest.approx(value, abs=1e-12), epoch
 
@@ -43,9 +43,9 @@ def test_a_course_has_the_values_of_its_shape_at_every_epoch(given, expected):
     [
         (
             {"from": 0},
-            r"loss\.kd\.weight: \{'from': 0\} was asked for\. A course has from and to, .*\{from: 0, to: 0\.9, end: 5\}",
+            r"loss\.kd\.weight: \{'from': 0\} was asked for\. A ramp has from and to, .*\{from: 0, to: 0\.9, end: 5\}",
         ),
-        ({"from": 0, "to": 1, "until": 3}, r"loss\.kd\.weight: .*'until': 3.* A course has from and to"),
+        ({"from": 0, "to": 1, "until": 3}, r"loss\.kd\.weight: .*'until': 3.* A ramp has from and to"),
         (
             {"from": 0, "to": 1, "shape": "sine"},
             r"loss\.kd\.weight\.shape: 'sine' was asked for\. Choose linear, cosine, exp",
@@ -55,15 +55,15 @@ def test_a_course_has_the_values_of_its_shape_at_every_epoch(given, expected):
             r"loss\.kd\.weight: from epoch 3 to epoch 2; give 0 <= start <= end",
         ),
         ({"from": 0, "to": 1, "start": -1}, r"loss\.kd\.weight: from epoch -1 to epoch -1; give 0 <= start"),
-        ({"from": 0, "to": 1, "end": 2, "shape": "exponential"}, r"exponential course needs both above 0"),
+        ({"from": 0, "to": 1, "end": 2, "shape": "exponential"}, r"exponential ramp needs both above 0"),
     ],
 )
-def test_a_course_that_cannot_be_gets_a_sentence(given, sentence):
+def test_a_ramp_that_cannot_be_gets_a_sentence(given, sentence):
     with pytest.raises(ValueError, match=sentence):
-        course(given, "loss.kd.weight")
+        ramp(given, "loss.kd.weight")
 
 
-def test_a_course_of_weights_below_zero_gets_a_sentence():
+def test_a_ramp_of_weights_below_zero_gets_a_sentence():
     for given in ({"from": -1, "to": 1, "end": 2}, {"from": 1, "to": -1, "end": 2}, {"from": 0, "to": math.inf}):
         with pytest.raises(ValueError, match=r"loss\.ce\.weight: .* was asked for; give a finite number of at least 0"):
             Objective({"ce": CrossEntropy()}, {"ce": given})
@@ -90,7 +90,7 @@ STUDENT, TEACHER = (torch.randn(4, 8, generator=torch.Generator().manual_seed(se
 TARGET = torch.eye(8)[[0, 3, 3, 7]]
 
 
-def test_the_total_weighs_each_loss_as_its_course_says():
+def test_the_total_weighs_each_loss_as_its_ramp_says():
     objective = Objective({"ce": CrossEntropy(), "own": Counted()}, {"ce": 0.5, "own": {"from": 0, "to": 2, "end": 4}})
     ce, own = CrossEntropy()(outputs(STUDENT), None, TARGET).mean(), STUDENT.sum(1).mean()
     for epoch, weight in ((0, 0), (1, 0.5), (2.5, 1.25), (4, 2), (9, 2)):
@@ -137,9 +137,9 @@ def test_a_phase_computes_its_own_losses_only():
     assert objective.losses["b"].calls == 1
 
 
-def test_a_temperature_course_changes_the_softening_and_its_square():
+def test_a_temperature_ramp_changes_the_softening_and_its_square():
     kd = KnowledgeDistillation(8.0)
-    objective = Objective({"kd": kd}, {"kd": 1.0}, {"kd": {"temperature": Course(8.0, 2.0, 0.0, 3.0)}})
+    objective = Objective({"kd": kd}, {"kd": 1.0}, {"kd": {"temperature": Ramp(8.0, 2.0, 0.0, 3.0)}})
     for epoch, temperature in ((0, 8.0), (1, 6.0), (2, 4.0), (3, 2.0), (5, 2.0)):
         objective.at(epoch)
         value = objective(outputs(STUDENT), outputs(TEACHER), TARGET)[0].double()
@@ -173,7 +173,7 @@ def data():
     )
 
 
-def test_a_weight_and_an_option_are_given_as_courses_on_the_command_line():
+def test_a_weight_and_an_option_are_given_as_ramps_on_the_command_line():
     cfg = config("loss.kd.weight={from:0,to:0.9,end:2}", "loss.kd.temperature={from:8,to:2,end:3}")
     check(cfg)
     objective = build.objective(cfg, data())
@@ -186,12 +186,12 @@ def test_a_weight_and_an_option_are_given_as_courses_on_the_command_line():
     ("override", "sentence"),
     [
         ("loss.kd.temperature={from:8,to:0,end:3}", r"loss\.kd\.temperature: 0"),
-        ("loss.kd.temperature={from:8,end:3}", r"loss\.kd\.temperature: .* A course has from and to"),
+        ("loss.kd.temperature={from:8,end:3}", r"loss\.kd\.temperature: .* A ramp has from and to"),
         ("loss.kd.form={from:1,to:2,end:3}", r"loss\.kd\.form: "),
         ("loss.ce.label_smoothing={from:0,to:1.5,end:3}", r"loss\.ce\.label_smoothing: 1\.5"),
     ],
 )
-def test_an_option_whose_course_ends_where_it_may_not_be_gets_a_sentence(override, sentence):
+def test_an_option_whose_ramp_ends_where_it_may_not_be_gets_a_sentence(override, sentence):
     with pytest.raises(ValueError, match=sentence):
         build.objective(config(override), data())
 
@@ -210,7 +210,7 @@ def test_an_option_whose_course_ends_where_it_may_not_be_gets_a_sentence(overrid
         ("loss.kd.temperature={from:a,to:1}", r"loss\.kd\.temperature\.from: 'a' was asked for; give a number\."),
         ("loss.kd.scale_t2=no_way", r"loss\.kd\.scale_t2: 'no_way' was asked for; give true or false\."),
         ("loss.kd.standardize=5", r"loss\.kd\.standardize: 5 was asked for; give true or false\."),
-        ("loss.kd.scale_t2={from:0,to:1}", r"loss\.kd\.scale_t2: true or false cannot follow a course over epochs"),
+        ("loss.kd.scale_t2={from:0,to:1}", r"loss\.kd\.scale_t2: true or false cannot follow a ramp over epochs"),
         ("loss.kd.form=5", r"loss\.kd\.form: 5 was asked for; give a word, such as kl\."),
         ("loss.ce.class_weights=5", r"loss\.ce\.class_weights: 5 was asked for; give a list of numbers or null\."),
         ("loss.ce.head_weights=[1,x]", r"loss\.ce\.head_weights: \[1, 'x'\] was asked for; give a list of numbers or"),
@@ -225,7 +225,7 @@ def test_an_option_whose_course_ends_where_it_may_not_be_gets_a_sentence(overrid
         ),
         (
             "loss.sinkhorn.iterations={from:1,to:9}",
-            r"a whole number cannot follow a course over epochs; give one value, ",
+            r"a whole number cannot follow a ramp over epochs; give one value, ",
         ),
         ("loss.hint.student=[stage1,2]", r"loss\.hint\.student: .* give a word or a list of names or null\."),
     ],

@@ -40,7 +40,7 @@ def outputs(logits=None, **features):
 
 
 def ours(loss, student, teacher):
-    """The mean of a loss on inner maps; its learned parts are made."""
+    """The mean of a loss on feature maps; its learned parts are made."""
     loss.pairs = [
         (Layer(name, tuple(student[name].shape[1:]), False), Layer(name, tuple(teacher[name].shape[1:]), False))
         for name in student

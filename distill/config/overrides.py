@@ -48,13 +48,13 @@ def with_losses(words: Sequence[str]) -> list[str]:
     A teacher's loss that is named stands in the place of the default one: loss.kd.temperature=4 means loss=[ce,kd]. Whoever
     chooses losses, an experiment or phases has said which are meant.
 
-    A course that is typed stands alone: before it goes a number in the place of a course that is there, with which hydra would
+    A ramp that is typed stands alone: before it goes a number instead of a ramp that is there, with which hydra would
     merge it.
 
     Args:
         words: the command line without the program.
     """
-    words = [*_without_course(words), *words]
+    words = [*_without_ramp(words), *words]
     if any(word.startswith(("loss=", "experiment=", "phases=")) for word in words):
         return list(words)
     asked = re.findall(r"(?m)^\+*loss\.(\w+)\.", "\n".join(words))
@@ -88,8 +88,8 @@ def value_of(words: Sequence[str], key: str) -> str | None:
     return None if found is None else str(found)
 
 
-def _without_course(words: Sequence[str]) -> list[str]:
-    """Return loss.NAME={OPTION:0} for every typed course whose option may have one: in its yaml, or by an experiment."""
+def _without_ramp(words: Sequence[str]) -> list[str]:
+    """Return loss.NAME={OPTION:0} for every typed ramp whose option may have one: in its yaml, or by an experiment."""
     found = []
     for name, option in re.findall(r"(?m)^\+*loss\.(\w+)\.(\w+)=.*\{", "\n".join(words)):
         known, word = _keys("loss", name), f"loss.{name}={{{option}:0}}"

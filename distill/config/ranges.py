@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from distill.losses.base.ramps import course
+from distill.losses.base.ramps import ramp
 from distill.system import distributed as parallel
 
 SELECTABLE = tuple(
@@ -100,7 +100,7 @@ def check_weights(where: str, node: dict) -> None:
     for phase in node.get("phases") or [{"epochs": node["train"]["epochs"]}]:
         end = start + phase["epochs"]
         names = phase.get("loss") or list(node["loss"])
-        weights = [course(node["loss"][name]["weight"], f"{where}loss.{name}.weight") for name in names]
+        weights = [ramp(node["loss"][name]["weight"], f"{where}loss.{name}.weight") for name in names]
         if names and not any(weight(start) or weight(math.nextafter(end, start)) for weight in weights):
             raise ValueError(
                 f"{where}loss: the weight of {', '.join(names)} is 0 from epoch {start} to epoch {end}, so nothing is learned "

@@ -29,7 +29,7 @@ class ActivationBoundary(PreActivationLoss):
 
     Reference: Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, arXiv 1811.03233, equations 5 to 7.
     Deviations: the teacher's stage is taken after its activation, which is above 0 exactly where it was before (ReLU, GELU,
-    SiLU); the mean over the map in the place of the sum; layer weights as in the released code; it may stay on all through
+    SiLU); the mean over the map instead of the sum; layer weights as in the released code; it may stay on all through
     a run (phases make it a first stage, as published).
     """
 

@@ -1,4 +1,4 @@
-"""Attention transfer: where the student's maps are large, the teacher's shall be."""
+"""Attention transfer: the student's attention maps should match the teacher's."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,12 +30,12 @@ class AttentionTransfer(FeatureLoss):
         ValueError: a layer that does not exist or is no map, or a choice that does not exist.
 
     Reference: Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928, equation 2.
-    Deviations: form code is the released code's squared distance in the place of the paper's norm; the mean over channels
-    in the place of the sum, which the normalisation cancels.
+    Deviations: form code is the released code's squared distance instead of the paper's norm; the mean over channels
+    instead of the sum, which the normalization cancels.
     """
 
     term = "at"
-    kind = "stages"
+    pairing = "stages"
 
     def __init__(self, student: Names = None, teacher: Names = None, form: str = "code", p: float = 2.0):
         super().__init__(student, teacher)

@@ -1,4 +1,4 @@
-"""Correlation congruence: how alike any two pictures of a batch are."""
+"""Correlation congruence: how similar any two pictures of a batch are."""
 
 import math
 
@@ -18,7 +18,7 @@ class CorrelationCongruence(RelationalLoss):
     With e embeddings of length 1, the student's after a learned linear map to the teacher's width:
     taylor: C_ij = exp(-2 gamma) sum_{p=0..2} (2 gamma)^p / p! (e_i . e_j)^p, the Gaussian kernel exp(-gamma |e_i - e_j|^2)
     to second order; loss = 1 / B^2 sum_ij (C_s,ij - C_t,ij)^2.
-    difference: with D_i = |e_s,i - e_t,i| in every channel c, loss = mean over i < B of sum_c D_ic D_(i+1)c; neighbours are
+    difference: with D_i = |e_s,i - e_t,i| in every channel c, loss = mean over i < B of sum_c D_ic D_(i+1)c; neighbors are
     those of the batch's order, so shuffling changes its value, and a batch of one picture gives 0.
 
     Three losses share this name: the paper's is taylor, the one that its authors released is difference, and another

@@ -12,11 +12,11 @@ from distill.types import Outputs
 
 
 def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
-    """Return class-balanced weights, w_k proportional to (1 - beta) / (1 - beta^n_k), normalised to the sum K.
+    """Return class-balanced weights, w_k proportional to (1 - beta) / (1 - beta^n_k), normalized to the sum K.
 
     Args:
         counts: [K] training pictures of each class, at least 1.
-        beta: in [0, 1); 0 weighs all alike, towards 1 as 1 / n_k.
+        beta: in [0, 1); 0 weights all equally, towards 1 as 1 / n_k.
 
     Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, equation 3 in 4.
     """
@@ -30,7 +30,7 @@ class CrossEntropy(Loss):
     loss[b] = sum, mean or weighted sum over heads h of -sum_k w_k q[b, k] log softmax(z[b, h])_k,
     q = (1 - label_smoothing) * target + label_smoothing / K.
 
-    Class weights multiply as given; the batch mean divides by B, not by the sum of the weights met (unlike PyTorch's
+    Class weights multiply as given; the batch mean divides by B, not by the sum of its samples' weights (unlike PyTorch's
     mean for class indices), so a sample counts the same in any batch. Weights of mean 1 keep the loss's scale.
 
     Args:
@@ -39,7 +39,7 @@ class CrossEntropy(Loss):
         label_smoothing: in [0, 1).
         apply_to: heads, or logits (the fused prediction).
         head_reduction: sum or mean; published CERN uses the sum over its 5 heads.
-        head_weights: H factors of a sum over heads, which then takes head_reduction's place; or None.
+        head_weights: H factors of a sum over heads, used instead of head_reduction; or None.
 
     Shape:
         heads [B, H, K] or logits [B, K], target [B, K] -> [B].
@@ -107,7 +107,7 @@ class CrossEntropy(Loss):
         return self._fuse(-(q[:, None] * self._modulate(log_p)).sum(dim=-1))
 
     def _modulate(self, log_p: Tensor) -> Tensor:
-        """What stands in the place of log p; the focal loss puts its factor here."""
+        """What counts instead of log p; the focal loss puts its factor here."""
         return log_p
 
     def _fuse(self, values: Tensor) -> Tensor:

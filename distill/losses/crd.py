@@ -22,7 +22,7 @@ class ContrastiveRepresentation(FeatureLoss):
     A batch's rows are first refreshed: m <- momentum m + (1 - momentum) g, at length 1; m <- g the first time. Of a row that
     a batch holds several times (train.balance) the last one counts.
 
-    Rows not met yet are drawn only while no picture of another class has been met; they hold random vectors. The draw takes
+    Rows not seen yet are drawn only while no picture of another class has been seen; they hold random vectors. The draw takes
     numbers from torch's own generator by place in the batch: shuffling a batch changes the draw, not its distribution.
     The memories take rows * width * 8 bytes (29 MB for FER+), in checkpoints, too.
 
@@ -41,14 +41,14 @@ class ContrastiveRepresentation(FeatureLoss):
         ValueError: a number out of range, more than one pair of layers, no index, or one beyond the memory.
 
     Reference: Tian et al., Contrastive Representation Distillation, arXiv 1910.10699, equation 18 as the authors' code
-    counts; with z M in the place of their constant Z, M, the number of pictures, cancels from K / M.
+    counts; with z M instead of their constant Z, M, the number of pictures, cancels from K / M.
     Deviations: a picture's own row is refreshed before it is compared, where the released code compares with what it held
-    an epoch ago (a random vector in the first epoch); classes are those of the target's largest entry, as they are met;
-    K = 1024 by default in the place of 16384; no 1e-7 in the logarithms, which need none as log sigmoid.
+    an epoch ago (a random vector in the first epoch); classes are those of the target's largest entry, as they are seen;
+    K = 1024 by default instead of 16384; no 1e-7 in the logarithms, which need none as log sigmoid.
     """
 
     term = "crd"
-    kind = "embedding"
+    pairing = "embedding"
     needs_memory = True
 
     def __init__(
@@ -82,7 +82,7 @@ class ContrastiveRepresentation(FeatureLoss):
         self.embed_student, self.embed_teacher = (nn.Linear(channels(layer.shape), width) for layer in self.pairs[0])
         for name in ("student_memory", "teacher_memory"):
             self.register_buffer(name, F.normalize(torch.randn(rows, width), dim=1))
-        self.register_buffer("label", torch.full((rows,), -1))  # -1: not met yet
+        self.register_buffer("label", torch.full((rows,), -1))  # -1: not seen yet
         self.register_buffer("log_z", torch.full((2,), math.nan))
 
     @in_float32
@@ -119,7 +119,7 @@ class ContrastiveRepresentation(FeatureLoss):
     @torch.no_grad()
     def _draw(self, label: Tensor) -> Tensor:
         """Return rows of other classes than label [B], evenly and with replacement: [B, negatives]."""
-        ordered, rows = self.label.sort(stable=True)  # not met, class 0, class 1, ...
+        ordered, rows = self.label.sort(stable=True)  # not seen, class 0, class 1, ...
         start = torch.searchsorted(ordered, label)
         count = torch.searchsorted(ordered, label, right=True) - start
         unmet = torch.searchsorted(ordered, torch.zeros_like(label))

@@ -13,17 +13,17 @@ class CurriculumTemperature(LogitLoss):
 
     With T = lowest + span sigmoid(theta), theta one learned number, t = softmax(z_t / T), s_h = softmax(z_s[h] / T):
     loss[b] = c * sum or mean over heads h of KL(t || s_h), c = T^2 if scale_t2, else 1.
-    The gradient of theta, by way of t, s and T^2, is multiplied by -reversal: the same optimiser raises for theta what it
+    The gradient of theta, by way of t, s and T^2, is multiplied by -reversal: the same optimizer raises for theta what it
     lowers for the student. With reversal 0 it is distillation at a fixed temperature.
 
     reversal rises from 0 to 1 along half a cosine, {from: 0, to: 1, end: 10, shape: cosine}: easy first, then harder.
-    Optimisers of the Adam family undo most of a gradient's scale, so under them it is the sign that counts.
+    Optimizers of the Adam family undo most of a gradient's scale, so under them it is the sign that counts.
 
     Args:
         lowest: least temperature, above 0.
         span: largest minus least temperature, above 0.
         start: temperature to begin with, between them; 15.62 is theta = 1.
-        reversal: factor of the turned gradient, at least 0; a course over epochs is usual.
+        reversal: factor of the turned gradient, at least 0; a ramp over epochs is usual.
         scale_t2: multiply by T^2.
         apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
         head_reduction: sum or mean.
@@ -35,8 +35,8 @@ class CurriculumTemperature(LogitLoss):
         ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Li et al., Curriculum Temperature for Knowledge Distillation, arXiv 2211.16231, Global-T, lowest 1, span 20,
-    and the cosine course of lambda over the first 10 epochs. Deviations: Instance-T, a temperature for each picture, is left
-    out; the course moves with every step, not with every epoch.
+    and the cosine ramp of lambda over the first 10 epochs. Deviations: Instance-T, a temperature for each picture, is left
+    out; the ramp moves with every step, not with every epoch.
     """
 
     term = "ctkd"

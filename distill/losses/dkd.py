@@ -27,7 +27,7 @@ class DecoupledDistillation(LogitLoss):
         beta: weight of the other classes' part (NCKD), at least 0.
         temperature: T, above 0.
         scale_t2: multiply by T^2.
-        standardize: standardised logits take the place of both z, as in kd.
+        standardize: standardized logits replace both z, as in kd.
         apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
         head_reduction: sum or mean.
 

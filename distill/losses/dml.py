@@ -16,7 +16,7 @@ class MutualLearning(Loss):
     The student gets the gradient of the first part alone, the peer that of the others: with weight 1 and label_weight 1
     (and loss.ce.weight 1 for the student) both have the published objective.
 
-    bind() takes the peer's network in as a part of the loss, so that the optimiser and the checkpoints know it. The best epoch
+    bind() takes the peer's network in as a part of the loss, so that the optimizer and the checkpoints know it. The best epoch
     is the student's; the peer keeps the weights of the last one, without a moving average. train.clip bounds the joint norm of both.
 
     Args:

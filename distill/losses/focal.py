@@ -24,7 +24,7 @@ class Focal(CrossEntropy):
         ValueError: for a negative gamma, and as CrossEntropy.
 
     Reference: Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002, equation 4 for one-hot targets (class
-    weights are alpha_t of equation 5), with softmax in the sigmoid's place. Deviation: targets may be distributions, each
+    weights are alpha_t of equation 5), with softmax instead of the sigmoid. Deviation: targets may be distributions, each
     class then counts by its share; p = q is not the minimum of that for gamma above 0.
     """
 

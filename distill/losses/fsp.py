@@ -26,12 +26,12 @@ class FlowOfSolution(FeatureLoss):
 
     Reference: Yim et al., A Gift from Knowledge Distillation, CVPR 2017, equations 1 and 2.
     Deviations: where student and teacher differ in channels, a 1 x 1 convolution, learned, brings the student's map to the
-    teacher's, as the products cannot be compared without; the mean over i, j in the place of the sum; maps of one network
-    meet by averaging in the place of max pooling; it may stay on all through a run (phases make it a first stage).
+    teacher's, as the products cannot be compared without; the mean over i, j instead of the sum; maps of one network
+    are compared after averaging instead of max pooling; it may stay on all through a run (phases make it a first stage).
     """
 
     term = "fsp"
-    kind = "stages"
+    pairing = "stages"
 
     def make(self) -> None:
         check_maps(self.pairs, self.term)

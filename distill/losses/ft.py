@@ -38,12 +38,12 @@ class FactorTransfer(FeatureLoss):
 
     Reference: Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer, arXiv 1802.04977,
     equations 1 to 3.
-    Deviations: paraphraser and student learn at the same time (the paper trains the paraphraser first); the mean in the
-    place of the sum over the factor.
+    Deviations: paraphraser and student learn at the same time (the paper trains the paraphraser first); the mean instead of
+    the sum over the factor.
     """
 
     term = "ft"
-    kind = "last"
+    pairing = "last"
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class FactorTransfer(FeatureLoss):
             reconstruction=(reconstruction, reconstruction > 0, "a number above 0, such as 0.005"),
         )
         self.form, self.p, self.reconstruction = form, p, reconstruction
-        self.channels_rate = rate  # read once, so no attribute of the option's name: it follows no course
+        self.channels_rate = rate  # read once, so no attribute of the option's name: it follows no ramp
 
     def make(self) -> None:
         check_maps(self.pairs, self.term)

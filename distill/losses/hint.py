@@ -1,4 +1,4 @@
-"""Hints: the student's inner maps are regressed onto the teacher's."""
+"""Hints: the student's feature maps are regressed onto the teacher's."""
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ class Hint(FeatureLoss):
 
     loss[b] = mean over pairs of 1/2 mean over c, h, w of (r(F_s)[b, c, h, w] - F_t[b, c, h, w])^2, r = a 1 x 1 convolution,
     learned with the student; the student's map is brought to the teacher's size first (area average, or bilinear where it
-    is smaller). Vectors meet by a linear r.
+    is smaller). Vectors are compared after a linear r.
 
     Args:
         student, teacher: layers, see FeatureLoss; without names the student's middle stage and the nearest of the teacher.
@@ -22,15 +22,15 @@ class Hint(FeatureLoss):
         features [B, C, H, W], [B, N, C] or [B, C] -> [B]. No gradient reaches the teacher.
 
     Raises:
-        ValueError: a layer that does not exist, or a map that is to meet a vector.
+        ValueError: a layer that does not exist, or a map paired with a vector.
 
-    Reference: Romero et al., FitNets, arXiv 1412.6550, equation 3. Deviations: the mean in the place of the sum over the
-    map, so that the weight does not depend on its size; the regressor is 1 x 1, as in later practice, in the place of a
+    Reference: Romero et al., FitNets, arXiv 1412.6550, equation 3. Deviations: the mean instead of the sum over the
+    map, so that the weight does not depend on its size; the regressor is 1 x 1, as in later practice, instead of a
     convolution that shrinks the map.
     """
 
     term = "hint"
-    kind = "stage"
+    pairing = "stage"
 
     def __init__(self, student: Names = None, teacher: Names = None, normalize: bool = True):
         super().__init__(student, teacher)

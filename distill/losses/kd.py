@@ -12,11 +12,11 @@ class KnowledgeDistillation(LogitLoss):
     With t = softmax(z_t / T), s_h = softmax(z_s[h] / T):
     kl: loss[b] = c * sum or mean over heads h of sum_k t_k (log t_k - log s_hk), ce: the same without log t_k,
     c = T^2 if scale_t2, else 1. Both have one gradient; ce is larger by c times the teacher's entropy.
-    standardize: (z - mean) / (std + 1e-7) over the classes takes the place of both z, std with K - 1 below; logits whose std
+    standardize: (z - mean) / (std + 1e-7) over the classes replaces both z, std with K - 1 below; logits whose std
     is less than 1e-3 count as equal and get no gradient.
 
     MicroExpNet's mixture (1 - a) CE + a CE(t, s): loss.ce.weight = 1 - a, loss.kd.weight = a, form ce, scale_t2 false.
-    Of K standardised logits the largest is at most (K - 1) / sqrt(K): with 8 classes no teacher is surer than 0.37 at
+    Of K standardized logits the largest is at most (K - 1) / sqrt(K): with 8 classes no teacher is surer than 0.37 at
     T = 2, 0.71 at T = 1 and 0.98 at T = 0.5.
 
     Args:

@@ -20,7 +20,7 @@ class MultiLevelDistillation(LogitLoss):
     Args:
         temperatures: every T, above 0.
         normalize: make the matrix terms independent of the batch size; false is the paper's formula.
-        standardize: the divergence alone takes standardised logits, as in kd (so does the code of arXiv 2403.01427).
+        standardize: the divergence alone takes standardized logits, as in kd (so does the code of arXiv 2403.01427).
         apply_to: heads (each against the teacher's fused logits, then their mean), or logits (the fused prediction).
 
     Shape:

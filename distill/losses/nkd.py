@@ -1,4 +1,4 @@
-"""Normalised distillation: the label's share, and the other classes among themselves."""
+"""Normalized distillation: the label's share, and the other classes among themselves."""
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from distill.losses.base.logit_loss import (
 
 
 class NormalizedDistillation(LogitLoss):
-    """Cross-entropy of the label weighed by the teacher's trust in it, and of the other classes renormalised.
+    """Cross-entropy of the label weighted by the teacher's trust in it, and of the other classes renormalized.
 
     With p = softmax(z), y = argmax of the target, o = softmax(z / T) over the classes but y:
     loss[b] = sum or mean over heads of -p_t,y log p_s,y - gamma T^2 sum_(i != y) o_t,i log o_s,i.

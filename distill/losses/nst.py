@@ -1,4 +1,4 @@
-"""Neuron selectivity transfer: the channels of both networks shall fire at the same places, in whatever order."""
+"""Neuron selectivity transfer: the channels of both networks should fire at the same places, in whatever order."""
 
 import torch
 import torch.nn.functional as F
@@ -26,11 +26,11 @@ class NeuronSelectivity(FeatureLoss):
         ValueError: a layer that does not exist or is no map.
 
     Reference: Huang and Wang, Like What You Like, arXiv 1707.01219, equation 6 with the polynomial kernel d = 2, c = 0.
-    Deviations: maps meet by averaging over areas; every stage, as in later comparisons, in the place of the last.
+    Deviations: maps are compared after averaging over areas; every stage, as in later comparisons, instead of the last.
     """
 
     term = "nst"
-    kind = "stages"
+    pairing = "stages"
 
     def make(self) -> None:
         check_maps(self.pairs, self.term)

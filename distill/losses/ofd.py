@@ -32,15 +32,15 @@ class Overhaul(PreActivationLoss):
 
     Reference: Heo et al., A Comprehensive Overhaul of Feature Distillation, arXiv 1904.01866, equations 1 to 4.
     Deviations: the teacher stays in eval mode (the authors' is in train mode); in a residual network the map is that of the
-    last branch before the shortcut is added, whose BatchNorm gives the margin; the mean over the map in the place of the
-    sum; the margin is exact in the place of -3 |gamma| where x < 0 is rare.
+    last branch before the shortcut is added, whose BatchNorm gives the margin; the mean over the map instead of the
+    sum; the margin is exact instead of -3 |gamma| where x < 0 is rare.
     """
 
     term = "ofd"
 
     def make(self) -> None:
         super().make()
-        network = network_of(self.met[1])
+        network = network_of(self.networks[1])
         for place, (_, theirs) in enumerate(self.pairs):
             norm = norm_of(network, theirs.name)
             values = torch.zeros(theirs.shape[0]) if norm is None else margin(norm)

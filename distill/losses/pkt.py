@@ -10,11 +10,11 @@ EPS = 1e-7
 
 
 class ProbabilisticTransfer(RelationalLoss):
-    """Divergence of the student's from the teacher's probabilities that one picture's neighbour is another.
+    """Divergence of the student's from the teacher's probabilities that one picture's neighbor is another.
 
     With cos_ij of the embeddings i and j, k_ij = (1 + cos_ij) / 2 and p_ij = k_ij / sum_j k_ij, j = i included:
     paper: loss = sum_ij p_t,ij log((p_t,ij + eps) / (p_s,ij + eps)); code: its mean over the B^2 pairs, 1 / B^2 of it.
-    eps = 1e-7, also added to the norms. A batch of one picture has no neighbours: 0.
+    eps = 1e-7, also added to the norms. A batch of one picture has no neighbors: 0.
 
     Args:
         student, teacher: layers, see FeatureLoss; without names the embeddings, whose widths may differ.
@@ -38,12 +38,12 @@ class ProbabilisticTransfer(RelationalLoss):
         self.form = form
 
     def relation(self, own: Tensor, theirs: Tensor) -> Tensor:
-        p_s, p_t = neighbours(own), neighbours(theirs)
+        p_s, p_t = neighbors(own), neighbors(theirs)
         values = p_t * ((p_t + EPS) / (p_s + EPS)).log()
         return values.sum() if self.form == "paper" else values.mean()
 
 
-def neighbours(e: Tensor) -> Tensor:
+def neighbors(e: Tensor) -> Tensor:
     """Return for each of the embeddings [B, C] a distribution over all of them, itself included: [B, B]."""
     e = e / (e.norm(dim=1, keepdim=True) + EPS)
     similarity = (e @ e.T + 1) / 2

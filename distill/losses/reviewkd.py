@@ -31,11 +31,11 @@ class KnowledgeReview(FeatureLoss):
     Reference: Chen et al., Distilling Knowledge via Knowledge Review, arXiv 2104.09044, section 3 (attention based fusion
     and hierarchical context loss). Deviations: the pooled embedding is no stage of its own; stages are taken after their
     activation; sizes change by area average or bilinearly, where the released code takes the nearest place; the linear
-    warm-up over 20 epochs is a course of the weight.
+    warm-up over 20 epochs is a ramp of the weight.
     """
 
     term = "reviewkd"
-    kind = "stages"
+    pairing = "stages"
 
     def __init__(self, student: Names = None, teacher: Names = None, width: int = 512):
         super().__init__(student, teacher)

@@ -16,10 +16,10 @@ class ReusedClassifier(FeatureLoss):
     """Mean squared distance between the student's projected last map and the teacher's, whose classifier then answers.
 
     With F_s and F_t the last maps, the larger pooled to the smaller's size, and P the projector, 1x1 - 3x3 - 1x1
-    convolutions, each with batch normalisation and ReLU: loss[b] = mean over c, h, w of (P(F_s) - F_t)^2.
+    convolutions, each with batch normalization and ReLU: loss[b] = mean over c, h, w of (P(F_s) - F_t)^2.
 
     bind() changes the student: P and a frozen copy of the teacher's classifier become its module reused_head, and
-    logits = W_t mean_hw P(F_s) + b_t take the place of its own. They are trained, evaluated, averaged, counted and saved
+    logits = W_t mean_hw P(F_s) + b_t replace its own. They are trained, evaluated, averaged, counted and saved
     with it; see reused_head.attach_from_state for reading such weights again.
 
     Args:

@@ -17,8 +17,8 @@ class Sinkhorn(LogitLoss):
 
     Args:
         temperature: T, above 0.
-        epsilon: strength of the entropic regularisation, above 0; W lies in [0, 2].
-        iterations: normalisations of the rows and the columns, at least 1.
+        epsilon: strength of the entropic regularization, above 0; W lies in [0, 2].
+        iterations: normalizations of the rows and the columns, at least 1.
         apply_to: heads (each against the teacher's fused logits, then their mean), or logits (the fused prediction).
 
     Shape:

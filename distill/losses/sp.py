@@ -1,4 +1,4 @@
-"""Similarity preserving: faces that the teacher finds alike shall be alike to the student."""
+"""Similarity preserving: faces that the teacher finds similar should be similar to the student."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +27,7 @@ class SimilarityPreserving(FeatureLoss):
     """
 
     term = "sp"
-    kind = "last"
+    pairing = "last"
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:

@@ -30,11 +30,11 @@ class VariationalInformation(FeatureLoss):
         ValueError: a layer that does not exist or is no map.
 
     Reference: Ahn et al., Variational Information Distillation for Knowledge Transfer, arXiv 1904.05835, equations 4 to 6.
-    Deviations: the mean over the map in the place of the sum, without the constant log(2 pi) / 2.
+    Deviations: the mean over the map instead of the sum, without the constant log(2 pi) / 2.
     """
 
     term = "vid"
-    kind = "stages"
+    pairing = "stages"
 
     def make(self) -> None:
         check_maps(self.pairs, self.term)

@@ -7,7 +7,7 @@ from distill.losses.base.logit_loss import LogitLoss, check_temperature, cross_e
 
 
 class WeightedSoftLabels(LogitLoss):
-    """Soft cross-entropy, weighed per sample by how far the student's own error exceeds the teacher's.
+    """Soft cross-entropy, weighted per sample by how far the student's own error exceeds the teacher's.
 
     With CE = H(target, softmax(z)): w = 1 - exp(-CE_s / CE_t), a constant to the gradient, and
     loss[b] = c * sum or mean over heads of w H(softmax(z_t / T), softmax(z_s / T)), c = T^2 if scale_t2, else 1.

@@ -1,4 +1,4 @@
-"""A network's inner maps by name, taken with hooks: no network is edited, and none pays while nothing is asked for."""
+"""A network's feature maps by name, taken with hooks: no network is edited, and none pays while nothing is asked for."""
 
 import math
 from collections import Counter

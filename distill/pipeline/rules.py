@@ -139,5 +139,5 @@ def _check_peer(cfg: dict, peer: dict, mutual: list[str]) -> None:
         )
     if mapped := build.losses_that(cfg, "needs_features"):
         raise ValueError(
-            f"loss.{mapped[0]}: reads the inner maps of a finished teacher, which a peer is not. Leave it out with teacher=peer."
+            f"loss.{mapped[0]}: reads the feature maps of a finished teacher, which a peer is not. Leave it out with teacher=peer."
         )

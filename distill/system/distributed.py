@@ -121,7 +121,11 @@ def is_first_failure() -> bool:
 
 @contextmanager
 def watch_peers() -> Iterator[None]:
-    """Within, what torch raises because another process is gone becomes PeerLost; all else stays as it is."""
+    """Within, what torch raises because another process is gone becomes PeerLost; all else stays as it is.
+
+    Raises:
+        PeerLost: instead of torch's error.
+    """
     try:
         yield
     except RuntimeError as error:
@@ -213,6 +217,9 @@ def data_parallel(module: nn.Module) -> nn.Module:
     """Return a module of which backward() averages the gradients over all processes, from the main one's parameters on.
 
     A parameter that no loss reaches keeps the gradient None, which weight decay passes over, as in one process.
+
+    Args:
+        module: ends in what backward() is called on.
     """
     if world() == 1:
         return module
@@ -223,7 +230,11 @@ def data_parallel(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def broadcast_parameters(*modules: nn.Module) -> None:
-    """Give every process the main one's parameters and buffers."""
+    """Give every process the main one's parameters and buffers.
+
+    Args:
+        modules: the same in every process, by shape.
+    """
     if world() == 1:
         return
     for tensor in chain(*(chain(m.parameters(), m.buffers()) for m in modules)):

@@ -189,7 +189,7 @@ def train(
             progress.step(epoch, step + 1, steps)
             if ledger.full() or step + 1 == steps:
                 terms = ledger.flush()
-                log({"epoch": epoch, "train/lr_factor": factor, **terms, **courses(learner)}, done)
+                log({"epoch": epoch, "train/lr_factor": factor, **terms, **ramps(learner)}, done)
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
                 standing.save(epoch, step + 1)
@@ -229,7 +229,7 @@ def teacher_of(objective: Objective, teacher):
 
 
 def views_with_maps(objective: Objective, phases: tuple[Phase, ...], epochs: int, cached_views: int) -> set[int]:
-    """Return the training views of those epochs of a run in which a loss reads inner maps."""
+    """Return the training views of those epochs of a run in which a loss reads feature maps."""
     views = set()
     for phase in phases or (Phase(0, epochs),):
         for epoch in range(phase.start, phase.start + phase.epochs):
@@ -239,7 +239,7 @@ def views_with_maps(objective: Objective, phases: tuple[Phase, ...], epochs: int
     return views
 
 
-def courses(learner: Learner) -> dict[str, float]:
+def ramps(learner: Learner) -> dict[str, float]:
     """Return train/weight_NAME and the like of whatever changes with the epoch."""
     return {f"train/{name}": value for name, value in learner.objective.changing().items()}
 

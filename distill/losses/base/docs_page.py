@@ -16,20 +16,20 @@ FORMULA = re.compile(
 SECTIONS = ("Args:", "Shape:", "Raises:", "Attributes:", "Reference:")
 INTRODUCTION = """# Losses
 
-A run minimises a weighted sum: `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weighs one, `loss.dkd.temperature=4` sets
-an option. A weight, and any number that takes fractions, may follow a course over epochs,
+A run minimizes a weighted sum: `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weights one, `loss.dkd.temperature=4` sets
+an option. A weight, and any number that takes fractions, may follow a hyperparameter schedule, a ramp over epochs,
 `loss.kd.weight='{from: 0, to: 0.9, end: 5}'`, with `start`, and `shape`
 linear, cosine or exponential. Phases have losses of their own:
 `loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]' train.epochs=32`.
 
 Layers are chosen by name, `loss.hint.student=stage2 loss.hint.teacher=layer3`: stageN (the last map of each resolution, fine to
-coarse), embedding (what the classifier sees), a module's name or its end; a wrong name lists what there is. A loss that needs inner
+coarse), embedding (what the classifier sees), a module's name or its end; a wrong name lists what there is. A loss that needs feature
 maps wants `teacher.cache=features` (stored once) or `teacher.cache=false` (the teacher runs at every step).
 
-Notation: z logits, s student, t teacher, F an inner map, b a face of the batch, k a class, c a channel, h, w a place; values [B] are
+Notation: z logits, s student, t teacher, F a feature map, b a face of the batch, k a class, c a channel, h, w a place; values [B] are
 averaged over the batch, then weighted. The table's formula is that value; what its other letters are, and which other
-forms there are, is told in the loss's section. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
-pooling, which are no modules there. Deviations from the papers are told at each loss. This page is made by
+forms there are, is in the loss's section. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
+pooling, which are no modules there. Each loss lists its deviations from the paper. This page is made by
 `python -m distill.losses.base.docs_page --write`.
 """
 
@@ -63,14 +63,16 @@ class Entry(NamedTuple):
         """What a run must have for it."""
         if "teacher=peer" in self.usage:
             return "a peer"
-        wanted = "inner maps" if self.kind.needs_features else "teacher logits" if self.kind.needs_teacher else "labels"
+        wanted = (
+            "feature maps" if self.kind.needs_features else "teacher logits" if self.kind.needs_teacher else "labels"
+        )
         return ", ".join(
             [wanted, *(["memory"] if self.kind.needs_memory else []), *filter(None, [self.kind.also_needs])]
         )
 
     @property
     def formula(self) -> str:
-        """What it is the value of, in one line; the letters are told in its section, and so are other forms."""
+        """What it is the value of, in one line; the letters and other forms are in its section."""
         return FORMULA.search(" ".join(self.paragraphs[1].split()))[1]
 
     @property
@@ -90,7 +92,7 @@ def read(path: Path) -> Entry:
 
 
 def entries() -> list[Entry]:
-    """Return every loss of conf/loss: on labels, then logits, then inner maps, by name in each."""
+    """Return every loss of conf/loss: on labels, then logits, then feature maps, by name in each."""
     order = {"labels": 0, "teacher logits": 1, "a peer": 2}
     return sorted(map(read, CONF.glob("*.yaml")), key=lambda entry: (order.get(entry.needs, 3), entry.name))
 
@@ -160,7 +162,7 @@ def page() -> str:
 def main() -> None:
     """Print the page, or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/losses.md in the place of printing it")
+    parser.add_argument("--write", action="store_true", help="write docs/losses.md instead of printing it")
     if parser.parse_args().write:
         PAGE.write_text(page())
         print(PAGE)

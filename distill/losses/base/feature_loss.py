@@ -1,4 +1,4 @@
-"""What losses on inner maps share: which layers of student and teacher meet, and their outputs in float32."""
+"""What losses on feature maps share: which layers of student and teacher are compared, and their outputs in float32."""
 
 import math
 from collections.abc import Callable
@@ -27,13 +27,13 @@ class FeatureLoss(Loss):
         teacher: as many of the teacher.
 
     Attributes:
-        kind: what is paired without names: stage, stages, last or embedding.
-        pairs: after bind(), the layers of student and teacher that meet.
+        pairing: what is paired without names: stage, stages, last or embedding.
+        pairs: after bind(), the layers of student and teacher that are compared.
     """
 
     needs_teacher = True
     needs_features = True
-    kind = "stage"
+    pairing = "stage"
 
     def __init__(self, student: Names = None, teacher: Names = None):
         super().__init__()
@@ -42,7 +42,7 @@ class FeatureLoss(Loss):
 
     def check(self, student: nn.Module, num_classes: int) -> None:
         found = survey(student)
-        if not self._named(found, "student") and self.kind != "embedding":
+        if not self._named(found, "student") and self.pairing != "embedding":
             self._check_stages("student", found.stages)
 
     def bind(self, student: nn.Module, teacher) -> None:
@@ -64,9 +64,9 @@ class FeatureLoss(Loss):
         return names and [found.find(name, f"loss.{self.term}.{role}") for name in names]
 
     def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
-        if self.kind == "embedding":
+        if self.pairing == "embedding":
             own, theirs = own or [of_student.embedding], theirs or [of_teacher.embedding]
-        if self.kind == "last":
+        if self.pairing == "last":
             self._check_stages("student", own or of_student.stages)
             self._check_stages("teacher", theirs or of_teacher.stages)
             own, theirs = own or [of_student.stages[-1]], theirs or [of_teacher.stages[-1]]
@@ -86,7 +86,7 @@ class FeatureLoss(Loss):
             return [_nearest(layer, of_student.stages, sizes[::-1]) for layer in theirs]
         self._check_stages("student", of_student.stages)
         self._check_stages("teacher", of_teacher.stages)
-        if self.kind == "stage":
+        if self.pairing == "stage":
             return [of_student.stages[len(of_student.stages) // 2]]
         finest = max(layer.shape[1] for layer in of_teacher.stages) / sizes[1]
         return [layer for layer in of_student.stages if layer.shape[1] / sizes[0] < 1.5 * finest]
@@ -118,7 +118,7 @@ def _nearest(layer: Layer, stages: tuple[Layer, ...], sizes: tuple[int, int]) ->
     """Return the stage whose side, relative to its network's input, is nearest to a layer's in ratio, the coarser of equals."""
     if len(layer.shape) != 3:
         raise ValueError(
-            f"{layer.name} answers {list(layer.shape)}, not a map [C, S, S]: name the layer it meets, too."
+            f"{layer.name} answers {list(layer.shape)}, not a map [C, S, S]: name the layer it is compared with, too."
         )
     share = layer.shape[1] / sizes[0]
     return min(reversed(stages), key=lambda other: round(abs(math.log(other.shape[1] / sizes[1] / share)), 3))

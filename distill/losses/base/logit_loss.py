@@ -66,7 +66,7 @@ def standardize(z: Tensor) -> Tensor:
 
 
 def soft(z: Tensor, temperature: float, standardized: bool = False) -> Tensor:
-    """Return log softmax(z / temperature), of standardised logits if asked."""
+    """Return log softmax(z / temperature), of standardized logits if asked."""
     return F.log_softmax((standardize(z) if standardized else z) / temperature, dim=-1)
 
 

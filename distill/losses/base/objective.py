@@ -1,11 +1,11 @@
-"""What training minimises: a weighted sum of named losses."""
+"""What training minimizes: a weighted sum of named losses."""
 
 import math
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from distill.losses.base.ramps import Course, course
+from distill.losses.base.ramps import Ramp, ramp
 from distill.types import Outputs
 
 
@@ -15,7 +15,7 @@ class Loss(nn.Module):
     Attributes:
         term: its name in the config, for error messages; the objective sets it.
         needs_teacher: True if the loss reads the teacher's outputs.
-        needs_features: True if it reads inner maps.
+        needs_features: True if it reads feature maps.
         needs_memory: True if it remembers pictures by their index.
         needs_label: True if it takes the largest entry of the target for the class, whatever its options.
         also_needs: what else it needs of the networks, in words, for docs/losses.md.
@@ -38,7 +38,7 @@ class Loss(nn.Module):
         """
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
-        """Meet both networks once, before the optimiser is made; a loss with learned parts makes them here."""
+        """See both networks once, before the optimizer is made; a loss with learned parts makes them here."""
 
     def learned_numbers(self) -> dict[str, float]:
         """Return what it learned that is worth a line in the log, by name."""
@@ -48,13 +48,13 @@ class Loss(nn.Module):
 class Objective(nn.Module):
     """total = sum over terms of weight * mean over the batch of the loss.
 
-    A weight, or any number among a loss's options, may follow a course over the epochs; at() sets it. A loss whose weight is 0
+    A weight, or any number among a loss's options, may follow a ramp over the epochs; at() sets it. A loss whose weight is 0
     for a whole epoch is not computed in it, unless all are 0: then all are computed, and the total is 0.
 
     Args:
         losses: term name -> loss.
-        weights: term name -> weight, at least 0, or its course.
-        options: term name -> {name of a loss's attribute: its course}.
+        weights: term name -> weight, at least 0, or its ramp.
+        options: term name -> {name of a loss's attribute: its ramp}.
 
     Raises:
         ValueError: for no loss at all, no weight above 0, or one that is negative or not finite.
@@ -64,18 +64,18 @@ class Objective(nn.Module):
         self,
         losses: Mapping[str, Loss],
         weights: Mapping[str, float | Mapping],
-        options: Mapping[str, Mapping[str, Course]] | None = None,
+        options: Mapping[str, Mapping[str, Ramp]] | None = None,
     ):
         super().__init__()
         if not losses:
             raise ValueError("loss: none was chosen, so there is nothing to learn. Choose loss=[ce] or loss=[ce,kd].")
         assert losses.keys() == weights.keys()
-        self.courses = {name: course(weight, f"loss.{name}.weight") for name, weight in weights.items()}
-        for name, weight in self.courses.items():
+        self.ramps = {name: ramp(weight, f"loss.{name}.weight") for name, weight in weights.items()}
+        for name, weight in self.ramps.items():
             for value in (weight.first, weight.last):
                 if not (math.isfinite(value) and value >= 0):
                     raise ValueError(f"loss.{name}.weight: {value} was asked for; give a finite number of at least 0.")
-        if all(weight.first == weight.last == 0 for weight in self.courses.values()):
+        if all(weight.first == weight.last == 0 for weight in self.ramps.values()):
             raise ValueError(
                 f"loss: the weight of {', '.join(losses)} is 0, so there is nothing to learn. Type loss.{min(losses)}.weight=1."
             )
@@ -91,13 +91,13 @@ class Objective(nn.Module):
             epoch: epochs done.
             only: the terms of this phase; None means all.
         """
-        self.weights = {name: weight(epoch) for name, weight in self.courses.items()}
+        self.weights = {name: weight(epoch) for name, weight in self.ramps.items()}
         now, end = math.floor(epoch), math.nextafter(math.floor(epoch) + 1, 0)
         self.active = [
-            name for name, w in self.courses.items() if (only is None or name in only) and (w(now) > 0 or w(end) > 0)
+            name for name, w in self.ramps.items() if (only is None or name in only) and (w(now) > 0 or w(end) > 0)
         ] or list(only or self.losses)
-        for name, courses in self.options.items():
-            for option, value in courses.items():
+        for name, ramps in self.options.items():
+            for option, value in ramps.items():
                 setattr(self.losses[name], option, value(epoch))
 
     def reads(self, attribute: str) -> bool:
@@ -105,12 +105,12 @@ class Objective(nn.Module):
         return any(getattr(self.losses[name], attribute) for name in self.active)
 
     def changing(self) -> dict[str, float]:
-        """Return what follows a course or is learned, as it is now, for the log: {weight_kd: ..., temperature_kd: ...}."""
-        now = {f"weight_{name}": self.weights[name] for name, c in self.courses.items() if c.first != c.last}
+        """Return what follows a ramp or is learned, as it is now, for the log: {weight_kd: ..., temperature_kd: ...}."""
+        now = {f"weight_{name}": self.weights[name] for name, c in self.ramps.items() if c.first != c.last}
         now |= {
             f"{option}_{name}": getattr(self.losses[name], option)
-            for name, courses in self.options.items()
-            for option in courses
+            for name, ramps in self.options.items()
+            for option in ramps
         }
         return now | {
             f"{number}_{name}": value
@@ -119,14 +119,14 @@ class Objective(nn.Module):
         }
 
     def check(self, student: nn.Module, num_classes: int) -> None:
-        """Let every loss refuse the student; one on inner maps only if no other loss changes the student until it meets them."""
+        """Let every loss refuse the student; one on feature maps only if no other loss changes the student until it sees them."""
         changed = any(loss.changes_student for loss in self.losses.values())
         for loss in self.losses.values():
             if loss.changes_student or not (changed and loss.needs_features):
                 loss.check(student, num_classes)
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
-        """Let every loss meet both networks, those that change the student first: the others then find it as it answers.
+        """Let every loss see both networks, those that change the student first: the others then find it as it answers.
 
         Raises:
             ValueError: if a loss needs a teacher and there is none.

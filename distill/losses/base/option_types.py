@@ -1,4 +1,4 @@
-"""What may be given for a loss's options: values of the kind that its constructor names, and courses of numbers alone."""
+"""What may be given for a loss's options: values of the kind that its constructor names, and ramps of numbers alone."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from inspect import Parameter, signature
 from types import NoneType
 from typing import get_args, get_origin
 
-from distill.losses.base.ramps import course, is_course
+from distill.losses.base.ramps import is_ramp, ramp
 
 WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a word", NoneType: "null"}
 
@@ -17,10 +17,10 @@ def check_options(term: str, make: Callable, given: Mapping[str, object]) -> Non
     Args:
         term: the loss's name in the config.
         make: its class.
-        given: option -> value, or its course over epochs.
+        given: option -> value, or its ramp over epochs.
 
     Raises:
-        ValueError: an option that does not exist, a value of another kind, or a course of what is no number with fractions.
+        ValueError: an option that does not exist, a value of another kind, or a ramp of what is no number with fractions.
     """
     known = signature(make).parameters
     variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -40,10 +40,10 @@ def _check(key: str, value: object, option: Parameter) -> None:
     kind, default = option.annotation, option.default
     such = f", such as {default}" if type(default) in (int, float, str) else ""
     ends = [value]
-    if is_course(value):
+    if is_ramp(value):
         if not fits(0.5, kind):
-            raise ValueError(f"{key}: {words(kind)} cannot follow a course over epochs; give one value{such}.")
-        made = course(value, key)
+            raise ValueError(f"{key}: {words(kind)} cannot follow a ramp over epochs; give one value{such}.")
+        made = ramp(value, key)
         ends = [made.first, made.last]
     for end in ends:
         if not fits(end, kind):

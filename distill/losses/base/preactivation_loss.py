@@ -16,17 +16,17 @@ class PreActivationLoss(FeatureLoss):
         moved: whether the stages of student and teacher are taken before the activation.
     """
 
-    kind = "stages"
+    pairing = "stages"
     moved = (True, True)
 
     def bind(self, student: nn.Module, teacher) -> None:
-        self.met = (student, teacher)
+        self.networks = (student, teacher)
         super().bind(student, teacher)
-        del self.met
+        del self.networks
 
     def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
         pairs = super()._pair(own, theirs, of_student, of_teacher, sizes)
-        student, teacher = self.met[0], network_of(self.met[1])
+        student, teacher = self.networks[0], network_of(self.networks[1])
         move_own, move_theirs = self.moved[0] and not own, self.moved[1] and not theirs
         return [
             (
@@ -61,7 +61,7 @@ def network_of(teacher) -> nn.Module:
 
 
 def norm_of(network: nn.Module, name: str) -> nn.BatchNorm2d | None:
-    """Return the BatchNorm2d whose normalised map a layer is, if any: a plain one's output, or the input of timm's activation
+    """Return the BatchNorm2d whose normalized map a layer is, if any: a plain one's output, or the input of timm's activation
     inside of one (BatchNormAct2d.act)."""
     if name.endswith(".act:in"):
         norm = network.get_submodule(name.removesuffix(".act:in"))

@@ -1,4 +1,4 @@
-"""Numbers that change while a run goes on: a loss's weight, a temperature."""
+"""Hyperparameter schedules: a loss's weight or temperature as a function of the epoch."""
 
 import math
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ SHAPES = ("linear", "cosine", "exponential")
 
 
 @dataclass(frozen=True)
-class Course:
+class Ramp:
     """A number as a function of the epoch: `first` until `start`, `last` from `end` on, and a way between them.
 
     With u = (epoch - start) / (end - start) in [0, 1]:
-    linear: first + u (last - first); cosine: the same with (1 - cos(pi u)) / 2 in the place of u;
+    linear: first + u (last - first); cosine: the same with (1 - cos(pi u)) / 2 instead of u;
     exponential: first^(1 - u) last^u, both above 0.
 
     Args:
@@ -42,13 +42,13 @@ class Course:
         )
 
 
-def is_course(value: object) -> bool:
-    """Say whether an option is written as a course, {from: ..., to: ...}, and not as a number."""
+def is_ramp(value: object) -> bool:
+    """Say whether an option is written as a ramp, {from: ..., to: ...}, and not as a number."""
     return isinstance(value, Mapping)
 
 
-def course(value: float | Mapping, key: str) -> Course:
-    """Read a course: a number, or {from, to, start: 0, end: start, shape: linear}, epochs counted from 0.
+def ramp(value: float | Mapping, key: str) -> Ramp:
+    """Read a ramp: a number, or {from, to, start: 0, end: start, shape: linear}, epochs counted from 0.
 
     {from: 0, to: 0.9, end: 5} warms up over 5 epochs, {from: 0, to: 0.9, start: 5} is off for 5 epochs, then on.
 
@@ -57,25 +57,25 @@ def course(value: float | Mapping, key: str) -> Course:
         key: its name, for error messages.
 
     Raises:
-        ValueError: an unknown or missing part, or numbers that make no course.
+        ValueError: an unknown or missing part, or numbers that make no ramp.
     """
-    if not is_course(value):
-        return Course(_number(value, key), _number(value, key))
+    if not is_ramp(value):
+        return Ramp(_number(value, key), _number(value, key))
     known = {"from", "to", "start", "end", "shape"}
     if value.keys() - known or not {"from", "to"} <= value.keys():
         raise ValueError(
-            f"{key}: {dict(value)} was asked for. A course has from and to, and may have start, end (epochs) and shape: "
+            f"{key}: {dict(value)} was asked for. A ramp has from and to, and may have start, end (epochs) and shape: "
             "{from: 0, to: 0.9, end: 5}."
         )
     start = value.get("start", 0)
     parts = {"from": value["from"], "to": value["to"], "start": start, "end": value.get("end", start)}
-    made = Course(*(_number(part, f"{key}.{name}") for name, part in parts.items()), value.get("shape", "linear"))
+    made = Ramp(*(_number(part, f"{key}.{name}") for name, part in parts.items()), value.get("shape", "linear"))
     if made.shape not in SHAPES:
         raise ValueError(f"{key}.shape: {made.shape!r} was asked for. Choose {', '.join(SHAPES)}.")
     if not 0 <= made.start <= made.end:
         raise ValueError(f"{key}: from epoch {made.start:g} to epoch {made.end:g}; give 0 <= start <= end.")
     if made.shape == "exponential" and min(made.first, made.last) <= 0:
-        raise ValueError(f"{key}: from {made.first:g} to {made.last:g}; an exponential course needs both above 0.")
+        raise ValueError(f"{key}: from {made.first:g} to {made.last:g}; an exponential ramp needs both above 0.")
     return made
 
 

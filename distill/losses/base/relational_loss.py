@@ -20,7 +20,7 @@ class RelationalLoss(FeatureLoss, ABC):
         features [B, C, H, W], [B, N, C] or [B, C], averaged over their places -> a scalar, the mean over pairs.
     """
 
-    kind = "embedding"
+    pairing = "embedding"
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class ReusedHead(nn.Module):
         self.seen.append(x.clone())  # the network may go on to change it in place
 
     def answer(self, student: nn.Module, arguments: tuple, output: Outputs) -> Outputs:
-        """Put this head's logits in the place of the student's: a hook of the student."""
+        """Replace the student's logits by this head's: a hook of the student."""
         x = layout(student)(self.seen.pop())[: output.logits.shape[0]]
         logits = self(x)
         return output._replace(logits=logits, heads=logits[:, None])
