@@ -4,7 +4,6 @@ from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
 import torch
 from hydra.utils import get_object, instantiate
 from torch import nn
@@ -16,7 +15,7 @@ from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import attach_from_state
-from distill.losses.ce import effective_number_weights
+from distill.losses.from_data import fill_from_data
 from distill.system import distributed as parallel
 from distill.system.cli import first_line
 from distill.system.files import digest, load_weights, read_weights, sha256
@@ -119,8 +118,8 @@ def _refuse_other_classes(key: str, weights: str | Path, metadata: dict, data: D
 
 
 def objective(cfg: dict, data: Dataset) -> Objective:
-    """Make the weighted losses, balanced class weights as numbers; bind() shows them both networks."""
-    nodes = {name: _remembering(_balanced(name, node, data), data) for name, node in cfg["loss"].items()}
+    """Make the weighted losses, options that the data say as numbers; bind() shows them both networks."""
+    nodes = {name: fill_from_data(name, node, data) for name, node in cfg["loss"].items()}
     weights = {name: node.pop("weight") for name, node in nodes.items()}
     made = {name: _scheduled(name, node, cfg["plugins"]) for name, node in nodes.items()}
     for name, (loss, _) in made.items():
@@ -171,29 +170,6 @@ def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, di
             f"loss.{name}.{missing[0]}: is no number that can change while the loss is used; give it a fixed value."
         )
     return loss, ramps
-
-
-def _remembering(node: dict, data: Dataset) -> dict:
-    """Return the keys of a loss that remembers pictures with rows=null turned into the number of packed training pictures."""
-    return node | {"rows": int(data.splits["train"].rows.max()) + 1} if node.get("rows", 0) is None else node
-
-
-def _balanced(name: str, node: dict, data: Dataset) -> dict:
-    """Return a loss's keys with class_weights=balanced and beta turned into numbers, from the labels of the training split."""
-    if not {"class_weights", "beta"} <= node.keys():
-        return dict(node)
-    rest = {key: value for key, value in node.items() if key != "beta"}
-    if node["class_weights"] != "balanced":
-        return rest
-    if not isinstance(node["beta"], int | float) or not 0 <= node["beta"] < 1:
-        raise ValueError(f"loss.{name}.beta: {node['beta']} was asked for; give a number in [0, 1), such as 0.9999.")
-    counts = np.bincount(data.splits["train"].label, minlength=len(data.classes)).tolist()
-    if 0 in counts:
-        raise ValueError(
-            f"loss.{name}.class_weights: balanced was asked for, but no training picture shows "
-            f"{data.classes[counts.index(0)]}. Give a list of {len(counts)} numbers, or null."
-        )
-    return rest | {"class_weights": effective_number_weights(counts, node["beta"])}
 
 
 def phases(cfg: dict) -> tuple[Phase, ...]:

@@ -22,6 +22,7 @@ from distill.losses.wsld import WeightedSoftLabels
 from distill.types import Outputs
 
 B, H, K = 6, 3, 8
+PRIORS = [0.36, 0.26, 0.13, 0.12, 0.08, 0.02, 0.02, 0.01]  # about those of FER+
 LOSSES = [
     (KnowledgeDistillation, {}),
     (KnowledgeDistillation, {"standardize": True, "temperature": 0.7, "head_reduction": "sum"}),
@@ -53,10 +54,15 @@ LOSSES = [
     (MicroExpNetMixture, {}),
     (MicroExpNetMixture, {"alpha": 0.2, "temperature": 2.0, "apply_to": "logits"}),
 ]
+LOSSES += [
+    (KnowledgeDistillation, {"teacher_adjustment": 0.7, "class_priors": PRIORS, "standardize": True}),
+    (Dist, {"temperature": 2.0, "teacher_adjustment": 1.5, "class_priors": PRIORS}),
+]
 ON_LABELS = [
     (CrossEntropy, {}),
     (CrossEntropy, {"class_weights": range(1, K + 1), "label_smoothing": 0.1, "head_reduction": "sum"}),
     (CrossEntropy, {"target": "hard", "apply_to": "logits"}),
+    (CrossEntropy, {"logit_adjustment": 1.5, "class_priors": PRIORS, "label_smoothing": 0.1}),
     (Focal, {}),
     (Focal, {"gamma": 0.5, "target": "hard", "class_weights": range(1, K + 1), "head_reduction": "sum"}),
     (Focal, {"label_smoothing": 0.1, "apply_to": "logits"}),

@@ -130,6 +130,27 @@ def test_balanced_weights_that_cannot_be_had_get_a_sentence():
         build.objective(weighted("ce", "even", 0.9), labelled(4, 1))
 
 
+@pytest.mark.parametrize(
+    ("name", "option"), [("ce", "logit_adjustment"), ("kd", "teacher_adjustment"), ("dist", "teacher_adjustment")]
+)
+def test_class_priors_of_adjusted_logits_are_the_shares_of_the_training_labels(name, option):
+    cfg = chosen("loss", name)
+    node = cfg["loss"][name]
+
+    def priors(counts, **keys):
+        made = build.objective(cfg | {"loss": {name: node | keys}}, labelled(*counts)).losses[name]
+        return None if made.log_priors is None else made.log_priors.exp().tolist()
+
+    assert priors((1, 2, 5)) is None and priors((0, 2, 5)) is None, "off"
+    assert priors((1, 2, 5), **{option: 1.0}) == pytest.approx([1 / 8, 2 / 8, 5 / 8])
+    assert priors((1, 2, 5), **{option: {"from": 0, "to": 1, "end": 3}}) == pytest.approx([1 / 8, 2 / 8, 5 / 8])
+    assert priors((0, 2, 5), **{option: 1.0, "class_priors": [1, 2, 3]}) == pytest.approx([1, 2, 3])
+    with pytest.raises(
+        ValueError, match=rf"loss\.{name}\.class_priors: null, but no training picture shows c0\. .*{option}=0"
+    ):
+        priors((0, 2, 5), **{option: 1.0})
+
+
 def weighted(name, class_weights, beta):
     keys = {"weight": 1.0, "class_weights": class_weights, "beta": beta}
     target = {"ce": "distill.losses.ce.CrossEntropy", "focal": "distill.losses.focal.Focal"}[name]

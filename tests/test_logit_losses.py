@@ -102,7 +102,13 @@ def test_confident_networks_one_sample_or_a_single_class_give_finite_values_and_
         assert gradient(loss, sign * label, z_t, label).isfinite().all()
 
 
-@each([(kind, o) for kind, o in LOSSES if kind.term in ("kd", "dkd", "dist", "mlkd") and o.get("form") != "ce"])
+@each(
+    [
+        (kind, o)
+        for kind, o in LOSSES
+        if kind.term in ("kd", "dkd", "dist", "mlkd") and o.keys().isdisjoint({"form", "class_priors"})
+    ]
+)
 def test_what_measures_a_difference_is_zero_for_equal_or_shifted_logits(loss):
     _, teacher, target = batch()
     for shift in (0.0, 5.0):
@@ -237,3 +243,12 @@ def test_votes_and_teacher_sums_over_the_classes_and_survives_a_probability_of_z
 def test_a_number_out_of_range_gets_a_sentence(kind, key, value, wanted):
     with pytest.raises(ValueError, match=rf"loss.{kind.term}.{key}: .* was asked for; give {wanted}"):
         kind(**{key: value})
+
+
+@pytest.mark.parametrize("kind", dict.fromkeys(kind for kind, _ in LOSSES), ids=lambda kind: kind.term)
+def test_a_wrong_choice_or_a_teacher_of_other_classes_gets_a_sentence(kind):
+    with pytest.raises(ValueError, match=rf"loss.{kind.term}.apply_to: 'head' .* heads or logits"):
+        kind(apply_to="head")
+    if kind.needs_teacher:
+        with pytest.raises(ValueError, match=f"loss.{kind.term}: the teacher knows 7 classes, the student 8"):
+            kind()(batch()[0], outputs(torch.zeros(B, 7)), None)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.losses.base.logit_loss import check_length, log_priors
 from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
 from distill.types import Outputs
 
@@ -27,8 +28,12 @@ def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
 class CrossEntropy(Loss):
     """Cross-entropy between the target distribution and each head.
 
-    loss[b] = sum, mean or weighted sum over heads h of -sum_k w_k q[b, k] log softmax(z[b, h])_k,
-    q = (1 - label_smoothing) * target + label_smoothing / K.
+    loss[b] = sum, mean or weighted sum over heads h of -sum_k w_k q[b, k] log softmax(z[b, h] + tau log pi)_k,
+    q = (1 - label_smoothing) * target + label_smoothing / K, tau = logit_adjustment, pi = class_priors.
+
+    With tau = 1 the least loss is at softmax(z) proportional to p(k | face) / pi_k: without tau log pi, as z is used after
+    training, each class counts as if all were equally common. kd and dist have teacher_adjustment to match; train.balance
+    draws rare classes more often and would count them twice.
 
     Class weights multiply as given; the batch mean divides by B, not by the sum of its samples' weights (unlike PyTorch's
     mean for class indices), so a sample counts the same in any batch. Weights of mean 1 keep the loss's scale.
@@ -40,15 +45,18 @@ class CrossEntropy(Loss):
         apply_to: heads, or logits (the fused prediction).
         head_reduction: sum or mean; published CERN uses the sum over its 5 heads.
         head_weights: H factors of a sum over heads, used instead of head_reduction; or None.
+        logit_adjustment: tau, at least 0; 0 leaves the logits as they are.
+        class_priors: K numbers above 0, or None where tau is 0.
 
     Shape:
         heads [B, H, K] or logits [B, K], target [B, K] -> [B].
 
     Raises:
-        ValueError: for a choice that does not exist, or weights that are negative, all 0, or of another length than there are
-            classes or heads.
+        ValueError: for a choice that does not exist, a number out of range, or weights that are negative, all 0, or of another
+            length than there are classes or heads.
 
-    Reference: class weights and smoothing as torch.nn.functional.cross_entropy with reduction='none'.
+    Reference: class weights and smoothing as torch.nn.functional.cross_entropy with reduction='none'; logit_adjustment:
+    Menon et al., Long-tail Learning via Logit Adjustment, arXiv 2007.07314, its softmax cross-entropy.
     """
 
     term = "ce"  # its key in a config, for error messages
@@ -61,6 +69,8 @@ class CrossEntropy(Loss):
         apply_to: str = "heads",
         head_reduction: str = "mean",
         head_weights: Sequence[float] | None = None,
+        logit_adjustment: float = 0.0,
+        class_priors: Sequence[float] | None = None,
     ):
         super().__init__()
         check_choices(
@@ -75,6 +85,9 @@ class CrossEntropy(Loss):
             )
         self.hard = target == "hard"
         self.label_smoothing, self.apply_to, self.head_reduction = label_smoothing, apply_to, head_reduction
+        self.logit_adjustment = logit_adjustment
+        priors = log_priors(self.term, class_priors, logit_adjustment=logit_adjustment)
+        self.register_buffer("log_priors", priors, persistent=False)
         for name, numbers in (("class_weights", class_weights), ("head_weights", head_weights)):
             if isinstance(numbers, str):
                 raise ValueError(
@@ -91,10 +104,8 @@ class CrossEntropy(Loss):
         self._check_classes(num_classes)
 
     def _check_classes(self, num_classes: int) -> None:
-        if self.class_weights is not None and len(self.class_weights) != num_classes:
-            raise ValueError(
-                f"loss.{self.term}.class_weights: {len(self.class_weights)} numbers for {num_classes} classes."
-            )
+        check_length(self.term, "class_weights", self.class_weights, num_classes)
+        check_length(self.term, "class_priors", self.log_priors, num_classes)
 
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         num_classes = target.shape[1]
@@ -103,7 +114,10 @@ class CrossEntropy(Loss):
         self._check_classes(num_classes)
         if self.class_weights is not None:
             q = q * self.class_weights
-        log_p = F.log_softmax(select_heads(student, self.apply_to), dim=-1)
+        z = select_heads(student, self.apply_to)
+        if self.logit_adjustment:
+            z = z + self.logit_adjustment * self.log_priors.to(z)
+        log_p = F.log_softmax(z, dim=-1)
         return self._fuse(-(q[:, None] * self._modulate(log_p)).sum(dim=-1))
 
     def _modulate(self, log_p: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Distillation by correlation: relations instead of equal numbers."""
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from distill.losses.base.logit_loss import LogitLoss, check_numbers, check_temperature, soft
@@ -14,12 +16,16 @@ class Dist(LogitLoss):
     A row or column that hardly varies (norm below 1e-6) has r = 0 and gets no gradient. In a batch of one sample no class
     varies, so the gamma part is left out (0). Correlations do not fade as T rises, so T^2 enlarges the gradient.
 
+    teacher_adjustment: z_t - tau log pi replaces z_t before all this, as in kd.
+
     Args:
         beta: weight of the part along the classes (inter-class), at least 0.
         gamma: weight of the part along the batch (intra-class), at least 0; it wants batches that show every class.
         temperature: T, above 0.
         scale_t2: multiply by T^2.
         apply_to: heads (each against the teacher's fused logits, then their mean), or logits (the fused prediction).
+        teacher_adjustment: tau, at least 0; 0 leaves the teacher's logits as they are.
+        class_priors: K numbers above 0, or None where tau is 0.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> a scalar.
@@ -28,7 +34,7 @@ class Dist(LogitLoss):
         ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Huang et al., Knowledge Distillation from a Stronger Teacher, arXiv 2205.10536, section 3 (the loss
-    without its cross-entropy).
+    without its cross-entropy); teacher_adjustment: Menon et al., arXiv 2007.07314, see kd.
     Deviations: what does not vary is left out as said above (the released code adds 1e-8 to the norms).
     """
 
@@ -42,8 +48,10 @@ class Dist(LogitLoss):
         temperature: float = 1.0,
         scale_t2: bool = True,
         apply_to: str = "heads",
+        teacher_adjustment: float = 0.0,
+        class_priors: Sequence[float] | None = None,
     ):
-        super().__init__(apply_to)
+        super().__init__(apply_to, "mean", teacher_adjustment, class_priors)
         check_numbers(
             self.term,
             beta=(beta, beta >= 0, "0 or more, such as 1"),

@@ -22,6 +22,10 @@ an option. A weight, and any number that takes fractions, may follow a hyperpara
 linear, cosine or exponential. Phases have losses of their own:
 `loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]' train.epochs=32`.
 
+Rare classes: `loss.ce.logit_adjustment=1` trains for classes as if all were equally common; `loss.kd.teacher_adjustment=1`, or that of
+`dist`, corrects the teacher's logits likewise (not where the teacher was trained with `teacher.loss.ce.logit_adjustment` itself). Both
+trade accuracy over all faces for mean-class accuracy.
+
 Layers are chosen by name, `loss.hint.student=stage2 loss.hint.teacher=layer3`: stageN (the last map of each resolution, fine to
 coarse), embedding (what the classifier sees), a module's name or its end; a wrong name lists what there is. A loss that needs feature
 maps wants `teacher.cache=features` (stored once) or `teacher.cache=false` (the teacher runs at every step).

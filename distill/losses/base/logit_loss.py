@@ -1,10 +1,12 @@
-"""What losses on logits share: softening, and one value per sample from several heads and one teacher."""
+"""What losses on logits share: softening, class priors, and one value per sample from several heads and one teacher."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
 from distill.types import Outputs
@@ -18,6 +20,8 @@ class LogitLoss(Loss, ABC):
     Args:
         apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
         head_reduction: sum or mean; a relational loss always takes the mean over heads.
+        teacher_adjustment: tau, at least 0: tau * log prior is subtracted from the teacher's logits.
+        class_priors: K numbers above 0, or None where tau is 0.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B], or a scalar if relational.
@@ -29,14 +33,25 @@ class LogitLoss(Loss, ABC):
     needs_teacher = True
     relational = False  # True if a sample's value depends on the others of its batch
 
-    def __init__(self, apply_to: str = "heads", head_reduction: str = "mean"):
+    def __init__(
+        self,
+        apply_to: str = "heads",
+        head_reduction: str = "mean",
+        teacher_adjustment: float = 0.0,
+        class_priors: Sequence[float] | None = None,
+    ):
         super().__init__()
         check_choices(
             self.term,
             apply_to=(apply_to, ("heads", "logits")),
             head_reduction=(head_reduction, ("sum", "mean")),
         )
-        self.apply_to, self.head_reduction = apply_to, head_reduction
+        self.apply_to, self.head_reduction, self.teacher_adjustment = apply_to, head_reduction, teacher_adjustment
+        priors = log_priors(self.term, class_priors, teacher_adjustment=teacher_adjustment)
+        self.register_buffer("log_priors", priors, persistent=False)
+
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        check_length(self.term, "class_priors", self.log_priors, num_classes)
 
     def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
         z_s = select_heads(student, self.apply_to)
@@ -46,6 +61,8 @@ class LogitLoss(Loss, ABC):
                 f"loss.{self.term}: the teacher knows {z_t.shape[-1]} classes, the student {z_s.shape[-1]}. "
                 "Choose a teacher of the same classes."
             )
+        if self.teacher_adjustment:
+            z_t = z_t - self.teacher_adjustment * self.log_priors.to(z_t)
         with torch.autocast(z_s.device.type, enabled=False):  # autocast would round the products of relational losses
             values = self.per_head(z_s, z_t, target)
         return values.mean() if self.relational else reduce_heads(values, self.head_reduction)
@@ -107,3 +124,31 @@ def check_numbers(term: str, **chosen: tuple[object, bool, str]) -> None:
 def check_temperature(term: str, temperature: float) -> None:
     """Check that a temperature is above 0; see check_numbers."""
     check_numbers(term, temperature=(temperature, temperature > 0, "a number above 0, such as 2"))
+
+
+def check_length(term: str, key: str, values: Sequence | None, num_classes: int) -> None:
+    """Check that there is one value per class, or none at all.
+
+    Raises:
+        ValueError: naming the config key and both numbers.
+    """
+    if values is not None and len(values) != num_classes:
+        raise ValueError(f"loss.{term}.{key}: {len(values)} numbers for {num_classes} classes.")
+
+
+def log_priors(term: str, priors: Sequence[float] | None, **tau: float) -> Tensor | None:
+    """Return the logarithms of class priors, [K] in float64, or None where none are given.
+
+    Args:
+        term: the loss's name in the config.
+        priors: numbers above 0; their sum does not matter.
+        tau: option=its value, the priors' factor.
+
+    Raises:
+        ValueError: a factor below 0, one above 0 without priors, or priors that are not above 0.
+    """
+    ((option, factor),) = tau.items()
+    check_numbers(term, **{option: (factor, 0 <= factor < math.inf, "0 or more, such as 1")})
+    usable = factor == 0 if priors is None else len(priors) > 0 and all(0 < prior < math.inf for prior in priors)
+    check_numbers(term, class_priors=(priors, usable, "one number above 0 per class"))
+    return None if priors is None else torch.tensor(priors, dtype=torch.float64).log()
