@@ -99,6 +99,9 @@ class Split:
         target: [N, K] float32 label distribution.
         label:  [N] int64 majority class.
         ids:    [N] names of the source pictures.
+        content: [M] uint64, hash of every packed picture's pixels: equal for exact copies, in any pack of this size.
+        photo:  [M] int64, equal for packed pictures of the pack that are one photograph up to crop, watermark or contrast;
+            None where no photographs are packed.
     """
 
     name: str
@@ -108,6 +111,8 @@ class Split:
     label: np.ndarray
     ids: tuple[str, ...]
     sha256: str
+    content: np.ndarray | None = None
+    photo: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)

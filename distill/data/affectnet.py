@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from distill.data.common.emotions import AFFECTNET, EMOTIONS, SEVEN, numbered
-from distill.data.common.image_files import UNREADABLE, folder, picture, source, table
+from distill.data.common.image_files import folder, picture, source, table
+from distill.data.common.image_reader import BROKEN
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 from distill.data.common.test_subsets import read_subsets
 from distill.types import Dataset
 
@@ -46,12 +48,7 @@ def affectnet(
     images: str | None = None,
     test_subset: str | list[str] | None = None,
     subset_dir: str | None = None,
-    size: int = 128,
-    channels: int = 3,
-    valid: float = 0.05,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open AffectNet; its published validation set is the test split, and validation is held out of training.
 
@@ -66,12 +63,7 @@ def affectnet(
         test_subset: occlusion, pose30, pose45 or a list of them: the published lists' pictures are measured beside the
             test split; csv release.
         subset_dir: folder of the lists, None is root.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the training pictures held out, in (0, 1).
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, file, row, class or subset that cannot be used, in a sentence that says which and why.
@@ -96,14 +88,9 @@ def affectnet(
         EMOTIONS,
         keep=EMOTIONS if classes == 8 else SEVEN,
         subsets=read_subsets(test_subset, root, subset_dir, LISTS, _listed),
-        size=size,
-        channels=channels,
-        valid=valid,
-        seed=seed,
-        limit=limit,
-        verify=verify,
         words=f"AffectNet-{classes}, test is the published validation set (no test set is public)",
         notes={"release": release.name, "licence": LICENCE},
+        options=DataOptions(**{"size": 128, "valid": 0.05} | options),
     )
 
 
@@ -177,7 +164,7 @@ def _expression(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return _decoded(file.read())
-    except UNREADABLE as error:
+    except BROKEN as error:
         raise ValueError(f"{path} is not one expression ({error}). Copy the file again.") from error
 
 
@@ -201,13 +188,14 @@ def _release(root: Path, images: str | None) -> CsvRelease | NpyRelease:
 
 
 def _found(root: Path, name: str) -> Path | None:
-    return next((path for at in ("", "*/") for path in sorted(root.glob(at + name))), None)
+    return next((path for at in ("", "*/", "*/*/") for path in sorted(root.glob(at + name))), None)
 
 
 def _images(root: Path, images: str | None) -> Path:
     if images is not None:
         return folder(root / images, "the folder that the first column of training.csv starts from", "data.images")
     found = [path for at in ("", "*/") for path in sorted(root.glob(at + PICTURES)) if next(path.glob("*/"), None)]
+    found = [path for path in found if not any(path in deeper.parents for deeper in found)]  # as the archives unpack
     if not found:
         raise ValueError(f"data.root: {root} has no folder of pictures {PICTURES}. Give {LAYOUT}.")
     if len(found) > 1:

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from distill.data.common.emotions import EXPW, SEVEN, numbered
 from distill.data.common.image_files import first_of, folder, lines, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -22,13 +24,7 @@ LICENCE = "ExpW (Zhang et al., IJCV 2018): for non-commercial research; do not r
 def expw(
     store: str | Path,
     root: str | Path,
-    size: int = 100,
-    channels: int = 3,
-    valid: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open ExpW, every face cut out at its box; it is published without splits, so that test is held out too.
 
@@ -38,13 +34,7 @@ def expw(
     Args:
         store: folder for everything that is computed once.
         root: a folder with label/label.lst and image/origin.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of what is left of test that is held out for validation, in (0, 1).
-        test: share held out for test, in (0, 1]; 1 leaves a test split alone.
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
@@ -60,15 +50,9 @@ def expw(
         source("expw", VERSION, [list_file, images]),
         lambda: list(_entries(list_file, images)),
         SEVEN,
-        size=size,
-        channels=channels,
-        valid=valid,
-        test=test,
-        seed=seed,
-        limit=limit,
-        verify=verify,
         words="ExpW",
         notes={"licence": LICENCE},
+        options=DataOptions(**options),
     )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from distill.data.common.emotions import SEVEN, named
 from distill.data.common.image_files import by_class, folder, lines, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -18,13 +20,7 @@ LICENCE = "FED-RO (Li et al., TIP 2019): for non-commercial research, on request
 def fedro(
     store: str | Path,
     root: str | Path,
-    size: int = 100,
-    channels: int = 3,
-    valid: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open FED-RO's 400 faces with seven emotions.
 
@@ -34,13 +30,7 @@ def fedro(
     Args:
         store: folder for everything that is computed once.
         root: a folder with FED_RO_crop, or one with a folder FED_RO of that kind.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of what is left of test that is held out for validation, in (0, 1).
-        test: share held out for test, in (0, 1].
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
@@ -59,15 +49,10 @@ def fedro(
         source("fedro", VERSION, [images, *lists]),
         lambda: list(_listed(images, lists[0]) if lists else _folders(images)),
         SEVEN,
-        size=size,
-        channels=channels,
-        valid=valid,
-        test=test,
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        walked=() if lists else [images],
         words="FED-RO",
         notes={"licence": LICENCE},
+        options=DataOptions(**options),
     )
 
 

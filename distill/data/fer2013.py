@@ -1,19 +1,29 @@
 """FER2013 with its own seven labels: the competition's csv file, or the class-named folders that circulate."""
 
+import gzip
+import io
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 from PIL import Image
 
 from distill.data.common.emotions import FER2013, SEVEN, named, numbered
-from distill.data.common.image_files import by_class, picture, source, table
+from distill.data.common.image_files import by_class, csv_rows, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
-FILES = ("fer2013.csv", "icml_face_data.csv")
+NAMES = ("fer2013.csv", "icml_face_data.csv")
+FILES = (*NAMES, "fer2013.csv.gz", "fer2013.tar.gz", "fer2013.zip", "archive.zip")
+DAMAGE = (OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 USAGE = {"Training": "train", "PublicTest": "valid", "PrivateTest": "test"}
 FOLDERS = {
     "train": ("train", "Training"),
@@ -21,7 +31,10 @@ FOLDERS = {
     "test": ("test", "PrivateTest"),
 }
 SIDE = 48  # height and width of a picture in the csv [pixels]
-LAYOUT = f"{' or '.join(FILES)}, the folder with it, or a folder with train/ and test/ of class-named folders"
+LAYOUT = (
+    f"{' or '.join(NAMES)}, a tar.gz, gz or zip of it, the folder with it, or a folder with train/ and test/ of class-named "
+    "folders"
+)
 LICENCE = (
     "FER2013 (Goodfellow et al., 2013): pictures collected from the web for a research competition: research use only, "
     "do not redistribute them."
@@ -31,24 +44,15 @@ LICENCE = (
 def fer2013(
     store: str | Path,
     root: str | Path,
-    size: int = SIDE,
-    channels: int = 1,
-    valid: float = 0.1,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open FER2013; PublicTest is the validation split, where it is distributed, and PrivateTest the test split.
 
     Args:
         store: folder for everything that is computed once.
-        root: fer2013.csv or icml_face_data.csv, the folder with it, or a folder with train and test (perhaps valid).
-        size: height and width to store [pixels]; the pictures have 48.
-        channels: 1 (grey), or 3 with the grey repeated.
-        valid: share of the training pictures held out where there is no validation split, in (0, 1).
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        root: fer2013.csv or icml_face_data.csv, perhaps in a tar.gz, gz or zip, the folder with it, or a folder with train
+            and test (perhaps valid).
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
@@ -64,14 +68,10 @@ def fer2013(
         source("fer2013", VERSION, paths),
         entries,
         SEVEN,
-        size=size,
-        channels=channels,
-        valid=valid,
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        walked=[] if paths[0].is_file() else paths,
         words=words,
         notes={"licence": LICENCE},
+        options=DataOptions(**{"size": SIDE, "channels": 1} | options),
     )
 
 
@@ -89,8 +89,53 @@ def _reader(root: Path):
 
 
 def _csv_entries(file: Path) -> list[Entry]:
-    rows = table(file)
-    header, where = next(rows, ([], f"{file} row 1"))
+    with _text(file) as text:
+        return _entries((row, where) for row, where in csv_rows(text, str(file)) if row)
+
+
+@contextmanager
+def _text(file: Path) -> Iterator[TextIO]:
+    """Open the csv file, or the one in an archive, which may hold another one.
+
+    Raises:
+        ValueError: it is damaged, or holds no csv file of FER2013.
+    """
+    try:
+        with open(file, "rb") as layer:
+            while inner := _inner(layer, file):
+                layer = inner
+            yield io.TextIOWrapper(layer, "utf-8-sig", "surrogateescape", newline="")
+    except DAMAGE as error:
+        raise ValueError(f"data.root: {file} is damaged ({error}). Copy or download it again.") from error
+
+
+def _inner(layer: BinaryIO, file: Path) -> BinaryIO | None:
+    """Return what a gzip, tar or zip file holds of FER2013; None where it is none of them."""
+    start = layer.read(512)
+    layer.seek(0)
+    if start.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=layer)
+    if start.startswith(b"PK\3\4"):
+        archive = zipfile.ZipFile(layer)
+        found = [archive.open(name) for known in FILES for name in archive.namelist() if _is(known, name)]
+    elif start[257:262] == b"ustar":
+        archive = tarfile.open(fileobj=layer)  # noqa: SIM115 (what it holds is read after this)
+        found = [archive.extractfile(member) for member in archive if any(_is(name, member.name) for name in FILES)]
+    elif b"\0" in start:
+        raise ValueError(f"data.root: {file} is no csv file. Give {LAYOUT}.")
+    else:
+        return None
+    if not found:
+        raise ValueError(f"data.root: {file} holds no {' or '.join(NAMES)}. Unpack it, and give its folder.")
+    return found[0]
+
+
+def _is(known: str, name: str) -> bool:
+    return PurePosixPath(name).name == known and not name.startswith("__MACOSX")
+
+
+def _entries(rows: Iterator[tuple[list[str], str]]) -> list[Entry]:
+    header, where = next(rows, ([], "its row 1"))
     header = [name.strip() for name in header]
     if not {"emotion", "pixels", "Usage"} <= set(header):
         raise ValueError(f"{where} must be a header with columns emotion, pixels and Usage; it is {header[:5]}.")

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-
-from PIL import Image, ImageOps
+from typing import Any
 
 from distill.data.common.emotions import EMOTIONS, canonical
+from distill.data.common.image_files import Picture, source
 from distill.data.common.image_files import folder as existing
-from distill.data.common.image_files import opened, pictures_below, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
+from distill.data.common.walker import class_folders, pictures_below, shown
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -25,14 +25,8 @@ LAYOUT = "a folder with a folder of pictures for each class, or with train, test
 def folder(
     store: str | Path,
     root: str | Path,
-    size: int = 100,
-    channels: int = 3,
-    valid: float = 0.1,
-    test: float = 0.2,
     subject: str | None = None,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open class-named folders with any classes.
 
@@ -43,15 +37,9 @@ def folder(
         store: folder for everything that is computed once.
         root: a folder of class-named folders, or of train, test and perhaps valid (val, validation) with those in them;
             pictures may lie deeper in a class's folder.
-        size: height and width to store [pixels]; pictures that are not square are made so by the resize.
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the training pictures held out where there is no validation folder, in (0, 1).
-        test: share held out where there is no test folder, in (0, 1]; 1 leaves a test split alone.
         subject: regular expression whose first group names the person in a path below root, such as `(S\\d+)_`; whole
             persons are held out then. None where persons are unknown.
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, folder or picture that cannot be used, in a sentence that says which and why.
@@ -64,7 +52,7 @@ def folder(
     return labelled(
         store,
         "folder",
-        source("folder", VERSION, splits.values()) | {"subject": subject},
+        source("folder", VERSION, [home]) | {"subject": subject},
         lambda: [
             entry
             for split, folders in of_split.items()
@@ -72,14 +60,9 @@ def folder(
             for entry in _entries(split, path, home, name, classes, person)
         ],
         classes,
-        size=size,
-        channels=channels,
-        valid=valid,
-        test=test,
-        seed=seed,
-        limit=limit,
-        verify=verify,
-        words=home.name,
+        walked=[home],
+        words=shown(home.name),
+        options=DataOptions(**options),
     )
 
 
@@ -110,10 +93,9 @@ def _splits(home: Path) -> dict[str, Path]:
 
 def _class_folders(path: Path) -> dict[str, Path]:
     """Class name -> folder, in the order of the folders."""
-    folders = [sub for sub in sorted(path.iterdir()) if sub.is_dir() and not sub.name.startswith((".", "__"))]
     named: dict[str, Path] = {}
-    for sub in folders:
-        name = canonical(sub.name) or sub.name
+    for sub in class_folders(path):
+        name = canonical(sub.name) or shown(sub.name)
         if name in named:
             raise ValueError(f"data.root: {named[name]} and {sub} are one class, {name}. Put their pictures together.")
         named[name] = sub
@@ -136,9 +118,4 @@ def _entries(split: str, path: Path, home: Path, name: str, classes: tuple[str, 
                 f"data.subject: {person.pattern!r} finds no person in {below}. Change it or the file's name."
             )
         who = found[1] or "" if found else ""
-        yield Entry(split, below, classes.index(name), partial(_upright, str(file)), str(file), who)
-
-
-def _upright(path: str) -> Image.Image:
-    """Open a picture and turn it as the camera noted."""
-    return ImageOps.exif_transpose(opened(path))
+        yield Entry(split, below, classes.index(name), Picture(str(file)), str(file), who)

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from distill.data.common.emotions import JAFFE, SEVEN, numbered
-from distill.data.common.image_files import folder, lines, picture, pictures_below, source
+from distill.data.common.image_files import folder, lines, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
+from distill.data.common.walker import class_folders, pictures_below
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -28,15 +31,7 @@ def jaffe(
     store: str | Path,
     root: str | Path,
     list_file: str | None = None,
-    fold: int | None = 0,
-    folds: int = 10,
-    test: float = 0.2,
-    size: int = 128,
-    channels: int = 1,
-    valid: float = 0.1,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open JAFFE; with ten folds, each is one person.
 
@@ -45,15 +40,7 @@ def jaffe(
         root: folder of the pictures, or the one around it.
         list_file: file of lines `NA.NE2.200.tiff 0`, a path from root: these pictures alone are read, and the labels
             are compared with the names; None reads every picture.
-        fold: the test split, 0 to folds - 1; None does without folds.
-        folds: how many; the ten persons in the order of their names are cut into so many runs.
-        test: share held out for test, by persons, when fold is None; 1 makes every picture a test picture.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the remaining pictures held out, by persons, in (0, 1).
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
@@ -69,17 +56,10 @@ def jaffe(
         source("jaffe", VERSION, [images, *filter(None, [listed])]),
         lambda: list(_files(images) if listed is None else _listed(images, listed)),
         SEVEN,
-        fold=fold,
-        folds=folds,
-        test=test,
-        size=size,
-        channels=channels,
-        valid=valid,
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        walked=[images] if listed is None else (),
         words="JAFFE" if listed is None else f"JAFFE, {listed.name}",
         notes={"licence": LICENCE},
+        options=DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options),
     )
 
 
@@ -87,7 +67,7 @@ def _images(root: Path) -> Path:
     """Find the folder with pictures: root, or the only one below it."""
     if pictures_below(root):
         return root
-    found = [path for path in sorted(root.iterdir()) if path.is_dir() and pictures_below(path)]
+    found = [path for path in class_folders(root) if pictures_below(path)]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
         raise ValueError(f"data.root: {root} must have one folder of pictures ({names} found). Give {LAYOUT}.")

@@ -3,12 +3,15 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from distill.data.common.emotions import OULU_CASIA, SEVEN, named, numbered
-from distill.data.common.image_files import folder, lines, picture, pictures_below, source
+from distill.data.common.image_files import folder, lines, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
+from distill.data.common.walker import pictures_below
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -28,15 +31,7 @@ def oulucasia(
     list_file: str | None = None,
     images: str | None = None,
     light: str = "VL/Strong",
-    fold: int | None = 0,
-    folds: int = 10,
-    test: float = 0.2,
-    size: int = 128,
-    channels: int = 3,
-    valid: float = 0.1,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open Oulu-CASIA; of ten folds, fold k is persons 8 k to 8 k + 7, counted from 0.
 
@@ -47,21 +42,16 @@ def oulucasia(
             and, where it is not there, for sequences: the last three frames of each and its first as neutral.
         images: folder that the list's paths start from, or of sequences, below root; None looks for it by its usual name.
         light: which of the sequences, camera and light: VL or NI / Strong, Weak or Dark.
-        fold: the test split, 0 to folds - 1; None does without folds.
-        folds: how many; persons 0 to 79 are cut into so many runs, whoever of them is there.
-        test: share held out for test, by persons, when fold is None; 1 makes every picture a test picture.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the remaining pictures held out, by persons, in (0, 1).
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions; persons 0 to 79 are cut into folds, whoever of them is there.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
     """
-    if not 2 <= folds <= PERSONS:
-        raise ValueError(f"data.folds: {folds} were asked for of {PERSONS} persons; give 2 to {PERSONS}, e.g. 10.")
+    asked = DataOptions(**{"fold": 0, "size": 128} | options)
+    if not 2 <= asked.folds <= PERSONS:
+        raise ValueError(
+            f"data.folds: {asked.folds} were asked for of {PERSONS} persons; give 2 to {PERSONS}, e.g. 10."
+        )
     home = folder(root, LAYOUT)
     listed = _given(home, list_file, "list_file") or _found(home, LIST)
     pictures = _given(home, images, "images") or _found(home, f"{IMAGES if listed else light}/")
@@ -74,17 +64,10 @@ def oulucasia(
         source("oulucasia", VERSION, [pictures, *filter(None, [listed])]),
         lambda: list(_listed(pictures, listed) if listed else _sequences(pictures)),
         SEVEN,
-        fold=fold,
-        folds=[{str(person) for person in part} for part in np.array_split(range(PERSONS), folds)],
-        test=test,
-        size=size,
-        channels=channels,
-        valid=valid,
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        folds=[{str(person) for person in part} for part in np.array_split(range(PERSONS), asked.folds)],
         words=f"Oulu-CASIA, {listed.name if listed else f'{light}, last three frames and the first'}",
         notes={"licence": LICENCE},
+        options=asked,
     )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from distill.data.common.emotions import RAFDB, SEVEN, numbered
 from distill.data.common.image_files import by_class, folder, lines, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 from distill.data.common.test_subsets import read_subsets
 from distill.types import Dataset
 
@@ -29,28 +31,18 @@ LICENCE = "RAF-DB (Li, Deng and Du, CVPR 2017): for non-commercial research, on 
 def rafdb(
     store: str | Path,
     root: str | Path,
-    size: int = 100,
-    channels: int = 3,
-    valid: float = 0.1,
-    seed: int = 0,
     test_subset: str | list[str] | None = None,
     subset_dir: str | Path | None = None,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open RAF-DB's seven basic emotions; train and test as distributed, validation held out of train.
 
     Args:
         store: folder for everything that is computed once.
         root: a folder with EmoLabel and Image/aligned, or with train/1..7 and test/1..7, or the folder around it.
-        size: height and width to store [pixels]; the aligned faces have 100.
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the training pictures held out, in (0, 1).
-        seed: of what is held out.
         test_subset: occlusion, pose30, pose45 or a list of them: measured beside the test split; None for none.
         subset_dir: where the subsets' lists are; None is root.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
@@ -67,15 +59,11 @@ def rafdb(
         source("rafdb", VERSION, read.paths),
         read,
         SEVEN,
-        size=size,
-        channels=channels,
-        valid=valid,
         subsets=read_subsets(test_subset, home, subset_dir, SUBSETS, _listed),
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        walked=read.walked,
         words="RAF-DB basic",
         notes={"licence": LICENCE, "official": OFFICIAL},
+        options=DataOptions(**options),
     )
 
 
@@ -97,7 +85,7 @@ class Lists:
     def __init__(self, home: Path, lists: list[Path]):
         self.home, self.lists = home, lists
         self.images = folder(home / "Image" / "aligned", LAYOUT)
-        self.paths = [*lists, self.images]
+        self.paths, self.walked = [*lists, self.images], ()
 
     def __call__(self) -> list[Entry]:
         return [entry for path in self.lists for entry in self._entries(path)]
@@ -115,7 +103,7 @@ class Folders:
 
     def __init__(self, home: Path):
         self.home = home
-        self.paths = [home / "train", home / "test"]
+        self.paths = self.walked = [home / "train", home / "test"]
 
     def __call__(self) -> list[Entry]:
         return [entry for path in self.paths for entry in self._entries(path)]

@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from distill.data.common.emotions import SEVEN, SFEW, canonical, named, numbered
 from distill.data.common.image_files import by_class, first_of, folder, lines, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -27,24 +29,14 @@ LICENCE = (
 def sfew(
     store: str | Path,
     root: str | Path,
-    size: int = 128,
-    channels: int = 3,
-    valid: float = 0.1,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open SFEW; its published validation set is the test split, and validation is held out of training.
 
     Args:
         store: folder for everything that is computed once.
         root: the folder of the data set; with list files they tell the labels, without them the folders' names.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the training pictures held out, in (0, 1).
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
@@ -61,14 +53,10 @@ def sfew(
         source("sfew", VERSION, [*images.values(), *lists.values()]),
         lambda: list(chain.from_iterable(_rows(split, images[split], lists.get(split)) for split in images)),
         SEVEN,
-        size=size,
-        channels=channels,
-        valid=valid,
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        walked=() if lists else [*images.values()],
         words="SFEW, test is the published validation set (the labels of the test set are not public)",
         notes={"licence": LICENCE},
+        options=DataOptions(**{"size": 128} | options),
     )
 
 

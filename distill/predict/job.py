@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
+from distill.data.common.walker import NAMES, is_picture, shown, told
 from distill.predict import video
 from distill.predict.boxes import check_inside, read_boxes, squares, whole
 from distill.predict.detector import CenterFace
 from distill.predict.output import Csv, Drawn, Json, Printed, live, opened
-from distill.predict.pictures import NAMES, listed, read, shown
+from distill.predict.pictures import listed, read
 from distill.predict.pipeline import FACES, Shot, answered
 from distill.predict.student import open_student
 from distill.system.console import bar
@@ -68,15 +69,10 @@ class Job:
         if not (asked.crops or asked.boxes):
             self.detector = CenterFace(asked.detector, asked.threads, asked.size, asked.threshold, asked.smallest)
         if others:
-            self.errors.print(
-                "1 other file is left out: its name is not that of a picture"
-                if others == 1
-                else f"{others:,} other files are left out: their names are not those of pictures",
-                style="dim",
-            )
+            self.errors.print(told(others), style="dim")
 
-    def _files(self) -> tuple[list[Path], video.Opened | None, int]:
-        """Return pictures, or an opened video or camera; and how many files are neither."""
+    def _files(self) -> tuple[list[Path], video.Opened | None, dict[str, list]]:
+        """Return pictures, or an opened video or camera; and what is left out."""
         if self.index is not None:
             source = video.camera(self.index)
         elif self.path.is_dir():
@@ -88,12 +84,12 @@ class Job:
             raise ValueError(
                 f"{shown(self.path)}: no such file or folder. Give a picture, a folder, a video or camera."
             )
-        elif self.path.suffix.lower() in NAMES:
-            return [self.path], None, 0
+        elif is_picture(str(self.path)):
+            return [self.path], None, {}
         else:
             source = video.Source(str(self.path), None, str(self.path))
         try:
-            return [], video.open_source(source), 0
+            return [], video.open_source(source), {}
         except ValueError as error:
             raise ValueError(f"{shown(source.name)}: {error}.") from None
 

@@ -16,8 +16,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
+from distill.data.common.walker import shown
 from distill.predict.drawing import draw
-from distill.predict.pictures import DRAWN, SOFTWARE, identity, is_drawing, shown
+from distill.predict.pictures import DRAWN, SOFTWARE, identity, is_drawing
 from distill.predict.pipeline import Seen
 from distill.predict.video import Recording, is_recording
 from distill.system import cli as command_line

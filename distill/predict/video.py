@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from distill.predict.pictures import DRAWN, MOST_PIXELS
+from distill.data.common.image_reader import MOST_PIXELS
+from distill.predict.pictures import DRAWN
 
 TICKS = 90_000  # of a written video, per second
 DRIVERS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}

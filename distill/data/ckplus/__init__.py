@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distill.data.ckplus.frames import FRAME, listed_frames, published_folds, sequence_frames
 from distill.data.common.emotions import EMOTIONS, canonical, named
-from distill.data.common.image_files import folder, picture, pictures_below, source
+from distill.data.common.image_files import folder, picture, source
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
+from distill.data.common.walker import class_folders, pictures_below
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -26,16 +28,8 @@ LICENCE = (
 def ckplus(
     store: str | Path,
     root: str | Path,
-    fold: int | None = 0,
-    folds: int = 10,
-    test: float = 0.2,
     margin: float | None = 0.2,
-    size: int = 128,
-    channels: int = 1,
-    valid: float = 0.1,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    **options: Any,
 ) -> Dataset:
     """Open CK+: the last three frames of every labelled sequence, and its first frame as a neutral face.
 
@@ -44,28 +38,23 @@ def ckplus(
     Args:
         store: folder for everything that is computed once.
         root: folder of one of the forms, or the one around it.
-        fold: the test split, 0 to folds - 1, by persons; None does without folds.
-        folds: how many; persons sorted by name are cut into so many runs. Where there are lists of folds,
-            metafile/cv/test_ids_<k>.csv, those count, and it must be their number.
-        test: share held out for test, by persons, when fold is None; 1 makes every picture a test picture.
         margin: what is added on each side of the landmarks, a share of the longer side, when faces are cut out of the
             authors' frames by their folder Landmarks; None keeps whole frames.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the remaining pictures held out, by persons, in (0, 1).
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions; where there are lists of folds, metafile/cv/test_ids_<k>.csv, those count, and
+            folds must be their number.
 
     Raises:
         ValueError: a root, file, row, name or fold that cannot be used, in a sentence that says which and why.
     """
     if margin is not None and not 0 <= margin <= 2:
         raise ValueError(f"data.margin: {margin} was asked for; give 0 to 2, e.g. 0.2, or null for whole frames.")
+    asked = DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options)
     form = _form(folder(root, LAYOUT), margin)
-    if fold is not None and form.folds is not None and folds != len(form.folds):
-        raise ValueError(f"data.folds: {folds} were asked for; the lists in {root} make {len(form.folds)}. Use that.")
-    alone = fold is None and test == 1
+    if asked.fold is not None and form.folds is not None and asked.folds != len(form.folds):
+        raise ValueError(
+            f"data.folds: {asked.folds} were asked for; the lists in {root} make {len(form.folds)}. Use that."
+        )
+    alone = asked.fold is None and asked.test == 1
     return labelled(
         store,
         "ckplus",
@@ -73,17 +62,11 @@ def ckplus(
         form.entries,
         EMOTIONS,
         keep=EMOTIONS if form.neutral or alone else EMOTIONS[1:],
-        fold=fold,
-        folds=form.folds or folds,
-        test=test,
-        size=size,
-        channels=channels,
-        valid=valid,
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        folds=form.folds,
+        walked=form.walked,
         words=form.words,
         notes={"licence": LICENCE},
+        options=asked,
     )
 
 
@@ -95,18 +78,19 @@ class Form(NamedTuple):
     entries: Callable[[], list[Entry]]
     folds: Sequence[set[str]] | None = None
     neutral: bool = True
+    walked: Sequence[Path] = ()
 
 
 def _form(root: Path, margin: float | None) -> Form:
     """Find the form in a folder or a little deeper: lists come before the authors' labels, those before CK+48."""
-    homes = [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    homes = [root, *class_folders(root)]
     for home in homes:
         if (home / LIST).is_file():
             return _lists(home)
     if emotion := _persons_folder(root, "Emotion"):
         return _sequences(root, emotion, margin)
     for home in homes:
-        if any(canonical(path.name) for path in home.iterdir() if path.is_dir()):
+        if any(canonical(path.name) for path in class_folders(home)):
             return _faces48(home)
     raise ValueError(f"data.root: {root} holds no CK+. Give {LAYOUT}.")
 
@@ -140,10 +124,10 @@ def _sequences(root: Path, emotion: Path, margin: float | None) -> Form:
 
 
 def _faces48(home: Path) -> Form:
-    folders = sorted(path for path in home.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = class_folders(home)
     neutral = any(canonical(path.name) == "neutral" for path in folders)
     words = f"CK+48{'' if neutral else ', no neutral faces'}"
-    return Form(words, [home], lambda: [entry for path in folders for entry in _folder48(path)], neutral=neutral)
+    return Form(words, [home], lambda: [entry for path in folders for entry in _folder48(path)], None, neutral, [home])
 
 
 def _folder48(home: Path) -> list[Entry]:

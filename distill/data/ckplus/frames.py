@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 from distill.data.common.emotions import CK_PLUS, EMOTIONS, numbered
-from distill.data.common.image_files import lines, opened, picture, pictures_below
+from distill.data.common.image_files import Picture, lines, picture
+from distill.data.common.image_reader import open_image
 from distill.data.common.labelled import Entry
+from distill.data.common.walker import pictures_below
 
 FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})\.png")  # person, sequence, frame
 LAST = 3  # frames of a sequence that show its emotion
@@ -44,7 +46,7 @@ def sequence_frames(emotion: Path, images: Path, landmarks: Path | None, margin:
         for frame, index in [(frames[0], NEUTRAL), *((frame, label) for frame in frames[-LAST:])]:
             name = f"{person}/{sequence}/{frame.name}"
             points = landmarks and landmarks / person / sequence / f"{frame.stem}_landmarks.txt"
-            load = partial(face, frame, points, margin) if points else partial(opened, frame)
+            load = partial(face, frame, points, margin) if points else Picture(str(frame))
             entries.append(Entry("all", name, index, load, str(file), person))
     if not entries:
         raise ValueError(f"data.root: {emotion} has no S*/*/S*_emotion.txt. Copy the labels there as distributed.")
@@ -76,7 +78,7 @@ def face(image: Path, landmarks: Path, margin: float) -> Image.Image:
     half = (high - low).max() * (0.5 + margin)
     left, top = np.rint((low + high) / 2 - half).astype(int).tolist()
     side = max(1, round(2 * half))
-    return opened(image).crop((left, top, left + side, top + side))
+    return open_image(image)[0].crop((left, top, left + side, top + side))
 
 
 def listed_frames(list_file: Path, images: Path) -> list[Entry]:

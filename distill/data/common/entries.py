@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from distill.data.common.image_files import UNREADABLE
+from distill.data.common.image_reader import BROKEN
+from distill.data.common.walker import left_out, shown
 from distill.data.packing.reader import Row
 from distill.data.packing.writer import Unreadable
 
@@ -39,21 +41,29 @@ class Listing:
     """The entries of a reader on their way into a pack: checked when facts() is called, decoded one by one by rows()."""
 
     def __init__(
-        self, name: str, entries: Callable[[], Sequence[Entry]], classes: tuple[str, ...], size: int, channels: int
+        self,
+        name: str,
+        entries: Callable[[], Sequence[Entry]],
+        classes: tuple[str, ...],
+        size: int,
+        channels: int,
+        walked: Sequence[Path] = (),
     ):
-        self.name, self.entries, self.classes = name, entries, classes
+        self.name, self.entries, self.classes, self.walked = name, entries, classes, walked
         self.size, self.mode = size, {1: "L", 3: "RGB"}[channels]
 
     def facts(self) -> dict:
         """List the entries.
 
         Returns:
-            {"rows": number of pictures, "subjects": names of the persons}.
+            {"rows": number of pictures, "subjects": names of the persons, "left_out": what of `walked` is not read}.
 
         Raises:
             ValueError: an id that occurs twice.
         """
-        self.listed = self.entries()
+        self.listed = [
+            e._replace(id=shown(e.id), where=shown(e.where), subject=shown(e.subject)) for e in self.entries()
+        ]
         seen: dict[str, str] = {}
         for entry in self.listed:
             assert entry.split in (*SPLITS, "all") and 0 <= entry.label < len(self.classes)
@@ -63,7 +73,8 @@ class Listing:
                 )
             seen[entry.id] = entry.where
         self.subjects = sorted({entry.subject for entry in self.listed} - {""})
-        return {"rows": len(self.listed), "subjects": self.subjects}
+        unread = left_out(self.walked, [entry.load.path for entry in self.listed]) if self.walked else {}
+        return {"rows": len(self.listed), "subjects": self.subjects, "left_out": unread}
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows with annotations (label, number of the person or -1); pixels are functions."""
@@ -76,13 +87,11 @@ class Listing:
         """Decode one picture, [C, H, W] uint8, or say why it cannot be read."""
         try:
             image = entry.load()
-            if image.mode.startswith(("I", "F")):
-                raise ValueError(f"it has more than 8 bits per pixel, mode {image.mode}; save it with 8")
             image = image if image.mode == self.mode else image.convert(self.mode)
             if image.size != (self.size, self.size):
                 image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)  # antialiased when it shrinks
-        except UNREADABLE as error:
+        except BROKEN as error:
             picture = entry.where if entry.where.endswith(entry.id) else f"{entry.where}: {entry.id}"
-            return Unreadable(picture, str(error), listed=" row " in entry.where)
+            return Unreadable(picture, str(error).removeprefix("cannot be read: "), listed=" row " in entry.where)
         pixels = np.asarray(image)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -3,16 +3,14 @@
 import csv
 import hashlib
 import os
-import struct
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm")
-UNREADABLE = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
+from distill.data.common.image_reader import open_image
+from distill.data.common.walker import class_folders, pictures_below, shown, walk
 
 
 def folder(root: str | Path, layout: str, key: str = "data.root") -> Path:
@@ -59,7 +57,7 @@ def lines(path: Path, columns: int, meaning: str) -> Iterator[tuple[list[str], s
     Raises:
         ValueError: a line with fewer words.
     """
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             words, where = line.split(), f"{path} row {number}"
             if words and len(words) < columns:
@@ -69,35 +67,51 @@ def lines(path: Path, columns: int, meaning: str) -> Iterator[tuple[list[str], s
 
 
 def table(path: Path) -> Iterator[tuple[list[str], str]]:
-    """Read a csv file, its header too; yields the cells of a row, and its file and row for sentences."""
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if row:
-                yield row, f"{path} row {number}"
+    """Read a csv file, its header too, without blank rows; yields the cells of a row, and its file and row for sentences.
+
+    Raises:
+        ValueError: a quote that is never closed.
+    """
+    return ((row, where) for row, where in csv_file(path) if row)
 
 
-def opened(path: str | Path) -> Image.Image:
-    """Open a picture and read it to its end."""
-    with Image.open(path) as image:
-        image.load()
-    return image
+def csv_file(path: Path) -> Iterator[tuple[list[str], str]]:
+    """Read every row of a csv file, see table."""
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        yield from csv_rows(file, str(path))
 
 
-def picture(path: Path, where: str) -> Callable[[], Image.Image]:
+def csv_rows(text: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
+    """Read every row of an open csv file, see table; name is what it is called in sentences."""
+    number = 0
+    try:
+        for number, row in enumerate(csv.reader(text, strict=True), 1):
+            yield row, f"{name} row {number}"
+    except csv.Error as error:
+        raise ValueError(
+            f"{name} row {number + 1} cannot be read ({error}). Close the quotes that it opens, or take the file as published."
+        ) from error
+
+
+class Picture(NamedTuple):
+    """A picture file, which a call opens: what Entry.load may be."""
+
+    path: str
+
+    def __call__(self) -> Image.Image:
+        """Decode it."""
+        return open_image(self.path)[0]
+
+
+def picture(path: Path, where: str) -> Picture:
     """Return what opens a picture that is there, for Entry.load.
 
     Raises:
         ValueError: the file is not there.
     """
     if not path.is_file():
-        raise ValueError(f"{where}: {path} is not there. Copy the picture, or delete the row.")
-    return partial(opened, str(path))
-
-
-def pictures_below(path: Path, deep: bool = False) -> list[Path]:
-    """List the pictures in a folder by name, with deep=True also those of the folders in it; hidden files are skipped."""
-    names = path.rglob("*") if deep else path.iterdir()
-    return sorted(file for file in names if file.suffix.lower() in PICTURES and not file.name.startswith("."))
+        raise ValueError(f"{where}: {shown(path)} is not there. Copy the picture, or delete the row.")
+    return Picture(str(path))
 
 
 def by_class(path: Path, label: Callable[[str, str], int]) -> Iterator[tuple[str, int, Path]]:
@@ -110,11 +124,10 @@ def by_class(path: Path, label: Callable[[str, str], int]) -> Iterator[tuple[str
     Yields:
         the folder's name, its class, and a picture in it.
     """
-    for of_class in sorted(path.iterdir()):
-        if of_class.is_dir() and not of_class.name.startswith("."):
-            found = label(of_class.name, str(of_class))
-            for file in pictures_below(of_class):
-                yield of_class.name, found, file
+    for of_class in class_folders(path):
+        found = label(of_class.name, str(of_class))
+        for file in pictures_below(of_class):
+            yield of_class.name, found, file
 
 
 def source(reader: str, version: int, paths: Iterable[Path]) -> dict:
@@ -131,19 +144,10 @@ def source(reader: str, version: int, paths: Iterable[Path]) -> dict:
 def _described(path: Path) -> list:
     if path.is_file():
         return [path.stat().st_size, path.stat().st_mtime_ns]
-    listed = sorted((entry.path[len(str(path)) :], *_stat(entry)) for entry in _files(str(path)))
+    listed = sorted((found.path[len(str(path)) :], *_stat(found.path)) for found in walk(path) if not found.hidden)
     return [len(listed), hashlib.sha256(repr(listed).encode()).hexdigest()]
 
 
-def _stat(entry: os.DirEntry) -> tuple[int, int]:
-    stat = entry.stat()
+def _stat(path: str) -> tuple[int, int]:
+    stat = os.stat(path) if os.path.exists(path) else os.lstat(path)
     return stat.st_size, stat.st_mtime_ns
-
-
-def _files(path: str) -> Iterator[os.DirEntry]:
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                yield from _files(entry.path)
-            else:
-                yield entry

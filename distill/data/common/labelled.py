@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.common.entries import SPLITS, Entry, Listing
+from distill.data.common.options import DataOptions
 from distill.data.common.splits import hold_out, numbered_folds, spread
 from distill.data.common.test_subsets import select
 from distill.data.packing.reader import Packed, pack
@@ -17,7 +18,7 @@ from distill.types import Dataset, Split
 
 __all__ = ["Entry", "labelled"]
 
-VERSION = 1  # of how a picture becomes an array; raise it when the same files would give other pixels
+VERSION = 2  # of how a picture becomes an array; raise it when the same files would give other pixels
 
 
 def labelled(
@@ -27,17 +28,11 @@ def labelled(
     entries: Callable[[], Sequence[Entry]],
     classes: tuple[str, ...],
     *,
-    size: int,
-    channels: int,
-    valid: float = 0.1,
-    test: float = 0.2,
+    options: DataOptions,
     keep: tuple[str, ...] | None = None,
-    fold: int | None = None,
-    folds: int | Sequence[Collection[str]] | None = None,
+    folds: Sequence[Collection[str]] | None = None,
     subsets: Mapping[str, Collection[str] | Mapping[str, int]] | None = None,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
+    walked: Sequence[Path] = (),
     words: str = "",
     notes: dict | None = None,
 ) -> Dataset:
@@ -55,20 +50,14 @@ def labelled(
             size, channels and classes are added here; leave out what only selects rows.
         entries: lists the pictures in the order to store them; called only while packing.
         classes: names in canonical order, what Entry.label counts in.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the training pictures held out where no validation split is distributed, in (0, 1).
-        test: share held out of split `all` when there are no folds, in (0, 1]; 1 leaves a test split alone, for
-            measuring a student that learnt elsewhere.
         keep: the classes to offer, an ordered part of classes; None keeps all. One pack serves all choices.
-        fold: which fold is the test split, 0 to folds - 1; None does without folds.
-        folds: how many folds of persons, persons sorted by name and cut into equal neighbours; or the persons of each.
+        options: see there.
+        folds: the persons of each fold, where they are published; None cuts the persons into options.folds runs.
         subsets: name -> ids: these pictures of the test split, which stays whole, are Dataset.further[name]. An id is
             that of an entry, or its file name or stem; those that are not there are counted in notes. A mapping
             id -> label index into classes has its labels compared and differences counted.
-        seed: of what is held out.
-        limit: keep so many pictures of each split, spread evenly over it; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        walked: folders of which every picture should be an entry: what is not is counted and said; each Entry.load is a
+            Picture then.
         words: beginning of Dataset.protocol.
         notes: added to Dataset.notes.
 
@@ -81,18 +70,20 @@ def labelled(
     """
     keep = keep or classes
     assert set(keep) <= set(classes) and len(set(classes)) == len(classes)
-    _check(size, channels, valid, test, limit)
-    listing = Listing(name, entries, classes, size, channels)
-    key = source | {"labelled": VERSION, "classes": list(classes), "size": size, "channels": channels}
-    packed = pack(Path(store), name, key, listing.rows, listing.facts, verify)
+    listing = Listing(name, entries, classes, options.size, options.channels, walked)
+    stored = {"size": options.size, "channels": options.channels}
+    key = source | {"labelled": VERSION, "classes": list(classes)} | stored
+    packed = pack(Path(store), name, key, listing.rows, listing.facts, options.verify)
     parts = {split: _Part(packed, split, classes, keep) for split in packed.splits}
-    chosen, rule = _divide(name, parts, valid=valid, test=test, fold=fold, folds=folds, seed=seed)
-    facts = {"packed": packed.folder.name, "limit": limit, "seed": seed} | (notes or {})
+    chosen, rule = _divide(name, parts, options, folds)
+    facts = {"packed": packed.folder.name, "limit": options.limit, "seed": options.seed} | (notes or {})
+    if packed.manifest["facts"]["left_out"]:
+        facts["left_out"] = packed.manifest["facts"]["left_out"]
     if "train" in chosen:
         _check_classes(name, *chosen["train"], keep)
-    splits = {split: part.split(split, spread(rows, limit)) for split, (part, rows) in chosen.items()}
+    splits = {split: part.split(split, spread(rows, options.limit)) for split, (part, rows) in chosen.items()}
     facts["classes_of_test"] = np.bincount(splits["test"].label, minlength=len(keep)).tolist()
-    further, about = _further(*chosen["test"], subsets or {}, limit)
+    further, about = _further(*chosen["test"], subsets or {}, options.limit)
     if about:
         facts["test_subset"] = about
     return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts, further)
@@ -112,6 +103,7 @@ class _Part:
 
     def __init__(self, packed: Packed, split: str, classes: tuple[str, ...], keep: tuple[str, ...]):
         self.pixels, annotations, self.ids, self.sha256 = packed.splits[split]
+        self.copies = packed.copies[split]
         of_class = np.array([keep.index(name) if name in keep else -1 for name in classes])
         self.packed_label = annotations[:, 0].astype(np.int64)
         self.label, self.num_classes = of_class[self.packed_label], len(keep)
@@ -128,15 +120,17 @@ class _Part:
     def split(self, name: str, rows: np.ndarray) -> Split:
         label = self.label[rows]
         target = np.eye(self.num_classes, dtype=np.float32)[label]
-        return Split(name, self.pixels, rows, target, label, tuple(self.ids[row] for row in rows), self.sha256)
+        return Split(
+            name, self.pixels, rows, target, label, tuple(self.ids[row] for row in rows), self.sha256, *self.copies
+        )
 
 
-def _divide(name: str, parts: dict[str, _Part], *, valid, test, fold, folds, seed) -> tuple[dict, list[str]]:
+def _divide(name: str, parts: dict[str, _Part], options: DataOptions, folds: Sequence | None) -> tuple[dict, list[str]]:
     """Return {split: (part, rows)} and the rules in words."""
     if "all" in parts:
         assert len(parts) == 1
-        return _divide_all(name, parts["all"], valid, test, fold, folds, seed)
-    if fold is not None:
+        return _divide_all(name, parts["all"], options, folds or options.folds)
+    if options.fold is not None:
         raise ValueError(f"data.fold: {name} is divided as distributed, it has no folds. Use data.fold=null.")
     chosen = {split: (part, part.rows) for split, part in parts.items()}
     _check_splits(name, chosen, ("train", "test"))
@@ -144,14 +138,15 @@ def _divide(name: str, parts: dict[str, _Part], *, valid, test, fold, folds, see
         _check_splits(name, chosen, ("valid",))
         return {split: chosen[split] for split in SPLITS}, []
     part = parts["train"]
-    train, held, what = part.hold_out(part.rows, valid, seed)
+    train, held, what = part.hold_out(part.rows, options.valid, options.seed)
     chosen = {"train": (part, train), "valid": (part, held), "test": chosen["test"]}
-    return chosen, [f"valid: {valid:.0%} of train held out by {what}, seed {seed}"]
+    return chosen, [f"valid: {options.valid:.0%} of train held out by {what}, seed {options.seed}"]
 
 
-def _divide_all(name: str, part: _Part, valid, test, fold, folds, seed) -> tuple[dict, list[str]]:
+def _divide_all(name: str, part: _Part, options: DataOptions, folds: int | Sequence) -> tuple[dict, list[str]]:
+    fold, test, valid, seed = options.fold, options.test, options.valid, options.seed
     if fold is not None:
-        if folds is None or not part.subject.any():
+        if not part.subject.any():
             raise ValueError(f"data.fold: {name} tells no persons to make folds of. Use data.fold=null.")
         of_row, count = numbered_folds(part.subject, folds)
         if not 0 <= fold < count:
@@ -169,19 +164,6 @@ def _divide_all(name: str, part: _Part, valid, test, fold, folds, seed) -> tuple
     chosen = {"train": (part, train), "valid": (part, held), "test": (part, tested)}
     _check_splits(name, chosen, SPLITS)
     return chosen, [*rule, f"valid: {valid:.0%} of the rest held out by {what}, seed {seed}"]
-
-
-def _check(size: int, channels: int, valid: float, test: float, limit: int | None) -> None:
-    if not 8 <= size <= 1024:
-        raise ValueError(f"data.size: {size} pixels were asked for; give 8 to 1024.")
-    if channels not in (1, 3):
-        raise ValueError(f"data.channels: {channels} was asked for; store 1 (grey) or 3 (RGB).")
-    if not 0 < valid < 1:
-        raise ValueError(f"data.valid: {valid} was asked for; hold out a share between 0 and 1, e.g. 0.1.")
-    if not 0 < test <= 1:
-        raise ValueError(f"data.test: {test} was asked for; give a share above 0, e.g. 0.2, or 1 for a test set alone.")
-    if limit is not None and limit < 1:
-        raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
 
 
 def _check_splits(name: str, chosen: dict, needed: tuple[str, ...]) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from distill.data.common.emotions import EMOTIONS, numbered
+from distill.data.common.options import check_limit
 from distill.data.common.test_subsets import read_subsets, select
 from distill.data.ferplus.csv_pair import PIXELS, VOTE_FILE, CsvPair
 from distill.data.ferplus.label_folders import LAYOUT, LabelFolders, folder_files, tar_files, zip_files
 from distill.data.ferplus.protocols import PROTOCOLS, SPLITS, check_names, check_official, count, rows_of
-from distill.data.packing.reader import Packed, PackedSplit, pack
+from distill.data.packing.reader import Packed, pack
 from distill.types import Dataset, Split
 
 SUBSETS = {
@@ -70,8 +71,7 @@ def ferplus(
     train_protocol = train_protocol or protocol
     check_names(protocol, target)
     check_names(train_protocol, target, "data.train_protocol")
-    if limit is not None and limit < 1:
-        raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
+    check_limit(limit)
     subsets = read_subsets(test_subset, root, subset_dir, SUBSETS, _listed)
     packed = pack_ferplus(store, root, verify)
     votes = {split: arrays.annotations for split, arrays in packed.splits.items()}
@@ -79,9 +79,9 @@ def ferplus(
     counts = count(votes)
     complete = check_official(vote_file, counts, str(root))
     of_split = {name: train_protocol if name == "train" else protocol for name in SPLITS}
-    splits = {name: _split(name, packed.splits[name], of_split[name], target, root) for name in SPLITS}
+    splits = {name: _split(name, packed, of_split[name], target, root) for name in SPLITS}
     chosen, found = _chosen(splits["test"], subsets, limit)
-    further = _other_protocols(packed.splits["test"], target, counts, limit, root) | chosen
+    further = _other_protocols(packed, target, counts, limit, root) | chosen
     splits = {name: _rows(split, slice(limit)) for name, split in splits.items()}
     notes = {
         "votes": vote_file,
@@ -149,7 +149,8 @@ def _is_tar(path: Path) -> bool:
         return False
 
 
-def _split(name: str, packed: PackedSplit, protocol: str, target: str, root: str | Path) -> Split:
+def _split(name: str, whole: Packed, protocol: str, target: str, root: str | Path) -> Split:
+    packed = whole.splits[name]
     rows, distribution, label = rows_of(packed.annotations, protocol, target)
     if not len(rows):
         raise ValueError(
@@ -157,11 +158,11 @@ def _split(name: str, packed: PackedSplit, protocol: str, target: str, root: str
             "Use data.protocol=emotions, or a larger data set."
         )
     ids = tuple(packed.ids[row] for row in rows)
-    return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256)
+    return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256, *whole.copies[name])
 
 
 def _other_protocols(
-    packed: PackedSplit, target: str, counts: dict[str, tuple[int, ...]], limit: int | None, root: str | Path
+    packed: Packed, target: str, counts: dict[str, tuple[int, ...]], limit: int | None, root: str | Path
 ) -> dict[str, Split]:
     """Return the test split under every protocol that keeps a picture of it: the same network scores differently."""
     kept = [name for name in PROTOCOLS if counts[name][SPLITS.index("test")]]

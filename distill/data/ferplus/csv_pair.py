@@ -1,11 +1,11 @@
 """Read FER+ as its authors distribute it: pixels from fer2013.csv, votes from fer2013new.csv, row by row."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from distill.data.common.image_files import csv_file
 from distill.data.ferplus.label_folders import VERSION, votes_of
 from distill.data.ferplus.protocols import VOTES
 from distill.data.packing.reader import Row
@@ -41,8 +41,7 @@ class CsvPair:
             ValueError: the files do not have the same number of rows.
         """
         pixels = _count_lines(self.pixels)
-        with open(self.votes, newline="", encoding="utf-8-sig", errors="replace") as file:
-            named = [len(row) > 1 and row[1].strip() != "" for row in csv.reader(file)]
+        named = [len(row) > 1 and row[1].strip() != "" for row, _ in csv_file(self.votes)]
         if pixels != len(named):
             raise ValueError(
                 f"{self.pixels} has {pixels:,} rows and {self.votes} has {len(named):,} (with headers); they must have "
@@ -56,27 +55,22 @@ class CsvPair:
         Raises:
             ValueError: a row that cannot be read, or the rows of two other pictures.
         """
-        with (
-            open(self.pixels, newline="", encoding="utf-8-sig", errors="replace") as pixel_file,
-            open(self.votes, newline="", encoding="utf-8-sig", errors="replace") as vote_file,
-        ):
-            pixel_rows, vote_rows = csv.reader(pixel_file), csv.reader(vote_file)
-            pixel_column, usage_column = self._columns(next(pixel_rows, []), next(vote_rows, []))
-            for number, (pixels, votes) in enumerate(zip(pixel_rows, vote_rows, strict=True), 2):
-                where = f"{self.votes} row {number}"
-                if len(votes) != 2 + len(VOTES):
-                    raise ValueError(
-                        f"{where} has {len(votes)} columns instead of 12: Usage, Image name, and the votes for "
-                        f"{', '.join(VOTES)}. Take {VOTE_FILE} from github.com/microsoft/FERPlus again."
-                    )
-                if not votes[1].strip():
-                    continue
-                pixel_where = f"{self.pixels} row {number}"
-                if len(pixels) <= max(pixel_column, usage_column):
-                    raise ValueError(f"{pixel_where} has {len(pixels)} columns. Take {PIXELS} as published.")
-                split = _split(pixels[usage_column].strip(), votes[0].strip(), pixel_where)
-                image = _image(pixels[pixel_column], pixel_where)
-                yield Row(split, votes[1].strip(), image, votes_of(votes[2:], where), pixel_where)
+        pixel_rows, vote_rows = csv_file(self.pixels), csv_file(self.votes)
+        (pixel_header, _), (vote_header, _) = next(pixel_rows, ([], "")), next(vote_rows, ([], ""))
+        pixel_column, usage_column = self._columns(pixel_header, vote_header)
+        for (pixels, pixel_where), (votes, where) in zip(pixel_rows, vote_rows, strict=True):
+            if len(votes) != 2 + len(VOTES):
+                raise ValueError(
+                    f"{where} has {len(votes)} columns instead of 12: Usage, Image name, and the votes for "
+                    f"{', '.join(VOTES)}. Take {VOTE_FILE} from github.com/microsoft/FERPlus again."
+                )
+            if not votes[1].strip():
+                continue
+            if len(pixels) <= max(pixel_column, usage_column):
+                raise ValueError(f"{pixel_where} has {len(pixels)} columns. Take {PIXELS} as published.")
+            split = _split(pixels[usage_column].strip(), votes[0].strip(), pixel_where)
+            image = _image(pixels[pixel_column], pixel_where)
+            yield Row(split, votes[1].strip(), image, votes_of(votes[2:], where), pixel_where)
 
     def _columns(self, pixel_header: list[str], vote_header: list[str]) -> tuple[int, int]:
         header = [name.strip() for name in pixel_header]

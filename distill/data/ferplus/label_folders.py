@@ -1,11 +1,9 @@
 """Read FER+ in its official layout, FER2013Train|Valid|Test with label.csv and PNG, from a folder, a tar or a zip."""
 
-import csv
 import hashlib
 import io
 import os
 import re
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -16,8 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from distill.data.common.image_files import csv_rows
+from distill.data.common.image_reader import open_image
 from distill.data.ferplus.protocols import VOTES
 from distill.data.packing.reader import Row
 
@@ -165,11 +164,11 @@ def decode(data: bytes, where: str) -> np.ndarray:
         ValueError: it is cut off, or no picture.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image if image.mode == "L" else image.convert("L"))[None]
-    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+        return np.asarray(open_image(io.BytesIO(data))[0].convert("L"))[None]
+    except ValueError as error:
+        why = str(error).removeprefix("cannot be read: ")
         raise ValueError(
-            f"{where} is not a whole picture ({error}). Put the original file back, or delete its row in label.csv."
+            f"{where} is not a whole picture ({why}). Put the original file back, or delete its row in label.csv."
         ) from error
 
 
@@ -191,9 +190,8 @@ def _pictures(files: Files) -> Iterator[Picture]:
 def _label_rows(files: Files, label_file: str, folder: str) -> Iterator[Picture]:
     beside = label_file.removesuffix("/label.csv")
     places = beside, re.sub(r"(^|/)Labels/", r"\1Images/", beside)
-    seen: dict[str, int] = {}
-    for number, row in enumerate(csv.reader(io.StringIO(files.labels[label_file])), 1):
-        where = f"{files.path}: {label_file} row {number}"
+    seen: dict[str, str] = {}
+    for row, where in csv_rows(io.StringIO(files.labels[label_file]), f"{files.path}: {label_file}"):
         if not row:
             continue
         if len(row) != 2 + len(VOTES):
@@ -205,8 +203,8 @@ def _label_rows(files: Files, label_file: str, folder: str) -> Iterator[Picture]
         if not name:  # a blank not-a-face row
             continue
         if name in seen:
-            raise ValueError(f"{where} lists {name} again, it was row {seen[name]}. Delete one of the two rows.")
-        seen[name] = number
+            raise ValueError(f"{where} lists {name} again, it was {seen[name]}. Delete one of the two rows.")
+        seen[name] = where.rpartition(": ")[2]
         member = next((f"{place}/{name}" for place in places if f"{place}/{name}" in files.names), None)
         if member is None:
             raise ValueError(

@@ -4,14 +4,18 @@ import hashlib
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from distill.data.common.near_duplicates import Copies
+from distill.data.common.near_duplicates import copies as find_copies
 from distill.data.packing.writer import Row, hash_array, hash_ids, write
 
 __all__ = ["FORMAT", "Packed", "PackedSplit", "Row", "open_pack", "pack"]
@@ -42,6 +46,11 @@ class Packed:
     folder: Path
     manifest: dict
     splits: dict[str, PackedSplit]
+
+    @cached_property
+    def copies(self) -> dict[str, Copies]:
+        """Split name -> which of its pictures are copies of others; found once, then stored beside the arrays."""
+        return find_copies(self.folder, {name: split.pixels for name, split in self.splits.items()})
 
 
 def pack(
@@ -77,7 +86,8 @@ def pack(
         with FileLock(folder.with_name(folder.name + ".lock")):
             if not folder.exists():  # another process may have written it while this one waited
                 _remove_stale(folder, name)
-                write(folder, {"format": FORMAT, "name": name, "source": source}, read, facts)
+                with warnings.catch_warnings(action="ignore"):  # Pillow's, of pictures that it reads all the same
+                    write(folder, {"format": FORMAT, "name": name, "source": source}, read, facts)
     return open_pack(folder, verify)
 
 

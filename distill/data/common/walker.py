@@ -1,0 +1,142 @@
+"""The one walker of folders, for training and use: which files below a folder are pictures, and which are left out and why."""
+
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from os.path import exists, isdir, isfile, realpath, relpath
+from pathlib import Path
+from typing import NamedTuple
+
+NAMES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm",
+)  # fmt: skip
+SYSTEM = ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")  # folders that systems keep for themselves
+BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+PORTABLE = tuple(b"P%d%c" % (kind, blank) for kind in range(1, 7) for blank in b" \t\n\r")
+
+
+class Found(NamedTuple):
+    """A file below a folder; hidden says that its name is, or that of a folder between the two."""
+
+    path: str
+    hidden: bool
+
+
+def walk(top: str | Path, deep: bool = True) -> Iterator[Found]:
+    """Yield what lies below a folder and is no folder; nothing is opened.
+
+    Links are followed, and a folder that several ways lead to is read once, by its own name where that is below `top`. A
+    link to nothing counts where it is called like a picture.
+
+    Args:
+        top: the folder.
+        deep: with the folders in it.
+
+    Raises:
+        OSError: a folder that may not be read.
+    """
+    seen, linked = set(), deque([(str(top), False)])
+    while linked:
+        real = [linked.popleft()]
+        while real:
+            folder, hidden = real.pop()
+            stat = os.stat(folder)
+            if (stat.st_dev, stat.st_ino) in seen:
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+                link = entry.is_symlink()
+                if isdir(entry.path) if link else entry.is_dir():
+                    if deep:
+                        (linked if link else real).append((entry.path, hidden or is_hidden(entry.name)))
+                elif not link or exists(entry.path) or _named(entry.name):
+                    yield Found(entry.path, hidden or entry.name.startswith("."))
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a folder of this name holds what programs put there: previews, checkpoints, resource forks."""
+    return name.startswith((".", "__")) or name in SYSTEM
+
+
+def class_folders(path: Path) -> list[Path]:
+    """Return the folders in a folder by name, without hidden ones."""
+    return sorted(sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
+
+
+def pictures_below(path: Path, deep: bool = False) -> list[Path]:
+    """Return the pictures in a folder by name, with deep=True also those of the folders in it; hidden ones are skipped."""
+    return sorted(Path(found.path) for found in walk(path, deep) if not found.hidden and is_picture(found.path))
+
+
+def is_picture(path: str) -> bool:
+    """Return whether a file is called like a picture, or begins like one."""
+    if _named(path):
+        return True
+    if not isfile(path):  # a pipe or device, which is not opened
+        return False
+    try:
+        with open(path, "rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    webp = start[:4] == b"RIFF" and start[8:] == b"WEBP"
+    bmp = start[:2] == b"BM" and start[2:6] == os.path.getsize(path).to_bytes(8, "little")[:4]
+    return webp or bmp or start.startswith(BEGINNINGS + PORTABLE)
+
+
+def _named(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in NAMES
+
+
+def left_out(tops: Iterable[str], read: Collection[str]) -> dict[str, list]:
+    """Count the files below some folders that are not read.
+
+    Args:
+        tops: the folders.
+        read: paths of the files that are.
+
+    Returns:
+        why -> [how many, the first, its path below the folder].
+    """
+    counts: dict[str, list] = {}
+    read, real = set(read), None
+    for top in tops:
+        for path, hidden in walk(top):
+            if path in read:
+                continue
+            real = real or {realpath(name) for name in read}
+            if realpath(path) in real and not hidden:
+                continue
+            entry = counts.setdefault(_why(path, hidden), [0, shown(relpath(path, top))])
+            entry[0] += 1
+    return counts
+
+
+def _why(path: str, hidden: bool) -> str:
+    if hidden:
+        return "hidden"
+    if not isfile(path):
+        return "neither file nor folder"
+    return "in no list and no class's folder" if is_picture(path) else "no picture"
+
+
+def told(counts: dict[str, list]) -> str:
+    """Return one line that says what left_out counted."""
+    number = sum(count for count, _ in counts.values())
+    each = ", ".join(f"{count:,} {why} ({example})" for why, (count, example) in counts.items())
+    return f"{number:,} file{'' if number == 1 else 's'} left out: {each}"
+
+
+def shown(path: Path | str) -> str:
+    """Return a name as text that every terminal and file can hold, whatever its bytes; others stay others."""
+    text = str(path)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(letter: str) -> str:
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no letter in the file system's encoding
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
