@@ -11,6 +11,8 @@ from torch import nn
 from distill.augment.views import ViewRecipe
 from distill.config.ranges import check_network, check_same_input, kinds, targets
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
+from distill.data.common.options import typed
+from distill.data.common.twins import checked_splits
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
@@ -60,24 +62,21 @@ def _home(target: str) -> str:
 
 
 def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> Dataset:
-    """Load the packed data set; packs it first where that has not been done.
+    """Load the packed data set, see distill.data.common.twins.checked_splits; packs it first where that has not been done.
 
     Args:
         cfg: plain config.
         needed: the splits that it must have.
-
-    Raises:
-        ValueError: it lacks one of them.
     """
-    store = Path(cfg["paths"]["store"]).expanduser()
-    data = parallel.main_first(lambda: make(cfg["data"], cfg["plugins"], store=store))
-    if missing := [name for name in needed if name not in data.splits]:
-        raise ValueError(
-            f"data: {data.name}, as asked for, has no {' and no '.join(missing)} split. A run learns from train, chooses by "
-            "valid and is told by test: give data.test a share below 1, such as 0.2; or measure a finished run on the test "
-            "split alone with python -m distill.measure RUN and the same words for data."
-        )
-    return data
+    store, node = Path(cfg["paths"]["store"]).expanduser(), data_node(cfg)
+    data = parallel.main_first(lambda: make(node, cfg["plugins"], store=store))
+    return checked_splits(data, needed, cfg["data"].get("near_duplicates", "report"))
+
+
+def data_node(cfg: dict) -> dict:
+    """Return the keys of data as the function that opens them wants them, see distill.data.common.options.typed."""
+    _refuse_target(cfg["data"]["_target_"], cfg["plugins"])
+    return typed(cfg["data"], get_object(cfg["data"]["_target_"]))
 
 
 def fingerprint(data: Dataset) -> str:

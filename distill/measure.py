@@ -12,9 +12,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +26,7 @@ from torch import Tensor, nn
 from distill import build
 from distill.config import schema as config
 from distill.config.hints import explain
+from distill.data.common import twins
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
 from distill.evaluation.metrics import evaluate_predictions
@@ -36,6 +35,7 @@ from distill.pipeline import finish as outcome
 from distill.pipeline import rules
 from distill.runs.layout import subsets
 from distill.system.console import loud_warnings, measured
+from distill.system.console import WITHOUT_TWINS, loud_warnings, measured
 from distill.system.files import digest, load_weights, read_weights, sha256, write_json
 from distill.system.hardware import environment, pick_device, pick_precision, set_threads
 from distill.system.processes import EXPECTED, sentence
@@ -93,8 +93,9 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     split = data.splits["test"]
     logits = evaluate.answers(student, split, cfg["eval"]["views"], precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
-    seen = _seen(folder, cfg, split)
-    new = np.zeros(0, np.int64) if seen is None or not seen.any() else np.flatnonzero(~seen)
+    seen, alike = _seen(folder, cfg, data)
+    new, clean = (np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, alike))
+    apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
     result = {
         "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
         "run": folder.resolve().name,
@@ -103,19 +104,22 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "classes": {"compared": data.classes, **_alone("run", known, data), **_alone("data", whole.classes, data)},
         "dropped": dropped,
         "seen_in_training": None if seen is None else int(seen.sum()),
+        "near_duplicates": None if alike is None else int(alike.sum()),
         "eval": cfg["eval"],
         "test_subset": subsets(cfg),
-        "test": {"rows": len(split), **evaluate_predictions(logits, split.label, data.classes)},
-        "unseen": {"rows": len(new), **evaluate_predictions(logits[new], split.label[new], data.classes)}
-        if len(new)
-        else {},
-        "further": outcome.further(cfg["eval"], data, student, precision),
+        "test": _numbers(logits, split, data, np.arange(len(split))),
+        "unseen": _numbers(logits, split, data, new) if len(new) else {},
+        "further": outcome.further(cfg["eval"], data, student, precision) | apart,
         "robustness": _robustness(cfg["eval"], path, data, student, precision),
         "precision": str(precision).removeprefix("torch."),
         "environment": environment(),
     }
     write_json(path, result)
     return result, path
+
+
+def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> dict:
+    return {"rows": len(rows), **evaluate_predictions(logits[rows], split.label[rows], data.classes)}
 
 
 def _config(folder: Path, words: list[str]) -> dict:
@@ -168,29 +172,26 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     return replace(data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, further=further), dropped
 
 
-def _seen(folder: Path, cfg: dict, test: Split) -> np.ndarray | None:
-    """Say of each test face [M] whether the run learnt from it or chose by it, as with data.test=1 on the run's own data.
+def _seen(folder: Path, cfg: dict, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Say of each test face [M] whether the run learnt from it or chose by it, pixel for pixel, and whether by its photograph.
 
-    Of one pack the rows are compared, of two the pixels. Without the data as the run saw them, or with pixels of another
-    size, nothing can be compared: None.
+    Without the data as the run saw them nothing can be compared: None, as are the pixels of faces of another size.
     """
     try:
         theirs = build.dataset(config.written(folder) | {"paths": cfg["paths"]})
     except (ValueError, OSError):  # they are no longer there
-        return None
-    learnt = [theirs.splits["train"], theirs.splits["valid"]]
-    if build.fingerprint(theirs) != finished.saw(folder) or learnt[0].pixels.shape[1:] != test.pixels.shape[1:]:
-        return None
-    here = [split.rows for split in learnt if split.sha256 == test.sha256]
-    seen = np.isin(test.rows, np.concatenate([[], *here]))
-    if pictures := {picture for split in learnt if split.sha256 != test.sha256 for picture in _pictures(split)}:
-        seen |= [picture in pictures for picture in _pictures(test)]
-    return seen
-
-
-def _pictures(split: Split) -> Iterator[bytes]:
-    """Yield a digest of each face's pixels."""
-    return (blake2b(split.pixels[row].tobytes(), digest_size=16).digest() for row in split.rows)
+        return None, None
+    learnt, test = [theirs.splits["train"], theirs.splits["valid"]], data.splits["test"]
+    if build.fingerprint(theirs) != finished.saw(folder):
+        return None, None
+    if test.photo is None or learnt[0].photo is None:  # drawn faces
+        own = [split.rows for split in learnt if split.sha256 == test.sha256]
+        return np.isin(test.rows, np.concatenate([[], *own])), None
+    same_size = learnt[0].pixels.shape[1:] == test.pixels.shape[1:]
+    same_pack = theirs.notes["packed"] == data.notes["packed"]
+    return twins.copied(test, learnt) if same_size else None, (twins.same_photo if same_pack else twins.alike)(
+        test, learnt
+    )
 
 
 def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> Split:

@@ -22,10 +22,17 @@ from distill.models.feature_hooks import untap
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
 from distill.pipeline.finish import conclude, mirror, start_of
-from distill.pipeline.fit import few_faces, fit_student
+from distill.pipeline.fit import fit_student, tell
 from distill.pipeline.folds import run_folds
 from distill.pipeline.generations import run_generations
-from distill.pipeline.reuse import is_measured, refuse_another, refuse_other_teacher, result_of, write_down
+from distill.pipeline.reuse import (
+    is_measured,
+    refuse_another,
+    refuse_inside_data,
+    refuse_other_teacher,
+    result_of,
+    write_down,
+)
 from distill.runs.layout import is_complete
 from distill.sweep import multirun as sweeps
 from distill.system import distributed as parallel
@@ -95,7 +102,7 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
     try:
         logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
         if data is None:  # else this is a teacher's run, and the student's has said it
-            few_faces(data := build.dataset(cfg))
+            tell(data := build.dataset(cfg))
         result = _job(cfg, folder, data, logger, group)
     except BaseException as error:
         if logger is not None:
@@ -225,6 +232,7 @@ def settled(cfg: DictConfig) -> tuple[dict, Path]:
     rules.check(cfg)
     cfg = finished.settle(cfg)
     folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg)).expanduser()
+    refuse_inside_data(cfg, folder)
     refuse_another(cfg, folder)
     return cfg, folder
 

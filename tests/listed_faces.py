@@ -5,6 +5,7 @@ from functools import partial
 from face_trees import face
 
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 
 ABC = ("a", "b", "c")
 
@@ -19,10 +20,11 @@ def listed(**sizes):
     return [entry(split, i) for split, number in sizes.items() for i in range(number)]
 
 
-def opened(tmp_path, entries, classes=ABC, size=20, channels=3, **options):
-    return labelled(
-        tmp_path, "faces", {"reader": "test"}, lambda: entries, classes, size=size, channels=channels, **options
-    )
+def opened(tmp_path, entries, classes=ABC, size=20, **options):
+    lists = {"folds": options.pop("folds")} if isinstance(options.get("folds"), list) else {}
+    own = {key: options.pop(key) for key in ("keep", "subsets", "walked", "words", "notes") if key in options}
+    asked = DataOptions(size=size, **options)
+    return labelled(tmp_path, "faces", {"reader": "test"}, lambda: entries, classes, options=asked, **own, **lists)
 
 
 def persons(number=80, each=6):

@@ -47,6 +47,7 @@ TAKEN = {
     "loss": {"weight", "beta"},
     "teacher": {*RECIPE, *USE, "lr_scale"},
     "peer": {*USE, "student", "seed_offset"},
+    "data": {"near_duplicates"},
 }  # what it uses itself
 MADE = {"optimizer": optimizer, "train": Settings, "views": ViewRecipe}  # of yamls without a _target_
 

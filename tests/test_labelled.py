@@ -10,6 +10,7 @@ from PIL import Image
 
 from distill.data.common.emotions import EMOTIONS, RAFDB, SEVEN, canonical, named, numbered
 from distill.data.common.labelled import labelled
+from distill.data.common.options import DataOptions
 
 
 def lengths(data):
@@ -54,8 +55,8 @@ def test_pictures_are_resized_with_antialiasing(tmp_path):
 def test_the_second_call_neither_lists_nor_opens_anything(tmp_path):
     first = opened(tmp_path, listed(train=30, test=9))
     must_not = lambda: pytest.fail("listed again")  # noqa: E731
-    options = dict(size=20, channels=3, valid=0.3, seed=2, limit=5)
-    again = labelled(tmp_path, "faces", {"reader": "test"}, must_not, ABC, **options)
+    options = DataOptions(size=20, valid=0.3, seed=2, limit=5)
+    again = labelled(tmp_path, "faces", {"reader": "test"}, must_not, ABC, options=options)
     assert again.notes["packed"] == first.notes["packed"] and len(again.splits["valid"]) == 5
 
 

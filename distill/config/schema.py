@@ -197,8 +197,10 @@ def settings(cfg: dict) -> dict:
     kept = {key: value for key, value in cfg.items() if key not in WHERE}
     kept["train"] = {key: value for key, value in cfg["train"].items() if key not in MACHINE}
     kept["data"] = {key: value for key, value in cfg["data"].items() if key not in BESIDE}
-    if isinstance(root := kept["data"].get("root"), str):
-        kept["data"]["root"] = os.path.abspath(os.path.expanduser(root))  # however it was typed
+    if kept["data"].get("near_duplicates") == "report":  # nothing is changed by it
+        del kept["data"]["near_duplicates"]
+    if (root := kept["data"].get("root")) is not None:
+        kept["data"]["root"] = os.path.abspath(os.path.expanduser(str(root)))  # however it was typed
     teacher = _by_weights({key: value for key, value in cfg["teacher"].items() if key != "cache"})
     if "members" in teacher:
         teacher["members"] = {name: _by_weights(member) for name, member in teacher["members"].items()}

@@ -7,6 +7,7 @@ import torch
 
 from distill import build
 from distill.config import schema as config
+from distill.data.common.twins import told
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
 from distill.system.files import digest, save_weights
@@ -84,6 +85,17 @@ def fit_student(
             return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
         finally:
             lines.finish({})
+
+
+def tell(data: Dataset) -> None:
+    """Say what a run must know of its data before it starts: what is left out, what its splits share, and few faces.
+
+    Args:
+        data: the packed data set of a run that is about to start.
+    """
+    for line in told(data):
+        console.print(line)
+    few_faces(data)
 
 
 def few_faces(data: Dataset) -> None:

@@ -72,6 +72,20 @@ def refuse_other_teacher(cfg: dict, folder: Path) -> None:
         )
 
 
+def refuse_inside_data(cfg: dict, folder: Path) -> None:
+    """Refuse a run folder below the folder of the data: what runs write would become data.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    root = cfg["data"].get("root")
+    if root is not None and folder.resolve().is_relative_to(Path(str(root)).expanduser().resolve()):
+        raise ValueError(
+            f"data.root: {root} holds the run folder {folder}, whose pictures would become data. Give data.root the folder of "
+            "the faces alone, or type paths.runs=DIR with another folder."
+        )
+
+
 def write_down(cfg: dict, folder: Path, command: str | None) -> None:
     """Write config.yaml, and env.json with what was typed, into a run folder; of several processes the main one does."""
     if parallel.is_main():

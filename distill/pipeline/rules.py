@@ -26,6 +26,7 @@ def check(cfg: dict) -> None:
             )
     config.check(cfg)
     check_evaluation(cfg["eval"])
+    build.data_node(cfg)
     check_teacher(cfg)
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
     for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+WITHOUT_TWINS = "without_near_duplicates"  # in result["further"]: test faces whose photograph no other split has
 console = Console(stderr=False, soft_wrap=True, highlight=False, markup=False)  # loss=[ce,kd] is no markup
 
 
@@ -125,6 +126,8 @@ def measured(result: dict, path: Path) -> None:
     for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     unseen = {"test, never seen": result["unseen"]} if result["unseen"] else {}
+    if clean := result["further"].pop(WITHOUT_TWINS, {}):
+        unseen["test, no photograph seen"] = clean
     for name, values in {"test": result["test"], **unseen, **result["further"]}.items():
         shares = [cell for key in ("top1_accuracy", "mean_class_accuracy") for cell in _with_interval(values, key)]
         table.add_row(name, f"{values['rows']:,}", *shares)
@@ -150,6 +153,12 @@ def measured(result: dict, path: Path) -> None:
             f"*** {result['seen_in_training']:,} of the test faces are, pixel for pixel, ones that the run LEARNT FROM or chose by",
             style="bold",
         )
+    if result["near_duplicates"]:
+        console.print(
+            f"*** {result['near_duplicates']:,} of the test faces show a photograph, up to crop or contrast, that the run LEARNT FROM "
+            "or chose by",
+            style="bold",
+        )
     if result["seen_in_training"] is None:
         console.print(
             "*** whether the run learnt from some of these faces is not known: its own data are not there as it saw them, or "
@@ -164,13 +173,14 @@ def _with_interval(values: dict, key: str) -> tuple[str, str]:
 
 
 def _further(found: dict[str, dict], subsets: Collection[str]) -> None:
-    protocols = {name: values for name, values in found.items() if name not in subsets}
+    protocols = {name: values for name, values in found.items() if name not in (*subsets, WITHOUT_TWINS)}
     if protocols:
         shares = (f"{name} {values['top1_accuracy']:.2%} of {values['rows']:,}" for name, values in protocols.items())
         console.print("the student's test top-1 under other protocols: " + ", ".join(shares))
-    for name, values in ((name, found[name]) for name in found if name in subsets):
+    for name, values in ((name, found[name]) for name in found if name not in protocols):
+        which = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
         console.print(
-            f"the student on test subset {name}: top-1 {values['top1_accuracy']:.2%}, "
+            f"the student on {which}: top-1 {values['top1_accuracy']:.2%}, "
             f"mean-class {values['mean_class_accuracy']:.2%} of {values['rows']:,} faces"
         )
 

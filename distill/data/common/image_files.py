@@ -82,7 +82,11 @@ def csv_file(path: Path) -> Iterator[tuple[list[str], str]]:
 
 
 def csv_rows(text: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
-    """Read every row of an open csv file, see table; name is what it is called in sentences."""
+    """Read every row of an open csv file, see table; name is what it is called in sentences.
+
+    Raises:
+        ValueError: a quote that is never closed.
+    """
     number = 0
     try:
         for number, row in enumerate(csv.reader(text, strict=True), 1):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 FILE = "near_duplicates.npz"  # beside the arrays of a pack
+CHOICES = REPORT, DROP = "report", "drop_from_train"  # of data.near_duplicates
 SIDE, BLOCK = 24, 4  # pixels that pictures are compared at, and of the blocks whose means are their low frequencies
 LEAST = 0.8  # correlation of both bands from which on two pictures are one photograph
 DIRECTIONS = 64  # principal ones that a pair is first looked at along

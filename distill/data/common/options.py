@@ -1,10 +1,13 @@
 """The options that every opener of labelled pictures takes, and the types of data keys."""
 
+import inspect
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from distill.data.common.near_duplicates import CHOICES, REPORT
 
 KINDS = {
     int: "a whole number",
@@ -12,6 +15,7 @@ KINDS = {
     bool: "true or false",
     str: "text",
     Path: "a path",
+    list: "a list",
     type(None): "null",
 }
 
@@ -47,7 +51,7 @@ class DataOptions:
     verify: bool = False
 
     def __post_init__(self):
-        checked(vars(self), get_type_hints(DataOptions))
+        check_types(vars(self), get_type_hints(DataOptions), DEFAULTS)
         if not 8 <= self.size <= 1024:
             raise ValueError(f"data.size: {self.size} pixels were asked for; give 8 to 1024.")
         if self.channels not in (1, 3):
@@ -61,40 +65,71 @@ class DataOptions:
         check_limit(self.limit)
 
 
+DEFAULTS = {field.name: field.default for field in fields(DataOptions)}
+
+
 def check_limit(limit: int | None) -> None:
-    """Refuse to keep less than one picture of each split."""
+    """Refuse to keep less than one picture of each split.
+
+    Raises:
+        ValueError: limit is below 1.
+    """
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
 
 
-def checked(values: Mapping[str, Any], hints: Mapping[str, Any]) -> dict[str, Any]:
+def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
+    """Return the keys of a data set's config as the annotations of the function that opens it want them, without near_duplicates.
+
+    Args:
+        node: the config's part data.
+        opener: the function that its target names.
+
+    Raises:
+        ValueError: a key of another type, in a sentence that names it.
+    """
+    hints, known = get_type_hints(opener), inspect.signature(opener).parameters.items()
+    defaults = {name: one.default for name, one in known if one.default is not inspect.Parameter.empty}
+    if "options" in hints:
+        hints, defaults = get_type_hints(DataOptions) | hints, DEFAULTS | defaults
+    of_folds = {"fold"} if node.get("fold") == "all" else set()  # run_folds gives each job its number
+    if (asked := node.get("near_duplicates", REPORT)) not in CHOICES:
+        raise ValueError(f"data.near_duplicates: expected {' or '.join(CHOICES)}, got {asked!r}. Type one of them.")
+    own = {key: value for key, value in node.items() if key != "near_duplicates"}
+    return own | check_types({key: value for key, value in own.items() if key not in of_folds}, hints, defaults)
+
+
+def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of data keys as their types want them: a folder that is named by a number is one all the same.
 
     Args:
         values: key -> value, as composed.
-        hints: key -> annotation; keys without one are not looked at.
+        hints: key -> annotation; keys without one, or with one of other types, are not looked at.
+        defaults: key -> a value that would do, for sentences.
 
     Raises:
         ValueError: a value of another type, or an empty text, in a sentence that names the key.
     """
     found = dict(values)
     for key, value in values.items():
-        if key not in hints:
+        kinds = _kinds(hints.get(key))
+        if not {*kinds} <= {*KINDS}:
             continue
-        kinds = _kinds(hints[key])
         if type(value) is int and str in kinds and int not in kinds:
             found[key] = str(value)
         elif value == "" and str in kinds:
-            null = ", or null for none" if type(None) in kinds else ""
             raise ValueError(
-                f"data.{key}: expected a text, got an empty one (an unset variable?). Type data.{key}=...{null}."
+                f"data.{key}: expected a text, got an empty one (an unset variable?). Type {_example(key, defaults)}."
             )
         elif not (type(value) in kinds or (type(value) is int and float in kinds) or isinstance(value, Path)):
-            wanted = " or ".join(
-                dict.fromkeys(KINDS.get(kind, f"a {kind.__name__}") for kind in kinds if kind is not Path)
-            )
-            raise ValueError(f"data.{key}: expected {wanted}, got {value!r}. Type data.{key}=... with such a value.")
+            wanted = " or ".join(dict.fromkeys(KINDS[kind] for kind in kinds if kind is not Path))
+            raise ValueError(f"data.{key}: expected {wanted}, got {value!r}. Type {_example(key, defaults)}.")
     return found
+
+
+def _example(key: str, defaults: Mapping[str, Any]) -> str:
+    value = defaults.get(key, "DIR")
+    return f"data.{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 
 
 def _kinds(hint: Any) -> tuple[type, ...]:

@@ -204,7 +204,7 @@ def _label_rows(files: Files, label_file: str, folder: str) -> Iterator[Picture]
             continue
         if name in seen:
             raise ValueError(f"{where} lists {name} again, it was {seen[name]}. Delete one of the two rows.")
-        seen[name] = where.rpartition(": ")[2]
+        seen[name] = f"row {where.rpartition(' row ')[2]}"
         member = next((f"{place}/{name}" for place in places if f"{place}/{name}" in files.names), None)
         if member is None:
             raise ValueError(

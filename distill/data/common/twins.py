@@ -1,0 +1,111 @@
+"""Faces of one split whose photograph another split has, too: counted, told, left out of train or of a second test."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from distill.data.common.near_duplicates import DROP, bands, pairs
+from distill.data.common.walker import told as left_out_told
+from distill.system.console import WITHOUT_TWINS
+from distill.types import Dataset, Split
+
+
+def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str) -> Dataset:
+    """Return a data set, and one to learn from with what its splits share counted in notes, and the test without it in further.
+
+    Args:
+        data: the packed data set.
+        needed: the splits that it must have; with train among them it is one to learn from.
+        near_duplicates: report, or drop_from_train: training faces whose photograph is in valid or test are left out.
+
+    Raises:
+        ValueError: it lacks a split, each test face is a training face, or no training face is left.
+    """
+    if missing := [name for name in needed if name not in data.splits]:
+        raise ValueError(
+            f"data: {data.name}, as asked for, has no {' and no '.join(missing)} split. A run learns from train, chooses by "
+            "valid and is told by test: give data.test a share below 1, such as 0.2; or measure a finished run on the test "
+            "split alone with python -m distill.measure RUN and the same words for data."
+        )
+    if "train" not in data.splits or data.splits["test"].photo is None:
+        return data
+    train, valid, test = (data.splits[name] for name in ("train", "valid", "test"))
+    if "train" in needed and copied(test, [train]).all():
+        raise ValueError(
+            f"data: each of the {len(test):,} test faces of {data.name} is a training face, pixel for pixel; such a test "
+            "says nothing of other faces. Put other faces into the test split, or delete it and type data.test=0.2 to hold "
+            "some out."
+        )
+    exact = {"valid": copied(valid, [train]), "test": copied(test, [train, valid])}
+    dropped = 0
+    if near_duplicates == DROP:
+        twin = same_photo(train, [valid, test])
+        if twin.all():
+            raise ValueError(
+                "data.near_duplicates: drop_from_train leaves no training face. Type data.near_duplicates=report."
+            )
+        dropped, train = int(twin.sum()), selected(train, ~twin)
+    near = {"valid": same_photo(valid, [train]), "test": same_photo(test, [train, valid])}
+    counts = {name: [int(near[name].sum()), int(exact[name].sum())] for name in near}
+    protocol = f"{data.protocol}; {dropped:,} near-duplicates left out of train" if dropped else data.protocol
+    further = {} if not near["test"].any() or near["test"].all() else {WITHOUT_TWINS: selected(test, ~near["test"])}
+    return replace(
+        data,
+        protocol=protocol,
+        splits=data.splits | {"train": train},
+        notes=data.notes | {"near_duplicates": counts | {"dropped_from_train": dropped}},
+        further=data.further | further,
+    )
+
+
+def copied(split: Split, others: Iterable[Split]) -> np.ndarray:
+    """Say of each face of a split whether others have it, pixel for pixel.
+
+    Shape:
+        returns [N] bool.
+    """
+    return np.isin(split.content[split.rows], np.concatenate([other.content[other.rows] for other in others]))
+
+
+def same_photo(split: Split, others: Iterable[Split]) -> np.ndarray:
+    """Say of each face of a split whether others of the same pack have its photograph.
+
+    Shape:
+        returns [N] bool.
+    """
+    return np.isin(split.photo[split.rows], np.concatenate([other.photo[other.rows] for other in others]))
+
+
+def alike(split: Split, others: Iterable[Split]) -> np.ndarray:
+    """Say the same of splits of another pack, whose faces may be of another size: they are compared now.
+
+    Shape:
+        returns [N] bool.
+    """
+    found, own = np.zeros(len(split), bool), bands(split.pixels[split.rows])
+    for other in others:
+        for position, _ in pairs(own, bands(other.pixels[other.rows])):
+            found[position] = True
+    return found
+
+
+def selected(split: Split, kept: np.ndarray) -> Split:
+    """Return the faces of a split that a mask [N] keeps."""
+    ids = tuple(np.array(split.ids, object)[kept])
+    return replace(split, rows=split.rows[kept], target=split.target[kept], label=split.label[kept], ids=ids)
+
+
+def told(data: Dataset) -> list[str]:
+    """Return the lines that a run begins with: what is left out of its data, and what its splits share."""
+    said = [f"data: {left_out_told(data.notes['left_out'])}"] if "left_out" in data.notes else []
+    counts = data.notes.get("near_duplicates", {})
+    shares = [
+        f"{near:,} of {len(data.splits[name]):,} {name} faces show a photograph that {where} has, too ({exact:,} pixel for pixel)"
+        for name, where in (("test", "train or valid"), ("valid", "train"))
+        if (near := counts.get(name, [0])[0]) and (exact := counts[name][1]) is not None
+    ]
+    if shares:
+        mend = "" if counts["dropped_from_train"] else "; data.near_duplicates=drop_from_train leaves them out of train"
+        said.append(f"data: {', '.join(shares)}{mend}")
+    return said
