@@ -15,7 +15,8 @@ from commandline import ROOT, environment
 from PIL import Image, ImageFile
 from predicting import noise, predict, write_linear
 
-from distill.predict.pictures import MOST_PIXELS, read
+from distill.data.common.image_reader import MOST_PIXELS
+from distill.predict.pictures import read
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_the_rest_of_a_folder_with_bad_files_is_answered(run, tmp_path, capsys):
     (folder / "folder.png").mkdir()
     words = ("--crops", "--student", run, "--csv", tmp_path / "o.csv", "--json", tmp_path / "o.json")
     said, out, err = predict(capsys, folder, *words, "--draw", tmp_path / "drawn")
-    assert said == 1 and "1 other file is left out: its name is not that of a picture" in err and "Traceback" not in err
+    assert said == 1 and "1 file left out: 1 no picture (notes.txt)" in err and "Traceback" not in err
     for name, (_, sentence) in BAD.items():
         (line,) = (line for line in err.splitlines() if f"/{name}: " in line)
         assert line.startswith("error: ") and sentence in line
@@ -125,7 +126,7 @@ def test_a_link_to_nothing_and_a_pipe_are_named_and_the_rest_goes_on(run, tmp_pa
     sentence = "cannot be opened: it is no file, or a link to none."
     told = [f"error: {tmp_path / name}: {sentence}" for name in ("link.png", "pipe.png")]
     assert done.returncode == 1 and done.stderr.splitlines()[1:] == told and "2 pictures" in done.stdout, done.stderr
-    assert done.stderr.startswith("1 other file is left out: its name is not that of a picture")
+    assert done.stderr.startswith("1 file left out: 1 neither file nor folder (pipe)\n")
 
 
 def test_a_name_that_no_terminal_can_show_is_no_problem(run, tmp_path, capsys):
@@ -135,7 +136,7 @@ def test_a_name_that_no_terminal_can_show_is_no_problem(run, tmp_path, capsys):
     except OSError:
         pytest.skip("this file system takes no such name")
     said, out, err = predict(capsys, tmp_path, "--crops", "--student", run, "--csv", tmp_path / "o.csv")
-    assert said is None and "caf\N{REPLACEMENT CHARACTER}" in out and "\x1b" not in out + err
+    assert said is None and "caf\\xe9 \\x1b[31m\\x0a.png" in out and "\x1b" not in out + err
     assert len((tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 

@@ -37,7 +37,6 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
             "says nothing of other faces. Put other faces into the test split, or delete it and type data.test=0.2 to hold "
             "some out."
         )
-    exact = {"valid": copied(valid, [train]), "test": copied(test, [train, valid])}
     dropped = 0
     if near_duplicates == DROP:
         twin = same_photo(train, [valid, test])
@@ -46,6 +45,7 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
                 "data.near_duplicates: drop_from_train leaves no training face. Type data.near_duplicates=report."
             )
         dropped, train = int(twin.sum()), selected(train, ~twin)
+    exact = {"valid": copied(valid, [train]), "test": copied(test, [train, valid])}
     near = {"valid": same_photo(valid, [train]), "test": same_photo(test, [train, valid])}
     counts = {name: [int(near[name].sum()), int(exact[name].sum())] for name in near}
     protocol = f"{data.protocol}; {dropped:,} near-duplicates left out of train" if dropped else data.protocol

@@ -44,13 +44,15 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[Found]:
             if (stat.st_dev, stat.st_ino) in seen:
                 continue
             seen.add((stat.st_dev, stat.st_ino))
+            deeper = []
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
                 link = entry.is_symlink()
                 if isdir(entry.path) if link else entry.is_dir():
                     if deep:
-                        (linked if link else real).append((entry.path, hidden or is_hidden(entry.name)))
+                        (linked if link else deeper).append((entry.path, hidden or is_hidden(entry.name)))
                 elif not link or exists(entry.path) or _named(entry.name):
                     yield Found(entry.path, hidden or entry.name.startswith("."))
+            real += reversed(deeper)
 
 
 def is_hidden(name: str) -> bool:
