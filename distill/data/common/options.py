@@ -123,7 +123,9 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: M
             )
         elif not (type(value) in kinds or (type(value) is int and float in kinds) or isinstance(value, Path)):
             wanted = " or ".join(dict.fromkeys(KINDS[kind] for kind in kinds if kind is not Path))
-            raise ValueError(f"data.{key}: expected {wanted}, got {value!r}. Type {_example(key, defaults)}.")
+            raise ValueError(
+                f"data.{key}: expected {wanted}, got {'null' if value is None else repr(value)}. Type {_example(key, defaults)}."
+            )
     return found
 
 
