@@ -65,6 +65,19 @@ def test_lists_in_a_folder_beside_the_pictures_are_found(root):
     assert len(open_it(root).splits["test"]) == 16
 
 
+def test_the_archives_are_read_as_they_unpack(root):
+    expected = open_it(root)
+    for part, files in (
+        ("Manually_Annotated", ["Manually_Annotated_Images"]),
+        ("Manually_Annotated_file_lists", ["training.csv", "validation.csv"]),
+    ):
+        (root / part).mkdir()
+        for file in files:
+            (root / file).rename(root / part / file)
+    data = open_it(root)
+    assert [data.splits[split].ids for split in data.splits] == [expected.splits[split].ids for split in data.splits]
+
+
 def test_of_several_folders_of_pictures_one_must_be_named(root):
     (root / "Manually_Annotated_Images_aligned" / "1").mkdir(parents=True)
     refused(root, r"data.images: .* Manually_Annotated_Images, Manually_Annotated_Images_aligned. Give data.images one")

@@ -15,6 +15,7 @@ from distill.config.hints import explain
 from distill.config.overrides import with_losses
 from distill.config.schema import check, plain
 from distill.pipeline import rules
+from distill.pipeline.reuse import refuse_inside_data
 from distill.system.hardware import pick_device
 
 FERPLUS = ("data=ferplus", "data.root=faces")
@@ -192,3 +193,50 @@ def test_a_package_listed_under_plugins_may_be_named():
     assert build.make({"_target_": "fractions.Fraction", "numerator": 3}, ["fractions"], denominator=4) == 0.75
     with pytest.raises(ValueError, match="fractions_of_mine"):
         build.make({"_target_": "fractions_of_mine.Fraction"}, ["fractions"])
+
+
+# Data keys
+
+WRONG = [
+    ("folder", "limit=all", "data.limit: expected a whole number or null, got 'all'. Type data.limit=null"),
+    ("folder", "valid=null", "data.valid: expected a number, got null. Type data.valid=0.1"),
+    ("folder", "test=null", "data.test: expected a number, got null. Type data.test=0.2"),
+    ("folder", "size=48px", "data.size: expected a whole number, got '48px'"),
+    ("folder", "size=null", "data.size: expected a whole number, got null"),
+    ("folder", "size=48.5", "data.size: expected a whole number, got 48.5"),
+    ("folder", "seed=abc", "data.seed: expected a whole number, got 'abc'"),
+    ("folder", "verify=1", "data.verify: expected true or false, got 1. Type data.verify=false"),
+    ("folder", "subject=[1]", "data.subject: expected text or null, got [1]. Type data.subject=null"),
+    ("folder", "root=", "data.root: expected a text, got an empty one (an unset variable?). Type data.root=DIR"),
+    ("folder", "near_duplicates=drop", "data.near_duplicates: expected report or drop_from_train, got 'drop'"),
+    ("jaffe", "fold=first", "data.fold: expected a whole number or null, got 'first'. Type data.fold=null"),
+    ("ckplus", "margin=much", "data.margin: expected a number or null, got 'much'. Type data.margin=0.2"),
+    ("ferplus", "limit=all", "data.limit: expected a whole number or null, got 'all'"),
+    ("ferplus", "test_subset=3.5", "data.test_subset: expected text or a list or null, got 3.5"),
+    ("procedural", "train=many", "data.train: expected a whole number, got 'many'"),
+]
+
+
+@pytest.mark.parametrize("data, word, sentence", WRONG)
+def test_a_data_key_of_another_type_is_told_with_its_key(data, word, sentence):
+    root = () if data == "procedural" else ("data.root=faces",)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        rules.check(plain(composed(f"data={data}", *root, "teacher=none", "loss=[ce]", f"data.{word}")))
+
+
+@pytest.mark.parametrize("data, word", [("jaffe", "fold=all"), ("folder", "valid=1"), ("folder", "root=2013")])
+def test_a_data_key_that_its_type_takes_is_passed_on(data, word):
+    cfg = plain(composed(f"data={data}", "data.root=faces", "teacher=none", "loss=[ce]", f"data.{word}"))
+    rules.check(cfg)
+    assert build.data_node(cfg)["root"] == ("2013" if word == "root=2013" else "faces")
+
+
+def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    for root, folder in ((tmp_path, "runs/a"), (tmp_path / "link", "runs/a"), (tmp_path / "runs", "runs")):
+        with pytest.raises(
+            ValueError, match=r"whose pictures would become data. Give data.root the folder of the faces"
+        ):
+            refuse_inside_data({"data": {"root": str(root)}}, tmp_path / folder)
+    for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
+        refuse_inside_data({"data": data}, tmp_path / "runs" / "a")

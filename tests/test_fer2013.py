@@ -1,5 +1,9 @@
 """FER2013 as csv and as folders, with its own seven labels."""
 
+import gzip
+import tarfile
+import zipfile
+
 import numpy as np
 import pytest
 from face_trees import face, labels, no_pack_left, pixels, save, write_lines
@@ -49,6 +53,59 @@ def test_other_forms_of_the_csv_give_the_same(tmp_path, form):
     found = opened(tmp_path, root)
     assert labels(found) == labels(expected)
     assert {n: s.sha256 for n, s in found.splits.items()} == {n: s.sha256 for n, s in expected.splits.items()}
+
+
+def packed(path, form):
+    """Put a file where it is downloaded from: alone in gzip, in a tar.gz, in a zip, or in a tar.gz in a zip."""
+    archive = path.with_name({"gz": "fer2013.csv.gz", "tar.gz": "fer2013.tar.gz"}.get(form, "fer2013.zip"))
+    if form == "gz":
+        archive.write_bytes(gzip.compress(path.read_bytes()))
+    elif form == "tar.gz":
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(__file__, "fer2013/README")
+            tar.add(path, "fer2013/fer2013.csv")
+    else:
+        inner = packed(path, "tar.gz") if form == "both" else path
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.write(__file__, "__MACOSX/fer2013.csv")
+            zipped.write(inner, f"some/{inner.name}")
+    return archive
+
+
+@pytest.mark.parametrize("form", ["gz", "tar.gz", "zip", "both"])
+def test_an_archive_as_downloaded_gives_the_same_as_the_file(tmp_path, form):
+    root = csv_tree(tmp_path / "fer")
+    expected = opened(tmp_path, root)
+    archive = packed(root / "fer2013.csv", form)
+    (root / "fer2013.csv").rename(tmp_path / "away.csv")
+    for place in (archive, root):
+        found = opened(tmp_path, place)
+        assert labels(found) == labels(expected)
+        assert {n: s.sha256 for n, s in found.splits.items()} == {n: s.sha256 for n, s in expected.splits.items()}
+
+
+@pytest.mark.parametrize("form", ["gz", "tar.gz", "zip"])
+def test_a_damaged_archive_and_one_without_the_csv_are_named(tmp_path, form):
+    archive = packed(csv_tree(tmp_path / "fer") / "fer2013.csv", form)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"data.root: .* is damaged \(.*\). Copy or download it again"):
+        opened(tmp_path, archive)
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr("train/angry/1.jpg", b"")
+    with pytest.raises(ValueError, match=r"holds no fer2013.csv or icml_face_data.csv. Unpack it, and give its folder"):
+        opened(tmp_path, archive)
+    archive.write_bytes(bytes(999))
+    with pytest.raises(ValueError, match=r"is no csv file. Give fer2013.csv or"):
+        opened(tmp_path, archive)
+    assert no_pack_left(tmp_path / "store")
+
+
+@pytest.mark.parametrize("size", [10, 200_000])
+def test_a_quote_that_is_never_closed_is_a_sentence_however_much_follows(tmp_path, size):
+    root = csv_tree(tmp_path / "fer", [*rows()[:4], f'3,"1 2 3,Training{" " * size}', *rows()[5:]])
+    with pytest.raises(ValueError, match=r"fer2013.csv row 6 cannot be read \(.*\). Close the quotes"):
+        opened(tmp_path, root)
 
 
 FOLDERS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
