@@ -39,7 +39,7 @@ from distill.system import distributed as parallel
 from distill.system.console import console, loud_warnings, summary, track
 from distill.system.files import digest, write_json
 from distill.system.hardware import pick_device, set_threads, tune_allocator
-from distill.system.processes import EXPECTED, PLACE, hold, sentence
+from distill.system.processes import EXPECTED, JOB_DIR, run_lock, sentence
 from distill.training.loop import views_with_maps
 from distill.types import Dataset
 from teachers.store import find_or_train
@@ -74,7 +74,7 @@ def run(
     """
     if parallel.broadcast_from_main(lambda: is_measured(folder, cfg)):
         return _again(cfg, folder, data, job_type, group)
-    with parallel.only_main(hold(folder, wait=job_place() is not None)):
+    with parallel.only_main(run_lock(folder, wait=job_dir() is not None)):
         if parallel.broadcast_from_main(lambda: is_measured(folder, cfg)):  # by another process, while this one waited
             return _again(cfg, folder, data, job_type, group)
         write_down(cfg, folder, command)
@@ -197,17 +197,15 @@ def _finished_teacher(member: dict, data: Dataset) -> Path:
     return finished.weights(folder)
 
 
-def job_place() -> Path | None:
+def job_dir() -> Path | None:
     """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
-    if HydraConfig.initialized() and HydraConfig.get().mode.name == "MULTIRUN":
-        return Path(HydraConfig.get().sweep.dir) / "jobs" / str(HydraConfig.get().job.num)
-    return Path(os.environ[PLACE]) if os.environ.get(PLACE) else None
+    return Path(os.environ[JOB_DIR]) if os.environ.get(JOB_DIR) else None
 
 
 def sweep_name() -> str | None:
     """Return the name that the jobs of one sweep share."""
-    place = job_place()
-    return place and place.parents[1].name
+    folder = job_dir()
+    return folder and folder.parents[1].name
 
 
 def typed() -> str:
@@ -219,17 +217,20 @@ def typed() -> str:
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep."""
-    if place := job_place():
-        multi = HydraConfig.get().mode.name == "MULTIRUN"
-        sweeps.work(place, HydraConfig.get().launcher._target_ if multi else "", lambda: settled(cfg), do)
+    if folder := job_dir():
+        sweeps.work(folder, lambda: settled(cfg), do)
     else:
         do(*settled(cfg))
 
 
 def settled(cfg: DictConfig) -> tuple[dict, Path]:
     """Return a checked, plain config and the run folder of what it says."""
-    cfg = config.plain(cfg)
+    cfg, left_out = rules.learned_by(config.plain(cfg))
     rules.check(cfg)
+    if cfg["teacher"]["_target_"] is None and cfg["generations"] == 1 and parallel.is_main():
+        need = "needs a teacher and is" if len(left_out) == 1 else "need a teacher and are"
+        why = f" ({', '.join(left_out)} {need} left out)" if left_out else ""
+        console.print(f"loss: {', '.join(cfg['loss'])}{why}{', with weight 1' if len(cfg['loss']) == 1 else ''}")
     cfg = finished.settle(cfg)
     folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg)).expanduser()
     refuse_inside_data(cfg, folder)
@@ -270,16 +271,18 @@ def cli() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     loud_warnings()
     tune_allocator()
-    sys.argv[1:] = overrides.with_losses(overrides.shortened(finished.spell_out(sys.argv[1:])))
+    sys.argv[1:] = map(overrides.quoted, sys.argv[1:])
     try:
-        multirun = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv)
+        multirun = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(sys.argv)
         if multirun and parallel.expected_world_size() > 1:
             raise ValueError(
                 "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
                 "without torchrun, or one job with it."
             )
+        if multirun:
+            sys.exit(sweeps.multirun(sys.argv[1:]))
         parallel.init_process_group()
-        sweeps.multirun(main) if multirun else main()
+        main()
         parallel.destroy_process_group()
     except HydraException as error:
         stop(f"error: {explain(error, sys.argv[1:])}")

@@ -16,6 +16,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
         return (
             f"{error.override}: cannot be read. Give a value behind = and every comma, and close brackets and quotes."
         )
+    for word in (o.replace("\\", "") for o in overrides):
+        if found := re.match(r"(\+*teacher(?:@([\w.]+))?)=run:(.*)", word):
+            return f"{word}: a run is named by a word of its own. Type {found[1]}=run {found[2] or 'teacher'}.run={found[3]}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         return _no_such_choice(error)
     message = str(error.__cause__ or error)
@@ -27,12 +30,20 @@ def explain(error: Exception, overrides: list[str]) -> str:
     one = [
         o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)
     ]  # not what a sweep spreads out
-    sound = [o for o in one if not o.lstrip("+~").startswith((asked, "hydra"))]
+    named = [name for o in overrides if (name := _loss_of(o))]
+    sound = [
+        o for o in one if not o.lstrip("+~").startswith((asked, "hydra")) and not (_loss_of(asked) and _loss_of(o))
+    ]
     try:
         with initialize_config_module("conf", version_base="1.3"):
             cfg = compose("run", overrides=sound, return_hydra_config=asked.startswith("hydra"))
     except Exception:
         return f"{asked}: no such key."
+    if lacking := [name for name in dict.fromkeys(named) if name not in cfg.loss]:
+        asked = next(o for o in overrides if _loss_of(o) == lacking[0]).partition("=")[0].lstrip("+")
+        chosen = any(o.startswith(("loss=", "experiment=")) for o in sound)
+        kept = [name for name in cfg.loss if name == "ce" or name in named or chosen]
+        return f"{asked}: {lacking[0]} is none of this run's losses. Type loss=[{','.join([*kept, *lacking])}] with it."
     node = OmegaConf.select(cfg, parent) if parent else cfg
     keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
     if name in keys:
@@ -42,6 +53,12 @@ def explain(error: Exception, overrides: list[str]) -> str:
     close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
     return f"{asked}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"
+
+
+def _loss_of(word: str) -> str | None:
+    """Return NAME of loss.NAME.OPTION where there is such a loss."""
+    found = re.match(r"\+*loss\.(\w+)", word)
+    return found[1] if found and (files("conf") / "loss" / f"{found[1]}.yaml").is_file() else None
 
 
 def _no_such_choice(error: MissingConfigException) -> str:

@@ -1,80 +1,126 @@
-"""What is typed behind python -m distill.run: what it means, and the jobs of a sweep, spread out as hydra does it."""
+"""What is typed behind python -m distill.run: the jobs of a sweep, spread out as hydra does it, and what they are made of."""
 
 import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from itertools import product
+from pathlib import Path
 
 import yaml
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-PATH = re.compile(r"\+*(paths\.\w+|data\.(root|subset_dir)|teacher\.cache|([\w.@]+\.)?weights)")  # keys of a path
+from distill.config.hints import explain
+
+PATH = re.compile(  # keys of a path
+    r"\+*(paths\.\w+|data\.(root|subset_dir)|teacher\.cache|teacher(\.members\.\w+)?\.run|([\w.@]+\.)?weights)"
+)
+HYDRA = re.compile(r"[+~]*(hydra[./@]|launcher[.=])")  # begins words that say how a job is run, not what it is
+SWEEP = re.compile(r"[+~]*(hydra[./@](launcher|sweep|mode)|launcher[.=])")  # of those, what is for the sweep alone
+DIR = "hydra.sweep.dir"
 
 
-def spread(words: list[str]) -> tuple[list[list[str]], list[str]] | None:
+def spread(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """Return the words of every job of a sweep, in the order of hydra's own sweeper, and the keys that are swept over.
 
     Args:
         words: the command line without the program; flags and what is meant for hydra itself are passed over.
 
     Returns:
-        (jobs, swept keys), or None where only hydra can tell (globs over a group's choices, words that do not parse).
+        (jobs, swept keys).
+
+    Raises:
+        ValueError: a word that cannot be read.
     """
-    own = [word for word in words if not word.startswith(("-", "hydra.", "hydra/", "+hydra", "~hydra"))]
-    choices: OrderedDict[str, list[str]] = OrderedDict()
+    own = [word for word in words if not word.startswith("-") and not HYDRA.match(word)]
+    choices: dict[str, list[str]] = {}
     swept = []
-    try:
-        for override in OverridesParser.create().parse_overrides(own):
-            key = override.get_key_element()
-            if override.is_sweep_override():
-                choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-                swept.append(key)
-            else:
-                choices[key] = [f"{key}={override.get_value_element_as_str()}"]
-    except HydraException:
-        return None
+    with _conf():
+        try:
+            parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+            for override in parser.parse_overrides(own):
+                key = override.get_key_element()
+                if override.is_sweep_override():
+                    choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                    swept.append(key)
+                else:
+                    choices[key] = [f"{key}={override.get_value_element_as_str()}"]
+        except HydraException as error:
+            raise ValueError(explain(error, own)) from error
     return [list(job) for job in product(*choices.values())], swept
 
 
-def with_losses(words: Sequence[str]) -> list[str]:
-    """Return the words, and loss=[...] behind them where they set options of a loss that is not among the default ones.
+def for_jobs(words: Sequence[str]) -> list[str]:
+    """Return those of a sweep's words for hydra that each of its jobs is given, too."""
+    return [word for word in words if HYDRA.match(word) and not SWEEP.match(word)]
 
-    A teacher's loss that is named stands in the place of the default one: loss.kd.temperature=4 means loss=[ce,kd]. Whoever
-    chooses losses, an experiment or phases has said which are meant.
 
-    A ramp that is typed stands alone: before it goes a number instead of a ramp that is there, with which hydra would
-    merge it.
+def composed(job: Sequence[str], words: Sequence[str], folder: Path) -> tuple[dict, dict]:
+    """Return the config that a job's words make, and the options of the sweep's launcher.
 
     Args:
-        words: the command line without the program.
+        job: its words.
+        words: of the sweep, those for hydra among them.
+        folder: of the sweep.
+
+    Raises:
+        ValueError: with the nearest keys that exist.
     """
-    words = [*_without_ramp(words), *words]
-    if any(word.startswith(("loss=", "experiment=", "phases=")) for word in words):
-        return list(words)
-    asked = re.findall(r"(?m)^\+*loss\.(\w+)\.", "\n".join(words))
-    default = default_losses()
-    if not (named := [name for name in dict.fromkeys(asked) if _keys("loss", name) and name not in default]):
-        return list(words)
-    kept = [name for name in default if name == "ce" or name in asked]
-    return [*words, f"loss=[{','.join([*kept, *named])}]"]
+    own = [
+        *job,
+        *(word for word in words if HYDRA.match(word) and not word.startswith(DIR)),
+        f"{DIR}={_quote(str(folder))}",
+    ]
+    try:
+        with _conf():
+            cfg = compose("run", overrides=own, return_hydra_config=True)
+            launcher = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
+            cluster = OmegaConf.to_container(cfg.launcher) if cfg.launcher else None
+            return OmegaConf.to_container(cfg), {"_target_": "ray", **cluster} if cluster else launcher
+    except HydraException as error:
+        raise ValueError(explain(error, own[:-1])) from error
+
+
+def _conf():
+    return initialize_config_module("conf", version_base="1.3")
+
+
+def sweep_dir(words: Sequence[str]) -> str | None:
+    """Return the folder that a sweep is to have, or None where it is named by what is asked for.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    asked = [word for word in words if word.startswith(f"{DIR}=")]
+    found = value_of(words, DIR)
+    if asked and (found is None or any("${now" in word for word in asked)):  # another one at each start
+        raise ValueError(f"{DIR}: cannot be read. Give the path of a folder, or leave it out: a sweep is named then.")
+    return found
 
 
 def quoted(word: str) -> str:
-    """Return KEY='PATH' for the KEY=PATH of a path that hydra's grammar cannot read, such as one with brackets or an accent."""
+    """Return KEY='PATH' for the KEY=PATH of a path that hydra's grammar cannot read, such as one with brackets or an accent.
+
+    All else is given to hydra as it was typed; a path of one's own machine cannot be helped.
+    """
     key, _, value = word.partition("=")
     if not PATH.fullmatch(key) or value[:1] in ("", "'", '"', "[", "{"):
         return word
     try:
         OverridesParser.create().parse_override(word)
     except HydraException:
-        return f"{key}='{value.replace(chr(39), chr(92) + chr(39))}'"
+        return f"{key}={_quote(value)}"
     return word
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", r"\'") + "'"
 
 
 def value_of(words: Sequence[str], key: str) -> str | None:
@@ -86,43 +132,6 @@ def value_of(words: Sequence[str], key: str) -> str | None:
                 override = OverridesParser.create().parse_override(quoted(word))
                 found = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
     return None if found is None else str(found)
-
-
-def _without_ramp(words: Sequence[str]) -> list[str]:
-    """Return loss.NAME={OPTION:0} for every typed ramp whose option may have one: in its yaml, or by an experiment."""
-    found = []
-    for name, option in re.findall(r"(?m)^\+*loss\.(\w+)\.(\w+)=.*\{", "\n".join(words)):
-        known, word = _keys("loss", name), f"loss.{name}={{{option}:0}}"
-        may_have = any(word.startswith("experiment=") for word in words) or isinstance(known.get(option), dict)
-        if option in known and may_have and word not in [*words, *found]:
-            found.append(word)
-    return found
-
-
-def shortened(words: Sequence[str]) -> list[str]:
-    """Return the words, and before them what keeps debug=smoke short with a data set or a teacher of one's own choice.
-
-    Args:
-        words: the command line without the program.
-    """
-    if "debug=smoke" not in words:
-        return list(words)
-    short = {"data": ("limit", "data.limit=256"), "teacher": ("train", "teacher.train.epochs=1")}
-    few = [word for group, (key, word) in short.items() if key in _keys(group, value_of(words, group) or "")]
-    return [*few, *words]
-
-
-def _keys(group: str, name: str) -> dict:
-    """Return the keys of a yaml, those of the yamls that it begins with among them; nothing where it is not there."""
-    file = files("conf") / group / f"{name}.yaml"
-    own = yaml.safe_load(file.read_text()) if file.is_file() else {}
-    before = [entry for entry in own.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
-    return {key: value for entry in before for key, value in _keys(group, entry).items()} | own
-
-
-def default_losses() -> list[str]:
-    """Return the losses of conf/run.yaml."""
-    return list(defaults()["loss"])
 
 
 @cache

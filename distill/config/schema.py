@@ -17,7 +17,7 @@ from distill.system.files import atomic, digest, sha256
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
 USE = ("cache", "precision")  # of a teacher: how the finished one is asked
-WHERE = ("paths", "logger", "plugins", "checkpoint", "eval")  # they do not change what a run learns
+WHERE = ("paths", "logger", "plugins", "checkpoint", "eval", "launcher")  # they do not change what a run learns
 BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
 MACHINE = ("threads", "device")  # of train: on what it runs
 WEIGHTS_SHA256 = "weights_sha256"  # of a component: filled in, of the file under weights
@@ -109,6 +109,7 @@ class Run:
     paths: Paths = field(default_factory=Paths)
     experiment: Any = None
     debug: Any = None
+    launcher: Any = None
 
 
 ConfigStore.instance().store(name="schema", node=Run)

@@ -1,35 +1,18 @@
-"""A finished run: its weights and its network; as a teacher, teacher=run:DIR, its name, which is what they are, not where."""
+"""A finished run: its weights and its network; as a teacher, teacher=run, its name, which is what they are, not where."""
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from distill import build
-from distill.config import overrides
 from distill.config.schema import RECIPE, label, with_sha256
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.runs.layout import is_complete
 from distill.runs.reading import read
 from distill.system.files import read_weights, sha256, whole
 from distill.types import Dataset
-
-TEACHER = re.compile(r"(\+*)(teacher(?:@([\w.]+))?)=run:(.*)", re.DOTALL)
-
-
-def spell_out(words: list[str]) -> list[str]:
-    """Rewrite teacher=run:DIR as teacher=run teacher.run='DIR', and paths, as hydra can read them; run:A,run:B sweeps over two."""
-    spelt = []
-    for word in words:
-        if found := TEACHER.fullmatch(word):
-            plus, group, package, folders = found.groups()
-            quoted = ["'" + folder.replace("'", r"\'") + "'" for folder in folders.split(",run:")]
-            spelt += [f"{plus}{group}=run", f"{package or 'teacher'}.run={','.join(quoted)}"]
-        else:
-            spelt.append(overrides.quoted(word))
-    return spelt
 
 
 def settle(cfg: dict) -> dict:

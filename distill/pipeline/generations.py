@@ -9,6 +9,7 @@ from distill import build
 from distill.evaluation import inference as evaluate
 from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline import completed as finished
+from distill.pipeline import rules
 from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.files import write_json
@@ -20,7 +21,7 @@ def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) 
     """Do the job once per generation: the first as asked, generation k with the run of generation k - 1 as its teacher.
 
     Each starts afresh, with seed + k - 1. A generation that is complete is not done again. Without a first teacher, generation 1
-    learns by the losses that need none, at the weights that they have.
+    learns as a run with teacher=none does.
 
     Args:
         cfg: plain, checked config with generations, their number.
@@ -30,9 +31,6 @@ def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) 
     Returns:
         The last generation's result with `generations` (each one's metrics) and `ensemble` (those of the mean probability of
         all generations, on valid and test).
-
-    Raises:
-        ValueError: without a teacher generation 1 has nothing to learn by.
 
     Reference: Furlanello et al., Born-Again Neural Networks, arXiv 1805.04770, section 3 and equation 5 (ensemble).
     Deviation: of the labels and the teacher's answers each generation learns by the run's own losses.
@@ -62,26 +60,15 @@ def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) 
 
 def _first(cfg: dict) -> dict:
     """Return the config of generation 1; without a teacher it leaves out the terms that need one."""
-    one = cfg | {"generations": 1}
-    if cfg["teacher"]["_target_"] is not None:
-        return one
-    taught = build.losses_that(cfg, "needs_teacher")
-    kept = {name: loss for name, loss in cfg["loss"].items() if name not in taught}
-    phases = cfg["phases"] and [
-        phase | {"loss": [name for name in phase["loss"] if name in kept]} if phase.get("loss") else phase
-        for phase in cfg["phases"]
-    ]
-    if not kept or any(phase.get("loss") == [] for phase in phases or []):
-        raise ValueError(
-            "generations: with teacher=none the first generation learns by losses that need no teacher, and there is none "
-            f"among {', '.join(taught)}{' in one of the phases' if kept else ''}. Add ce, or choose a first teacher."
-        )
-    if taught:
+    one, left_out = rules.learned_by(cfg | {"generations": 1})
+    if cfg["teacher"]["_target_"] is None:
+        one = one | {"eval": cfg["eval"] | {"cka": False}}
+    if left_out:
         console.print(
-            f"*** generation 1 has no teacher: it learns by {', '.join(kept)} alone, without {', '.join(taught)}",
+            f"*** generation 1 has no teacher: it learns by {', '.join(one['loss'])} alone, without {', '.join(left_out)}",
             style="bold",
         )
-    return one | {"loss": kept, "phases": phases, "eval": cfg["eval"] | {"cka": False}}
+    return one
 
 
 def _next(cfg: dict, k: int, before: Path) -> dict:

@@ -1,5 +1,7 @@
 """Rules between the parts of a run's config, those that read the components' classes too, each with a sentence."""
 
+import math
+
 from distill import build
 from distill.config import schema as config
 from distill.config.ranges import check_weights
@@ -19,11 +21,7 @@ def check(cfg: dict) -> None:
     Raises:
         ValueError: one sentence per rule.
     """
-    for name, node in cfg["loss"].items():
-        if not isinstance(node, dict):
-            raise ValueError(
-                f"loss.{name}: {node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME"
-            )
+    _refuse_nameless(cfg["loss"])
     config.check(cfg)
     check_evaluation(cfg["eval"])
     build.data_node(cfg)
@@ -44,6 +42,53 @@ def check_evaluation(asked: dict) -> None:
     """
     evaluation_rows(asked["views"])
     robustness.check(asked["robustness"], asked["severities"])
+def learned_by(cfg: dict) -> tuple[dict, list[str]]:
+    """Leave out the losses that a run without a teacher cannot learn by; one that is left alone has weight 1.
+
+    Args:
+        cfg: plain config.
+
+    Returns:
+        (config, names of the losses that were left out).
+
+    Raises:
+        ValueError: no loss is left.
+    """
+    _refuse_nameless(cfg["loss"])
+    if cfg["teacher"]["_target_"] is not None or cfg["generations"] != 1:
+        return cfg, []
+    left_out = build.losses_that(cfg, "needs_teacher")
+    kept = {name: loss for name, loss in cfg["loss"].items() if name not in left_out}
+    phases = cfg["phases"]
+    if left_out and isinstance(phases, list):
+        phases = [
+            phase | {"loss": [name for name in phase["loss"] if name not in left_out]}
+            if isinstance(phase, dict) and isinstance(phase.get("loss"), list)
+            else phase
+            for phase in phases
+        ]
+    if left_out and not kept:
+        need = "needs" if len(left_out) == 1 else "need"
+        raise ValueError(
+            f"loss: teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
+            "such as teacher=resnet50."
+        )
+    if len(kept) == 1:
+        ((name, loss),) = kept.items()
+        kept = {name: loss | {"weight": 1.0}} if _is_positive(loss.get("weight")) else kept
+    return cfg | {"loss": kept, "phases": phases}, left_out
+
+
+def _refuse_nameless(losses: dict) -> None:
+    for name, node in losses.items():
+        if not isinstance(node, dict):
+            raise ValueError(
+                f"loss.{name}: {node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME"
+            )
+
+
+def _is_positive(weight: object) -> bool:
+    return type(weight) in (int, float) and 0 < weight < math.inf
 
 
 def check_losses(where: str, node: dict) -> None:
@@ -111,7 +156,7 @@ def check_teacher(cfg: dict) -> None:
     if cfg["eval"]["cka"] and teacher["_target_"] is None and generations == 1:
         raise ValueError(
             "eval.cka: compares the layers of student and teacher, but teacher=none was chosen. Choose a teacher, such as "
-            "teacher=resnet50 or teacher=run:DIR, or eval.cka=false."
+            "teacher=resnet50 or teacher=run teacher.run=DIR, or eval.cka=false."
         )
 
 

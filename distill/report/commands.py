@@ -84,8 +84,8 @@ def _differences(own: dict[str, object], default: dict[str, object]) -> list[str
     words = []
     for key, value in own.items():
         there = default.get(key)
-        reference = re.fullmatch(r"\$\{(?:oc\.select:)?([\w.]+)(?:,.*)?\}", there) if isinstance(there, str) else None
-        if reference and own.get(reference[1]) == value:
+        reference = re.fullmatch(r"\$\{(?:oc\.select:)?([\w.]+)(?:,(.*))?\}", there) if isinstance(there, str) else None
+        if reference and own.get(reference[1], yaml.safe_load(reference[2] or "null")) == value:
             continue
         if key not in default:
             words.append(f"+{key}={_typed(value)}")

@@ -11,63 +11,54 @@ Every job is the process `python -m distill.run WORDS`; what it prints is in SWE
   sweep.jobs=1           jobs at a time on this machine; its cores are shared out
   sweep.seed=0           of the choices
   sweep.folder=DIR       instead of PATHS.RUNS/sweeps/NAME-DIGEST
-  launcher=ray           jobs on a Ray cluster: conf/launcher/ray.yaml has launcher.address, launcher.num_cpus, launcher.num_gpus
+  launcher=ray           jobs on a Ray cluster: conf/launcher/ray.yaml has launcher.address, launcher.num_cpus, launcher.num_gpus;
+                         joblib and slurm as in python -m distill.run -m
 
 All other words are for python -m distill.run. Nothing here looks at test faces.
 """
 
 import signal
 import sys
-import time
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import yaml
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
 
 from distill.config import overrides
-from distill.config.hints import explain
-from distill.pipeline import completed as finished
-from distill.sweep import jobs as sweep_records
-from distill.sweep.executors import STOP, Here, Ray
-from distill.sweep.multirun import is_several
-from distill.sweep.search import Search, end_of, settings
+from distill.sweep.jobs import ELSEWHERE, conclude, folder_of, refuse_another, refuse_idle
+from distill.sweep.multirun import check, executor_of, is_several, run_grid
+from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
 from distill.system.console import console, loud_warnings
 from distill.system.files import digest
-from distill.system.processes import EXPECTED, only_here, sentence
+from distill.system.processes import EXPECTED, sentence, sweep_lock
 
 SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
 OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
+TRIALS = 32  # of a search whose file does not say it
 
 
-def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
-    """Return the options of the sweep, those of the launcher, and the words of the job.
+def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
+    """Return the options of the sweep, and the words of the job and its launcher.
 
     Raises:
         ValueError: an option that does not exist, or that is set to what it cannot be.
     """
-    asked, launcher, rest = dict(OPTIONS), {}, []
+    asked, rest = dict(OPTIONS), []
     for word in words:
         key, _, value = word.partition("=")
         group, _, name = key.partition(".")
-        if group == "sweep" and (name in OPTIONS or not name):
+        if word.startswith("-"):
+            raise ValueError(f"{word}: is no option. Type sweep.jobs=N for N jobs at a time, or see --help.")
+        if group != "sweep":
+            rest.append(overrides.quoted(word))
+        elif name in OPTIONS or not name:
             asked[name or "sweep"] = _value(key, value)
-        elif group == "launcher":
-            launcher[name or "launcher"] = _value(key, value)
-        elif group == "sweep":
-            raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
-        elif word.startswith(("-", "hydra")):
-            raise ValueError(
-                f"{word}: belongs to distill.run. Type sweep.jobs=N here for N jobs at a time, or leave it out."
-            )
         else:
-            rest.append(word)
+            raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
     if type(asked["seed"]) is not int or asked["seed"] < 0:
         raise ValueError(f"sweep.seed: {asked['seed']!r} was asked for; give a whole number from 0 on.")
-    return asked, launcher, finished.spell_out(rest)
+    return asked, rest
 
 
 def _value(key: str, text: str) -> object:
@@ -83,56 +74,12 @@ def _value(key: str, text: str) -> object:
     return value
 
 
-def pool_of(launcher: dict, jobs: int):
-    """Return where the jobs run.
-
-    Raises:
-        ValueError: no such launcher, or an option that it does not have.
-    """
-    if launcher.get("launcher") is None:
-        if options := launcher.keys() - {"launcher"}:
-            raise ValueError(f"launcher.{min(options)}: is for a Ray cluster. Type launcher=ray, too, or leave it out.")
-        if type(jobs) is not int or jobs < 1:
-            raise ValueError(f"sweep.jobs: {jobs} was asked for; give 1 or more.")
-        return Here(jobs)
-    if launcher.get("launcher") != "ray":
-        raise ValueError(
-            f"launcher: {launcher.get('launcher')!r} was asked for. Here it is ray, or left out; joblib and slurm are for "
-            "python -m distill.run -m launcher=NAME."
-        )
-    known = yaml.safe_load((files("conf") / "launcher" / "ray.yaml").read_text())
-    given = {key: value for key, value in launcher.items() if key != "launcher"}
-    if unknown := given.keys() - known.keys():
-        raise ValueError(f"launcher.{min(unknown)}: no such option. There are {', '.join(known)}.")
-    return Ray(**(known | given))
-
-
-def command(words: Sequence[str]) -> list[str]:
-    """Return the command of the process that does a job."""
-    return [sys.executable, "-m", "distill.run", *words]
-
-
-def check(words: list[str]) -> bool:
-    """Refuse words that no job could be made of, before the first one is started; say whether it is one of several runs.
-
-    Raises:
-        ValueError: with the nearest keys that exist.
-    """
-    try:
-        with initialize_config_module("conf", version_base="1.3"):
-            cfg = compose("run", overrides=overrides.with_losses(finished.spell_out(words)))  # as the job does
-            return is_several(cfg)
-    except HydraException as error:
-        raise ValueError(explain(error, words)) from error
-
-
-def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int:
+def choose(file: SweepFile, asked: dict, rest: list[str]) -> int:
     """Search, or go on with the search, and print its best trials.
 
     Args:
         file: what is searched.
         asked: the options of the sweep, see parse.
-        launcher: those of the launcher.
         rest: the words of every job.
 
     Returns:
@@ -141,91 +88,55 @@ def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int
     Raises:
         ValueError: words of which no job can be made, or that the search chooses itself.
     """
-    first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
+    refuse_idle(list(file.parameters))
     given = {word.partition("=")[0] for word in rest}
     if fixed := given & file.parameters.keys():
         raise ValueError(
             f"{min(fixed)}: is chosen by {file.name}. Leave it out, or take it from the file's parameters."
         )
+    own = [word for word in rest if not overrides.HYDRA.match(word)]
 
     def words(chosen: dict) -> list[str]:
-        return [*(word for word in file.command(chosen) if word.partition("=")[0] not in given), *rest]
+        return [*(word for word in file.command(chosen) if word.partition("=")[0] not in given), *own]
 
-    sweep_records.refuse_idle(list(file.parameters))
+    kept = sorted(word for word in rest if not word.startswith(ELSEWHERE))
+    said = digest([file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"], kept])
+    folder = folder_of(rest, f"{Path(file.name).stem[:60]}-{said[:8]}")
+    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else folder
+    first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
     try:
-        several = check(words(first)) or not file.parameters.keys().isdisjoint(SEVERAL)
+        cfg, launcher = check([words(first)], rest, folder)
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
-    said = [file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"]]
-    said.append(sorted(word for word in rest if not word.startswith(sweep_records.ELSEWHERE)))
-    named = sweep_records.folder_of(rest, []).parent / f"{Path(file.name).stem[:60]}-{digest(said)[:8]}"
-    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else named
-    with only_here(folder):
-        sweep_records.refuse_another(folder, digest(said))
+    several = is_several(cfg) or not file.parameters.keys().isdisjoint(SEVERAL)
+    with sweep_lock(folder):
+        refuse_another(folder, said)
         search = Search(file, words, folder, asked["minimize"], asked["seed"], several)
-        console.print(f"sweep folder: {folder}")
-        pool = pool_of(launcher, asked["jobs"])
-        cap = 32 if file.run_cap is None and file.method != "grid" else file.run_cap
+        console.print(f"sweep folder: {folder} (what job N prints is in jobs/N/log.txt)")
+        executor = executor_of(launcher, asked["jobs"])
         try:
-            failed = search.run(pool, command, cap)
+            failed = search.run(executor, TRIALS if file.run_cap is None and file.method != "grid" else file.run_cap)
         finally:
-            pool.close()
-            sweep_records.conclude(folder)
+            conclude(folder, file.metric, file.maximize)
         for number, values, chosen in search.best():
             told = zip([file.metric, *asked["minimize"]], values, strict=True)
             console.print(f"best: job {number}  {'  '.join(f'{n} {v:.6g}' for n, v in told)}  {settings(chosen)}")
     return int(failed > 0)
 
 
-def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
-    """Run every combination of the words' values.
-
-    Args:
-        asked: the options of the sweep, see parse.
-        launcher: those of the launcher.
-        rest: the words, several values of a key with commas between them.
-
-    Returns:
-        The exit code: 1 where a job is not complete.
+def spread(asked: dict, rest: list[str]) -> int:
+    """Run every combination of the words' values, and return the exit code: 1 where a job is not complete.
 
     Raises:
-        ValueError: an option of a search, or words that cannot be spread out or of which no job can be made.
+        ValueError: an option of a search, or words without several values of a key.
     """
     if of_a_search := [name for name in ("method", "run_cap", "minimize", "seed") if asked[name] != OPTIONS[name]]:
         raise ValueError(
             f"sweep.{of_a_search[0]}: is for a search, and here every combination is run. Give sweep=NAME, too, or leave it out."
         )
-    found = overrides.spread(rest := overrides.with_losses(rest))
-    if found is None:
-        raise ValueError(
-            "sweep: these words cannot be spread out into jobs. Write values with commas, such as seed=0,1."
-        )
-    jobs, swept = found
-    if len(jobs) == 1:
+    if not overrides.spread(rest)[1]:
         raise ValueError("sweep: nothing is swept over. Give sweep=NAME, or several values of a key, such as seed=0,1.")
-    check(jobs[0])
-    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else sweep_records.folder_of(rest, swept)
-    with only_here(folder):
-        sweep_records.refuse_another(folder, sweep_records.sweep_name(rest, swept))
-        sweep_records.plan(folder, jobs, swept)
-        pool = pool_of(launcher, asked["jobs"])
-        places = [folder / "jobs" / str(number) for number in range(len(jobs))]
-        waiting = {}
-        try:
-            for place, words in zip(places, jobs, strict=True):
-                waiting[place] = pool.start(command(words), place)
-            while waiting:
-                for place, code in [(place, code()) for place, code in waiting.items()]:
-                    if code is not None:
-                        del waiting[place]
-                        end_of(sweep_records.Record(place), code)
-                time.sleep(0.1)
-        finally:
-            for place in waiting:
-                (place / STOP).touch()
-            pool.close()
-            code = sweep_records.conclude(folder)
-    return code
+    return run_grid(rest, asked["jobs"], asked["folder"])
 
 
 def main(words: list[str]) -> None:
@@ -235,12 +146,12 @@ def main(words: list[str]) -> None:
         return
     loud_warnings()
     try:
-        asked, launcher, rest = parse(words)
+        asked, rest = parse(words)
         if "sweep" in asked:
             file = read(find(str(asked["sweep"])), method=asked["method"], run_cap=asked["run_cap"])
-            code = choose(file, asked, launcher, rest)
+            code = choose(file, asked, rest)
         else:
-            code = spread(asked, launcher, rest)
+            code = spread(asked, rest)
     except EXPECTED as error:
         sys.exit(f"error: {sentence(error)}")
     except KeyboardInterrupt:

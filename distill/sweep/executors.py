@@ -1,79 +1,129 @@
-"""Where the jobs of python -m distill.sweep run, each as a process of its own: on this machine, or on a Ray cluster."""
+"""Where the jobs of a sweep run, each as `python -m distill.run WORDS`: forked off here, on a Ray cluster, or in SLURM's queue.
+
+An executor has jobs, how many it runs at a time; batch(), the context in which they are started together; start(words, job_dir),
+which returns what answers the exit code (-N where signal N ended it, None while it runs); and close(), which ends what runs.
+"""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 
 from distill.system import processes
-from distill.system.processes import PLACE, bound, cores
+from distill.system.processes import JOB_DIR, Fork, cores, with_parent_death_signal
 
-STOP = "stop"  # a file in a job's place that asks it to end
-PATIENCE = 30.0  # seconds that a job has for ending when it is asked to, before it is killed
+COMMAND = "distill.run"
+LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # what a run imports when it needs it
+LOG = "log.txt"  # in a job's folder: what it prints
+STOP = "stop"  # a file in a job's folder that asks it to end
+GRACE_PERIOD_S = 30.0  # that a job has for ending when it is asked to, before it is killed
+PLAIN = (
+    "name",
+    "timeout_min",
+    "cpus_per_task",
+    "gpus_per_node",
+    "tasks_per_node",
+    "mem_gb",
+    "nodes",
+    "stderr_to_stdout",
+)
+Poll = Callable[[], int | None]
 
 
-def run_process(command: list[str], place: str, cwd: str, environment: dict[str, str]) -> int:
-    """Run one job to its end, or until its place holds a file stop; it dies with the process that runs it.
+class Stoppable:
+    """A process that is asked to end when its job's folder holds a file stop, and killed if it does not."""
 
-    Args:
-        command: what to run.
-        place: the job's folder in the sweep's; log.txt in it takes what the job prints.
-        cwd: where.
-        environment: more variables than those of this machine.
+    def __init__(self, process, job_dir: Path):
+        self.process, self.stop, self.asked = process, job_dir / STOP, None
 
-    Returns:
-        The exit code; -N where signal N ended it.
-    """
-    stop = os.path.join(place, STOP)
-    if os.path.exists(stop):  # of an earlier start
-        os.remove(stop)
-    with open(os.path.join(place, "log.txt"), "ab") as log:
-        job = subprocess.Popen(
-            bound(command),
-            cwd=cwd,
-            env=os.environ | environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    def poll(self) -> int | None:
+        code = self.process.poll()
+        if code is None and self.asked is None and self.stop.exists():
+            self.asked = time.monotonic()
+            self.process.terminate()
+        elif code is None and self.asked is not None and time.monotonic() - self.asked > GRACE_PERIOD_S:
+            self.process.kill()
+        return code
+
+    def wait(self) -> int:
         try:
-            while job.poll() is None and not os.path.exists(stop):
+            while (code := self.poll()) is None:
                 time.sleep(0.1)
+            return code
         finally:
-            try:
-                if job.poll() is None:
-                    job.terminate()
-                    job.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                job.kill()
-        return job.wait()
+            if self.process.poll() is None:  # stopped from the keyboard, or by a cluster
+                self.stop.touch()
+                self.wait()
 
 
-class Here:
-    """So many jobs at a time on this machine, its cores shared out.
+def run_process(command: list[str], job_dir: str, cwd: str, environment: dict[str, str]) -> int:
+    """Run one job to its end, or until its folder holds a file stop; return its exit code."""
+    return _start(command, Path(job_dir), cwd, environment).wait()
+
+
+def _start(command: list[str], job_dir: Path, cwd: str, environment: dict[str, str]) -> Stoppable:
+    (job_dir / STOP).unlink(missing_ok=True)  # of an earlier start
+    with open(job_dir / LOG, "ab") as log:
+        where = {"cwd": cwd, "env": os.environ | environment, "stdin": subprocess.DEVNULL}
+        process = subprocess.Popen(with_parent_death_signal(command), **where, stdout=log, stderr=subprocess.STDOUT)
+    return Stoppable(process, job_dir)
+
+
+def run_here(words: list[str]) -> None:
+    """Do in this process what `python -m distill.run WORDS` does."""
+    sys.argv[1:] = words
+    import_module(COMMAND).cli()
+
+
+def _job(words: list[str], job_dir: Path, threads: int) -> tuple[list[str], str, str, dict[str, str]]:
+    """Return a job as run_process takes it: its folder, and what is set here for this project, are in its environment."""
+    kept = {key: value for key, value in os.environ.items() if key.startswith(("FER_DISTILL", "WANDB", "HF_"))}
+    kept |= {JOB_DIR: str(job_dir), "OMP_NUM_THREADS": str(threads)}
+    return [sys.executable, "-m", COMMAND, *words], str(job_dir), os.getcwd(), kept
+
+
+class LocalExecutor:
+    """So many jobs at a time on this machine, its cores shared out; each is forked off here, where it can be.
 
     Args:
         jobs: at a time.
+        run: does a job, given its words.
     """
 
-    def __init__(self, jobs: int):
-        self.jobs, self.threads = jobs, max(cores() // jobs, 1)
-        self._pool = ThreadPoolExecutor(jobs)
+    def __init__(self, jobs: int, run: Callable[[list[str]], None] = run_here):
+        self.jobs, self.run, self.batch, self._running = jobs, run, nullcontext, []
+        self.threads = os.environ.get("OMP_NUM_THREADS") or max(cores() // jobs, 1)
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else asking for GPUs keeps forks from them
+        for name in (COMMAND, *LATE) if run is run_here else ():
+            import_module(name)
 
-    def start(self, command: Sequence[str], place: Path) -> Callable[[], int | None]:
-        """Start a job; what is returned answers its exit code, None as long as it has none."""
-        threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(self.threads))}
-        future = self._pool.submit(run_process, list(command), str(place), os.getcwd(), _environment(place) | threads)
-        return lambda: future.result() if future.done() else None
+    def start(self, words: list[str], job_dir: Path) -> Poll:
+        command, _, cwd, environment = _job(words, job_dir, self.threads)
+
+        def work() -> None:
+            os.environ.update(environment)
+            self.run(words)
+
+        if hasattr(os, "fork"):
+            (job_dir / STOP).unlink(missing_ok=True)
+            self._running.append(Stoppable(Fork(work, job_dir / LOG), job_dir))
+        else:
+            self._running.append(_start(command, job_dir, cwd, environment))
+        return self._running[-1].poll
 
     def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        for job in self._running:
+            if job.poll() is None:
+                job.stop.touch()
+        for job in self._running:
+            job.wait()
 
 
-class Ray:
+class RayExecutor:
     """As many jobs at a time as a Ray cluster has room for; a job is never repeated by Ray, its next start resumes it.
 
     Args:
@@ -86,14 +136,14 @@ class Ray:
     """
 
     def __init__(self, address: str, num_cpus: int, num_gpus: float):
-        for name, value, least in (("num_cpus", num_cpus, "1 or more"), ("num_gpus", num_gpus, "0 or more")):
-            if type(value) not in (int, float) or value < int(least[0]):
-                raise ValueError(f"launcher.{name}: {value} was asked for; give {least}.")
+        for name, value, least in (("num_cpus", num_cpus, 1), ("num_gpus", num_gpus, 0)):
+            if type(value) not in (int, float) or value < least:
+                raise ValueError(f"launcher.{name}: {value} was asked for; give {least} or more.")
         try:
             import ray
         except ImportError as error:
             raise ValueError("launcher=ray: Ray is not installed. Type pip install -e '.[ray]'.") from error
-        self._ray, self._tasks, self.threads = ray, [], int(num_cpus)
+        self._ray, self._tasks, self.batch, self.threads = ray, [], nullcontext, int(num_cpus)
         for module in (sys.modules[__name__], processes):
             ray.cloudpickle.register_pickle_by_value(module)  # no node has to find it
         local = {"num_cpus": max(cores(), self.threads)} if address == "local" else {}
@@ -104,31 +154,58 @@ class Ray:
         self._remote = ray.remote(max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus)(run_process)
         self.jobs = max(int(ray.cluster_resources().get("CPU", 1) // num_cpus), 1)
 
-    def start(self, command: Sequence[str], place: Path) -> Callable[[], int | None]:
-        """Start a job; what is returned answers its exit code, None as long as it has none."""
-        environment = _environment(place) | {"OMP_NUM_THREADS": str(self.threads)}
-        task = self._remote.remote(list(command), str(place), os.getcwd(), environment)
-        self._tasks.append(task)
+    def start(self, words: list[str], job_dir: Path) -> Poll:
+        self._tasks.append(task := self._remote.remote(*_job(words, job_dir, self.threads)))
 
-        def code() -> int | None:
-            if not self._ray.wait([task], timeout=0)[0]:
-                return None
+        def poll() -> int | None:
             try:
-                return self._ray.get(task)
+                return self._ray.get(task, timeout=0)
+            except self._ray.exceptions.GetTimeoutError:
+                return None
             except self._ray.exceptions.RayError:  # the worker or its node is gone
                 return -9
 
-        return code
+        return poll
 
     def close(self) -> None:
         for task in self._tasks:  # what waits does not begin, what is at work ends its job; the rest is over
             self._ray.cancel(task)
         if self._tasks:
-            self._ray.wait(self._tasks, num_returns=len(self._tasks), timeout=PATIENCE + 5)
+            self._ray.wait(self._tasks, num_returns=len(self._tasks), timeout=GRACE_PERIOD_S + 5)
         self._ray.shutdown()
 
 
-def _environment(place: Path) -> dict[str, str]:
-    """Return what a job must be told: where its record lies, and what is set here for this project."""
-    kept = {key: value for key, value in os.environ.items() if key.startswith(("FER_DISTILL", "WANDB", "HF_"))}
-    return kept | {PLACE: str(place)}
+class SlurmExecutor:
+    """All jobs in SLURM's queue at once, as one array; a preempted one is queued again, and all go on when this process ends.
+
+    Args:
+        options: of conf/launcher/slurm.yaml.
+    """
+
+    def __init__(self, options: Mapping[str, object]):
+        from submitit import AutoExecutor
+
+        own = {key: value for key, value in options.items() if key not in ("_target_", "submitit_folder")}
+        timeouts = own.pop("max_num_timeout")
+        queue = AutoExecutor(options["submitit_folder"], cluster="slurm", slurm_max_num_timeout=timeouts)
+        queue.update_parameters(**{key if key in PLAIN else f"slurm_{key}": own[key] for key in own})
+        self.jobs, self._queue, self.batch, self.threads = sys.maxsize, queue, queue.batch, own["cpus_per_task"] or 1
+
+    def start(self, words: list[str], job_dir: Path) -> Poll:
+        job = self._queue.submit(_Requeued(), *_job(words, job_dir, self.threads))
+        return lambda: (1 if job.exception() else job.result()) if job.done() else None
+
+    def close(self) -> None:
+        pass
+
+
+class _Requeued:
+    """A job that comes back into the queue when it is preempted, and then goes on from its checkpoint."""
+
+    def __call__(self, *job) -> int:
+        return run_process(*job)
+
+    def checkpoint(self, *job):
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *job)

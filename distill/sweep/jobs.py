@@ -1,6 +1,7 @@
 """What is written down of a sweep: its name and folder, what each of its jobs is, where its run lies, how it ended.
 
 SWEEP/jobs/N/job.json   job N: its words, its run folder, its state
+SWEEP/jobs/N/log.txt    what it prints
 SWEEP/pooling=both,...  a link to each run folder, named by what the sweep changes
 SWEEP/jobs.jsonl        all of them together, one line per job
 """
@@ -8,33 +9,42 @@ SWEEP/jobs.jsonl        all of them together, one line per job
 import json
 import os
 import re
+import shlex
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from signal import Signals
+from statistics import fmean
 
 from distill.config import overrides
+from distill.sweep.executors import LOG
 from distill.system.console import console
 from distill.system.files import atomic, digest, write_json
-from distill.system.processes import JobFailed, sentence
+from distill.system.processes import sentence
 
-ELSEWHERE = ("paths.", "logger", "launcher")  # words that do not say what a sweep is
+ELSEWHERE = ("-", "paths.", "logger", "launcher", "hydra", "+hydra", "~hydra")  # words that do not say what a sweep is
+METRIC = "valid/top1_accuracy"
+UNCHANGED = ("checkpoint.", "logger", "train.threads", "train.device", "data.verify")
+MEASURED = ("eval.", "data.test_subset", "data.subset_dir")
 
 
 class Record:
     """What is known of one job; every change is on the disk at once.
 
     Args:
-        place: its folder, SWEEP/jobs/N.
+        job_dir: its folder, SWEEP/jobs/N.
     """
 
-    def __init__(self, place: Path):
-        self.place, self.sweep = place, place.parents[1]
-        self.facts = read(place)
+    def __init__(self, job_dir: Path):
+        self.job_dir, self.sweep = job_dir, job_dir.parents[1]
+        self.facts = read(job_dir)
 
     def update(self, **facts) -> None:
+        """Note facts."""
         self.facts |= facts
-        write_json(self.place / "job.json", self.facts)
+        write_json(self.job_dir / "job.json", self.facts)
 
     def begin(self, folder: Path) -> None:
         """Note the run folder and link to it from the sweep's, where the file system has links."""
@@ -45,36 +55,41 @@ class Record:
             link.symlink_to(os.path.relpath(folder.absolute(), self.sweep.absolute()), target_is_directory=True)
 
     def end(self, status: str, **facts) -> None:
-        """Note how it ended and say so in a line; where there is no run folder to say so, result.json in its place does."""
-        if status == "complete":
-            facts["valid/top1_accuracy"] = _accuracy(Path(self.facts["folder"]))
+        """Note how it ended; where there is no run folder to say that it failed, result.json in its own folder does."""
         if status == "failed" and not self.facts.get("folder"):
-            write_json(self.place / "result.json", {"status": "failed", "error": facts["error"]})
+            write_json(self.job_dir / "result.json", {"status": "failed", "error": facts["error"]})
         self.update(status=status, **facts)
+
+    def close(self, code: int) -> None:
+        """Note by its exit code what a job could not write down itself, and say in a line how it ended."""
+        status, log = self.facts["status"], self.job_dir / LOG
+        if code == 0 and status != "complete":
+            self.end("complete", error=None)
+        elif code < 0 and status not in ("complete", "pruned"):
+            name = Signals(-code).name
+            self.end("failed", error=f"was killed by {name}; the same command again goes on from its last checkpoint")
+        elif code > 0 and status in ("pending", "running"):
+            errors = re.findall(r"^error: (.*)", log.read_text(errors="replace"), re.MULTILINE) if log.exists() else []
+            self.end("failed", error=[f"ended with exit code {code}; {log} says more", *errors][-1])
         console.print(f"job {self.facts['number']}: {line(self.facts)}")
 
 
-def read(place: Path) -> dict:
+def read(job_dir: Path) -> dict:
     """Return what a job's record says; of a job that nobody planned, its number."""
     try:
-        return json.loads((place / "job.json").read_text())
+        return json.loads((job_dir / "job.json").read_text())
     except (OSError, ValueError):
-        return {"number": place.name, "name": f"job-{place.name}", "overrides": [], "status": "waiting"}
+        return {"number": job_dir.name, "name": f"job-{job_dir.name}", "overrides": [], "status": "pending"}
 
 
 def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> None:
-    """Write the record of every job before the first one begins.
-
-    Raises:
-        ValueError: a key that changes no student is swept over.
-    """
-    refuse_idle(swept)
+    """Write the record of every job before the first one begins."""
     names: set[str] = set()
     for number, words in enumerate(jobs):
         name = name_of(words, swept) or "job"
         name = f"{name}-{number}" if name in names else name
         names.add(name)
-        add(sweep, str(number), name, words)
+        add(sweep, number, name, words)
     collect(sweep)
 
 
@@ -85,92 +100,115 @@ def refuse_idle(swept: Sequence[str]) -> None:
         ValueError: with what to type instead.
     """
     for key in swept:
-        if key.startswith("eval.") or key in ("data.test_subset", "data.subset_dir"):
+        if key.startswith(MEASURED):
             raise ValueError(
                 f"{key}: is measured, not learnt: its values would be one run. Leave it out of the sweep, and type "
                 f"python -m distill.measure RUN {key}=... for each."
             )
-        if key.startswith(("checkpoint.", "logger")) or key in ("train.threads", "train.device", "data.verify"):
+        if key.startswith(UNCHANGED):
             raise ValueError(f"{key}: does not change what is learnt: its values would be one run. Give one value.")
 
 
-def add(sweep: Path, number: str, name: str, words: Sequence[str]) -> Path:
-    """Write the record of one more job that waits; return its place."""
-    place = sweep / "jobs" / number
-    before = read(place)  # of an earlier start of this sweep, whose words may have stood in another order
+def add(sweep: Path, number: int, name: str, words: Sequence[str]) -> Path:
+    """Write the record of one more pending job; return its folder."""
+    job_dir = sweep / "jobs" / str(number)
+    before = read(job_dir)  # of an earlier start of this sweep, whose words may have stood in another order
     kept = {"folder": before["folder"]} if "folder" in before and set(before["overrides"]) == set(words) else {}
-    facts = kept | {"number": number, "name": name, "overrides": list(words), "status": "waiting"}
-    write_json(place / "job.json", facts)
-    return place
+    facts = kept | {"number": str(number), "name": name, "overrides": list(words), "status": "pending"}
+    write_json(job_dir / "job.json", facts)
+    return job_dir
 
 
 @contextmanager
-def recorded(place: Path) -> Iterator[Record]:
-    """Keep the record of the job that is done inside.
-
-    Raises:
-        JobFailed: in the place of whatever the job ended with.
-    """
-    record, start = Record(place), time.perf_counter()
+def recorded(job_dir: Path) -> Iterator[Record]:
+    """Keep the record of the job that is done inside."""
+    record, start = Record(job_dir), time.perf_counter()
     record.update(status="running", error=None, reused=False)
-    (place / "result.json").unlink(missing_ok=True)
+    (job_dir / "result.json").unlink(missing_ok=True)
     try:
         yield record
     except Exception as error:
         record.end("failed", error=sentence(error), seconds=time.perf_counter() - start)
-        raise JobFailed(sentence(error)) from error
+        raise
     except BaseException:
         record.end("stopped", seconds=time.perf_counter() - start)
         raise
-    record.end("complete", seconds=time.perf_counter() - start)
+    record.end("complete", seconds=time.perf_counter() - start, **valid_metrics(Path(record.facts["folder"])))
+
+
+def valid_metrics(folder: Path) -> dict[str, float]:
+    """Return what a complete run measured on validation."""
+    metrics = json.loads((folder / "result.json").read_text())["student"]["metrics"]
+    return {name: value for name, value in metrics.items() if name.startswith("valid/")}
 
 
 def collect(sweep: Path) -> list[dict]:
     """Write jobs.jsonl from the records of all jobs, and return them in their order; there may be none yet."""
-    jobs = [read(place) for place in (sweep / "jobs").glob("*") if place.name.isdigit()]
+    jobs = [read(job_dir) for job_dir in (sweep / "jobs").glob("*") if job_dir.name.isdigit()]
     jobs.sort(key=lambda facts: int(facts["number"]))
     with atomic(sweep / "jobs.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs))
     return jobs
 
 
-def conclude(sweep: Path, next_step: str = "the same command again runs what is missing") -> int:
-    """Print how every job ended, write jobs.jsonl, and return the exit code: 1 where a job is not complete."""
-    if not (jobs := collect(sweep)):
+def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> int:
+    """Print the jobs, the best first, the winner by its mean over seeds, and what to type next; write jobs.jsonl.
+
+    Args:
+        sweep: its folder.
+        metric: what jobs are compared by, of validation.
+        maximize: whether more is better.
+
+    Returns:
+        The exit code: 1 where a job is missing.
+    """
+    jobs = collect(sweep)
+    if all(facts["status"] == "pending" for facts in jobs):
         return 1  # what went wrong before the first one is said elsewhere
+    ranked = [facts for facts in jobs if facts["status"] == "complete" and facts.get(metric) is not None]
+    ranked.sort(key=lambda facts: facts[metric], reverse=maximize)
     console.print()
-    for facts in jobs:
-        console.print(f"  {facts['number']:>4}  {line(facts)}")
-    counts = {name: sum(_state(facts) == name for facts in jobs) for name in dict.fromkeys(map(_state, jobs))}
-    reused = sum(bool(facts.get("reused")) for facts in jobs if _state(facts) == "complete")
-    before = f" ({reused} of them before)" if reused else ""
-    told = ", ".join(f"{n} {name}{before if name == 'complete' else ''}" for name, n in counts.items())
-    missing = any(name not in ("complete", "pruned", "again") for name in counts)
+    for rank, facts in [*enumerate(ranked, 1), *(("-", facts) for facts in jobs if facts not in ranked)]:
+        console.print(f"  {rank:>4}  {line(facts, metric)}")
+    states = Counter(map(_state, jobs))
+    reused = sum(bool(facts.get("reused")) for facts in jobs if facts["status"] == "complete")
+    told = ", ".join(f"{number} {state}" for state, number in states.items())
+    told = told.replace(" complete", f" complete ({reused} of them before)") if reused else told
     console.print(f"{len(jobs)} jobs: {told}; sweep folder: {sweep}")
-    console.print(f"next: {next_step if missing else f'python -m distill.report {sweep}'}")
+    missing = not states.keys() <= {"complete", "pruned", "retrying"}
+    if missing:
+        console.print("next: the same command again runs what is missing")
+    if ranked:
+        seeds: dict[tuple, list[dict]] = {}
+        for facts in ranked:
+            seeds.setdefault(tuple(w for w in facts["overrides"] if not w.startswith("seed=")), []).append(facts)
+        best = (max if maximize else min)(seeds.values(), key=lambda jobs: fmean(facts[metric] for facts in jobs))
+        over = f" (of {len(best)} seeds, mean {_value(best, metric)})" if len(best) > 1 else ""
+        console.print(f"best: {line(best[0], metric)}{over}")
+        rule = "" if metric == METRIC else f" --best '{'max' if maximize else 'min'} {metric}'"
+        console.print(f"next: python -m distill.export best of {shlex.quote(str(sweep))}{rule}")
+        console.print(f"next: python -m distill.report {shlex.quote(str(sweep))}")
     return int(missing)
 
 
-def line(facts: dict) -> str:
+def line(facts: dict, metric: str = METRIC) -> str:
     """Return how a job stands, in a line."""
-    accuracy, seconds = facts.get("valid/top1_accuracy"), facts.get("seconds")
+    seconds = facts.get("seconds")
     words = [f"{_state(facts):<9}{facts['name']}"]
-    words += [f"valid top-1 {accuracy:.2%}"] if accuracy is not None and facts["status"] == "complete" else []
-    words += ["as it was" if facts.get("reused") else f"{seconds:.0f} s"] if seconds is not None else []
+    words += [_value([facts], metric)] if facts["status"] == "complete" and facts.get(metric) is not None else []
+    words += ["reused" if facts.get("reused") else f"{seconds:.0f} s"] if seconds is not None else []
     words += [str(facts["folder"])] if facts.get("folder") else []
     words += [facts["error"].splitlines()[0]] if facts.get("error") else []
     return "  ".join(words)
 
 
+def _value(jobs: Sequence[dict], metric: str) -> str:
+    value = fmean(facts[metric] for facts in jobs)
+    return f"valid top-1 {value:.2%}" if metric == METRIC else f"{metric} {value:.4g}"
+
+
 def _state(facts: dict) -> str:
-    return {"waiting": "not run", "running": "stopped"}.get(facts["status"], facts["status"])
-
-
-def _accuracy(folder: Path) -> float | None:
-    try:
-        return json.loads((folder / "result.json").read_text())["student"]["metrics"].get("valid/top1_accuracy")
-    except (OSError, ValueError, KeyError):
-        return None
+    return "stopped" if facts["status"] == "running" else facts["status"]
 
 
 def name_of(words: Sequence[str], swept: Sequence[str]) -> str:
@@ -185,15 +223,15 @@ def name_of(words: Sequence[str], swept: Sequence[str]) -> str:
 
 def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
     """Return the name of a sweep: what it changes, and a digest of all that is asked for; the same words, the same name."""
-    asked = sorted(word for word in words if not word.startswith(("-", "hydra", *ELSEWHERE)))
+    asked = sorted(word for word in words if not word.startswith(ELSEWHERE))
     keys = re.sub(r"[^\w+-]+", "_", "-".join(_short(sorted(swept)).values()))[:60]
     return f"{keys or 'sweep'}-{digest(asked)[:8]}"
 
 
-def folder_of(words: Sequence[str], swept: Sequence[str]) -> Path:
+def folder_of(words: Sequence[str], name: str) -> Path:
     """Return the folder of a sweep, among the run folders that its words ask for."""
     home = Path(overrides.value_of(words, "paths.runs") or "runs").expanduser()
-    return home.absolute() / "sweeps" / sweep_name(words, swept)
+    return home.absolute() / "sweeps" / name
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
@@ -203,11 +241,7 @@ def _short(keys: Sequence[str]) -> dict[str, str]:
 
 
 def refuse_another(folder: Path, what: str) -> None:
-    """Refuse a folder that holds another sweep.
-
-    Args:
-        folder: of the sweep.
-        what: a digest of what is asked for.
+    """Refuse a folder that holds another sweep; what is a digest of what is asked for.
 
     Raises:
         ValueError: it was made for another one.

@@ -1,56 +1,45 @@
-"""The jobs of a sweep, done: each is found complete or begun, and one that is killed takes no other along."""
+"""The jobs of a sweep, done: every combination of what is typed, or what a search asks for; each is found complete or begun."""
 
 import json
-import os
-import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from distill import build
 from distill.config import overrides
 from distill.pipeline.reuse import is_measured
-from distill.sweep.jobs import collect, conclude, folder_of, plan, recorded, refuse_another, sweep_name
+from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
+from distill.sweep.jobs import Record, conclude, folder_of, plan, recorded, refuse_another, refuse_idle, sweep_name
 from distill.system.console import console
-from distill.system.files import digest
-from distill.system.processes import JobFailed, apart, die_with, import_early, only_here
+from distill.system.processes import cores, sweep_lock
 
-LAUNCHERS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
-DIR = "hydra.sweep.dir="
-SWEEP = "FER_DISTILL_SWEEP"  # in the environment of what joblib starts: the process of the sweep
+MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
 
 
-def work(
-    place: Path, launcher: str, settle: Callable[[], tuple[dict, Path]], do: Callable[[dict, Path], object]
-) -> None:
+@dataclass
+class Job:
+    """A job that has been started."""
+
+    job_dir: Path
+    poll: Poll
+
+
+def work(job_dir: Path, settle: Callable[[], tuple[dict, Path]], do: Callable[[dict, Path], object]) -> None:
     """Do one job of a sweep, or find it complete, and keep its record.
 
     Args:
-        place: of the record.
-        launcher: which of hydra's launchers started it; the basic one and joblib's get a process of its own for it.
+        job_dir: of the record.
         settle: returns config and run folder.
         do: does the job.
-
-    Raises:
-        JobFailed: it failed, or was killed.
     """
-    sweep = int(os.environ.get(SWEEP, os.getpid()))
-    if (
-        "Joblib" in launcher and sweep != os.getpid()
-    ):  # else what starts jobs outlives the sweep, and starts more of them
-        die_with(sweep)
-    with recorded(place) as record:
+    with recorded(job_dir) as record:
         cfg, folder = settle()
         record.begin(folder)
-        if is_measured(folder, cfg) and not is_several(cfg) and _sees_the_same(cfg, folder):
+        if is_measured(folder, cfg) and not is_several(cfg) and _saw_the_same(cfg, folder):
             record.update(reused=True)
-        elif "BasicLauncher" in launcher:
-            console.print(f"job {record.facts['number']}: {record.facts['name']}")
-            apart(lambda: do(cfg, folder), None)
-        elif "Joblib" in launcher:
-            import_early()
-            apart(lambda: do(cfg, folder), place / "log.txt")
         else:
             do(cfg, folder)
 
@@ -60,77 +49,132 @@ def is_several(cfg: dict) -> bool:
     return cfg["data"].get("fold") == "all" or cfg["generations"] > 1
 
 
-def _sees_the_same(cfg: dict, folder: Path) -> bool:
-    """Say whether a complete run saw the data that are there now; every data set is looked at once per process."""
-    key = digest([cfg["data"], cfg["paths"]["store"], cfg["plugins"]])
-    if key not in _fingerprints:
-        _fingerprints[key] = build.fingerprint(build.dataset(cfg))
-    return json.loads((folder / "result.json").read_text())["data"]["fingerprint"] == _fingerprints[key]
+def _saw_the_same(cfg: dict, folder: Path) -> bool:
+    """Say whether a complete run saw the data that are there now."""
+    seen = json.loads((folder / "result.json").read_text())["data"]["fingerprint"]
+    return seen == build.fingerprint(build.dataset(cfg))
 
 
-_fingerprints: dict[str, str] = {}
+def run_jobs(
+    executor, next_job: Callable[[int], Job | None], ended: Callable[[Job, int], None], watch=lambda job: None
+):
+    """Keep an executor busy until there is no next job; what still runs when this is interrupted is ended.
+
+    Args:
+        executor: with jobs (so many at a time), batch() and close().
+        next_job: number of jobs at work -> the next one, started, or None.
+        ended: takes a job and its exit code.
+        watch: takes a job that runs.
+    """
+    running: list[Job] = []
+    try:
+        while True:
+            with executor.batch():
+                while len(running) < executor.jobs and (job := next_job(len(running))):
+                    running.append(job)
+            if not running:
+                return
+            for job in list(running):
+                watch(job)
+                if (code := job.poll()) is not None:
+                    running.remove(job)
+                    ended(job, code)
+            time.sleep(0.1)
+    finally:
+        executor.close()
 
 
-def multirun(main: Callable[[], object]) -> None:
-    """Let hydra run every job of the command line's sweep, in a folder named by what is asked for; tell how each ended.
+def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None) -> int:
+    """Run every combination of the words' values in a folder that is named by them, and print how each ended.
+
+    Args:
+        words: of a command line; several values of a key with commas between them.
+        at_a_time: jobs, where no launcher says it.
+        folder: of the sweep, instead of the one that is named by the words.
+
+    Returns:
+        The exit code: 1 where a job is not complete.
 
     Raises:
-        ValueError: joblib lost a process that starts jobs; a folder that holds another sweep, or that cannot be read.
+        ValueError: words that cannot be spread out or of which no job can be made, or a folder of another sweep.
     """
-    words = sys.argv[1:]
-    refuse_launcher(words)
-    os.environ[SWEEP] = str(os.getpid())
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for GPUs otherwise would keep forks from them
-    spread = overrides.spread(words)
-    if spread is None or any(word.startswith("hydra/sweeper") for word in words):
-        main()
-        return
-    sweep = _asked_folder(words) or folder_of(words, spread[1])
-    with only_here(sweep):
-        refuse_another(sweep, sweep_name(words, spread[1]))
-        plan(sweep, *spread)
-        if not any(word.startswith("launcher=") for word in words):
-            import_early()  # jobs are forked off here; those of other launchers elsewhere
-        sys.argv[1:] = [word for word in words if not word.startswith(DIR)]
-        sys.argv.append("{}'{}'".format(DIR, str(sweep).replace("'", r"\'")))
+    jobs, swept = overrides.spread(words)
+    refuse_idle(swept)
+    name = sweep_name(words, swept)
+    folder = Path(folder).expanduser().absolute() if folder else folder_of(words, name)
+    _, launcher = check(jobs, words, folder)
+    with sweep_lock(folder):
+        refuse_another(folder, name)
+        executor = executor_of(launcher, at_a_time)
+        plan(folder, jobs, swept)
+        at_once = f"{len(jobs)} jobs, {min(executor.jobs, len(jobs))} at a time"
+        console.print(f"sweep folder: {folder} ({at_once}; what job N prints is in jobs/N/log.txt)")
+        pending = iter(enumerate(jobs))
+
+        def next_job(running: int) -> Job | None:
+            for number, job in pending:
+                job_dir = folder / "jobs" / str(number)
+                return Job(job_dir, executor.start([*job, *overrides.for_jobs(words)], job_dir))
+            return None
+
         try:
-            main()
-        except JobFailed:
-            pass  # told with the others
-        except BrokenProcessPool:
-            raise ValueError(
-                "launcher=joblib: a process that starts jobs was killed, and the others with it. The same command goes on."
-            ) from None
+            run_jobs(executor, next_job, lambda job, code: Record(job.job_dir).close(code))
         finally:
-            begun = any(facts["status"] != "waiting" for facts in collect(sweep))
-            code = conclude(sweep) if begun else 1
-    if code:
-        sys.exit(code)
+            code = conclude(folder)
+    return code
 
 
-def _asked_folder(words: Sequence[str]) -> Path | None:
-    """Return the folder that a sweep is to have, or None where it is named by what is asked for."""
-    if not any(word.startswith(DIR) for word in words):
-        return None
-    asked = overrides.value_of(words, DIR[:-1])
-    if asked is None or any(word.startswith(DIR) and "${now" in word for word in words):  # another one at each start
-        raise ValueError(
-            f"{DIR[:-1]}: cannot be read. Give the path of a folder, or leave it out: a sweep is named then."
-        )
-    return Path(asked).expanduser().absolute()
+def multirun(words: Sequence[str]) -> int:
+    """Run the sweep that is typed behind python -m distill.run with -m, wherever that stands; return the exit code."""
+    words = [word for word in words if word not in MULTIRUN]
+    if flags := [word for word in words if word.startswith("-")]:
+        raise ValueError(f"{flags[0]}: does not go with -m. Type it without -m and with one value of each key.")
+    return run_grid(words, folder=overrides.sweep_dir(words))
 
 
-def refuse_launcher(words: Sequence[str]) -> None:
-    """Refuse a launcher that is not installed, or not hydra's, or that would run nothing.
+def check(jobs: Iterable[Sequence[str]], words: Sequence[str], folder: Path) -> tuple[dict, dict]:
+    """Refuse words of which no job can be made, before the first one is started.
+
+    Args:
+        jobs: the words of each job; so many are composed that every word is in one.
+        words: of the command line, those for hydra among them.
+        folder: of the sweep.
+
+    Returns:
+        (config of the first job, options of the launcher).
 
     Raises:
-        ValueError: with what to type.
+        ValueError: with the nearest keys that exist, or a launcher that is not installed.
     """
-    if "hydra.launcher.n_jobs=0" in words:
-        raise ValueError("hydra.launcher.n_jobs: 0 was asked for; give 1 or more, or -1 for one per core.")
-    if "launcher=ray" in words:
-        raise ValueError("launcher=ray: is for python -m distill.sweep, with the same words and without -m.")
-    for name, (plugin, extra) in LAUNCHERS.items():
-        there = find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")
-        if f"launcher={name}" in words and not there:
+    for name, (plugin, extra) in PLUGINS.items():
+        if f"launcher={name}" in words and not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")):
             raise ValueError(f"launcher={name}: is not installed. Type pip install -e '.[{extra}]'.")
+    seen: set[str] = set()
+    composed = []
+    for job in jobs:
+        if not composed or not seen.issuperset(job):
+            seen.update(job)
+            composed.append(overrides.composed(job, words, folder))
+    return composed[0]
+
+
+def executor_of(launcher: Mapping[str, object], at_a_time: int):
+    """Return where the jobs run.
+
+    Args:
+        launcher: options of launcher=NAME.
+        at_a_time: jobs, where these do not say it.
+
+    Raises:
+        ValueError: a number of jobs that is none.
+    """
+    target = str(launcher["_target_"])
+    if target == "ray":
+        return RayExecutor(**{key: value for key, value in launcher.items() if key != "_target_"})
+    if "submitit" in target:
+        return SlurmExecutor(launcher)
+    key, jobs = ("hydra.launcher.n_jobs", launcher["n_jobs"]) if "n_jobs" in launcher else ("sweep.jobs", at_a_time)
+    jobs = cores() if jobs == -1 else jobs
+    if type(jobs) is not int or jobs < 1:
+        raise ValueError(f"{key}: {jobs} was asked for; give 1 or more, or -1 for one per core.")
+    return LocalExecutor(jobs)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill.runs.layout import is_complete
-from distill.sweep import jobs as sweep_records
 from distill.sweep.executors import STOP
+from distill.sweep.jobs import Record, add, read, valid_metrics
+from distill.sweep.multirun import Job, run_jobs
 from distill.sweep.space import SweepFile
 from distill.system.console import console
 from distill.system.files import write_json
-from distill.system.processes import killed_by
 
 DONE = ("COMPLETE", "PRUNED")
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms")  # of which less is better
@@ -21,12 +21,10 @@ EVERY = 1.0  # seconds between two looks at a job's epochs
 
 
 @dataclass
-class Running:
-    """A trial whose job is at work."""
+class Trial(Job):
+    """A job whose settings optuna chose."""
 
     trial: object
-    place: Path
-    code: Callable[[], int | None]
     reported: set[int] = field(default_factory=set)
     pruned: bool = False
     looked: float = 0.0  # when
@@ -67,142 +65,121 @@ class Search:
         if asked.early_terminate and not self.prunes:
             why = "one number: with sweep.minimize" if minimize else "single runs: with data.fold=all or generations=N"
             console.print(f"pruning compares {why} no trial is stopped early")
-        self._queue_grid()
+        if asked.method == "grid" and not self.study.user_attrs.get("queued"):
+            for chosen in asked.grid():
+                self.study.enqueue_trial(chosen, skip_if_exists=True)
+            self.study.set_user_attr("queued", True)
         for trial in self._trials("RUNNING"):  # when an earlier start was killed
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
         self._queue_failed()
 
     def _study(self, seed: int):
-        optuna = self.optuna
-        journal = self.folder / "study.journal"
-        _cut_half_a_line(journal)
+        optuna, journal = self.optuna, self.folder / "study.journal"
+        if journal.exists():  # a kill may have cut its last line short, which optuna could not read
+            os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
         (self.folder / "study.journal.lock").unlink(missing_ok=True)  # of a start that was killed
-        backend = optuna.storages.journal.JournalFileBackend(str(journal))
-        directions = ["maximize" if self.asked.maximize else "minimize", *["minimize"] * len(self.minimize)]
         early, pruner = self.asked.early_terminate, optuna.pruners.NopPruner()
         if early:
             pruner = _halving(optuna)(min_resource=early["min_iter"], reduction_factor=early["eta"])
         study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend),
+            storage=optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal))),
             study_name="sweep",
             load_if_exists=True,
-            directions=directions,
+            directions=["maximize" if self.asked.maximize else "minimize", *["minimize"] * len(self.minimize)],
             pruner=pruner,
         )
         seed += len(study.trials)  # a study that goes on does not draw its first trials again
-        samplers = optuna.samplers
         bayes = self.asked.method == "bayes"
-        study.sampler = samplers.TPESampler(seed=seed) if bayes else samplers.RandomSampler(seed=seed)
+        study.sampler = optuna.samplers.TPESampler(seed=seed) if bayes else optuna.samplers.RandomSampler(seed=seed)
         return study
 
     def _distribution(self, spec: dict):
         make = self.optuna.distributions
         if "values" in spec:
             return make.CategoricalDistribution(spec["values"])
-        ends = (spec["min"], spec["max"])
         if spec["whole"]:
-            return make.IntDistribution(*ends)
-        return make.FloatDistribution(*ends, log=spec["log"], step=spec["step"])
+            return make.IntDistribution(spec["min"], spec["max"])
+        return make.FloatDistribution(spec["min"], spec["max"], log=spec["log"], step=spec["step"])
 
     def _trials(self, *states: str) -> list:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.name in states]
 
-    def _queue_grid(self) -> None:
-        if self.asked.method == "grid" and not self.study.user_attrs.get("queued"):
-            for chosen in self.asked.grid():
-                self.study.enqueue_trial(chosen, skip_if_exists=True)
-            self.study.set_user_attr("queued", True)
-
     def _queue_failed(self) -> None:
         """Ask again for what failed, or was killed, at an earlier start: the same settings are the same run folder."""
-        again = {trial.user_attrs.get("again") for trial in self.study.trials}
+        queued = {trial.user_attrs.get("retries") for trial in self.study.trials}
         for trial in self._trials("FAIL"):
             # a kill while a trial was asked for leaves some of what was queued for it unwritten
             chosen = trial.system_attrs.get("fixed_params", {}) | trial.params
-            if trial.number not in again and chosen.keys() == self.space.keys():
-                self.study.enqueue_trial(chosen, user_attrs={"again": trial.number})
-            record = sweep_records.Record(self.folder / "jobs" / str(trial.number))
-            record.update(status="again")
-            (record.place / "result.json").unlink(missing_ok=True)
+            if trial.number not in queued and chosen.keys() == self.space.keys():
+                self.study.enqueue_trial(chosen, user_attrs={"retries": trial.number})
+            record = Record(self.folder / "jobs" / str(trial.number))
+            record.update(status="retrying")
+            (record.job_dir / "result.json").unlink(missing_ok=True)
 
-    def run(self, pool, command: Callable[[list[str]], list[str]], cap: int | None) -> int:
+    def run(self, executor, cap: int | None) -> int:
         """Run trials until so many are complete or pruned; return how many failed.
 
         Args:
-            pool: starts jobs, so many at a time.
-            command: a job's words -> its command.
+            executor: starts jobs, so many at a time.
             cap: trials of all starts together; None is no limit but the grid's.
         """
-        running: list[Running] = []
         failed = 0
-        try:
-            while True:
-                while len(running) < pool.jobs and self._wants_more(cap, len(running) + failed):
-                    running.append(self._start(pool, command))
-                if not running:
-                    return failed
-                for one in list(running):
-                    self._watch(one)
-                    if (code := one.code()) is not None:
-                        running.remove(one)
-                        failed += self._tell(one, code)
-                time.sleep(0.1)
-        finally:
-            for one in running:  # stopped from the keyboard: they go on at the next start
-                (one.place / STOP).touch()
 
-    def _wants_more(self, cap: int | None, under_way: int) -> bool:
-        if cap is not None and len(self._trials(*DONE)) + under_way >= cap:
-            return False
-        return self.asked.method != "grid" or bool(self._trials("WAITING"))
+        def next_job(running: int) -> Trial | None:
+            if cap is not None and len(self._trials(*DONE)) + running + failed >= cap:
+                return None
+            if self.asked.method == "grid" and not self._trials("WAITING"):
+                return None
+            trial = self.study.ask(self.space)
+            words = self.words(trial.params)
+            job_dir = add(self.folder, trial.number, f"trial-{trial.number:04}", words)
+            return Trial(job_dir, executor.start(words, job_dir), trial)
 
-    def _start(self, pool, command) -> Running:
-        trial = self.study.ask(self.space)
-        words = self.words(trial.params)
-        place = sweep_records.add(self.folder, str(trial.number), f"trial-{trial.number:04}", words)
-        console.print(f"job {trial.number}: {settings(trial.params)}")
-        return Running(trial, place, pool.start(command(words), place))
+        def ended(job: Trial, code: int) -> None:
+            nonlocal failed
+            failed += self._tell(job, code)
 
-    def _watch(self, one: Running) -> None:
+        run_jobs(executor, next_job, ended, self._watch)
+        return failed
+
+    def _watch(self, job: Trial) -> None:
         """Report every epoch that is new, and stop a trial that does worse than others did."""
-        if not self.prunes or one.pruned or time.monotonic() - one.looked < EVERY:
+        if not self.prunes or job.pruned or time.monotonic() - job.looked < EVERY:
             return
-        one.looked = time.monotonic()
-        folder = Path(sweep_records.read(one.place).get("folder") or one.place)
-        if is_complete(folder):  # these epochs are spent
-            return
+        job.looked = time.monotonic()
+        folder = Path(read(job.job_dir).get("folder") or job.job_dir)
         path = folder / "metrics.jsonl"
         size = path.stat().st_size if path.exists() else 0
-        if size == one.size:
+        if size == job.size or is_complete(folder):  # a complete run's epochs are spent
             return
-        one.size = size
+        job.size = size
         for epoch, value in _epochs(path, self.asked.metric):
-            if epoch not in one.reported:
-                one.reported.add(epoch)
-                one.trial.report(value, epoch)
-                if one.trial.should_prune():
-                    one.pruned = True
-                    (one.place / STOP).touch()
+            if epoch not in job.reported:
+                job.reported.add(epoch)
+                job.trial.report(value, epoch)
+                if job.trial.should_prune():
+                    job.pruned = True
+                    (job.job_dir / STOP).touch()
                     return
 
-    def _tell(self, one: Running, code: int) -> int:
+    def _tell(self, job: Trial, code: int) -> int:
         """Tell the study how a trial ended; return 1 where it failed."""
-        record, states = sweep_records.Record(one.place), self.optuna.trial.TrialState
-        folder = Path(record.facts.get("folder") or one.place)
+        record, states = Record(job.job_dir), self.optuna.trial.TrialState
+        folder = Path(record.facts.get("folder") or job.job_dir)
         complete = is_complete(folder)
         if code == 0 or (code < 0 and complete):  # asked to end when it had ended
-            self.study.tell(one.trial, self._values(folder))
-            end_of(record, 0)
+            self.study.tell(job.trial, self._values(folder))
+            record.update(**valid_metrics(folder))
+            record.close(0)
             return 0
-        pruned = one.pruned and not complete
-        self.study.tell(one.trial, state=states.PRUNED if pruned else states.FAIL)
-        if not pruned:
-            end_of(record, code)
-            return 1
-        record.end("pruned", error=None)
-        told = f"was behind after {max(one.reported)} epochs; its command, typed by itself, finishes it"
-        write_json(folder / "result.json", {"status": "pruned", "error": told})
-        return 0
+        pruned = job.pruned and not complete
+        self.study.tell(job.trial, state=states.PRUNED if pruned else states.FAIL)
+        if pruned:
+            why = f"was behind after {max(job.reported)} epochs; its command, typed by itself, finishes it"
+            write_json(folder / "result.json", {"status": "pruned", "error": why})
+            record.end("pruned", error=None)
+        record.close(code)
+        return int(not pruned)
 
     def _values(self, folder: Path) -> list[float]:
         student = json.loads((folder / "result.json").read_text())["student"]
@@ -213,19 +190,6 @@ class Search:
         if self._trials("COMPLETE"):
             for trial in self.study.best_trials:
                 yield trial.number, trial.values, trial.params
-
-
-def end_of(record: sweep_records.Record, code: int) -> None:
-    """Say how a job ended that was a process of its own; what it could not write down itself is written now."""
-    said = record.facts["status"]
-    if said == "failed" or (code == 0 and said == "complete"):
-        console.print(f"job {record.facts['number']}: {sweep_records.line(record.facts)}")
-    elif code == 0:
-        record.end("complete", error=None)
-    elif code < 0:
-        record.end("failed", error=killed_by(-code))
-    else:
-        record.end("failed", error=f"ended with exit code {code}; {record.place / 'log.txt'} says more")
 
 
 def _halving(optuna) -> type:
@@ -248,20 +212,9 @@ def _halving(optuna) -> type:
     return Halving
 
 
-def _cut_half_a_line(journal: Path) -> None:
-    """Cut off what stands after the last newline: a write that was cut short, which optuna could not read."""
-    if journal.exists():
-        whole = journal.read_bytes()
-        os.truncate(journal, whole.rfind(b"\n") + 1)
-
-
 def _epochs(path: Path, metric: str) -> Iterator[tuple[int, float]]:
     """Yield (epoch from 1 on, value) of the lines that a run has written so far."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in path.read_text().splitlines() if path.exists() else ():
         try:
             said = json.loads(line)
         except ValueError:

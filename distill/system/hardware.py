@@ -30,10 +30,8 @@ def set_threads(threads: int | None) -> int:
     Returns:
         The number of threads in force.
     """
-    if threads is None and "OMP_NUM_THREADS" not in os.environ:
-        threads = cores()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    typed = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number per level of nested threads
+    torch.set_num_threads(threads or (int(typed) if typed.isdigit() and int(typed) else cores()))
     return torch.get_num_threads()
 
 

@@ -1,4 +1,4 @@
-"""Jobs as processes: one at a time in a folder, and one that is killed takes no other along."""
+"""Processes: locks on folders, jobs that are forked off, and jobs that die with whoever started them."""
 
 import ctypes
 import os
@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -16,8 +15,7 @@ from distill.system.cli import said
 from distill.system.console import console
 
 EXPECTED = (ValueError, FloatingPointError, OSError)  # a user can mend them: a sentence will do
-PLACE = "FER_DISTILL_JOB"  # in the environment of a job that is a process of its own: its folder in the sweep's
-LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # by optimisers and pictures
+JOB_DIR = "FER_DISTILL_JOB"  # in the environment of a sweep's job: its folder in the sweep's
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 BOUND = f"""import ctypes, os, sys
 ctypes.CDLL(None).prctl({DIES_WITH_PARENT}, {int(signal.SIGKILL)})
@@ -26,12 +24,8 @@ if os.getppid() != int(sys.argv[1]):
 os.execvp(sys.argv[2], sys.argv[2:])"""
 
 
-class JobFailed(ValueError):
-    """A job of a sweep did not end well; its record says so, and why."""
-
-
 @contextmanager
-def only_here(sweep: Path) -> Iterator[None]:
+def sweep_lock(sweep: Path) -> Iterator[None]:
     """Refuse to do the same sweep in two processes.
 
     Raises:
@@ -46,7 +40,7 @@ def only_here(sweep: Path) -> Iterator[None]:
 
 
 @contextmanager
-def hold(folder: Path, wait: bool) -> Iterator[None]:
+def run_lock(folder: Path, wait: bool) -> Iterator[None]:
     """Hold a run folder's lock; a job of a sweep waits for whoever has it, and may find the run complete then.
 
     Raises:
@@ -79,87 +73,62 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def import_early() -> None:
-    """Import what every job imports late, so that those forked off here have it: about two seconds of each."""
-    for name in LATE:
-        import_module(name)
-
-
-def apart(work: Callable[[], object], log: Path | None) -> None:
-    """Do work in a process of its own, forked off here: nothing is imported again, and its death is its own.
+class Fork:
+    """A process forked off here, for which nothing is imported again; asked as a subprocess.Popen is. It dies with this one.
 
     Args:
-        work: the job.
-        log: takes what the job prints; None leaves it on the terminal.
-
-    Raises:
-        JobFailed: the job failed, or was killed.
+        work: what it does.
+        log: takes what it prints.
     """
-    if not hasattr(os, "fork"):
-        work()
-        return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    told, tell = os.pipe()
-    parent, child = os.getpid(), os.fork()
-    if child == 0:
-        _child(work, log, tell, parent)
-    os.close(tell)
-    with open(told, errors="replace") as pipe:
-        error = pipe.read()  # to its end, when the child is gone
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status < 0:
-        raise JobFailed(killed_by(-status))
-    if status:
-        raise JobFailed(error or f"it ended with exit code {status}")
+
+    def __init__(self, work: Callable[[], object], log: Path):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent, self._code = os.getpid(), None
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child(work, log, parent)
+
+    def poll(self) -> int | None:
+        if self._code is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
+            self._code = os.waitstatus_to_exitcode(ended[1])
+        return self._code
+
+    def terminate(self, number: int = signal.SIGTERM) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.terminate(signal.SIGKILL)
 
 
-def killed_by(number: int) -> str:
-    """Return what to say of a job that a signal ended."""
-    return f"was killed by {signal.Signals(number).name}; the same command again goes on from its last checkpoint"
-
-
-def _child(work: Callable[[], object], log: Path | None, tell: int, parent: int) -> None:
-    """Do the work, tell its error, and never return."""
-    status = 1
+def _child(work: Callable[[], object], log: Path, parent: int) -> None:
+    """Do the work, and never return."""
+    code = 1
     try:
-        die_with(parent)
-        if log is not None:
-            _print_into(log)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+            assert os.getppid() == parent
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
         work()
-        status = 0
-    except Exception as error:
-        if not isinstance(error, EXPECTED) or os.environ.get("FER_DISTILL_TRACEBACK"):
-            traceback.print_exc()
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        os.write(tell, sentence(error).encode()[:4096])
-    except BaseException as error:
-        os.write(tell, f"stopped by {type(error).__name__}".encode())
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)
+        os._exit(code)
 
 
-def bound(command: list[str]) -> list[str]:
+def with_parent_death_signal(command: list[str]) -> list[str]:
     """Return a command that the kernel kills when the thread that starts it dies (Linux only).
 
     A word in front of it, because a process of several threads, such as one of Ray, must not run Python between fork and exec.
     """
     return [sys.executable, "-ISc", BOUND, str(os.getpid()), *command] if sys.platform == "linux" else command
-
-
-def die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies (Linux only); it may be the parent itself."""
-    if sys.platform == "linux" and parent != os.getpid():
-        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-
-def _print_into(log: Path) -> None:
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115, for as long as the process lives
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
