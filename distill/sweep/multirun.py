@@ -28,13 +28,7 @@ class Job:
 
 
 def work(job_dir: Path, settle: Callable[[], tuple[dict, Path]], do: Callable[[dict, Path], object]) -> None:
-    """Do one job of a sweep, or find it complete, and keep its record.
-
-    Args:
-        job_dir: of the record.
-        settle: returns config and run folder.
-        do: does the job.
-    """
+    """Do one job of a sweep, settle() being its config and run folder, or find it complete; keep its record."""
     with recorded(job_dir) as record:
         cfg, folder = settle()
         record.begin(folder)
@@ -61,7 +55,7 @@ def run_jobs(
     """Keep an executor busy until there is no next job; what still runs when this is interrupted is ended.
 
     Args:
-        executor: with jobs (so many at a time), batch() and close().
+        executor: see distill/sweep/executors.py.
         next_job: number of jobs at work -> the next one, started, or None.
         ended: takes a job and its exit code.
         watch: takes a job that runs.
@@ -94,9 +88,6 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
 
     Returns:
         The exit code: 1 where a job is not complete.
-
-    Raises:
-        ValueError: words that cannot be spread out or of which no job can be made, or a folder of another sweep.
     """
     jobs, swept = overrides.spread(words)
     refuse_idle(swept)
@@ -109,13 +100,13 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
         plan(folder, jobs, swept)
         at_once = f"{len(jobs)} jobs, {min(executor.jobs, len(jobs))} at a time"
         console.print(f"sweep folder: {folder} ({at_once}; what job N prints is in jobs/N/log.txt)")
-        pending = iter(enumerate(jobs))
+        pending = (
+            (folder / "jobs" / str(number), [*job, *overrides.for_jobs(words)]) for number, job in enumerate(jobs)
+        )
 
         def next_job(running: int) -> Job | None:
-            for number, job in pending:
-                job_dir = folder / "jobs" / str(number)
-                return Job(job_dir, executor.start([*job, *overrides.for_jobs(words)], job_dir))
-            return None
+            job_dir, job = next(pending, (None, None))
+            return job_dir and Job(job_dir, executor.start(job, job_dir))
 
         try:
             run_jobs(executor, next_job, lambda job, code: Record(job.job_dir).close(code))
@@ -125,10 +116,14 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
 
 
 def multirun(words: Sequence[str]) -> int:
-    """Run the sweep that is typed behind python -m distill.run with -m, wherever that stands; return the exit code."""
+    """Run the sweep that is typed behind python -m distill.run with -m, wherever that stands; return the exit code.
+
+    Raises:
+        ValueError: a flag that is for one job.
+    """
     words = [word for word in words if word not in MULTIRUN]
     if flags := [word for word in words if word.startswith("-")]:
-        raise ValueError(f"{flags[0]}: does not go with -m. Type it without -m and with one value of each key.")
+        raise ValueError(f"{flags[0]}: does not go with -m. Type it without -m, and with one value of each key.")
     return run_grid(words, folder=overrides.sweep_dir(words))
 
 
@@ -144,7 +139,7 @@ def check(jobs: Iterable[Sequence[str]], words: Sequence[str], folder: Path) -> 
         (config of the first job, options of the launcher).
 
     Raises:
-        ValueError: with the nearest keys that exist, or a launcher that is not installed.
+        ValueError: a launcher that is not installed; or with the nearest keys that exist.
     """
     for name, (plugin, extra) in PLUGINS.items():
         if f"launcher={name}" in words and not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")):
@@ -159,11 +154,7 @@ def check(jobs: Iterable[Sequence[str]], words: Sequence[str], folder: Path) -> 
 
 
 def executor_of(launcher: Mapping[str, object], at_a_time: int):
-    """Return where the jobs run.
-
-    Args:
-        launcher: options of launcher=NAME.
-        at_a_time: jobs, where these do not say it.
+    """Return where the jobs run, by the options of the launcher, or at_a_time here where it does not say how many.
 
     Raises:
         ValueError: a number of jobs that is none.

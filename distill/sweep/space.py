@@ -12,7 +12,6 @@ from distill.config.ranges import SELECTABLE
 
 METHODS = ("bayes", "random", "grid")
 RANGES = ("uniform", "q_uniform", "log_uniform_values", "int_uniform")
-GOALS = ("maximize", "minimize")
 ARGS = "${args_no_hyphens}"
 KNOWN = ("name", "description", "program", "command", "method", "metric", "parameters", "run_cap", "early_terminate")
 KNOWN += ("project", "entity")
@@ -67,15 +66,12 @@ def find(asked: str) -> Path:
     Raises:
         ValueError: no such file.
     """
-    if asked.endswith((".yaml", ".yml")):
-        if not (path := Path(asked).expanduser()).is_file():
-            raise ValueError(f"sweep: {asked}: no such file.")
-        return path
-    folder = Path(str(files("conf") / "sweep"))
-    if not (folder / f"{asked}.yaml").is_file():
+    folder, typed = Path(str(files("conf") / "sweep")), asked.endswith((".yaml", ".yml"))
+    path = Path(asked).expanduser() if typed else folder / f"{asked}.yaml"
+    if not path.is_file():
         there = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-        raise ValueError(f"sweep: {asked!r} was asked for. Choose {there}, or give a path that ends in .yaml.")
-    return folder / f"{asked}.yaml"
+        raise ValueError(f"sweep: {asked}: no such file. Choose {there}, or give a path that ends in .yaml.")
+    return path
 
 
 def read(path: Path, **changes) -> SweepFile:
@@ -84,102 +80,82 @@ def read(path: Path, **changes) -> SweepFile:
     Raises:
         ValueError: what it says cannot be done here, with the key.
     """
-    said = _mapping(path) | {k: v for k, v in changes.items() if v is not None}
-    if unknown := said.keys() - set(KNOWN):
-        raise ValueError(f"{path.name}: {min(map(str, unknown))}: no such key. There are {', '.join(KNOWN)}.")
-    if said.get("method") not in METHODS:
-        raise ValueError(f"{path.name}: method: {said.get('method')!r} was asked for. Choose {', '.join(METHODS)}.")
-    metric, cap = said.get("metric"), said.get("run_cap")
-    if cap is not None and (type(cap) is not int or cap < 1):
-        raise ValueError(f"{path.name}: run_cap: {cap!r} was asked for; give 1 or more.")
-    maximize = _maximizes(path.name, metric)
-    if not isinstance(parameters := said.get("parameters"), dict) or not parameters:
-        raise ValueError(f"{path.name}: parameters: needs at least one key of python -m distill.run.")
-    for key, spec in parameters.items():
-        if not isinstance(spec, dict):
-            raise ValueError(
-                f"{path.name}: parameters.{key}: {spec!r} was asked for. Give {{value: {spec}}}, or values."
-            )
-    fixed = {key: spec["value"] for key, spec in parameters.items() if "value" in spec}
-    return SweepFile(
-        name=path.name,
-        words=_words(path.name, said.get("command")),
-        method=said["method"],
-        metric=metric["name"],
-        maximize=maximize,
-        parameters={key: _spec(path.name, key, spec) for key, spec in parameters.items() if key not in fixed},
-        fixed=fixed,
-        run_cap=cap,
-        early_terminate=_early(path.name, said.get("early_terminate")),
-    )
-
-
-def _mapping(path: Path) -> dict:
-    """Return what a file says."""
     try:
         said = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(said, dict):
         raise ValueError(f"{path}: holds no keys. A sweep file has {', '.join(KNOWN[2:-2])}.")
-    return said
+    said |= {k: v for k, v in changes.items() if v is not None}
+    if unknown := said.keys() - set(KNOWN):
+        raise ValueError(f"{path.name}: {min(map(str, unknown))}: no such key. There are {', '.join(KNOWN)}.")
 
+    def need(fine: bool, key: str, value: object, wanted: str) -> None:
+        if not fine:
+            raise ValueError(f"{path.name}: {key}: {value!r} was asked for; give {wanted}.")
 
-def _maximizes(name: str, metric: object) -> bool:
-    """Say whether more of a metric is better, which its goal has to say, too."""
-    if not isinstance(metric, dict) or metric.get("name") not in SELECTABLE:
-        raise ValueError(
-            f"{name}: metric: {metric!r} was asked for; choosing is done on validation alone. Give goal, and name, one of "
-            f"{', '.join(SELECTABLE)}."
+    method, cap, early, parameters = (said.get(k) for k in ("method", "run_cap", "early_terminate", "parameters"))
+    need(method in METHODS, "method", method, ", ".join(METHODS))
+    need(cap is None or (type(cap) is int and cap >= 1), "run_cap", cap, "1 or more")
+    metric = said["metric"] if isinstance(said.get("metric"), dict) else {}
+    known = metric.get("name") in SELECTABLE
+    need(known, "metric", said.get("metric"), f"a goal, and a name of validation, {', '.join(SELECTABLE)}")
+    goal = "maximize" if "accuracy" in metric["name"] else "minimize"
+    need(metric.get("goal") == goal, "metric.goal", metric.get("goal"), f"goal: {goal} for {metric['name']}")
+    command = said.get("command")
+    need(
+        isinstance(command, list) and ARGS in command, "command", command, f"a list with {ARGS}, for hydra's key=value"
+    )
+    need(isinstance(parameters, dict) and bool(parameters), "parameters", parameters, "keys of python -m distill.run")
+    halving = {"min_iter": early.get("min_iter"), "eta": early.get("eta", 3)} if isinstance(early, dict) else {}
+    stops = bool(halving) and early.get("type") == "hyperband" and {*map(type, halving.values())} == {int}
+    need(stops or early is None, "early_terminate", early, "type: hyperband, and whole numbers min_iter and eta")
+    of = f"distribution of {', '.join(RANGES)}"
+    for key, spec in parameters.items():
+        need(
+            _is_spec(spec),
+            f"parameters.{key}",
+            spec,
+            f"{{value: ...}}, values: [...], or min and max, two numbers, with a {of}",
         )
-    right = GOALS["accuracy" not in metric["name"]]
-    if metric.get("goal") != right:
-        said = f"{metric['goal']!r} was asked for" if "goal" in metric else "is missing"
-        raise ValueError(f"{name}: metric.goal: {said}. For {metric['name']} give goal: {right}.")
-    return right == "maximize"
+    fixed = {key: spec["value"] for key, spec in parameters.items() if "value" in spec}
+    return SweepFile(
+        name=path.name,
+        words=[word for word in map(str, command) if "=" in word and not word.startswith("${")],  # no macro, not python
+        method=method,
+        metric=metric["name"],
+        maximize=goal == "maximize",
+        parameters={key: _choices(spec) for key, spec in parameters.items() if key not in fixed},
+        fixed=fixed,
+        run_cap=cap,
+        early_terminate=halving or None,
+    )
 
 
-def _words(name: str, command: object) -> list[str]:
-    """Return the overrides in a command: what is neither a macro nor how Python is called."""
-    if not isinstance(command, list) or ARGS not in command:
-        raise ValueError(f"{name}: command: must be a list with {ARGS}, as hydra wants key=value.")
-    return [word for word in map(str, command) if "=" in word and not word.startswith("${")]
+def _is_spec(spec: object) -> bool:
+    """Say whether a parameter has a value, values or a range."""
+    if not isinstance(spec, dict) or "value" in spec or "values" in spec:
+        return isinstance(spec, dict) and (
+            "value" in spec or (isinstance(spec["values"], list) and bool(spec["values"]))
+        )
+    ends = [spec.get("min"), spec.get("max"), spec.get("q", 1)]
+    numbers = {*map(type, ends)} <= {int, float}
+    return numbers and spec["min"] <= spec["max"] and spec.get("distribution", RANGES[0]) in RANGES
 
 
-def _spec(name: str, key: str, spec: dict) -> dict:
-    """Return a parameter's values, or its range."""
+def _choices(spec: dict) -> dict:
+    """Return a parameter's values, lists and null as hydra reads them, or its range."""
     if "values" in spec:
-        if not isinstance(spec["values"], list) or not spec["values"]:
-            raise ValueError(
-                f"{name}: parameters.{key}.values: {spec['values']!r} was asked for; give a list of values."
-            )
-        return {"values": [v if isinstance(v, str | int | float | bool) else _typed(v) for v in spec["values"]]}
-    ends = [type(spec.get(end)) for end in ("min", "max")]
-    kind = spec.get("distribution", "int_uniform" if ends == [int, int] else "uniform")
-    numbers = {*ends, type(spec.get("q", 1))} <= {int, float}
-    if kind not in RANGES or not numbers or spec["min"] > spec["max"]:
-        raise ValueError(
-            f"{name}: parameters.{key}: {spec} was asked for. Give value, values, or min and max, two numbers, "
-            f"with a distribution of {', '.join(RANGES)}."
-        )
+        return {
+            "values": [
+                value if isinstance(value, str | int | float | bool) else _typed(value) for value in spec["values"]
+            ]
+        }
+    whole = {type(spec["min"]), type(spec["max"])} == {int}
+    kind = spec.get("distribution", "int_uniform" if whole else "uniform")
     step = spec.get("q", 1) if kind.startswith("q_") else None
     return {"min": spec["min"], "max": spec["max"], "log": "log" in kind, "step": step, "whole": kind == "int_uniform"}
 
 
 def _typed(value: object) -> str:
-    """Return a value as hydra reads it."""
-    if value is None:
-        return "null"
-    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
-
-
-def _early(name: str, asked: object) -> dict | None:
-    if asked is None:
-        return None
-    known = isinstance(asked, dict) and asked.get("type") == "hyperband"
-    numbers = {"min_iter": asked.get("min_iter"), "eta": asked.get("eta", 3)} if known else {}
-    if not known or any(type(value) is not int for value in numbers.values()):
-        raise ValueError(
-            f"{name}: early_terminate: {asked} was asked for. Give type: hyperband, and whole numbers min_iter and eta."
-        )
-    return numbers
+    return "null" if value is None else f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)

@@ -15,6 +15,7 @@ from distill.evaluation.inference import predict
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.system import distributed as parallel
+from distill.system.console import console
 from distill.system.files import save_weights
 from distill.training.meter import Ledger
 from distill.training.optim import clip
@@ -165,6 +166,8 @@ def train(
     standing = Standing(checkpoints / "last.pt", learner, ledger, lines)
     at = standing.at
     resumed_at = at["epoch"] * steps + at["step"]
+    if 0 < resumed_at < settings.epochs * steps:
+        console.print(f"resuming from epoch {at['epoch'] + 1}, step {at['step']}")
     for epoch in range(at["epoch"], settings.epochs):
         view = view_of(epoch, settings.cached_views)
         table = recipe.table(settings.view_seed, view, len(split.pixels))
