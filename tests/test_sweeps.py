@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from distill.config.overrides import spread
 from distill.runs.reading import find
+from distill.sweep import executors as pools
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
+from distill.sweep.executors import LOG, STOP, LocalExecutor
 from distill.system import console
-from distill.system.processes import JobFailed, apart, hold, only_here
+from distill.system.processes import Fork, run_lock, sweep_lock
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -81,45 +85,105 @@ def test_a_sweeps_folder_is_that_of_the_same_words_in_any_order_wherever_it_runs
     assert sweep_records.sweep_name([*words, "optimizer.lr=1"], swept) != name
 
 
-def test_a_launcher_of_another_command_or_that_is_not_installed_gets_a_sentence(monkeypatch):
-    with pytest.raises(ValueError, match=r"launcher=ray: is for python -m distill\.sweep"):
-        sweeps.refuse_launcher(["-m", "launcher=ray"])
+def test_a_glob_over_a_groups_choices_is_spread_out():
+    jobs, swept = spread(["student=glob(m*)", "seed=1,2"])
+    assert swept == ["student", "seed"] and ["student=microexpnet", "seed=2"] in jobs and len(jobs) == 4
+
+
+def test_a_launcher_that_is_not_installed_gets_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(sweeps, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"launcher=slurm: is not installed\. Type pip install -e '.\[slurm\]'"):
-        sweeps.refuse_launcher(["-m", "launcher=slurm"])
-    sweeps.refuse_launcher(["-m", "seed=1,2"])
+        sweeps.check([[]], ["launcher=slurm"], tmp_path)
 
 
 def test_the_folder_of_a_sweep_is_at_home_where_that_is_typed(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sweep_records.folder_of(["paths.runs=~/x", "seed=0,1"], ["seed"]).parent == tmp_path / "x" / "sweeps"
+    assert sweep_records.folder_of(["paths.runs=~/x", "seed=0,1"], "seed").parent == tmp_path / "x" / "sweeps"
 
 
-def test_a_sweep_whose_folder_is_typed_is_the_same_sweep_there_and_takes_no_other_ones(tmp_path, monkeypatch):
+class Ended:
+    """An executor whose jobs end at once, and that notes their words."""
+
+    jobs, batch = 1, staticmethod(nullcontext)
+
+    def __init__(self):
+        self.started = []
+
+    def start(self, words, job_dir):
+        self.started.append(words)
+        sweep_records.Record(job_dir).update(status="complete")
+        return lambda: 0
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    executor = Ended()
+    monkeypatch.setattr(sweeps, "executor_of", lambda launcher, at_a_time: executor)
+    return executor
+
+
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_the_flag_of_a_sweep_may_stand_anywhere_and_goes_with_smoke_and_ones_own_data(at, ended, tmp_path, capsys):
+    words = ["debug=smoke", "data=folder", f"data.root={tmp_path / 'faces'}", "teacher=none", "seed=0,1"]
+    words.append(f"paths.runs={tmp_path}")
+    assert sweeps.multirun([*words[:at], "-m", *words[at:]]) == 0
+    assert [[word for word in job if "seed" in word] for job in ended.started] == [["seed=0"], ["seed=1"]]
+    assert "2 jobs: 2 complete" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"--config-dir=x: does not go with -m"):
+        sweeps.multirun([*words, "-m", "--config-dir=x"])
+
+
+def test_words_for_hydra_reach_the_jobs_and_those_for_the_launcher_do_not(ended, tmp_path):
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    sweeps.run_grid(["seed=0,1", "hydra.launcher.n_jobs=2", "launcher=joblib", search, f"paths.runs={tmp_path}"])
+    assert ended.started[0] == ["seed=0", f"paths.runs={tmp_path}", search]
+
+
+def test_a_loss_of_which_only_an_option_is_typed_is_refused_before_any_job(ended, tmp_path):
+    for words in (["loss.kd.temperature=2,4"], ["loss=[ce,kd],[ce]", "loss.kd.temperature=2"]):
+        with pytest.raises(ValueError, match=r"^loss\.kd\.temperature: .* Type loss=\[ce,kd\] with it\.$"):
+            sweeps.multirun(["-m", *words, f"paths.runs={tmp_path}"])
+    assert not ended.started and not any(tmp_path.iterdir())
+
+
+def test_a_sweep_whose_folder_is_typed_is_the_same_sweep_there_and_takes_no_other_ones(tmp_path, monkeypatch, ended):
     place = tmp_path / "it's mine"
-    monkeypatch.setenv(sweeps.SWEEP, "0")  # which the command sets for its jobs
-
-    def typed(*words):
-        monkeypatch.setattr("sys.argv", ["run", "-m", *words])
-        with pytest.raises(SystemExit):  # no job was begun
-            sweeps.multirun(lambda: None)
-        return sys.argv[1:]
-
     words = ("student.width=XS,XXS", "teacher=none")
     escaped = str(place).replace("'", r"\'")
-    assert typed(*words, f"hydra.sweep.dir='{escaped}'") == ["-m", *words, f"hydra.sweep.dir='{escaped}'"]
+    assert sweeps.multirun(["-m", *words, f"hydra.sweep.dir='{escaped}'"]) == 0
     (manifest,) = tmp_path.glob("*/jobs.jsonl")
     assert [json.loads(line)["name"] for line in manifest.read_text().splitlines()] == ["width=XS", "width=XXS"]
     monkeypatch.chdir(place)
     for folder, sentence in ((".", "holds another sweep"), ("x/${now:%H}", r"^hydra\.sweep\.dir: cannot be read")):
-        monkeypatch.setattr("sys.argv", ["run", "-m", "seed=0,1", f"hydra.sweep.dir={folder}"])
         with pytest.raises(ValueError, match=sentence):
-            sweeps.multirun(lambda: None)
+            sweeps.multirun(["-m", "seed=0,1", f"hydra.sweep.dir={folder}"])
+
+
+def test_a_sweep_ends_with_the_best_first_and_the_winner_is_the_best_mean_over_seeds(tmp_path, capsys):
+    valid = {"width=M,seed=0": 0.9, "width=M,seed=1": 0.3, "width=S,seed=0": 0.7, "width=S,seed=1": 0.8}
+    for number, (name, accuracy) in enumerate(valid.items()):
+        record = sweep_records.Record(sweep_records.add(tmp_path, number, name, name.split(",")))
+        record.update(status="complete", folder=f"runs/{number}", **{"valid/top1_accuracy": accuracy})
+    assert sweep_records.conclude(tmp_path) == 0
+    said = capsys.readouterr().out.splitlines()
+    ranks = [line.split()[:3] for line in said if line.split()[1:2] == ["complete"]]
+    order = ["width=M,seed=0", "width=S,seed=1", "width=S,seed=0", "width=M,seed=1"]
+    assert ranks == [[str(rank), "complete", name] for rank, name in enumerate(order, 1)]
+    (best,) = (line for line in said if line.startswith("best: "))
+    assert "width=S,seed=1" in best and "runs/3" in best and "2 seeds, mean valid top-1 75.00%" in best
+    assert f"next: python -m distill.export best of {tmp_path}" in said
+    sweep_records.conclude(tmp_path, "valid/top1_accuracy", maximize=False)
+    assert "best: width=M,seed=1" in " ".join(capsys.readouterr().out.split()).replace("complete ", "")
 
 
 def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, capsys):
-    place = sweep_records.add(tmp_path, "0", "loss=[ce,kd]", ["loss=[ce,kd]"])
-    sweep_records.Record(place).end("failed", error="[/x] loss=[ce,kd]")
+    place = sweep_records.add(tmp_path, 0, "loss=[ce,kd]", ["loss=[ce,kd]"])
+    record = sweep_records.Record(place)
+    record.end("failed", error="[/x] loss=[ce,kd]")
+    record.close(1)
     sweep_records.conclude(tmp_path)
     assert capsys.readouterr().out.count("loss=[ce,kd]  [/x] loss=[ce,kd]") == 2
     bar = console.bar()
@@ -136,48 +200,82 @@ def test_a_sweep_that_ends_before_its_first_job_prints_no_table(tmp_path, capsys
 # Processes
 
 
-def test_a_job_apart_hands_over_its_error_and_its_print_goes_into_a_log(tmp_path, capfd):
+def code_of(process: Fork) -> int:
+    until(lambda: process.poll() is not None)
+    return process.poll()
+
+
+def test_a_fork_prints_into_its_log_and_ends_with_the_codes_of_a_command(tmp_path, capfd):
     def work():
         print("in the child")
-        raise ValueError("student.pooling: 'third' was asked for.")
+        raise KeyError("gone")
 
-    with pytest.raises(JobFailed, match=r"^student\.pooling: 'third' was asked for\.$"):
-        apart(work, tmp_path / "log.txt")
-    assert "in the child" in (tmp_path / "log.txt").read_text() and "in the child" not in capfd.readouterr().out
+    assert code_of(Fork(work, tmp_path / "log.txt")) == 1
+    said = (tmp_path / "log.txt").read_text()
+    assert "in the child" in said and "KeyError: 'gone'" in said and "in the child" not in capfd.readouterr().out
+    assert code_of(Fork(lambda: sys.exit(3), tmp_path / "log.txt")) == 3
+    assert code_of(Fork(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log.txt")) == -signal.SIGKILL
+    assert code_of(Fork((tmp_path / "well").touch, tmp_path / "log.txt")) == 0 and (tmp_path / "well").exists()
 
 
-def test_a_job_apart_that_is_killed_is_said_to_be_killed_and_nothing_else_dies(tmp_path):
-    with pytest.raises(JobFailed, match="was killed by SIGKILL"):
-        apart(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log.txt")
-    with pytest.raises(JobFailed, match="KeyError: 'gone'"):
-        apart(lambda: {}["gone"], tmp_path / "log.txt")
-    assert "Traceback" in (tmp_path / "log.txt").read_text()
-    apart(lambda: (tmp_path / "well").touch(), None)
-    assert (tmp_path / "well").exists()
+@pytest.mark.parametrize(
+    ("code", "log", "sentence"),
+    [
+        (-9, "", "was killed by SIGKILL; the same command again goes on from its last checkpoint"),
+        (1, "Traceback\nerror: student.width: 'Q'.\n", "student.width: 'Q'."),
+        (1, "", "ended with exit code 1; .*log.txt says more"),
+    ],
+)
+def test_what_a_job_could_not_write_down_is_told_by_its_exit_code_and_its_log(tmp_path, code, log, sentence):
+    record = sweep_records.Record(sweep_records.add(tmp_path, 0, "job", []))
+    (record.job_dir / LOG).write_text(log)
+    record.close(code)
+    said = json.loads((record.job_dir / "result.json").read_text())
+    assert re.fullmatch(sentence, said["error"]) and sweep_records.read(record.job_dir)["status"] == "failed"
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_jobs_are_ended_with_the_sweep_and_killed_if_they_do_not_hear(tmp_path, monkeypatch, deaf):
+    monkeypatch.setattr(pools, "GRACE_PERIOD_S", 0.3)
+
+    def sleep(words):
+        if deaf:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "begun").touch()
+        time.sleep(60)
+
+    executor = LocalExecutor(1, sleep)
+    poll = executor.start([], tmp_path)
+    until((tmp_path / "begun").exists)
+    executor.close()
+    assert poll() == -(signal.SIGKILL if deaf else signal.SIGTERM) and (tmp_path / STOP).exists()
 
 
 def test_a_job_of_a_sweep_waits_for_a_run_folder_that_another_process_is_at_work_in(tmp_path):
     release = threading.Event()
 
     def other():
-        with hold(tmp_path, wait=False):
+        with run_lock(tmp_path, wait=False):
             release.wait(20)
 
     thread = threading.Thread(target=other)
     thread.start()
     while not (tmp_path / ".lock").exists():
         time.sleep(0.01)
-    with pytest.raises(ValueError, match="another process is at work in this run folder"), hold(tmp_path, wait=False):
+    with (
+        pytest.raises(ValueError, match="another process is at work in this run folder"),
+        run_lock(tmp_path, wait=False),
+    ):
         pass
     threading.Timer(0.3, release.set).start()
-    with hold(tmp_path, wait=True):
+    with run_lock(tmp_path, wait=True):
         assert release.is_set()
     thread.join()
 
 
 def test_the_same_sweep_twice_at_a_time_is_refused(tmp_path):
     refused = pytest.raises(ValueError, match="another process is at work on this sweep")
-    with only_here(tmp_path), refused, only_here(tmp_path):
+    with sweep_lock(tmp_path), refused, sweep_lock(tmp_path):
         pass
 
 
@@ -207,9 +305,11 @@ def test_a_sweep_ends_with_how_each_job_ended_and_where_it_is(first):
         ("pooling=third", "failed"),
         ("pooling=none", "complete"),
     ]
-    end = done.stdout[done.stdout.rindex("   0  complete") :]
+    assert done.stdout.count("epoch   1/1") == 0 and done.stdout.count("job 0: complete") == 1
+    end = done.stdout[done.stdout.rindex("   1  complete") :]
     assert all(job["folder"] in end and job["name"] in end for job in jobs)
     assert "3 jobs: 2 complete, 1 failed" in end and "'third' was asked for" in end
+    assert "best: " in end and "python -m distill.export best of" in end
     assert "student.pooling=none" in jobs[2]["overrides"] and jobs[2]["valid/top1_accuracy"] >= 0
 
 
@@ -232,7 +332,7 @@ def test_started_a_second_time_a_sweep_runs_only_what_is_missing(first, store):
     (failed / "result.json").unlink()
     again = sweep("train.epochs=1", "student.pooling=both,third,none", store=store, runs=runs)
     assert again.returncode == 1 and "2 complete (2 of them before), 1 failed" in again.stdout
-    assert again.stdout.count("epoch   1/1") == 0
+    assert again.stdout.count("reused") >= 2
     assert [files(folder) for folder in whole] == before
     assert json.loads((failed / "result.json").read_text())["status"] == "failed"
 

@@ -184,7 +184,7 @@ def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> int:
             seeds.setdefault(tuple(w for w in facts["overrides"] if not w.startswith("seed=")), []).append(facts)
         best = (max if maximize else min)(seeds.values(), key=lambda jobs: fmean(facts[metric] for facts in jobs))
         over = f" (of {len(best)} seeds, mean {_value(best, metric)})" if len(best) > 1 else ""
-        console.print(f"best: {line(best[0], metric)}{over}")
+        console.print(f"best: {line(best[0], metric).removeprefix('complete').strip()}{over}")
         rule = "" if metric == METRIC else f" --best '{'max' if maximize else 'min'} {metric}'"
         console.print(f"next: python -m distill.export best of {shlex.quote(str(sweep))}{rule}")
         console.print(f"next: python -m distill.report {shlex.quote(str(sweep))}")
