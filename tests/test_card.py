@@ -206,7 +206,7 @@ def test_a_card_says_what_every_kind_of_teacher_began_with(copy, node, starts, s
     [
         ("'data.root=/home/anna/My Secret Clients/faces'", "data.root=faces"),
         ("data.root=../clients/acme/faces", "data.root=faces"),
-        ("'teacher=run:/home/anna/b, c/run1'", "teacher=run:run1"),
+        ("'teacher.run=/home/anna/b, c/run1'", "teacher.run=run1"),
         ("'paths={store: /home/anna/b c/d, runs: \"e, g/f\"}'", "'paths={store: d, runs: f}'"),
         ("data.root=/home/a=b/c", "data.root=c"),
         ("'loss=[ce,kd]' hydra/launcher=joblib", "'loss=[ce,kd]' hydra/launcher=joblib"),

@@ -77,7 +77,8 @@ def test_a_network_that_teaches_itself_has_layers_equal_to_its_own(store, tmp_pa
     job("teacher=none", "loss=[ce]", "train.epochs=1", store=store, runs=tmp_path / "first")
     first = folder_of(tmp_path / "first")
     words = (
-        f"teacher=run:{first}",
+        "teacher=run",
+        f"teacher.run={first}",
         "teacher.cache=false",
         "student.weights=" + str(first / "checkpoints" / "best.safetensors"),
     )

@@ -84,7 +84,10 @@ def test_a_generation_that_is_complete_is_not_done_again(whole, store):
 def test_generations_that_cannot_be_get_a_sentence(store, tmp_path):
     for words, sentence in (
         (("generations=0",), "generations: 0 was asked for; give 1 or more"),
-        (("teacher=none", "loss=[kd]", "generations=2"), r"none among kd\. Add ce, or choose a first teacher"),
+        (
+            ("teacher=none", "loss=[kd]", "generations=2"),
+            r"loss: teacher=none was chosen, and kd needs a teacher\. Type loss=\[ce\]",
+        ),
         (("teacher=peer", "loss=[ce,dml]", "generations=2"), "does not learn as a peer does"),
     ):
         with pytest.raises(SystemExit, match=sentence):

@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_module
 from slurm_stand_in import install
 
 from distill.sweep import executors as pools
-from distill.sweep.__main__ import pool_of
-from distill.sweep.executors import Here, cores, run_process
+from distill.sweep.executors import LocalExecutor, cores, run_process
+from distill.sweep.multirun import check, executor_of
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -39,32 +39,27 @@ def test_a_launcher_is_chosen_by_a_word_and_says_its_command(name, target):
     assert f"python -m distill.run -m launcher={name}" in said
 
 
-def test_ray_has_its_options_in_a_file_and_others_are_refused():
+def test_ray_has_its_options_in_a_file_and_others_are_refused(tmp_path):
     said = (ROOT / "conf" / "launcher" / "ray.yaml").read_text()
     assert "python -m distill.sweep launcher=ray" in said and set(yaml.safe_load(said)) == {
         "address",
         "num_cpus",
         "num_gpus",
     }
-    with pytest.raises(ValueError, match=r"launcher\.cpus: no such option\. There are address, num_cpus, num_gpus"):
-        pool_of({"launcher": "ray", "cpus": 2}, 1)
-    with pytest.raises(ValueError, match="joblib and slurm are for python -m"):
-        pool_of({"launcher": "slurm"}, 1)
-    with pytest.raises(ValueError, match=r"sweep\.jobs: 0 was asked for"):
-        pool_of({}, 0)
-    with pytest.raises(ValueError, match=r"launcher\.address: is for a Ray cluster\. Type launcher=ray, too"):
-        pool_of({"address": "auto"}, 1)
+    with pytest.raises(ValueError, match=r"launcher\.cpus: no such key\. Did you mean launcher\.num_cpus"):
+        check([[]], ["launcher=ray", "launcher.cpus=2"], tmp_path)
     for number in (0, -1, "two"):
+        _, launcher = check([[]], ["launcher=ray", f"launcher.num_cpus={number}"], tmp_path)
         with pytest.raises(ValueError, match=rf"launcher\.num_cpus: {number} was asked for; give 1 or more"):
-            pool_of({"launcher": "ray", "num_cpus": number}, 1)
+            executor_of(launcher, 1)
 
 
 SLEEPS = "import os, pathlib, time; pathlib.Path('pid').write_text(f'{os.getpid()}\\n'); time.sleep(60)"
 POOL = f"""
-import sys
 from pathlib import Path
-from distill.sweep.executors import Here
-Here(1).start([sys.executable, "-c", {SLEEPS!r}], Path.cwd())
+from distill.sweep.executors import LocalExecutor
+LocalExecutor(1, lambda words: exec({SLEEPS!r})).start([], Path.cwd())
+import time; time.sleep(60)
 """
 
 
@@ -82,7 +77,7 @@ def test_a_job_dies_with_the_sweep_that_is_killed(tmp_path):
 
 
 def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(pools, "PATIENCE", 0.3)
+    monkeypatch.setattr(pools, "GRACE_PERIOD_S", 0.3)
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
     for words, number in ((deaf, signal.SIGKILL), (SLEEPS, signal.SIGTERM)):
         (tmp_path / "pid").unlink(missing_ok=True)
@@ -96,9 +91,11 @@ def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed(tmp_path, monkeyp
 RAY_POOL = f"""
 import sys, time
 from pathlib import Path
-from distill.sweep.executors import STOP, Ray
-pool, place = Ray("local", 1, 0), Path.cwd()
-pool.start([sys.executable, "-c", {SLEEPS!r}], place)
+from distill import pools
+from distill.sweep.executors import STOP, RayExecutor
+pools._job = lambda words, job_dir, threads: ([sys.executable, "-c", {SLEEPS!r}], str(job_dir), str(job_dir), {{}})
+pool, place = RayExecutor("local", 1, 0), Path.cwd()
+pool.start([], place)
 while not (place / "pid").exists():
     time.sleep(0.1)
 (place / STOP).touch()
@@ -130,8 +127,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_cores_are_shared_out_among_the_jobs_of_a_machine():
-    assert Here(1).threads == cores() and Here(4 * cores()).threads == 1
+def test_cores_are_shared_out_among_the_jobs_of_a_machine(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert LocalExecutor(1, list).threads == cores() and LocalExecutor(4 * cores(), list).threads == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert LocalExecutor(1, list).threads == "3"
 
 
 @pytest.mark.slow

@@ -1,69 +1,85 @@
-"""Typing an option of a loss means that loss, and a ramp that is typed is the whole ramp."""
+"""Which losses a run learns by: those that are named; without a teacher those that need none."""
 
 import pytest
-import yaml
 from commandline import ROOT
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
 
-from distill.config.overrides import default_losses, spread, with_losses
+from distill.config import schema as config
+from distill.config.hints import explain
+from distill.config.overrides import defaults
+from distill.pipeline import rules
+
+DEFAULT = defaults()["loss"]
 
 
-def taken(*words: str) -> list[str]:
+def composed(*words: str):
     with initialize_config_module("conf", version_base="1.3"):
-        return list(compose("run", overrides=with_losses(words)).loss)
+        return compose("run", overrides=list(words))
 
 
-def test_options_of_the_default_losses_change_nothing():
-    names = default_losses()
-    for name in names:
-        assert with_losses([f"loss.{name}.weight=0.5"]) == [f"loss.{name}.weight=0.5"]
-    assert taken() == names and "ce" in names
+def refused(*words: str) -> str:
+    with pytest.raises(HydraException) as error:
+        composed(*words)
+    return explain(error.value, list(words))
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml")))
-def test_an_option_of_any_other_loss_takes_that_loss_in_the_default_ones_place(name):
-    expected = default_losses() if name in default_losses() else ["ce", name]
-    assert taken(f"loss.{name}.weight=0.5") == expected
+NAMES = sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml"))
 
 
-def test_several_named_losses_are_taken_together_the_default_one_too_if_named():
-    assert taken("loss.dkd.weight=1", "+loss.dkd.extra=1", "loss.hint.weight=1") == ["ce", "dkd", "hint"]
-    default = default_losses()[-1]
-    assert taken(f"loss.{default}.weight=1", "loss.hint.weight=1") == ["ce", default, "hint"]
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in DEFAULT])
+def test_an_option_of_a_loss_that_is_not_there_is_told_the_word_that_takes_it(name):
+    assert refused(f"loss.{name}.weight=0.5").endswith(f"Type loss=[ce,{name}] with it.")
+    assert name in composed(f"loss=[ce,{name}]", f"loss.{name}.weight=0.5").loss
 
 
-@pytest.mark.parametrize("chosen", ["loss=[ce]", "experiment=ferplus_losses", "phases=[{epochs:1}]"])
-def test_whoever_chooses_losses_gets_those(chosen):
-    assert with_losses(["loss.dkd.weight=1", chosen]) == ["loss.dkd.weight=1", chosen]
-
-
-def test_a_name_that_is_no_loss_is_left_for_the_sentence_about_it():
-    assert with_losses(["loss.kdd.weight=1"]) == ["loss.kdd.weight=1"]
-
-
-RAMPS = ["{from: 0, to: 1, start: 2, end: 12}", "{from: 1, to: 0}", "{from: 0.5, to: 1, end: 5}", "0.5"]
-
-
-@pytest.mark.parametrize("typed", RAMPS)
 @pytest.mark.parametrize(
-    "option, words",
+    "words, losses",
     [
-        ("ctkd.reversal", ["loss=[ce,ctkd]"]),
-        ("dist.weight", ["loss=[ce,dist]", "experiment=ferplus_losses", "data.root=faces"]),
+        (["loss.dkd.weight=1", "+loss.dkd.extra=1", "loss.hint.weight=1"], "ce,dkd,hint"),
+        ([f"loss.{DEFAULT[-1]}.weight=1", "loss.hint.weight=1"], f"ce,{DEFAULT[-1]},hint"),
+        (["loss=[kd]", "loss.dkd.weight=1"], "kd,dkd"),
+        (["experiment=ferplus_cern", "data.root=x", "loss.dkd.weight=1"], "ce,kd,dkd"),
+        (["loss.kd.temperature=2,4,8", "loss.kd.weight=0.5"], "ce,kd"),
     ],
 )
-def test_a_ramp_that_is_typed_keeps_nothing_of_the_one_that_was_there(typed, option, words):
-    loss, key = option.split(".")
-    theirs = [f"loss.{option}={{from: 1, to: 0, end: 10, shape: cosine}}"]  # as an experiment may say
-    words = [*words, f"loss.{option}={typed}"]
-    jobs, _ = spread(with_losses([*words, "seed=0,1"]))
-    with initialize_config_module("conf", version_base="1.3"):
-        for sent in (with_losses(words), with_losses(with_losses(words)), *jobs):
-            there = compose("run", overrides=[*theirs, *sent]).loss[loss]
-            assert OmegaConf.to_container(there)[key] == yaml.safe_load(typed)
+def test_losses_that_were_chosen_or_named_stay_beside_the_one_that_is_lacking(words, losses):
+    assert f"Type loss=[{losses}] with it." in refused(*words)
 
 
-def test_a_ramp_goes_where_none_can_be_as_it_was_typed():
-    words = ["loss=[ce,kd]", "loss.kd.weight={from: 0, to: 0.9, end: 5}"]
-    assert with_losses(words) == words
+def test_a_name_that_is_no_loss_is_told_as_any_other_key():
+    assert "loss.kdd: no such key" in refused("loss.kdd.weight=1")
+
+
+def alone(*words: str) -> tuple[dict, list[str]]:
+    return rules.learned_by(config.plain(composed("teacher=none", *words)))
+
+
+def test_without_a_teacher_its_losses_are_left_out_and_labels_alone_have_weight_1():
+    cfg, left_out = alone()
+    assert left_out == ["dist"] and {name: loss["weight"] for name, loss in cfg["loss"].items()} == {"ce": 1.0}
+    names = {config.run_name(alone(*words)[0]) for words in ([], ["loss=[ce]"], ["loss=[ce]", "loss.ce.weight=1"])}
+    assert len(names) == 1
+    cfg, left_out = alone("loss=[ce,tfkd,kd,hint]", "phases=[{epochs:8,loss:[ce,hint]},{epochs:24}]")
+    assert left_out == ["kd", "hint"] and {n: loss["weight"] for n, loss in cfg["loss"].items()} == {
+        "ce": 0.1,
+        "tfkd": 0.9,
+    }
+    assert cfg["phases"][0]["loss"] == ["ce"]
+
+
+def test_a_weight_of_0_or_a_course_stays_as_it_was_typed_without_a_teacher():
+    assert alone("loss.ce.weight=0")[0]["loss"]["ce"]["weight"] == 0
+    assert alone("loss.ce.weight={from: 0, to: 1, end: 5}")[0]["loss"]["ce"]["weight"]["end"] == 5
+
+
+@pytest.mark.parametrize(
+    "words, sentence", [(["loss=[kd]"], "kd needs a teacher"), (["loss=[kd,hint]"], "kd, hint need")]
+)
+def test_without_a_teacher_losses_that_all_need_one_are_refused(words, sentence):
+    with pytest.raises(ValueError, match=rf"^loss: teacher=none was chosen, and {sentence}.* Type loss=\[ce\]"):
+        alone(*words)
+
+
+def test_with_a_teacher_or_generations_that_will_have_one_nothing_is_left_out():
+    assert alone("generations=2")[1] == [] and rules.learned_by(config.plain(composed()))[1] == []

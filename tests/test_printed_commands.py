@@ -14,13 +14,13 @@ from distill.config import overrides
 from distill.config.schema import plain
 from distill.export import __main__ as export
 from distill.export.options import read_options
-from distill.pipeline import completed as finished
 from distill.pipeline import rules
 from distill.predict import __main__ as predict
 from distill.report import __main__ as report
 from distill.report.select import parse
 from distill.serve import __main__ as serve
 from distill.sweep import __main__ as sweep
+from distill.sweep import multirun as sweeps
 from distill.sweep.space import find, read
 
 TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
@@ -75,12 +75,12 @@ def test_commands_are_found_wherever_they_are_printed():
 
 @pytest.mark.parametrize("line", JOBS)
 def test_a_printed_command_makes_a_run(line):
-    words = overrides.with_losses(finished.spell_out([word for word in ALL[line] if word != "-m"]))
+    words = [word for word in ALL[line] if word != "-m"]
     jobs, swept = overrides.spread(words)
     assert bool(swept) == ("-m" in ALL[line])
     with initialize_config_module("conf", version_base="1.3"):
         cfg = compose("run", overrides=jobs[0])
-    rules.check(plain(cfg))
+    rules.check(rules.learned_by(plain(cfg))[0])
 
 
 def read_export(words, tmp_path, monkeypatch):
@@ -100,15 +100,14 @@ def read_measure(words, tmp_path, monkeypatch):
 
 
 def read_sweep(words, tmp_path, monkeypatch):
-    asked, launcher, rest = sweep.parse(words)
+    asked, rest = sweep.parse(words)
     if "sweep" in asked:
         assert read(find(asked["sweep"]), method=asked["method"], run_cap=asked["run_cap"]).parameters
-    if launcher:
-        monkeypatch.setattr(sweep, "Ray", lambda address, **options: address)
-        assert sweep.pool_of(launcher, asked["jobs"])
     jobs, swept = overrides.spread(rest)
     assert swept or "sweep" in asked
-    sweep.check(jobs[0])
+    monkeypatch.setattr(sweeps, "RayExecutor", lambda address, **options: address)
+    monkeypatch.setattr(sweeps, "LocalExecutor", lambda jobs: jobs)
+    assert sweeps.executor_of(sweeps.check(jobs, rest, tmp_path)[1], asked["jobs"])
 
 
 def read_report(words, tmp_path, monkeypatch):

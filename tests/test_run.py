@@ -101,9 +101,9 @@ def test_labels_alone_need_no_teacher(first, store, tmp_path):
     assert result["teacher"] is None and result["teacher_forward_images"] == 0
 
 
-def test_kd_without_a_teacher_is_refused_before_training(store, tmp_path):
-    done = distill("teacher=none", store=store, runs=tmp_path)
-    assert done.returncode == 1 and "loss.dist: needs a teacher" in done.stderr
+def test_losses_of_a_teacher_without_any_teacher_are_refused_before_training(store, tmp_path):
+    done = distill("teacher=none", "loss=[kd,dist]", store=store, runs=tmp_path)
+    assert done.returncode == 1 and "kd, dist need a teacher. Type loss=[ce]" in done.stderr
 
 
 BAD = [

@@ -99,7 +99,7 @@ def test_a_training_split_may_keep_faces_too_ambiguous_to_be_measured_on(store, 
 
 def test_every_job_of_a_sweep_over_the_student_leaves_the_teacher_alone(store, tmp_path):
     distill("train.epochs=1", store=store, runs=tmp_path / "first")
-    sweep = ("-m", "train.epochs=1", "loss.kd.temperature=1,8", "student.width=S")
+    sweep = ("-m", "train.epochs=1", "loss=[ce,kd]", "loss.kd.temperature=1,8", "student.width=S")
     done = distill(*sweep, store=store, runs=tmp_path / "sweep")
     assert done.returncode == 0, done.stderr
     results = [json.loads(path.read_text()) for path in (tmp_path / "sweep").glob("*/result.json")]

@@ -18,7 +18,7 @@ from distill.config.schema import WEIGHTS_SHA256
 from distill.evaluation.inference import read_predictions
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
-from distill.pipeline.completed import header, spell_out
+from distill.pipeline.completed import header
 from distill.system.files import digest, sha256
 
 ALONE = ("teacher=none", "loss=[ce]", "train.epochs=1")
@@ -41,7 +41,7 @@ def assistant(store, tmp_path_factory):
 @pytest.fixture(scope="module")
 def taught(assistant, store, tmp_path_factory):
     runs = tmp_path_factory.mktemp("taught")
-    return job(f"teacher=run:{assistant}", *ONCE, store=store, runs=runs), folder_of(runs)
+    return job("teacher=run", f"teacher.run={assistant}", *ONCE, store=store, runs=runs), folder_of(runs)
 
 
 def test_a_finished_run_is_a_teacher_with_the_numbers_that_it_had_as_a_student(assistant, taught):
@@ -58,22 +58,23 @@ def test_a_finished_run_is_a_teacher_with_the_numbers_that_it_had_as_a_student(a
 def test_a_copy_of_the_run_is_the_same_teacher_and_other_weights_are_another(assistant, taught, store, tmp_path):
     before = taught[1]
     copy = shutil.copytree(assistant, tmp_path / "copy")
-    again = job(f"teacher=run:{copy}", *ONCE, store=store, runs=before.parent)
+    again = job("teacher=run", f"teacher.run={copy}", *ONCE, store=store, runs=before.parent)
     assert "is complete; nothing to do" in again and folder_of(before.parent) == before
     file = copy / "checkpoints" / "best.safetensors"
     tensors = load_file(file)
     other = {"network": json.dumps(header(assistant))}
     save_file({name: tensor + 0.01 for name, tensor in tensors.items()}, file, other)
-    job(f"teacher=run:{copy}", *ONCE, store=store, runs=tmp_path / "runs")
+    job("teacher=run", f"teacher.run={copy}", *ONCE, store=store, runs=tmp_path / "runs")
     second = folder_of(tmp_path / "runs")
     assert second.name != before.name and read(second)["teacher_forward_images"] > 0
     with pytest.raises(SystemExit, match=r"teacher\.sha256: [0-9a-f]{64} was asked for, but the weights in .*copy are"):
         sha = OmegaConf.load(before / "config.yaml").teacher.sha256
-        job(f"teacher=run:{copy}", f"teacher.sha256={sha}", store=store, runs=tmp_path / "runs")
+        job("teacher=run", f"teacher.run={copy}", f"teacher.sha256={sha}", store=store, runs=tmp_path / "runs")
 
 
 def test_two_runs_are_swept_over(assistant, taught, store, tmp_path):
-    words = ("-m", f"teacher=run:{assistant},run:{taught[1]}", "train.epochs=1")
+    both = ",".join("'" + str(folder).replace("'", r"\'") + "'" for folder in (assistant, taught[1]))
+    words = ("-m", "teacher=run", f"teacher.run={both}", "train.epochs=1")
     done = distill(*SMALL, *words, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
     results = [json.loads(path.read_text()) for path in tmp_path.glob("*/result.json")]
@@ -85,7 +86,8 @@ def test_a_run_and_a_timm_network_answer_as_one_by_their_weights(assistant, stor
     tiny = ("name=test_resnet", "pretrained=false", "size=32", "train.epochs=1", "train.batch_size=32")
     words = [
         "teacher=ensemble",
-        f"teacher@teacher.members.first=run:{assistant}",
+        "teacher@teacher.members.first=run",
+        f"teacher.members.first.run={assistant}",
         "teacher@teacher.members.second=timm",
     ]
     words += [*(f"teacher.members.second.{key}" for key in tiny), *ONCE]
@@ -107,7 +109,7 @@ def test_a_run_that_answers_by_its_teachers_classifier_teaches_with_it(store, tm
         "loss=[simkd]", "teacher.cache=false", "teacher.size=64", "train.epochs=1", store=store, runs=tmp_path / "first"
     )
     first = folder_of(tmp_path / "first")
-    job(f"teacher=run:{first}", *ONCE, store=store, runs=tmp_path / "second")
+    job("teacher=run", f"teacher.run={first}", *ONCE, store=store, runs=tmp_path / "second")
     ours, theirs = read(folder_of(tmp_path / "second"))["teacher"]["metrics"], read(first)["student"]["metrics"]
     assert ours["test/nll"] == pytest.approx(theirs["test/nll"], abs=1e-5)
 
@@ -124,11 +126,13 @@ def test_a_folder_without_a_finished_run_gets_a_sentence(assistant, store, tmp_p
         (tmp_path / "whole", "whole: holds several runs. Give one of them, such as .*unfinished"),
     ):
         with pytest.raises(SystemExit, match=words):
-            job(f"teacher=run:{folder}", store=store, runs=tmp_path / "runs")
+            job("teacher=run", f"teacher.run={folder}", store=store, runs=tmp_path / "runs")
 
 
 def test_a_run_that_saw_other_data_says_so_aloud(assistant, store, tmp_path):
-    printed = job(f"teacher=run:{assistant}", "data.seed=1", "train.epochs=1", store=store, runs=tmp_path)
+    printed = job(
+        "teacher=run", f"teacher.run={assistant}", "data.seed=1", "train.epochs=1", store=store, runs=tmp_path
+    )
     assert "make sure that it saw no test face of this one" in printed
     assert read(folder_of(tmp_path))["teacher"]["saw_same_data"] is False
 
@@ -136,7 +140,7 @@ def test_a_run_that_saw_other_data_says_so_aloud(assistant, store, tmp_path):
 @pytest.mark.parametrize("where", ["teacher", "teacher.members.second"])
 def test_all_folds_are_not_taught_by_one_run_which_learned_from_their_test_faces(where):
     words = ["data=ckplus", "data.root=faces", "teacher=resnet50" if where == "teacher" else "teacher=ensemble"]
-    words += spell_out([f"{'teacher' if where == 'teacher' else f'teacher@{where}'}=run:an/assistant"])
+    words += [f"{'teacher' if where == 'teacher' else f'teacher@{where}'}=run", f"{where}.run=an/assistant"]
     sentence = r"^data\.fold: all .* the teacher an/assistant is one finished run.* or type data\.fold=K"
     with pytest.raises(ValueError, match=sentence):
         rules.check(composed(*words, "data.fold=all"))
@@ -151,12 +155,19 @@ def test_predictions_name_the_teachers_choice(taught, assistant):
     assert [row.split(",")[3] for row in rows] == [classes[k] for k in np.argmax(probabilities, 1)]
 
 
-def test_words_for_a_run_are_spelt_out_and_others_are_left():
-    assert spell_out(["seed=1", "teacher=resnet50", "-m"]) == ["seed=1", "teacher=resnet50", "-m"]
-    assert spell_out(["teacher=run:a b/c=1"]) == ["teacher=run", "teacher.run='a b/c=1'"]
-    assert spell_out(["teacher=run:it's,run:b"]) == ["teacher=run", r"teacher.run='it\'s','b'"]
-    third = "+teacher@teacher.members.third=run:x"
-    assert spell_out([third]) == ["+teacher@teacher.members.third=run", "teacher.members.third.run='x'"]
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        ("teacher=run:runs/a", r"Type teacher=run teacher\.run=runs/a$"),
+        (
+            "+teacher@teacher.members.third=run:a b",
+            r"Type \+teacher@teacher\.members\.third=run teacher\.members\.third\.run=a b$",
+        ),
+    ],
+)
+def test_a_run_named_in_the_choice_of_the_teacher_is_told_its_two_words(typed, meant, store, tmp_path):
+    with pytest.raises(SystemExit, match=meant):
+        job(typed, store=store, runs=tmp_path)
 
 
 # Weight files

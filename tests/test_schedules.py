@@ -8,7 +8,6 @@ import torch
 from hydra import compose, initialize_config_module
 
 from distill import build
-from distill.config.overrides import with_losses
 from distill.config.schema import check, plain
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.ramps import Ramp, ramp
@@ -163,7 +162,8 @@ def registry():
 
 
 def config(*overrides):
-    return plain(compose("run", overrides=with_losses(["data=procedural", *overrides])))
+    loss = next((name for name in ("sinkhorn", "hint") if f"loss.{name}." in overrides[0]), "kd")
+    return plain(compose("run", overrides=["data=procedural", f"loss=[ce,{loss}]", *overrides]))
 
 
 def data():

@@ -1,12 +1,12 @@
 """Where a search ends: at its cap, whatever runs beside or fails, and its jobs with it when it is stopped."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from small_sweep import small
 
 from distill.sweep import jobs as sweep_records
-from distill.sweep.executors import STOP
 from distill.sweep.search import Search
 
 
@@ -14,7 +14,10 @@ class Pool:
     """Starts pretended jobs: a job is a function of its number and of how often it was asked, None while it goes on."""
 
     def __init__(self, root, job, jobs=1):
-        self.root, self.job, self.jobs, self.places = root, job, jobs, []
+        self.root, self.job, self.jobs, self.places, self.batch, self.closed = root, job, jobs, [], nullcontext, False
+
+    def close(self):
+        self.closed = True
 
     def start(self, words, place):
         number, asked = len(self.places), []
@@ -41,19 +44,19 @@ def search_of(tmp_path, **changes):
 
 def test_jobs_at_work_count_towards_the_cap(tmp_path):
     pool = Pool(tmp_path, lambda number, asked, folder: result(folder, top1_accuracy=0.5) if asked == 2 else None, 2)
-    assert search_of(tmp_path).run(pool, list, 3) == 0 and len(pool.places) == 3
+    assert search_of(tmp_path).run(pool, 3) == 0 and len(pool.places) == 3
 
 
 def test_where_every_job_fails_no_more_are_tried_than_were_asked_for(tmp_path):
     pool = Pool(tmp_path, lambda *_: 1)
-    assert search_of(tmp_path).run(pool, list, 3) == 3 and len(pool.places) == 3
+    assert search_of(tmp_path).run(pool, 3) == 3 and len(pool.places) == 3
 
 
 def test_what_is_to_be_small_is_best_where_it_is_least(tmp_path):
     metric = {"name": "valid/nll", "goal": "minimize"}
     pool = Pool(tmp_path, lambda number, asked, folder: result(folder, nll=[1.5, 0.9, 2.0][number]))
     search = search_of(tmp_path, metric=metric)
-    search.run(pool, list, 3)
+    search.run(pool, 3)
     assert [(number, values) for number, values, _ in search.best()] == [(1, [0.9])]
 
 
@@ -64,5 +67,5 @@ def test_a_search_that_is_stopped_tells_its_jobs_to_stop(tmp_path):
 
     pool = Pool(tmp_path, job, 2)
     with pytest.raises(KeyboardInterrupt):
-        search_of(tmp_path).run(pool, list, None)
-    assert [(place / STOP).exists() for place in pool.places] == [True, True]
+        search_of(tmp_path).run(pool, None)
+    assert len(pool.places) == 2 and pool.closed

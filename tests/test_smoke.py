@@ -9,7 +9,6 @@ from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from distill.config.overrides import shortened, with_losses
 from distill.config.schema import plain
 from distill.pipeline import rules
 
@@ -29,7 +28,7 @@ def names(group):
 
 def composed(*words):
     """What python -m distill.run makes of these words, and of an answer for every key that must be given."""
-    words = with_losses(shortened(words))
+    words = list(words)
     missing = OmegaConf.missing_keys(compose("run", overrides=words))
     return plain(compose("run", overrides=[*words, *(f"{key}={ANSWERS[key]}" for key in missing)]))
 
@@ -66,7 +65,8 @@ def test_what_is_typed_stands_and_nothing_is_cut_without_smoke():
     typed = ("data=folder", "data.root=faces", "data.limit=32", "teacher=resnet50", "teacher.train.epochs=3")
     cfg = composed("debug=smoke", *typed)
     assert cfg["data"]["limit"] == 32 and cfg["teacher"]["train"]["epochs"] == 3
-    assert shortened(typed) == list(typed) and shortened(["debug=smoke"]) == ["debug=smoke"]
+    long = composed("data=folder", "data.root=faces", "teacher=resnet50")
+    assert long["data"]["limit"] is None and long["teacher"]["train"]["epochs"] == 7
 
 
 def test_a_folder_of_pictures_and_a_peer_go_from_end_to_end(tmp_path):

@@ -10,7 +10,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from distill.config import schema as config
 from distill.pipeline import rules
-from distill.sweep.__main__ import check, main, parse, spread
+from distill.sweep.__main__ import main, parse, spread
 from distill.sweep.search import Search
 from distill.sweep.space import find, read
 
@@ -86,28 +86,31 @@ def test_parameters_become_what_optuna_draws_from(tmp_path):
 
 
 WRONG = [
-    ({"metric": {"name": "test/top1_accuracy", "goal": "maximize"}}, "choosing is done on validation alone"),
+    (
+        {"metric": {"name": "test/top1_accuracy", "goal": "maximize"}},
+        "metric: .* was asked for; give a goal, and a name of validation",
+    ),
     ({"metric": "valid/top1_accuracy"}, "metric: 'valid/top1_accuracy' was asked for"),
-    ({"metric": {"name": "valid/top1_accuracy"}}, r"metric\.goal: is missing\. .* goal: maximize"),
+    ({"metric": {"name": "valid/top1_accuracy"}}, r"metric\.goal: None was asked for; give goal: maximize"),
     ({"metric": {"name": "valid/top1_accuracy", "goal": "minimize"}}, r"metric\.goal: 'minimize' .* goal: maximize"),
     ({"metric": {"name": "valid/nll", "goal": "maximize"}}, r"metric\.goal: 'maximize' .* goal: minimize"),
     ({"run_cap": "abc"}, "run_cap: 'abc' was asked for; give 1 or more"),
     ({"run_cap": 0}, "run_cap: 0 was asked for"),
-    ({"parameters": {"seed": 3}}, r"parameters\.seed: 3 was asked for\. Give \{value: 3\}"),
-    ({"parameters": {"seed": {"values": []}}}, r"parameters\.seed\.values: \[\] was asked for"),
+    ({"parameters": {"seed": 3}}, r"parameters\.seed: 3 was asked for; give \{value: "),
+    ({"parameters": {"seed": {"values": []}}}, r"parameters\.seed: \{'values': \[\]\} was asked for"),
     ({"parameters": {"seed": {"min": "1e-3", "max": 1.0}}}, r"parameters\.seed: .*min and max, two numbers"),
     (
         {"parameters": {"a": {"distribution": "q_log_uniform_values", "min": 1, "max": 8}}},
-        r"parameters\.a: .*Give value",
+        r"parameters\.a: .*give \{value",
     ),
-    ({"early_terminate": "hyperband"}, "early_terminate: hyperband was asked for"),
+    ({"early_terminate": "hyperband"}, "early_terminate: 'hyperband' was asked for"),
     ({"early_terminate": {"type": "hyperband", "min_iter": "x"}}, "whole numbers min_iter and eta"),
-    ({"method": "annealing"}, r"method: 'annealing' was asked for\. Choose bayes, random, grid"),
+    ({"method": "annealing"}, r"method: 'annealing' was asked for; give bayes, random, grid"),
     ({"paramters": {}}, "paramters: no such key"),
-    ({"parameters": {"seed": {"distribution": "normal", "mu": 0}}}, r"parameters\.seed: .*Give value, values, or min"),
-    ({"parameters": {}}, "parameters: needs at least one key"),
-    ({"command": ["python", "run.py", "${args}"]}, r"command: must be a list with \$\{args_no_hyphens\}"),
-    ({"early_terminate": {"type": "envelope"}}, "early_terminate: .*Give type: hyperband"),
+    ({"parameters": {"seed": {"distribution": "normal", "mu": 0}}}, r"parameters\.seed: .*give \{value: .*min and max"),
+    ({"parameters": {}}, "parameters: {} was asked for; give keys of"),
+    ({"command": ["python", "run.py", "${args}"]}, r"command: .*give a list with \$\{args_no_hyphens\}"),
+    ({"early_terminate": {"type": "envelope"}}, "early_terminate: .*give type: hyperband"),
 ]
 
 
@@ -118,7 +121,7 @@ def test_a_file_that_asks_for_what_is_not_there_gets_a_sentence(tmp_path, change
 
 
 def test_mistakes_on_the_command_line_get_a_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"sweep: 'optna' was asked for\. Choose microexpnet, optuna"):
+    with pytest.raises(ValueError, match=r"sweep: optna: no such file\. Choose microexpnet, optuna"):
         find("optna")
     with pytest.raises(ValueError, match=r"sweep\.trials: no such option"):
         parse(["sweep.trials=3"])
@@ -160,12 +163,6 @@ def test_a_wrong_word_ends_the_command_with_one_sentence_about_it(tmp_path, caps
     said = str(caught.value)
     assert said.startswith("error: ") and word.partition("=")[0].removeprefix("sweep.") in said and "\n" not in said
     assert "jobs:" not in capsys.readouterr().out
-
-
-def test_words_are_checked_as_the_job_reads_them():
-    check(["student=microexpnet", "loss.dkd.weight=0.5"])  # means loss=[ce,dkd]
-    with pytest.raises(ValueError, match="dkd"):
-        check(["student=microexpnet", "loss=[ce]", "loss.dkd.weight=0.5"])
 
 
 def test_one_job_alone_is_no_sweep():

@@ -1,4 +1,4 @@
-"""launcher=joblib: what happens to the others when a job, a process that starts jobs, or the sweep itself is killed."""
+"""launcher=joblib: what happens to the others when a job or the sweep itself is killed or stopped."""
 
 import json
 import os
@@ -12,7 +12,6 @@ from sessions import living, start, until
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 LONG = ("train.epochs=60", "checkpoint.every_steps=1", "train.batch_size=16")
-WORKER = "popen_loky_posix"  # how joblib starts what starts jobs
 
 
 def asked(folder: Path, *more: str) -> list[str]:
@@ -20,13 +19,8 @@ def asked(folder: Path, *more: str) -> list[str]:
     return command(*words, store=folder / "store", runs=folder / "runs")
 
 
-def workers(sweep) -> list[int]:
-    return [one.pid for one in living(sweep.pid) if WORKER in one.words and one.parent == sweep.pid]
-
-
 def jobs(sweep) -> list[int]:
-    starts = workers(sweep)
-    return [one.pid for one in living(sweep.pid) if one.parent in starts and WORKER in one.words]
+    return [one.pid for one in living(sweep.pid) if one.parent == sweep.pid]
 
 
 def checkpoints(folder: Path) -> int:
@@ -56,13 +50,13 @@ def test_a_killed_job_takes_no_other_along_and_a_killed_sweep_leaves_no_process_
 
 
 @pytest.mark.slow
-def test_a_killed_process_that_starts_jobs_ends_the_sweep_with_a_sentence_and_its_jobs_with_it(tmp_path):
+def test_a_sweep_that_is_stopped_from_the_keyboard_leaves_no_process_and_says_how_its_jobs_stand(tmp_path):
     sweep = start(asked(tmp_path), environment())
-    until(lambda: jobs(sweep), sweep)
-    os.kill(workers(sweep)[0], signal.SIGKILL)
-    said = sweep.communicate(timeout=300)[0]
-    assert sweep.returncode == 1 and "Traceback" not in said, said
-    assert "error: launcher=joblib: a process that starts jobs was killed, and the others with it." in said
+    until(lambda: checkpoints(tmp_path) == 2, sweep)
+    os.killpg(sweep.pid, signal.SIGINT)
+    said = sweep.communicate(timeout=60)[0]
+    assert sweep.returncode == 130 and "stopped; the same command goes on" in said and "Traceback" not in said, said
+    assert "2 jobs: 2 stopped" in said and "next: the same command again" in said
     until(lambda: not living(sweep.pid), seconds=20)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from distill.runs import reading
 from distill.sweep import __main__ as sweep_command
 from distill.sweep import jobs as sweep_records
 from distill.sweep import search as searching
-from distill.sweep.__main__ import check, choose, parse
+from distill.sweep.__main__ import choose, parse
 from distill.sweep.executors import STOP
+from distill.sweep.multirun import check, is_several
 from distill.sweep.search import Search
 
 
@@ -20,7 +22,7 @@ class Pretended:
     """A pool whose jobs are a function: (settings, place, folder) -> exit code, or None while it goes on."""
 
     def __init__(self, root: Path, job, jobs: int = 1):
-        self.root, self.job, self.jobs, self.started = root, job, jobs, []
+        self.root, self.job, self.jobs, self.started, self.batch = root, job, jobs, [], nullcontext
 
     def close(self):
         pass
@@ -61,7 +63,7 @@ def test_trials_that_are_several_runs_are_not_stopped_early_and_that_is_said(tmp
         assert Search(file, words, tmp_path / "sweep", [], 0, several).prunes is not several
     assert capsys.readouterr().out.count("with data.fold=all or generations=N no trial is stopped early") == 1
     for word, answer in (("generations=2", True), ("generations=1", False), ("data=ckplus data.fold=all", True)):
-        assert check([*word.split(), "teacher=none", "loss=[ce]"]) is answer, word
+        assert is_several(check([word.split()], [], tmp_path)[0]) is answer, word
 
 
 def test_the_best_trial_is_the_best_on_validation(tmp_path):
@@ -70,7 +72,7 @@ def test_the_best_trial_is_the_best_on_validation(tmp_path):
 
     search = search_of(tmp_path, **GRID)
     pool = Pretended(tmp_path, job)
-    assert search.run(pool, list, None) == 0
+    assert search.run(pool, None) == 0
     assert pool.started == [[f"student.width={w}", f"seed={s}"] for w in ("M", "XS", "XXS") for s in (0, 1)]
     ((_, values, chosen),) = search.best()
     assert values == [pytest.approx(0.9)] and chosen == {"student.width": "XS", "seed": 1}
@@ -86,7 +88,7 @@ def test_with_costs_the_best_trials_are_those_that_no_other_beats_in_everything(
 
     only = {"method": "grid", "parameters": {"student.width": {"values": ["M", "XS", "XXS"]}}}
     search = search_of(tmp_path, ["macs"], **only)
-    search.run(Pretended(tmp_path, job, jobs=2), list, None)
+    search.run(Pretended(tmp_path, job, jobs=2), None)
     assert {chosen["student.width"]: values for _, values, chosen in search.best()} == {
         "M": [0.8, 30],
         "XXS": [0.7, 10],
@@ -99,26 +101,25 @@ def test_a_failed_trial_does_not_stop_the_others_and_is_tried_again_at_the_next_
     def job(said, place, folder):
         return -9 if said["student.width"] == "XS" and broken["now"] else result(folder, 0.5)
 
-    assert search_of(tmp_path, **GRID).run(Pretended(tmp_path, job), list, None) == 2
+    assert search_of(tmp_path, **GRID).run(Pretended(tmp_path, job), None) == 2
     states = [sweep_records.read(place) for place in sorted((tmp_path / "sweep" / "jobs").iterdir())]
     assert [facts["status"] for facts in states].count("failed") == 2
     assert "was killed by SIGKILL" in states[2]["error"]
     broken["now"] = False
     again = Pretended(tmp_path, job)
-    assert search_of(tmp_path, **GRID).run(again, list, None) == 0
+    assert search_of(tmp_path, **GRID).run(again, None) == 0
     assert again.started == [["student.width=XS", "seed=0"], ["student.width=XS", "seed=1"]]
     nothing = Pretended(tmp_path, job)
-    assert search_of(tmp_path, **GRID).run(nothing, list, None) == 0 and not nothing.started
+    assert search_of(tmp_path, **GRID).run(nothing, None) == 0 and not nothing.started
 
 
 @pytest.mark.parametrize("cap, number", [(4, 4), (None, 6)])
 def test_a_cap_ends_a_grid_too(tmp_path, monkeypatch, cap, number):
     pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
-    monkeypatch.setattr(sweep_command, "pool_of", lambda launcher, jobs: pool)
-    monkeypatch.setattr(sweep_command, "command", list)
+    monkeypatch.setattr(sweep_command, "executor_of", lambda launcher, jobs: pool)
     file = small(tmp_path, **GRID, run_cap=cap)
     for _ in range(2):
-        assert choose(file, parse([f"sweep.folder={tmp_path / 'sweep'}"])[0], {}, []) == 0
+        assert choose(file, parse([f"sweep.folder={tmp_path / 'sweep'}"])[0], []) == 0
         assert len(pool.started) == number
 
 
@@ -127,7 +128,7 @@ def test_a_trial_killed_before_its_settings_were_written_down_is_not_lost(tmp_pa
     pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
     search = search_of(tmp_path, **GRID)
     assert not search.study.trials[0].params
-    assert search.run(pool, list, None) == 0
+    assert search.run(pool, None) == 0
     assert sorted(pool.started) == sorted(
         [f"student.width={w}", f"seed={s}"] for w in ("M", "XS", "XXS") for s in (0, 1)
     )
@@ -135,11 +136,11 @@ def test_a_trial_killed_before_its_settings_were_written_down_is_not_lost(tmp_pa
 
 def test_a_journal_whose_last_line_was_cut_short_by_a_kill_goes_on_from_the_line_before(tmp_path):
     pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
-    search_of(tmp_path, **GRID).run(pool, list, 2)
+    search_of(tmp_path, **GRID).run(pool, 2)
     journal = tmp_path / "sweep" / "study.journal"
     journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "wor')
     search = search_of(tmp_path, **GRID)
-    assert search.run(pool, list, None) == 0
+    assert search.run(pool, None) == 0
     assert len(pool.started) == 6 and [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 6
 
 
@@ -155,18 +156,17 @@ def test_a_killed_search_goes_on_with_the_settings_that_were_at_work_and_ends_at
 
     pool = Pretended(tmp_path, job)
     with pytest.raises(Killed):
-        search_of(tmp_path).run(pool, list, 5)
+        search_of(tmp_path).run(pool, 5)
     after = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.6))
     search = search_of(tmp_path)
-    search.run(after, list, 5)
+    search.run(after, 5)
     assert after.started[0] == pool.started[2]  # the same words are the same run folder
     assert len(after.started) == 3 and len(search.study.trials) == 6  # 2 complete, 1 killed, 3 complete
     assert len({tuple(typed) for typed in pool.started + after.started}) == 5
 
 
-def test_epochs_are_looked_at_now_and_then_and_only_where_there_are_new_ones(tmp_path, monkeypatch):
+def test_epochs_are_looked_at_only_where_there_are_new_ones(tmp_path, monkeypatch):
     looks, calls = [], []
-    monkeypatch.setattr(searching, "EVERY", 0.25)
     monkeypatch.setattr(searching, "_epochs", lambda path, metric: looks.append(path.stat().st_size) or ())
 
     def job(said, place, folder):
@@ -177,12 +177,11 @@ def test_epochs_are_looked_at_now_and_then_and_only_where_there_are_new_ones(tmp
 
     one = {"method": "grid", "parameters": {"seed": {"values": [0]}}}
     search = search_of(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 3}, **one)
-    assert search.run(Pretended(tmp_path, job), list, None) == 0
-    assert looks == sorted(set(looks)) and looks[-1] == 12 and len(looks) <= 3  # of the twelve
+    assert search.run(Pretended(tmp_path, job), None) == 0
+    assert looks == [3, 6, 9, 12]
 
 
-def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(searching, "EVERY", 0)
+def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path):
 
     def job(said, place, folder):
         if (place / STOP).exists():
@@ -199,7 +198,7 @@ def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path, monkey
         return None
 
     search = search_of(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 3}, **GRID)
-    assert search.run(Pretended(tmp_path, job), list, None) == 0
+    assert search.run(Pretended(tmp_path, job), None) == 0
     states = [trial.state.name for trial in search.study.trials]
     assert states == ["COMPLETE"] * 4 + ["PRUNED"] * 2
     assert max(search.study.trials[-1].intermediate_values) <= 3
@@ -215,7 +214,7 @@ def test_a_trial_that_was_killed_and_is_run_again_counts_once_when_others_are_co
     first = search_of(tmp_path, early_terminate=halving)
     killed = first.study.ask(first.space)
     killed.report(0.9, 4)
-    assert not killed.should_prune()
+    assert not first.is_behind(0.9, 4)
     search = search_of(
         tmp_path, early_terminate=halving
     )  # the next start: it failed, and its settings are asked for again
@@ -224,7 +223,8 @@ def test_a_trial_that_was_killed_and_is_run_again_counts_once_when_others_are_co
     for value in (0.9, 0.5, 0.4, 0.3, 0.2, 0.8):
         trial = search.study.ask(search.space)
         trial.report(value, 4)
-        stopped.append(trial.should_prune())
+        stopped.append(search.is_behind(value, 4))
+    assert not search.is_behind(0.1, 5)  # it is no 4, 12, 36
     assert stopped == [False, True, True, True, True, False]  # 0.8 is second of six, in the better third
 
 
@@ -238,8 +238,7 @@ def test_a_lock_that_a_killed_start_left_on_the_journal_holds_nobody_up(tmp_path
 
 
 @pytest.mark.parametrize("ends", ["at once", "when it is asked to"])
-def test_a_complete_run_is_never_pruned_and_counts_with_its_result(tmp_path, monkeypatch, ends):
-    monkeypatch.setattr(searching, "EVERY", 0)
+def test_a_complete_run_is_never_pruned_and_counts_with_its_result(tmp_path, ends):
     told, calls = [], {"0": 0, "1": 0}
 
     def job(said, place, folder):
@@ -258,7 +257,7 @@ def test_a_complete_run_is_never_pruned_and_counts_with_its_result(tmp_path, mon
 
     two = {"method": "grid", "parameters": {"seed": {"values": [0, 1]}}}
     search = search_of(tmp_path, early_terminate={"type": "hyperband", "min_iter": 2, "eta": 2}, **two)
-    assert search.run(Pretended(tmp_path, job), list, None) == 0
+    assert search.run(Pretended(tmp_path, job), None) == 0
     assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 2
     assert search.study.trials[1].values == [0.1] and any(told) == (ends != "at once")
     record = sweep_records.read(tmp_path / "sweep" / "jobs" / "1")
@@ -272,10 +271,10 @@ def test_a_trial_that_failed_before_it_had_a_run_folder_says_so_until_it_is_trie
             return lambda: 1
 
     one = {"method": "grid", "parameters": {"seed": {"values": [0]}}}
-    assert search_of(tmp_path, **one).run(Refused(tmp_path, None), list, None) == 1
+    assert search_of(tmp_path, **one).run(Refused(tmp_path, None), None) == 1
     (found,) = reading.find([tmp_path / "sweep"])
     assert found.status == "failed" and "ended with exit code 1" in found.error
-    search_of(tmp_path, **one).run(Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5)), list, None)
+    search_of(tmp_path, **one).run(Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5)), None)
     assert [run.folder for run in reading.find([tmp_path])] == [(tmp_path / "seed=0").resolve()]
 
 

@@ -17,9 +17,9 @@ def test_two_jobs_whose_words_make_one_file_name_have_a_name_each(tmp_path):
     ("ended", "code"),
     [
         (("complete", "complete"), 0),
-        (("complete", "pruned", "again"), 0),
+        (("complete", "pruned", "retrying"), 0),
         (("complete", "failed"), 1),
-        (("complete", "waiting"), 1),
+        (("complete", "pending"), 1),
         (("complete", "running"), 1),
     ],
 )
@@ -27,8 +27,8 @@ def test_a_sweep_lacks_what_failed_or_was_not_run_but_neither_what_was_pruned_no
     tmp_path, capsys, ended, code
 ):
     for number, status in enumerate(ended):
-        place = sweep_records.add(tmp_path, str(number), f"job {number}", [])
-        sweep_records.Record(place).update(status=status)
+        place = sweep_records.add(tmp_path, number, f"job {number}", [])
+        sweep_records.Record(place).update(status=status, **{"valid/top1_accuracy": 0.5})
     assert sweep_records.conclude(tmp_path) == code
     said = capsys.readouterr().out
-    assert ("next: the same command again" in said) == bool(code) and ("distill.report" in said) != bool(code)
+    assert ("next: the same command again" in said) == bool(code) and ("distill.export best of" in said)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 
 import pytest
 from commandline import distill
@@ -13,7 +14,6 @@ from distill.runs.reading import find
 from distill.sweep import __main__ as sweep_command
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
-from distill.system.processes import JobFailed
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -31,11 +31,11 @@ def test_a_refused_job_leaves_its_error_in_its_place_and_the_report_of_the_sweep
 
 
 def test_the_error_is_gone_when_the_job_begins_again(tmp_path):
-    place = sweep_records.add(tmp_path / "sweep", "0", "seed=0", ["seed=0"])
-    with pytest.raises(JobFailed, match="KeyError: 'gone'"), sweep_records.recorded(place):
+    place = sweep_records.add(tmp_path / "sweep", 0, "seed=0", ["seed=0"])
+    with pytest.raises(KeyError), sweep_records.recorded(place):
         raise KeyError("gone")
     assert json.loads((place / "result.json").read_text()) == {"status": "failed", "error": "KeyError: 'gone'"}
-    with pytest.raises(JobFailed), sweep_records.recorded(place) as record:
+    with pytest.raises(KeyError), sweep_records.recorded(place) as record:
         assert not (place / "result.json").exists()
         record.begin(tmp_path / "run")
         raise KeyError("gone")
@@ -87,12 +87,12 @@ IDLE = [
 @pytest.mark.parametrize("key, sentence", IDLE)
 def test_a_key_that_changes_no_student_cannot_be_swept_over(tmp_path, key, sentence):
     with pytest.raises(ValueError, match=sentence):
-        sweep_records.plan(tmp_path, [[f"{key}=1"], [f"{key}=2"]], [key])
+        sweeps.run_grid([f"{key}=1,2", f"paths.runs={tmp_path}"])
     assert not any(tmp_path.iterdir())
 
 
 def test_a_folder_of_another_sweep_is_refused_and_left_as_it_is(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sweep_command, "pool_of", lambda *words: Ended())
+    monkeypatch.setattr(sweeps, "executor_of", lambda *words: Ended())
     words = [f"sweep.folder={tmp_path / 'sweep'}", f"paths.runs={tmp_path / 'runs'}"]
     sweep_command.main([*words, "seed=0,1,2"])
     before = {path: path.read_bytes() for path in (tmp_path / "sweep").rglob("*") if path.is_file()}
@@ -104,10 +104,12 @@ def test_a_folder_of_another_sweep_is_refused_and_left_as_it_is(tmp_path, monkey
 
 
 class Ended:
-    """A pool whose jobs end at once."""
+    """An executor whose jobs end at once."""
 
-    def start(self, words, place):
-        sweep_records.Record(place).begin(place)
+    jobs, batch = 1, staticmethod(nullcontext)
+
+    def start(self, words, job_dir):
+        sweep_records.Record(job_dir).begin(job_dir)
         return lambda: 0
 
     def close(self):
@@ -115,11 +117,13 @@ class Ended:
 
 
 def test_flags_of_the_other_command_are_refused_rather_than_passed_over():
-    for word in ("hydra.launcher.n_jobs=2", "--jobs=2", "-m"):
-        with pytest.raises(ValueError, match=r"belongs to distill\.run\. Type sweep\.jobs=N"):
+    for word in ("--jobs=2", "-m"):
+        with pytest.raises(ValueError, match=rf"{word}: is no option\. Type sweep\.jobs=N"):
             sweep_command.parse(["seed=0,1", word])
 
 
-def test_no_jobs_at_a_time_is_told_what_to_type():
-    with pytest.raises(ValueError, match=r"hydra\.launcher\.n_jobs: 0 was asked for; give 1 or more, or -1 for one"):
-        sweeps.refuse_launcher(["-m", "launcher=joblib", "hydra.launcher.n_jobs=0"])
+def test_no_jobs_at_a_time_is_told_what_to_type(tmp_path):
+    for words in (["launcher=joblib", "hydra.launcher.n_jobs=0"], []):
+        _, launcher = sweeps.check([[]], words, tmp_path)
+        with pytest.raises(ValueError, match=r"(n_jobs|sweep\.jobs): 0 was asked for; give 1 or more, or -1 for one"):
+            sweeps.executor_of(launcher, 0)

@@ -16,16 +16,15 @@ from distill.sweep.search import _epochs
 def test_a_complete_run_is_taken_as_it_is_only_where_its_data_are_as_it_saw_them_and_it_is_one_run(
     tmp_path, monkeypatch, seen, generations, fold, reused
 ):
-    place = sweep_records.add(tmp_path / "sweep", "0", "job", [])
+    place = sweep_records.add(tmp_path / "sweep", 0, "job", [])
     done, cfg = [], {"data": {"fold": fold}, "generations": generations, "paths": {"store": "x"}, "plugins": []}
     result = {"data": {"fingerprint": seen}, "student": {"metrics": {"valid/top1_accuracy": 0.5}}}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text(json.dumps(result))
     monkeypatch.setattr(sweeps, "is_measured", lambda folder, cfg: True)
-    monkeypatch.setattr(sweeps, "_fingerprints", {})
     monkeypatch.setattr(sweeps.build, "dataset", lambda cfg: None)
     monkeypatch.setattr(sweeps.build, "fingerprint", lambda data: "now")
-    sweeps.work(place, "hydra_submitit", lambda: (cfg, tmp_path / "run"), lambda *given: done.append(given))
+    sweeps.work(place, lambda: (cfg, tmp_path / "run"), lambda *given: done.append(given))
     assert sweep_records.read(place)["reused"] == reused and bool(done) != reused
 
 

@@ -40,7 +40,7 @@ def test_typed_again_while_its_jobs_run_a_sweep_waits_for_them_and_does_nothing_
         os.kill(sweep.pid, signal.SIGKILL)
         sweep.wait()
         sweep = start(asked, env)
-        logs = [scripts / f"4243_{task}.out" for task in (0, 1)]
+        logs = [log_of(tmp_path, task) for task in (0, 1)]
         waits = "is at work in this run folder; waiting for it"
         until(lambda: all(log.exists() and waits in " ".join(log.read_text().split()) for log in logs), sweep)
         assert [record["status"] for record in records(tmp_path)] == ["running", "running"]
@@ -56,8 +56,12 @@ def test_typed_again_while_its_jobs_run_a_sweep_waits_for_them_and_does_nothing_
         assert result["status"] == "complete" and result["resumed_at_step"] == 0
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         assert [line["epoch"] for line in lines if "valid/top1_accuracy" in line] == list(range(20))
-        assert "epoch  20/20" in (scripts / f"4242_{task}.out").read_text()
-        assert "epoch  20/20" not in (scripts / f"4243_{task}.out").read_text()
+        assert log_of(tmp_path, task).read_text().count("epoch  20/20") == 1
+
+
+def log_of(folder: Path, task: int) -> Path:
+    (log,) = folder.glob(f"runs/sweeps/*/jobs/{task}/log.txt")
+    return log
 
 
 def state(pid: int) -> str:

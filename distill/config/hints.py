@@ -30,7 +30,7 @@ def explain(error: Exception, overrides: list[str]) -> str:
     one = [
         o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)
     ]  # not what a sweep spreads out
-    named = [name for o in overrides if (name := _loss_of(o))]
+    named = [name for name in map(_loss_of, overrides) if name]
     sound = [
         o for o in one if not o.lstrip("+~").startswith((asked, "hydra")) and not (_loss_of(asked) and _loss_of(o))
     ]

@@ -80,8 +80,7 @@ def _last_part(word: str) -> str:
         return word
     if value.startswith(("[", "{")):
         return key + equals + PIECE.sub(lambda piece: _name(piece[0]), value)
-    kind = re.match(r"([\w-]+:)?", value)[0]  # run:DIR
-    return key + equals + kind + _name(value.removeprefix(kind))
+    return key + equals + _name(value)
 
 
 def _name(text: str) -> str:
