@@ -40,7 +40,6 @@ def test_an_option_of_a_loss_that_is_not_there_is_told_the_word_that_takes_it(na
         ([f"loss.{DEFAULT[-1]}.weight=1", "loss.hint.weight=1"], f"ce,{DEFAULT[-1]},hint"),
         (["loss=[kd]", "loss.dkd.weight=1"], "kd,dkd"),
         (["experiment=ferplus_cern", "data.root=x", "loss.dkd.weight=1"], "ce,kd,dkd"),
-        (["loss.kd.temperature=2,4,8", "loss.kd.weight=0.5"], "ce,kd"),
     ],
 )
 def test_losses_that_were_chosen_or_named_stay_beside_the_one_that_is_lacking(words, losses):

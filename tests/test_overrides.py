@@ -15,7 +15,10 @@ PATHS = ["/home/josé/faces", "/faces of us (2)", "/it's here", "faces/{a}", "~/
 @pytest.mark.parametrize("key", ["data.root", "paths.runs", "paths.store", "teacher.run"])
 def test_a_path_of_any_letters_arrives_as_it_was_typed(key, path):
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = compose("run", overrides=["data=folder", "data.root=x", "teacher=run", overrides.quoted(f"{key}={path}")])
+        cfg = compose(
+            "run",
+            overrides=["data=folder", "data.root=x", "teacher=run", "teacher.run=x", overrides.quoted(f"{key}={path}")],
+        )
     group, name = key.split(".")
     assert config.plain(cfg)[group][name] == path
 

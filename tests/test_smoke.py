@@ -46,9 +46,10 @@ def test_the_teacher_that_is_asked_for_is_the_one_that_is_tried(name):
     words = (f"teacher={name}", *losses)
     cfg, long = composed("debug=smoke", *words), composed("data=procedural", *words)
     rules.check(cfg)
-    if "train" in long["teacher"] and name != "smoke":
-        assert long["teacher"]["train"]["epochs"] > 1
-        long["teacher"]["train"]["epochs"] = 1
+    for node in (long["teacher"], *long["teacher"].get("members", {}).values()):
+        if "train" in node and name != "smoke":
+            assert node["train"]["epochs"] > 1
+            node["train"]["epochs"] = 1
     assert cfg["teacher"] == long["teacher"]
 
 
