@@ -47,7 +47,7 @@ from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.files import sha256, write_json
 from distill.system.hardware import environment, set_threads, tune_allocator
-from distill.system.processes import hold
+from distill.system.processes import run_lock
 
 WRITING = ".writing-"
 PARITY = "parity.json"
@@ -71,7 +71,7 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
             work on it; an earlier export stays as it is then.
     """
     run = finished.read_run(folder, words)
-    with hold(folder, wait=False):
+    with run_lock(folder, wait=False):
         return _export(run, options)
 
 

@@ -186,7 +186,8 @@ def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> int:
         over = f" (of {len(best)} seeds, mean {_value(best, metric)})" if len(best) > 1 else ""
         console.print(f"best: {line(best[0], metric).removeprefix('complete').strip()}{over}")
         rule = "" if metric == METRIC else f" --best '{'max' if maximize else 'min'} {metric}'"
-        console.print(f"next: python -m distill.export best of {shlex.quote(str(sweep))}{rule}")
+        which = f"best of {shlex.quote(str(sweep))}{rule}"
+        console.print(f"next: python -m distill.export {which}")
         console.print(f"next: python -m distill.report {shlex.quote(str(sweep))}")
     return int(missing)
 
