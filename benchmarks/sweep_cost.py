@@ -33,16 +33,16 @@ TAUGHT = "teacher: {{name: {name}, size: {size}, pretrained: false, cache: {cach
 
 
 class Clock(Callback):
-    """Writes [time, CPU seconds of this process and its ended children] into a file when a sweep begins and a job ends."""
+    """Writes [time, CPU seconds of the job's process and its ended children] into a file when a job begins and when it ends."""
 
     def __init__(self, file: str):
         self.file = file
 
-    def on_multirun_start(self, **more) -> None:
+    def on_run_start(self, **more) -> None:
         with open(self.file, "a") as lines:
             lines.write(json.dumps([time.monotonic(), sum(os.times()[:4])]) + "\n")
 
-    on_job_end = on_multirun_start
+    on_job_end = on_run_start
 
 
 def write_sides(folder: Path, asked: argparse.Namespace) -> None:
@@ -72,8 +72,13 @@ def sweep(home: Path, name: str, words: list[str]) -> dict:
     marks = [np.array(json.loads(line)) for line in (folder / "clock").read_text().splitlines()]
     (records,) = folder.glob("sweeps/*/jobs.jsonl")
     found = [json.loads(line) for line in records.read_text().splitlines()]
-    jobs = [job_of(record, end - start) for record, (start, end) in zip(found, pairwise(marks), strict=True)]
-    return {"start": whole - (marks[-1] - marks[0]), "jobs": jobs}
+    ends = [
+        marks[0],
+        *marks[1::2],
+    ]  # a job waits for the end of the one before it; its process begins with no CPU seconds
+    seconds = [np.array([end[0] - before[0], end[1]]) for before, end in pairwise(ends)]
+    jobs = [job_of(record, spent) for record, spent in zip(found, seconds, strict=True)]
+    return {"start": whole - sum(seconds), "jobs": jobs}
 
 
 def now() -> np.ndarray:
