@@ -34,7 +34,6 @@ from distill.pipeline import completed as finished
 from distill.pipeline import finish as outcome
 from distill.pipeline import rules
 from distill.runs.layout import subsets
-from distill.system.console import loud_warnings, measured
 from distill.system.console import WITHOUT_TWINS, loud_warnings, measured
 from distill.system.files import digest, load_weights, read_weights, sha256, write_json
 from distill.system.hardware import environment, pick_device, pick_precision, set_threads

@@ -42,6 +42,8 @@ def check_evaluation(asked: dict) -> None:
     """
     evaluation_rows(asked["views"])
     robustness.check(asked["robustness"], asked["severities"])
+
+
 def learned_by(cfg: dict) -> tuple[dict, list[str]]:
     """Leave out the losses that a run without a teacher cannot learn by; one that is left alone has weight 1.
 

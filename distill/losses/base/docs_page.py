@@ -19,7 +19,7 @@ INTRODUCTION = """# Losses
 A run minimizes a weighted sum: `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weights one, `loss.dkd.temperature=4` sets
 an option. A weight, and any number that takes fractions, may follow a hyperparameter schedule, a ramp over epochs,
 `loss.kd.weight='{from: 0, to: 0.9, end: 5}'`, with `start`, and `shape`
-linear, cosine or exponential; typed over a course that a yaml has, it is merged into it, as hydra merges. Phases have losses of their own:
+linear, cosine or exponential; typed over a ramp that a yaml has, it is merged into it, as hydra merges. Phases have losses of their own:
 `loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]' train.epochs=32`.
 
 Rare classes: `loss.ce.logit_adjustment=1` trains for classes as if all were equally common; `loss.kd.teacher_adjustment=1`, or that of
