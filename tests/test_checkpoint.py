@@ -21,6 +21,7 @@ from distill.system.files import (
     save_state,
     save_weights,
     sha256,
+    whole,
     write_json,
 )
 
@@ -181,6 +182,34 @@ def test_a_truncated_safetensors_file_gets_a_sentence(tmp_path, left):
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(ValueError, match=r"w\.safetensors: not a safetensors file, or damaged"):
         read_weights(path)
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("where", [b"happy", b"happy\\", b"", b"0.25"])
+def test_one_flipped_bit_of_a_weight_file_is_noticed_wherever_it_is_read(tmp_path, where):
+    path = tmp_path / "w.safetensors"
+    save_weights(path, Net(), {"classes": ["happy", "sad"], "number": 0.25})
+    flip(path, path.read_bytes().index(where) + len(where) - 1 if where else -3)
+    with pytest.raises(ValueError, match=r"w\.safetensors: .*damaged \("):
+        read_weights(path)
+    with pytest.raises(ValueError, match=r"w\.safetensors: is damaged \(.*\)\. Train it again\."):
+        whole(path, "Train it again.")
+
+
+@pytest.mark.parametrize("read", [load_state, read_weights])
+def test_a_block_of_zeros_in_a_pytorch_file_is_noticed_by_its_crc(tmp_path, read):
+    path = tmp_path / "last.pt"
+    torch.save({"weight": torch.rand(20000)}, path)
+    content = bytearray(path.read_bytes())
+    content[40000:44096] = bytes(4096)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"last\.pt: .*the CRC-32 of its part last/data/0 is wrong"):
+        read(path)
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import zipfile
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 METADATA = "fer_distill"  # key of a weight file's header
+CONTENT = "content_sha256"  # key of the metadata in it
 
 
 @contextmanager
@@ -44,22 +47,37 @@ def save_state(path: Path, state: dict) -> None:
 
 
 def load_state(path: Path) -> dict:
-    """Read a training checkpoint; nothing in it is executed.
+    """Read a training checkpoint whose parts have the CRC-32 that they were written with; nothing in it is executed.
 
     Raises:
         ValueError: the file is damaged or is no checkpoint.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return _load_pytorch(path)
     except Exception as error:
-        raise ValueError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}). Delete it to start this run again."
-        ) from error
+        why = str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        raise ValueError(f"{path}: not a readable checkpoint ({why}). Delete it to start this run again.") from error
+
+
+def _load_pytorch(path: Path) -> object:
+    """Read a file of torch.save, after its CRC-32s, which torch.load does not look at."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if part := file.testzip():
+                raise zipfile.BadZipFile(f"the CRC-32 of its part {part} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def save_weights(path: Path, module: nn.Module, metadata: dict[str, object]) -> None:
-    """Write a module's state as safetensors atomically, with metadata in the header: equal ones are equal byte by byte."""
+    """Write a module's state as safetensors atomically: equal ones are equal byte by byte.
+
+    Args:
+        path: the file.
+        module: the network.
+        metadata: goes into the header; read_weights compares the SHA-256 of tensors and metadata, which is put beside it.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    metadata = metadata | {CONTENT: _content_sha256(tensors, metadata)}
     with atomic(path) as temporary:
         # one key: safetensors writes several in an order of chance; bytes: its own file could be read by nobody else
         temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata)}))
@@ -78,9 +96,16 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]
     if not path.is_file():
         raise ValueError(f"{path}: no such weight file. Give the path of a .safetensors file.")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        try:
+            return _read_safetensors(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path}: not a safetensors file, or damaged ({error}). Download or export it again."
+            ) from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = _load_pytorch(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: damaged ({error}). Download it, or save the state_dict, again.") from error
     except Exception as error:
         raise ValueError(
             f"{path}: holds more than tensors, or is damaged; it is not opened. Save the state_dict as .safetensors."
@@ -92,22 +117,38 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
-            more = metadata.pop(METADATA, None)
-            metadata |= more if isinstance(more, dict) else {}
-            if isinstance(classes := metadata.get("classes"), str):  # other tools write one comma-separated string
-                metadata["classes"] = [name.strip() for name in classes.split(",")]
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(
-            f"{path}: not a safetensors file, or damaged ({error}). Download or export it again."
-        ) from error
+    """Read a safetensors file, and compare the SHA-256 in its header where it has one: one that save_weights wrote does.
+
+    Raises:
+        SafetensorError: damaged, or no such file.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
+        more = metadata.pop(METADATA, {})
+        if not isinstance(more, dict):
+            raise SafetensorError(f"its header's {METADATA} is no dictionary")
+        metadata |= more
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    written = metadata.pop(CONTENT, None)
+    if written and written != _content_sha256(tensors, metadata):
+        raise SafetensorError("its content does not have the SHA-256 in its header")
+    if isinstance(classes := metadata.get("classes"), str):  # other tools write one comma-separated string
+        metadata["classes"] = [name.strip() for name in classes.split(",")]
+    return tensors, metadata
+
+
+def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, object]) -> str:
+    """Return the SHA-256 of metadata and of every tensor's name, type, shape and bytes."""
+    found = hashlib.sha256(json.dumps(metadata).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def whole(path: Path, instead: str) -> Path:
-    """Return a weight file that a run wrote, after making sure that it is there and was not cut short.
+    """Return a weight file that a run wrote, after making sure that it is there and holds what was written.
 
     Args:
         path: the file, .safetensors.
@@ -116,13 +157,13 @@ def whole(path: Path, instead: str) -> Path:
     Raises:
         ValueError: it is gone or damaged.
     """
+    if not path.is_file():
+        raise ValueError(f"{path}: is gone. {instead}")
     try:
-        with safe_open(path, framework="pt"):
-            return path
-    except FileNotFoundError:
-        raise ValueError(f"{path}: is gone. {instead}") from None
+        _read_safetensors(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: is damaged ({error}). {instead}") from error
+    return path
 
 
 def _from_json(value: str) -> object:
