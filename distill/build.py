@@ -13,6 +13,7 @@ from distill.config.ranges import check_network, check_same_input, kinds, target
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
 from distill.data.common.options import typed
 from distill.data.common.twins import checked_splits
+from distill.evaluation.inference import refuse_other_answers
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
@@ -268,5 +269,5 @@ def _peer_config(cfg: dict, node: dict) -> dict:
 def _frozen(cfg: dict, node: dict, weights: Path, data: Dataset, precision: torch.dtype) -> FrozenTeacher:
     net = bare_teacher(cfg, node, data)
     _refuse_other_classes("teacher", weights, read_weights(weights)[1], data)
-    load_weights(net, weights, "teacher")
+    refuse_other_answers(net, load_weights(net, weights, "teacher"), weights)
     return FrozenTeacher(net, label(node), data.classes, precision)

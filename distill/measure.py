@@ -84,7 +84,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     whole = build.dataset(cfg, needed=("test",))
     data, dropped = _in_common(whole, known)
     student = finished.rebuild(cfg["student"], known, cfg["plugins"], read_weights(weights)[0])
-    load_weights(student, weights, str(folder))
+    evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device, memory_format=torch.channels_last)
     asked = {"data": config.identity(cfg)["data"], "subsets": subsets(cfg), "eval": cfg["eval"]}

@@ -15,6 +15,10 @@ from distill.system.files import atomic
 from distill.system.hardware import autocast
 from distill.types import Batch, Split
 
+PROBE, CLOSE = (
+    "probe",
+    1e-3,
+)  # key of a weight file's metadata; largest difference of a logit, shares of the largest logit
 CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
 
 
@@ -127,6 +131,44 @@ def teacher_answers(teacher, split: Split, device: torch.device, views: str = "p
         teacher.open(split.name, 0 if as_packed else f"{views}{number}", table)
         found.append(_shared_out(answer, split, table, batch_size))
     return combine(found, views)
+
+
+@torch.no_grad()
+def probe(network: nn.Module) -> list[list[float]]:
+    """Return a network's logits [4, K] about four fixed pictures, in float32: kept beside its weights, they tell its code.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec. Its mode is left as it was.
+    """
+    device, training = next(network.parameters()).device, network.training
+    coarse = np.random.default_rng(0).integers(0, 256, (4, 1, 6, 6), np.uint8)
+    pixels = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3)).to(device)
+    network.eval()
+    with torch.backends.cudnn.flags(enabled=False):  # it would round to TF32
+        logits = network(render(pixels, identity(4).to(device), network.input)).logits
+    network.train(training)
+    return [[round(value, 5) for value in row] for row in logits.float().tolist()]
+
+
+def refuse_other_answers(network: nn.Module, metadata: dict, path: Path) -> None:
+    """Refuse a network that was made anew of its weights and answers otherwise than it did when they were written.
+
+    Args:
+        network: with the weights.
+        metadata: of their file.
+        path: of their file, or folder.
+
+    Raises:
+        ValueError: the code of the network, or of how a picture is prepared, was changed since.
+    """
+    if (kept := metadata.get(PROBE)) is None:  # weights of other origin
+        return
+    kept, found = np.array(kept), np.array(probe(network))
+    if kept.shape != found.shape or not np.allclose(kept, found, rtol=0, atol=CLOSE * max(1, np.abs(kept).max())):
+        raise ValueError(
+            f"{path}: its network answers otherwise today than when these weights were written: its code was changed since. "
+            "Bring the code back as it was, or train again with the code as it is: paths.run=ANOTHER_FOLDER."
+        )
 
 
 def write_predictions(

@@ -78,7 +78,9 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
 def _export(run: finished.Finished, options: Options) -> dict:
     folder, data = run.folder, finished.faces(run)
     split = data.splits["valid"]
+    recorded = finished.recorded(run, data)
     wanted = gate.reference(run.student, split, options.preprocess)
+    wanted = gate.refuse_other(run.student, wanted, recorded, (run.result.get("eval") or {}).get("views", "plain"))
     facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label))
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)

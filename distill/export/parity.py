@@ -1,7 +1,7 @@
 """The parity gate: an exported file answers the whole validation split as the PyTorch student does, or it is not written."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from distill.types import Split
 
 LEAST_AGREEMENT = 0.999  # of float files, top-1
 MOST_LOST = 0.005  # of accuracy, by int8 files
+RECORDED = 5e-3  # mean |dp| to the run's own predictions, which bfloat16 or TF32 may have rounded
 CLOSE = 1e-3  # probabilities of a float file at other sizes and batch sizes
 DRIFT = 0.02  # of agreement, between the packed size and another one, of int8 files
 BATCH, OTHER_BATCHES, FACES = 32, (1, 7), 56
@@ -33,12 +34,14 @@ class Reference:
     """What the PyTorch student answers.
 
     Shape:
-        logits: [N, K] of the validation split; resized: one (pictures [B, H, W, 3], logits [B, K]) per other size.
+        logits: [N, K] of the validation split; resized: one (pictures [B, H, W, 3], logits [B, K]) per other size;
+        recorded: [N, K] probabilities of the same faces as packed that the run has written, None where it wrote others.
     """
 
     split: Split
     logits: np.ndarray
     resized: tuple[tuple[np.ndarray, np.ndarray], ...]
+    recorded: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float:
@@ -49,6 +52,7 @@ class Reference:
 class Parity:
     """How near a file comes: shares in [0, 1]; `accuracy_ci` a bootstrap 95 % interval; `other` the largest |dp| elsewhere.
 
+    recorded is the mean |dp| to the run's own predictions, None where those are of other views.
     other_sizes is the number of other picture sizes that were tried: none where a file takes one size.
     """
 
@@ -60,6 +64,7 @@ class Parity:
     other_size: float
     other_size_agreement: float
     other_sizes: int
+    recorded: float | None = None
 
     def numbers(self) -> dict[str, object]:
         return asdict(self)
@@ -72,6 +77,33 @@ def reference(student: nn.Module, split: Split, preprocess: bool) -> Reference:
         logits = evaluate.predict(student, split, batch_size=BATCH, tick=lambda n: progress.advance(task, n)).numpy()
     sizes = SIZES if preprocess else ()
     return Reference(split, logits, tuple(_resized(student, split, *size) for size in sizes))
+
+
+def refuse_other(student: nn.Module, wanted: Reference, recorded: np.ndarray, views: str) -> Reference:
+    """Refuse a PyTorch student that does not answer as the run that is told of; return what files are measured by.
+
+    Args:
+        student: made of the run's config and weights.
+        wanted: its answers about faces as packed.
+        recorded: [N, K] probabilities that the run has written.
+        views: of which those are, plain, mirror or crops8.
+
+    Raises:
+        ValueError: code, weights or predictions were changed since.
+    """
+    plain = views == "plain"
+    found = _softmax(wanted.logits if plain else evaluate.answers(student, wanted.split, views).numpy())
+    if (apart := _apart(found, recorded)) > RECORDED:
+        raise ValueError(
+            f"the student that its code and weights make today answers otherwise than predictions/valid.csv says: mean |dp| "
+            f"{apart:.3f}, the same answer for {agreement(found, recorded):.1%} of the faces. Code or weights were changed since "
+            "it was measured: bring them back, or train again, with paths.run=ANOTHER_FOLDER."
+        )
+    return replace(wanted, recorded=recorded if plain else None)
+
+
+def _apart(found: np.ndarray, recorded: np.ndarray) -> float:
+    return float(np.abs(found - recorded).mean())
 
 
 @torch.no_grad()
@@ -117,6 +149,7 @@ def measure(answer: Answer, wanted: Reference, spec=None, words: str = "file") -
         other_size=max((_largest(own[1], _softmax(theirs)) for own, theirs in elsewhere), default=0.0),
         other_size_agreement=min((agreement(own[0], theirs) for own, theirs in elsewhere), default=1.0),
         other_sizes=len(elsewhere),
+        recorded=None if wanted.recorded is None else _apart(probabilities, wanted.recorded),
     )
 
 
@@ -160,6 +193,8 @@ def verdict(parity: Parity, exact: bool) -> str | None:
         return (
             f"agrees with the PyTorch student on {parity.agreement:.2%} of the faces, less than {LEAST_AGREEMENT:.1%}"
         )
+    if exact and parity.recorded is not None and parity.recorded > RECORDED:
+        return f"answers otherwise than the run's own predictions/valid.csv: mean |dp| {parity.recorded:.3f}"
     if not exact and -parity.difference > MOST_LOST + 1e-9:  # 2 of 400 faces are 0.005 and a little
         return f"loses {-100 * parity.difference:.2f} points of validation accuracy, more than {100 * MOST_LOST:.1f}"
     if exact and max(parity.other_batch, parity.other_size) > CLOSE:

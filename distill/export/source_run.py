@@ -10,6 +10,7 @@ from torch import nn
 
 from distill import build
 from distill.config import schema as config
+from distill.evaluation import inference as evaluate
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
@@ -48,7 +49,7 @@ def read_run(folder: Path, words: list[str]) -> Finished:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
     classes = tuple(metadata["classes"])
     student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
-    load_weights(student, weights, str(folder))
+    evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
     return Finished(folder, cfg, json.loads((folder / "result.json").read_text()), student.eval(), classes)
 
 
@@ -78,6 +79,23 @@ def faces(run: Finished) -> Dataset:
             f"({str(seen)[:12]}). Give the same data: data.root=DIR."
         )
     return data
+
+
+def recorded(run: Finished, data: Dataset) -> np.ndarray:
+    """Return the probabilities [N, K] of the validation faces that the run itself has written.
+
+    Raises:
+        ValueError: they are missing, damaged, or of other faces.
+    """
+    path = run.folder / "predictions" / "valid.csv"
+    again = f"Delete {run.folder / 'result.json'} and type the run's command again: it is measured anew."
+    try:
+        probabilities, _, ids = evaluate.read_predictions(path, run.classes)
+    except ValueError as error:
+        raise ValueError(f"{error}: an export is compared with it. {again}") from error
+    if ids != tuple(data.splits["valid"].ids):
+        raise ValueError(f"{path}: is of other faces than those that the run saw. {again}")
+    return probabilities
 
 
 def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, float]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from distill.build import ALLOWED
 from distill.config.schema import BESIDE_NETWORK
+from distill.evaluation.inference import PROBE, probe, refuse_other_answers
 from distill.export.runtimes import reason
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import nowhere, rebuild
@@ -34,7 +35,8 @@ def save(
     node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | nowhere(node)
     ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
     net = timm_part(student)
-    save_weights(folder / WEIGHTS, student if net is None else net, {"network": node, "classes": list(classes)})
+    metadata = {"network": node, "classes": list(classes), PROBE: probe(student)}
+    save_weights(folder / WEIGHTS, student if net is None else net, metadata)
     ours["sha256"] = sha256(folder / WEIGHTS)
     write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
 
@@ -106,6 +108,6 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     except Exception as error:  # of hydra, or of the network's own code
         raise ValueError(f"{file}: no network can be made of it ({reason(error)}). Export the run again.") from None
     net = timm_part(student)
-    load_weights(student if net is None else net, weights, str(folder))
+    refuse_other_answers(student, load_weights(student if net is None else net, weights, str(folder)), weights)
     student.classes = classes
     return student.eval()

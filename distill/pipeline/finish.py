@@ -45,7 +45,8 @@ def conclude(
         ValueError: the best weights are gone or damaged.
     """
     parallel.barrier()  # the best weights are on the disk
-    load_weights(student, finished.best_weights(folder), "best")
+    weights = finished.best_weights(folder)
+    evaluate.refuse_other_answers(student, load_weights(student, weights, "best"), weights)
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()

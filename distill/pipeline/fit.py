@@ -8,6 +8,7 @@ import torch
 from distill import build
 from distill.config import schema as config
 from distill.data.common.twins import told
+from distill.evaluation.inference import PROBE, probe
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
 from distill.system.files import digest, save_weights
@@ -51,6 +52,7 @@ def fit_student(
                 "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
             )
         if parallel.is_main():
+            metadata |= {PROBE: probe(student)}
             save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
         parallel.barrier()
         return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from distill.augment.views import ViewRecipe
 from distill.data.loader import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
-from distill.evaluation.inference import predict
+from distill.evaluation.inference import PROBE, predict, probe
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.system import distributed as parallel
@@ -251,7 +251,7 @@ def keep(learner: Learner, path: Path, metadata: dict) -> None:
     """Write the weights of which validate() spoke; of several processes the main one does."""
     if parallel.is_main():
         with averaged(learner):
-            save_weights(path, learner.student, metadata)
+            save_weights(path, learner.student, metadata | {PROBE: probe(learner.student)})
 
 
 def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, float]:
