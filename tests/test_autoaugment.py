@@ -1,4 +1,4 @@
-"""AutoAugment does what PIL and scipy do in the published training, from numbers drawn apart from those of the view."""
+"""AutoAugment does what PIL and, linearly interpolated, scipy do, from numbers drawn apart from those of the view."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-from distill.augment.autoaugment import FIELDS, GRIDS, OPERATIONS, POLICIES, augment, columns, operate
+from distill.augment.autoaugment import FIELDS, GRIDS, OPERATIONS, POLICIES, VERSION, augment, columns, operate
 from distill.augment.views import FIELDS as PLAIN
 from distill.augment.views import ViewRecipe, identity, render
 from distill.types import InputSpec
@@ -63,8 +63,9 @@ def scipy_affine(operation, picture, value):
     to[:2, 2] = height / 2 + 0.5, width / 2 + 0.5
     back[:2, 2] = -to[:2, 2]
     matrix = to @ matrix @ back
-    planes = [ndimage.affine_transform(picture[:, :, c], matrix[:2, :2], matrix[:2, 2]) for c in range(3)]
-    return np.stack(planes, 2)
+    parts = matrix[:2, :2], matrix[:2, 2]
+    planes = [ndimage.affine_transform(picture[:, :, c].astype(float), *parts, order=1) for c in range(3)]
+    return np.floor(np.stack(planes, 2) + 0.5).astype(np.uint8)
 
 
 # Operations
@@ -159,7 +160,7 @@ def test_without_autoaugment_a_table_is_what_it_always_was_and_with_it_has_four_
 
 def test_a_recipe_names_autoaugment_only_where_it_is_on():
     assert "autoaugment" not in ViewRecipe().numbers() and ON.numbers() == ViewRecipe().numbers() | {
-        "autoaugment": True
+        "autoaugment": VERSION
     }
     assert list(ViewRecipe().numbers()) == [name for name in vars(ViewRecipe()) if name != "autoaugment"]
 

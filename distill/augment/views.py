@@ -64,7 +64,8 @@ class ViewRecipe:
 
     def numbers(self) -> dict[str, float]:
         """Return what cached logits depend on: the ranges, and shear and autoaugment only where they are on."""
-        return {name: value for name, value in asdict(self).items() if name not in ("shear", "autoaugment") or value}
+        numbers = {name: value for name, value in asdict(self).items() if name not in ("shear", "autoaugment") or value}
+        return numbers | ({"autoaugment": autoaugment.VERSION} if self.autoaugment else {})
 
     def table(self, seed: int, view_id: int, rows: int) -> Tensor:
         """Draw the augmentation table of one view of a data set.
