@@ -33,6 +33,7 @@ from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline import completed as finished
 from distill.pipeline import finish as outcome
 from distill.pipeline import rules
+from distill.runs import provenance
 from distill.runs.layout import subsets
 from distill.system.console import WITHOUT_TWINS, loud_warnings, measured
 from distill.system.files import digest, load_weights, read_weights, sha256, write_json
@@ -77,6 +78,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     """
     weights = finished.weights(folder)
     cfg = _config(folder, words)
+    provenance.tell_changed(config.written(folder) | {"plugins": cfg["plugins"]}, folder)
     set_threads(cfg["train"]["threads"])
     device = pick_device(cfg["train"]["device"])
     precision = pick_precision(cfg["train"]["precision"], device)

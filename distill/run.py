@@ -21,7 +21,7 @@ from distill.config.hints import explain
 from distill.models.feature_hooks import untap
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
-from distill.pipeline.finish import conclude, mirror, start_of
+from distill.pipeline.finish import conclude, mirror, open_logger, start_of, summary_of
 from distill.pipeline.fit import fit_student, tell
 from distill.pipeline.folds import run_folds
 from distill.pipeline.generations import run_generations
@@ -34,6 +34,8 @@ from distill.pipeline.reuse import (
     write_down,
 )
 from distill.runs.layout import is_complete
+from distill.runs.provenance import tell_changed
+from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.system import distributed as parallel
 from distill.system.console import console, loud_warnings, summary, track
@@ -85,14 +87,9 @@ def _again(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: 
     """Return the result of a complete run; `wandb agent`, which chooses by what its jobs say, is told it, too."""
     result = result_of(folder, data or build.dataset(cfg))
     if os.environ.get("WANDB_SWEEP_ID"):
-        logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
-        logger.finish(_summary(result), exit_code=0)
+        logger = open_logger(cfg, folder, job_type, group, job_name())
+        logger.finish(summary_of(result), exit_code=0)
     return result
-
-
-def _summary(result: dict) -> dict:
-    """Return what a tracker keeps of a run: the numbers of the chosen epoch, not of the last, and the whole result."""
-    return result["student"]["metrics"] | result
 
 
 def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: str | None) -> dict:
@@ -100,7 +97,7 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
     if parallel.is_main() and not is_complete(folder):
         (folder / "result.json").unlink(missing_ok=True)  # that it failed before
     try:
-        logger = build.logger(cfg, folder=folder, config=cfg, name=folder.name, group=group, job_type=job_type)
+        logger = open_logger(cfg, folder, job_type, group, job_name())
         if data is None:  # else this is a teacher's run, and the student's has said it
             tell(data := build.dataset(cfg))
         result = _job(cfg, folder, data, logger, group)
@@ -112,7 +109,7 @@ def _locked(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group:
         if failed and not is_complete(folder) and parallel.is_first_failure():
             write_json(folder / "result.json", {"status": "failed", "error": f"{type(error).__name__}: {error}"})
         raise
-    logger.finish(_summary(result), exit_code=0)
+    logger.finish(summary_of(result), exit_code=0)
     parallel.broadcast_from_main(lambda: write_json(folder / "result.json", result))
     return result
 
@@ -175,6 +172,7 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     console.print(
         f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"
     )
+    tell_changed(inner, folder)
     weights = find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher", group=group))
     if found and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
         console.print(
@@ -189,6 +187,7 @@ def _finished_teacher(member: dict, data: Dataset) -> Path:
     """Return the weight file of a teacher that is a finished run, and say so if it saw other data than this run."""
     folder = Path(member["run"])
     console.print(f"teacher {config.label(member)}: the finished run {folder}")
+    tell_changed(config.written(folder), folder)
     if finished.saw(folder) != build.fingerprint(data):
         console.print(
             "*** It learned from other pictures, labels or splits than this run: make sure that it saw no test face of this one.",
@@ -204,8 +203,12 @@ def job_dir() -> Path | None:
 
 def sweep_name() -> str | None:
     """Return the name that the jobs of one sweep share."""
-    folder = job_dir()
-    return folder and folder.parents[1].name
+    return (folder := job_dir()) and folder.parents[1].name
+
+
+def job_name() -> str | None:
+    """Return what the sweep calls this job."""
+    return (folder := job_dir()) and sweep_records.read(folder)["name"]
 
 
 def typed() -> str:
@@ -244,6 +247,7 @@ def do(cfg: dict, folder: Path) -> None:
     done = parallel.broadcast_from_main(lambda: is_measured(folder, cfg))
     if not done:
         console.print(f"run folder: {folder}")
+    tell_changed(cfg, folder)
     several = sweeps.is_several(cfg)
 
     def once(one: dict, where: Path) -> dict:

@@ -85,7 +85,8 @@ def test_an_offline_run_holds_config_numbers_summary_artifact_and_pictures(tmp_p
         run.log({"train/loss": 1 / (step + 1)}, step)
     run.log({"valid/top1_accuracy": 0.9}, 300)
     run.log({"valid/top1_accuracy": 0.1}, 301)
-    run.images({"confusion_matrix": picture(tmp_path / "c.png")})
+    run.images({"sample_predictions": picture(tmp_path / "c.png")})
+    run.confusion_matrix(np.array([0, 1, 1]), np.array([0, 1, 0]), ("sad", "happy"), tmp_path / "c.png")
     run.artifact(weights, "student")
     run.finish({"valid/top1_accuracy": 0.9, "student": {"macs": 12}, "status": "complete"})
 
@@ -98,10 +99,15 @@ def test_an_offline_run_holds_config_numbers_summary_artifact_and_pictures(tmp_p
     history = [items(row.item) for row in of_kind(found, "history")]
     assert [row["train/loss"] for row in history if "train/loss" in row] == [1 / (s + 1) for s in range(300)]
     assert [row["_step"] for row in history if "valid/top1_accuracy" in row] == [300, 301]
-    assert history[-1]["confusion_matrix/_type"] == "image-file" and history[-1]["valid/top1_accuracy"] == 0.1
+    assert history[-1]["sample_predictions/_type"] == "image-file" and history[-1]["valid/top1_accuracy"] == 0.1
+    assert history[-1]["confusion_matrix_table/_type"] == "table-file"
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
+    counts = {(actual, taken): n for actual, taken, n in json.loads(table.read_text())["data"]}
+    assert counts == {("sad", "sad"): 1, ("sad", "happy"): 0, ("happy", "sad"): 1, ("happy", "happy"): 1}
+    assert "wandb/confusion_matrix/v1" in str(of_kind(found, "config")), "its own plot"
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 1
-    (artifact,) = of_kind(found, "artifact")
-    assert (artifact.name, artifact.type) == ("student", "model") and "best" in artifact.aliases
+    (artifact,) = (item for item in of_kind(found, "artifact") if item.type == "model")
+    assert artifact.name == "student" and "best" in artifact.aliases
     assert [entry.local_path for entry in artifact.manifest.contents] == [str(weights)]
     assert summary(found)["valid/top1_accuracy"] == 0.9
     assert summary(found)["student/macs"] == 12
@@ -251,6 +257,7 @@ def test_a_silent_logger_takes_every_call_and_leaves_nothing(tmp_path, make):
         run = make(tmp_path / "run")
         run.log({"x": 1.0}, 1)
         run.images({"picture": tmp_path / "missing.png"})
+        run.confusion_matrix([0], [0], ["a"], tmp_path / "missing.png")
         run.artifact(tmp_path / "missing", "student")
         run.finish({"x": 1.0}, exit_code=0)
     assert not list((tmp_path / "run").iterdir())

@@ -235,8 +235,15 @@ def test_each_job_of_a_sweep_is_a_wandb_run_of_one_group_and_ends_there_as_it_do
     headers = [of_kind(found, "run")[0] for found in mirrors.values()]
     assert len({header.run_id for header in headers}) == 2 and len({header.run_group for header in headers}) == 1
     assert headers[0].run_group
+    assert {header.display_name for header in headers} == {"pooling=third", "pooling=both"}, (
+        "as the sweep's links are called"
+    )
+    tags = {"data=procedural", "teacher=test_resnet", "student=microexpnet", "loss=ce"}
+    assert all(tags <= set(header.tags) for header in headers)
     for folder, found in mirrors.items():
         assert of_kind(found, "exit")[0].exit_code == (states[folder] == "failed")
     whole = next(folder for folder in folders if states[folder] == "complete")
     best = json.loads((whole / "result.json").read_text())["student"]["metrics"]["valid/top1_accuracy"]
-    assert summary(mirrors[whole])["valid/top1_accuracy"] == pytest.approx(best)
+    numbers = summary(mirrors[whole])
+    assert numbers["valid/top1_accuracy"] == pytest.approx(best)
+    assert "student/num_parameters" in numbers and not [name for name in numbers if name.startswith("student/metrics/")]

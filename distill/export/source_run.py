@@ -14,6 +14,7 @@ from distill.evaluation import inference as evaluate
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
+from distill.runs import provenance
 from distill.system.files import load_weights, read_weights, sha256
 from distill.types import Dataset
 
@@ -44,6 +45,7 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     """
     weights = finished.weights(folder, f", or type best of {folder}")
     cfg = _with(config.written(folder), words)
+    provenance.tell_changed(cfg, folder)
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")

@@ -200,6 +200,31 @@ def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
     return profile(network, network.input)
 
 
+def open_logger(cfg: dict, folder: Path, job_type: str, group: str | None, job: str | None):
+    """Make the logger of a run, with its tags, named as its sweep names it and otherwise as its folder.
+
+    Args:
+        cfg: the run's config.
+        folder: its run folder.
+        job_type: student or teacher.
+        group: name that all runs of a sweep share.
+        job: name of the sweep's job, of which it may be one of several runs: folds, generations.
+    """
+    name = folder.name
+    if job and job_type == "student":
+        name = f"{job}/{name}" if (folder.parent / "config.yaml").is_file() else job
+    named = [f"{part}={config.label(cfg[part])}" for part in ("data", "teacher", "student")]
+    tags = [*(cfg["logger"].get("tags") or []), *named, *(f"loss={loss}" for loss in cfg["loss"])]
+    given = {"folder": folder, "config": cfg, "name": name, "group": group, "job_type": job_type}
+    return build.logger(cfg, **given, tags=list(dict.fromkeys(tags)))
+
+
+def summary_of(result: dict) -> dict:
+    """Return what a tracker keeps of a run: the numbers of the chosen epoch, not of the last, and the rest of the result."""
+    student = {key: value for key, value in result["student"].items() if key != "metrics"}
+    return result["student"]["metrics"] | result | {"student": student}
+
+
 def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
     probabilities, labels, _ = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
@@ -208,6 +233,7 @@ def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
     pictures = {name: folder / "figures" / f"{name}.png" for name in names}
     (folder / "figures").mkdir(exist_ok=True)
     figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
+    logger.confusion_matrix(labels, probabilities.argmax(1), classes, pictures.pop("confusion_matrix"))
     figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])
     logger.images(pictures)
     logger.artifact(folder / "checkpoints" / "best.safetensors", f"{result['student']['name']}-{folder.name[-8:]}")

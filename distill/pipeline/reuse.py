@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill import build
 from distill.config import schema as config
+from distill.runs import provenance
 from distill.runs.layout import is_complete, subsets
 from distill.system import distributed as parallel
 from distill.system.files import write_json
@@ -87,8 +88,8 @@ def refuse_inside_data(cfg: dict, folder: Path) -> None:
 
 
 def write_down(cfg: dict, folder: Path, command: str | None) -> None:
-    """Write config.yaml, and env.json with what was typed, into a run folder; of several processes the main one does."""
+    """Write config.yaml, and env.json with what was typed and the code, into a run folder; of several processes the main one."""
     if parallel.is_main():
         facts = environment() | {"processes": parallel.world()} | ({"command": command} if command else {})
-        write_json(folder / "env.json", facts)
+        write_json(folder / "env.json", facts | provenance.code(cfg, folder, is_complete(folder)))
         config.write(cfg, folder)

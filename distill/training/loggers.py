@@ -78,6 +78,8 @@ class Silent:
 
     def images(self, pictures: dict[str, str | Path]) -> None: ...
 
+    def confusion_matrix(self, labels, predictions, classes, picture: str | Path) -> None: ...
+
     def artifact(self, path: str | Path, name: str) -> None: ...
 
     def finish(self, result: dict, exit_code: int = 0) -> None: ...
@@ -162,6 +164,26 @@ class Wandb:
             self._run.log({name: wandb.Image(str(path)) for name, path in pictures.items()}, commit=False)
 
         self._guard("pictures are not mirrored", show)
+
+    def confusion_matrix(
+        self, labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str], picture: str | Path
+    ) -> None:
+        """Shows how often each class was taken for each, as wandb's own plot.
+
+        Args:
+            labels, predictions: of each face, [N], as numbers of classes.
+            classes: their names.
+            picture: a PNG of it, for loggers without such a plot.
+        """
+
+        def show():
+            import wandb
+
+            given = {"y_true": [int(k) for k in labels], "preds": [int(k) for k in predictions]}
+            plot = wandb.plot.confusion_matrix(**given, class_names=list(classes), title="test faces")
+            self._run.log({"confusion_matrix": plot}, commit=False)
+
+        self._guard("the confusion matrix is not mirrored", show)
 
     def artifact(self, path: str | Path, name: str) -> None:
         """Registers a file as a versioned artifact; it is referred to where it lies, so leave it there until uploaded.

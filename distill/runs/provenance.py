@@ -1,0 +1,133 @@
+"""Of which code a run was made: the SHA-256 of the sources of its classes, and the git commits that they lie in."""
+
+import ast
+import hashlib
+import json
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+
+from distill.system.console import console
+
+OWN = ("distill", "students", "teachers")
+BESIDE = ("logger", "paths")  # groups of a config whose classes do not change what is learned
+SECONDS = 10  # that git may take
+SHOWN = 5  # modules that one sentence names
+
+
+def sources(cfg: dict) -> dict[str, str]:
+    """Return module -> SHA-256 of its source: of every class that a config names, and of what plugins import of plugins.
+
+    Args:
+        cfg: plain config.
+    """
+    packages = [name.partition(".")[0] for name in cfg.get("plugins") or []]
+    named = list(_targets({key: value for key, value in cfg.items() if key not in BESIDE}))
+    todo, found = [name for name in named if name.partition(".")[0] in (*OWN, *packages)], {}
+    while todo:
+        name, content = _source(todo.pop())
+        if name is None or name in found:
+            continue
+        found[name] = hashlib.sha256(content).hexdigest()
+        if name.partition(".")[0] in packages:
+            todo += [other for other in _imports(name, content) if other.partition(".")[0] in packages]
+    return dict(sorted(found.items()))
+
+
+def _targets(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        yield from [node["_target_"]] if isinstance(node.get("_target_"), str) else []
+    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _targets(inner)
+
+
+def _source(name: str) -> tuple[str | None, bytes]:
+    """Return the module that a dotted name is or is in, and its source; None where there is no such file."""
+    while name:
+        try:
+            spec = find_spec(name)
+        except Exception:  # its parent is no package, or cannot be imported, which build says
+            spec = None
+        if spec is not None:
+            file = Path(spec.origin or "")
+            return (name, file.read_bytes()) if file.suffix == ".py" and file.is_file() else (None, b"")
+        name = name.rpartition(".")[0]
+    return None, b""
+
+
+def _imports(module: str, source: bytes) -> Iterator[str]:
+    """Yield every name that a module imports, relative ones resolved, and its parent packages."""
+    spec = find_spec(module)
+    package = module if spec.submodule_search_locations else module.rpartition(".")[0]
+    yield package
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def tell_changed(cfg: dict, folder: Path) -> None:
+    """Say loudly, in one line, which code of a run was changed since it was made; nothing of a run that does not know.
+
+    Args:
+        cfg: the run's config.
+        folder: its run folder.
+    """
+    then = recorded(folder)
+    now = sources(cfg) if then else {}
+    if different := [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]:
+        more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+        console.print(
+            f"*** CODE CHANGED since {folder} was made: {', '.join(different[:SHOWN])}{more}. What lies there is of the code as it "
+            "was; to train with the code as it is, type paths.run=ANOTHER_FOLDER, or delete that folder.",
+            style="bold",
+        )
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    """Return the sources that a run folder's env.json names, none where there is none."""
+    try:
+        return dict(json.loads((folder / "env.json").read_text())["sources"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def code(cfg: dict, folder: Path, complete: bool) -> dict[str, object]:
+    """Return what env.json says of the code: git (package -> commit and dirty, None where no commit holds it) and sources.
+
+    Args:
+        cfg: the run's config.
+        folder: its run folder, whose earlier sources stay under earlier_sources where others go on with it.
+        complete: the run is; its sources stay.
+    """
+    then, now = recorded(folder), sources(cfg)
+    kept = {"sources": then} if complete and then else {"sources": now}
+    if then and kept["sources"] != then:
+        kept["earlier_sources"] = then
+    return {"git": {name: git_state(name) for name in ("distill", *(cfg.get("plugins") or []))}, **kept}
+
+
+def git_state(package: str) -> dict[str, object] | None:
+    """Return commit and dirty (a tracked file differs from it) of the repository that a package is tracked in, or None."""
+    try:
+        file = Path(find_spec(package).origin)
+        git = ["git", "--no-optional-locks", "-C", str(file.parent)]
+        _said(
+            [*git, "ls-files", "--error-unmatch", file.name]
+        )  # else the repository is that of whom it is installed for
+        commit = _said([*git, "rev-parse", "HEAD"])
+        return {"commit": commit, "dirty": bool(_said([*git, "status", "--porcelain", "--untracked-files=no"]))}
+    except (OSError, ValueError, ImportError, AttributeError, TypeError, subprocess.SubprocessError):
+        return None
+
+
+def _said(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+    return done.stdout.strip()
