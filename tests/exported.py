@@ -1,5 +1,6 @@
 """What tests of exports share: a small finished run, its export in spite of the gate, and the command line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from inside import folder_of, job
 
 from distill.export import __main__ as command_line
 from distill.export import parity as gate
+from distill.system.files import sha256
 
 
 def small_run(home: Path) -> Path:
@@ -34,3 +36,9 @@ def export(capsys, *words):
     except SystemExit as stopped:
         said = stopped.code
     return capsys.readouterr().out, said
+
+
+def vouch(*paths):
+    """Write the parity.json of a folder, which tells of these files in it."""
+    recorded = {path.name: {"sha256": {path.name: sha256(path)}} for path in paths}
+    (paths[0].parent / "parity.json").write_text(json.dumps({"files": recorded}))

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from exported import vouch
 
 from distill import bench
 from distill.data.common.emotions import EMOTIONS
@@ -32,6 +33,7 @@ def folder(tmp_path_factory):
     graph.save_onnx(graph.whole(network, graph.prepare_onnx(student), student, 8), folder / "student.onnx", facts)
     graph.save_onnx(graph.whole(network, None, student, 8), folder / "bare" / "student.onnx", {})
     graph.save_program(graph.deployed(student, True), folder / "student.pt2", facts)
+    vouch(folder / "student.pt2")
     return folder
 
 

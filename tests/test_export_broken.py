@@ -81,7 +81,7 @@ def test_a_program_that_finds_no_space_is_an_error_not_the_end_of_the_process(tm
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     graph.save_program(traced, tmp_path / "student.pt2", {"name": "value"})
-    assert open_file(tmp_path / "student.pt2", 1).facts == {"name": "value"}
+    assert open_file(tmp_path / "student.pt2", 1, fresh=True).facts == {"name": "value"}
 
 
 def contents(folder):

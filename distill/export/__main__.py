@@ -39,7 +39,7 @@ from distill.export import source_run as finished
 from distill.export.card import card
 from distill.export.formats import FILES, Form, forms, opened
 from distill.export.options import Options, read_options
-from distill.export.runtimes import reason
+from distill.export.runtimes import PARITY, reason
 from distill.report.aggregate import sweep
 from distill.report.select import best
 from distill.runs.reading import find
@@ -50,7 +50,6 @@ from distill.system.hardware import environment, set_threads, tune_allocator
 from distill.system.processes import run_lock
 
 WRITING = ".writing-"
-PARITY = "parity.json"
 BEST = "max valid/top1_accuracy"
 
 

@@ -160,4 +160,4 @@ def opened(form: Form, folder: Path, options: Options, plugins: Sequence[str]) -
     """Open a form that lies in a folder; its network may be from these packages, too."""
     if form.files[0] == package.WEIGHTS:
         return of_student(package.load(folder, plugins), options.preprocess)
-    return open_file(folder / form.files[0], torch.get_num_threads())
+    return open_file(folder / form.files[0], torch.get_num_threads(), fresh=True)

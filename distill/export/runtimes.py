@@ -1,5 +1,6 @@
 """Any exported file as one function: pictures -> logits and probabilities. Only the file's own engine is imported."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from distill.system.cli import first_line
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+PARITY = "parity.json"
 ANSWERS = ("logits", "probabilities")
 LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
@@ -36,21 +38,53 @@ def reason(error: Exception) -> str:
     return line if isinstance(error, ValueError) or line == kind else f"{kind}: {line}".rstrip(": ")
 
 
-def open_file(path: Path, threads: int) -> Opened:
-    """Open an exported file.
+def refuse_changed(path: Path, needed: bool = False) -> None:
+    """Refuse an exported file that is not the one of which parity.json beside it tells.
 
     Args:
-        path: .onnx, .pt2, .xml (OpenVINO) or .pte (ExecuTorch).
-        threads: of the engine.
+        path: the file.
+        needed: refuse a file, too, of which none tells.
 
     Raises:
-        ValueError: no such file, not such a file, or its engine is not installed.
+        ValueError: with what to type.
+    """
+    parity, again = path.with_name(PARITY), "Type python -m distill.export RUN, and give what it writes."
+    try:
+        files = json.loads(parity.read_text())["files"].values() if parity.is_file() else ()
+        recorded = {name: value for own in files for name, value in own.get("sha256", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{parity}: damaged, or of an earlier version. {again}") from None
+    if path.name not in recorded:
+        if needed:
+            raise ValueError(
+                f"{path}: not opened: a {path.suffix} file can hold code that is run, and no {PARITY} beside it says that it "
+                f"is one of this project's exports. {again}"
+            )
+        return
+    with open(path, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != recorded[path.name]:
+            raise ValueError(f"{path}: damaged or changed: it is not the file that passed the gate. {again}")
+
+
+def open_file(path: Path, threads: int, fresh: bool = False) -> Opened:
+    """Open an exported file, after comparing it with parity.json where one lies beside it.
+
+    Args:
+        path: .onnx, .pt2 (only with a parity.json that tells of it), .xml (OpenVINO) or .pte (ExecuTorch).
+        threads: of the engine.
+        fresh: this process has just written it; parity.json comes last.
+
+    Raises:
+        ValueError: no such file, not such a file, changed since it was exported, or its engine is not installed.
     """
     openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino, ".pte": _executorch}
     if path.suffix not in openers:
         raise ValueError(f"{path}: not an exported file. Give one that ends in {', '.join(openers)}.")
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Type python -m distill.export RUN to make one.")
+    if not fresh:
+        for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+            refuse_changed(part, needed=path.suffix == ".pt2")
     try:
         return openers[path.suffix](path, threads)
     except ImportError as error:
@@ -78,9 +112,6 @@ def _onnx(path: Path, threads: int) -> Opened:
 def _pt2(path: Path, threads: int) -> Opened:
     import torch
 
-    from distill.export.pt2_guard import refuse_code
-
-    refuse_code(path)
     torch.set_num_threads(threads)
     more = {"facts.json": ""}
     program = torch.export.load(path, extra_files=more)

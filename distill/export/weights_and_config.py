@@ -10,7 +10,7 @@ from torch import nn
 from distill.build import ALLOWED
 from distill.config.schema import BESIDE_NETWORK
 from distill.evaluation.inference import PROBE, probe, refuse_other_answers
-from distill.export.runtimes import reason
+from distill.export.runtimes import reason, refuse_changed
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import nowhere, rebuild
 from distill.system.files import load_weights, read_weights, save_weights, sha256, write_json
@@ -81,6 +81,8 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     """
     file, published = folder / CONFIG, folder / PUBLISHED
     weights = published if published.is_file() else folder / WEIGHTS
+    for part in (file, weights):
+        refuse_changed(part)
     try:
         ours = json.loads(file.read_text())[OURS]
         node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
