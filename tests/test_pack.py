@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from noise_packs import SOURCE, leftovers, noise
 
+from distill.data.packing import reader as module
 from distill.data.packing.reader import Row, open_pack, pack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -134,14 +135,19 @@ def test_a_damaged_pack_is_named_with_what_to_delete(tmp_path, damage):
 
 
 @pytest.mark.parametrize("array", ["pixels.npy", "annotations.npy", "ids.json"])
-def test_a_changed_byte_is_found_when_hashes_are_verified(tmp_path, array):
+def test_a_changed_byte_is_found_in_pixels_above_256_mb_when_hashes_are_verified(tmp_path, monkeypatch, array):
     folder = pack(tmp_path, "noise", SOURCE, noise, verify=True).folder
     file = folder / f"test.{array}"
     data = bytearray(file.read_bytes())
     data[-4] ^= 1
     file.write_bytes(data)
-    open_pack(folder)
-    with pytest.raises(ValueError, match=f"{array.split('.')[0]} of test do not have the sha256"):
+    words = f"{array.split('.')[0]} of test do not have the sha256"
+    with pytest.raises(ValueError, match=words):
+        open_pack(folder)
+    monkeypatch.setattr(module, "QUICK", 100)
+    if array == "pixels.npy":
+        open_pack(folder)
+    with pytest.raises(ValueError, match=words):
         open_pack(folder, verify=True)
 
 

@@ -20,6 +20,7 @@ from distill.data.packing.writer import Row, hash_array, hash_ids, write
 
 __all__ = ["FORMAT", "Packed", "PackedSplit", "Row", "open_pack", "pack"]
 
+QUICK = 256 << 20  # bytes of pixels that are hashed whenever a pack is opened: a quarter of a second
 FORMAT = 1  # of the folder; another number is another folder
 
 
@@ -64,17 +65,17 @@ def pack(
     """Open the pack of a source, and decode the source into it first where there is none yet.
 
     The folder is `<store>/packed/<name>-<key>`, key = first 12 hex digits of sha256(source). It is written under a lock
-    in a temporary folder and renamed at the end: it is complete or absent. What a process left that was killed, or that
-    met a bad row, is gone on with by the next call for the same source, and removed by one for another source.
+    in a temporary folder and renamed at the end: it is complete or absent. What a process left that was killed is removed
+    by the next call for this name.
 
     Args:
         store: folder for everything that is computed once.
         name: the data set's name, the beginning of the folder's name.
         source: what will be read, plain values only: reader version, absolute path, sizes and times of files.
         read: yields the rows in the order to store them; called only when the pack has to be written. Where Row.pixels
-            is a function, threads call it a few rows ahead, and not at all for rows that a stopped process has stored.
+            is a function, threads call it a few rows ahead.
         facts: called before read; kept in the manifest. A fact named `rows` tells the progress bar where the end is.
-        verify: hash every array and compare with the manifest (reads everything; sizes are always compared).
+        verify: compare the SHA-256 of pixels above 256 MB, too, with the manifest (reads everything); others always are.
 
     Raises:
         ValueError: pictures of two sizes, nothing to pack, or a pack that is damaged.
@@ -103,7 +104,7 @@ def _remove_stale(folder: Path, name: str) -> None:
 
 
 def open_pack(folder: Path, verify: bool = False) -> Packed:
-    """Open a pack that exists; sizes are compared with its manifest, and with verify=True hashes too.
+    """Open a pack that exists; sizes and hashes are compared with its manifest, those of large pixels with verify=True alone.
 
     Raises:
         ValueError: the manifest cannot be read, or a file is not what the manifest says.
@@ -127,9 +128,10 @@ def _open_split(folder: Path, split: str, entry: dict, verify: bool) -> PackedSp
     ids = tuple(json.loads((folder / f"{split}.ids.json").read_text()))
     if list(pixels.shape) != entry["shape"] or not len(pixels) == len(annotations) == len(ids):
         raise ValueError(f"{split} has arrays of {len(pixels)}, {len(annotations)} and {len(ids)} rows")
-    if verify:
-        hashes = {"pixels": hash_array(pixels), "annotations": hash_array(annotations), "ids": hash_ids(ids)}
-        for array, sha256 in hashes.items():
-            if sha256 != entry["sha256"][array]:
-                raise ValueError(f"the {array} of {split} do not have the sha256 that the manifest states")
+    hashes = {"annotations": hash_array(annotations), "ids": hash_ids(ids)}
+    if verify or pixels.nbytes <= QUICK:
+        hashes["pixels"] = hash_array(pixels)
+    for array, sha256 in hashes.items():
+        if sha256 != entry["sha256"][array]:
+            raise ValueError(f"the {array} of {split} do not have the sha256 that the manifest states")
     return PackedSplit(pixels, annotations, ids, entry["sha256"]["pixels"])

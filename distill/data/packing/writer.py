@@ -1,4 +1,4 @@
-"""Write a pack: rows decoded by a few threads, appended to arrays on disk, and continued where a process was killed."""
+"""Write a pack: rows decoded by a few threads, appended to arrays on disk, complete or not there at all."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from distill.system.processes import cores
 
-FLUSH = 4096  # pictures that a killed process loses at most
 AHEAD = 64  # pictures in memory that are being decoded
 TOLD = 20  # pictures that one sentence names
-PROGRESS = "progress.json"
 
 
 class Unreadable(NamedTuple):
@@ -57,105 +55,53 @@ class Row(NamedTuple):
 def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts: Callable[[], dict]) -> None:
     """Write a pack under `<folder>.partial` and give it its name when it is complete; the caller holds the lock.
 
-    A process that stops before its end leaves the rows up to its last flush, every 4096 rows. The next one lists the
-    same rows again, and when they are the same it goes on behind them without decoding them. Less is removed.
+    What a process left that was killed is removed, and all rows are decoded again.
     """
     partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     manifest["facts"] = facts()
+    partial.mkdir()
     try:
         _fill(partial, manifest, read)
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
         os.replace(partial, folder)
-        (folder / PROGRESS).unlink(missing_ok=True)
     except BaseException:  # also Ctrl-C
-        if not (partial / PROGRESS).exists():
-            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
         raise
 
 
 def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> None:
-    start, unreadable = time.perf_counter(), []
-    arrays, rows = _begin(partial, read)
+    start, unreadable, arrays = time.perf_counter(), [], _Arrays(partial)
     try:
-        for row in _watched(_decoded(rows), arrays.done, manifest["facts"].get("rows"), f"packing {manifest['name']}"):
+        for row in _watched(_decoded(iter(read())), manifest["facts"].get("rows"), f"packing {manifest['name']}"):
             if isinstance(row.pixels, Unreadable):
                 unreadable.append(row.pixels)
-            if unreadable:  # nothing is packed behind a gap
-                continue
-            arrays.append(row)
-            if arrays.done % FLUSH == 0:
-                arrays.flush(time.perf_counter() - start)
+            if not unreadable:  # else nothing will come of it, but all that cannot be read is told
+                arrays.append(row)
         if unreadable:
             raise ValueError(_all_unreadable(unreadable))
-        if not arrays.done:
+        if not arrays.splits:
             raise ValueError(f"There is not one picture to pack in {manifest['source']}. Check data.root.")
         manifest["splits"] = arrays.close()
-        manifest["seconds"] = round(arrays.seconds + time.perf_counter() - start, 3)
+        manifest["seconds"] = round(time.perf_counter() - start, 3)
     finally:
         arrays.stop()
 
 
-def _begin(partial: Path, read: Callable[[], Iterable[Row]]) -> tuple["_Arrays", Iterator[Row]]:
-    """Open the arrays and the rows that are still to be decoded: behind what was kept, or all."""
-    try:
-        kept = json.loads((partial / PROGRESS).read_text())
-    except (OSError, ValueError):
-        kept = None
-    if kept:
-        arrays, rows = _Arrays(partial), iter(read())
-        if arrays.restore(islice(rows, kept["rows"]), kept):
-            return arrays, rows
-        arrays.stop()
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    return _Arrays(partial), iter(read())
-
-
 class _Arrays:
-    """The arrays of all splits while they grow, and the file that says how far they are safely on disk."""
+    """The arrays of all splits while they grow."""
 
     def __init__(self, partial: Path):
-        self.partial, self.shape, self.done, self.seconds, self.mode = partial, None, 0, 0.0, "w+b"
+        self.partial, self.shape = partial, None
         self.splits: dict[str, _SplitWriter] = {}
-        self.listing = hashlib.sha256()  # of split, id and annotation of every row so far
 
     def append(self, row: Row) -> None:
         self.shape = self.shape or row.pixels.shape
         if row.pixels.shape != self.shape:
             raise ValueError(_other_size(row, self.shape))
-        self._list(row).append(row.pixels)
-
-    def _list(self, row: Row) -> "_SplitWriter":
         if row.split not in self.splits:
-            self.splits[row.split] = _SplitWriter(self.partial, row.split, self.shape, self.mode)
-        split = self.splits[row.split]
-        split.ids.append(row.id)
-        split.annotations.append(np.asarray(row.annotation, np.float32))
-        self.listing.update(f"{row.split}\n{row.id}\n".encode() + split.annotations[-1].tobytes())
-        self.done += 1
-        return split
-
-    def restore(self, rows: Iterable[Row], kept: dict) -> bool:
-        """List rows again that were packed before; False when they are others or their pixels are not all there."""
-        self.shape, self.seconds, self.mode = tuple(kept["shape"]), kept["seconds"], "r+b"
-        try:
-            for row in rows:
-                self._list(row)
-        except FileNotFoundError:
-            return False
-        self.mode = "w+b"
-        if (self.done, self.listing.hexdigest()) != (kept["rows"], kept["listing"]):
-            return False
-        return all(split.restore() for split in self.splits.values())
-
-    def flush(self, seconds: float) -> None:
-        for split in self.splits.values():
-            split.file.flush()
-            os.fsync(split.file.fileno())
-        state = {"rows": self.done, "shape": self.shape, "seconds": round(self.seconds + seconds, 3)}
-        file = self.partial / f"{PROGRESS}.new"
-        file.write_text(json.dumps(state | {"listing": self.listing.hexdigest()}))
-        os.replace(file, self.partial / PROGRESS)
+            self.splits[row.split] = _SplitWriter(self.partial, row.split, self.shape)
+        self.splits[row.split].append(row)
 
     def close(self) -> dict:
         return {name: split.close() for name, split in self.splits.items()}
@@ -168,12 +114,12 @@ class _Arrays:
 class _SplitWriter:
     """Appends pictures to a .npy file whose header is written again when their number is known."""
 
-    def __init__(self, folder: Path, split: str, shape: tuple[int, ...], mode: str):
+    def __init__(self, folder: Path, split: str, shape: tuple[int, ...]):
         self.folder, self.split, self.shape = folder, split, shape
         self.ids: list[str] = []
         self.annotations: list[np.ndarray] = []
         self.sha256 = hashlib.sha256()
-        self.file = open(folder / f"{split}.pixels.npy", mode)  # noqa: SIM115 (closed by close and stop)
+        self.file = open(folder / f"{split}.pixels.npy", "wb")  # noqa: SIM115 (closed by close and stop)
         self.header = self._write_header()
 
     def _write_header(self) -> int:
@@ -182,24 +128,18 @@ class _SplitWriter:
         np.lib.format.write_array_header_1_0(self.file, header)  # numpy pads it, so that the first axis can grow
         return self.file.tell()
 
-    def restore(self) -> bool:
-        """Cut the file behind the rows that are listed and hash them; False when it is shorter."""
-        left = len(self.ids) * int(np.prod(self.shape))
-        self.file.truncate(min(self.header + left, self.file.seek(0, os.SEEK_END)))
-        self.file.seek(self.header)
-        while chunk := self.file.read(1 << 22):
-            self.sha256.update(chunk)
-            left -= len(chunk)
-        return left == 0
-
-    def append(self, pixels: np.ndarray) -> None:
-        assert pixels.dtype == np.uint8
-        data = pixels.tobytes()
+    def append(self, row: Row) -> None:
+        assert row.pixels.dtype == np.uint8
+        data = row.pixels.tobytes()
         self.file.write(data)
         self.sha256.update(data)
+        self.ids.append(row.id)
+        self.annotations.append(np.asarray(row.annotation, np.float32))
 
     def close(self) -> dict:
         assert self._write_header() == self.header
+        self.file.flush()
+        os.fsync(self.file.fileno())
         self.file.close()
         annotations = np.stack(self.annotations)
         np.save(self.folder / f"{self.split}.annotations.npy", annotations)
@@ -263,14 +203,14 @@ def _decoded(rows: Iterator[Row]) -> Iterator[Row]:
         pool.shutdown(cancel_futures=True)
 
 
-def _watched(rows: Iterable[Row], done: int, total: int | None, title: str) -> Iterator[Row]:
+def _watched(rows: Iterable[Row], total: int | None, title: str) -> Iterator[Row]:
     """Pass rows on, with a progress bar when a person is watching and it takes longer than a second."""
     console = Console(stderr=True)
     columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     bar = Progress(*columns, console=console, disable=not console.is_interactive)
-    task, start, shown = bar.add_task(title, total=total, completed=done), time.monotonic(), False
+    task, start, shown = bar.add_task(title, total=total), time.monotonic(), False
     try:
-        for number, row in enumerate(rows, done):
+        for number, row in enumerate(rows):
             if not shown and time.monotonic() - start > 1:
                 bar.start()
                 shown = True
