@@ -87,8 +87,7 @@ def _again(cfg: dict, folder: Path, data: Dataset | None, job_type: str, group: 
     """Return the result of a complete run; `wandb agent`, which chooses by what its jobs say, is told it, too."""
     result = result_of(folder, data or build.dataset(cfg))
     if os.environ.get("WANDB_SWEEP_ID"):
-        logger = open_logger(cfg, folder, job_type, group, job_name())
-        logger.finish(summary_of(result), exit_code=0)
+        open_logger(cfg, folder, job_type, group, job_name()).finish(summary_of(result), exit_code=0)
     return result
 
 
@@ -228,6 +227,7 @@ def main(cfg: DictConfig) -> None:
 
 def settled(cfg: DictConfig) -> tuple[dict, Path]:
     """Return a checked, plain config and the run folder of what it says."""
+    rules.check_choices(HydraConfig.get().runtime.choices)
     cfg, left_out = rules.learned_by(config.plain(cfg))
     rules.check(cfg)
     if cfg["teacher"]["_target_"] is None and cfg["generations"] == 1 and parallel.is_main():

@@ -39,7 +39,7 @@ GIVEN = {  # what the builder adds to a yaml's own keys
     "teacher": {"num_classes", "classes"},
     "loss": set(),
     "schedule": set(),
-    "logger": {"folder", "config", "name", "group", "job_type", "tags"},
+    "logger": {"folder", "config", "name", "group", "job_type", "labels"},
     "peer": {"network", "name", "classes", "precision"},
 }
 TAKEN = {

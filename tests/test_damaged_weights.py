@@ -29,11 +29,20 @@ def cut(folder):
     file.write_bytes(file.read_bytes()[:-1])
 
 
+def flip(folder):
+    file = folder / BEST
+    content = bytearray(file.read_bytes())
+    content[-40] ^= 1
+    file.write_bytes(content)
+
+
 def remove(folder):
     (folder / BEST).unlink()
 
 
-@pytest.mark.parametrize(("spoil", "why"), [(cut, r"is damaged \(.*\)"), (remove, "is gone")])
+@pytest.mark.parametrize(
+    ("spoil", "why"), [(cut, r"is damaged \(.*\)"), (flip, r"is damaged \(its content .*\)"), (remove, "is gone")]
+)
 def test_the_folder_of_a_finished_run_is_to_be_deleted(complete, tmp_path, spoil, why):
     copy = shutil.copytree(complete, tmp_path / "copy")
     spoil(copy)
@@ -56,11 +65,28 @@ def test_an_unfinished_run_is_started_again(complete, store, tmp_path, spoil, wh
     assert read(copy)["status"] == "complete"
 
 
+def test_a_checkpoint_with_a_block_of_zeros_is_not_gone_on_with(complete, store, tmp_path):
+    copy = shutil.copytree(complete, tmp_path / complete.name)
+    (copy / "result.json").unlink()
+    file = copy / "checkpoints" / "last.pt"
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4096] = bytes(4096)
+    file.write_bytes(content)
+    with pytest.raises(
+        SystemExit, match=r"last\.pt: not a readable checkpoint \(the CRC-32 of its part .*\)\. Delete it to"
+    ):
+        job(*ALONE, store=store, runs=tmp_path)
+    file.unlink()
+    job(*ALONE, store=store, runs=tmp_path)
+    assert read(copy)["status"] == "complete"
+
+
 def test_a_teacher_of_the_store_is_trained_again(tmp_path):
     words = {"store": tmp_path / "store", "runs": tmp_path / "runs"}
     job("train.epochs=1", **words)
     (teacher,) = (path.parent for path in (tmp_path / "store").glob("teachers/*/result.json"))
-    cut(teacher)
+    flip(teacher)
     with pytest.raises(
         SystemExit, match=rf"{BEST}: is damaged .* Delete the folder {re.escape(str(teacher))}; it is trained"
     ):

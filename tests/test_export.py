@@ -232,8 +232,11 @@ def test_a_damaged_export_is_told_in_one_sentence(copy):
     place = copy / "export"
     for name in ("student.onnx", "student.pt2"):
         (place / name).write_bytes((place / name).read_bytes()[:1000])
-        with pytest.raises(ValueError, match=r"damaged, or no .* file of a student"):
+        with pytest.raises(ValueError, match=r"damaged or changed: it is not the file that passed the gate"):
             open_file(place / name, 1)
+        with pytest.raises(ValueError, match=r"damaged, or no .* file of a student"):
+            open_file(place / name, 1, fresh=True)
+    (place / "parity.json").unlink()
     (place / "student.txt").write_text("")
     for name, sentence in (("student.txt", "not an exported file"), ("absent.onnx", "no such file")):
         with pytest.raises(ValueError, match=sentence):

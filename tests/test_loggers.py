@@ -79,7 +79,7 @@ def test_a_file_shorter_than_the_checkpoint_says_is_refused(tmp_path):
 def test_an_offline_run_holds_config_numbers_summary_artifact_and_pictures(tmp_path):
     weights = tmp_path / "best.safetensors"
     weights.write_bytes(b"weights")
-    run = Wandb(tmp_path, {"seed": 3, "student": {"width": 0.5}}, "cern-1", "sweep-7", "student", ["a"])
+    run = Wandb(tmp_path, {"seed": 3, "student": {"width": 0.5}}, "cern-1", "sweep-7", "student", ["a"], ["a", "b"])
     assert run.mode == "offline"
     for step in range(300):
         run.log({"train/loss": 1 / (step + 1)}, step)
@@ -93,7 +93,7 @@ def test_an_offline_run_holds_config_numbers_summary_artifact_and_pictures(tmp_p
     found = records(tmp_path)
     header = of_kind(found, "run")[0]
     assert (header.project, header.display_name, header.run_group) == ("fer-distill", "cern-1", "sweep-7")
-    assert (header.job_type, list(header.tags)) == ("student", ["a"])
+    assert (header.job_type, list(header.tags)) == ("student", ["a", "b"])
     config = items(header.config.update)
     assert config["seed"] == 3 and config["student"] == {"width": 0.5}
     history = [items(row.item) for row in of_kind(found, "history")]

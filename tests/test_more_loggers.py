@@ -103,3 +103,12 @@ def test_without_tensorboard_it_is_refused_with_what_to_type_before_a_run_begins
     with pytest.raises(ValueError, match=r"tensorboard is not installed\. Type pip install -e '\.\[tensorboard\]', or"):
         TensorBoard(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_several_loggers_are_refused_since_hydra_would_merge_them_into_one(tmp_path):
+    for words in ("logger=[wandb,csv]", "logger=[csv,wandb]"):
+        with pytest.raises(
+            SystemExit, match=r"logger: one goes with metrics\.jsonl, not several\. Type logger=wandb, tens"
+        ):
+            job("teacher=none", "loss=[ce]", words, store=tmp_path / "store", runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -201,7 +201,7 @@ def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
 
 
 def open_logger(cfg: dict, folder: Path, job_type: str, group: str | None, job: str | None):
-    """Make the logger of a run, with its tags, named as its sweep names it and otherwise as its folder.
+    """Make the logger of a run, named as its sweep names it and otherwise as its folder.
 
     Args:
         cfg: the run's config.
@@ -213,10 +213,9 @@ def open_logger(cfg: dict, folder: Path, job_type: str, group: str | None, job: 
     name = folder.name
     if job and job_type == "student":
         name = f"{job}/{name}" if (folder.parent / "config.yaml").is_file() else job
-    named = [f"{part}={config.label(cfg[part])}" for part in ("data", "teacher", "student")]
-    tags = [*(cfg["logger"].get("tags") or []), *named, *(f"loss={loss}" for loss in cfg["loss"])]
-    given = {"folder": folder, "config": cfg, "name": name, "group": group, "job_type": job_type}
-    return build.logger(cfg, **given, tags=list(dict.fromkeys(tags)))
+    labels = [f"{part}={config.label(cfg[part])}" for part in ("data", "teacher", "student")]
+    labels += [f"loss={loss}" for loss in cfg["loss"]]
+    return build.logger(cfg, folder=folder, config=cfg, name=name, group=group, job_type=job_type, labels=labels)
 
 
 def summary_of(result: dict) -> dict:

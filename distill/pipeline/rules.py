@@ -1,6 +1,7 @@
 """Rules between the parts of a run's config, those that read the components' classes too, each with a sentence."""
 
 import math
+from collections.abc import Mapping
 
 from distill import build
 from distill.config import schema as config
@@ -188,4 +189,19 @@ def _check_peer(cfg: dict, peer: dict, mutual: list[str]) -> None:
     if mapped := build.losses_that(cfg, "needs_features"):
         raise ValueError(
             f"loss.{mapped[0]}: reads the feature maps of a finished teacher, which a peer is not. Leave it out with teacher=peer."
+        )
+
+
+def check_choices(choices: Mapping[str, object]) -> None:
+    """Refuse several loggers, which hydra would merge into one without a word.
+
+    Args:
+        choices: group -> the name that was chosen; hydra leaves out groups of which several were.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    if "logger" not in choices:
+        raise ValueError(
+            "logger: one goes with metrics.jsonl, not several. Type logger=wandb, tensorboard, csv or none."
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from distill import build
 from distill.config import overrides
 from distill.pipeline.reuse import is_measured
+from distill.runs.provenance import tell_changed
 from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
 from distill.sweep.jobs import Record, conclude, folder_of, plan, recorded, refuse_another, refuse_idle, sweep_name
 from distill.system.console import console
@@ -33,6 +34,7 @@ def work(job_dir: Path, settle: Callable[[], tuple[dict, Path]], do: Callable[[d
         cfg, folder = settle()
         record.begin(folder)
         if is_measured(folder, cfg) and not is_several(cfg) and _saw_the_same(cfg, folder):
+            tell_changed(cfg, folder)
             record.update(reused=True)
         else:
             do(cfg, folder)

@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -160,10 +161,16 @@ def whole(path: Path, instead: str) -> Path:
     if not path.is_file():
         raise ValueError(f"{path}: is gone. {instead}")
     try:
-        _read_safetensors(path)
+        _verify(path, path.stat().st_mtime_ns, path.stat().st_size)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{path}: is damaged ({error}). {instead}") from error
     return path
+
+
+@cache
+def _verify(path: Path, modified: int, size: int) -> None:
+    """Read a file that was modified then, once in a process: a run asks for its teacher's weights ten times."""
+    _read_safetensors(path)
 
 
 def _from_json(value: str) -> object:

@@ -15,6 +15,7 @@ class Csv(Silent):
 
     Args:
         folder: the run folder.
+        ignored: what else a logger is told.
     """
 
     def __init__(self, folder: str | Path, **ignored):

@@ -98,7 +98,8 @@ class Wandb:
         name: the run's display name; None lets wandb choose.
         group: what the run belongs to, e.g. its sweep.
         job_type: e.g. teacher or student.
-        tags: labels to filter by.
+        labels: what the run is made of, as tags to filter by: data=ferplus, loss=kd.
+        tags: more of them.
         project: the wandb project.
         entity: the wandb user or team; None is the key's owner.
         mode: auto (the environment's WANDB_MODE; without it online for a job of `wandb agent`, else offline) | offline |
@@ -115,6 +116,7 @@ class Wandb:
         name: str | None = None,
         group: str | None = None,
         job_type: str | None = None,
+        labels: Sequence[str] = (),
         tags: Sequence[str] = (),
         project: str = "fer-distill",
         entity: str | None = None,
@@ -124,7 +126,8 @@ class Wandb:
         if self.mode == "disabled" or (_of_an_agent() and job_type == "teacher"):
             return
         options = {"name": name, "group": group, "job_type": job_type, "project": project, "entity": entity}
-        options |= {"dir": os.path.abspath(folder), "config": config or {}, "tags": list(tags), "reinit": "create_new"}
+        options |= {"dir": os.path.abspath(folder), "config": config or {}, "reinit": "create_new"}
+        options["tags"] = list(dict.fromkeys([*labels, *tags]))
         self._run = self._start(_kept_id(Path(folder)), options)
 
     def _start(self, run_id: str, options: dict):

@@ -15,6 +15,7 @@ class TensorBoard(Silent):
     Args:
         folder: the run folder.
         config: the resolved configuration, shown as text.
+        ignored: what else a logger is told.
 
     Raises:
         ValueError: tensorboard is not installed.
