@@ -164,7 +164,8 @@ def refuse_other_answers(network: nn.Module, metadata: dict, path: Path) -> None
     if (kept := metadata.get(PROBE)) is None:  # weights of other origin
         return
     kept, found = np.array(kept), np.array(probe(network))
-    if kept.shape != found.shape or not np.allclose(kept, found, rtol=0, atol=CLOSE * max(1, np.abs(kept).max())):
+    near = CLOSE * max(1, np.abs(kept).max())
+    if kept.shape != found.shape or not np.allclose(kept, found, rtol=0, atol=near, equal_nan=True):
         raise ValueError(
             f"{path}: its network answers otherwise today than when these weights were written: its code was changed since. "
             "Bring the code back as it was, or train again with the code as it is: paths.run=ANOTHER_FOLDER."
