@@ -5,19 +5,19 @@ import os
 import shlex
 import sys
 import time
-import traceback
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill import build
 from distill.config import overrides
 from distill.config import schema as config
-from distill.config.hints import explain
+from distill.config.help import refuse_flags
+from distill.config.hints import explained
 from distill.models.feature_hooks import untap
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
@@ -29,10 +29,11 @@ from distill.pipeline.reuse import is_measured, refuse_another, refuse_other_tea
 from distill.runs.layout import is_complete
 from distill.sweep import multirun as sweeps
 from distill.system import distributed as parallel
+from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings, summary, track
 from distill.system.files import digest, write_json
 from distill.system.hardware import pick_device, set_threads, tune_allocator
-from distill.system.processes import EXPECTED, PLACE, hold, sentence
+from distill.system.processes import PLACE, JobFailed, hold
 from distill.training.loop import views_with_maps
 from distill.types import Dataset
 from teachers.store import find_or_train
@@ -165,9 +166,8 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
     refuse_other_teacher(inner, folder)
     found = parallel.agreed(lambda: is_complete(folder))
-    console.print(
-        f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"
-    )
+    new = "is fine-tuned once, then found again," if member["train"]["epochs"] else f"is {file}, kept"
+    console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
     weights = find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher", group=group))
     if found and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
         console.print(
@@ -214,17 +214,20 @@ def main(cfg: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep."""
     if place := job_place():
         multi = HydraConfig.get().mode.name == "MULTIRUN"
-        sweeps.work(place, HydraConfig.get().launcher._target_ if multi else "", lambda: settled(cfg), do)
+        planned = (place / "job.json").is_file()  # then this record says how the job ended
+        with guard() if not multi else suppress(JobFailed) if planned else nullcontext():
+            sweeps.work(place, HydraConfig.get().launcher._target_ if multi else "", lambda: settled(cfg), do)
     else:
-        do(*settled(cfg))
+        with guard():  # already here: hydra would print all words before the error
+            do(*settled(cfg))
 
 
 def settled(cfg: DictConfig) -> tuple[dict, Path]:
     """Return a checked, plain config and the run folder of what it says."""
     cfg = config.plain(cfg)
     rules.check(cfg)
-    cfg = finished.settle(cfg)
-    folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg)).expanduser()
+    typed_paths, cfg = cfg["paths"], finished.settle(config.absolute(cfg))
+    folder = Path(typed_paths["run"] or Path(typed_paths["runs"]) / config.run_name(cfg)).expanduser()
     refuse_another(cfg, folder)
     return cfg, folder
 
@@ -257,43 +260,29 @@ def do(cfg: dict, folder: Path) -> None:
     summary(result, NEXT[step].format(folder=f"{'best of ' if several else ''}{shlex.quote(str(folder))}"))
 
 
+def guard():
+    """Return the guard of this command, in which of several processes the first to fail says why."""
+    return command_line("stopped; the same command goes on from the last checkpoint", parallel.speaks)
+
+
+@guard()
 def cli() -> None:
-    """Run main() and turn what a user can mend into one sentence and exit code 1."""
+    """Run main(); user errors are printed as one line, exit code 1."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     loud_warnings()
     tune_allocator()
+    refuse_flags(sys.argv[1:])
     sys.argv[1:] = overrides.with_losses(overrides.shortened(finished.spell_out(sys.argv[1:])))
-    try:
-        multirun = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv)
-        if multirun and parallel.planned() > 1:
-            raise ValueError(
-                "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
-                "without torchrun, or one job with it."
-            )
-        parallel.join()
+    multirun = {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(sys.argv)
+    if multirun and parallel.planned() > 1:
+        raise ValueError(
+            "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
+            "without torchrun, or one job with it."
+        )
+    parallel.join()
+    with explained(sys.argv[1:]):
         sweeps.multirun(main) if multirun else main()
-        parallel.leave()
-    except HydraException as error:
-        stop(f"error: {explain(error, sys.argv[1:])}")
-    except EXPECTED as error:
-        if os.environ.get("FER_DISTILL_TRACEBACK"):
-            traceback.print_exc()
-        stop(f"error: {sentence(error)}")
-    except parallel.PeerLost as error:
-        stop(f"stopped: {error}")
-    except KeyboardInterrupt:
-        stop("stopped; the same command goes on from the last checkpoint", 130)
-    except Exception:
-        if parallel.speaks():
-            raise
-        sys.exit(1)
-
-
-def stop(sentence: str, code: int = 1) -> None:
-    """End with an exit code and a sentence, which of several processes the first to fail says."""
-    if parallel.speaks():
-        print(sentence, file=sys.stderr)
-    sys.exit(code)
+    parallel.leave()
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ def test_the_error_is_gone_when_the_job_begins_again(tmp_path):
     place = sweep_records.add(tmp_path / "sweep", "0", "seed=0", ["seed=0"])
     with pytest.raises(JobFailed, match="KeyError: 'gone'"), sweep_records.recorded(place):
         raise KeyError("gone")
-    assert json.loads((place / "result.json").read_text()) == {"status": "failed", "error": "KeyError: 'gone'"}
+    failed = json.loads((place / "result.json").read_text())
+    assert failed["status"] == "failed" and "KeyError: 'gone'" in failed["error"]
     with pytest.raises(JobFailed), sweep_records.recorded(place) as record:
         assert not (place / "result.json").exists()
         record.begin(tmp_path / "run")
@@ -115,7 +116,7 @@ class Ended:
 
 
 def test_flags_of_the_other_command_are_refused_rather_than_passed_over():
-    for word in ("hydra.launcher.n_jobs=2", "--jobs=2", "-m"):
+    for word in ("hydra.launcher.n_jobs=2", "-m", "--multirun"):
         with pytest.raises(ValueError, match=r"belongs to distill\.run\. Type sweep\.jobs=N"):
             sweep_command.parse(["seed=0,1", word])
 

@@ -115,7 +115,7 @@ def shortened(words: Sequence[str]) -> list[str]:
 def _keys(group: str, name: str) -> dict:
     """Return the keys of a yaml, those of the yamls that it begins with among them; nothing where it is not there."""
     file = files("conf") / group / f"{name}.yaml"
-    own = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    own = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
     before = [entry for entry in own.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
     return {key: value for entry in before for key, value in _keys(group, entry).items()} | own
 
@@ -128,5 +128,5 @@ def default_losses() -> list[str]:
 @cache
 def defaults() -> dict[str, object]:
     """Return which yaml of each group conf/run.yaml takes."""
-    entries = yaml.safe_load((files("conf") / "run.yaml").read_text())["defaults"]
+    entries = yaml.safe_load((files("conf") / "run.yaml").read_text(encoding="utf-8"))["defaults"]
     return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}

@@ -7,9 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.system.cli import first_line
+from distill.system.cli import format_error, not_installed
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+ENGINES = {
+    ".onnx": ("onnxruntime", "export"),
+    ".pt2": ("torch", "export"),
+    ".xml": ("openvino", "openvino"),
+    ".pte": ("executorch", "executorch"),
+}
 ANSWERS = ("logits", "probabilities")
 LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
@@ -30,12 +36,6 @@ class Opened(NamedTuple):
     facts: dict[str, str]
 
 
-def reason(error: Exception) -> str:
-    """Return the first line of what an engine said, with the kind of error where it is not a sentence of this project."""
-    kind, line = type(error).__name__, first_line(error)[:400].rstrip(".")
-    return line if isinstance(error, ValueError) or line == kind else f"{kind}: {line}".rstrip(": ")
-
-
 def open_file(path: Path, threads: int) -> Opened:
     """Open an exported file.
 
@@ -54,11 +54,11 @@ def open_file(path: Path, threads: int) -> Opened:
     try:
         return openers[path.suffix](path, threads)
     except ImportError as error:
-        extra = {".xml": "openvino", ".pte": "executorch"}.get(path.suffix, "export")
-        raise ValueError(f"{path}: {error.name} is not installed. Type pip install -e '.[{extra}]'.") from None
+        package, extra = ENGINES[path.suffix]
+        raise ValueError(f"{path}: {not_installed(package, error, extra)}") from None
     except Exception as error:  # each engine raises its own
         raise ValueError(
-            f"{path}: damaged, or no {path.suffix} file of a student ({reason(error)}). Export it again."
+            f"{path}: damaged, or no {path.suffix} file of a student ({format_error(error, inside=True)}). Export it again."
         ) from error
 
 

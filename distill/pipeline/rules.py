@@ -3,6 +3,7 @@
 from distill import build
 from distill.config import schema as config
 from distill.config.ranges import check_weights
+from distill.pipeline.key_types import check_types
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
@@ -17,11 +18,12 @@ def check(cfg: dict) -> None:
     Raises:
         ValueError: one sentence per rule.
     """
-    for name, node in cfg["loss"].items():
+    for name, node in cfg["loss"].items() if isinstance(cfg["loss"], dict) else ():
         if not isinstance(node, dict):
             raise ValueError(
                 f"loss.{name}: {node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME"
             )
+    check_types(cfg)
     config.check(cfg)
     check_teacher(cfg)
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]

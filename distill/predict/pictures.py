@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from distill.data.common.image_files import PICTURES, UNREADABLE
-from distill.system.cli import first_line
+from distill.system.cli import format_error
 
 NAMES = (*PICTURES, ".gif", ".apng", ".ppm", ".jfif")
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM")  # no others: some start programs
@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[np.ndarray, str]:
             "the file is empty" if not path.stat().st_size else f"no picture that can be read ({WORDS})"
         ) from None
     except BROKEN as error:
-        raise ValueError(f"cannot be read: {first_line(error).rstrip('.')[:150]}") from error
+        raise ValueError(f"cannot be read: {format_error(error, inside=True)}") from error
     return pixels, f"holds {several} pictures; the first one is used" if several > 1 else ""
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 def is_complete(folder: Path) -> bool:
     """Say whether a run folder holds a finished run."""
     try:
-        return json.loads((folder / "result.json").read_text())["status"] == "complete"
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["status"] == "complete"
     except (OSError, json.JSONDecodeError, KeyError):
         return False
 

@@ -25,19 +25,19 @@ from pathlib import Path
 
 import yaml
 from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
 
 from distill.config import overrides
-from distill.config.hints import explain
+from distill.config.hints import explained
 from distill.pipeline import completed as finished
 from distill.sweep import jobs as sweep_records
 from distill.sweep.executors import STOP, Here, Ray
 from distill.sweep.multirun import is_several
 from distill.sweep.search import Search, end_of, settings
 from distill.sweep.space import SweepFile, find, read
+from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.files import digest
-from distill.system.processes import EXPECTED, only_here, sentence
+from distill.system.processes import only_here
 
 SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
 OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
@@ -59,9 +59,13 @@ def parse(words: Sequence[str]) -> tuple[dict, dict, list[str]]:
             launcher[name or "launcher"] = _value(key, value)
         elif group == "sweep":
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
-        elif word.startswith(("-", "hydra")):
+        elif word in ("-m", "--multirun") or word.startswith(("hydra.", "hydra/")):
             raise ValueError(
                 f"{word}: belongs to distill.run. Type sweep.jobs=N here for N jobs at a time, or leave it out."
+            )
+        elif word.startswith("-") or "=" not in word.lstrip("~"):
+            raise ValueError(
+                f"{word}: no such option. Type KEY=VALUE; python -m distill.sweep --help lists what there is."
             )
         else:
             rest.append(word)
@@ -100,7 +104,7 @@ def pool_of(launcher: dict, jobs: int):
             f"launcher: {launcher.get('launcher')!r} was asked for. Here it is ray, or left out; joblib and slurm are for "
             "python -m distill.run -m launcher=NAME."
         )
-    known = yaml.safe_load((files("conf") / "launcher" / "ray.yaml").read_text())
+    known = yaml.safe_load((files("conf") / "launcher" / "ray.yaml").read_text(encoding="utf-8"))
     given = {key: value for key, value in launcher.items() if key != "launcher"}
     if unknown := given.keys() - known.keys():
         raise ValueError(f"launcher.{min(unknown)}: no such option. There are {', '.join(known)}.")
@@ -118,12 +122,8 @@ def check(words: list[str]) -> bool:
     Raises:
         ValueError: with the nearest keys that exist.
     """
-    try:
-        with initialize_config_module("conf", version_base="1.3"):
-            cfg = compose("run", overrides=overrides.with_losses(finished.spell_out(words)))  # as the job does
-            return is_several(cfg)
-    except HydraException as error:
-        raise ValueError(explain(error, words)) from error
+    with explained(words), initialize_config_module("conf", version_base="1.3"):
+        return is_several(compose("run", overrides=overrides.with_losses(finished.spell_out(words))))  # as the job does
 
 
 def choose(file: SweepFile, asked: dict, launcher: dict, rest: list[str]) -> int:
@@ -228,24 +228,19 @@ def spread(asked: dict, launcher: dict, rest: list[str]) -> int:
     return code
 
 
+@command_line(stopped="stopped; the same command goes on")
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
-    if not words or {"-h", "--help"} & set(words):
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
+    if not words:
         print(__doc__)
         return
     loud_warnings()
-    try:
-        asked, launcher, rest = parse(words)
-        if "sweep" in asked:
-            file = read(find(str(asked["sweep"])), method=asked["method"], run_cap=asked["run_cap"])
-            code = choose(file, asked, launcher, rest)
-        else:
-            code = spread(asked, launcher, rest)
-    except EXPECTED as error:
-        sys.exit(f"error: {sentence(error)}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+    asked, launcher, rest = parse(words)
+    if "sweep" in asked:
+        file = read(find(str(asked["sweep"])), method=asked["method"], run_cap=asked["run_cap"])
+        code = choose(file, asked, launcher, rest)
+    else:
+        code = spread(asked, launcher, rest)
     if code:
         sys.exit(code)
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from distill.system import processes
+from distill.system.cli import not_installed
 from distill.system.processes import PLACE, bound, cores
 
 STOP = "stop"  # a file in a job's place that asks it to end
@@ -92,7 +93,7 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise ValueError("launcher=ray: Ray is not installed. Type pip install -e '.[ray]'.") from error
+            raise ValueError(f"launcher=ray: {not_installed('ray', error, 'ray')}") from error
         self._ray, self._tasks, self.threads = ray, [], int(num_cpus)
         for module in (sys.modules[__name__], processes):
             ray.cloudpickle.register_pickle_by_value(module)  # no node has to find it

@@ -14,9 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from distill.config import overrides
+from distill.system.cli import report_error
 from distill.system.console import console
 from distill.system.files import atomic, digest, write_json
-from distill.system.processes import JobFailed, sentence
+from distill.system.processes import JobFailed
 
 ELSEWHERE = ("paths.", "logger", "launcher")  # words that do not say what a sweep is
 
@@ -57,7 +58,7 @@ class Record:
 def read(place: Path) -> dict:
     """Return what a job's record says; of a job that nobody planned, its number."""
     try:
-        return json.loads((place / "job.json").read_text())
+        return json.loads((place / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {"number": place.name, "name": f"job-{place.name}", "overrides": [], "status": "waiting"}
 
@@ -117,8 +118,8 @@ def recorded(place: Path) -> Iterator[Record]:
     try:
         yield record
     except Exception as error:
-        record.end("failed", error=sentence(error), seconds=time.perf_counter() - start)
-        raise JobFailed(sentence(error)) from error
+        record.end("failed", error=report_error(error), seconds=time.perf_counter() - start)
+        raise JobFailed(record.facts["error"]) from error
     except BaseException:
         record.end("stopped", seconds=time.perf_counter() - start)
         raise
@@ -130,7 +131,7 @@ def collect(sweep: Path) -> list[dict]:
     jobs = [read(place) for place in (sweep / "jobs").glob("*") if place.name.isdigit()]
     jobs.sort(key=lambda facts: int(facts["number"]))
     with atomic(sweep / "jobs.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs))
+        temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs), encoding="utf-8")
     return jobs
 
 
@@ -168,7 +169,9 @@ def _state(facts: dict) -> str:
 
 def _accuracy(folder: Path) -> float | None:
     try:
-        return json.loads((folder / "result.json").read_text())["student"]["metrics"].get("valid/top1_accuracy")
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["student"]["metrics"].get(
+            "valid/top1_accuracy"
+        )
     except (OSError, ValueError, KeyError):
         return None
 
@@ -212,7 +215,7 @@ def refuse_another(folder: Path, what: str) -> None:
     Raises:
         ValueError: it was made for another one.
     """
-    if (file := folder / "sweep.txt").exists() and file.read_text().strip() != what:
+    if (file := folder / "sweep.txt").exists() and file.read_text(encoding="utf-8").strip() != what:
         raise ValueError(f"{folder}: holds another sweep. Choose another folder, or leave it out.")
     with atomic(file) as temporary:
-        temporary.write_text(f"{what}\n")
+        temporary.write_text(f"{what}\n", encoding="utf-8")

@@ -65,7 +65,7 @@ def _sees_the_same(cfg: dict, folder: Path) -> bool:
     key = digest([cfg["data"], cfg["paths"]["store"], cfg["plugins"]])
     if key not in _fingerprints:
         _fingerprints[key] = build.fingerprint(build.dataset(cfg))
-    return json.loads((folder / "result.json").read_text())["data"]["fingerprint"] == _fingerprints[key]
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))["data"]["fingerprint"] == _fingerprints[key]
 
 
 _fingerprints: dict[str, str] = {}

@@ -11,6 +11,7 @@ from distill.runs.layout import is_complete
 from distill.sweep import jobs as sweep_records
 from distill.sweep.executors import STOP
 from distill.sweep.space import SweepFile
+from distill.system.cli import not_installed
 from distill.system.console import console
 from distill.system.files import write_json
 from distill.system.processes import killed_by
@@ -205,7 +206,7 @@ class Search:
         return 0
 
     def _values(self, folder: Path) -> list[float]:
-        student = json.loads((folder / "result.json").read_text())["student"]
+        student = json.loads((folder / "result.json").read_text(encoding="utf-8"))["student"]
         return [student["metrics"][self.asked.metric], *(student[name] for name in self.minimize)]
 
     def best(self) -> Iterator[tuple[int, list[float], dict]]:
@@ -258,7 +259,7 @@ def _cut_half_a_line(journal: Path) -> None:
 def _epochs(path: Path, metric: str) -> Iterator[tuple[int, float]]:
     """Yield (epoch from 1 on, value) of the lines that a run has written so far."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
@@ -279,6 +280,6 @@ def _optuna():
     try:
         import optuna
     except ImportError as error:
-        raise ValueError("sweep: optuna is not installed. Type pip install -e '.[sweep]'.") from error
+        raise ValueError(f"sweep: {not_installed('optuna', error, 'sweep')}") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -117,7 +117,7 @@ def read(path: Path, **changes) -> SweepFile:
 def _mapping(path: Path) -> dict:
     """Return what a file says."""
     try:
-        said = yaml.safe_load(path.read_text())
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(said, dict):

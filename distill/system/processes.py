@@ -4,7 +4,6 @@ import ctypes
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -12,10 +11,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from distill.system.cli import said
+from distill.system.cli import open_streams, report_error
 from distill.system.console import console
 
-EXPECTED = (ValueError, FloatingPointError, OSError)  # a user can mend them: a sentence will do
 PLACE = "FER_DISTILL_JOB"  # in the environment of a job that is a process of its own: its folder in the sweep's
 LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # by optimisers and pictures
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
@@ -69,11 +67,6 @@ def hold(folder: Path, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-def sentence(error: BaseException) -> str:
-    """Return what an error says: a sentence as it is, others with their kind."""
-    return said(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
-
-
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -105,7 +98,7 @@ def apart(work: Callable[[], object], log: Path | None) -> None:
     if child == 0:
         _child(work, log, tell, parent)
     os.close(tell)
-    with open(told, errors="replace") as pipe:
+    with open(told, encoding="utf-8", errors="replace") as pipe:
         error = pipe.read()  # to its end, when the child is gone
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status < 0:
@@ -129,10 +122,9 @@ def _child(work: Callable[[], object], log: Path | None, tell: int, parent: int)
         work()
         status = 0
     except Exception as error:
-        if not isinstance(error, EXPECTED) or os.environ.get("FER_DISTILL_TRACEBACK"):
-            traceback.print_exc()
-        print(f"error: {sentence(error)}", file=sys.stderr)
-        os.write(tell, sentence(error).encode()[:4096])
+        told = report_error(error)
+        print(f"error: {told}", file=sys.stderr)
+        os.write(tell, told.encode("utf-8", "replace")[:4096])
     except BaseException as error:
         os.write(tell, f"stopped by {type(error).__name__}".encode())
     finally:
@@ -161,5 +153,6 @@ def _print_into(log: Path) -> None:
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115, for as long as the process lives
-    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115, for as long as the process lives
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    open_streams()

@@ -64,7 +64,7 @@ def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts
     manifest["facts"] = facts()
     try:
         _fill(partial, manifest, read)
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         os.replace(partial, folder)
         (folder / PROGRESS).unlink(missing_ok=True)
     except BaseException:  # also Ctrl-C
@@ -98,7 +98,7 @@ def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> N
 def _begin(partial: Path, read: Callable[[], Iterable[Row]]) -> tuple["_Arrays", Iterator[Row]]:
     """Open the arrays and the rows that are still to be decoded: behind what was kept, or all."""
     try:
-        kept = json.loads((partial / PROGRESS).read_text())
+        kept = json.loads((partial / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = None
     if kept:
@@ -154,7 +154,7 @@ class _Arrays:
             os.fsync(split.file.fileno())
         state = {"rows": self.done, "shape": self.shape, "seconds": round(self.seconds + seconds, 3)}
         file = self.partial / f"{PROGRESS}.new"
-        file.write_text(json.dumps(state | {"listing": self.listing.hexdigest()}))
+        file.write_text(json.dumps(state | {"listing": self.listing.hexdigest()}), encoding="utf-8")
         os.replace(file, self.partial / PROGRESS)
 
     def close(self) -> dict:
@@ -203,7 +203,7 @@ class _SplitWriter:
         self.file.close()
         annotations = np.stack(self.annotations)
         np.save(self.folder / f"{self.split}.annotations.npy", annotations)
-        (self.folder / f"{self.split}.ids.json").write_text(json.dumps(self.ids))
+        (self.folder / f"{self.split}.ids.json").write_text(json.dumps(self.ids), encoding="utf-8")
         files = [f"{self.split}.{array}" for array in ("pixels.npy", "annotations.npy", "ids.json")]
         sha256 = {"pixels": self.sha256.hexdigest(), "annotations": hash_array(annotations), "ids": hash_ids(self.ids)}
         return {

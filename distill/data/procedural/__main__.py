@@ -14,6 +14,7 @@ from distill.data.common.emotions import EMOTIONS
 from distill.data.procedural import SHEET
 from distill.data.procedural.camera import render
 from distill.data.procedural.people import people
+from distill.system.cli import command_line
 
 
 def contact_sheet(out: str | Path, seed: int = 3, columns: int = 12, size: int = 96) -> None:
@@ -34,12 +35,11 @@ def contact_sheet(out: str | Path, seed: int = 3, columns: int = 12, size: int =
     os.replace(partial, out)
 
 
+@command_line()
 def main(arguments: list[str]) -> None:
     """Draw the contact sheet into the one file that is named."""
-    if arguments in (["-h"], ["--help"]):
-        sys.exit(print(__doc__))
     if len(arguments) != 1:
-        sys.exit("Which file? Type: python -m distill.data.procedural OUT.png")
+        raise ValueError("which file? Type python -m distill.data.procedural OUT.png")
     contact_sheet(arguments[0])
     print(f"{arguments[0]}: {', '.join(EMOTIONS)}, from above")
 
