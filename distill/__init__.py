@@ -2,6 +2,7 @@
 
 import sys
 
+from distill.system import abort as abort  # first: Ctrl-C works from here on
 from distill.system.cli import pin_packages, start_command
 
 __version__ = "0.1.0"

@@ -62,6 +62,8 @@ WRONG = {
     "logger.project": 5,
     "logger.typo": 1,
     "loss.ce.typo": 1,
+    "student.variant": "best",
+    "student.width": -1.0,
     "data.typo": 1,
 }
 

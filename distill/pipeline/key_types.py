@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import fields
 from inspect import Parameter, signature
 
+import torch
+
 from distill import build
 from distill.config import schema as config
-from distill.config.ranges import check_optimizer
+from distill.config.ranges import check_optimizer, kinds
 from distill.losses.base.option_types import check_options, fits, words
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
@@ -43,6 +45,7 @@ def check_types(cfg: dict) -> None:
     for group in ("eval", "checkpoint"):
         check_keys(group, _fields(TYPED[group]), cfg[group])
     _check_made("student", cfg["student"], plugins, NETWORK)
+    _try_student(cfg["student"], plugins)
     _check_made("logger", cfg["logger"], plugins)
     _check_teacher("teacher", cfg["teacher"], plugins)
     kinds, takes_more = _arguments("data", build.target(cfg["data"], plugins))
@@ -63,6 +66,7 @@ def _check_recipe(where: str, node: dict, plugins: list[str] | None = None) -> N
     check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
     check_optimizer(f"{where}optimizer", node["optimizer"])
     _check_made(f"{where}schedule", node["schedule"], plugins)
+    build.make(node["schedule"], plugins)
     for name, loss in node["loss"].items():
         if isinstance(loss, dict):
             kind = build.target(loss, plugins)
@@ -71,6 +75,15 @@ def _check_recipe(where: str, node: dict, plugins: list[str] | None = None) -> N
             options = {key: value for key, value in loss.items() if key not in beside}
             placed = {"class_weights": [1.0]} if options.get("class_weights") == "balanced" else {}
             check_options(f"{where}loss.{name}", kind, options | placed)
+
+
+def _try_student(node: dict, plugins: list[str]) -> None:
+    """Make a student without its memory: what its constructor refuses shows before a run folder is made."""
+    if not node["_target_"].startswith("students."):
+        return
+    kept = {key: value for key, value in node.items() if key not in NETWORK}
+    with torch.device("meta"), kinds("student"):
+        build.make(kept | ({"pretrained": False} if "pretrained" in kept else {}), plugins, num_classes=8)
 
 
 def _check_teacher(key: str, node: dict, plugins: list[str]) -> None:

@@ -19,6 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
+from distill.system.abort import stop_now
+
 PACKAGE = Path(sys.modules[__name__.partition(".")[0]].__file__).parent
 SIBLINGS = ("conf", "students", "teachers")  # packages that are installed beside this one
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError, csv.Error)
@@ -41,7 +43,7 @@ def command_line(stopped: str = "stopped", speaks: Callable[[], bool] = lambda: 
         SystemExit: in the place of whatever the command ended with.
     """
     open_streams()
-    if signal.getsignal(signal.SIGINT) is _stop_now:
+    if signal.getsignal(signal.SIGINT) is stop_now:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -189,8 +191,6 @@ def start_command(version: str, pages: dict[str, Callable[[list[str]], str]]) ->
     """
     open_streams()
     sys.excepthook = _uncaught
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _stop_now)
     _make_home()
     words = sys.argv[1:]
     if "--version" in words:
@@ -223,12 +223,6 @@ def _make_home() -> None:
         home = Path(tempfile.mkdtemp(prefix="fer-distill-home-"))
     os.environ["HOME"] = str(home)
     print(f"There is no home folder: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr)
-
-
-def _stop_now(*signal_and_frame) -> None:
-    """End a command that is still importing: an exception might be caught there."""
-    os.write(2, b"stopped\n")
-    os._exit(130)
 
 
 def _uncaught(kind: type, error: BaseException, trace) -> None:
