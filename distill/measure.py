@@ -217,7 +217,11 @@ def _robustness(asked: dict, path: Path, data: Dataset, student: nn.Module, prec
 
 @command_line()
 def main(arguments: list[str]) -> None:
-    """Measure and print the table; user errors are printed as one line, exit code 1."""
+    """Measure and print the table; user errors are printed as one line, exit code 1.
+
+    Raises:
+        ValueError: no run folder comes first.
+    """
     if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
         raise ValueError("which run? Its folder comes first. python -m distill.measure --help says what may follow.")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

@@ -176,7 +176,11 @@ def show(parity: dict, target: Path) -> None:
 
 @command_line()
 def main(words: list[str]) -> None:
-    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
     options = parser("python -m distill.publish", __doc__)
     options.add_argument("run", type=user_path, metavar="RUN")
     options.add_argument("folder", type=lambda word: user_path(word).resolve(), metavar="DIR")

@@ -13,5 +13,5 @@ def stop_now(*signal_and_frame) -> None:
 
 if (
     sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-):  # python -m distill.COMMAND
+):  # `python -m distill.COMMAND`
     signal.signal(signal.SIGINT, stop_now)

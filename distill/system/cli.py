@@ -151,7 +151,11 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
 
 
 def user_path(word: str) -> Path:
-    """Return the path that a word of the command line names; argparse says what is wrong with it."""
+    """Return the path that a word of the command line names.
+
+    Raises:
+        argparse.ArgumentTypeError: it begins in the home folder of nobody.
+    """
     try:
         return Path(word).expanduser()
     except RuntimeError as error:
@@ -183,7 +187,7 @@ def pin_packages() -> None:
 
 
 def start_command(version: str, pages: dict[str, Callable[[list[str]], str]]) -> None:
-    """Prepare python -m distill.COMMAND before its module is imported, which takes seconds.
+    """Prepare `python -m distill.COMMAND` before its module is imported, which takes seconds.
 
     Args:
         version: of this package.

@@ -186,7 +186,7 @@ def train(
         learner.objective.at(epoch, phase.losses)
         asked = teacher_of(learner.objective, teacher)
         if asked is not None:
-            asked.open("train", view, table, maps=learner.objective.reads("needs_features"), encoding="utf-8")
+            asked.open("train", view, table, maps=learner.objective.reads("needs_features"))
         if epoch == phase.start > 0 and at["step"] == 0:
             learner.restart()
         order = epoch_order(settings.seed, epoch, len(split), chances)
