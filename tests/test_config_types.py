@@ -165,3 +165,13 @@ def test_config_of_a_run_that_was_started_with_relative_paths_holds_absolute_one
     text = (home / folder / "config.yaml").read_text(encoding="utf-8")
     assert f"store: {home}/store" in text and f"runs: {home}/runs" in text
     assert f"python -m distill.export runs/{folder.name}" in printed or "run folder: runs/" in printed
+
+
+def test_batch_of_one_with_batch_norm_on_1x1_maps_gets_a_sentence_with_the_key(tmp_path):
+    words = ("student=timm", "student.name=mobilenetv3_small_050", "student.size=32", "train.batch_size=1")
+    done = distill(
+        *words, "teacher=none", "loss=[ce]", "loss.ce.weight=1", "data.train=8", store=tmp_path, runs=tmp_path
+    )
+    assert (
+        done.returncode == 1 and "error: train.batch_size: mobilenetv3_small_050 normalizes maps of 1x1" in done.stderr
+    )

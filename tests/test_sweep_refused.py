@@ -121,6 +121,12 @@ def test_flags_of_the_other_command_are_refused_rather_than_passed_over():
             sweep_command.parse(["seed=0,1", word])
 
 
+def test_option_that_no_command_has_is_not_said_to_be_another_ones():
+    for word in ("--jobs=2", "--foo", "seeds"):
+        with pytest.raises(ValueError, match=rf"^{word}: no such option\. Type KEY=VALUE"):
+            sweep_command.parse(["seed=0,1", word])
+
+
 def test_no_jobs_at_a_time_is_told_what_to_type():
     with pytest.raises(ValueError, match=r"hydra\.launcher\.n_jobs: 0 was asked for; give 1 or more, or -1 for one"):
         sweeps.refuse_launcher(["-m", "launcher=joblib", "hydra.launcher.n_jobs=0"])

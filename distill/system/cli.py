@@ -154,7 +154,7 @@ def user_path(word: str) -> Path:
     """Return the path that a word of the command line names.
 
     Raises:
-        argparse.ArgumentTypeError: it begins in the home folder of nobody.
+        ArgumentTypeError: it begins in the home folder of nobody.
     """
     try:
         return Path(word).expanduser()
