@@ -63,6 +63,7 @@ WRONG = {
     "logger.typo": 1,
     "loss.ce.typo": 1,
     "student.variant": "best",
+    "paths.store": 5,
     "student.width": -1.0,
     "data.typo": 1,
 }
@@ -89,6 +90,12 @@ SOUND = {
 @pytest.mark.parametrize("key", SOUND)
 def test_values_of_the_right_type_pass(key):
     check_types(changed(key, SOUND[key]))
+
+
+@pytest.mark.parametrize("key, value", [("plugins", 0), ("plugins", [1]), ("seed", "x"), ("generations", 1.5)])
+def test_type_that_a_reference_brings_is_refused(key, value):
+    with pytest.raises(ValueError, match=rf"^{key}: "):
+        check_types(composed() | {key: value})
 
 
 @pytest.mark.parametrize("group", ["data", "student", "teacher", "optimizer", "schedule", "logger", "loss", "train"])
@@ -145,6 +152,8 @@ def test_paths_are_absolute_and_change_no_identity(tmp_path, monkeypatch):
         assert found[group][last] == str(tmp_path / name), key
     assert identity(found) == identity(cfg)
     assert absolute(composed())["teacher"]["cache"] is True and absolute(composed())["paths"]["run"] is None
+    with pytest.raises(ValueError, match=r"^data\.root: is empty"):
+        absolute(changed("data.root", ""))
     with pytest.raises(ValueError, match=r"^paths\.runs: ~nobody-here/x .* Type the path in full"):
         absolute(changed("paths.runs", "~nobody-here/x"))
 

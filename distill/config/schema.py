@@ -130,7 +130,7 @@ def absolute(cfg: dict) -> dict:
     """Return a plain config whose paths begin at the root, so that it means the same from any folder.
 
     Raises:
-        ValueError: a path in the home folder of nobody.
+        ValueError: an empty path, or one in the home folder of nobody.
     """
 
     def paths_of(group: str, node: dict, keys: tuple[str, ...]) -> dict:
@@ -149,7 +149,9 @@ def absolute(cfg: dict) -> dict:
 
 
 def _absolute(key: str, value: str) -> str:
-    if not value or (key == "teacher.cache" and value == "features"):
+    if not value:
+        raise ValueError(f"{key}: is empty. Type a path, or leave it out.")
+    if (key, value) == ("teacher.cache", "features"):
         return value
     try:
         return os.path.abspath(Path(value).expanduser())

@@ -23,7 +23,13 @@ GIVEN = {  # arguments that are no keys: build gives them
 NETWORK = {"weights": str | None, "lr_scale": dict | None, config.WEIGHTS_SHA256: str | None}
 USE = {"cache": bool | str, "precision": str}
 PEER = {"student": dict, "seed_offset": int, "cache": bool | str}
-TYPED = {"train": config.Train, "views": config.Views, "eval": config.Eval, "checkpoint": config.Checkpoint}
+TYPED = {
+    "train": config.Train,
+    "views": config.Views,
+    "eval": config.Eval,
+    "checkpoint": config.Checkpoint,
+    "paths": config.Paths,
+}
 
 
 def check_types(cfg: dict) -> None:
@@ -40,9 +46,13 @@ def check_types(cfg: dict) -> None:
             raise ValueError(
                 f"{group}: {cfg.get(group)!r} was asked for; choose one, see python -m distill.run --help."
             )
+    for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
+        kind = _fields(config.Run)[key]
+        if not fits(cfg[key], kind):
+            raise ValueError(f"{key}: {cfg[key]!r} was asked for; give {words(kind)}.")
     plugins = cfg["plugins"]
     _check_recipe("", cfg)
-    for group in ("eval", "checkpoint"):
+    for group in ("eval", "checkpoint", "paths"):
         check_keys(group, _fields(TYPED[group]), cfg[group])
     _check_made("student", cfg["student"], plugins, NETWORK)
     _try_student(cfg["student"], plugins)
