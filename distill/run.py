@@ -194,7 +194,7 @@ def job_place() -> Path | None:
     """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
     if HydraConfig.initialized() and HydraConfig.get().mode.name == "MULTIRUN":
         return Path(HydraConfig.get().sweep.dir) / "jobs" / str(HydraConfig.get().job.num)
-    return Path(os.environ[PLACE]) if os.environ.get(PLACE) else None
+    return Path(os.environ[PLACE]).absolute() if os.environ.get(PLACE) else None
 
 
 def sweep_name() -> str | None:
