@@ -54,13 +54,15 @@ def trained(run: Path, folder: Path) -> tuple[Path, str, float | None]:
 def described(path: Path) -> tuple[str, float | None]:
     """Return a file's name with the shape of its student, and its validation top-1, from what lies beside it."""
     try:
-        node = json.loads((path.parent / "config.json").read_text())["fer_distill"]["network"]
+        node = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["fer_distill"]["network"]
         shape = ", ".join(f"{key} {node[key]}" for key in ("width", "size", "variant") if key in node)
         name = f"{node['_target_'].rsplit('.', 1)[-1]} ({shape}), {path.name}"
     except (OSError, ValueError, KeyError):
         name = str(path)
     try:
-        return name, json.loads((path.parent / "parity.json").read_text())["files"][path.name]["accuracy"]
+        return name, json.loads((path.parent / "parity.json").read_text(encoding="utf-8"))["files"][path.name][
+            "accuracy"
+        ]
     except (OSError, ValueError, KeyError):
         return name, None
 

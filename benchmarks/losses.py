@@ -130,9 +130,9 @@ def main() -> None:
         measured[name] = round(extra(name, cfg, asked.repeats), 1)
         print(f"{name:18} {measured[name]:8.1f} ms", flush=True)
     if asked.write:
-        before = json.loads(COST.read_text())["milliseconds"] if COST.exists() else {}
+        before = json.loads(COST.read_text(encoding="utf-8"))["milliseconds"] if COST.exists() else {}
         how = HOW.format(repeats=asked.repeats, machine=environment()["processor"])
-        COST.write_text(json.dumps({"how": how, "milliseconds": before | measured}, indent=1) + "\n")
+        COST.write_text(json.dumps({"how": how, "milliseconds": before | measured}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

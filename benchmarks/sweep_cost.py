@@ -39,7 +39,7 @@ class Clock(Callback):
         self.file = file
 
     def on_run_start(self, **more) -> None:
-        with open(self.file, "a") as lines:
+        with open(self.file, "a", encoding="utf-8") as lines:
             lines.write(json.dumps([time.monotonic(), sum(os.times()[:4])]) + "\n")
 
     on_job_end = on_run_start
@@ -48,11 +48,11 @@ class Clock(Callback):
 def write_sides(folder: Path, asked: argparse.Namespace) -> None:
     """Write experiment=alone, stored and live, so that one sweep can take turns."""
     folder.mkdir(parents=True)
-    (folder / "alone.yaml").write_text(SIDE.format(teacher="none", loss="ce"))
+    (folder / "alone.yaml").write_text(SIDE.format(teacher="none", loss="ce"), encoding="utf-8")
     numbers = {"name": asked.teacher, "size": asked.size, "epochs": asked.teacher_epochs}
     for side, cache in (("stored", "true"), ("live", "false")):
         text = SIDE.format(teacher="resnet50", loss="ce, kd") + TAUGHT.format(cache=cache, **numbers)
-        (folder / f"{side}.yaml").write_text(text)
+        (folder / f"{side}.yaml").write_text(text, encoding="utf-8")
 
 
 def sweep(home: Path, name: str, words: list[str]) -> dict:
@@ -64,14 +64,14 @@ def sweep(home: Path, name: str, words: list[str]) -> dict:
     command = [sys.executable, "-m", "distill.run", "-m", *words, *where, *clock, "logger=none"]
     path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     began = now()
-    with open(folder / "log.txt", "w") as log:
+    with open(folder / "log.txt", "w", encoding="utf-8") as log:
         code = subprocess.call(command, env=os.environ | {"PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT)
     whole = now() - began
     if code:
-        sys.exit(f"error: {name} ended with exit code {code}\n{(folder / 'log.txt').read_text()[-4000:]}")
-    marks = [np.array(json.loads(line)) for line in (folder / "clock").read_text().splitlines()]
+        sys.exit(f"error: {name} ended with exit code {code}\n{(folder / 'log.txt').read_text('utf-8')[-4000:]}")
+    marks = [np.array(json.loads(line)) for line in (folder / "clock").read_text(encoding="utf-8").splitlines()]
     (records,) = folder.glob("sweeps/*/jobs.jsonl")
-    found = [json.loads(line) for line in records.read_text().splitlines()]
+    found = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
     ends = [
         marks[0],
         *marks[1::2],
@@ -90,7 +90,7 @@ def now() -> np.ndarray:
 def job_of(record: dict, seconds: np.ndarray) -> dict:
     """Return what is kept of one job: its side, student and [wall, CPU] seconds, and what its result says."""
     words = dict(word.split("=", 1) for word in record["overrides"])
-    result = json.loads((Path(record["folder"]) / "result.json").read_text())
+    result = json.loads((Path(record["folder"]) / "result.json").read_text(encoding="utf-8"))
     who = {"side": words["experiment"], "student": f"{words['student.pooling']} {words['student.width']}"}
     said = {f"{part}_seconds": result["seconds"][part] for part in ("teacher", "train")}
     return who | {"seconds": seconds, **said, "teacher_forward_images": result["teacher_forward_images"]}
@@ -198,7 +198,7 @@ def main() -> None:
     if asked.write:
         options = {key: value for key, value in vars(asked).items() if key != "write"}
         facts = {"how": " ".join(__doc__.split()), "machine": machine, "options": options, **found}
-        asked.write.write_text(json.dumps(facts, indent=1, default=np.ndarray.tolist) + "\n")
+        asked.write.write_text(json.dumps(facts, indent=1, default=np.ndarray.tolist) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,11 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
         folder = store / "runs" / f"{student}-{next(folders)}"
         folder.mkdir(parents=True)
         lines = JsonLines(folder / "metrics.jsonl")
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), TrainingProgress(student, 1) as progress:
+        with (
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
+            redirect_stdout(nowhere),
+            TrainingProgress(student, 1) as progress,
+        ):
             train(learner, teacher, small, recipe, settings, folder, lines, lines.log, progress, {})
 
     network.train()

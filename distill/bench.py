@@ -27,7 +27,7 @@ from tempfile import TemporaryFile
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.system.cli import command_line, number, to_export
+from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
 from distill.system.files import write_json
 from distill.system.hardware import environment
@@ -82,7 +82,7 @@ class Worker:
             picture,
             *plugins,
         ]
-        self.path, self.said = path, TemporaryFile("w+", errors="replace")  # noqa: SIM115  a pipe unread fills up
+        self.path, self.said = path, TemporaryFile("w+", errors="replace", encoding="utf-8")  # noqa: SIM115  a pipe unread fills up
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said, "text": True}
         self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes)
 
@@ -245,23 +245,21 @@ def _picture(text: str) -> str:
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m distill.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("files", nargs="+", type=lambda word: Path(word).expanduser(), metavar="FILE")
-    parser.add_argument("--batch", type=number(int, 1), default=32)
-    parser.add_argument("--threads", type=number(int, 1), nargs="+", default=sorted({1, cores()}))
-    parser.add_argument("--picture", type=_picture, default="48x48")
-    parser.add_argument("--seconds", type=number(float, 0.001, 3600), default=0.5)
-    parser.add_argument("--rounds", type=number(int, 1), default=3)
-    parser.add_argument("--plugins", nargs="+", default=[], metavar="PACKAGE")
-    parser.add_argument("--json", type=lambda word: Path(word).expanduser(), metavar="FILE")
-    return parser.parse_args(words)
+    options = parser("python -m distill.bench", __doc__)
+    options.add_argument("files", nargs="+", type=user_path, metavar="FILE")
+    options.add_argument("--batch", type=number(int, 1), default=32)
+    options.add_argument("--threads", type=number(int, 1), nargs="+", default=sorted({1, cores()}))
+    options.add_argument("--picture", type=_picture, default="48x48")
+    options.add_argument("--seconds", type=number(float, 0.001, 3600), default=0.5)
+    options.add_argument("--rounds", type=number(int, 1), default=3)
+    options.add_argument("--plugins", nargs="+", default=[], metavar="PACKAGE")
+    options.add_argument("--json", type=user_path, metavar="FILE")
+    return options.parse_args(words)
 
 
-@command_line
+@command_line()
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     asked = _arguments(words)
     loud_warnings()
     if asked.json:
@@ -283,7 +281,7 @@ def _refuse_other(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        ours = json.loads(path.read_text()).keys() == {"picture", "rows", "environment"}
+        ours = json.loads(path.read_text(encoding="utf-8")).keys() == {"picture", "rows", "environment"}
     except (ValueError, AttributeError):
         ours = False
     if not ours:

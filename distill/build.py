@@ -20,7 +20,7 @@ from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.from_data import fill_from_data
 from distill.system import distributed as parallel
-from distill.system.cli import first_line
+from distill.system.cli import format_error
 from distill.system.files import digest, load_weights, read_weights, sha256
 from distill.system.hardware import pick_precision
 from distill.training.loggers import Silent
@@ -52,13 +52,19 @@ def _refuse_target(target: str, plugins: list[str]) -> None:
         )
 
 
+def target(node: dict, plugins: list[str]) -> Callable:
+    """Return what a component's _target_ names, which must be allowed."""
+    _refuse_target(node.get("_target_"), plugins)
+    return get_object(node["_target_"])
+
+
 def _home(target: str) -> str:
     """Where a target was defined: an allowed module's own imports (distill.system.files.os.mkdir) are not allowed targets."""
     try:
         return f"{getattr(get_object(target), '__module__', '')}."
     except Exception as error:
         raise ValueError(
-            f"_target_: {target} cannot be found ({first_line(error.__cause__ or error)}). Is it spelt as there?"
+            f"_target_: {target} cannot be found ({format_error(error.__cause__ or error, inside=True)}). Is it spelt as there?"
         ) from error
 
 
@@ -134,9 +140,7 @@ def objective(cfg: dict, data: Dataset) -> Objective:
 
 def losses_that(cfg: dict, attribute: str) -> list[str]:
     """Return the names of a run's losses that have an attribute: needs_teacher, needs_features, needs_memory or needs_label."""
-    for node in cfg["loss"].values():
-        _refuse_target(node["_target_"], cfg["plugins"])
-    return [name for name, node in cfg["loss"].items() if getattr(get_object(node["_target_"]), attribute, False)]
+    return [name for name, node in cfg["loss"].items() if getattr(target(node, cfg["plugins"]), attribute, False)]
 
 
 def _check_maps(name: str, teacher: dict) -> None:
@@ -155,13 +159,12 @@ def _check_maps(name: str, teacher: dict) -> None:
 
 def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Ramp]]:
     """Make a loss, and the ramps of those of its options that change with the epoch; both ends must be allowed values."""
-    _refuse_target(node["_target_"], plugins)
-    options, kind = {key: value for key, value in node.items() if key != "_target_"}, get_object(node["_target_"])
+    options, kind = {key: value for key, value in node.items() if key != "_target_"}, target(node, plugins)
     if not (isinstance(kind, type) and issubclass(kind, Loss)):
         raise ValueError(
             f"loss.{name}: {node['_target_']} is no loss. Derive it from distill.losses.base.objective.Loss."
         )
-    check_options(name, kind, options)
+    check_options(f"loss.{name}", kind, options)
     ramps = {key: ramp(value, f"loss.{name}.{key}") for key, value in node.items() if is_ramp(value)}
     make(node | {key: value.last for key, value in ramps.items()}, plugins)
     loss = make(node | {key: value.first for key, value in ramps.items()}, plugins)

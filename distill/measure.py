@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from distill import build
 from distill.config import schema as config
-from distill.config.hints import explain
+from distill.config.hints import explained
 from distill.data.common import twins
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
@@ -35,10 +34,10 @@ from distill.pipeline import finish as outcome
 from distill.pipeline import rules
 from distill.runs import provenance
 from distill.runs.layout import subsets
+from distill.system.cli import command_line
 from distill.system.console import WITHOUT_TWINS, loud_warnings, measured
 from distill.system.files import digest, load_weights, read_weights, sha256, write_json
 from distill.system.hardware import environment, pick_device, pick_precision, set_threads
-from distill.system.processes import EXPECTED, sentence
 from distill.types import Dataset, Outputs, Split
 
 TAKEN = ("data", "plugins", "train.device", "train.threads", "train.precision", "paths.store")
@@ -220,22 +219,21 @@ def _robustness(asked: dict, path: Path, data: Dataset, student: nn.Module, prec
     return found
 
 
+@command_line()
 def main(arguments: list[str]) -> None:
-    """Measure, print the table; what a user can mend becomes one sentence and exit code 1."""
-    if arguments in (["-h"], ["--help"]):
-        sys.exit(print(__doc__))
-    if not arguments or "=" in arguments[0]:
-        sys.exit(f"error: which run? Its folder comes first.\n\n{__doc__}")
+    """Measure and print the table; user errors are printed as one line, exit code 1.
+
+    Raises:
+        ValueError: no run folder comes first.
+    """
+    if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
+        raise ValueError("which run? Its folder comes first. python -m distill.measure --help says what may follow.")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     loud_warnings()
     words = arguments[1:]
-    try:
-        result, path = measure(Path(arguments[0]).expanduser(), words)
-    except HydraException as error:
-        sys.exit(f"error: {explain(error, words)}")
-    except EXPECTED as error:
-        sys.exit(f"error: {sentence(error)}")
-    measured(json.loads(json.dumps(result)), path)
+    with explained(words):
+        result, file = measure(Path(arguments[0]).expanduser(), words)
+    measured(json.loads(json.dumps(result)), file)
 
 
 if __name__ == "__main__":

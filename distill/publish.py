@@ -9,7 +9,6 @@ RUN is a run folder that python -m distill.export has been through. Written to D
 Nothing of it is or holds a pickle: student.pt2, whose example input is one, stays in RUN/export/.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from distill.augment.views import LUMA
 from distill.export import load
 from distill.export.card.card import card, exported
 from distill.export.weights_and_config import CONFIG, OURS, PUBLISHED, WEIGHTS
-from distill.system.cli import command_line
+from distill.system.cli import command_line, parser, user_path
 from distill.system.console import console, loud_warnings
 from distill.system.files import sha256, write_json
 from distill.system.hardware import set_threads
@@ -69,7 +68,9 @@ def publish(folder: Path, target: Path, overwrite: bool) -> dict:
             raise ValueError(f"{folder}/export: holds no {WEIGHTS}, the gate refused it. Export this run again.")
         (new / CARD).write_text(card(folder, names), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
-        load(new, json.loads((new / CONFIG).read_text())[OURS]["plugins"])  # those of the run, which is one's own
+        load(
+            new, json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS]["plugins"]
+        )  # those of the run, which is one's own
         _swap(new, target, Path(temporary) / "old")
     return parity
 
@@ -111,7 +112,7 @@ def _refuse_target(folder: Path, target: Path, run: str, overwrite: bool) -> Non
 def _run_of(target: Path) -> str | None:
     """Return which run a folder publishes."""
     try:
-        return json.loads((target / CONFIG).read_text())[OURS]["facts"]["run"]
+        return json.loads((target / CONFIG).read_text(encoding="utf-8"))[OURS]["facts"]["run"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -173,16 +174,18 @@ def show(parity: dict, target: Path) -> None:
     console.print(f"next: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
-@command_line
+@command_line()
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
-    parser = argparse.ArgumentParser(
-        "python -m distill.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", type=lambda word: Path(word).expanduser(), metavar="RUN")
-    parser.add_argument("folder", type=lambda word: Path(word).expanduser().resolve(), metavar="DIR")
-    parser.add_argument("--overwrite", action="store_true")
-    asked = parser.parse_args(words)
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1.
+
+    Raises:
+        ValueError: the folder cannot be written.
+    """
+    options = parser("python -m distill.publish", __doc__)
+    options.add_argument("run", type=user_path, metavar="RUN")
+    options.add_argument("folder", type=lambda word: user_path(word).resolve(), metavar="DIR")
+    options.add_argument("--overwrite", action="store_true")
+    asked = options.parse_args(words)
     loud_warnings()
     set_threads(None)
     try:

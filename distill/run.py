@@ -5,19 +5,18 @@ import os
 import shlex
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import hydra
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from distill import build
 from distill.config import overrides
 from distill.config import schema as config
-from distill.config.hints import explain
+from distill.config.help import refuse_flags
+from distill.config.hints import explained
 from distill.models.feature_hooks import untap
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
@@ -38,10 +37,11 @@ from distill.runs.provenance import tell_changed
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.system import distributed as parallel
+from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings, summary, track
 from distill.system.files import digest, write_json
 from distill.system.hardware import pick_device, set_threads, tune_allocator
-from distill.system.processes import EXPECTED, JOB_DIR, run_lock, sentence
+from distill.system.processes import JOB_DIR, run_lock
 from distill.training.loop import views_with_maps
 from distill.types import Dataset
 from teachers.store import find_or_train
@@ -168,9 +168,8 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
     refuse_other_teacher(inner, folder)
     found = parallel.broadcast_from_main(lambda: is_complete(folder))
-    console.print(
-        f"teacher {config.label(member)}: {'found' if found else 'is fine-tuned once, then found again,'} in {folder}"
-    )
+    new = "is fine-tuned once, then found again," if member["train"]["epochs"] else f"is {file}, kept"
+    console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
     tell_changed(inner, folder)
     weights = find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher", group=group))
     if found and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
@@ -197,7 +196,7 @@ def _finished_teacher(member: dict, data: Dataset) -> Path:
 
 def job_dir() -> Path | None:
     """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
-    return Path(os.environ[JOB_DIR]) if os.environ.get(JOB_DIR) else None
+    return Path(os.environ[JOB_DIR]).absolute() if os.environ.get(JOB_DIR) else None
 
 
 def sweep_name() -> str | None:
@@ -219,10 +218,11 @@ def typed() -> str:
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep."""
-    if folder := job_dir():
-        sweeps.work(folder, lambda: settled(cfg), do)
-    else:
-        do(*settled(cfg))
+    with guard():  # already here: hydra would print all words before the error
+        if folder := job_dir():
+            sweeps.work(folder, lambda: settled(cfg), do)
+        else:
+            do(*settled(cfg))
 
 
 def settled(cfg: DictConfig) -> tuple[dict, Path]:
@@ -234,8 +234,8 @@ def settled(cfg: DictConfig) -> tuple[dict, Path]:
         need = "needs a teacher and is" if len(left_out) == 1 else "need a teacher and are"
         why = f" ({', '.join(left_out)} {need} left out)" if left_out else ""
         console.print(f"loss: {', '.join(cfg['loss'])}{why}{', with weight 1' if len(cfg['loss']) == 1 else ''}")
-    cfg = finished.settle(cfg)
-    folder = Path(cfg["paths"]["run"] or Path(cfg["paths"]["runs"]) / config.run_name(cfg)).expanduser()
+    typed_paths, cfg = cfg["paths"], finished.settle(config.absolute(cfg))
+    folder = Path(typed_paths["run"] or Path(typed_paths["runs"]) / config.run_name(cfg)).expanduser()
     refuse_inside_data(cfg, folder)
     refuse_another(cfg, folder)
     return cfg, folder
@@ -270,45 +270,31 @@ def do(cfg: dict, folder: Path) -> None:
     summary(result, NEXT[step].format(folder=f"{'best of ' if several else ''}{shlex.quote(str(folder))}"))
 
 
+def guard():
+    """Return the guard of this command, in which of several processes the first to fail says why."""
+    return command_line("stopped; the same command goes on from the last checkpoint", parallel.is_first_failure)
+
+
+@guard()
 def cli() -> None:
-    """Run main() and turn what a user can mend into one sentence and exit code 1."""
+    """Run main(); user errors are printed as one line, exit code 1."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     loud_warnings()
     tune_allocator()
+    refuse_flags(sys.argv[1:])
     sys.argv[1:] = map(overrides.quoted, sys.argv[1:])
-    try:
-        multirun = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(sys.argv)
-        if multirun and parallel.expected_world_size() > 1:
-            raise ValueError(
-                "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
-                "without torchrun, or one job with it."
-            )
+    multirun = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(sys.argv)
+    if multirun and parallel.expected_world_size() > 1:
+        raise ValueError(
+            "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
+            "without torchrun, or one job with it."
+        )
+    with explained(sys.argv[1:]):
         if multirun:
             sys.exit(sweeps.multirun(sys.argv[1:]))
         parallel.init_process_group()
         main()
         parallel.destroy_process_group()
-    except HydraException as error:
-        stop(f"error: {explain(error, sys.argv[1:])}")
-    except EXPECTED as error:
-        if os.environ.get("FER_DISTILL_TRACEBACK"):
-            traceback.print_exc()
-        stop(f"error: {sentence(error)}")
-    except parallel.PeerLost as error:
-        stop(f"stopped: {error}")
-    except KeyboardInterrupt:
-        stop("stopped; the same command goes on from the last checkpoint", 130)
-    except Exception:
-        if parallel.is_first_failure():
-            raise
-        sys.exit(1)
-
-
-def stop(sentence: str, code: int = 1) -> None:
-    """End with an exit code and a sentence, which of several processes the first to fail says."""
-    if parallel.is_first_failure():
-        print(sentence, file=sys.stderr)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

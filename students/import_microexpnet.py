@@ -1,6 +1,5 @@
 """python -m students.import_microexpnet FILE.npz OUT.safetensors: the authors' TensorFlow weights as a file for student.weights."""
 
-import argparse
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distill.system.cli import command_line, parser
 from distill.system.files import save_weights
 from students.microexpnet import POOLINGS, TENSORFLOW_NAMES, MicroExpNet, load_tensorflow_weights
 
@@ -73,15 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: another ending than .safetensors, or arrays that make no network.
     """
-    parser = argparse.ArgumentParser(prog="python -m students.import_microexpnet", description=__doc__)
-    parser.add_argument("file", type=Path, help="FILE.npz with wc1 bc1 wc2 bc2 wfc bfc wo bo in TensorFlow's layout")
-    parser.add_argument("out", type=Path, help="OUT.safetensors")
-    parser.add_argument("--order", choices=ORDERS, default="canonical", help="of the classes (default: %(default)s)")
-    parser.add_argument(
+    options = parser("python -m students.import_microexpnet", __doc__)
+    options.add_argument("file", type=Path, help="FILE.npz with wc1 bc1 wc2 bc2 wfc bfc wo bo in TensorFlow's layout")
+    options.add_argument("out", type=Path, help="OUT.safetensors")
+    options.add_argument("--order", choices=ORDERS, default="canonical", help="of the classes (default: %(default)s)")
+    options.add_argument(
         "--without", nargs="+", choices=PUBLISHED, default=[], metavar="CLASS", help="leave classes out, e.g. contempt"
     )
-    parser.add_argument("--pooling", choices=POOLINGS, default="both", help="of the network (default: %(default)s)")
-    asked = parser.parse_args(arguments)
+    options.add_argument("--pooling", choices=POOLINGS, default="both", help="of the network (default: %(default)s)")
+    asked = options.parse_args(arguments)
     if asked.out.suffix != ".safetensors":
         raise ValueError(f"{asked.out}: the weights are written as safetensors. Give a name that ends in .safetensors.")
     classes = [name for name in ORDERS[asked.order] if name not in asked.without]
@@ -97,7 +97,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    command_line()(main)(sys.argv[1:])

@@ -105,7 +105,7 @@ class LogitCache:
                     write_json(path, self.expected)
                 return
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: damaged ({error}). Delete the folder; the logits are computed again.") from error
         for field in [*self.expected, *found]:

@@ -39,9 +39,11 @@ def environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
-def distill(*overrides: object, store: Path, runs: Path, timeout: float = 300) -> subprocess.CompletedProcess:
+def distill(
+    *overrides: object, store: Path, runs: Path, timeout: float = 300, cwd: Path = ROOT
+) -> subprocess.CompletedProcess:
     """Run one tiny job to its end."""
-    return warm.run(command(*overrides, store=store, runs=runs), ROOT, environment(), timeout)
+    return warm.run(command(*overrides, store=store, runs=runs), cwd, environment(), timeout)
 
 
 def kill_when(

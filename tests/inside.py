@@ -28,8 +28,7 @@ def job(*overrides: object, store: Path, runs: Path) -> str:
     words = command(*SMALL, *overrides, store=store, runs=runs)[2:]
     printed = io.StringIO()
     untimed = mock.patch("distill.pipeline.finish.speed", lambda network, spec: {})
-    told = mock.patch("distill.run.stop", lambda sentence, code=1: sys.exit(sentence))
-    with mock.patch.object(sys, "argv", words), untimed, told, redirect_stdout(printed):
+    with mock.patch.object(sys, "argv", words), untimed, redirect_stdout(printed):
         cli()
     return printed.getvalue()
 

@@ -79,7 +79,12 @@ def watch(words: list[str]) -> None:
 
     def call(frame, event, _):
         path = Path(frame.f_code.co_filename)
-        if event != "call" or frame.f_code.co_name != "forward" or path.parent.name != "losses":
+        if (
+            event != "call"
+            or frame.f_code.co_name != "forward"
+            or path.parent.name != "losses"
+            or path.stem == "objective"
+        ):
             return
         while frame:
             code = frame.f_code

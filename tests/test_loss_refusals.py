@@ -169,8 +169,8 @@ def test_what_is_no_loss_or_lacks_a_value_or_its_first_line_is_said():
             None,
         )
     with pytest.raises(ValueError, match=r"^loss\.mine\.depth: has no value\. Give it one in conf/loss/mine\.yaml"):
-        check_options("mine", Deep, {"weight": 1.0})
-    check_options("mine", Deep, {"depth": 1})
+        check_options("loss.mine", Deep, {"weight": 1.0})
+    check_options("loss.mine", Deep, {"depth": 1})
     with pytest.raises(
         ValueError, match=r"^loss\._target_: distill\.x\.X is there, but .* with # @package loss\.NAME$"
     ):

@@ -143,13 +143,13 @@ def test_a_file_that_cannot_be_read_keeps_its_place_among_the_answers(run, tmp_p
     assert {key for key, value in found[1].items() if value} == {"file", "error"}
 
 
-def test_letters_that_standard_output_cannot_hold_are_question_marks(run, tmp_path):
+def test_letters_that_standard_output_cannot_hold_are_escaped(run, tmp_path):
     Image.fromarray(noise(48, 48)).save(tmp_path / "käse 写真.png")
     words = [sys.executable, "-m", "distill.predict", str(tmp_path), "--crops", "--student", str(run)]
     around = environment() | {"PYTHONIOENCODING": "latin-1"}
     done = subprocess.run(words, cwd=ROOT, env=around, capture_output=True)
     out = done.stdout.decode("latin-1")
-    assert done.returncode == 0 and "käse ??.png" in out and "1 pictures" in out, done.stderr
+    assert done.returncode == 0 and "käse \\u5199\\u771f.png" in out and "1 pictures" in out, done.stderr
 
 
 def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_path, monkeypatch):

@@ -227,5 +227,5 @@ def test_the_contact_sheet_is_drawn_by_its_command(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
     assert np.asarray(Image.open(tmp_path / "sheet.png")).std() > 40
     assert "mask, sunglasses, hand" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"Type: python -m distill\.evaluation\.robustness\.sheet OUT\.png"):
+    with pytest.raises(SystemExit, match="2"):
         main([])

@@ -76,7 +76,8 @@ def _become(words: list[str], cwd: str, env: dict[str, str], *printed: str) -> N
     os.environ.clear()
     os.environ.update(env)
     sys.path.insert(0, cwd)
-    sys.argv = words
+    sys.argv = ["-m", *words[1:]]  # as it is while the packages of the module are imported
+    sys.orig_argv = [sys.executable, "-m", *words]
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     finally:

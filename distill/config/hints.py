@@ -2,12 +2,30 @@
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+
+
+@contextmanager
+def explained(words: list[str]) -> Iterator[None]:
+    """Turn what hydra refuses into a sentence.
+
+    Args:
+        words: the command line without the program.
+
+    Raises:
+        ValueError: in the place of a HydraException.
+    """
+    try:
+        yield
+    except HydraException as error:
+        raise ValueError(explain(error, words)) from error
 
 
 def explain(error: Exception, overrides: list[str]) -> str:

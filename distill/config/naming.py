@@ -68,4 +68,4 @@ def _defaults(group: str) -> dict[str, dict]:
 
 
 def _read(*path: str) -> dict:
-    return OmegaConf.to_container(OmegaConf.create(CONF.joinpath(*path).read_text()))
+    return OmegaConf.to_container(OmegaConf.create(CONF.joinpath(*path).read_text(encoding="utf-8")))

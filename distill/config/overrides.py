@@ -137,5 +137,5 @@ def value_of(words: Sequence[str], key: str) -> str | None:
 @cache
 def defaults() -> dict[str, object]:
     """Return which yaml of each group conf/run.yaml takes."""
-    entries = yaml.safe_load((files("conf") / "run.yaml").read_text())["defaults"]
+    entries = yaml.safe_load((files("conf") / "run.yaml").read_text(encoding="utf-8"))["defaults"]
     return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}

@@ -47,6 +47,25 @@ def check_train(key: str, train: dict, least_epochs: int) -> None:
         )
 
 
+def check_optimizer(key: str, node: dict) -> None:
+    """Refuse numbers of an optimizer that are out of range.
+
+    Args:
+        key: optimizer, or teacher.optimizer, for sentences.
+        node: the keys under it.
+
+    Raises:
+        ValueError: the first that is, and what to give.
+    """
+    for name in ("lr", "weight_decay", "eps", "momentum"):
+        if node.get(name, 0) < 0:
+            raise ValueError(f"{key}.{name}: {node[name]} was asked for; give 0 or more.")
+    if not all(0 <= beta < 1 for beta in node.get("betas", ())):
+        raise ValueError(
+            f"{key}.betas: {node['betas']} was asked for; give two numbers in [0, 1), such as [0.9,0.999]."
+        )
+
+
 def check_phases(cfg: dict) -> None:
     """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}.
 

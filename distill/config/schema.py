@@ -128,6 +128,41 @@ def plain(cfg: DictConfig) -> dict:
         raise ValueError(f"{key}: must be given. Type {key}=... on the command line.") from error
 
 
+def absolute(cfg: dict) -> dict:
+    """Return a plain config whose paths begin at the root, so that it means the same from any folder.
+
+    Raises:
+        ValueError: an empty path, or one in the home folder of nobody.
+    """
+
+    def paths_of(group: str, node: dict, keys: tuple[str, ...]) -> dict:
+        return node | {key: _absolute(f"{group}.{key}", node[key]) for key in keys if isinstance(node.get(key), str)}
+
+    teacher = paths_of("teacher", cfg["teacher"], ("weights", "run", "cache"))
+    members = teacher.get("members", {}).items()
+    if members:
+        teacher["members"] = {name: paths_of(f"teacher.members.{name}", m, ("weights", "run")) for name, m in members}
+    return cfg | {
+        "data": paths_of("data", cfg["data"], ("root", "subset_dir")),
+        "student": paths_of("student", cfg["student"], ("weights",)),
+        "teacher": teacher,
+        "paths": paths_of("paths", cfg["paths"], ("store", "runs", "run")),
+    }
+
+
+def _absolute(key: str, value: str) -> str:
+    if not value:
+        raise ValueError(f"{key}: is empty. Type a path, or leave it out.")
+    if (key, value) == ("teacher.cache", "features"):
+        return value
+    try:
+        return os.path.abspath(Path(value).expanduser())
+    except RuntimeError:
+        raise ValueError(
+            f"{key}: {value} begins with ~, but there is no such home folder. Type the path in full."
+        ) from None
+
+
 def written(folder: Path) -> dict:
     """Return the config that a run folder holds.
 
@@ -136,7 +171,7 @@ def written(folder: Path) -> dict:
     """
     file = folder / "config.yaml"
     try:
-        cfg = OmegaConf.to_container(OmegaConf.create(file.read_text()))
+        cfg = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
     except (ValueError, YAMLError, OmegaConfBaseException, AssertionError):  # the last where it holds a bare word
         cfg = None
     groups = ("data", "student", "train", "paths")

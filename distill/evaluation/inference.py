@@ -178,7 +178,7 @@ def write_predictions(
     """Write one row per picture: id, label, prediction, teacher's prediction where there is one, probability of each class."""
     probabilities = logits.softmax(1).numpy()
     taught = [] if teacher_logits is None else [teacher_logits.argmax(1).numpy()]
-    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+    with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(
             ["id", "label", "prediction", *["teacher_prediction"][: len(taught)], *[f"p_{c}" for c in classes]]
@@ -195,7 +195,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
         ValueError: it is missing, damaged or empty.
     """
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
         labels = np.array([classes.index(row["label"]) for row in rows])

@@ -29,21 +29,21 @@ from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 
-from hydra.errors import HydraException
 from rich.box import SIMPLE
 from rich.table import Table
 
+from distill.config.hints import explained
 from distill.evaluation.metrics import bootstrap
 from distill.export import parity as gate
 from distill.export import source_run as finished
 from distill.export.card import card
 from distill.export.formats import FILES, Form, forms, opened
 from distill.export.options import Options, read_options
-from distill.export.runtimes import PARITY, reason
+from distill.export.runtimes import PARITY
 from distill.report.aggregate import sweep
 from distill.report.select import best
 from distill.runs.reading import find
-from distill.system.cli import command_line
+from distill.system.cli import command_line, format_error, parser
 from distill.system.console import console, loud_warnings
 from distill.system.files import sha256, write_json
 from distill.system.hardware import environment, set_threads, tune_allocator
@@ -105,7 +105,7 @@ def _export(run: finished.Finished, options: Options) -> dict:
         try:
             card.write(folder)
         except Exception as error:  # of an older or damaged run folder: the files are proven all the same
-            left_out.append(f"{card.NAME}: not written: {reason(error)}.")
+            left_out.append(f"{card.NAME}: not written: {format_error(error, inside=True)}.")
             write_json(target / PARITY, found)
     return found
 
@@ -138,7 +138,7 @@ def _through(
         own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
         form.save(folder, facts | own)
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
-        return numbers, reason(error)
+        return numbers, format_error(error, inside=True)
     written = [folder / name for name in form.files]
     sizes = {"bytes": sum(path.stat().st_size for path in written if path.suffix != ".json")}
     return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None
@@ -199,27 +199,23 @@ def _folder(asked: argparse.Namespace) -> Path:
 
 
 def _read(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m distill.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--best", metavar="RULE")
-    parser.add_argument("words", nargs="+", metavar="RUN | best of SWEEP | KEY=VALUE")
-    return parser.parse_intermixed_args(words)
+    options = parser("python -m distill.export", __doc__)
+    options.add_argument("--best", metavar="RULE")
+    options.add_argument("words", nargs="+", metavar="RUN | best of SWEEP | KEY=VALUE")
+    return options.parse_intermixed_args(words)
 
 
-@command_line
+@command_line()
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     asked = _read(words)
     loud_warnings()
     tune_allocator()
     set_threads(None)
-    try:
+    with explained(asked.words):
         folder = _folder(asked)
         options = read_options([word for word in asked.words if word.startswith("export.")])
         found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
-    except HydraException as error:
-        raise ValueError(str(error)) from error
     show(found, place(folder, options))
     if found["refused"]:
         sys.exit("\n".join(f"error: {name}: {sentence}" for name, sentence in found["refused"].items()))

@@ -17,7 +17,7 @@ from distill.export.int8_graph import (
     stays_float,
     zeros_before_pooling,
 )
-from distill.export.runtimes import reason
+from distill.system.cli import format_error
 from distill.types import InputSpec, Split
 
 STEP = 32  # pictures per pass of the calibration
@@ -64,6 +64,6 @@ def quantize(net, images: Tensor):
             quantize_static(averages_as_convolutions(zeros_before_pooling(net)), path, Reader(), **options, **types)
             return round_as_before_pooling(round_before_maximum(onnx.load(path)))
     except Exception as error:  # of onnx, onnxruntime and the rounding, each its own
-        raise ValueError(f"this network cannot be rounded ({reason(error)})") from error
+        raise ValueError(f"this network cannot be rounded ({format_error(error, inside=True)})") from error
     finally:
         logging.disable(before)

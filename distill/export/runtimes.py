@@ -8,10 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.system.cli import first_line
+from distill.system.cli import format_error, not_installed
 
 Answer = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 PARITY = "parity.json"
+ENGINES = {
+    ".onnx": ("onnxruntime", "export"),
+    ".pt2": ("torch", "export"),
+    ".xml": ("openvino", "openvino"),
+    ".pte": ("executorch", "executorch"),
+}
 ANSWERS = ("logits", "probabilities")
 LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
@@ -32,12 +38,6 @@ class Opened(NamedTuple):
     facts: dict[str, str]
 
 
-def reason(error: Exception) -> str:
-    """Return the first line of what an engine said, with the kind of error where it is not a sentence of this project."""
-    kind, line = type(error).__name__, first_line(error)[:400].rstrip(".")
-    return line if isinstance(error, ValueError) or line == kind else f"{kind}: {line}".rstrip(": ")
-
-
 def refuse_changed(path: Path, needed: bool = False) -> None:
     """Refuse an exported file that is not the one of which parity.json beside it tells.
 
@@ -50,7 +50,7 @@ def refuse_changed(path: Path, needed: bool = False) -> None:
     """
     parity, again = path.with_name(PARITY), "Type python -m distill.export RUN, and give what it writes."
     try:
-        files = json.loads(parity.read_text())["files"].values() if parity.is_file() else ()
+        files = json.loads(parity.read_text(encoding="utf-8"))["files"].values() if parity.is_file() else ()
         recorded = {name: value for own in files for name, value in own.get("sha256", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{parity}: damaged, or of an earlier version. {again}") from None
@@ -88,11 +88,11 @@ def open_file(path: Path, threads: int, fresh: bool = False) -> Opened:
     try:
         return openers[path.suffix](path, threads)
     except ImportError as error:
-        extra = {".xml": "openvino", ".pte": "executorch"}.get(path.suffix, "export")
-        raise ValueError(f"{path}: {error.name} is not installed. Type pip install -e '.[{extra}]'.") from None
+        package, extra = ENGINES[path.suffix]
+        raise ValueError(f"{path}: {not_installed(package, error, extra)}") from None
     except Exception as error:  # each engine raises its own
         raise ValueError(
-            f"{path}: damaged, or no {path.suffix} file of a student ({reason(error)}). Export it again."
+            f"{path}: damaged, or no {path.suffix} file of a student ({format_error(error, inside=True)}). Export it again."
         ) from error
 
 

@@ -52,7 +52,9 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     classes = tuple(metadata["classes"])
     student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
-    return Finished(folder, cfg, json.loads((folder / "result.json").read_text()), student.eval(), classes)
+    return Finished(
+        folder, cfg, json.loads((folder / "result.json").read_text(encoding="utf-8")), student.eval(), classes
+    )
 
 
 def _with(cfg: dict, words: list[str]) -> dict:

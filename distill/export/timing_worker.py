@@ -65,7 +65,7 @@ def passes(opened: Opened, given: np.ndarray, seconds: float) -> list[float]:
 def peak_memory() -> int:
     """Return the most memory that this process ever held, in bytes."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     except (OSError, StopIteration):  # not Linux
         import resource

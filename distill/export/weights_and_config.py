@@ -10,9 +10,10 @@ from torch import nn
 from distill.build import ALLOWED
 from distill.config.schema import BESIDE_NETWORK
 from distill.evaluation.inference import PROBE, probe, refuse_other_answers
-from distill.export.runtimes import reason, refuse_changed
+from distill.export.runtimes import refuse_changed
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import nowhere, rebuild
+from distill.system.cli import format_error
 from distill.system.files import load_weights, read_weights, save_weights, sha256, write_json
 
 WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
@@ -66,7 +67,7 @@ def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
     with TemporaryDirectory() as folder:
         path = Path(folder) / CONFIG
         _hub.save_config_for_hf(student.net, path, model_config={"label_names": list(classes)}, data_config=data)
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
@@ -84,7 +85,7 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     for part in (file, weights):
         refuse_changed(part)
     try:
-        ours = json.loads(file.read_text())[OURS]
+        ours = json.loads(file.read_text(encoding="utf-8"))[OURS]
         node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -108,7 +109,9 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     except ValueError:
         raise
     except Exception as error:  # of hydra, or of the network's own code
-        raise ValueError(f"{file}: no network can be made of it ({reason(error)}). Export the run again.") from None
+        raise ValueError(
+            f"{file}: no network can be made of it ({format_error(error, inside=True)}). Export the run again."
+        ) from None
     net = timm_part(student)
     refuse_other_answers(student, load_weights(student if net is None else net, weights, str(folder)), weights)
     student.classes = classes

@@ -129,4 +129,4 @@ def nowhere(node: dict) -> dict:
 
 def saw(folder: Path) -> str | None:
     """Return the fingerprint of the data that a finished run saw."""
-    return json.loads((folder / "result.json").read_text()).get("data", {}).get("fingerprint")
+    return json.loads((folder / "result.json").read_text(encoding="utf-8")).get("data", {}).get("fingerprint")

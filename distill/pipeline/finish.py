@@ -191,7 +191,7 @@ def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]
 
 def cost_of(weights: Path) -> dict[str, int]:
     """Return what profile() said of a teacher when it was trained: its network is not made again to be counted."""
-    return json.loads((weights.parents[1] / "result.json").read_text())["student"]
+    return json.loads((weights.parents[1] / "result.json").read_text(encoding="utf-8"))["student"]
 
 
 def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
@@ -240,4 +240,4 @@ def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
 
 def start_of(weights: Path) -> str | None:
     """Return what a stored teacher's fine-tuning started from: pretrained, weights or scratch."""
-    return json.loads((weights.parents[1] / "result.json").read_text())["start"]
+    return json.loads((weights.parents[1] / "result.json").read_text(encoding="utf-8"))["start"]

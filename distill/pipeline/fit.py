@@ -19,6 +19,7 @@ from distill.training.loop import Learner, Settings, train
 from distill.training.optim import Average
 from distill.types import Dataset
 
+OF_BATCH_NORM = "Expected more than 1 value per channel when training"
 FEW = 5  # training faces of a class; fewer are worth a warning
 
 
@@ -85,6 +86,13 @@ def fit_student(
     with TrainingProgress(config.label(cfg["student"]), numbers["epochs"]) as progress:
         try:
             return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
+        except ValueError as error:
+            if not str(error).startswith(OF_BATCH_NORM):
+                raise
+            raise ValueError(
+                f"train.batch_size: {config.label(cfg['student'])} normalizes maps of 1x1 (BatchNorm), for which it needs two "
+                "faces a step. Give train.batch_size=2 or more (of a teacher, teacher.train.batch_size), or a larger size."
+            ) from error
         finally:
             lines.finish({})
 

@@ -17,7 +17,7 @@ def is_measured(folder: Path, cfg: dict) -> bool:
     """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
     if not is_complete(folder):
         return False
-    result = json.loads((folder / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     measured = {"cka": False} | (result.get("eval") or {})  # as runs were that knew nothing of it
     return measured == cfg["eval"] and result.get("test_subset", {}) == subsets(cfg)
 
@@ -28,7 +28,7 @@ def result_of(folder: Path, data: Dataset) -> dict:
     Raises:
         ValueError: they are not.
     """
-    result = json.loads((folder / "result.json").read_text())
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     if result["data"]["fingerprint"] != build.fingerprint(data):
         raise ValueError(
             f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "

@@ -8,6 +8,7 @@ from distill.config import schema as config
 from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import evaluation_rows
+from distill.pipeline.key_types import check_types
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
@@ -23,6 +24,7 @@ def check(cfg: dict) -> None:
         ValueError: one sentence per rule.
     """
     _refuse_nameless(cfg["loss"])
+    check_types(cfg)
     config.check(cfg)
     check_evaluation(cfg["eval"])
     build.data_node(cfg)

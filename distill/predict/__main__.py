@@ -23,50 +23,43 @@ An expression on a face is not an emotion; no answer supports a decision about a
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from rich.console import Console
 
 from distill.predict.boxes import MARGIN
 from distill.predict.detector import SIZE, SMALLEST, THRESHOLD
 from distill.predict.job import Job
-from distill.system.cli import command_line, number
+from distill.system.cli import command_line, number, parser, user_path
 from distill.system.console import loud_warnings
 from distill.system.processes import cores
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m distill.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-
-    def path(word: str) -> Path:
-        return Path(word).expanduser()
-
-    parser.add_argument("path", metavar="PATH")
-    parser.add_argument("--student", metavar="NAME")
-    whose = parser.add_mutually_exclusive_group()
+    options = parser("python -m distill.predict", __doc__)
+    options.add_argument("path", metavar="PATH")
+    options.add_argument("--student", metavar="NAME")
+    whose = options.add_mutually_exclusive_group()
     whose.add_argument("--crops", action="store_true")
-    whose.add_argument("--boxes", type=path, metavar="FILE.csv")
-    parser.add_argument("--csv", metavar="FILE")
-    parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--draw", type=path, metavar="DIR")
-    parser.add_argument("--threshold", type=number(float, 0, 1), default=THRESHOLD)
-    parser.add_argument("--smallest", type=number(float, 0), default=SMALLEST)
-    parser.add_argument("--size", type=number(int, 32, 8192), default=SIZE)
-    parser.add_argument("--margin", type=number(float, -0.5, 5), default=MARGIN)
-    parser.add_argument("--detector", type=path, metavar="FILE")
-    parser.add_argument("--frames", type=number(int, 1), metavar="N")
-    parser.add_argument("--threads", type=number(int, 1, 1024), default=cores(), metavar="N")
-    asked = parser.parse_args(words)
+    whose.add_argument("--boxes", type=user_path, metavar="FILE.csv")
+    options.add_argument("--csv", metavar="FILE")
+    options.add_argument("--json", metavar="FILE")
+    options.add_argument("--draw", type=user_path, metavar="DIR")
+    options.add_argument("--threshold", type=number(float, 0, 1), default=THRESHOLD)
+    options.add_argument("--smallest", type=number(float, 0), default=SMALLEST)
+    options.add_argument("--size", type=number(int, 32, 8192), default=SIZE)
+    options.add_argument("--margin", type=number(float, -0.5, 5), default=MARGIN)
+    options.add_argument("--detector", type=user_path, metavar="FILE")
+    options.add_argument("--frames", type=number(int, 1), metavar="N")
+    options.add_argument("--threads", type=number(int, 1, 1024), default=cores(), metavar="N")
+    asked = options.parse_args(words)
     if asked.csv == asked.json == "-":
-        parser.error("--csv and --json cannot both go to standard output")
+        options.error("--csv and --json cannot both go to standard output")
     return asked
 
 
-@command_line
+@command_line()
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     asked = _arguments(words)
     loud_warnings()
     out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False, markup=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distill.system.cli import first_line
+from distill.system.cli import format_error, not_installed
 
 STRIDE = 4  # pixels of the network's input per cell of its answer
 OVERLAP = 0.3  # of two boxes, above which the less sure one is dropped
@@ -121,8 +121,8 @@ def detector_graph(path: Path) -> bytes:
     """
     try:
         import onnx
-    except ImportError:
-        raise ValueError("onnx is not installed. Type pip install -e '.[predict]', or --crops.") from None
+    except ImportError as error:
+        raise ValueError(f"{not_installed('onnx', error, 'predict')} --crops needs no detector.") from None
     try:
         model = onnx.load(path)
         graph, weights = model.graph, {value.name for value in model.graph.initializer}
@@ -147,15 +147,15 @@ def detector_graph(path: Path) -> bytes:
 
 
 def _no_detector(path: Path, error: Exception) -> ValueError:
-    said = first_line(error)[:160]
-    return ValueError(f"--detector: {path} is not the ONNX file of CenterFace ({said}). Give another, or type --crops.")
+    why = format_error(error, inside=True)
+    return ValueError(f"--detector: {path} is not the ONNX file of CenterFace ({why}). Give another, or type --crops.")
 
 
 def _session(file: Path, threads: int):
     try:
         import onnxruntime
     except ImportError as error:
-        raise ValueError(f"{error.name} is not installed. Type pip install -e '.[predict]'.") from None
+        raise ValueError(not_installed("onnxruntime", error, "predict")) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
     options.enable_mem_pattern = False  # of one size each: pictures come in many

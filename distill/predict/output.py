@@ -21,7 +21,7 @@ from distill.predict.drawing import draw
 from distill.predict.pictures import DRAWN, SOFTWARE, identity, is_drawing
 from distill.predict.pipeline import Seen
 from distill.predict.video import Recording, is_recording
-from distill.system import cli as command_line
+from distill.system.cli import format_error
 
 COLUMNS = ("file", "frame", "seconds", "face", "x", "y", "width", "height", "score", "expression", "probability")
 ROWS = 500  # of the printed table
@@ -34,11 +34,6 @@ def opened(path: str):
         return nullcontext(sys.stdout)
     Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
     return open(Path(path).expanduser(), "w", encoding="utf-8", newline="")
-
-
-def said(error: Exception) -> str:
-    """Return why something was not written, without a full stop."""
-    return command_line.said(error).strip().splitlines()[0].rstrip(".")
 
 
 def records(seen: Seen, classes: Sequence[str]) -> list[dict]:
@@ -143,7 +138,7 @@ class Drawn:
             do(*words)
         except (ValueError, OSError, MemoryError) as error:
             self.broken = name if self.rate is not None else ""
-            self.say(name, f"not drawn: {said(error)}.")
+            self.say(name, f"not drawn: {format_error(error, inside=True)}.")
 
     def _add(self, seen: Seen) -> None:
         shot = seen.shot

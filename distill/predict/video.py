@@ -12,6 +12,7 @@ from PIL import Image
 
 from distill.data.common.image_reader import MOST_PIXELS
 from distill.predict.pictures import DRAWN
+from distill.system.cli import format_error, not_installed
 
 TICKS = 90_000  # of a written video, per second
 DRIVERS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
@@ -76,7 +77,7 @@ def open_source(source: Source) -> Opened:
         stream = container.streams.video[0]
     except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
         what = "this camera cannot be opened" if source.driver else "no picture and no video that can be read"
-        raise ValueError(f"{what} ({_said(error)})") from None
+        raise ValueError(f"{what} ({format_error(error, inside=True)})") from None
     if container.format.name == "tty":  # FFmpeg would film the letters
         container.close()
         raise ValueError("no picture and no video that can be read (it is text)")
@@ -102,11 +103,7 @@ def _frames(container, stream, rate: Fraction) -> Iterator[tuple[np.ndarray, flo
                 seconds = float(number / rate) if frame.time is None else frame.time
                 yield (np.ascontiguousarray(np.rot90(pixels, quarter)) if quarter else pixels), seconds
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise ValueError(f"damaged: its frames end early ({_said(error)})") from None
-
-
-def _said(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise ValueError(f"damaged: its frames end early ({format_error(error, inside=True)})") from None
 
 
 class Recording:
@@ -131,7 +128,7 @@ class Recording:
         try:
             self._add(av, picture, seconds)
         except av.error.FFmpegError as error:
-            raise ValueError(_said(error)) from None
+            raise ValueError(format_error(error, inside=True)) from None
 
     def _add(self, av, picture: np.ndarray, seconds: float) -> None:
         if self.container is None:
@@ -168,7 +165,7 @@ class Recording:
             self.container.mux(self.stream.encode())
             self.container.close()
         except av.error.FFmpegError as error:
-            raise ValueError(_said(error)) from None
+            raise ValueError(format_error(error, inside=True)) from None
         self.part.replace(self.path)
 
 
@@ -191,8 +188,8 @@ def camera_index(word: str) -> int | None:
 def _av():
     try:
         import av
-    except ImportError:
-        raise ValueError("videos and cameras are read by av, not installed. Type pip install -e '.[predict]'") from None
+    except ImportError as error:
+        raise ValueError(f"videos and cameras are read by av: {not_installed('av', error, 'predict')}") from None
     # at any level FFmpeg's threads ask for Python's lock to tell an error, while Python, which has it, waits for their end
     av.logging.set_level(None)
     return av

@@ -28,7 +28,7 @@ from distill.report.html.summary import count
 from distill.report.markdown_csv import comma_separated, markdown
 from distill.report.select import best
 from distill.runs.reading import find
-from distill.system.cli import command_line, first_line
+from distill.system.cli import command_line, format_error, parser, user_path
 from distill.system.console import loud_warnings
 from distill.system.files import atomic
 from distill.system.hardware import set_threads
@@ -59,7 +59,7 @@ def faces(found: Sweep) -> Faces | str:
     try:
         return gather(found.configurations[0].runs[0])
     except Exception as error:  # of networks and data that may be gone: the rest of the page does not depend on them
-        return first_line(error).rstrip(".")
+        return format_error(error, inside=True)
 
 
 def write(found: Sweep, out: Path, with_faces: bool) -> list[Path]:
@@ -92,20 +92,18 @@ def report(arguments: argparse.Namespace) -> None:
             print(f"{count(len(found.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)
 
 
-@command_line
+@command_line()
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
-    parser = argparse.ArgumentParser(
-        "python -m distill.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folders", nargs="+", type=lambda word: Path(word).expanduser(), metavar="DIR")
-    parser.add_argument("--out", type=lambda word: Path(word).expanduser(), metavar="FOLDER")
-    parser.add_argument("--best", metavar="RULE")
-    parser.add_argument("--format", choices=("md", "csv"))
-    parser.add_argument("--no-faces", action="store_true")
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
+    options = parser("python -m distill.report", __doc__)
+    options.add_argument("folders", nargs="+", type=user_path, metavar="DIR")
+    options.add_argument("--out", type=user_path, metavar="FOLDER")
+    options.add_argument("--best", metavar="RULE")
+    options.add_argument("--format", choices=("md", "csv"))
+    options.add_argument("--no-faces", action="store_true")
     loud_warnings()
     set_threads(None)
-    report(parser.parse_args(words))
+    report(options.parse_args(words))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def _options(group: str) -> dict[str, dict]:
     folder, raw = files("conf") / group, {}
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.name.endswith(".yaml"):
-            raw[path.name.removesuffix(".yaml")] = yaml.safe_load(path.read_text()) or {}
+            raw[path.name.removesuffix(".yaml")] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     return {name: _inherited(group, name, raw) for name in raw}
 
 

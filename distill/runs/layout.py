@@ -8,8 +8,8 @@ from pathlib import Path
 def is_complete(folder: Path) -> bool:
     """Say whether a run folder holds a finished run."""
     try:
-        return json.loads((folder / "result.json").read_text())["status"] == "complete"
-    except (OSError, json.JSONDecodeError, KeyError):
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["status"] == "complete"
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

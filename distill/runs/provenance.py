@@ -94,7 +94,7 @@ def tell_changed(cfg: dict, folder: Path) -> None:
 def recorded(folder: Path) -> dict[str, str]:
     """Return the sources that a run folder's env.json names, none where there is none."""
     try:
-        return dict(json.loads((folder / "env.json").read_text())["sources"])
+        return dict(json.loads((folder / "env.json").read_text(encoding="utf-8"))["sources"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -129,5 +129,5 @@ def git_state(package: str) -> dict[str, object] | None:
 
 
 def _said(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True, encoding="utf-8")
     return done.stdout.strip()

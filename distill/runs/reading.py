@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from distill.runs.result_schema import CONFIG, ENV, RESULT, unlike
-from distill.system.cli import first_line
+from distill.system.cli import format_error
 
 PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
@@ -158,7 +158,7 @@ def read(folder: Path) -> Run:
         ended = _mapping(folder / "result.json", {})
         if ended.get("status") in ("failed", "pruned"):  # a job of a sweep that was refused has no config
             return Run(folder, ended["status"], str(ended.get("error")), {}, ended, env, parts)
-        return Run(folder, "damaged", f"config.yaml: {first_line(error)}", {}, {}, env, parts)
+        return Run(folder, "damaged", f"config.yaml: {format_error(error, inside=True)}", {}, {}, env, parts)
     file = folder / "result.json"
     if not file.exists():
         return Run(folder, "unfinished", _progress(folder, config, parts), config, {}, env, parts)
@@ -176,7 +176,7 @@ def read(folder: Path) -> Run:
 
 
 def _config(path: Path) -> dict:
-    value = yaml.safe_load(path.read_text())
+    value = yaml.safe_load(path.read_text(encoding="utf-8"))
     if problem := unlike(value, CONFIG) if isinstance(value, dict) else "is no mapping":
         raise ValueError(f"is cut off or no config of a run: {problem}")
     return value
@@ -184,7 +184,7 @@ def _config(path: Path) -> dict:
 
 def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return otherwise
     return value if isinstance(value, dict) else otherwise
@@ -222,7 +222,7 @@ def _lines(path: Path) -> Iterator[dict]:
     """Yield the readable lines of a metrics file; a run that was killed may have left half a line."""
     if not path.is_file():
         return
-    with open(path, errors="replace") as file:
+    with open(path, errors="replace", encoding="utf-8") as file:
         for line in file:
             try:
                 value = json.loads(line)

@@ -28,7 +28,7 @@ from distill.predict.detector import packaged
 from distill.predict.student import find
 from distill.serve.engine import engine
 from distill.serve.site import OPTIONAL, POLICY, site
-from distill.system.cli import command_line
+from distill.system.cli import command_line, parser, user_path
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -130,20 +130,14 @@ def _is_page(folder: Path) -> bool:
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m distill.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-
-    def path(word: str) -> Path:
-        return Path(word).expanduser()
-
-    parser.add_argument("run", nargs="?", metavar="RUN")
+    options = parser("python -m distill.serve", __doc__)
+    options.add_argument("run", nargs="?", metavar="RUN")
     for name in ("--write", "--detector", "--ort", "--store"):
-        parser.add_argument(name, type=path, metavar="FILE" if name == "--detector" else "DIR")
-    parser.add_argument("--crops", action="store_true")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000)
-    return parser.parse_args(words)
+        options.add_argument(name, type=user_path, metavar="FILE" if name == "--detector" else "DIR")
+    options.add_argument("--crops", action="store_true")
+    options.add_argument("--host", default="127.0.0.1")
+    options.add_argument("--port", type=int, default=8000)
+    return options.parse_args(words)
 
 
 def _packaged() -> Path | None:
@@ -172,9 +166,9 @@ def serve(page: ThreadingHTTPServer) -> None:
             print("\nended")
 
 
-@command_line
+@command_line()
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     asked = _arguments(words)
     files = _site(asked)
     if asked.write:

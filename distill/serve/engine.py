@@ -63,7 +63,9 @@ def _from_npm() -> dict[str, bytes]:
     with TemporaryDirectory() as folder:
         command = [npm, "pack", PACKAGE, "--ignore-scripts", "--pack-destination", folder]
         try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=SECONDS)
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, encoding="utf-8"
+            )
         except subprocess.TimeoutExpired:
             raise ValueError(f"npm did not fetch {PACKAGE} within {SECONDS} s. Try again; or else: {BY_HAND}") from None
         packed = list(Path(folder).glob("*.tgz"))

@@ -25,13 +25,15 @@ from pathlib import Path
 import yaml
 
 from distill.config import overrides
+from distill.config.hints import explained
 from distill.sweep.jobs import ELSEWHERE, conclude, folder_of, refuse_another, refuse_idle
 from distill.sweep.multirun import check, executor_of, is_several, run_grid
 from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
+from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.files import digest
-from distill.system.processes import EXPECTED, sentence, sweep_lock
+from distill.system.processes import sweep_lock
 
 SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
 OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
@@ -139,24 +141,20 @@ def spread(asked: dict, rest: list[str]) -> int:
     return run_grid(rest, asked["jobs"], asked["folder"])
 
 
+@command_line(stopped="stopped; the same command goes on")
 def main(words: list[str]) -> None:
-    """Read the command line; what a user can mend becomes one sentence and exit code 1."""
-    if not words or {"-h", "--help"} & set(words):
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
+    if not words:
         print(__doc__)
         return
     loud_warnings()
-    try:
-        asked, rest = parse(words)
+    asked, rest = parse(words)
+    with explained(rest):
         if "sweep" in asked:
             file = read(find(str(asked["sweep"])), method=asked["method"], run_cap=asked["run_cap"])
             code = choose(file, asked, rest)
         else:
             code = spread(asked, rest)
-    except EXPECTED as error:
-        sys.exit(f"error: {sentence(error)}")
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
     if code:
         sys.exit(code)
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from distill.system import processes
+from distill.system.cli import not_installed
 from distill.system.processes import JOB_DIR, Fork, cores, with_parent_death_signal
 
 COMMAND = "distill.run"
@@ -142,7 +143,7 @@ class RayExecutor:
         try:
             import ray
         except ImportError as error:
-            raise ValueError("launcher=ray: Ray is not installed. Type pip install -e '.[ray]'.") from error
+            raise ValueError(f"launcher=ray: {not_installed('ray', error, 'ray')}") from error
         self._ray, self._tasks, self.batch, self.threads = ray, [], nullcontext, int(num_cpus)
         for module in (sys.modules[__name__], processes):
             ray.cloudpickle.register_pickle_by_value(module)  # no node has to find it

@@ -20,9 +20,9 @@ from statistics import fmean
 
 from distill.config import overrides
 from distill.sweep.executors import LOG
+from distill.system.cli import format_error
 from distill.system.console import console
 from distill.system.files import atomic, digest, write_json
-from distill.system.processes import sentence
 
 ELSEWHERE = ("-", "paths.", "logger", "launcher", "hydra", "+hydra", "~hydra")  # words that do not say what a sweep is
 METRIC = "valid/top1_accuracy"
@@ -69,7 +69,11 @@ class Record:
             name = Signals(-code).name
             self.end("failed", error=f"was killed by {name}; the same command again goes on from its last checkpoint")
         elif code > 0 and status in ("pending", "running"):
-            errors = re.findall(r"^error: (.*)", log.read_text(errors="replace"), re.MULTILINE) if log.exists() else []
+            errors = (
+                re.findall(r"^error: (.*)", log.read_text(errors="replace", encoding="utf-8"), re.MULTILINE)
+                if log.exists()
+                else []
+            )
             self.end("failed", error=[f"ended with exit code {code}; {log} says more", *errors][-1])
         console.print(f"job {self.facts['number']}: {line(self.facts)}")
 
@@ -77,7 +81,7 @@ class Record:
 def read(job_dir: Path) -> dict:
     """Return what a job's record says; of a job that nobody planned, its number."""
     try:
-        return json.loads((job_dir / "job.json").read_text())
+        return json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {"number": job_dir.name, "name": f"job-{job_dir.name}", "overrides": [], "status": "pending"}
 
@@ -128,7 +132,7 @@ def recorded(job_dir: Path) -> Iterator[Record]:
     try:
         yield record
     except Exception as error:
-        record.end("failed", error=sentence(error), seconds=time.perf_counter() - start)
+        record.end("failed", error=format_error(error), seconds=time.perf_counter() - start)
         raise
     except BaseException:
         record.end("stopped", seconds=time.perf_counter() - start)
@@ -138,7 +142,7 @@ def recorded(job_dir: Path) -> Iterator[Record]:
 
 def valid_metrics(folder: Path) -> dict[str, float]:
     """Return what a complete run measured on validation."""
-    metrics = json.loads((folder / "result.json").read_text())["student"]["metrics"]
+    metrics = json.loads((folder / "result.json").read_text(encoding="utf-8"))["student"]["metrics"]
     return {name: value for name, value in metrics.items() if name.startswith("valid/")}
 
 
@@ -147,7 +151,7 @@ def collect(sweep: Path) -> list[dict]:
     jobs = [read(job_dir) for job_dir in (sweep / "jobs").glob("*") if job_dir.name.isdigit()]
     jobs.sort(key=lambda facts: int(facts["number"]))
     with atomic(sweep / "jobs.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs))
+        temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs), encoding="utf-8")
     return jobs
 
 
@@ -247,7 +251,7 @@ def refuse_another(folder: Path, what: str) -> None:
     Raises:
         ValueError: it was made for another one.
     """
-    if (file := folder / "sweep.txt").exists() and file.read_text().strip() != what:
+    if (file := folder / "sweep.txt").exists() and file.read_text(encoding="utf-8").strip() != what:
         raise ValueError(f"{folder}: holds another sweep. Choose another folder, or leave it out.")
     with atomic(file) as temporary:
-        temporary.write_text(f"{what}\n")
+        temporary.write_text(f"{what}\n", encoding="utf-8")

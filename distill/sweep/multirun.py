@@ -47,7 +47,7 @@ def is_several(cfg: dict) -> bool:
 
 def _saw_the_same(cfg: dict, folder: Path) -> bool:
     """Say whether a complete run saw the data that are there now."""
-    seen = json.loads((folder / "result.json").read_text())["data"]["fingerprint"]
+    seen = json.loads((folder / "result.json").read_text(encoding="utf-8"))["data"]["fingerprint"]
     return seen == build.fingerprint(build.dataset(cfg))
 
 

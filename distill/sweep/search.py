@@ -11,6 +11,7 @@ from distill.sweep.executors import STOP
 from distill.sweep.jobs import Record, add, read, valid_metrics
 from distill.sweep.multirun import Job, run_jobs
 from distill.sweep.space import SweepFile
+from distill.system.cli import not_installed
 from distill.system.console import console
 from distill.system.files import write_json
 
@@ -50,7 +51,7 @@ class Search:
         try:
             import optuna
         except ImportError as error:
-            raise ValueError("sweep: optuna is not installed. Type pip install -e '.[sweep]'.") from error
+            raise ValueError(f"sweep: {not_installed('optuna', error, 'sweep')}") from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.asked, self.words, self.folder, self.minimize, self.optuna = asked, words, folder, minimize, optuna
         self.space = {key: self._distribution(spec) for key, spec in asked.parameters.items()}
@@ -168,7 +169,7 @@ class Search:
         folder = Path(record.facts.get("folder") or job.job_dir)
         complete = is_complete(folder)
         if code == 0 or (code < 0 and complete):  # asked to end when it had ended
-            student = json.loads((folder / "result.json").read_text())["student"]
+            student = json.loads((folder / "result.json").read_text(encoding="utf-8"))["student"]
             values = [student["metrics"][self.asked.metric], *(student[name] for name in self.minimize)]
             self.study.tell(job.trial, values)
             record.update(**valid_metrics(folder))
@@ -192,7 +193,7 @@ class Search:
 
 def _epochs(path: Path, metric: str) -> Iterator[tuple[int, float]]:
     """Yield (epoch from 1 on, value) of the lines that a run has written so far."""
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             said = json.loads(line)
         except ValueError:

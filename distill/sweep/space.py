@@ -81,7 +81,7 @@ def read(path: Path, **changes) -> SweepFile:
         ValueError: what it says cannot be done here, with the key.
     """
     try:
-        said = yaml.safe_load(path.read_text())
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(said, dict):

@@ -1,69 +1,140 @@
-"""What the command lines share: what a user can mend ends in one sentence, never in a traceback."""
+"""What every command shares: user errors are printed as one line, exit code 1, and no traceback reaches a user.
+
+FER_DISTILL_TRACEBACK=1 shows the traceback of every error, too.
+"""
 
 import argparse
+import ast
+import csv
+import getpass
+import importlib.util
 import math
 import os
+import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
+from distill.system.abort import stop_now
 
-def command_line(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
-    """Return a main whose errors are sentences: `error: ...` and exit code 1; an interrupt is `stopped` and exit code 130.
+PACKAGE = Path(sys.modules[__name__.partition(".")[0]].__file__).parent
+SIBLINGS = ("conf", "students", "teachers")  # packages that are installed beside this one
+USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError, csv.Error)
+NO_HOME = "Could not determine home directory."  # of pathlib
+NO_MEMORY = ("can't allocate memory", "out of memory")  # of PyTorch, which raises RuntimeError
 
-    A reader of its output that goes away, such as head, ends it without a word; a letter that standard output cannot hold
-    is printed as a question mark.
+
+@contextmanager
+def command_line(stopped: str = "stopped", speaks: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Guard a command, also as a decorator: user errors are one line on stderr and exit code 1, Ctrl-C is exit code 130.
+
+    Any other exception is a bug: one line says so, and in which file its traceback is. A reader of standard output that goes
+    away, such as head, ends the command without a word.
 
     Args:
-        main: takes the words that were typed.
+        stopped: what is said after Ctrl-C.
+        speaks: says whether this process, of several that do one job, prints the error.
+
+    Raises:
+        SystemExit: in the place of whatever the command ended with.
     """
-
-    @wraps(main)
-    def told(words: list[str]) -> None:
-        try:
-            if hasattr(sys.stdout, "reconfigure"):
-                sys.stdout.reconfigure(errors="replace")
-            main(words)
-            sys.stdout.flush()
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            sys.exit(130)
-        except BrokenPipeError:
-            _flush()
+    open_streams()
+    if signal.getsignal(signal.SIGINT) is stop_now:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        with suppress(ValueError):  # not in a thread
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it at once
+        _discard_output()
+        if speaks():
+            print(stopped, file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(1)
+    except SystemExit:
+        _discard_output()
+        raise
+    except Exception as error:
+        _discard_output()
+        if not speaks():
             sys.exit(1)
-        except (ValueError, OSError) as error:
-            _flush()
-            sys.exit(f"error: {said(error)}")
-
-    return told
+        sys.exit(f"error: {report_error(error)}")
 
 
-def said(error: Exception) -> str:
-    """Return what an error says; of the operating system's, the file and the reason."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
-    return str(error) or type(error).__name__
+def is_user_error(error: BaseException) -> bool:
+    """Say whether an error is one that a user can mend."""
+    text = str(error)
+    return isinstance(error, USER_ERRORS) or text == NO_HOME or any(words in text for words in NO_MEMORY)
+
+
+def format_error(error: BaseException, inside: bool = False) -> str:
+    """Return an error as one line: its text, of the operating system's the file and the reason, of a bug its type, too.
+
+    Args:
+        error: the exception.
+        inside: for a place inside a sentence: the first line, at most 200 letters, without the file and the full stop.
+    """
+    kind, reason = type(error).__name__, getattr(error, "strerror", None)
+    lines = str(reason or error).strip().splitlines() or [kind]
+    if lines[0] == NO_HOME:
+        lines = ["a path begins with ~, but there is no such home folder here. Type the path in full."]
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        lines = ["out of memory. Give a smaller train.batch_size, a smaller network or smaller pictures."]
+    text = lines[0][:200].rstrip(". ") if inside else " ".join(line.strip() for line in lines)
+    if reason and not inside and getattr(error, "filename", None) is not None:
+        text = f"{os.fsdecode(error.filename)}: {text}"
+    return text if is_user_error(error) or text == kind else f"{kind}: {text}"
+
+
+def report_error(error: BaseException) -> str:
+    """Return what to print of an error that ends a command, and keep the traceback of a bug in a file."""
+    if os.environ.get("FER_DISTILL_TRACEBACK"):
+        traceback.print_exception(error)
+    if is_user_error(error):
+        return format_error(error)
+    try:
+        file, path = tempfile.mkstemp(prefix="fer-distill-", suffix=".txt")
+        with open(file, "w", encoding="utf-8", errors="backslashreplace") as opened:
+            opened.writelines(traceback.format_exception(error))
+        where = f"The traceback is in {path}; FER_DISTILL_TRACEBACK=1 prints it"
+    except OSError:
+        where = "FER_DISTILL_TRACEBACK=1 prints the traceback"
+    return f"this is a bug, here or in a component of yours: {format_error(error, inside=True)}. {where}."
+
+
+def not_installed(package: str, error: ImportError, extra: str) -> str:
+    """Return the sentence about a package that cannot be imported: it is missing, or it is there and broken."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed. Type pip install -e '.[{extra}]'."
+    return (
+        f"{package} is installed, but cannot be imported ({format_error(error, inside=True)}). "
+        f"Type pip install --force-reinstall {package}"
+    )
+
+
+def parser(command: str, text: str | None) -> argparse.ArgumentParser:
+    """Return the argument parser of a command.
+
+    Args:
+        command: as it is typed, such as python -m distill.bench.
+        text: its help.
+    """
+    made = argparse.ArgumentParser(command, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--version", action="version", version=f"fer-distill {sys.modules['distill'].__version__}")
+    return made
 
 
 def to_export(folder: Path) -> str:
     """Return the sentence that says how a run's student is exported; of a folder with several runs, that of the best one."""
     of, then = ("best of ", " and give the run folder that it names") if any(folder.glob("*/config.yaml")) else ("", "")
     return f"Type python -m distill.export {of}{quote(str(folder))}{then}"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, for a place within a sentence; its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _flush() -> None:
-    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
 
 
 def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], float]:
@@ -77,3 +148,96 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
         return kind(text)
 
     return read
+
+
+def user_path(word: str) -> Path:
+    """Return the path that a word of the command line names.
+
+    Raises:
+        ArgumentTypeError: it begins in the home folder of nobody.
+    """
+    try:
+        return Path(word).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{word}: {format_error(error)}") from None
+
+
+def open_streams() -> None:
+    """Make both outputs ones that can be printed to: closed ones lead nowhere, letters that one cannot hold are escaped."""
+    while (
+        file := os.open(os.devnull, os.O_RDWR)
+    ) < 3:  # a file of ours would else be number 1, and take what is printed
+        os.set_inheritable(file, True)
+    os.close(file)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, for as long as the process lives
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def pin_packages() -> None:
+    """Import the packages beside this one as they are there: a folder conf in the current directory is not ours."""
+    for name in SIBLINGS:
+        file = PACKAGE.parent / name / "__init__.py"
+        if name not in sys.modules and file.is_file():
+            spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+
+
+def start_command(version: str, pages: dict[str, Callable[[list[str]], str]]) -> None:
+    """Prepare `python -m distill.COMMAND` before its module is imported, which takes seconds.
+
+    Args:
+        version: of this package.
+        pages: module -> what makes its help of the words behind it; others' is the docstring of their file.
+    """
+    open_streams()
+    sys.excepthook = _uncaught
+    _make_home()
+    words = sys.argv[1:]
+    if "--version" in words:
+        sys.exit(print(f"fer-distill {version}"))
+    if {"-h", "--help"} & set(words):
+        with command_line():
+            module = sys.orig_argv[-len(words) - 1].removeprefix("-m")
+            print(pages[module](words) if module in pages else _docstring(module))
+        sys.exit()
+
+
+def _docstring(module: str) -> str:
+    place = PACKAGE.joinpath(*module.split(".")[1:])
+    file = next(f for f in (place.with_suffix(".py"), place / "__main__.py") if f.is_file())
+    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+
+
+def _make_home() -> None:
+    """Give a process without a home folder, as in a container, one in the temporary folder: many packages insist on one."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = "nobody"
+    if os.path.expanduser("~") != "~":
+        return
+    home = Path(tempfile.gettempdir(), f"fer-distill-home-{os.getuid()}")
+    with suppress(OSError):
+        home.mkdir(mode=0o700, exist_ok=True)
+    if not home.is_dir() or home.stat().st_uid != os.getuid():
+        home = Path(tempfile.mkdtemp(prefix="fer-distill-home-"))
+    os.environ["HOME"] = str(home)
+    print(f"There is no home folder: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr)
+
+
+def _uncaught(kind: type, error: BaseException, trace) -> None:
+    """Print an error that comes before a command's own guard, such as a library that is not installed."""
+    with command_line():
+        raise error
+
+
+def _discard_output() -> None:
+    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from distill.system.cli import first_line
+from distill.system.cli import format_error
 
 T = TypeVar("T")
 PATIENCE = timedelta(
@@ -29,7 +29,7 @@ NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR",
 _job: dict[str, Any] = {"store": None, "first": None}
 
 
-class PeerLost(Exception):
+class PeerLost(ValueError):
     """Another process of this job is gone; what there is to say, it has said."""
 
 
@@ -62,7 +62,7 @@ def init_process_group() -> None:
     if expected_world_size() == 1 or world() > 1:
         return
     if os.environ["RANK"] != "0":
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, for as long as the process lives
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, for as long as the process lives
         warnings.showwarning = lambda *ignored, **more: None
     gpus = torch.cuda.device_count() if dist.is_nccl_available() else 0
     local = int(os.environ["LOCAL_RANK"])
@@ -77,7 +77,7 @@ def init_process_group() -> None:
         dist.init_process_group(backend, store=group, rank=own, world_size=size, timeout=PATIENCE)
     except RuntimeError as error:
         raise ValueError(
-            f"torchrun: the {expected_world_size()} processes of this job did not meet ({first_line(error)[:200]})."
+            f"torchrun: the {expected_world_size()} processes of this job did not meet ({format_error(error, inside=True)})."
         ) from error
 
 
@@ -132,7 +132,7 @@ def watch_peers() -> Iterator[None]:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         raise PeerLost(
-            f"another process of this job is gone ({first_line(error)[:200]}); the same command goes on from the last checkpoint"
+            f"another process of this job is gone ({format_error(error, inside=True)}); the same command goes on from the last checkpoint"
         ) from error
 
 

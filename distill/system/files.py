@@ -38,7 +38,7 @@ def atomic(path: Path):
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=True) + "\n")
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=True) + "\n", encoding="utf-8")
 
 
 def save_state(path: Path, state: dict) -> None:

@@ -4,17 +4,15 @@ import ctypes
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from distill.system.cli import said
+from distill.system.cli import open_streams, report_error
 from distill.system.console import console
 
-EXPECTED = (ValueError, FloatingPointError, OSError)  # a user can mend them: a sentence will do
 JOB_DIR = "FER_DISTILL_JOB"  # in the environment of a sweep's job: its folder in the sweep's
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
 BOUND = f"""import ctypes, os, sys
@@ -63,11 +61,6 @@ def run_lock(folder: Path, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-def sentence(error: BaseException) -> str:
-    """Return what an error says: a sentence as it is, others with their kind."""
-    return said(error) if isinstance(error, EXPECTED) else f"{type(error).__name__}: {error}"
-
-
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -113,13 +106,14 @@ def _child(work: Callable[[], object], log: Path, parent: int) -> None:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
+        sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
+        open_streams()
         work()
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
+    except Exception as error:
+        print(f"error: {report_error(error)}", file=sys.stderr)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

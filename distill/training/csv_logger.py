@@ -32,8 +32,11 @@ class Csv(Silent):
 
     def _write(self) -> None:
         lines = self.folder / "metrics.jsonl"
-        rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.is_file() else []
-        with atomic(self.folder / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:
+        rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()] if lines.is_file() else []
+        with (
+            atomic(self.folder / "metrics.csv") as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             table = csv.DictWriter(file, dict.fromkeys(name for row in rows for name in row))
             table.writeheader()
             table.writerows(rows)

@@ -255,9 +255,9 @@ def _kept_id(folder: Path) -> str:
     path = folder / "wandb_id"
     if not path.exists():
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(secrets.token_hex(4) + "\n")
+        temporary.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
         os.replace(temporary, path)
-    return path.read_text().strip()
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _json_number(value):

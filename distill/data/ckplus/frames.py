@@ -71,7 +71,7 @@ def face(image: Path, landmarks: Path, margin: float) -> Image.Image:
     Raises:
         ValueError: a file of landmarks with other lines.
     """
-    points = np.array([line.split() for line in landmarks.read_text().splitlines()], float)
+    points = np.array([line.split() for line in landmarks.read_text(encoding="utf-8").splitlines()], float)
     if len(points) < 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise ValueError(f"{landmarks} has other lines than x y")
     low, high = points.min(0), points.max(0)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from distill.system.cli import first_line
+from distill.system.cli import format_error
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM")  # no others: some start programs
 WORDS = "JPEG, PNG, GIF, WebP, TIFF, BMP and PPM can"
@@ -53,7 +53,7 @@ def open_image(file: str | Path | BinaryIO) -> tuple[Image.Image, str]:
         empty = isinstance(file, str | Path) and not getsize(file)
         raise ValueError("the file is empty" if empty else f"no picture that can be read ({WORDS})") from None
     except BROKEN as error:
-        raise ValueError(f"cannot be read: {first_line(error).rstrip('.')[:150]}") from error
+        raise ValueError(f"cannot be read: {format_error(error, inside=True)}") from error
     return upright, f"holds {several} pictures; the first one is used" if several > 1 else ""
 
 

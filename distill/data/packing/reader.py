@@ -110,7 +110,7 @@ def open_pack(folder: Path, verify: bool = False) -> Packed:
         ValueError: the manifest cannot be read, or a file is not what the manifest says.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         splits = {split: _open_split(folder, split, entry, verify) for split, entry in manifest["splits"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         fault = error if type(error) is ValueError else f"its manifest or an array cannot be read ({error})"
@@ -125,7 +125,7 @@ def _open_split(folder: Path, split: str, entry: dict, verify: bool) -> PackedSp
             raise ValueError(f"{file} has {found:,} bytes instead of {bytes_written:,}")
     pixels = np.load(folder / f"{split}.pixels.npy", mmap_mode="r")
     annotations = np.load(folder / f"{split}.annotations.npy")
-    ids = tuple(json.loads((folder / f"{split}.ids.json").read_text()))
+    ids = tuple(json.loads((folder / f"{split}.ids.json").read_text(encoding="utf-8")))
     if list(pixels.shape) != entry["shape"] or not len(pixels) == len(annotations) == len(ids):
         raise ValueError(f"{split} has arrays of {len(pixels)}, {len(annotations)} and {len(ids)} rows")
     hashes = {"annotations": hash_array(annotations), "ids": hash_ids(ids)}

@@ -63,7 +63,7 @@ def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts
     partial.mkdir()
     try:
         _fill(partial, manifest, read)
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         os.replace(partial, folder)
     except BaseException:  # also Ctrl-C
         shutil.rmtree(partial, ignore_errors=True)
@@ -143,7 +143,7 @@ class _SplitWriter:
         self.file.close()
         annotations = np.stack(self.annotations)
         np.save(self.folder / f"{self.split}.annotations.npy", annotations)
-        (self.folder / f"{self.split}.ids.json").write_text(json.dumps(self.ids))
+        (self.folder / f"{self.split}.ids.json").write_text(json.dumps(self.ids), encoding="utf-8")
         files = [f"{self.split}.{array}" for array in ("pixels.npy", "annotations.npy", "ids.json")]
         sha256 = {"pixels": self.sha256.hexdigest(), "annotations": hash_array(annotations), "ids": hash_ids(self.ids)}
         return {

@@ -166,7 +166,7 @@ def write_robustness(path: str | Path, found: dict) -> None:
     lines = [("clean", 0, found["clean"])]
     for name, by_severity in found["corruptions"].items():
         lines += [(name, severity, by_severity[str(severity)]) for severity in found["severities"]]
-    with atomic(Path(path)) as temporary, open(temporary, "w", newline="") as file:
+    with atomic(Path(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("corruption", "severity", *SHARES))
         rows.writerows((name, severity, *(f"{scores[key]:.6f}" for key in SHARES)) for name, severity, scores in lines)

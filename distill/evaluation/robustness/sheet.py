@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from distill.data.procedural import SHEET, draw
 from distill.evaluation.robustness import CORRUPTIONS, SEVERITIES, corrupt
+from distill.system.cli import command_line, parser, user_path
 from distill.system.files import atomic
 
 CLEAR = {"intensity": 0.9, "mixture": 0.0, "occlusion": 0.0, "pose": 0.0, "light": 0.2}
@@ -43,12 +44,14 @@ def contact_sheet(out: str | Path, chosen: tuple[int, ...] = (72, 37), size: int
         sheet.save(temporary, format="PNG", optimize=True)
 
 
+@command_line()
 def main(arguments: list[str]) -> None:
     """Draw the contact sheet into the one file that is named."""
-    if len(arguments) != 1:
-        sys.exit("Which file? Type: python -m distill.evaluation.robustness.sheet OUT.png")
-    contact_sheet(arguments[0])
-    print(f"{arguments[0]}: {', '.join(CORRUPTIONS)}, from above")
+    options = parser("python -m distill.evaluation.robustness.sheet", __doc__)
+    options.add_argument("out", type=user_path, metavar="OUT.png")
+    out = options.parse_args(arguments).out
+    contact_sheet(out)
+    print(f"{out}: {', '.join(CORRUPTIONS)}, from above")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
         )
     again = to_export(folder)
     try:
-        parity = json.loads((folder / "export" / "parity.json").read_text())
+        parity = json.loads((folder / "export" / "parity.json").read_text(encoding="utf-8"))
         passed = [own for name, own in parity["files"].items() if name not in parity["refused"]]
         recorded = {name: value for own in passed for name, value in own["sha256"].items()}
         weights = parity["facts"]["weights_sha256"]
@@ -130,7 +130,7 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
                 f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {said:.2%}. One of them is of "
                 "another run or damaged: bring back the run folder as it was."
             )
-    measured = [json.loads(path.read_text()) for path in sorted((folder / "measured").glob("*.json"))]
+    measured = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "measured").glob("*.json"))]
     measured = [other for other in measured if other.get("weights") == parity["facts"]["weights_sha256"]]
     return Evidence(run, parity, answers, measured, {name: name for name in recorded} if names is None else names)
 
@@ -168,7 +168,7 @@ def _front(found: Evidence) -> str:
 
 def _is_timm(found: Evidence) -> bool:
     config = found.run.folder / "export" / "config.json"
-    return config.is_file() and "architecture" in json.loads(config.read_text())
+    return config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))
 
 
 def _use(found: Evidence) -> str:

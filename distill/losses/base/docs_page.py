@@ -1,12 +1,14 @@
 """The page of all losses, docs/losses.md, from their yamls and docstrings: python -m distill.losses.base.docs_page [--write]."""
 
-import argparse
 import importlib
 import inspect
 import json
 import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
+
+from distill.system.cli import command_line, parser
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE, COST, CONF = ROOT / "docs" / "losses.md", ROOT / "docs" / "losses_cost.json", ROOT / "conf" / "loss"
@@ -86,7 +88,7 @@ class Entry(NamedTuple):
 
 def read(path: Path) -> Entry:
     """Read one yaml: a head of comments, the target, and a line for each option with its comment."""
-    lines = [line for line in path.read_text().splitlines() if line and "@package" not in line]
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and "@package" not in line]
     head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
     found = [re.fullmatch(r"(\w+):\s*(.*?)(?:\s+#\s*(.*))?", line) for line in lines if not line.startswith("#")]
     options = {match[1]: (match[2], match[3] or "") for match in found}
@@ -149,7 +151,7 @@ def section(entry: Entry) -> str:
 
 def page() -> str:
     """Return the whole page."""
-    measured = json.loads(COST.read_text()) if COST.exists() else {"how": "", "milliseconds": {}}
+    measured = json.loads(COST.read_text(encoding="utf-8")) if COST.exists() else {"how": "", "milliseconds": {}}
     found, ms = entries(), ["ms"] if measured["milliseconds"] else []
     names = ("loss", "what it is", "formula", "needs", "weight", *ms, "paper")
     table = [
@@ -163,16 +165,17 @@ def page() -> str:
     )
 
 
-def main() -> None:
+@command_line()
+def main(words: list[str]) -> None:
     """Print the page, or write it."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write docs/losses.md instead of printing it")
-    if parser.parse_args().write:
-        PAGE.write_text(page())
+    options = parser("python -m distill.losses.base.docs_page", __doc__)
+    options.add_argument("--write", action="store_true", help="write docs/losses.md instead of printing it")
+    if options.parse_args(words).write:
+        PAGE.write_text(page(), encoding="utf-8")
         print(PAGE)
     else:
         print(page(), end="")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -8,14 +8,21 @@ from typing import get_args, get_origin
 
 from distill.losses.base.ramps import is_ramp, ramp
 
-WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "a word", NoneType: "null"}
+WORDS = {
+    float: "a finite number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a word",
+    dict: "names with values, such as {net.fc.: 10}",
+    NoneType: "null",
+}
 
 
-def check_options(term: str, make: Callable, given: Mapping[str, object]) -> None:
+def check_options(key: str, make: Callable, given: Mapping[str, object]) -> None:
     """Check a loss's options by the annotations of what makes it; what has none is not checked.
 
     Args:
-        term: the loss's name in the config.
+        key: of the loss, such as loss.kd.
         make: its class.
         given: option -> value, or its ramp over epochs.
 
@@ -24,16 +31,18 @@ def check_options(term: str, make: Callable, given: Mapping[str, object]) -> Non
     """
     known = signature(make).parameters
     variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-    needed = [key for key, option in known.items() if option.default is Parameter.empty and option.kind not in variadic]
-    if missing := [key for key in needed if key not in given]:
+    needed = [
+        name for name, option in known.items() if option.default is Parameter.empty and option.kind not in variadic
+    ]
+    if missing := [name for name in needed if name not in given]:
         raise ValueError(
-            f"loss.{term}.{missing[0]}: has no value. Give it one in conf/loss/{term}.yaml; weight is no option of a class."
+            f"{key}.{missing[0]}: has no value. Give it one in conf/loss/{key.rsplit('.', 1)[-1]}.yaml; weight is no option of a class."
         )
-    for key, value in given.items():
-        if key in known:
-            _check(f"loss.{term}.{key}", value, known[key])
+    for name, value in given.items():
+        if name in known:
+            _check(f"{key}.{name}", value, known[name])
         elif not any(word.kind is Parameter.VAR_KEYWORD for word in known.values()):
-            raise ValueError(f"loss.{term}: there is no option {key!r}. Choose from {', '.join(known)}.")
+            raise ValueError(f"{key}: there is no option {name!r}. Choose from {', '.join(known)}.")
 
 
 def _check(key: str, value: object, option: Parameter) -> None:
@@ -60,12 +69,20 @@ def fits(value: object, kind: object) -> bool:
         return isinstance(value, kind)
     if get_origin(kind) in (list, Sequence):
         return isinstance(value, list | tuple) and all(fits(each, get_args(kind)[0]) for each in value)
+    if kind is dict or get_origin(kind) is dict:
+        return isinstance(value, dict)
     parts = get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list | tuple) and len(value) == len(parts) and all(map(fits, value, parts))
     return any(fits(value, part) for part in parts) if parts else True
 
 
 def words(kind: object) -> str:
     """Return what to give for an annotated kind."""
     if get_origin(kind) in (list, Sequence):
-        return f"a list of {'numbers' if get_args(kind)[0] is float else 'names'}"
+        return f"a list of { {float: 'numbers', int: 'whole numbers'}.get(get_args(kind)[0], 'names') }"
+    if get_origin(kind) is tuple:
+        return f"{len(get_args(kind))} numbers"
+    if get_origin(kind) is dict:
+        return WORDS[dict]
     return WORDS.get(kind) or " or ".join(words(part) for part in get_args(kind))

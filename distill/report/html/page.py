@@ -34,7 +34,9 @@ def page(found: Sweep, commands: dict[str, str], faces: Callable[[], Faces | str
         parts += [answers_section(found.configurations[0].runs[0]), faces_section(faces())]
         parts += [sections.robustness_section(found)]
     parts += [_left_out(found), _foot(found)]
-    style, script = (files("distill.report.html").joinpath(name).read_text() for name in ("page.css", "page.js"))
+    style, script = (
+        files("distill.report.html").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    )
     data = json.dumps(_script_data(found), separators=(",", ":")).replace("<", "\\u003c")
     return (
         '<!doctype html>\n<html lang="en" class="no-js">\n<head>\n<meta charset="utf-8">\n'

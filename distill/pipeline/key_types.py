@@ -1,0 +1,160 @@
+"""Types of the config's keys: the schema's fields, and the annotations of what each _target_ makes."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from inspect import Parameter, signature
+
+import torch
+
+from distill import build
+from distill.config import schema as config
+from distill.config.ranges import check_optimizer, kinds
+from distill.losses.base.option_types import check_options, fits, words
+from distill.training.optim import optimizer
+from teachers.peer import is_peer
+
+GIVEN = {  # arguments that are no keys: build gives them
+    "data": ("store",),
+    "student": ("num_classes", "classes"),
+    "teacher": ("num_classes", "classes", "plugins", "members"),
+    "optimizer": ("modules", "lr_scale"),
+    "logger": ("folder", "config", "name", "group", "job_type"),
+}
+NETWORK = {"weights": str | None, "lr_scale": dict | None, config.WEIGHTS_SHA256: str | None}
+USE = {"cache": bool | str, "precision": str}
+PEER = {"student": dict, "seed_offset": int, "cache": bool | str}
+TYPED = {
+    "train": config.Train,
+    "views": config.Views,
+    "eval": config.Eval,
+    "checkpoint": config.Checkpoint,
+    "paths": config.Paths,
+}
+
+
+def check_types(cfg: dict) -> None:
+    """Refuse values of another type than their key has, and keys that nothing reads.
+
+    Args:
+        cfg: plain config.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    for group in ("data", "student", "teacher", "loss", "optimizer", "schedule", "logger", *TYPED):
+        if not isinstance(cfg.get(group), dict):
+            raise ValueError(
+                f"{group}: {cfg.get(group)!r} was asked for; choose one, see python -m distill.run --help."
+            )
+    for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
+        kind = _fields(config.Run)[key]
+        if not fits(cfg[key], kind):
+            raise ValueError(f"{key}: {cfg[key]!r} was asked for; give {words(kind)}.")
+    plugins = cfg["plugins"]
+    _check_recipe("", cfg)
+    for group in ("eval", "checkpoint", "paths"):
+        check_keys(group, _fields(TYPED[group]), cfg[group])
+    _check_made("student", cfg["student"], plugins, NETWORK)
+    _try_student(cfg["student"], plugins)
+    _check_made("logger", cfg["logger"], plugins)
+    _check_teacher("teacher", cfg["teacher"], plugins)
+    kinds, takes_more = _arguments("data", build.target(cfg["data"], plugins))
+    check_keys("data", dict.fromkeys(kinds, Parameter.empty), cfg["data"], takes_more)
+
+
+def _check_recipe(where: str, node: dict, plugins: list[str] | None = None) -> None:
+    """Check what a network is trained with.
+
+    Args:
+        where: what stands before its keys, such as teacher.
+        node: the run, or a teacher.
+        plugins: of the run, where the node is a teacher.
+    """
+    plugins = node["plugins"] if plugins is None else plugins
+    for group in ("train", "views"):
+        check_keys(f"{where}{group}", _fields(TYPED[group]), node[group])
+    check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
+    check_optimizer(f"{where}optimizer", node["optimizer"])
+    _check_made(f"{where}schedule", node["schedule"], plugins)
+    build.make(node["schedule"], plugins)
+    for name, loss in node["loss"].items():
+        if isinstance(loss, dict):
+            kind = build.target(loss, plugins)
+            known = signature(kind).parameters
+            beside = {"_target_", "weight"} | ({"beta"} - known.keys())
+            options = {key: value for key, value in loss.items() if key not in beside}
+            placed = {"class_weights": [1.0]} if options.get("class_weights") == "balanced" else {}
+            check_options(f"{where}loss.{name}", kind, options | placed)
+
+
+def _try_student(node: dict, plugins: list[str]) -> None:
+    """Make a student without its memory: what its constructor refuses shows before a run folder is made."""
+    if not node["_target_"].startswith("students."):
+        return
+    kept = {key: value for key, value in node.items() if key not in NETWORK}
+    with torch.device("meta"), kinds("student"):
+        build.make(kept | ({"pretrained": False} if "pretrained" in kept else {}), plugins, num_classes=8)
+
+
+def _check_teacher(key: str, node: dict, plugins: list[str]) -> None:
+    if node.get("_target_") is None:
+        return
+    for name, member in node.get("members", {}).items():
+        _check_teacher(f"{key}.members.{name}", member, plugins)
+    recipe = {name: value for name, value in node.items() if name in config.RECIPE}
+    rest = {name: value for name, value in node.items() if name not in (*config.RECIPE, "members")}
+    if is_peer(node):
+        check_keys(key, PEER, rest)
+        return
+    if len(recipe) == len(config.RECIPE):  # else it is fine-tuned elsewhere, and the data set speaks of its views alone
+        check_keys(key, {"seed": int}, {"seed": node["seed"]})
+        _check_recipe(f"{key}.", recipe, plugins)
+    _check_made(key, rest, plugins, USE if "run" in node or "members" in node else USE | NETWORK)
+
+
+def _check_made(key: str, node: dict, plugins: list[str], beside: dict[str, object] | None = None) -> None:
+    """Check the keys of a component.
+
+    Args:
+        key: of the component.
+        node: its keys.
+        plugins: packages that its _target_ may be from.
+        beside: key -> kind of those that its constructor does not take.
+    """
+    kinds, takes_more = _arguments(key.split(".", 1)[0], build.target(node, plugins))
+    check_keys(key, (beside or {}) | kinds, node, takes_more)
+
+
+def check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool = False) -> None:
+    """Check names and values of a component's keys.
+
+    Args:
+        key: of the component.
+        kinds: name -> kind, as in an annotation.
+        node: its keys.
+        takes_more: names that are not in kinds are allowed.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    for name, value in node.items():
+        if name in kinds and not fits(value, kinds[name]):
+            raise ValueError(f"{key}.{name}: {value!r} was asked for; give {words(kinds[name])}.")
+        if name not in kinds and name != "_target_" and not takes_more:
+            raise ValueError(f"{key}.{name}: no such key. There are: {', '.join(kinds)}.")
+
+
+def _fields(kind: type) -> dict[str, object]:
+    return {field.name: field.type for field in fields(kind)}
+
+
+def _arguments(group: str, make: Callable) -> tuple[dict[str, object], bool]:
+    """Return name -> annotation of the arguments that are keys, and whether any others are taken."""
+    try:
+        known = signature(make, eval_str=True).parameters.values()
+    except (NameError, TypeError, ValueError):  # annotations of a plugin that only a type checker could read
+        known = signature(make).parameters.values()
+    variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    named = {one.name: one.annotation for one in known if one.kind not in variadic}
+    more = any(one.kind is Parameter.VAR_KEYWORD for one in known)
+    return {name: kind for name, kind in named.items() if name not in GIVEN.get(group, ())}, more
