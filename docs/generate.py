@@ -1,4 +1,4 @@
-"""What the pages have from other files: python docs/generate.py writes docs/configuration.md and the tables of benchmarks.md.
+"""What the pages have from other files: python docs/generate.py writes docs/configuration.md, tables and listings.
 
 As a hook of mkdocs it also makes the pages that exist on the site alone: one per loss out of losses.md, and CONTRIBUTING.md and
 CHANGELOG.md under their own titles.
@@ -22,6 +22,8 @@ This page is made from the files in `conf/` by `python docs/generate.py`.
 RECIPES = ("experiment", "debug", "sweep")  # they set keys of other groups, which are explained there
 LINE = re.compile(r"(?P<indent> *)(?P<key>[\w.]+):(?P<value>.*?)(?: +# (?P<comment>.*))?")
 CHOICE = re.compile(r" +- (?P<key>\w+): (?P<value>.*?)(?: +# (?P<comment>.*))?")
+COMMAND = re.compile(r"(^|.*[:.]) +(python -m .*)")
+BAR = "\\|"  # in a table's cell
 BASE = re.compile(r" +- (\w+)")  # of defaults: a file whose keys come first
 
 
@@ -66,25 +68,23 @@ def rows(path: Path) -> Iterator[tuple[str, str, str]]:
 
 def cell(text: str) -> str:
     """Return text that a table's cell can hold."""
-    return text.replace("|", "\\|")
+    return re.sub(r"([|*_])", r"\\\1", text).replace("<", "&lt;")
 
 
 def file_section(path: Path) -> str:
     """Return what a yaml says of itself, what it takes over, and a table of its keys."""
     head, _, lines = parts(path)
-    told = [f"### {path.stem}" if path.parent != CONF else "## Run", prose(head)]
+    told = [f"### {path.stem}", prose(head)] if path.parent != CONF else ["## Run"]
     bases = [found[1] for line in lines if (found := BASE.fullmatch(line)) and found[1] not in ("schema", "_self_")]
     told += [f"It takes the keys of `{base}`, and sets:" for base in bases]
-    table = [f"| `{key}` | `{cell(value)}` | {cell(comment)} |" for key, value, comment in rows(path)]
+    table = [f"| `{key}` | `{value.replace('|', BAR)}` | {cell(comment)} |" for key, value, comment in rows(path)]
     return "\n\n".join([*told, "\n".join(["| key | default | what it is |", "|---|---|---|", *table]) if table else ""])
 
 
 def prose(head: str) -> str:
     """Return a head of comments as Markdown: its commands as code, the other lines as they are."""
-    lines = [line.removeprefix(" ") for line in head.splitlines()]
-    return "\n".join(
-        f"\n```\n{line.strip()}\n```\n" if line.startswith("  python ") else line for line in lines
-    ).strip()
+    lines = [COMMAND.sub(r"\1\n\n```\n\2\n```\n", line.removeprefix(" ")) for line in head.splitlines()]
+    return "\n".join(lines).strip()
 
 
 def recipe_section(path: Path) -> str:
@@ -141,27 +141,36 @@ def sweep_cost() -> str:
 TABLES = {"sweep_cost": sweep_cost, "shipped": shipped, "networks": networks}
 
 
-def with_tables(page: str) -> str:
-    """Return a page with every table between <!-- table: NAME --> and <!-- end --> as its files have it now."""
-    return re.sub(
-        r"(<!-- table: (\w+) -->\n).*?(\n<!-- end -->)",
-        lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n{found[3]}",
-        page,
-        flags=re.DOTALL,
-    )
+def filled(page: str) -> str:
+    """Return a page with what stands between <!-- table: NAME --> or <!-- file: PATH --> and <!-- end --> as it is now."""
+
+    def content(found: re.Match) -> str:
+        kind, name = found[2], found[3]
+        code = (
+            ""
+            if kind == "table"
+            else f"```{Path(name).suffix[1:].replace('py', 'python')}\n{(ROOT / name).read_text()}```"
+        )
+        return f"{found[1]}\n\n{code or TABLES[name]()}\n\n<!-- end -->"
+
+    return re.sub(r"(<!-- (table|file): (\S+) -->).*?<!-- end -->", content, page, flags=re.DOTALL)
 
 
 def pages() -> dict[Path, str]:
-    """Return the pages of docs/ that are made from other files, as they should be now."""
-    benchmarks = DOCS / "benchmarks.md"
-    return {DOCS / "configuration.md": configuration(), benchmarks: with_tables(benchmarks.read_text())}
+    """Return the pages of docs/ that are made from other files, or have parts that are, as they should be now."""
+    made = DOCS / "configuration.md"
+    written = sorted(path for path in DOCS.glob("*.md") if path != made and "<!-- end -->" in path.read_text())
+    return {made: configuration()} | {path: filled(path.read_text()) for path in written}
 
 
 def loss_pages(page: str) -> tuple[str, dict[str, str]]:
-    """Take docs/losses.md apart: its index, with links to the pages, and a page for each loss."""
+    """Take docs/losses.md apart: its index, without formulas and with links to the pages, and a page for each loss."""
     index, *sections = re.split(r"^## (?=\w+$)", page, flags=re.M)
     linked = re.sub(r"\]\(#(\w+)\)", r"](losses/\1.md)", index)
-    return linked, {section.split("\n", 1)[0]: f"# {section}" for section in sections}
+    rows = [re.split(r"(?<!\\)\|", line) if line.startswith("|") else [line] for line in linked.splitlines()]
+    return "\n".join("|".join(row[:3] + row[4:]) for row in rows), {
+        section.split("\n", 1)[0]: f"# {section}" for section in sections
+    }
 
 
 def on_files(files, config):
@@ -177,6 +186,13 @@ def on_files(files, config):
             files.remove(old)
         files.append(File.generated(config, path, content=text))
     return files
+
+
+def on_page_markdown(markdown, **_):
+    """Take the backslash from bars in the code of tables, which mkdocs would show, and let links stay on the site."""
+    markdown = markdown.replace("](../CONTRIBUTING.md)", "](contributing.md)")
+    table = re.compile(r"^\|.*$", re.MULTILINE)
+    return table.sub(lambda row: re.sub(r"`[^`]*`", lambda code: code[0].replace("\\|", "|"), row[0]), markdown)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import sys
 
 import pytest
@@ -32,9 +33,15 @@ def listed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def words():
-    """The command of the package's README, as words."""
-    command = re.search(r"python -m distill\.run (.*?)```", (PACKAGE / "README.md").read_text(), re.DOTALL)[1]
-    return command.replace("\\\n", " ").replace("examples/own_package/", "").split()
+    """The command that the package's README and the documentation print, as words."""
+    texts = [(path / name).read_text() for path, name in ((PACKAGE, "README.md"), (ROOT / "docs", "extending.md"))]
+    found = [
+        re.search(r"^python -m distill\.run (--config-dir.*?)\n```", text, re.DOTALL | re.MULTILINE)[1]
+        for text in texts
+    ]
+    typed = [shlex.split(command.replace("\\\n", " ")) for command in found]
+    assert typed[0] == typed[1]
+    return [word.replace("examples/own_package/", "") for word in typed[0]]
 
 
 def run(words, tmp_path, *more):
@@ -58,3 +65,39 @@ def test_own_package_student_loss_teacher_and_data_set_do_one_run(words, listed,
 def test_own_package_that_is_not_named_as_plugin_is_refused(words, listed, tmp_path):
     done = run([w.replace("DIR", str(listed)) for w in words if not w.startswith("plugins")], tmp_path)
     assert done.returncode == 1 and "plugins=[NAME]" in done.stderr
+
+
+NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
+REDUCED = {
+    "FACES = 2400": "FACES = 240",
+    "TEACHER_EPOCHS, EPOCHS = 6, 24": "TEACHER_EPOCHS, EPOCHS = 1, 1",
+    "distill.export run": "distill.export run export.int8=off",  # of one epoch: too near to chance to be rounded safely
+}
+
+
+def test_notebook_is_valid_and_has_no_outputs():
+    nbformat = pytest.importorskip("nbformat")
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(book)
+    assert not any(cell.get("outputs") for cell in book.cells), "outputs of somebody's machine"
+
+
+@pytest.mark.slow
+def test_notebook_goes_from_class_folders_to_an_exported_student(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    source = "\n".join("".join(cell["source"]) for cell in cells)
+    for long, short in REDUCED.items():
+        assert source.count(long) == 1
+        source = source.replace(long, short)
+    for part in re.split(r"^(!.*)$", source, flags=re.MULTILINE):
+        if part.startswith("!python"):
+            words = shlex.split(re.sub(r"\{(\w+)\}", lambda found: str(names[found[1]]), part[1:]))
+            env = environment() | {"FER_DISTILL_STORE": str(tmp_path / "store")}
+            done = warm.run([sys.executable, *words[1:]], tmp_path, env)
+            assert done.returncode == 0, done.stderr
+        else:
+            exec(compile(part, str(NOTEBOOK), "exec"), names)
+    assert (tmp_path / "run" / "export" / "student.onnx").exists()
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 1 + 240 // 8
