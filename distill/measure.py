@@ -33,6 +33,7 @@ from distill.evaluation import robustness
 from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline import completed as finished
 from distill.pipeline import finish as outcome
+from distill.pipeline import rules
 from distill.runs.layout import subsets
 from distill.system.console import loud_warnings, measured
 from distill.system.files import digest, load_weights, read_weights, sha256, write_json
@@ -141,6 +142,7 @@ def _config(folder: Path, words: list[str]) -> dict:
         ConfigStore.instance().store("measured_run", {"defaults": ["_self_", {"data": None}], **own, **typed})
         cfg = config.plain(compose("measured_run", overrides=words))
     config.check(cfg | {"teacher": {"_target_": None}, "phases": None})
+    rules.check_evaluation(cfg["eval"])
     if cfg["data"].get("fold") == "all":
         raise ValueError(
             "data.fold: all has no test split of its own. Give a fold's number, or data.fold=null data.test=1."

@@ -9,10 +9,10 @@ import pytest
 from run_folders import predictions, write_run
 
 from distill.data.common.emotions import EMOTIONS
+from distill.report import svg_plot as svg
 from distill.report.aggregate import sweep
 from distill.report.example_faces import Face, Faces, choose
 from distill.report.html import curves
-from distill.report.html import svg_plot as svg
 from distill.report.html.best_run import answers_section, faces_section
 from distill.report.html.summary import head, winner
 from distill.report.predictions import Answers, of_run, of_teacher, reliability

@@ -24,9 +24,9 @@ from distill.report.example_faces import gather
 from distill.report.gradcam import grad_cam, offset
 from distill.report.html import effects, pareto
 from distill.report.html.curves import thin
-from distill.report.html.svg_plot import place_labels, scale
 from distill.report.number_format import compact, plain, tick
 from distill.report.predictions import Answers, per_class
+from distill.report.svg_plot import place_labels, scale
 from distill.runs.reading import find, read
 from distill.types import InputSpec, Outputs
 

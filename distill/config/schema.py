@@ -13,8 +13,6 @@ from yaml import YAMLError
 
 from distill.config.naming import canonical, last_part, without_defaults
 from distill.config.ranges import check_mixup, check_phases, check_train, check_views
-from distill.evaluation import robustness
-from distill.evaluation.inference import evaluation_rows
 from distill.system.files import atomic, digest, sha256
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
@@ -167,8 +165,6 @@ def check(cfg: dict) -> None:
             raise ValueError(f"{where}seed: {node['seed']} was asked for; give 0 or more.")
         check_mixup(where, node)
     check_phases(cfg)
-    evaluation_rows(cfg["eval"]["views"])
-    robustness.check(cfg["eval"]["robustness"], cfg["eval"]["severities"])
     cache = cfg["teacher"].get("cache")
     if isinstance(cache, str) and cache != "features" and "/" not in cache:
         raise ValueError(

@@ -3,6 +3,8 @@
 from distill import build
 from distill.config import schema as config
 from distill.config.ranges import check_weights
+from distill.evaluation import robustness
+from distill.evaluation.inference import evaluation_rows
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
@@ -23,10 +25,24 @@ def check(cfg: dict) -> None:
                 f"loss.{name}: {node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME"
             )
     config.check(cfg)
+    check_evaluation(cfg["eval"])
     check_teacher(cfg)
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
     for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
         check_losses(where, node | {"plugins": cfg["plugins"]})
+
+
+def check_evaluation(asked: dict) -> None:
+    """Refuse evaluation views, corruptions and severities that there are not.
+
+    Args:
+        asked: the keys under eval.
+
+    Raises:
+        ValueError: with those there are.
+    """
+    evaluation_rows(asked["views"])
+    robustness.check(asked["robustness"], asked["severities"])
 
 
 def check_losses(where: str, node: dict) -> None:

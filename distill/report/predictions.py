@@ -7,7 +7,7 @@ import numpy as np
 
 from distill.evaluation.inference import read_predictions
 from distill.evaluation.metrics import BINS, binned, confusion_matrix, wilson
-from distill.report.html.svg_plot import Plot, Scale, percent
+from distill.report.svg_plot import Plot, Scale, percent
 from distill.runs.reading import Run
 
 LEAST = 10  # faces of a bin that is drawn: the accuracy of fewer says little

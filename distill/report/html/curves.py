@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from distill.report.aggregate import Sweep
-from distill.report.html.svg_plot import Plot, Scale, percent, scale
+from distill.report.svg_plot import Plot, Scale, percent, scale
 from distill.runs.reading import FIRST
 
 MOST = 120  # points of a line

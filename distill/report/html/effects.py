@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from distill.report.aggregate import Configuration, Sweep
-from distill.report.html.svg_plot import Plot, Scale, percent, scale
 from distill.report.number_format import plain
+from distill.report.svg_plot import Plot, Scale, percent, scale
 from distill.runs.reading import FIRST
 
 

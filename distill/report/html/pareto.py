@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from distill.report.aggregate import Configuration, Sweep
-from distill.report.html.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.report.number_format import amount, compact, tick
+from distill.report.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.runs.reading import FIRST
 
 AXES = {  # name -> (title, how a tick is written)
