@@ -79,6 +79,16 @@ def test_internal_links_resolve(page):
             assert part in map(anchor, headings), f"{page.name}: {target}"
 
 
+NAMED = re.compile(r"`((?:\.ci|benchmarks|conf|distill|docs|examples|students|teachers|tests)/[\w./-]+|test_\w+\.py)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_paths_that_a_page_names_exist(page):
+    for name in NAMED.findall(page.read_text()):
+        if not re.search(r"\b[A-Z]{3,}\b", name):
+            assert (ROOT / name).exists() or any((ROOT / "tests").rglob(name)), f"{page.name}: {name}"
+
+
 @pytest.mark.parametrize("page", ["python.md", "export.md"])
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
