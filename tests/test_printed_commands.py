@@ -27,7 +27,7 @@ TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rgl
 PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
 COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
 WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with README
-EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name
+EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name; --config-dir is tried in test_examples.py
 OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\{epochs[^`\n]*)`")
 BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
 WORD = re.compile(r"-.+|[A-Z].*|\d+|best|of|runs|.*[=/].*|\w+\.\w+.*")  # anything else is the sentence around it
@@ -49,7 +49,7 @@ def commands() -> dict[str, list[str]]:
     return found
 
 
-ALL = {line: words for line, words in commands().items() if line not in EXAMPLES}
+ALL = {line: words for line, words in commands().items() if line not in EXAMPLES and "--config-dir" not in line}
 JOBS = [line for line, words in ALL.items() if line.startswith("run ") and any("=" in word for word in words)]
 OTHERS = [line for line in ALL if not line.startswith("run ")]
 

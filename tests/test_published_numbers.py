@@ -154,9 +154,10 @@ def test_faces_that_training_and_test_share_are_told_as_they_were_counted():
         assert f"{who} {told.format(*top1, 'mean-class ' * (who != 'CERN'), *mean_class)}" in page
 
 
-def test_the_faces_of_each_protocol_are_those_that_the_results_counted():
+@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
+def test_the_faces_of_each_protocol_are_those_that_the_results_counted(page):
     counted = runs(STUDENTS[0])[0]["data"]["notes"]["counts"]
-    rows = table("README.md", "protocol", "rule")
+    rows = table(page, "protocol", "rule")
     assert len(rows) == 4
     for row in rows:
         wanted = counted[row["protocol"].removesuffix(" (default)")]

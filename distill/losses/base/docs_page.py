@@ -15,6 +15,7 @@ PAGE, COST, CONF = ROOT / "docs" / "losses.md", ROOT / "docs" / "losses_cost.jso
 FORMULA = re.compile(
     r"\bloss(?:\[b\])? = (.+?)(?=[.;](?: |$)|,? \w+: |, \S+ = |$)"
 )  # to its end, or what it goes on with
+KINDS = {"On labels": (0,), "On logits": (1, 2), "On feature maps": (3,)}
 SECTIONS = ("Args:", "Shape:", "Raises:", "Attributes:", "Reference:")
 INTRODUCTION = """# Losses
 
@@ -97,10 +98,14 @@ def read(path: Path) -> Entry:
     return Entry(path.stem, head, [(key, *value) for key, value in options.items()], kind)
 
 
+def kind_of(entry: Entry) -> int:
+    """Return 0 for a loss on labels, 1 on logits, 2 on a peer's, 3 on feature maps."""
+    return {"labels": 0, "teacher logits": 1, "a peer": 2}.get(entry.needs, 3)
+
+
 def entries() -> list[Entry]:
     """Return every loss of conf/loss: on labels, then logits, then feature maps, by name in each."""
-    order = {"labels": 0, "teacher logits": 1, "a peer": 2}
-    return sorted(map(read, CONF.glob("*.yaml")), key=lambda entry: (order.get(entry.needs, 3), entry.name))
+    return sorted(map(read, CONF.glob("*.yaml")), key=lambda entry: (kind_of(entry), entry.name))
 
 
 def paper(reference: str) -> str:
@@ -154,15 +159,19 @@ def page() -> str:
     measured = json.loads(COST.read_text(encoding="utf-8")) if COST.exists() else {"how": "", "milliseconds": {}}
     found, ms = entries(), ["ms"] if measured["milliseconds"] else []
     names = ("loss", "what it is", "formula", "needs", "weight", *ms, "paper")
-    table = [
-        f"| {' | '.join(names)} |",
-        "|---" * len(names) + "|",
-        *(row(entry, measured["milliseconds"]) for entry in found),
+    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+    tables = [
+        "\n".join(
+            [
+                f"### {title}\n",
+                head,
+                *(row(entry, measured["milliseconds"]) for entry in found if kind_of(entry) in kinds),
+            ]
+        )
+        for title, kinds in KINDS.items()
     ]
     how = f"ms: {measured['how']}" if measured["how"] else ""
-    return (
-        "\n\n".join(part for part in (INTRODUCTION.strip(), "\n".join(table), how, *map(section, found)) if part) + "\n"
-    )
+    return "\n\n".join(part for part in (INTRODUCTION.strip(), *tables, how, *map(section, found)) if part) + "\n"
 
 
 @command_line()
