@@ -161,7 +161,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from distill.data import pack_writer
+from distill.data.packing import writer as pack_writer
 sys.path.insert(0, {root!r} + '/tests')
 from test_pack_resume import SOURCE, Lazy
 pack_writer.FLUSH, pack_writer.AHEAD = 4, 3
