@@ -69,7 +69,7 @@ def test_each_block_of_code_runs_as_it_stands_and_answers_as_evaluation_does(cop
         wanted = dict(zip(student.classes, student(images).logits.softmax(1)[0].tolist(), strict=True))
     monkeypatch.chdir(copy / "export")
     blocks = re.findall(r"```python\n(.*?)```", card.card(copy), re.DOTALL)
-    assert len(blocks) == 2 and "onnxruntime" in blocks[0] and "exporting" in blocks[1]
+    assert len(blocks) == 2 and "onnxruntime" in blocks[0] and "distill.export" in blocks[1]
     for block in blocks:
         assert len(block.splitlines()) == 7
         exec(block, {})  # as a reader of the card would type it

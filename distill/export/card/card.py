@@ -26,11 +26,11 @@ print(dict(zip(classes, probabilities[0].tolist())))"""
 TORCH = """\
 import numpy, torch
 from PIL import Image
-from distill.export import deployed, load
+from distill.export import export_module, load
 
 student = load(".")  # this folder
 face = torch.from_numpy(numpy.array(Image.open("face.jpg").convert("RGB"))[None])
-print(dict(zip(student.classes, deployed.Deployed(student)(face)[1][0].tolist())))"""
+print(dict(zip(student.classes, export_module.Deployed(student)(face)[1][0].tolist())))"""
 TIMM = """\
 import timm
 network = timm.create_model("local-dir:.", pretrained=True).eval()  # takes what preparation leaves, float [B, C, S, S]"""
