@@ -7,7 +7,7 @@ FILE is an .onnx, .pt2, .xml or .pte file, or a run folder: its PyTorch student,
   --seconds 0.5       per file, batch size and round; five passes at least
   --rounds 3          files take turns, so that what else the machine does meets all of them
   --plugins PACKAGE   packages of yours that a PyTorch student may be from: their code is run
-  --json FILE         the numbers, too
+  --json FILE         the numbers, too; those of a run's files always go to RUN/export/bench.json, for python -m distill.report
 Each file runs in a process of its own, on the CPU, in float32 (int8 where the file is): medians and quartiles of all passes.
 """
 
@@ -269,9 +269,15 @@ def main(words: list[str]) -> None:
     rows, bad = bench(asked)
     if rows:
         show(rows, asked.picture)
+    found = {"picture": asked.picture, "rows": rows, "environment": environment()}
     if rows and asked.json:
-        write_json(asked.json, {"picture": asked.picture, "rows": rows, "environment": environment()})
+        write_json(asked.json, found)
         console.print(f"written: {asked.json}")
+    for folder in dict.fromkeys(Path(row["name"]).parent for row in rows):
+        if (folder / "parity.json").is_file():  # the export of a run: its report shows these speeds
+            own = [row for row in rows if Path(row["name"]).parent == folder]
+            write_json(folder / "bench.json", found | {"rows": own})
+            console.print(f"written: {folder / 'bench.json'}")
     if bad:
         sys.exit("\n".join(f"error: {sentence}" for sentence in bad))
 

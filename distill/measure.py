@@ -29,13 +29,14 @@ from distill.data.common import twins
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
 from distill.evaluation.metrics import evaluate_predictions
+from distill.evaluation.printed import measured
 from distill.pipeline import completed as finished
 from distill.pipeline import finish as outcome
 from distill.pipeline import rules
 from distill.runs import provenance
 from distill.runs.layout import subsets
 from distill.system.cli import command_line
-from distill.system.console import WITHOUT_TWINS, loud_warnings, measured
+from distill.system.console import WITHOUT_TWINS, loud_warnings
 from distill.system.files import digest, load_weights, read_weights, sha256, write_json
 from distill.system.hardware import environment, pick_device, pick_precision, set_threads
 from distill.types import Dataset, Outputs, Split

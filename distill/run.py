@@ -17,6 +17,7 @@ from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
 from distill.config.hints import explained
+from distill.evaluation.printed import summary
 from distill.models.feature_hooks import untap
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
@@ -38,7 +39,7 @@ from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.system import distributed as parallel
 from distill.system.cli import command_line
-from distill.system.console import console, loud_warnings, summary, track
+from distill.system.console import console, loud_warnings, track
 from distill.system.files import digest, write_json
 from distill.system.hardware import pick_device, set_threads, tune_allocator
 from distill.system.processes import JOB_DIR, run_lock

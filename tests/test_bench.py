@@ -12,6 +12,7 @@ from distill import bench
 from distill.data.common.emotions import EMOTIONS
 from distill.export import onnx_graph as graph
 from distill.export import weights_and_config as package
+from distill.runs.reading import read
 from students.microexpnet import MicroExpNet
 
 NODE = {
@@ -60,6 +61,18 @@ def test_a_run_folder_is_timed_in_every_form_and_eagerly(folder, tmp_path, capsy
     assert 0 < memory["export/student.onnx"] < memory["eager PyTorch"], "an ONNX file is run without PyTorch"
     printed = capsys.readouterr().out
     assert "pictures of 40x30" in printed and "written: " in printed
+    assert not (folder / "bench.json").exists(), "the export of no run"
+
+
+def test_the_speeds_of_a_run_s_exported_files_are_left_beside_them(folder, tmp_path):
+    export = shutil.copytree(folder, tmp_path / "run" / "export")
+    (export / "parity.json").write_text("{}")
+    bench.main([str(export.parent), *QUICK])
+    rows = json.loads((export / "bench.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == [str(export / name) for name in ("student.onnx", "student.pt2")]
+    speed = read(export.parent).exported_speed
+    assert speed["file"] == "student.onnx" and speed["latency_ms"] == rows[0]["passes"]["1"]["milliseconds"]
+    assert speed["images_per_second"] == rows[0]["passes"]["4"]["images_per_second"]
 
 
 def _numbers():

@@ -87,7 +87,7 @@ def read_export(words, tmp_path, monkeypatch):
     asked = export._read(words)
     read_options([word for word in asked.words if word.startswith("export.")])
     monkeypatch.setattr(export, "find", lambda folders: folders)
-    monkeypatch.setattr(export, "sweep", lambda runs: runs)
+    monkeypatch.setattr(export, "aggregate_runs", lambda runs: runs)
     monkeypatch.setattr(export, "best", lambda found, rule: found[0])
     assert export._folder(asked).name in ("RUN", "NAME")
 

@@ -1,21 +1,19 @@
 """python -m distill.report on folders of runs: what it reads, writes, chooses and says of what is damaged."""
 
 import csv
+import html
 import json
 import re
-import shlex
 import shutil
 import statistics
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from run_folders import write_run
 
-from distill.config import schema as config
 from distill.report import __main__ as report
-from distill.report.aggregate import sweep
+from distill.report.aggregate import aggregate_runs
 from distill.runs.reading import find
 
 POOLINGS, WIDTHS, TEMPERATURES = ("none", "first", "second", "both"), ("M", "S", "XS", "XXS"), (2, 4, 8, 16)
@@ -48,7 +46,7 @@ def test_sixty_four_runs_make_a_small_page_with_one_row_each_and_only_the_settin
         write_run(tmp_path / str(k // 8) / str(k), *words, valid=0.6 + 0.003 * k, parameters=50_000 + 999 * k)
     report.main([str(tmp_path), "--no-faces"])
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<tbody data-c=") == 64 and page.count("python -m distill.run") == 64 and len(page) < 3_000_000
+    assert page.count("<tbody data-c=") == 64 and page.count('<div class="command">') == 64 and len(page) < 3_000_000
     rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
     assert list(rows[0])[:6] == [
         "configuration",
@@ -84,32 +82,18 @@ def test_the_table_for_programs_has_every_run_with_full_numbers_and_what_was_lef
     ]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("student=cern", "student.width=0.5", "seed=3", "loss=[ce,kd]", "loss.kd.temperature=4.5", "optimizer.lr=3e-4"),
-        ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "data=ferplus", "data.root='a folder/with, comma'"),
-        ("teacher=mobilenetv3", "views.rotate=0", "eval.robustness=[blur,mask]", "schedule=plateau", "optimizer=sgd"),
-    ],
-)
-def test_the_command_of_a_row_composes_to_the_config_of_its_run(tmp_path, words):
-    asked = tuple(word for word in words)
-    own = () if any(word.startswith("teacher=") for word in asked) else ("teacher.name=resnet50",)
-    with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.plain(compose("run", overrides=["logger=none", *own, *asked]))
-    folder = write_run(tmp_path / "run")
-    OmegaConf.save(OmegaConf.create(cfg), folder / "config.yaml")
-    (line,) = report.commands(sweep(find([tmp_path]))).values()
-    python, flag, module, *overrides = shlex.split(line)
-    assert (python, flag, module) == ("python", "-m", "distill.run")
-    with initialize_config_module("conf", version_base="1.3"):
-        assert config.plain(compose("run", overrides=overrides)) == cfg
-
-
-def test_a_command_that_the_run_recorded_is_told_as_it_is(tmp_path):
-    folder = write_run(tmp_path / "run")
-    (folder / "env.json").write_text(json.dumps({"command": "python -m distill.run experiment=mine"}))
-    assert list(report.commands(sweep(find([tmp_path]))).values()) == ["python -m distill.run experiment=mine"]
+def test_the_command_of_a_row_is_what_was_typed_and_where_none_is_recorded_that_is_said(tmp_path):
+    folder = write_run(tmp_path / "typed", valid=0.8)
+    (folder / "env.json").write_text(json.dumps({"command": "python -m distill.run experiment='<mine>'"}))
+    write_run(tmp_path / "not", "student.width=S")
+    report.main([str(tmp_path), "--no-faces"])
+    commands = re.findall('<div class="command"><code>(.*?)</code>', (tmp_path / "report.html").read_text())
+    assert [html.unescape(command).split(";")[0] for command in commands] == [
+        "python -m distill.run experiment='<mine>'",
+        "not recorded",
+    ]
+    rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
+    assert [row["command"] for row in rows] == ["python -m distill.run experiment='<mine>'", ""]
 
 
 def test_damaged_failed_and_unfinished_runs_are_named_and_the_rest_is_whole(tmp_path, capsys):
@@ -161,7 +145,7 @@ def test_folds_and_generations_are_one_run_each(tmp_path):
     write_run(tmp_path / "stopped" / "fold-0")
     for name in ("fold", "born", "stopped"):
         shutil.copyfile(next((tmp_path / name).glob("*-*/config.yaml")), tmp_path / name / "config.yaml")
-    found = sweep(find([tmp_path]))
+    found = aggregate_runs(find([tmp_path]))
     assert [(c.runs[0].folder.name, len(c.runs), c.repeats) for c in found.configurations] == [
         ("fold", 1, "2 folds"),
         ("born", 1, "1"),
@@ -174,9 +158,9 @@ def test_folds_and_generations_are_one_run_each(tmp_path):
 
 def test_the_same_run_found_twice_counts_once(three, tmp_path):
     (tmp_path / "link").symlink_to(three)
-    assert len(sweep(find([three, three / "b", tmp_path])).runs) == 3
+    assert len(aggregate_runs(find([three, three / "b", tmp_path])).runs) == 3
     write_run(tmp_path / "again", "student.width=XXS", valid=0.71)
-    found = sweep(find([three, tmp_path]))
+    found = aggregate_runs(find([three, tmp_path]))
     assert found.configurations[1].mean["valid/top1_accuracy"] == 0.71, "the newer one"
     assert [run.error for run in found.left_out] == [
         f"the same configuration and seed as {tmp_path / 'again'}, which is newer"

@@ -9,7 +9,7 @@ from run_folders import write_run
 
 from distill.data.common.emotions import EMOTIONS
 from distill.report import __main__ as report
-from distill.report.aggregate import sweep
+from distill.report.aggregate import aggregate_runs
 from distill.report.markdown_csv import markdown
 from distill.report.select import best
 from distill.runs.reading import find
@@ -47,40 +47,42 @@ def hinted(found, rule="max valid/top1_accuracy"):
     return re.search(r'Type for example --best "(.*)"\.$', refusal(found, rule))[1]
 
 
-def test_a_page_of_several_data_sets_names_the_best_of_each_and_how_it_is_chosen(mixed):
+def test_a_page_of_several_data_sets_has_a_section_for_each_and_names_its_best_and_how_it_is_chosen(mixed):
     report.main([str(mixed), "--no-faces"])
-    page = html.unescape((mixed / "report.html").read_text())
-    lines = re.findall(r"<li><b>(.*?)</b>: .*?validation top-1 (\S+) %, (.*?)\. <code>--best \"(.*?)\"</code>", page)
-    assert [line[:3] for line in lines] == [
-        ("folder (own)", "75.00", "best of 2 configurations"),
-        ("folder (own2)", "95.00", "the only configuration"),
-        ("procedural", "90.00", "best of 2 configurations"),
+    page = (mixed / "report.html").read_text()
+    rules = [html.unescape(rule) for rule in re.findall('<code>--best "(.*?)"</code>', page)]
+    found = aggregate_runs(find([mixed]))
+    assert [best(found, rule).name for rule in rules] == ["ownxs", "own2", "drawn"]
+    sections = page.split('<div class="set" id="data-')[1:]
+    assert [re.findall(r'<tbody data-c="(\d)"><tr class="row( best)?"', section) for section in sections] == [
+        [("1", " best"), ("2", "")],
+        [("3", " best")],
+        [("4", " best"), ("5", "")],
     ]
-    found = sweep(find([mixed]))
-    assert [best(found, line[3]).name for line in lines] == ["ownxs", "own2", "drawn"]
+    for section, name in zip(sections, ("folder (own)", "folder (own2)", "procedural"), strict=True):
+        assert f">{name}</h1>" in section and section.count("<h2>Runs</h2>") == section.count("<h2>Learning") == 1
 
 
-def test_a_page_of_several_data_sets_draws_nothing_across_them_and_says_what_to_type(mixed):
-    report.main([str(mixed)])
-    page = (mixed / "report.html").read_text()
-    assert "<svg" not in page and "configurations on validation" not in page and "<h2>Faces" not in page
-    assert "type python -m distill.report with the run folders of one data set" in page
-    report.main([str(mixed / "own"), str(mixed / "ownxs"), "--no-faces"])
-    page = (mixed / "own" / "report.html").read_text()
-    assert "Best of 2 configurations on validation" in page and "<h2>Accuracy against cost" in page
-
-
-def test_the_rows_of_a_data_set_follow_one_another_best_first_and_the_page_marks_the_best_of_each(mixed):
+def test_only_settings_that_differ_within_a_data_set_are_its_columns_and_nothing_is_drawn_across_two(mixed):
+    found = aggregate_runs(find([mixed]))
+    assert {"data", "data.root", "student.width"} <= set(found.keys)
+    assert [own.keys for own in found.sections] == [("student.width",), (), ("student.width",)]
+    assert [[c.number for c in own.configurations] for own in found.sections] == [[1, 2], [3], [4, 5]]
     report.main([str(mixed), "--no-faces"])
-    page = (mixed / "report.html").read_text()
-    assert re.findall(r'<tbody data-c="(\d)"><tr class="row best">', page) == ["1", "3", "4"]
-    assert "ranks only within one" in page
-    rows = markdown(sweep(find([mixed]))).splitlines()[2:]
-    assert [re.search(r"\| (\d\d\.\d\d) \|", row)[1] for row in rows] == ["75.00", "70.00", "95.00", "90.00", "80.00"]
+    for section in (mixed / "report.html").read_text().split('<div class="set" id="data-')[1:]:
+        numbers = set(re.findall(r'<tbody data-c="(\d)"', section))
+        assert set(re.findall(r'<(?:circle|path)[^>]* data-c="(\d)"', section)) == numbers
+
+
+def test_the_rows_of_a_data_set_follow_one_another_best_first_in_a_table_of_their_own(mixed):
+    text = markdown(aggregate_runs(find([mixed])))
+    assert re.findall("^## (.*)$", text, re.MULTILINE) == ["folder (own)", "folder (own2)", "procedural"]
+    accuracies = re.findall(r"^\| \d .*?\| (\d\d\.\d\d) \|", text, re.MULTILINE)
+    assert accuracies == ["75.00", "70.00", "95.00", "90.00", "80.00"]
 
 
 def test_the_hint_of_a_refused_choice_works_as_it_is_typed(mixed):
-    found = sweep(find([mixed]))
+    found = aggregate_runs(find([mixed]))
     words = "max valid/top1_accuracy where student.width==S and data!=procedural"
     assert best(found, hinted(found)).name == "ownxs"
     assert hinted(found, words) == f"{words} and data.root==own" and best(found, hinted(found, words)).name == "own"
@@ -98,7 +100,7 @@ def test_the_hint_of_a_refused_choice_works_as_it_is_typed(mixed):
 def test_a_folder_whose_name_has_a_namesake_a_blank_or_is_a_number_is_chosen_as_the_hint_says(tmp_path, roots, named):
     for k, root in enumerate(roots):
         own(tmp_path / str(k), root, valid=0.7 + 0.1 * k)
-    found = sweep(find([tmp_path]))
+    found = aggregate_runs(find([tmp_path]))
     rule = hinted(found)
     assert re.fullmatch(f"max valid/top1_accuracy where data.root=={named}", rule)
     assert best(found, rule) == found.configurations[0].runs[0].folder
@@ -107,12 +109,12 @@ def test_a_folder_whose_name_has_a_namesake_a_blank_or_is_a_number_is_chosen_as_
 def test_sets_that_no_condition_tells_apart_are_to_be_given_alone(tmp_path):
     for k in range(2):
         own(tmp_path / str(k), f"/{k}/cats and dogs <{k}>", valid=0.7)
-    assert refusal(sweep(find([tmp_path])), "min bytes").endswith("Give the folders of one kind alone.")
+    assert refusal(aggregate_runs(find([tmp_path])), "min bytes").endswith("Give the folders of one kind alone.")
 
 
 def test_a_condition_on_data_and_one_on_the_seed_go_together_where_one_data_set_has_that_seed(tmp_path):
     for k, root in enumerate(("/faces/own", "/faces/own2")):
         own(tmp_path / str(k), root, valid=0.7, seed=k)
-    found = sweep(find([tmp_path]))
+    found = aggregate_runs(find([tmp_path]))
     assert best(found, "max valid/top1_accuracy where seed==1 and data.root==own2").name == "1"
     assert "Here data.root is own2." in refusal(found, "min bytes where seed==1 and data.root==own")

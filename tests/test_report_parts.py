@@ -16,16 +16,14 @@ from inside import folder_of, job
 from run_folders import write_run
 from torch import nn
 
-from distill.models.feature_hooks import Layer
+from distill.evaluation.tables import compact, per_class
 from distill.report import __main__ as report
-from distill.report import gradcam
-from distill.report.aggregate import Sweep, sweep
+from distill.report.aggregate import RunTable, aggregate_runs
 from distill.report.example_faces import gather
-from distill.report.gradcam import grad_cam, offset
+from distill.report.gradcam import grad_cam
 from distill.report.html import effects, pareto
 from distill.report.html.curves import thin
-from distill.report.number_format import compact, plain, tick
-from distill.report.predictions import Answers, per_class
+from distill.report.number_format import plain, tick
 from distill.report.svg_plot import place_labels, scale
 from distill.runs.reading import find, read
 from distill.types import InputSpec, Outputs
@@ -45,7 +43,7 @@ def found(tmp_path_factory):
         size = {"parameters": 250_000 if width == "S" else 65_000}
         for seed in (0, 1) if width == "S" else (0,):
             write_run(runs / f"{width}{temperature}-{seed}", *words, f"seed={seed}", valid=valid + 0.02 * seed, **size)
-    return sweep(find([runs]))
+    return aggregate_runs(find([runs]))
 
 
 class Corner(nn.Module):
@@ -83,9 +81,9 @@ def test_each_name_on_a_front_is_that_of_its_own_student_also_where_two_are_cut_
         write_run(tmp_path / str(k), *words, f"train.batch_size={16 * 2**k}", valid=valid, parameters=parameters)
     configurations = [
         replace(c, short=f"a student of a very long name, batch {c.number}")
-        for c in sweep(find([tmp_path])).configurations
+        for c in aggregate_runs(find([tmp_path])).configurations
     ]
-    page = dict(pareto.charts(Sweep((), tuple(configurations), ())))["parameters"]
+    page = dict(pareto.charts(RunTable((), tuple(configurations))))["parameters"]
     assert page.count("a student of a very long name") == 2
     assert re.findall(r'class="label[^>]*data-c="(\d)"', page) == ["1", "2"]
 
@@ -110,7 +108,7 @@ def test_seeds_of_unequal_number_are_pooled_by_their_degrees_of_freedom():
 def test_born_again_students_are_another_configuration_than_the_first(tmp_path):
     for number, words in enumerate([(), ("generations=2",)]):
         write_run(tmp_path / str(number), *words)
-    found = sweep(find([tmp_path]))
+    found = aggregate_runs(find([tmp_path]))
     assert [c.values["generations"] for c in found.configurations] == [1, 2] and not found.left_out
 
 
@@ -121,7 +119,7 @@ def test_what_a_network_was_taught_by_does_not_make_it_faster(tmp_path):
         said = json.loads((folder / "result.json").read_text())
         said["student"]["latency_ms"] = latency
         (folder / "result.json").write_text(json.dumps(said))
-    timed = [(c.values["student.width"], c.mean["latency_ms"]) for c in sweep(find([tmp_path])).configurations]
+    timed = [(c.values["student.width"], c.mean["latency_ms"]) for c in aggregate_runs(find([tmp_path])).configurations]
     assert sorted(timed) == [("S", 0.4)] * 3 + [("XXS", 0.2)]
 
 
@@ -137,15 +135,6 @@ def test_grad_cam_lights_the_places_that_a_class_is_read_from_and_leaves_the_net
     assert network.training and not network.conv._forward_hooks and network.conv.weight.grad is None
 
 
-@pytest.mark.parametrize(("left", "top"), [(1, 1), (0, 0), (1, 0), (0, 1)])
-def test_a_map_lies_where_its_places_look_from_whichever_sides_were_padded(left, top):
-    network = nn.Sequential(nn.ZeroPad2d((left, 1 - left, top, 1 - top)), nn.Conv2d(1, 4, 3, 2), nn.ReLU6())
-    images = torch.rand(2, 1, 32, 32)
-    down, right = offset(network, Layer("1", (4, 16, 16), False), images)
-    wanted = (16.5 - top - 16, 16.5 - left - 16)
-    assert (down, right) == pytest.approx(wanted, abs=1e-3), "the middle tap of place k is pixel 2 k + 1 - padding"
-
-
 def test_places_that_speak_against_a_class_stay_dark():
     class Against(Corner):
         def forward(self, images):
@@ -155,13 +144,6 @@ def test_places_that_speak_against_a_class_stay_dark():
     network = Against()
     maps, _, _ = grad_cam(network, torch.ones(1, 1, 32, 32), torch.tensor([0]))
     assert maps[0, :12, :12].min() > 0.9 and maps[0, 20:, 20:].max() < 0.1
-
-
-def test_a_map_is_moved_down_and_to_the_right_by_what_its_places_look_from_there(monkeypatch):
-    monkeypatch.setattr(gradcam, "offset", lambda *_: (8.0, -8.0))
-    maps, _, _ = grad_cam(Corner(), torch.ones(1, 1, 32, 32), torch.tensor([0]))
-    assert maps[0, :22, :6].min() > 0.9, "the upper left quarter, 16 x 16, and what comes in above repeats the border"
-    assert maps[0, 26:].max() < 0.1 and maps[0, :, 10:].max() < 0.1
 
 
 def test_a_student_that_answers_by_its_teachers_classifier_shows_its_faces(tmp_path):
@@ -182,17 +164,19 @@ def test_a_network_without_a_map_is_refused_with_a_sentence():
 def test_each_class_has_its_recall_inside_its_interval_and_a_class_without_faces_none():
     labels = np.repeat([0, 1], [90, 10])
     guess = np.where(np.arange(100) % 5 == 0, 1 - labels, labels)
-    many, few, none = per_class(Answers("x", np.eye(3)[guess], labels, ("",) * 100), ["a", "b", "c"])
-    assert (many.n, few.n, none.n) == (90, 10, 0) and np.isnan(none.recall) and np.isnan(none.low)
-    assert many.low < many.recall == 0.8 < many.high and few.low < few.recall == 0.8 < few.high
-    assert few.high - few.low > 2 * (many.high - many.low), "few faces, a wide interval"
-    assert many.precision == pytest.approx(72 / 74)
+    many, few, none = per_class(np.eye(3)[guess], labels, ["a", "b", "c"])
+    assert (many.faces, few.faces, none.faces) == (90, 10, 0) and none[2:] == (0, None, None, None, None)
+    (share, low, high), narrow = few.recall, many.recall
+    assert narrow.low < narrow.value == 0.8 < narrow.high and low < share == 0.8 < high
+    assert high - low > 2 * (narrow.high - narrow.low), "few faces, a wide interval"
+    assert many.precision.value == pytest.approx(72 / 74) and many.mistaken == ("b", 0.2)
+    assert many.f1 == pytest.approx(2 / (1 / 0.8 + 74 / 72))
 
 
 def test_a_class_that_is_never_found_still_has_an_interval():
-    lost, found = per_class(Answers("x", np.eye(2)[np.ones(40, int)], np.repeat([0, 1], 20), ("",) * 40), ["a", "b"])
-    assert lost.recall == lost.low == 0 and lost.high == pytest.approx(1.96**2 / (20 + 1.96**2))
-    assert found.recall == found.high == 1 and found.low == pytest.approx(1 - lost.high)
+    lost, found = per_class(np.eye(2)[np.ones(40, int)], np.repeat([0, 1], 20), ["a", "b"])
+    assert lost.recall == (0, 0, pytest.approx(1.96**2 / (20 + 1.96**2))) and lost.precision is None
+    assert found.recall == (1, pytest.approx(1 - lost.recall.high), 1)
 
 
 def test_numbers_are_written_short_and_ticks_are_round():
@@ -239,7 +223,7 @@ def in_browser(page, script, folder):
 def test_a_click_on_a_heading_sorts_on_a_row_unfolds_and_the_filter_hides_everywhere(found, tmp_path):
     report.main([str(found.runs[0].folder.parent), "--out", str(tmp_path), "--no-faces"])
     script = """
-    const order = () => [...document.querySelectorAll("#runs tbody")].map(body => body.dataset.c).join("");
+    const order = () => [...document.querySelectorAll(".runs tbody")].map(body => body.dataset.c).join("");
     const head = name => document.querySelector(`th[data-name="${name}"] button`);
     const said = [order()];
     head("valid/top1_accuracy").click(); said.push(order());
@@ -247,10 +231,10 @@ def test_a_click_on_a_heading_sorts_on_a_row_unfolds_and_the_filter_hides_everyw
     head("valid/top1_accuracy").click(); head("num_parameters").click(); said.push(order());
     const more = () => getComputedStyle(document.querySelector('tbody[data-c="2"] .more')).display;
     said.push(more()); document.querySelector('tbody[data-c="2"] .row').click(); said.push(more());
-    const filter = document.getElementById("filter");
+    const filter = document.querySelector(".filter");
     filter.value = "XXS temperature=8"; filter.dispatchEvent(new Event("input"));
     said.push([...document.querySelectorAll("svg circle[data-c]:not(.off)")].map(dot => dot.dataset.c).join(""));
-    said.push(document.getElementById("swatches").children.length);
+    said.push(document.querySelector(".swatches").children.length);
     document.title = said.join(" ");
     """
     said = in_browser((tmp_path / "report.html").read_text(), script, tmp_path).split()

@@ -7,7 +7,7 @@ import re
 import shutil
 from contextlib import suppress
 from functools import cache
-from html import escape
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from commandline import distill
 from run_folders import write_run
 
 from distill.report import __main__ as report
-from distill.report.aggregate import sweep
+from distill.report.aggregate import aggregate_runs
 from distill.report.select import best
 from distill.runs import reading
 from distill.runs.reading import find, read
@@ -37,7 +37,14 @@ def test_a_real_run_becomes_a_page_with_its_faces_where_its_networks_look_and_no
     told = capsys.readouterr()
     page = (real / "report.html").read_text()
     assert not told.err and told.out.split() == [str(real / f"report.{kind}") for kind in ("html", "md", "csv")]
-    for heading in ("Runs", "Learning curves", "How the best student errs", "Reliability", "Faces", "Spoilt faces"):
+    for heading in (
+        "Runs",
+        "Learning curves",
+        "How the best student errs",
+        "Reliability",
+        "Faces",
+        "Corruption robustness",
+    ):
         assert f">{heading}" in page
     faces = page.count('<figure class="face">')
     assert faces > 4 and [page.count(f'alt="where the {who} looks"') for who in ("student", "teacher")] == [
@@ -51,7 +58,7 @@ def test_a_real_run_becomes_a_page_with_its_faces_where_its_networks_look_and_no
         path.unlink()
     report.main([str(folder)])
     page = (folder / "report.html").read_text()
-    assert "No faces are shown" in page and "Spoilt faces" in page
+    assert "No faces are shown" in page and "Corruption robustness" in page
 
 
 def keys(node, prefix=()):
@@ -81,22 +88,22 @@ def pair(real, tmp_path):
     result["further"] = {"votes": {"rows": 64, "top1_accuracy": 0.5}}
     result["student"] |= {"spread": {"valid/top1_accuracy": 0.01}}
     (bad / "result.json").write_text(json.dumps(result | {"folds": [{"fold": 0}, {"fold": 1}]}))
-    assert all(run.status == "complete" and run.numbers for run in find([tmp_path])) and read(bad).spoilt
+    assert all(run.status == "complete" and run.numbers for run in find([tmp_path])) and read(bad).corruption_curves
     return good, bad
 
 
 def reported(good, bad, out):
     """Write the page of a run that may be spoilt and a whole one; return the status of the first, and check what is said of both."""
     shutil.rmtree(out, ignore_errors=True)
-    found = sweep([read(bad), good])
+    found = aggregate_runs([read(bad), good])
     report.write(found, out, with_faces=False)
     with suppress(ValueError):  # a sentence: they may be of different data now
         best(found, "max valid/top1_accuracy where bytes<1e9")
     rows = {Path(row["folder"]): row for row in csv.DictReader((out / "report.csv").read_text().splitlines())}
-    page = (out / "report.html").read_text()
-    assert rows.keys() == {good.folder, bad} and rows[good.folder]["status"] == "complete" and 'id="runs"' in page
+    page = unescape((out / "report.html").read_text())
+    assert rows.keys() == {good.folder, bad} and rows[good.folder]["status"] == "complete" and 'class="runs"' in page
     status, error = rows[bad]["status"], rows[bad]["error"]
-    assert not error if status == "complete" else escape(error) in page
+    assert not error if status == "complete" else error in page
     return status
 
 

@@ -7,7 +7,7 @@ import ckplus_tree
 from commandline import distill
 
 from distill.pipeline.completed import weights
-from distill.report.aggregate import sweep
+from distill.report.aggregate import aggregate_runs
 from distill.report.select import best
 from distill.runs.reading import find
 from distill.system.cli import to_export
@@ -52,7 +52,7 @@ def test_generations_over_all_folds_are_one_run_of_the_report_whose_best_can_be_
     (run,) = find([tmp_path / "runs"])
     assert [str(leaf.folder.relative_to(folder)) for leaf in run.leaves] == [f"fold-{k}/generation-2" for k in (0, 1)]
     assert run.curves["valid/top1_accuracy"] and run.config["generations"] == 2 and run.config["data"]["fold"] == "all"
-    assert weights(best(sweep([run]), "max valid/top1_accuracy")).is_relative_to(folder)
+    assert weights(best(aggregate_runs([run]), "max valid/top1_accuracy")).is_relative_to(folder)
     for part in ("fold-1/generation-2", "fold-1", ""):
         (folder / part / "result.json").unlink()
     assert find([folder])[0].error == "stopped or still at work: 1 of its sub-runs are complete"

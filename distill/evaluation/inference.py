@@ -200,8 +200,13 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
         probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
         labels = np.array([classes.index(row["label"]) for row in rows])
         ids = tuple(row["id"] for row in rows)
+        for row, column in np.argwhere(~((probabilities >= 0) & (probabilities <= 1)))[:1]:
+            given = rows[row][f"p_{classes[column]}"]
+            raise ValueError(f"face {ids[row]}: p_{classes[column]} is {given}, expected a number from 0 to 1")
     except FileNotFoundError:
         raise ValueError(f"{path} is missing") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
     if not rows:

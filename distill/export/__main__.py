@@ -40,7 +40,7 @@ from distill.export.card import card
 from distill.export.formats import FILES, Form, forms, opened
 from distill.export.options import Options, read_options
 from distill.export.runtimes import PARITY
-from distill.report.aggregate import sweep
+from distill.report.aggregate import aggregate_runs
 from distill.report.select import best
 from distill.runs.reading import find
 from distill.system.cli import command_line, format_error, parser
@@ -195,7 +195,7 @@ def _folder(asked: argparse.Namespace) -> Path:
         )
     folder = Path(named[-1]).expanduser()
     asked.words = [word for word in asked.words if word not in named]
-    return best(sweep(find([folder])), asked.best or BEST) if of or asked.best else folder
+    return best(aggregate_runs(find([folder])), asked.best or BEST) if of or asked.best else folder
 
 
 def _read(words: list[str]) -> argparse.Namespace:

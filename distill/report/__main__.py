@@ -1,9 +1,12 @@
 """Finished runs as a page, a table and a choice: python -m distill.report DIR...
 
 DIR is a run folder, or a folder that holds run folders at any depth. Written beside them, or into --out FOLDER:
-  report.html   one page that needs no network: table, Pareto fronts, effects, curves, mistakes, faces
+  report.html   one page that needs no network, a section for each data set: table, Pareto fronts, effects, curves, mistakes
   report.md     the table for people, one row per configuration
   report.csv    the table for programs, one row per run, with its command
+  --where KEY=VALUE  only runs with this setting, by its key in config.yaml, seed or data; with !=, <, <=, > and >= too; repeatable
+  --plot KEY[,KEY]   top-1 over a numeric setting, with a line for each value of the second one; repeatable
+  --debug            count runs of debug=smoke and debug=overfit, which are left out without it
   --best RULE        print only the winning run folder: "max valid/top1_accuracy where bytes<1e6 and latency_ms<1";
                      where the runs are of several data sets: "max valid/top1_accuracy where data==ferplus", or
                      data.root==own, or valid_rows==3191, number of validation faces; seed==0 looks at the runs of one
@@ -14,19 +17,16 @@ DIR is a run folder, or a folder that holds run folders at any depth. Written be
 
 import argparse
 import sys
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
-
-from distill.report.aggregate import Sweep, sweep
-from distill.report.commands import command
+from distill.report.aggregate import RunTable, aggregate_runs
 from distill.report.example_faces import Faces, gather
 from distill.report.html.page import page
 from distill.report.html.summary import count
 from distill.report.markdown_csv import comma_separated, markdown
-from distill.report.select import best
+from distill.report.predictions import problems
+from distill.report.select import best, where
 from distill.runs.reading import find
 from distill.system.cli import command_line, format_error, parser, user_path
 from distill.system.console import loud_warnings
@@ -34,62 +34,45 @@ from distill.system.files import atomic
 from distill.system.hardware import set_threads
 
 
-@cache
-def composed(overrides: tuple[str, ...]) -> dict:
-    """Return what python -m distill.run makes of overrides, references unresolved."""
-    with initialize_config_module("conf", version_base="1.3"):
-        return OmegaConf.to_container(compose("run", overrides=list(overrides)))
-
-
-def commands(found: Sweep) -> dict[str, str]:
-    """Return run folder -> its command; a run of a config that this version cannot make says so."""
-    words = {}
-    for run in found.runs:
-        try:
-            words[str(run.folder)] = command(run, composed)
-        except (
-            Exception
-        ) as error:  # conf/ may have changed since, a package of theirs be missing: the row is still worth having
-            words[str(run.folder)] = f"# {run.folder}/config.yaml cannot be told as a command: {error}".splitlines()[0]
-    return words
-
-
-def faces(found: Sweep) -> Faces | str:
-    """Return the faces of the best student, or why there are none."""
+def faces(found: RunTable) -> Faces | str:
+    """Return the faces of a data set's best student, or why there are none."""
     try:
         return gather(found.configurations[0].runs[0])
     except Exception as error:  # of networks and data that may be gone: the rest of the page does not depend on them
         return format_error(error, inside=True)
 
 
-def write(found: Sweep, out: Path, with_faces: bool) -> list[Path]:
+def write(found: RunTable, out: Path, with_faces: bool, plots: Sequence[Sequence[str]] = ()) -> list[Path]:
     """Write the page and both tables, each whole or not at all; return their paths."""
-    lines = commands(found)
+    damaged = [(run, sentences) for run in found.runs if (sentences := problems(run))]
     texts = {
-        "report.html": page(found, lines, lambda: faces(found) if with_faces else None),
+        "report.html": page(found, faces if with_faces else lambda own: None, plots, damaged),
         "report.md": markdown(found),
-        "report.csv": comma_separated(found, lines),
+        "report.csv": comma_separated(found),
     }
     for name, text in texts.items():
         with atomic(out / name) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="replace")  # a folder name may be no text
+    if damaged:
+        print(f"{count(len(damaged), 'run')} with damaged files: the page says which", file=sys.stderr)
     return [out / name for name in texts]
 
 
-def report(arguments: argparse.Namespace) -> None:
+def report(asked: argparse.Namespace) -> None:
     """Do what the command line asks for."""
-    found = sweep(find(arguments.folders))
-    if arguments.best is not None:
-        print(best(found, arguments.best))
-    elif arguments.format == "md":
-        print(markdown(found), end="")
-    elif arguments.format == "csv":
-        print(comma_separated(found, commands(found)), end="")
+    found = where(aggregate_runs(find(asked.folders), asked.debug), asked.where)
+    if asked.best is not None:
+        print(best(found, asked.best))
+        return
+    if asked.format:
+        print({"md": markdown, "csv": comma_separated}[asked.format](found), end="")
     else:
-        for path in write(found, arguments.out or arguments.folders[0], not arguments.no_faces):
+        for path in write(found, asked.out or asked.folders[0], not asked.no_faces, asked.plot):
             print(path)
-        if found.left_out:
-            print(f"{count(len(found.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)
+    if found.left_out:
+        print(f"{count(len(found.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)
+    if found.debug:
+        print(f"{count(found.debug, 'run')} of debug=smoke or overfit left out: --debug counts them", file=sys.stderr)
 
 
 @command_line()
@@ -98,6 +81,11 @@ def main(words: list[str]) -> None:
     options = parser("python -m distill.report", __doc__)
     options.add_argument("folders", nargs="+", type=user_path, metavar="DIR")
     options.add_argument("--out", type=user_path, metavar="FOLDER")
+    options.add_argument("--where", action="append", default=[], metavar="KEY=VALUE")
+    options.add_argument(
+        "--plot", action="append", default=[], type=lambda text: text.split(",", 1), metavar="KEY[,KEY]"
+    )
+    options.add_argument("--debug", action="store_true")
     options.add_argument("--best", metavar="RULE")
     options.add_argument("--format", choices=("md", "csv"))
     options.add_argument("--no-faces", action="store_true")

@@ -3,7 +3,7 @@
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from distill.report.number_format import fewer_words, plain, value_words
@@ -51,24 +51,24 @@ class Configuration:
     """The runs that differ in nothing but their seed.
 
     Args:
-        number: its rank by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself.
         runs: best on validation first.
         settings: all of them by dotted key, and each component's name under the component; not the seed.
-        values: those that differ between configurations.
-        label: these in words, no two configurations alike.
-        short: the same without the names of the settings.
         mean: of every number over the runs.
         spread: their sample standard deviation; over folds where one job did them all; without a number where there is one run.
+        number: its rank in a table by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself.
+        values: the settings that differ between the configurations of the table.
+        label: these in words, no two configurations alike.
+        short: the same without the names of the settings.
     """
 
-    number: int
     runs: tuple[Run, ...]
     settings: dict[str, object]
-    values: dict[str, object]
-    label: str
-    short: str
     mean: dict[str, float]
     spread: dict[str, float]
+    number: int = 0
+    values: dict[str, object] = field(default_factory=dict)
+    label: str = ""
+    short: str = ""
 
     @property
     def repeats(self) -> str:
@@ -76,23 +76,33 @@ class Configuration:
         return f"{folds} folds" if folds else str(len(self.runs))
 
     @property
+    def speed_of(self) -> str | None:
+        """The exported file whose speed is shown; None means eager PyTorch."""
+        return self.runs[0].result["student"].get("speed_of")
+
+    @property
     def faces(self) -> tuple:
         """What its accuracies are of: data set, its place where that tells it apart, numbers of faces, protocol, classes."""
-        return _faces(self.runs[0], self.settings)
+        data = self.runs[0].result["data"]
+        protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learnt, not validated
+        rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
+        return data["name"], self.settings.get("data.root"), *rows, protocol, tuple(data["classes"])
 
 
-class Sweep(NamedTuple):
+class RunTable(NamedTuple):
     """Everything that a report is made from.
 
     Args:
         keys: the settings that differ, dotted, or the name of a component.
         configurations: best first; of several data sets, one after the other.
         left_out: runs that are not in the table, with the reason in .error.
+        debug: how many runs of debug=smoke or overfit are neither in the table nor in left_out.
     """
 
     keys: tuple[str, ...]
     configurations: tuple[Configuration, ...]
-    left_out: tuple[Run, ...]
+    left_out: tuple[Run, ...] = ()
+    debug: int = 0
 
     @property
     def columns(self) -> list[Column]:
@@ -111,56 +121,77 @@ class Sweep(NamedTuple):
             found.setdefault(c.faces, []).append(c)
         return list(found.values())
 
+    @property
+    def sections(self) -> list["RunTable"]:
+        """One table for each data set, with the settings that differ within it; numbers go on from one to the next."""
+        return [table_of(members, first=members[0].number) for members in self.by_faces]
 
-def sweep(runs: Sequence[Run]) -> Sweep:
+
+def aggregate_runs(runs: Sequence[Run], debug: bool = False) -> RunTable:
     """Fold runs into configurations, ranked by mean validation top-1 on the same faces.
 
     A run whose configuration and seed occur twice counts once, with its newest result.
+
+    Args:
+        runs: as find() returns them.
+        debug: count those of debug=smoke and debug=overfit, too.
     """
-    complete = _timed_together([run for run in runs if run.status == "complete"])
+    wanted = [run for run in runs if debug or not run.is_debug]
+    complete = _timed_together([run for run in wanted if run.status == "complete"])
     flat = settings_of(complete)
     keys = _swept(flat)
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[tuple[Run, dict]]] = {}
     for run, settings in zip(complete, flat, strict=True):
-        groups.setdefault(repr([settings.get(key) for key in keys]), []).append(run)
-    asked = {id(run): settings for run, settings in zip(complete, flat, strict=True)}
-    kept, repeated = {}, []
-    for name, members in groups.items():
-        kept[name], more = _once(members)
+        groups.setdefault(repr([settings.get(key) for key in keys]), []).append((run, settings))
+    configurations, repeated = [], []
+    for members in groups.values():
+        newest, more = _once([run for run, _ in members])
+        configurations.append(configuration(newest, next(own for run, own in members if run is newest[0])))
         repeated += more
-    ranked = sorted(kept.values(), key=lambda members: -statistics.fmean(m.numbers[FIRST] for m in members))
-    ranked.sort(key=lambda members: repr(_faces(members[0], asked[id(members[0])])))
-    settings = [asked[id(members[0])] for members in ranked]
-    values = [{key: own.get(key) for key in keys} for own in settings]
+    left_out = (*(run for run in wanted if run.status != "complete"), *repeated)
+    return table_of(configurations)._replace(left_out=left_out, debug=len(runs) - len(wanted))
+
+
+def table_of(configurations: Sequence[Configuration], first: int = 1) -> RunTable:
+    """Return configurations as a table of their own: ranked, numbered, and called by the settings that differ among them."""
+    ranked = sorted(configurations, key=lambda c: (repr(c.faces), -c.mean[FIRST]))
+    keys = _swept([c.settings for c in ranked])
+    values = [{key: c.settings.get(key) for key in keys} for c in ranked]
     labels = _labels(keys, values, ranked)
-    configurations = tuple(
-        _configuration(number, members, *own, *words)
-        for number, (members, *own, words) in enumerate(zip(ranked, settings, values, labels, strict=True), 1)
-    )
-    return Sweep(tuple(keys), configurations, (*(run for run in runs if run.status != "complete"), *repeated))
-
-
-def _faces(run: Run, settings: dict[str, object]) -> tuple:
-    data = run.result["data"]
-    protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learnt, not validated
-    rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
-    return data["name"], settings.get("data.root"), *rows, protocol, tuple(data["classes"])
+    numbered = [
+        replace(c, number=number, values=own, label=label, short=short)
+        for number, (c, own, (label, short)) in enumerate(zip(ranked, values, labels, strict=True), first)
+    ]
+    return RunTable(tuple(keys), tuple(numbered))
 
 
 def _timed_together(runs: list[Run]) -> list[Run]:
-    """Give runs of the same network on the same machine the median of their speeds; one timing alone meets neighbours."""
-    groups: dict[str, list[Run]] = {}
+    """Give runs of the same network on the same machine the median of their speeds; one timing alone meets neighbors.
+
+    Speeds of exported files take the place of eager PyTorch's, for all runs of the network.
+    """
+    exported: dict[str, list[dict]] = {}
+    eager: dict[str, list[dict]] = {}
     for run in runs:
-        where = [run.env.get(name) for name in ("processor", "gpu", "threads", "packages")]
-        groups.setdefault(repr([run.config["student"], run.result["student"].get("macs"), where]), []).append(run)
-    medians = {}
-    for members in groups.values():
-        found = [run.numbers for run in members]
-        speeds = {name: [n[name] for n in found if name in n] for name in SPEEDS}
-        speeds = {name: statistics.median(values) for name, values in speeds.items() if values}
-        for run in members:
-            medians[id(run)] = replace(run, result=run.result | {"student": run.result["student"] | speeds})
-    return [medians[id(run)] for run in runs]
+        exported.setdefault(_network(run), []).extend(filter(None, [run.exported_speed]))
+        eager.setdefault(_network(run) + _machine(run), []).append(run.numbers)
+    timed = []
+    for run in runs:
+        files = exported[_network(run)]
+        found = [own for own in files if own["file"] == files[0]["file"]] or eager[_network(run) + _machine(run)]
+        speeds = {name: [own[name] for own in found if name in own] for name in SPEEDS}
+        more = {name: statistics.median(values) for name, values in speeds.items() if values}
+        more |= {"speed_of": files[0]["file"], "speed_on": files[0]["processor"]} if files else {}
+        timed.append(replace(run, result=run.result | {"student": run.result["student"] | more}))
+    return timed
+
+
+def _network(run: Run) -> str:
+    return repr([run.config["student"], run.result["student"].get("macs")])
+
+
+def _machine(run: Run) -> str:
+    return repr([run.env.get(name) for name in ("processor", "gpu", "threads", "packages")])
 
 
 def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
@@ -199,7 +230,7 @@ def _varies(key: str, flat: list[dict]) -> bool:
     return any(len(values) > 1 for values in seen.values())
 
 
-def _labels(keys: list[str], values: list[dict], ranked: list[list[Run]]) -> list[tuple[str, str]]:
+def _labels(keys: list[str], values: list[dict], ranked: list[Configuration]) -> list[tuple[str, str]]:
     """Return (label, short label) of each configuration, of as few settings as tell them apart.
 
     The short one says which of two teachers, losses, ... only where it is the rarer one.
@@ -211,11 +242,11 @@ def _labels(keys: list[str], values: list[dict], ranked: list[list[Run]]) -> lis
     kinds = {key: Counter(plain(own[key]) for own in values) for key in used if key in COMPONENTS[1:]}
     usual = {key: counts.most_common(1)[0][0] for key, counts in kinds.items() if len(counts) == 2}
     labels = []
-    for own, members in zip(values, ranked, strict=True):
+    for own, c in zip(values, ranked, strict=True):
         there = [key for key in used if own[key] is not None]
         words = [value_words(key, own[key]) for key in there]
         short = [fewer_words(key, own[key]) for key in there if plain(own[key]) != usual.get(key)]
-        name = members[0].result["student"].get("name", "student")
+        name = c.runs[0].result["student"].get("name", "student")
         labels.append((" · ".join(words) or name, " · ".join(short) or name))
     return labels
 
@@ -224,13 +255,17 @@ def _distinct(values: list[dict], keys: list[str]) -> int:
     return len({repr([own[key] for key in keys]) for own in values})
 
 
-def _configuration(
-    number: int, members: list[Run], settings: dict, values: dict, label: str, short: str
-) -> Configuration:
-    shared = set.intersection(*(set(run.numbers) for run in members))
-    mean = {name: statistics.fmean(run.numbers[name] for run in members) for name in sorted(shared)}
-    spread = {name: statistics.stdev(run.numbers[name] for run in members) for name in shared if len(members) > 1}
-    if len(members) == 1:
-        spread = dict(members[0].result["student"].get("spread") or {})
+def configuration(runs: list[Run], settings: dict) -> Configuration:
+    """Return the runs of one configuration, best first, with their means and spreads.
+
+    Args:
+        runs: which differ in nothing but their seed.
+        settings: of the first one.
+    """
+    shared = set.intersection(*(set(run.numbers) for run in runs))
+    mean = {name: statistics.fmean(run.numbers[name] for run in runs) for name in sorted(shared)}
+    spread = {name: statistics.stdev(run.numbers[name] for run in runs) for name in shared if len(runs) > 1}
+    if len(runs) == 1:
+        spread = dict(runs[0].result["student"].get("spread") or {})
     spread = {name: value for name, value in spread.items() if name not in COSTS}  # speeds are medians of all its runs
-    return Configuration(number, tuple(members), settings, values, label, short, mean, spread)
+    return Configuration(tuple(runs), settings, mean, spread)

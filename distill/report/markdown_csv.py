@@ -3,12 +3,20 @@
 import csv
 import io
 
-from distill.report.aggregate import Sweep
-from distill.report.number_format import plain, show
+from distill.report.aggregate import RunTable
+from distill.report.html.summary import data_name
+from distill.report.number_format import full, plain, show
 
 
-def markdown(found: Sweep) -> str:
-    """Return the table for people: one row per configuration, mean ± sample standard deviation over n runs."""
+def markdown(found: RunTable) -> str:
+    """Return the table for people: one row per configuration, mean ± sample standard deviation over n runs; a table per data set."""
+    sections = found.sections
+    if len(sections) < 2:
+        return _markdown(found)
+    return "\n".join(f"## {data_name(own.configurations[0])}\n\n{_markdown(own)}" for own in sections)
+
+
+def _markdown(found: RunTable) -> str:
     columns = found.columns
     head = ["#", *found.keys, "n", *(column.heading for column in columns)]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * len(found.keys) + "--:|" * (len(columns) + 1)]
@@ -16,27 +24,28 @@ def markdown(found: Sweep) -> str:
         settings = [plain(c.values[key]).replace("|", r"\|") for key in found.keys]
         cells = [show(column, c.mean.get(column.name), c.spread.get(column.name)) for column in columns]
         lines.append("| " + " | ".join([str(c.number), *settings, c.repeats, *cells]) + " |")
+    exported = {c.number: c.speed_of for c in found.configurations if c.speed_of}
+    if exported:
+        lines += ["", f"Speeds are of exported files: {', '.join(f'{k} {file}' for k, file in exported.items())}."]
     return "\n".join(lines) + "\n"
 
 
-def comma_separated(found: Sweep, commands: dict[str, str]) -> str:
+def comma_separated(found: RunTable) -> str:
     """Return the table for programs: one row per run, numbers as they are in the run folders, accuracies in [0, 1].
 
-    Args:
-        found: the runs.
-        commands: run folder -> the command that makes it.
+    speed_of is the exported file whose latency and images/s stand there, nothing for eager PyTorch's.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     names = [column.name for column in found.columns]
-    rows.writerow(["configuration", "status", *found.keys, "seed", *names, "folder", "command", "error"])
+    rows.writerow(["configuration", "status", *found.keys, "seed", *names, "speed_of", "folder", "command", "error"])
     for c in found.configurations:
         for run in c.runs:
-            own = [plain(c.values[key], "") for key in found.keys]
+            own = [full(c.values[key]) for key in found.keys]
             numbers = [run.numbers.get(name, "") for name in names]
-            folder = str(run.folder)
-            rows.writerow([c.number, run.status, *own, run.config.get("seed"), *numbers, folder, commands[folder], ""])
+            seed, speed = run.config.get("seed"), c.speed_of or ""
+            rows.writerow([c.number, run.status, *own, seed, *numbers, speed, run.folder, run.command, ""])
     for run in found.left_out:
-        blank = [""] * (len(found.keys) + 1 + len(names))
+        blank = [""] * (len(found.keys) + 2 + len(names))
         rows.writerow(["", run.status, *blank, run.folder, "", run.error])
     return text.getvalue()

@@ -2,6 +2,8 @@
 
 import math
 
+from distill.evaluation.tables import BYTES, compact
+
 NOTHING = "\N{EN DASH}"
 
 
@@ -20,21 +22,12 @@ def amount(unit: str, value: float, like: float) -> str:
     if unit == "count":
         return compact(value)
     if unit == "bytes":
-        return compact(value, (" B", " kB", " MB", " GB"))
+        return compact(value, BYTES)
     if unit == "ms":
         return f"{value:.2f}" if like < 10 else f"{value:.1f}"
     if unit == "minutes":
         return f"{value:.1f}"
     return f"{value:,.0f}" if like >= 10 else f"{value:.2g}"
-
-
-def compact(value: float, units: tuple[str, ...] = ("", "k", "M", "G")) -> str:
-    """Return a number with three significant digits and a unit of thousands: 65.0k, 2.85M."""
-    k = 0
-    while abs(value) >= 999.5 and k < len(units) - 1:
-        value, k = value / 1000, k + 1
-    digits = 0 if k == 0 and float(value).is_integer() else max(0, 3 - len(str(int(abs(value)))))
-    return f"{value:.{digits}f}{units[k]}"
 
 
 def tick(value: float, units: tuple[str, ...] = ("", "k", "M", "G")) -> str:
@@ -79,3 +72,13 @@ def short_key(key: str) -> str:
     if parts[-1] in ("weight", "form", "target", "cached", "seed", "name") and len(parts) > 1:
         return f"{parts[-2]} {parts[-1]}"
     return parts[-1].replace("_", " ")
+
+
+def cut(words: str, most: int = 28) -> str:
+    """Return words that are too long for their place up to there, with an ellipsis."""
+    return words if len(words) <= most else words[: most - 2].rstrip(" ·") + "…"
+
+
+def full(value: object) -> str:
+    """Return a setting with nothing left out, for what is sorted, searched and shown on hovering."""
+    return value if isinstance(value, str) else str(value) if isinstance(value, list | dict) else plain(value, "")

@@ -1,14 +1,17 @@
-"""What one network answered, face by face: its mistakes as a matrix, its confidence against its accuracy, each class with an interval."""
+"""What one network answered, face by face, and its confidence against its accuracy."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
 from distill.evaluation.inference import read_predictions
-from distill.evaluation.metrics import BINS, binned, confusion_matrix, wilson
+from distill.evaluation.metrics import BINS
+from distill.evaluation.tables import calibration
 from distill.report.svg_plot import Plot, Scale, percent
-from distill.runs.reading import Run
+from distill.runs.reading import Run, numbered_lines
+from distill.system.cli import format_error
 
 LEAST = 10  # faces of a bin that is drawn: the accuracy of fewer says little
 
@@ -24,17 +27,6 @@ class Answers(NamedTuple):
     probabilities: np.ndarray
     labels: np.ndarray
     ids: tuple[str, ...]
-
-
-class Row(NamedTuple):
-    """One class: of n faces the share that was found, its 95 % Wilson interval, the share of right ones among those so named."""
-
-    name: str
-    n: int
-    recall: float
-    low: float
-    high: float
-    precision: float
 
 
 def of_run(run: Run, split: str = "test") -> Answers:
@@ -64,43 +56,39 @@ def of_teacher(run: Run, like: Answers, split: str = "test") -> Answers | None:
     return Answers(teacher["name"], *found) if found[2] == like.ids else None
 
 
-def matrix(answers: Answers) -> np.ndarray:
-    """Return [K, K] counts; rows are true classes, columns answers."""
-    return confusion_matrix(answers.probabilities, answers.labels)
+def problems(run: Run) -> list[str]:
+    """Return a sentence about each file of a complete run that is damaged, though its result is whole."""
+    found = []
+    for leaf in run.leaves:
+        for split in ("valid", "test"):
+            if (leaf.folder / "predictions" / f"{split}.csv").exists():
+                try:
+                    of_run(leaf, split)
+                except ValueError as error:
+                    found.append(format_error(error))
+        file = leaf.folder / "metrics.jsonl"
+        try:
+            bad = [number for number, line in numbered_lines(file) if line is None]
+        except OSError as error:
+            found.append(f"{file} cannot be read ({format_error(error, inside=True)})")
+        else:
+            if bad:
+                more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+                found.append(f"{file} is damaged: line {bad[0]}{more} is no JSON object and is not drawn")
+    return found
 
 
-def per_class(answers: Answers, classes: list[str]) -> list[Row]:
-    """Return each class's recall with its 95 % interval (Wilson's), and its precision; NaN where there is no face."""
-    counts = matrix(answers)
-    rows = []
-    for k, name in enumerate(classes):
-        right, n, said = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
-        low, high = wilson(right, n) if n else (np.nan, np.nan)
-        recall, precision = (right / d if d else float("nan") for d in (n, said))
-        rows.append(Row(name, n, recall, low, high, precision))
-    return rows
-
-
-def reliability(people: list[Answers]) -> str:
+def reliability(people: list[Answers]) -> Markup:
     """Draw accuracy against confidence of one or two networks; a dot is a bin, its area the number of faces in it."""
     axis = Scale(0, 1, write=percent, marks=(0, 0.2, 0.4, 0.6, 0.8, 1))
     plot = Plot(axis, axis, "confidence (%)", "accuracy (%)", height=430)
     plot.line([(0, 0), (1, 1)], "diagonal")
     for answers, kind in zip(people[::-1], ("second", "first")[-len(people) :], strict=True):
-        points = _bins(answers)
-        if len(points) > 1:
-            plot.line([(confidence, accuracy) for confidence, accuracy, _ in points], f"reliable {kind}")
-        for confidence, accuracy, n in points:
-            tip = f"{answers.who}: {n} faces at {100 * confidence:.0f} % confidence, {100 * accuracy:.0f} % right"
-            radius = 2.5 + 9 * np.sqrt(n / len(answers.labels))
-            plot.dot((confidence, accuracy), f"reliable {kind}", radius, tip=tip)
+        bins = calibration(answers.probabilities, answers.labels, BINS, LEAST)
+        if len(bins) > 1:
+            plot.line([(own.confidence, own.accuracy) for own in bins], f"reliable {kind}")
+        for own in bins:
+            tip = f"{answers.who}: {own.faces} faces at {100 * own.confidence:.0f} % confidence, {100 * own.accuracy:.0f} % right"
+            radius = 2.5 + 9 * np.sqrt(own.faces / len(answers.labels))
+            plot.dot((own.confidence, own.accuracy), f"reliable {kind}", radius, tip=tip)
     return plot.svg("Accuracy against confidence of " + " and ".join(answers.who for answers in people))
-
-
-def _bins(answers: Answers) -> list[tuple[float, float, int]]:
-    """Return (mean confidence, accuracy, faces) of each bin of confidence that has enough of them."""
-    confidence = answers.probabilities.max(1)
-    right = answers.probabilities.argmax(1) == answers.labels
-    which = binned(confidence, BINS)
-    chosen = [which == k for k in range(BINS) if (which == k).sum() >= LEAST]
-    return [(float(confidence[c].mean()), float(right[c].mean()), int(c.sum())) for c in chosen]

@@ -4,17 +4,17 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from itertools import combinations
 from pathlib import Path
 
-from distill.report.aggregate import Configuration, Sweep, sweep
+from distill.report.aggregate import Configuration, RunTable, configuration, table_of
 from distill.report.number_format import plain
 from distill.runs.reading import FIRST, Run, is_number
 
 RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+|[^<>=!]+?)\s*")  # a folder's name may hold blanks
+AND = re.compile(r"\s+and\s+", re.IGNORECASE)
 COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -28,7 +28,7 @@ SAME = {"==": True, "=": True, "!=": False}  # of words
 EXAMPLE = 'Type for example --best "max valid/top1_accuracy where bytes<1e6 and latency_ms<1".'
 
 
-def best(found: Sweep, rule: str) -> Path:
+def best(found: RunTable, rule: str) -> Path:
     """Return the run folder that a rule chooses: of the best configuration, by its mean over seeds, the best run.
 
     Args:
@@ -41,24 +41,12 @@ def best(found: Sweep, rule: str) -> Path:
             was chosen on other validation faces than the rest.
     """
     direction, goal, conditions = parse(rule)
-    if not found.configurations:
-        states = Counter(run.status for run in found.left_out)
-        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
-        raise ValueError(
-            f"--best: no run there is complete ({there}). A run's own command, typed again, goes on with it."
-        )
+    _refuse_nothing(found, "--best")
     goals = {name for c in found.configurations for name in _numbers(c)}
-    _check(goal, goals, goals)
-    known = {"seed", *(name for c in found.configurations for name in _known(c))}
-    for name, _, _ in conditions:
-        _check(name, known, known & {"seed", "data", *goals, *found.keys})
-    found = _of_seeds(found, [rest for name, *rest in conditions if name == "seed"])
-    conditions = [condition for condition in conditions if condition[0] != "seed"]
-    fitting = [c for c in found.configurations if goal in _numbers(c) and all(_holds(c, *rest) for rest in conditions)]
+    _check(goal, goals, goals, "--best")
+    fitting = [c for c in _fitting(found, conditions, "--best", rule).configurations if goal in _numbers(c)]
     if not fitting:
-        raise ValueError(
-            f"--best: none of {len(found.configurations)} configurations fits {rule!r}. {_nearest(found, conditions)}"
-        )
+        raise ValueError(f"--best: no run that fits {rule!r} has {goal}.")
     _refuse_several_data(fitting, rule)
     sign = 1 if direction == "max" else -1
     chosen = max(fitting, key=lambda c: sign * _numbers(c)[goal])
@@ -66,21 +54,54 @@ def best(found: Sweep, rule: str) -> Path:
     return max(runs, key=lambda run: sign * run.numbers.get(goal, chosen.mean.get(goal, 0.0))).folder
 
 
-def _of_seeds(found: Sweep, bounds: list[list]) -> Sweep:
-    """Return the runs whose seeds meet all bounds, folded anew."""
-    if not bounds:
+def where(found: RunTable, rules: Sequence[str]) -> RunTable:
+    """Return the configurations that fit every rule, NAME=VALUE or with another comparison: a table of their own.
+
+    Raises:
+        ValueError: a rule cannot be read or names what does not exist, or nothing fits.
+    """
+    conditions = [_condition(words, "--where") for rule in rules for words in AND.split(rule)]
+    if not conditions:
         return found
-    seeds = {id(run): run.config.get("seed") for run in found.runs}
-    runs = [run for run in found.runs if all(COMPARE[how](seeds[id(run)], bound) for how, bound in bounds)]
-    if not runs:
-        there = ", ".join(map(str, sorted(set(seeds.values()), key=str)))
+    _refuse_nothing(found, "--where")
+    return _fitting(found, conditions, "--where", " and ".join(rules))
+
+
+def _refuse_nothing(found: RunTable, option: str) -> None:
+    if not found.configurations:
+        states = Counter(run.status for run in found.left_out) + Counter({"of debug=smoke or overfit": found.debug})
+        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
         raise ValueError(
-            f"--best: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
+            f"{option}: no run there is complete ({there}). A run's own command, typed again, goes on with it."
         )
-    before = {run.folder: c.settings for c in found.configurations for run in c.runs}
-    again = sweep(runs)  # which forgets data.root where one data set is left
-    kept = (replace(c, settings=before[c.runs[0].folder] | c.settings) for c in again.configurations)
-    return again._replace(configurations=tuple(kept))
+
+
+def _fitting(found: RunTable, conditions: list[tuple[str, str, float | str]], option: str, rule: str) -> RunTable:
+    """Return the configurations that meet all conditions; those on the seed are met by runs, which are folded anew."""
+    known = {"seed", *(name for c in found.configurations for name in _known(c))}
+    goals = {name for c in found.configurations for name in _numbers(c)}
+    for name, _, _ in conditions:
+        _check(name, known, known & {"seed", "data", *goals, *found.keys}, option)
+    made = _of_seeds(found, [rest for name, *rest in conditions if name == "seed"], option)
+    others = [condition for condition in conditions if condition[0] != "seed"]
+    fitting = [c for c in made if all(_holds(c, *rest) for rest in others)]
+    if not fitting:
+        raise ValueError(f"{option}: none of {len(made)} configurations fits {rule!r}. {_nearest(made, others)}")
+    return table_of(fitting)._replace(left_out=found.left_out, debug=found.debug)
+
+
+def _of_seeds(found: RunTable, bounds: list[list], option: str) -> list[Configuration]:
+    """Return the configurations of the runs whose seeds meet all bounds."""
+    kept = []
+    for c in found.configurations:
+        if runs := [run for run in c.runs if all(COMPARE[how](run.config["seed"], bound) for how, bound in bounds)]:
+            kept.append(configuration(runs, c.settings))
+    if not kept:
+        there = ", ".join(map(str, sorted({run.config["seed"] for run in found.runs})))
+        raise ValueError(
+            f"{option}: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
+        )
+    return kept
 
 
 def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
@@ -139,17 +160,17 @@ def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
         raise ValueError(
             f"--best: {rule!r} cannot be read; a rule is max|min NAME [where NAME OP VALUE [and ...]]. {EXAMPLE}"
         )
-    parts = re.split(r"\s+and\s+", read[3], flags=re.IGNORECASE) if read[3] else []
-    return read[1].lower(), read[2], [_condition(words) for words in parts]
+    return read[1].lower(), read[2], [_condition(words, "--best") for words in AND.split(read[3] or "") if words]
 
 
-def _condition(words: str) -> tuple[str, str, float | str]:
+def _condition(words: str, option: str) -> tuple[str, str, float | str]:
     read = CONDITION.fullmatch(words)
     try:
         return read[1], read[2], read[3] if read[2] in SAME and not _is_number(read[3]) else float(read[3])
     except (TypeError, ValueError):
         raise ValueError(
-            f"--best: {words!r} is no condition; one is NAME OP NUMBER, such as bytes<1e6, or NAME==WORD. {EXAMPLE}"
+            f"{option}: {words!r} is no condition; one is NAME OP NUMBER, such as bytes<1e6, or NAME==WORD."
+            + f" {EXAMPLE}" * (option == "--best")
         ) from None
 
 
@@ -161,10 +182,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _check(name: str, known: set[str], listed: set[str]) -> None:
+def _check(name: str, known: set[str], listed: set[str], option: str) -> None:
     if name.startswith("test/"):
         raise ValueError(
-            f"--best: {name} was asked for, but choosing is done on validation; the test split is read once, for the winner. "
+            f"{option}: {name} was asked for, but choosing is done on validation; the test split is read once, for the winner. "
             f"Type valid/{name.removeprefix('test/')} or a cost."
         )
     if name not in known:
@@ -172,7 +193,7 @@ def _check(name: str, known: set[str], listed: set[str]) -> None:
         close = get_close_matches(name, there[0], n=1, cutoff=0.6)
         meant = f" Did you mean {close[0]}?" if close else ""
         more = ", and every other setting by its key in config.yaml" if known > listed else ""
-        raise ValueError(f"--best: no run has {name!r}.{meant} There are {', '.join(there[1])}{more}.")
+        raise ValueError(f"{option}: no run has {name!r}.{meant} There are {', '.join(there[1])}{more}.")
 
 
 def _numbers(c: Configuration) -> dict[str, float]:
@@ -186,7 +207,9 @@ def _known(c: Configuration) -> dict[str, float | str]:
     """Return a configuration's numbers, and its settings whether they differ or not: numbers, words, true, false and null."""
     settings: dict[str, float | str] = {}
     for key, value in c.settings.items():
-        if isinstance(value, str):
+        if isinstance(value, list | dict):
+            settings[key] = plain(value).replace(" ", "")
+        elif isinstance(value, str):
             settings[key] = value
         elif value is None or isinstance(value, bool):
             settings[key] = plain(value, "null")
@@ -199,18 +222,22 @@ def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> 
     value = _known(c).get(name)
     if isinstance(value, str) and isinstance(bound, float) and _is_number(value):
         value = float(value)  # a folder may be called 2024
+    if isinstance(value, str) and isinstance(bound, str) and bound.startswith("["):
+        value, bound = (
+            words.replace(" + ", ",").replace(" ", "").strip("[]") for words in (value, bound)
+        )  # loss=[ce,kd]
     if isinstance(value, str) or isinstance(bound, str):
         return value is not None and comparison in SAME and (value == bound) is SAME[comparison]
     return value is not None and COMPARE[comparison](value, bound)
 
 
-def _nearest(found: Sweep, conditions: list[tuple[str, str, float | str]]) -> str:
+def _nearest(configurations: list[Configuration], conditions: list[tuple[str, str, float | str]]) -> str:
     """Say, for each condition that nothing fits, what the numbers are."""
     words = []
     for name, comparison, bound in conditions:
-        if any(_holds(c, name, comparison, bound) for c in found.configurations):
+        if any(_holds(c, name, comparison, bound) for c in configurations):
             continue
-        values = [_known(c)[name] for c in found.configurations if name in _known(c)]
+        values = [_known(c)[name] for c in configurations if name in _known(c)]
         if any(isinstance(value, str) for value in values):
             words.append(f"{name} is {' or '.join(sorted(set(map(str, values))))}")
         else:

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 520, 340
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 30, 42
@@ -86,7 +87,7 @@ class Plot:
     def __init__(self, x: Scale, y: Scale, x_title: str, y_title: str, width=WIDTH, height=HEIGHT, left=LEFT):
         self.x, self.y, self.width, self.height, self.left = x, y, width, height, left
         self.top = TOP if y_title else 4
-        self.parts: list[str] = []
+        self.parts: list[Markup] = []
         self._frame(x_title, y_title)
 
     def place(self, point: Point) -> Point:
@@ -98,13 +99,13 @@ class Plot:
         bottom, right = self.height - BOTTOM, self.width - RIGHT
         for tick in self.y.ticks():
             _, y = self.place((self.x.low, tick))
-            self.parts.append(f'<path class="grid" d="M{self.left} {y:.1f}H{right}"/>')
+            self._add('<path class="grid" d="M{} {:.1f}H{}"/>', self.left, y, right)
             self.text(self.left - 8, y + 4, self.y.write(tick), "tick end")
-        self.parts.append(f'<path class="axis" d="M{self.left} {bottom}H{right}"/>')
+        self._add('<path class="axis" d="M{} {}H{}"/>', self.left, bottom, right)
         end = 0.0  # of the words before: those that would lie on them are left out
         for tick in self.x.ticks():
             x, _ = self.place((tick, self.y.low))
-            self.parts.append(f'<path class="axis" d="M{x:.1f} {bottom}v4"/>')
+            self._add('<path class="axis" d="M{:.1f} {}v4"/>', x, bottom)
             half = LETTER * len(self.x.write(tick)) / 2
             if x - half > end:
                 self.text(x, bottom + 18, self.x.write(tick), "tick middle")
@@ -113,36 +114,39 @@ class Plot:
             self.text(2, 13, y_title, "title")
         self.text(right, self.height - 6, x_title, "title end")
 
+    def _add(self, markup: str, *values: object) -> None:
+        self.parts.append(Markup(markup).format(*values))
+
     def text(self, x: float, y: float, words: str, classes: str = "", number: int | None = None) -> None:
         """Write words at a place of the picture."""
-        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{classes}"{_of(number)}>{escape(words)}</text>')
+        self._add('<text x="{:.1f}" y="{:.1f}" class="{}"{}>{}</text>', x, y, classes, _of(number), words)
 
     def line(self, points: Sequence[Point], classes: str, number: int | None = None) -> None:
-        places = [self.place(point) for point in points]
-        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-        self.parts.append(f'<path class="{classes}" d="{path}"{_of(number)}/>')
+        self._add('<path class="{}" d="{}"{}/>', classes, self._path(points), _of(number))
 
     def dot(
         self, point: Point, classes: str = "dot", radius: float = 4.5, number: int | None = None, tip: str = ""
     ) -> None:
-        x, y = self.place(point)
-        more = f' data-tip="{escape(tip)}"' if tip else ""
-        self.parts.append(f'<circle class="{classes}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"{_of(number)}{more}/>')
+        more = Markup(' data-tip="{}"').format(tip) if tip else ""
+        circle = '<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{:g}"{}{}/>'
+        self._add(circle, classes, *self.place(point), radius, _of(number), more)
 
     def band(self, points: Sequence[tuple[float, float, float]], classes: str) -> None:
         """Fill between the low and the high ends (x, low, high)."""
-        places = [self.place((x, high)) for x, _, high in points] + [self.place((x, low)) for x, low, _ in points[::-1]]
-        path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places) + "Z"
-        self.parts.append(f'<path class="{classes}" d="{path}"/>')
+        border = [(x, high) for x, _, high in points] + [(x, low) for x, low, _ in points[::-1]]
+        self._add('<path class="{}" d="{}Z"/>', classes, self._path(border))
 
-    def svg(self, title: str) -> str:
+    def _path(self, points: Sequence[Point]) -> str:
+        return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in map(self.place, points))
+
+    def svg(self, title: str) -> Markup:
         """Return the picture with a title for those who do not see it."""
-        body = "".join(self.parts)
-        return f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(title)}">{body}</svg>'
+        frame = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
+        return frame.format(self.width, self.height, title, Markup("").join(self.parts))
 
 
-def _of(number: int | None) -> str:
-    return "" if number is None else f' data-c="{number}"'
+def _of(number: int | None) -> Markup:
+    return Markup("") if number is None else Markup(' data-c="{}"').format(number)
 
 
 BESIDE = (  # where words go beside a point, the best place first: a front runs to the right and comes from below

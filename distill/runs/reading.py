@@ -18,6 +18,7 @@ PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
 FIRST = "valid/top1_accuracy"  # what everything here is ranked by
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms", "images_per_second")
+ENGINES = (".onnx", ".xml", ".pt2", ".pte", ".int8.onnx")  # of exported files, the one whose speed is shown first
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Run:
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """Every finite number of the student by name: metrics, costs, minutes, and what was measured on spoilt faces."""
+        """Every finite number of the student by name: metrics, costs, minutes, and what was measured on corrupted faces."""
         if self.status != "complete":
             return {}
         result = self.result
@@ -60,8 +61,8 @@ class Run:
         found["minutes"] = ((result.get("seconds") or {}).get("total") or math.nan) / 60
         for name, values in (result.get("further") or {}).items():
             found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
-        if spoilt := result.get("robustness"):
-            found["test/robustness"] = spoilt["mean"]["top1_accuracy"]
+        if corrupted := result.get("robustness"):
+            found["test/robustness"] = corrupted["mean"]["top1_accuracy"]
         return _numbers(result["student"]) | {name: value for name, value in found.items() if is_number(value)}
 
     @cached_property
@@ -70,7 +71,7 @@ class Run:
         return _numbers(self.result.get("teacher") or {"metrics": {}})
 
     @cached_property
-    def spoilt(self) -> dict[str, list[tuple[int, float]]]:
+    def corruption_curves(self) -> dict[str, list[tuple[int, float]]]:
         """corruption -> [(severity, top-1 on test faces)], severity 0 the clean ones; nothing where it was not measured."""
         measured = self.result.get("robustness")
         if not measured:
@@ -81,13 +82,44 @@ class Run:
             for name, scores in measured["corruptions"].items()
         }
 
+    @property
+    def command(self) -> str:
+        """The command that was typed; nothing where env.json does not hold it."""
+        return self.env.get("command") or ""
+
+    @property
+    def is_debug(self) -> bool:
+        """Whether it was a trial of the tools, debug=smoke or debug=overfit."""
+        return bool(self.config.get("debug"))
+
+    @cached_property
+    def exported_speed(self) -> dict | None:
+        """{"file", "latency_ms", "images_per_second", "processor"} of an exported file on one thread, where bench timed it.
+
+        A file that was written anew, of another size, since then was not timed.
+        """
+        folder = self.folder / "export"
+        try:
+            found = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+            timed = {Path(row["name"]).name: row for row in found["rows"] if row["threads"] == 1}
+            for name in (f"student{end}" for end in ENGINES):
+                files = [folder / name, *([folder / "student.bin"] if name.endswith(".xml") else [])]
+                if name in timed and timed[name]["file_bytes"] == sum(file.stat().st_size for file in files):
+                    passes = timed[name]["passes"]
+                    speeds = {"latency_ms": float(passes["1"]["milliseconds"])}
+                    speeds["images_per_second"] = float(passes[max(passes, key=int)]["images_per_second"])
+                    return {"file": name, "processor": found["environment"].get("processor"), **speeds}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+        return None
+
     @cached_property
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """name -> [(epoch from 1 on, value)] of validation metrics, and the mean training loss of each epoch."""
         found: dict[str, dict[int, list[float]]] = {}
         for line in _lines(self.leaves[0].folder / "metrics.jsonl"):
             for name, value in line.items():
-                if name.startswith(("valid/", "train/")) and is_number(value) and isinstance(line.get("epoch"), int):
+                if name.startswith(("valid/", "train/")) and is_number(value) and _is_epoch(line.get("epoch")):
                     found.setdefault(name, {}).setdefault(line["epoch"] + 1, []).append(value)
         return {name: [(e, sum(v) / len(v)) for e, v in sorted(by.items())] for name, by in found.items()}
 
@@ -148,6 +180,20 @@ def _parts(folder: Path) -> list[Path]:
 
 def read(folder: Path) -> Run:
     """Read one run folder, whatever state it is in."""
+    try:
+        return _read(folder)
+    except (ValueError, OSError, RecursionError) as error:
+        return Run(
+            folder,
+            "damaged",
+            f"cannot be read ({type(error).__name__}: {format_error(error, inside=True)})",
+            {},
+            {},
+            {},
+        )
+
+
+def _read(folder: Path) -> Run:
     parts = tuple(read(part) for part in _parts(folder))
     env = _mapping(folder / "env.json", {})
     env = {} if unlike(env, ENV) else env
@@ -198,7 +244,7 @@ def _no_accuracy(result: dict) -> str | None:
 def _countable(run: Run) -> Run:
     """Return a complete run as it is, or as a damaged one where one of its numbers cannot be had."""
     try:
-        _ = run.numbers, run.teacher_numbers, run.spoilt
+        _ = run.numbers, run.teacher_numbers, run.corruption_curves
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         words = f"result.json: says complete, but its numbers cannot be read ({type(error).__name__}: {error})"
         return replace(run, status="damaged", error=words)
@@ -220,16 +266,24 @@ def _progress(folder: Path, config: dict, parts: tuple[Run, ...]) -> str:
 
 def _lines(path: Path) -> Iterator[dict]:
     """Yield the readable lines of a metrics file; a run that was killed may have left half a line."""
+    return (value for _, value in numbered_lines(path) if value is not None)
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, dict | None]]:
+    """Yield (number from 1 on, value) of the lines of a metrics file; None where a line is no JSON object."""
     if not path.is_file():
         return
     with open(path, errors="replace", encoding="utf-8") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             try:
                 value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield value
+            except (ValueError, RecursionError):
+                value = None
+            yield number, value if isinstance(value, dict) else None
+
+
+def _is_epoch(value: object) -> bool:
+    return isinstance(value, int) and 0 <= value < 10**6
 
 
 def is_number(value: object) -> bool:

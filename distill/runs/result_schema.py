@@ -30,7 +30,7 @@ CONFIG = {group: dict for group in ("data", "teacher", "student", "loss", "train
     "seed": int,
     **{f"{group}._target_": str | None for group in ("data", "teacher", "student", "optimizer", "schedule")},
 }
-ENV = {"packages": dict | None, "command": str | list | None}
+ENV = {"packages": dict | None, "command": str | None}
 
 
 def unlike(found: dict, types: dict[str, object]) -> str | None:

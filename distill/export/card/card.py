@@ -1,39 +1,57 @@
 """The model card of an exported student: what it is, how it is used, how good it is, what it is not for."""
 
 import json
+import re
 from pathlib import Path
+from typing import NamedTuple
 
-import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from distill.export.card import tables
+from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
-from distill.export.card.tables import SPLITS, Evidence
 from distill.report.number_format import plain
-from distill.report.predictions import of_run
+from distill.report.predictions import Answers, of_run
 from distill.runs.reading import Run, read
 from distill.system.cli import to_export
 from distill.system.files import atomic, sha256
+from teachers.peer import is_peer
 
 NAME = "model-card.md"
-ONNX = """\
-import numpy, onnxruntime
-from PIL import Image
+SPLITS = {"valid": "validation", "test": "test"}
+FEW = 50  # faces of a class below which its numbers say little
+BINS = 10  # of confidence
+METRICS = {  # of the header: ours -> the hub's type, and its name
+    "top1_accuracy": ("accuracy", "top-1 accuracy"),
+    "mean_class_accuracy": ("balanced_accuracy", "mean-class accuracy"),
+    "expected_calibration_error": ("ece", "expected calibration error"),
+    "nll": ("nll", "negative log-likelihood, nats"),
+}
 
-classes = {classes}
-face = numpy.asarray(Image.open("face.jpg").convert("RGB"))[None]  # uint8 [B, H, W, 3], of any size
-logits, probabilities = onnxruntime.InferenceSession("{file}").run(["logits", "probabilities"], {{"image": face}})
-print(dict(zip(classes, probabilities[0].tolist())))"""
-TORCH = """\
-import numpy, torch
-from PIL import Image
-from distill.export import export_module, load
 
-student = load(".")  # this folder
-face = torch.from_numpy(numpy.array(Image.open("face.jpg").convert("RGB"))[None])
-print(dict(zip(student.classes, export_module.Deployed(student)(face)[1][0].tolist())))"""
-TIMM = """\
-import timm
-network = timm.create_model("local-dir:.", pretrained=True).eval()  # takes what preparation leaves, float [B, C, S, S]"""
+class Evidence(NamedTuple):
+    """What a card is written from.
+
+    Args:
+        run: the finished run.
+        parity: export/parity.json.
+        answers: valid, test -> the predictions.
+        measured: what python -m distill.measure left in measured/.
+        names: file of the export -> its name beside the card; others are not mentioned.
+    """
+
+    run: Run
+    parity: dict
+    answers: dict[str, Answers]
+    measured: list[dict]
+    names: dict[str, str]
+
+    @property
+    def written(self) -> dict[str, dict]:
+        """The exported files that passed the gate and lie beside the card: file -> numbers."""
+        files, refused = self.parity["files"], self.parity["refused"]
+        return {name: files[name] for name in files if name in self.names and name not in refused}
 
 
 def write(folder: Path) -> Path:
@@ -56,29 +74,24 @@ def card(folder: Path, names: dict[str, str] | None = None) -> str:
         ValueError: the run is not finished or not exported, or its predictions are damaged.
     """
     found = gather(folder, names)
-    data, student = found.run.result["data"], found.run.result["student"]
-    sections = {
-        "Use": _use(found),
-        "Results": _results(found),
-        "Each class": _classes(found),
-        "Calibration": _calibration(found),
-        "Robustness": tables.robustness(found),
-        "Exported files": _files(found),
-        "Size and speed": tables.cost(found),
-        "Training": words.training(found),
-        "Intended use and limits": words.limits(found),
-        "Licence": words.licence(found),
-    }
-    teacher = (found.run.result.get("teacher") or {}).get("name")
-    sentence = (
-        f"A network of {student['num_parameters']:,} parameters that gives the picture of one cropped face a probability for "
-        f"each of {len(data['classes'])} expressions; learnt from {data['name']}"
-        + (f", distilled from {teacher}." if teacher else " without a teacher.")
+    page = Environment(
+        loader=PackageLoader(__package__, "."),
+        autoescape=True,
+        finalize=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
-    title = f"# {student['name']} on {data['name']}"
-    warning = "**An expression on a face is not an emotion. Not for decisions about people.**"
-    body = [f"## {heading}\n\n{text}" for heading, text in sections.items()]
-    return "\n\n".join([f"---\n{_front(found)}---", title, sentence, warning, *body]) + "\n"
+    page.filters |= {"plain": plain, "compact": compact, "json": lambda value: json.dumps(value, ensure_ascii=False)}
+    return page.get_template("card.md.j2").render(_context(found))
+
+
+def escape(value: object) -> Markup:
+    """Return a value as Markdown shows it, in the place of jinja's escaping for HTML."""
+    if isinstance(value, Markup):
+        return value
+    return Markup(re.sub(r"([\\`*<\[\]&|]|(?<!\w)_|_(?!\w))", r"\\\1", re.sub(r"\s*\n\s*", " ", str(value))))
 
 
 def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
@@ -135,105 +148,85 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
     return Evidence(run, parity, answers, measured, {name: name for name in recorded} if names is None else names)
 
 
-def _front(found: Evidence) -> str:
+def _context(found: Evidence) -> dict:
+    """Return everything that the template shows."""
+    run, parity, written = found.run, found.parity, found.written
+    result, facts, data = run.result, parity["facts"], run.result["data"]
+    classes = {s: per_class(a.probabilities, a.labels, data["classes"]) for s, a in list(found.answers.items())[::-1]}
+    test, starts = found.answers["test"], words.starts(run)
+    confidence, right = test.probabilities.max(1), test.probabilities.argmax(1) == test.labels
+    counts = json.loads(facts.get("train_faces_per_class", "null")) or []
+    corrupted = {"the test faces": result.get("robustness")}
+    corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
+    is_timm = _is_timm(run.folder)
+    return {
+        **{"result": result, "data": data, "student": result["student"], "teacher": result.get("teacher")},
+        **{"cfg": run.config, "env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
+        **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
+        **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
+        "front": _front(found, is_timm),
+        "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
+        "picture": json.loads(facts["picture"]),
+        "spec": json.loads(facts["network_input"]),
+        "results": _results(found),
+        "class_rows": classes,
+        "few": [row for row in classes["test"] if row.faces < FEW],
+        "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
+        "gap": confidence.mean() - right.mean(),
+        "bins": calibration(test.probabilities, test.labels, BINS),
+        "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
+        "quantization_aware": parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in written,
+        "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
+        "speed": run.exported_speed,
+        "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
+        "peer": is_peer(run.config["teacher"]),
+        "teacher_members": words.members(run),
+        "teacher_pretrained": not set(starts) <= {None, "scratch"},
+        "command": run.env.get("command") and words.without_folders(run.env["command"]),
+    }
+
+
+def _results(found: Evidence) -> dict[str, Scores]:
+    """Return selection of faces -> numbers: validation, test, other selections of the test faces, other data sets."""
+    data, metrics = found.run.result["data"], found.run.result["student"]["metrics"]
+    rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
+    subsets, test = found.run.result.get("test_subset") or {}, rows["test"]
+    for name, values in found.run.result.get("further", {}).items():  # the protocol of test itself comes once
+        own = scores(values)
+        if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
+            rows[f"test faces of {'list' if name in subsets else 'protocol'} {name}"] = own
+    for other in found.measured:
+        known = len(other["classes"]["compared"])
+        rows[f"{other['data']['name']}, by {known} classes, measured afterwards"] = scores(other["test"])
+    return rows
+
+
+def _front(found: Evidence, is_timm: bool) -> str:
+    """Return the header that a model hub reads, in YAML."""
     result, metrics = found.run.result, found.run.result["student"]["metrics"]
-    data, timm = result["data"], _is_timm(found)
-    wanted = {
-        "top1_accuracy": ("accuracy", "top-1 accuracy"),
-        "mean_class_accuracy": ("balanced_accuracy", "mean-class accuracy"),
-        "expected_calibration_error": ("ece", "expected calibration error"),
-        "nll": ("nll", "negative log-likelihood, nats"),
-    }
-    results = []
-    for split in SPLITS:
-        numbers = {key: metrics.get(f"{split}/{key}") for key in wanted}
-        own = [{"type": wanted[k][0], "name": wanted[k][1], "value": v} for k, v in numbers.items() if v is not None]
-        where = {"name": data["name"], "type": data["name"], "config": data["protocol"], "split": split}
-        task = {"type": "image-classification", "name": "facial expression recognition"}
-        results.append({"task": task, "dataset": where, "metrics": own})
+    data = result["data"]["name"]
+    of = {"dataset_name": data, "dataset_type": data, "dataset_config": result["data"]["protocol"]}
+    task = {"task_type": "image-classification", "task_name": "facial expression recognition"}
+    results = [
+        EvalResult(metric_type=kind, metric_name=name, metric_value=value, dataset_split=split, **of, **task)
+        for split in SPLITS
+        for key, (kind, name) in METRICS.items()
+        if (value := metrics.get(f"{split}/{key}")) is not None
+    ]
     tags = ["facial-expression-recognition", *(["knowledge-distillation"] if result.get("teacher") else [])]
-    tags += ["onnx"] if any(name.endswith(".onnx") for name in found.written) else []
-    front = {
-        "license": "other",
-        "license_name": "see-the-section-licence",
-        "library_name": "timm" if timm else "fer-distill",
-        "pipeline_tag": "image-classification",
-        "tags": tags,
-        "datasets": [data["name"]],
-        "metrics": ["accuracy", "balanced_accuracy"],
-        "model-index": [{"name": result["name"], "results": results}],
-    }
-    return yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=120)
+    return ModelCardData(
+        license="other",
+        license_name="see-the-section-license",
+        library_name="timm" if is_timm else "fer-distill",
+        pipeline_tag="image-classification",
+        tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in found.written) else []),
+        datasets=[data],
+        metrics=["accuracy", "balanced_accuracy"],
+        model_name=result["name"],
+        eval_results=results,
+    ).to_yaml()
 
 
-def _is_timm(found: Evidence) -> bool:
-    config = found.run.folder / "export" / "config.json"
+def _is_timm(folder: Path) -> bool:
+    config = folder / "export" / "config.json"
     return config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))
-
-
-def _use(found: Evidence) -> str:
-    facts, classes = found.parity["facts"], found.run.result["data"]["classes"]
-    spec, parts = json.loads(facts["network_input"]), []
-    onnx = next((name for name in ("student.onnx", "student.int8.onnx") if name in found.written), None)
-    if onnx:
-        code = ONNX.format(classes=json.dumps(classes, ensure_ascii=False), file=found.names[onnx])
-        parts.append(f"In this folder, after `pip install onnxruntime pillow`:\n\n```python\n{code}\n```")
-    if "student.safetensors" in found.written:
-        parts.append(
-            f"{'or w' if onnx else 'W'}ith PyTorch, where fer-distill is installed:\n\n```python\n{TORCH}\n```"
-        )
-    if _is_timm(found):
-        parts.append(f"or the bare network with timm alone:\n\n```python\n{TIMM}\n```")
-    height, width = json.loads(facts["picture"])
-    parts.append(
-        "One face fills the picture, cropped as the data set crops it "
-        f"(its pictures were stored at {height} x {width} pixels); finding the face is not a part of this network, and what a "
-        "looser crop costs was not measured. Preparation is inside: averaging over whole blocks, bilinear interpolation to "
-        f"{spec['size']} x {spec['size']}, {'grey' if spec['channels'] == 1 else 'RGB'}, (pixels / 255 - mean) / std with mean "
-        f"{plain(spec['mean'])} and std {plain(spec['std'])}."
-    )
-    parts.append("Order of the classes: " + ", ".join(f"{k} {name}" for k, name in enumerate(found.classes)) + ".")
-    return "\n\n".join(parts)
-
-
-def _results(found: Evidence) -> str:
-    result, facts = found.run.result, found.parity["facts"]
-    counts = ", ".join(f"{n:,} {SPLITS.get(name, name)}" for name, n in result["data"]["rows"].items())
-    exact = tables.percent(float(facts["valid_top1_accuracy"]))
-    return (
-        f"Protocol: {result['data']['name']}, {result['data']['protocol']}; faces: {counts}. The epoch was chosen by "
-        f"{result['select']}, test was read once afterwards. **One run, seed {result['seed']}, n = 1**: intervals of top-1 are "
-        "bootstraps over faces, those of mean-class accuracy are made of the classes' Wilson intervals; the spread over seeds is "
-        "not known.\n\n"
-        f"{tables.results(found)}\n\n"
-        f"Evaluated by the run: views {result.get('eval', {}).get('views', 'plain')}, precision "
-        f"{found.run.config['train'].get('precision', 'not recorded')} (auto is bfloat16 where the processor has it); in float32 "
-        f"the PyTorch student has {exact} on validation."
-    )
-
-
-def _classes(found: Evidence) -> str:
-    warnings = [f"**{sentence}**" for sentence in tables.weak_classes(found)]
-    shown = [f"On {name}:\n\n{tables.per_class(found, split)}" for split, name in reversed(SPLITS.items())]
-    note = "Intervals are Wilson's, over the faces that are of the class or are called so."
-    return "\n\n".join([*warnings, *shown, note])
-
-
-def _calibration(found: Evidence) -> str:
-    return (
-        "The probabilities are the softmax of the logits as they are: no temperature was fitted after training. ECE (15 bins "
-        f"of equal width) and NLL are in the table of results. {tables.calibration(found)}"
-    )
-
-
-def _files(found: Evidence) -> str:
-    tuned = found.parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in found.written
-    other = tuned and (
-        f" `{found.names['student.int8.onnx']}` has weights of its own: they were fine-tuned with the rounding in place, on the "
-        "training faces, taught by the unrounded student."
-    )
-    return (
-        "Each file was run on the whole validation split, none on test; the last columns are the largest change of a "
-        f"probability at another batch size and at another picture size.{other or ''}\n\n{tables.files(found)}\n\n"
-        f"```\n{tables.hashes(found)}\n```"
-    )

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from distill.report.aggregate import Sweep
+from distill.report.aggregate import RunTable
 from distill.report.svg_plot import Plot, Scale, percent, scale
 from distill.runs.reading import FIRST
 
 MOST = 120  # points of a line
 
 
-def learning(found: Sweep) -> list[tuple[str, str]]:
+def learning(found: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of validation accuracy and training loss by epoch, those that there are."""
     wanted = (
         (FIRST, "Validation top-1 by epoch", "validation top-1 (%)", percent),
@@ -21,7 +21,7 @@ def learning(found: Sweep) -> list[tuple[str, str]]:
             (c.number, thin(points)) for c in found.configurations for run in c.runs if (points := run.curves.get(name))
         ]
         if lines:
-            pictures.append((heading, _lines(lines, heading, title, write)))
+            pictures.append((heading, _lines(lines, found.configurations[0].number, heading, title, write)))
     return pictures
 
 
@@ -38,33 +38,33 @@ def _epochs(last: int) -> Scale:
     return Scale(1, last, marks=tuple(whole))
 
 
-def _lines(lines: list[tuple[int, list]], heading: str, title: str, write) -> str:
+def _lines(lines: list[tuple[int, list]], best: int, heading: str, title: str, write) -> str:
     epochs = [epoch for _, points in lines for epoch, _ in points]
     x = Scale(0.5, 1.5, marks=(1,)) if max(epochs) == 1 else _epochs(max(epochs))
     plot = Plot(x, scale((value for _, points in lines for _, value in points), write=write), "epoch", title)
     for number, points in sorted(lines, key=lambda line: -line[0]):  # the best on top
         if len(points) > 1:
-            plot.line(points, "curve" if number > 1 else "curve best", number)
+            plot.line(points, "curve best" if number == best else "curve", number)
         else:
             plot.dot(points[0], "dot", 3.5, number)
     return plot.svg(heading)
 
 
-def robustness(found: Sweep) -> list[tuple[str, str]]:
+def robustness(found: RunTable) -> list[tuple[str, str]]:
     """Return (corruption, picture) of test top-1 against severity, a line per run that was measured so."""
-    measured = [(c.number, run.spoilt) for c in found.configurations for run in c.runs]
-    names = dict.fromkeys(name for _, spoilt in measured for name in spoilt)
-    curves = {name: [(number, spoilt[name]) for number, spoilt in measured if name in spoilt] for name in names}
+    measured = [(c.number, run.corruption_curves) for c in found.configurations for run in c.runs]
+    names = dict.fromkeys(name for _, curves in measured for name in curves)
+    curves = {name: [(number, own[name]) for number, own in measured if name in own] for name in names}
     everything = [value for lines in curves.values() for _, points in lines for _, value in points]
-    return [(name, _small(name, lines, everything)) for name, lines in curves.items()]
+    return [(name, _small(name, lines, found.configurations[0].number, everything)) for name, lines in curves.items()]
 
 
-def _small(name: str, lines: list[tuple[int, list]], everything: list[float]) -> str:
+def _small(name: str, lines: list[tuple[int, list]], best: int, everything: list[float]) -> str:
     severities = sorted({severity for _, points in lines for severity, _ in points})
     x = Scale(0, max(severities[-1], 1), marks=tuple(severities), write=lambda s: "clean" if s == 0 else f"{s:g}")
     plot = Plot(x, scale(everything, write=percent), "severity", "test top-1 (%)", width=300, height=230)
     for number, points in sorted(lines, key=lambda line: -line[0]):
-        plot.line(points, "curve" if number > 1 else "curve best", number)
+        plot.line(points, "curve best" if number == best else "curve", number)
         for point in points[1:]:
             plot.dot(point, "dot", 2.5, number)
     return plot.svg(f"Test top-1 with {name} by severity")

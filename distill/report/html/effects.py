@@ -3,12 +3,17 @@
 import math
 import statistics
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import NamedTuple
 
-from distill.report.aggregate import Configuration, Sweep
-from distill.report.number_format import plain
+from distill.report.aggregate import Configuration, RunTable
+from distill.report.number_format import cut, plain
 from distill.report.svg_plot import Plot, Scale, percent, scale
-from distill.runs.reading import FIRST
+from distill.runs.reading import FIRST, is_number
+
+COLORED = 8  # values of a setting that hues can tell apart
+RAMP = 24  # values that a ramp of colors can
+OVER = {FIRST: "validation top-1 (%)", "test/top1_accuracy": "test top-1 (%)"}
 
 
 class Level(NamedTuple):
@@ -27,7 +32,7 @@ class Level(NamedTuple):
     among: float
 
 
-def levels(found: Sweep, key: str) -> list[Level]:
+def levels(found: RunTable, key: str) -> list[Level]:
     """Return a setting's values, numbers ascending, others from the most to the least accurate."""
     groups: dict[str, list[Configuration]] = {}
     for c in found.configurations:
@@ -44,7 +49,7 @@ def _level(value: object, members: list[Configuration]) -> Level:
     return Level(value, members, statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0)
 
 
-def is_numeric(found: Sweep, key: str) -> bool:
+def is_numeric(found: RunTable, key: str) -> bool:
     """Say whether all values of a setting are numbers."""
     values = [c.values[key] for c in found.configurations if c.values[key] is not None]
     return all(type(value) in (int, float) for value in values)
@@ -57,7 +62,7 @@ def seed_spread(members: Sequence[Configuration]) -> float | None:
     return math.sqrt(sum(n * s * s for n, s in several) / weight) if weight else None
 
 
-def charts(found: Sweep) -> list[tuple[str, str]]:
+def charts(found: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of each setting that differs; settings that always change together share one."""
     pictures = []
     for keys in _together(found):
@@ -68,13 +73,13 @@ def charts(found: Sweep) -> list[tuple[str, str]]:
     return pictures
 
 
-def is_crossed(found: Sweep) -> bool:
+def is_crossed(found: RunTable) -> bool:
     """Say whether every combination of values was run, so that a difference cannot come from another setting."""
     combinations = math.prod(len({repr(c.values[keys[0]]) for c in found.configurations}) for keys in _together(found))
     return combinations == len(found.configurations)
 
 
-def _together(found: Sweep) -> list[list[str]]:
+def _together(found: RunTable) -> list[list[str]]:
     """Return the settings, those in one list that divide the configurations in the same way."""
     alike: dict[tuple[int, ...], list[str]] = {}
     for key in found.keys:
@@ -84,15 +89,7 @@ def _together(found: Sweep) -> list[list[str]]:
 
 
 def _numeric(key: str, known: list[Level]) -> str:
-    values = [level.value for level in known]
-    log = min(values) > 0 and max(values) / min(values) >= 7
-    far = [
-        v
-        for k, v in enumerate(values)
-        if k == 0 or not log or math.log(v / values[k - 1]) > 0.08 * math.log(values[-1] / values[0])
-    ]
-    x = scale(values, log, plain, at=far if len(far) <= 8 else ())
-    plot = Plot(x, _accuracies(known), key, "validation top-1 (%)", height=300)
+    plot = Plot(_axis([level.value for level in known]), _accuracies(known), key, "validation top-1 (%)", height=300)
     for level in known:
         for c in level.members:
             plot.dot((level.value, c.mean[FIRST]), "dot faint", 3, c.number)
@@ -106,6 +103,17 @@ def _numeric(key: str, known: list[Level]) -> str:
     return plot.svg(f"Validation top-1 against {key}: " + _words(known))
 
 
+def _axis(values: list[float]) -> Scale:
+    """Return a scale of ascending settings, logarithmic where they are far apart, its ticks the values where they are few."""
+    log = values[0] > 0 and values[-1] / values[0] >= 7
+    far = [
+        v
+        for k, v in enumerate(values)
+        if k == 0 or not log or math.log(v / values[k - 1]) > 0.08 * math.log(values[-1] / values[0])
+    ]
+    return scale(values, log, plain, at=far if len(far) <= 8 else ())
+
+
 def _categorical(key: str, known: list[Level]) -> str:
     """Draw one line per value, its name on the left: names may be long, and need no turning."""
     left = min(30 + 7 * max(len(plain(level.value)) for level in known), 240)
@@ -113,7 +121,7 @@ def _categorical(key: str, known: list[Level]) -> str:
         -len(known) + 0.4,
         0.6,
         marks=tuple(-k for k in range(len(known))),
-        write=lambda k: _cut(plain(known[-round(k)].value)),
+        write=lambda k: cut(plain(known[-round(k)].value)),
     )
     height = min(340, 58 + 40 * len(known))
     x = _accuracies(known)
@@ -138,10 +146,6 @@ def _accuracies(known: list[Level]) -> Scale:
     return scale([*ends, *(c.mean[FIRST] for level in known for c in level.members)], write=percent)
 
 
-def _cut(words: str) -> str:
-    return words if len(words) <= 30 else words[:29] + "…"
-
-
 def _tip(key: str, level: Level) -> str:
     among = f" ± {100 * level.among:.2f}" if level.among else ""
     spread = seed_spread(level.members)
@@ -153,3 +157,105 @@ def _tip(key: str, level: Level) -> str:
 
 def _words(known: list[Level]) -> str:
     return ", ".join(f"{plain(level.value)} {100 * level.mean:.1f} %" for level in known)
+
+
+def over(found: RunTable, key: str, by: str | None = None) -> dict | None:
+    """Return plots of top-1 over a numeric setting, mean and spread over runs, one line per value of a second setting.
+
+    Args:
+        found: the runs on one data set.
+        key: the numeric setting, dotted.
+        by: the second one.
+
+    Returns:
+        {"key", "by", "series": values of the second setting, "others": settings that differ within a point, "pictures"}; None where
+        the setting has no two numbers here.
+    """
+    lines: dict[str, dict[float, list[Configuration]]] = {}
+    for c in sorted(found.configurations, key=lambda c: plain(c.settings.get(by))):
+        if is_number(x := c.settings.get(key)):
+            lines.setdefault(plain(c.settings.get(by)) if by else "", {}).setdefault(x, []).append(c)
+    xs = sorted({x for points in lines.values() for x in points})
+    if len(xs) < 2:
+        return None
+    points = [members for line in lines.values() for members in line.values()]
+    others = [k for k in found.keys if any(len({repr(c.values[k]) for c in members}) > 1 for members in points)]
+    pictures = []
+    for name, title in OVER.items():
+        made = {value: _points(line, name) for value, line in lines.items()}
+        made = {value: line for value, line in made.items() if line}
+        if made:
+            pictures.append((title.removesuffix(" (%)"), _over(made, _axis(xs), key, by, title)))
+    return {"key": key, "by": by, "series": list(lines), "others": others, "pictures": pictures}
+
+
+def _points(line: dict[float, list[Configuration]], name: str) -> list[tuple[float, float, float, int]]:
+    """Return (setting, mean, sample standard deviation, number) over the runs of each point, ascending."""
+    found = []
+    for x, members in sorted(line.items()):
+        values = [run.numbers[name] for c in members for run in c.runs if name in run.numbers]
+        if values:
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            found.append((x, statistics.fmean(values), spread, len(values)))
+    return found
+
+
+def _over(lines: dict[str, list], x: Scale, key: str, by: str | None, title: str) -> str:
+    ends = [mean + sign * spread for line in lines.values() for _, mean, spread, _ in line for sign in (-1, 1)]
+    plot = Plot(x, scale(ends, write=percent), key, title)
+    for k, (value, line) in enumerate(lines.items()):
+        color = f"s{k % COLORED}"
+        plot.line([point[:2] for point in line], f"over {color}")
+        for at, mean, spread, n in line:
+            if spread:
+                plot.line([(at, mean - spread), (at, mean + spread)], f"error {color}")
+            more = f"{by} {value}, " if by else ""
+            tip = f"{more}{key} {plain(at)}: {100 * mean:.2f} ± {100 * spread:.2f} % over {n} runs"
+            plot.dot((at, mean), f"mean {color}", 4.5, tip=tip)
+    return plot.svg(f"{title} over {key}" + (f" by {by}" if by else ""))
+
+
+def refuse_undrawn(found: RunTable, plots: Sequence[Sequence[str]], drawn: Sequence[dict]) -> None:
+    """Refuse a plot of settings that no run has, or whose first one has no two numbers on any data set.
+
+    Args:
+        found: the runs.
+        plots: (key) or (key, other key) of each plot.
+        drawn: what over() returned for the data sets.
+
+    Raises:
+        ValueError: such a plot.
+    """
+    known = sorted({key for c in found.configurations for key in c.settings})
+    for keys in plots if known else ():
+        for key in keys:
+            if key not in known:
+                close = get_close_matches(key, known, n=1, cutoff=0.5)
+                meant = f" Did you mean {close[0]}?" if close else ""
+                raise ValueError(f"--plot: no run has the setting {key!r}.{meant}")
+        if not any(plot["key"] == keys[0] for plot in drawn):
+            raise ValueError(
+                f"--plot: {keys[0]} has no two numbers among the runs of a data set; give one that differs."
+            )
+
+
+def palettes(found: RunTable) -> dict[str, dict]:
+    """Return what colors can mean: setting -> its values, and which of them each configuration has; the strongest first.
+
+    {"numeric", "values", "of": configuration's number -> index of its value}.
+    """
+    made = {}
+    if len(found.configurations) <= COLORED:
+        of = {c.number: k for k, c in enumerate(found.configurations)}
+        made["configuration"] = {"numeric": False, "values": [cut(c.short, 40) for c in found.configurations], "of": of}
+    for key in sorted(found.keys, key=lambda key: -_reach(found, key)):
+        known, numeric = levels(found, key), is_numeric(found, key)
+        if 1 < len(known) <= (RAMP if numeric else COLORED):
+            of = {c.number: k for k, level in enumerate(known) for c in level.members}
+            made[key] = {"numeric": numeric, "values": [cut(plain(level.value)) for level in known], "of": of}
+    return made or {"nothing": {"numeric": False, "values": [], "of": {}}}
+
+
+def _reach(found: RunTable, key: str) -> float:
+    means = [level.mean for level in levels(found, key)]
+    return max(means) - min(means) if means else 0.0

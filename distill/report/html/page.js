@@ -4,8 +4,7 @@ const root = document.documentElement, all = (query, from = document) => [...fro
 root.className = "js";
 
 // sorting: a configuration's rows are one tbody and move together; what has no number stays last
-const table = document.getElementById("runs");
-function sortBy(head) {
+function sortBy(table, head) {
   const column = [...head.parentNode.children].indexOf(head);
   const first = head.dataset.better === "min" || head.classList.contains("word") ? "ascending" : "descending";
   const other = first === "ascending" ? "descending" : "ascending";
@@ -21,15 +20,17 @@ function sortBy(head) {
   for (const th of all("[aria-sort]", table)) th.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", order);
 }
-if (table) for (const head of all("thead tr:last-child th", table)) head.querySelector("button").onclick = () => sortBy(head);
 
 // a click on a row shows its runs and commands
-if (table) table.addEventListener("click", event => {
-  const row = event.target.closest("tr.row");
-  if (!row || String(getSelection())) return;
-  const open = row.parentNode.classList.toggle("open");
-  row.querySelector("button").setAttribute("aria-expanded", open);
-});
+for (const table of all("table.runs")) {
+  for (const head of all("thead tr:last-child th", table)) head.querySelector("button").onclick = () => sortBy(table, head);
+  table.addEventListener("click", event => {
+    const row = event.target.closest("tr.row");
+    if (!row || String(getSelection())) return;
+    const open = row.parentNode.classList.toggle("open");
+    row.querySelector("button").setAttribute("aria-expanded", open);
+  });
+}
 document.addEventListener("click", event => {
   const button = event.target.closest(".command button");
   if (!button) return;
@@ -46,9 +47,11 @@ let hovered = null;
 function light() {
   const on = new Set(pinned);
   if (hovered !== null) on.add(hovered);
-  document.body.classList.toggle("busy", on.size > 0);
-  for (const mark of all("[data-c].hot")) mark.classList.remove("hot");
-  for (const number of on) for (const mark of all(`[data-c="${number}"]`)) mark.classList.add("hot");
+  for (const mark of all("[data-c].hot, .set.busy")) mark.classList.remove("hot", "busy");
+  for (const number of on) for (const mark of all(`[data-c="${number}"]`)) {
+    mark.classList.add("hot");
+    mark.closest(".set").classList.add("busy");
+  }
   for (const item of all(".legend li")) item.classList.toggle("pinned", pinned.has(item.dataset.c));
 }
 function point(event) {
@@ -70,28 +73,31 @@ for (const item of all(".legend li")) item.onclick = () => {
   light();
 };
 
-// the filter keeps configurations whose words hold every word that is typed
-const filter = document.getElementById("filter");
-if (filter) filter.oninput = () => {
-  const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const off = data.texts.map(text => !words.every(word => text.includes(word)));
-  for (const mark of all("[data-c]")) mark.classList.toggle("off", off[mark.dataset.c - 1]);
-  document.getElementById("count").textContent = words.length ? `${off.filter(o => !o).length} of ${off.length}` : "";
+// the filter keeps configurations of its data set whose words hold every word that is typed
+for (const filter of all(".filter")) filter.oninput = () => {
+  const set = filter.closest(".set"), words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const keeps = mark => words.every(word => data.texts[mark.dataset.c - 1].includes(word));
+  for (const mark of all("[data-c]", set)) mark.classList.toggle("off", !keeps(mark));
+  const rows = all(".runs tbody", set);
+  set.querySelector(".count").textContent = words.length ? `${rows.filter(keeps).length} of ${rows.length}` : "";
 };
 
-// colours by a setting: numbers as a ramp, names as hues
-const style = document.head.appendChild(document.createElement("style"));
-const choice = document.getElementById("colour");
-function paint() {
-  const { numeric, values, of } = data.colours[choice.value];
-  const last = Math.max(values.length - 1, 1);
-  const colour = k => numeric ? `color-mix(in oklab, var(--high) ${Math.round(100 * k / last)}%, var(--low))` : `var(--k${k % 8})`;
-  style.textContent = of.map((k, c) => k === null ? "" : `[data-c="${c + 1}"]{--c:${colour(k)}}`).join("");
-  const swatches = values.map((value, k) => {
-    const span = Object.assign(document.createElement("span"), { textContent: value });
-    span.style.setProperty("--c", colour(k));
-    return span;
-  });
-  document.getElementById("swatches").replaceChildren(...swatches);
-}
-if (choice) { choice.onchange = paint; paint(); }
+// colors by a setting: numbers as a ramp, names as hues
+all(".set").forEach((set, k) => {
+  const choice = set.querySelector(".color");
+  if (!choice) return;
+  const style = document.head.appendChild(document.createElement("style"));
+  choice.onchange = () => {
+    const { numeric, values, of } = data.colors[k][choice.value];
+    const last = Math.max(values.length - 1, 1);
+    const color = k => numeric ? `color-mix(in oklab, var(--high) ${Math.round(100 * k / last)}%, var(--low))` : `var(--k${k % 8})`;
+    style.textContent = Object.entries(of).map(([c, k]) => `[data-c="${c}"]{--c:${color(k)}}`).join("");
+    const swatches = values.map((value, k) => {
+      const span = Object.assign(document.createElement("span"), { textContent: value });
+      span.style.setProperty("--c", color(k));
+      return span;
+    });
+    set.querySelector(".swatches").replaceChildren(...swatches);
+  };
+  choice.onchange();
+});

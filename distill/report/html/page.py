@@ -1,82 +1,163 @@
 """One self-contained HTML page from run folders: nothing is fetched, its script only sorts, filters and points."""
 
-import json
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import date
-from html import escape
+from functools import cache
 from importlib.resources import files
 
-from distill.report.aggregate import Configuration, Sweep
+import numpy as np
+from jinja2 import Environment, PackageLoader, Template
+
+from distill.evaluation.metrics import confusion_matrix, expected_calibration_error
+from distill.evaluation.tables import compact, per_class
+from distill.report.aggregate import SPEEDS, Configuration, RunTable
 from distill.report.example_faces import Faces
-from distill.report.html import comparison as sections
-from distill.report.html import summary
-from distill.report.html.best_run import answers_section, faces_section
-from distill.report.number_format import compact, plain
-from distill.runs.reading import FIRST
+from distill.report.html import curves, effects, pareto, summary
+from distill.report.number_format import cut, full, plain, show
+from distill.report.predictions import LEAST, Answers, of_run, of_teacher, reliability
+from distill.report.select import condition
+from distill.runs.reading import FIRST, Run
+
+Pictures = list[tuple[str, str]]  # (heading, SVG)
 
 
-def page(found: Sweep, commands: dict[str, str], faces: Callable[[], Faces | str | None]) -> str:
+def page(
+    found: RunTable,
+    faces: Callable[[RunTable], Faces | str | None],
+    plots: Sequence[Sequence[str]] = (),
+    damaged: Sequence[tuple[Run, list[str]]] = (),
+) -> str:
     """Return the page.
 
     Args:
         found: the runs.
-        commands: run folder -> its command.
-        faces: gives the faces of the best student, a sentence why there are none, or None where they are not wanted.
+        faces: gives the faces of a data set's best student, a sentence why there are none, or None where they are not wanted.
+        plots: (key) or (key, other key) of each plot of top-1 over a setting.
+        damaged: (run, sentences) of those of which a file is damaged, though the result is whole.
+
+    Raises:
+        ValueError: a plot's key is none of the runs', or no number.
     """
-    parts = [summary.head(found)]
-    if len(found.by_faces) > 1:
-        parts += [summary.winners(found), sections.table_section(found, commands)]
-    elif found.configurations:
-        parts += [summary.winner(found), sections.table_section(found, commands)]
-        parts += [
-            make(found) for make in (sections.pareto_section, sections.effects_section, sections.learning_section)
-        ]
-        parts += [answers_section(found.configurations[0].runs[0]), faces_section(faces())]
-        parts += [sections.robustness_section(found)]
-    parts += [_left_out(found), _foot(found)]
-    style, script = (
-        files("distill.report.html").joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
-    )
-    data = json.dumps(_script_data(found), separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        '<!doctype html>\n<html lang="en" class="no-js">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(summary.title(found))}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + "\n".join(filter(None, parts))
-        + f'\n<script type="application/json" id="data">{data}</script>\n<script>\n{script}</script>\n</body>\n</html>\n'
+    left_out = f"{summary.count(found.debug, 'run')} of debug=smoke or overfit left out: --debug counts them."
+    notes = [left_out] if found.debug else []
+    sections = found.sections
+    sets = [_data_set(k, own, found, faces, notes, plots) for k, own in enumerate(sections, 1)]
+    effects.refuse_undrawn(found, plots, [plot for own in sets for plot in own["plots"]])
+    seeds = len({run.config.get("seed") for run in found.runs})
+    counts = [(len(found.runs), "run"), (len(found.configurations), "configuration"), (seeds, "seed")]
+    runs, configurations, seeds = (summary.count(*one) for one in counts)
+    css, js = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return _template().render(
+        **{"title": summary.title(found), "counts": f"{runs} of {configurations}, {seeds}", "notes": notes},
+        **{"sets": sets, "show": show, "left_out": found.left_out, "damaged": damaged},
+        **{"css": css, "js": js, "today": date.today().isoformat(), "machines": summary.trained_on(found)},
+        script_data=_script_data(sections),
     )
 
 
-def _left_out(found: Sweep) -> str:
-    if not found.left_out:
-        return ""
-    rows = "".join(
-        f"<li><b>{escape(run.status)}</b> <code>{escape(str(run.folder))}</code>: {escape(run.error)}</li>"
-        for run in found.left_out
-    )
-    return f'<section id="left-out"><h2>Not counted</h2><ul class="list small">{rows}</ul></section>'
+@cache
+def _template() -> Template:
+    loader = PackageLoader(__package__, ".")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"plain": plain, "full": full, "cut": cut}
+    return environment.get_template("page.html.j2")
 
 
-def _foot(found: Sweep) -> str:
-    machines = {}
-    for run in found.runs:
-        versions, where = (
-            run.env.get("packages") or {},
-            run.env.get("gpu") or run.env.get("processor") or "an unknown machine",
-        )
-        torch, timm = (versions.get(name, "unknown") for name in ("torch", "timm"))
-        machines[f"{where}, threads: {run.env.get('threads', 'unknown')}, torch {torch}, timm {timm}"] = None
-    trained = f"Trained on {'; '.join(machines)}. " if machines else ""
-    end = f"Written by python -m distill.report, {date.today().isoformat()}. An expression on a face is not an emotion."
-    return f"<footer>{escape(trained + end)}</footer>"
+def _data_set(
+    number: int, own: RunTable, found: RunTable, faces: Callable, notes: list[str], plots: Sequence[Sequence[str]]
+) -> dict:
+    """Return what the page shows of the runs on one data set."""
+    best = own.configurations[0]
+    others = [c for c in found.configurations if c.faces != best.faces]
+    rule = condition(own.configurations, others) if others else None
+
+    def drawn(heading: str, make: Callable[[RunTable], Pictures]) -> Pictures:
+        try:
+            return make(own)
+        except (ArithmeticError, ValueError) as error:  # of numbers that no scale holds: the rest of the page stands
+            notes.append(f"{heading} of {summary.data_name(best)} cannot be drawn: {error}.")
+            return []
+
+    return {
+        "id": f"data-{number}",
+        "name": summary.data_name(best),
+        "facts": summary.data_words(own.configurations),
+        "rule": rule and f"max {FIRST} where {rule}",
+        "warnings": summary.warnings(own),
+        "best": best,
+        "folder": summary.best_folder(best),
+        "tiles": summary.tiles(best),
+        "chance": summary.chance(own),
+        "table": own,
+        "columns": _columns(own),
+        "groups": Counter(column.group for column in own.columns),
+        "spread": any(c.spread for c in own.configurations),
+        "speeds": summary.speeds(own),
+        "plots": [plot for keys in plots if (plot := effects.over(own, *keys))],
+        "pareto": drawn("Accuracy against cost", pareto.charts),
+        "teachers": pareto.teacher_note(own),
+        "palettes": effects.palettes(own),
+        "effects": drawn("Effects of settings", effects.charts),
+        "crossed": effects.is_crossed(own),
+        "pooled": effects.seed_spread(own.configurations),
+        "learning": drawn("Learning curves", curves.learning),
+        "corruptions": drawn("Corruption robustness", curves.robustness),
+        "errors": _errors(best.runs[0]),
+        "faces": faces(own),
+    }
 
 
-def _script_data(found: Sweep) -> dict:
-    """Return what the page's script needs: words for tips and the filter, and the meanings of colours."""
-    tips = {str(c.number): _tip(c) for c in found.configurations}
-    settings = [[f"{key}={plain(value)}" for key, value in c.values.items()] for c in found.configurations]
-    texts = [" ".join([c.label, *words]).lower() for c, words in zip(found.configurations, settings, strict=True)]
-    return {"tips": tips, "texts": texts, "colours": list(sections.palettes(found).values())}
+def _columns(own: RunTable) -> list[dict]:
+    """Return the columns of numbers: whether a line is drawn to the left of one, and whether it has a spread."""
+    before = [None, *(column.group for column in own.columns)]
+    return [
+        {
+            "column": column,
+            "edge": "edge" if column.group != last else "",
+            "has_spread": any(column.name in c.spread for c in own.configurations),
+            "is_speed": column.name in SPEEDS,
+        }
+        for column, last in zip(own.columns, before, strict=False)
+    ]
+
+
+def _errors(run: Run) -> dict:
+    """Return the tables of how the best run and its teacher err on the test faces, or why there are none."""
+    found = {"name": run.result["student"].get("name", "student"), "seed": run.config.get("seed")}
+    try:
+        own = of_run(run)
+    except ValueError as error:
+        return found | {"error": str(error)}
+    teacher, classes = of_teacher(run, own), run.result["data"]["classes"]
+    people = [own, *([teacher] if teacher else [])]
+    return found | {
+        **{"classes": classes, "faces": len(own.labels), "least": LEAST},
+        "right": (own.probabilities.argmax(1) == own.labels).mean(),
+        **{"student": _network(own, classes), "teacher": teacher and _network(teacher, classes)},
+        "teacher_missing": bool(run.result.get("teacher")) and not teacher,
+        "reliability": reliability(people),
+    }
+
+
+def _network(own: Answers, classes: list[str]) -> dict:
+    return {
+        "who": own.who,
+        "confusion": confusion_matrix(own.probabilities, own.labels).tolist(),
+        "rows": per_class(own.probabilities, own.labels, classes),
+        "ece": expected_calibration_error(np.log(np.maximum(own.probabilities, 1e-12)), own.labels),
+    }
+
+
+def _script_data(sections: list[RunTable]) -> dict:
+    """Return what the page's script needs: words for tips and the filter, and the meanings of colors in each data set."""
+    configurations = [c for own in sections for c in own.configurations]
+    settings = [[f"{key}={full(value)}" for key, value in c.values.items()] for c in configurations]
+    return {
+        "tips": {str(c.number): _tip(c) for c in configurations},
+        "texts": [" ".join([c.label, *words]).lower() for c, words in zip(configurations, settings, strict=True)],
+        "colors": [list(effects.palettes(own).values()) for own in sections],
+    }
 
 
 def _tip(c: Configuration) -> str:
@@ -87,5 +168,5 @@ def _tip(c: Configuration) -> str:
     costs = ((c.mean.get(name), words) for name, words in (("num_parameters", "parameters"), ("macs", "MACs")))
     cost = [f"{compact(value)} {words}" for value, words in costs if value]
     if "latency_ms" in c.mean:
-        cost.append(f"{c.mean['latency_ms']:.2f} ms")
+        cost.append(f"{c.mean['latency_ms']:.2f} ms ({c.speed_of or 'eager PyTorch'})")
     return "\n".join([f"{c.number}. {c.label}", ", ".join(accuracy), ", ".join(cost)])

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from distill.report.aggregate import Configuration, Sweep
-from distill.report.number_format import amount, compact, tick
+from distill.evaluation.tables import BYTES, compact
+from distill.report.aggregate import Configuration, RunTable
+from distill.report.number_format import amount, cut, tick
 from distill.report.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.runs.reading import FIRST
 
 AXES = {  # name -> (title, how a tick is written)
     "num_parameters": ("parameters", tick),
     "macs": ("multiply-accumulates of one face", tick),
-    "bytes": ("size of the weights, float32", lambda value: tick(value, (" B", " kB", " MB", " GB"))),
+    "bytes": ("size of the weights, float32", lambda value: tick(value, BYTES)),
     "latency_ms": ("latency of one face, one thread (ms)", "{:g}".format),
 }
 
@@ -27,7 +28,7 @@ def front(configurations: Sequence[Configuration], cost: str) -> list[Configurat
     return found
 
 
-def charts(found: Sweep) -> list[tuple[str, str]]:
+def charts(found: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of accuracy against each cost that differs between configurations."""
     pictures = []
     for cost, (title, write) in AXES.items():
@@ -37,7 +38,7 @@ def charts(found: Sweep) -> list[tuple[str, str]]:
     return pictures
 
 
-def teacher_note(found: Sweep) -> str:
+def teacher_note(found: RunTable) -> str:
     """Return a sentence that says where the teachers are, which would squeeze the students' points together."""
     teachers = {run.result["teacher"]["name"]: run.teacher_numbers for run in found.runs if run.result.get("teacher")}
     words = [
@@ -77,12 +78,8 @@ def _name(plot: Plot, best: list[Configuration], known: list[Configuration], cos
     """Write the names of the front's points, and of all where they are few, as far as there is room."""
     shown = best[::-1] + ([c for c in known if c not in best] if len(known) <= 8 else [])
     places = {c.number: plot.place((c.mean[cost], c.mean[FIRST])) for c in known}
-    wanted = [(*places[c.number], _words(c)) for c in shown]
+    wanted = [(*places[c.number], cut(c.short, 36)) for c in shown]
     for c, label in zip(shown, place_labels(wanted, list(places.values())), strict=True):
         if label:
             x, y, anchor = label
-            plot.text(x, y, _words(c), f"label {anchor}", c.number)
-
-
-def _words(c: Configuration) -> str:
-    return c.short if len(c.short) <= 36 else c.short[:34].rstrip(" ·") + "…"
+            plot.text(x, y, cut(c.short, 36), f"label {anchor}", c.number)

@@ -1,12 +1,14 @@
-"""The top of the page: what was compared, and the winner on validation with its numbers."""
+"""What the page says in words: what was compared, on what, and the numbers of a data set's best configuration."""
 
-from html import escape
+from collections.abc import Sequence
 from math import sqrt
+from pathlib import Path
+from typing import NamedTuple
 
-from distill.report.aggregate import COLUMNS, Configuration, Sweep
+from distill.evaluation.tables import Share
+from distill.report.aggregate import COLUMNS, Configuration, RunTable
 from distill.report.number_format import plain, show
-from distill.report.select import condition
-from distill.runs.reading import FIRST, Run
+from distill.runs.reading import FIRST
 
 TILES = {
     FIRST: "validation top-1",
@@ -19,34 +21,18 @@ TILES = {
 }
 
 
-def title(found: Sweep) -> str:
+class Tile(NamedTuple):
+    """One number of the winner: its heading, the number with its unit, and what else there is to say of it."""
+
+    title: str
+    value: str
+    notes: list[str]
+
+
+def title(found: RunTable) -> str:
     """Return the title of the page: the data sets of its runs."""
     names = sorted({run.result["data"]["name"] for run in found.runs})
     return f"Distilled students on {' and '.join(names)}" if names else "No finished run"
-
-
-def head(found: Sweep) -> str:
-    """Return the title, what the runs were measured on, and warnings."""
-    seeds = len({run.config.get("seed") for run in found.runs})
-    counts = f"{count(len(found.runs), 'run')} of {count(len(found.configurations), 'configuration')}, {count(seeds, 'seed')}"
-    measured = _measured_on(found)
-    lines = [f"<h1>{escape(title(found))}</h1>"]
-    if measured:
-        facts = [counts, *measured] if len(measured) == 1 else [counts]
-        lines.append(f'<p class="soft">{escape(". ".join(facts))}.</p>')
-    if len(measured) > 1:
-        lines.append(
-            '<p class="warn">These runs were measured on different faces, so their accuracies cannot be ranked together: '
-            f"{escape('; and '.join(measured))}.</p>"
-        )
-    if len(machines := _machines(found)) > 1:
-        lines.append(
-            '<p class="warn">These runs were made on different machines, so their speeds cannot be ranked together: '
-            f"{escape('; '.join(machines))}.</p>"
-        )
-    if n := len(found.left_out):
-        lines.append(f'<p class="warn">{count(n, "run folder")} not counted: <a href="#left-out">why</a>.</p>')
-    return "<header>" + "\n".join(lines) + "</header>"
 
 
 def count(n: int, words: str) -> str:
@@ -54,110 +40,110 @@ def count(n: int, words: str) -> str:
     return f"{n:,} {words}{'' if n == 1 else 's'}"
 
 
-def _measured_on(found: Sweep) -> list[str]:
-    """Return what the runs were measured on, in words; more than one means that they cannot be ranked together."""
-    return [_faces_words(members) for members in found.by_faces]
+def data_name(c: Configuration) -> str:
+    """Return the data set, and its folder where that tells it apart."""
+    root = f" ({c.settings['data.root']})" if "data.root" in c.settings else ""
+    return c.runs[0].result["data"]["name"] + root
 
 
-def _faces_words(members: list[Configuration]) -> str:
+def data_words(members: Sequence[Configuration]) -> str:
+    """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
     data = [c.runs[0].result["data"] for c in members]
     rows = ", ".join(f"{_range([own['rows'].get(name, 0) for own in data])} {name}" for name in data[0]["rows"])
-    return f"{_data_name(members[0])}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
+    return f"{data_name(members[0])}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
 
 
 def _range(counts: list[int]) -> str:
-    """Return how many faces: runs on the same test faces may have learnt from more or fewer."""
+    """Return how many faces: runs on the same test faces may have learned from more or fewer."""
     low, high = min(counts), max(counts)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _data_name(c: Configuration) -> str:
-    where = f" ({c.settings['data.root']})" if "data.root" in c.settings else ""
-    return c.runs[0].result["data"]["name"] + where
-
-
-def _machines(found: Sweep) -> list[str]:
-    """Return the processors that the speeds were measured on."""
-    named = (leaf.env.get("processor") for run in found.runs for leaf in run.leaves)
-    return sorted({str(name) for name in named if name})
-
-
-def winner(found: Sweep) -> str:
-    """Return the best configuration's label and numbers, and how it was chosen."""
-    best, total = found.configurations[0], len(found.configurations)
-    run = best.runs[0]
-    tiles = "".join(_tile(name, words, best, run) for name, words in TILES.items() if name in best.mean)
-    why = "The only configuration" if total == 1 else f"Best of {total} configurations on validation"
-    folder = max(run.leaves, key=lambda leaf: leaf.numbers.get(FIRST, 0)).folder
-    rule = (
-        "Configurations are ranked by their mean top-1 on validation. The test split was read once per run, after training, "
-        "and chooses nothing."
-    )
-    if total > 8:
-        rule += f" As the best of {total}, the winner is a little lucky on validation; its test number is not touched by that."
-    if all(len(c.runs) == 1 for c in found.configurations) and not best.spread:
-        rule += f" With one seed per configuration, differences of less than {_chance(run)} can be chance."
-    return (
-        f'<section class="winner"><h2>{why}</h2><p class="name">{escape(best.label)}</p><dl class="tiles">{tiles}</dl>'
-        f'<p class="small soft">{rule}</p><p class="small soft last">Run folder: <code>{escape(str(folder))}</code></p></section>'
-    )
-
-
-def winners(found: Sweep) -> str:
-    """Return the best configuration of each data set, and how to see more of one; no one is the best of them all."""
-    names = [_data_name(members[0]) for members in found.by_faces]
-    lines = []
-    for name, members in zip(names, found.by_faces, strict=True):
-        told = name if names.count(name) == 1 else _faces_words(members)
-        where = condition(members, [c for c in found.configurations if c.faces != members[0].faces])
-        rule = f' <code>--best "max {FIRST} where {escape(where)}"</code>' if where else ""
-        among = "the only configuration" if len(members) == 1 else f"best of {len(members)} configurations"
-        lines.append(
-            f"<li><b>{escape(told)}</b>: {escape(members[0].label)}, validation top-1 "
-            f"{100 * members[0].mean[FIRST]:.2f} %, {among}.{rule}</li>"
+def warnings(found: RunTable) -> list[str]:
+    """Return why the speeds of configurations cannot be ranked together."""
+    said, timed = [], [c for c in found.configurations if "latency_ms" in c.mean]
+    exported = [c for c in timed if c.speed_of]
+    leaves = [(run, leaf) for c in timed for run in c.runs for leaf in run.leaves]
+    places = [run.result["student"].get("speed_on") or leaf.env.get("processor") for run, leaf in leaves]
+    if len(machines := sorted({str(name) for name in places if name})) > 1:
+        said.append(f"Speeds are of different machines and cannot be ranked together: {'; '.join(machines)}.")
+    if len({c.speed_of for c in timed}) > 1:
+        said.append(
+            f"Speeds are of different engines and cannot be ranked together: of {len(exported)} of {len(timed)} configurations "
+            "those of exported files, of the others eager PyTorch's. Hover a speed to see which; python -m distill.bench of "
+            "their exports gives the others."
         )
-    why = (
-        "Plots, mistakes and faces are left out, as they would compare different faces: type python -m distill.report "
-        "with the run folders of one data set, and --out FOLDER, for its page with all of them."
-    )
-    return (
-        '<section class="winner"><h2>Best of each data set on validation</h2>'
-        f'<ul class="list">{"".join(lines)}</ul><p class="small soft last">{why}</p></section>'
-    )
+    return said
 
 
-def _chance(run: Run) -> str:
-    """Return how far two equally good students may lie apart on so few validation faces, 95 % of the time."""
-    share, faces = run.numbers[FIRST], run.result["data"]["rows"].get("valid", 0)
+def speeds(found: RunTable) -> str:
+    """Return what the speeds are of."""
+    if files := sorted({c.speed_of for c in found.configurations if c.speed_of}):
+        return (
+            f"Latency and images/s of {' and '.join(files)} are the exported file's on one thread, as python -m distill.bench "
+            "timed it, in the place of eager PyTorch's."
+        )
+    timed = any("latency_ms" in c.mean for c in found.configurations)
+    return "They are eager PyTorch's; python -m distill.bench of an exported run times its files." if timed else ""
+
+
+def trained_on(found: RunTable) -> list[str]:
+    """Return the machines, and the versions of what computes."""
+    machines = {}
+    for run in found.runs:
+        versions, where = run.env.get("packages") or {}, run.env.get("gpu") or run.env.get("processor")
+        torch, timm = (versions.get(name, "unknown") for name in ("torch", "timm"))
+        threads = run.env.get("threads", "unknown")
+        machines[f"{where or 'an unknown machine'}, threads: {threads}, torch {torch}, timm {timm}"] = None
+    return list(machines)
+
+
+def best_folder(best: Configuration) -> Path:
+    """Return the run folder of a configuration's best run, of folds the best one's."""
+    return max(best.runs[0].leaves, key=lambda leaf: leaf.numbers.get(FIRST, 0)).folder
+
+
+def chance(found: RunTable) -> str | None:
+    """Return how far two equally good students may lie apart on so few validation faces, 95 % of the time; of one seed each."""
+    best = found.configurations[0]
+    if best.spread or any(len(c.runs) > 1 for c in found.configurations):
+        return None
+    share, faces = best.mean[FIRST], best.runs[0].result["data"]["rows"].get("valid", 0)
     return f"{100 * 1.96 * sqrt(2 * share * (1 - share) / faces):.1f} points" if faces else "a few points"
 
 
-def _tile(name: str, words: str, best: Configuration, run: Run) -> str:
-    column = next(column for column in COLUMNS if column.name == name)
-    value, more = show(column, best.mean[name]), []
-    if column.unit == "percent":
-        more = _uncertainty(name, best, run)
-    value += {"percent": " %", "ms": " ms"}.get(column.unit, "")
-    more += _beside_teacher(name, best.mean[name], run.teacher_numbers.get(name))
-    small = f"<small>{'<br>'.join(map(escape, more))}</small>" if more else ""
-    return f"<div><dt>{words}</dt><dd>{value}{small}</dd></div>"
+def tiles(best: Configuration) -> list[Tile]:
+    """Return the numbers of the best configuration, each with its uncertainty and what the teacher has of it."""
+    found = []
+    for name, words in TILES.items():
+        if name in best.mean:
+            column = next(column for column in COLUMNS if column.name == name)
+            notes = _uncertainty(name, best) if column.unit == "percent" else []
+            if name == "latency_ms":
+                notes = [best.speed_of or "eager PyTorch"]
+            notes += _beside_teacher(name, best)
+            value = show(column, best.mean[name]) + {"percent": " %", "ms": " ms"}.get(column.unit, "")
+            found.append(Tile(words, value, notes))
+    return found
 
 
-def _uncertainty(name: str, best: Configuration, run: Run) -> list[str]:
+def _uncertainty(name: str, best: Configuration) -> list[str]:
+    run = best.runs[0]
     if name in best.spread:
         over = best.repeats if run.result.get("folds") and len(best.runs) == 1 else f"{best.repeats} seeds"
         return [f"± {100 * best.spread[name]:.2f} over {over}"]
     match run.result["student"]["metrics"].get(f"{name}_ci"):
         case [int() | float() as low, int() | float() as high]:
-            return [f"95 %: {100 * low:.1f} to {100 * high:.1f}"]
+            return [f"95 %: {Share(best.mean[name], low, high).interval}"]
     return []
 
 
-def _beside_teacher(name: str, value: float, theirs: float | None) -> list[str]:
-    """Return what the teacher has of a number."""
-    if not theirs or not value:
+def _beside_teacher(name: str, best: Configuration) -> list[str]:
+    """Return what the teacher has of a number; of a file's speed nothing, as the teacher's is eager PyTorch's."""
+    value, teacher = best.mean[name], best.runs[0].teacher_numbers.get(name)
+    if not teacher or not value or (name == "latency_ms" and best.speed_of):
         return []
     if "/" in name:
-        return [f"teacher {100 * theirs:.1f}"]
-    times = theirs / value
+        return [f"teacher {100 * teacher:.1f}"]
+    times = teacher / value
     return [f"teacher {plain(round(times, 1) if times < 10 else round(times))} times that"]

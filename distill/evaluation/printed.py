@@ -1,0 +1,126 @@
+"""The tables that end a run and a measurement, on the console."""
+
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from distill.evaluation.tables import BYTES, Scores, compact, corruptions, scores
+from distill.system.console import WITHOUT_TWINS, console
+
+
+def summary(result: dict, next_step: str) -> None:
+    """Print the table that ends a run.
+
+    Args:
+        result: as written to result.json.
+        next_step: what to type next.
+    """
+    data, student, teacher = result["data"], result["student"], result.get("teacher")
+    title = f"{data['name']}: {data['protocol']}, {data['rows']['valid']} valid and {data['rows']['test']} test faces"
+    table = Table(title=title, title_justify="left")
+    columns = [("teacher", teacher), ("student", student)] if teacher else [("student", student)]
+    for name in ("", *(f"{role} {network['name']}" for role, network in columns)):
+        table.add_column(name, justify="right" if name else "left")
+    for name, *cells in zip(_NUMBERS, *(_numbers(network) for _, network in columns), strict=True):
+        if teacher or name != "agreement":
+            table.add_row(name, *cells)
+    console.print()
+    console.print(table)
+    asked = ""
+    if teacher:
+        console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
+        asked = f"teacher forward passes in this run: {result['teacher_forward_images']:,} faces; "
+    console.print(
+        f"best epoch {result['best_epoch'] + 1} of {result['epochs']} by {result['select']}; {asked}{result['seconds']['total']:.0f} s"
+    )
+    _extra_test_splits(result.get("further", {}), result.get("test_subset", {}))
+    if result.get("robustness"):
+        console.print(f"accuracy on corrupted test faces: {result['folder']}/robustness.csv and figures/robustness.png")
+    console.print(f"run folder: {result['folder']}")
+    console.print(f"next: {next_step}")
+
+
+_NUMBERS = ("valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
+_NUMBERS += ("images/s, one thread",)
+
+
+def _numbers(network: dict) -> list[str]:
+    """Return the cells of a network, in the order of _NUMBERS."""
+    metrics, spread = network["metrics"], network.get("spread", {})
+    cells = []
+    for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy", "test/agreement"):
+        more = f" ± {100 * spread[key]:.2f}" if key in spread else ""
+        cells.append(f"{metrics[key]:.2%}{more}" if key in metrics else "-")
+    rate = network.get("images_per_second")
+    cells += [f"{network['num_parameters']:,}", compact(network["macs"]), compact(network["bytes"], BYTES)]
+    return [*cells, "-" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"]
+
+
+def _extra_test_splits(found: dict[str, dict], subsets: dict) -> None:
+    apart = [name for name in found if name in subsets or name == WITHOUT_TWINS]
+    if protocols := [name for name in found if name not in apart]:
+        shares = (f"{name} {found[name]['top1_accuracy']:.2%} of {found[name]['rows']:,}" for name in protocols)
+        console.print("the student's test top-1 under other protocols: " + ", ".join(shares))
+    for name in apart:
+        own = scores(found[name])
+        which = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
+        console.print(
+            f"the student on {which}: top-1 {own.top1.value:.2%}, mean-class {own.mean_class.value:.2%} of {own.faces:,} faces"
+        )
+
+
+def measured(result: dict, path: Path) -> None:
+    """Print the table of a finished run on other faces.
+
+    Args:
+        result: as written by python -m distill.measure.
+        path: where.
+    """
+    data, classes = result["data"], result["classes"]
+    title = f"{result['run']} on {data['name']}: {data['protocol']}"
+    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
+    for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    unseen = {"test, never seen": result["unseen"]} if result["unseen"] else {}
+    if clean := result["further"].get(WITHOUT_TWINS):
+        unseen["test, no photograph seen"] = clean
+    further = {name: values for name, values in result["further"].items() if name != WITHOUT_TWINS}
+    for name, values in {"test": result["test"], **unseen, **further}.items():
+        table.add_row(name, *_cells(scores(values)))
+    for name, by_severity in result["robustness"].get("corruptions", {}).items():
+        table.add_row(name, *_cells(scores(by_severity["mean"], faces=result["test"]["rows"])))
+    console.print(table)
+    if corrupted := corruptions(result["robustness"]):
+        console.print(f"corrupted faces: mean over severities {', '.join(map(str, corrupted.severities))}")
+    if classes["only_run"] or classes["only_data"]:
+        console.print(f"compared by the {len(classes['compared'])} classes of both: {', '.join(classes['compared'])}")
+    if classes["only_run"]:
+        console.print(
+            f"the run's logits of {', '.join(classes['only_run'])} are left out: {data['name']} has no such class"
+        )
+    if result["dropped"]:
+        faces = ", ".join(f"{number:,} of {name}" for name, number in result["dropped"].items())
+        console.print(f"*** LEFT OUT of the test faces, because the run does not know them: {faces}", style="bold")
+    if result["seen_in_training"]:
+        console.print(
+            f"*** {result['seen_in_training']:,} of the test faces are, pixel for pixel, ones that the run LEARNT FROM or chose by",
+            style="bold",
+        )
+    if result["near_duplicates"]:
+        console.print(
+            f"*** {result['near_duplicates']:,} of the test faces show a photograph, up to crop or contrast, that the run LEARNT FROM "
+            "or chose by",
+            style="bold",
+        )
+    if result["seen_in_training"] is None:
+        console.print(
+            "*** whether the run learnt from some of these faces is not known: its own data are not there as it saw them, or "
+            "their pictures are of another size"
+        )
+    console.print(f"written: {path}, predictions beside it")
+
+
+def _cells(own: Scores) -> list[str]:
+    shares = [(f"{share.value:.2%}", share.interval) for share in (own.top1, own.mean_class)]
+    return [f"{own.faces:,}", *(cell for pair in shares for cell in pair)]
