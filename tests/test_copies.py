@@ -136,8 +136,18 @@ def test_pairs_are_those_of_the_definition(monkeypatch):
     for rows, directions in ((2048, 64), (7, 3), (50, 576)):
         monkeypatch.setattr(near_duplicates, "ROWS", rows)
         monkeypatch.setattr(near_duplicates, "DIRECTIONS", directions)
-        found = near_duplicates.pairs(vectors, vectors, same=True)
+        found = near_duplicates.pairs(vectors, vectors, np.arange(120))
         assert {(int(i), int(j)) for left, right in found for i, j in zip(left, right, strict=True)} == wanted
+
+
+def test_frames_of_one_face_are_one_photograph_without_a_look_at_every_pair(tmp_path, monkeypatch):
+    rng, looked = np.random.default_rng(0), []
+    frames = np.asarray(portrait(0).convert("L")) + rng.normal(0, 5, (1500, 1, 48, 48))
+    einsum = np.einsum
+    monkeypatch.setattr(np, "einsum", lambda how, a, b: looked.append(len(a)) or einsum(how, a, b))
+    (found,) = near_duplicates.copies(tmp_path, {"train": np.clip(frames, 0, 255).astype(np.uint8)}).values()
+    assert len(set(found.photo.tolist())) == 1 and len(set(found.content.tolist())) == 1500
+    assert sum(looked) < 1500 * 1499 / 2 / 10
 
 
 def test_faces_of_another_pack_and_size_are_compared_by_their_photograph(root, store, tmp_path):

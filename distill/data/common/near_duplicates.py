@@ -14,6 +14,7 @@ SIDE, BLOCK = 24, 4  # pixels that pictures are compared at, and of the blocks w
 LEAST = 0.8  # correlation of both bands from which on two pictures are one photograph
 DIRECTIONS = 64  # principal ones that a pair is first looked at along
 ROWS = 2048  # pictures in a block of a matrix product
+CHECKED = 8192  # pairs that are multiplied out at a time
 
 
 class Copies(NamedTuple):
@@ -55,7 +56,7 @@ def _find(pixels: dict[str, np.ndarray]) -> dict[str, Copies]:
     high, whole = (np.concatenate(part) for part in zip(*map(bands, pixels.values()), strict=True))
     high, whole = high[first], whole[first]  # of exact copies one is enough
     root = np.arange(len(each))
-    for left, right in pairs((high, whole), (high, whole), same=True):
+    for left, right in pairs((high, whole), (high, whole), root):
         _join(root, left, right)
     photos = np.split(root[number], np.cumsum([len(array) for array in content.values()])[:-1])
     return {name: Copies(array, photo) for (name, array), photo in zip(content.items(), photos, strict=True)}
@@ -107,37 +108,36 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return np.where(norm > 1e-3, vectors / np.maximum(norm, 1e-3), 0)
 
 
-def pairs(one: tuple, other: tuple, same: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the pairs of pictures that correlate by 0.8 or more in both bands, block by block.
+def pairs(one: tuple, other: tuple, root: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the pairs of pictures that correlate by 0.8 or more in both bands, some at a time.
 
     Along the principal directions P of the high band alone a . b <= Pa . Pb + |a - Pa| |b - Pb|: what stays below 0.8
     so, which is nearly everything, need not be multiplied out.
 
     Args:
         one, other: bands() of some pictures.
-        same: they are the same pictures; each pair is yielded once.
+        root: given where both are the same pictures: a number for each, and pairs whose numbers are equal by now are not
+            looked at.
 
     Shape:
-        yields positions [P] in one, [P] in other.
+        root: [M]; yields positions [P] in one, [P] in other.
     """
-    scatter = one[0].T @ one[0]
-    directions = np.linalg.eigh(scatter)[1][:, -DIRECTIONS:].astype(np.float32)
+    directions = np.linalg.eigh(one[0].T @ one[0])[1][:, -DIRECTIONS:].astype(np.float32)
     near, far = _shortened(one[0], directions), _shortened(other[0], directions)
     for start in range(0, len(near), ROWS):
-        for begin in range(start if same else 0, len(far), ROWS):
+        for begin in range(0 if root is None else start, len(far), ROWS):
             bound = near[start : start + ROWS] @ far[begin : begin + ROWS].T
-            left, right = np.divmod(np.flatnonzero(bound >= LEAST - 1e-3), bound.shape[1])
-            left, right = left + start, right + begin
-            if same:
-                left, right = left[left < right], right[left < right]
-            for band, theirs in zip(one, other, strict=True):
-                alike = [
-                    np.einsum("ij,ij->i", band[left[k : k + ROWS]], theirs[right[k : k + ROWS]]) >= LEAST
-                    for k in range(0, len(left), ROWS)
-                ]
-                kept = np.concatenate([np.zeros(0, bool), *alike])
-                left, right = left[kept], right[kept]
-            yield left, right
+            found = np.flatnonzero(bound >= LEAST - 1e-3)
+            for k in range(0, len(found), CHECKED):
+                left, right = np.divmod(found[k : k + CHECKED], bound.shape[1])
+                left, right = left + start, right + begin
+                if root is not None:
+                    new = (left < right) & (root[left] != root[right])
+                    left, right = left[new], right[new]
+                for band, theirs in zip(one, other, strict=True):
+                    alike = np.einsum("ij,ij->i", band[left], theirs[right]) >= LEAST
+                    left, right = left[alike], right[alike]
+                yield left, right
 
 
 def _shortened(vectors: np.ndarray, directions: np.ndarray) -> np.ndarray:
