@@ -96,13 +96,15 @@ def test_what_was_found_is_stored_with_the_pack_and_found_again_when_it_is_damag
     assert file.read_bytes() == content and not list(file.parent.glob(f"*.{near_duplicates.FILE}"))
 
 
-def test_a_test_split_that_is_train_is_refused_with_what_to_type(root, tmp_path):
+@pytest.mark.parametrize("valid", [True, False])
+def test_a_test_split_that_is_train_is_refused_with_what_to_type(tmp_path, valid):
     write(tmp_path / "faces", "train", range(5))
-    write(tmp_path / "faces", "valid", range(10, 12))
+    if valid:  # else some of train are held out
+        write(tmp_path / "faces", "valid", range(10, 12))
     shutil.copytree(tmp_path / "faces" / "train", tmp_path / "faces" / "test")
     asked = cfg(tmp_path / "faces", tmp_path / "store")
     with pytest.raises(
-        ValueError, match=r"each of the 10 test faces of folder is a training face, .* type data.test=0.2"
+        ValueError, match=r"each of the 10 test faces of folder is, .* a training .* type data.test=0.2"
     ):
         build.dataset(asked)
     assert len(build.dataset(asked, needed=("test",)).splits["test"]) == 10, "to measure others on"

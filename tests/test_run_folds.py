@@ -5,6 +5,7 @@ import statistics
 
 import ckplus_tree
 from commandline import distill
+from face_trees import save
 
 from distill.pipeline.completed import weights
 from distill.report.aggregate import aggregate_runs
@@ -15,7 +16,8 @@ from distill.system.cli import to_export
 
 def over_folds(tmp_path, folds):
     """The words of a job without a teacher over that many folds of a small data set."""
-    ckplus_tree.write_faces48(tmp_path / "ck48")
+    for path in ckplus_tree.write_faces48(tmp_path / "ck48").rglob("*.png"):
+        save(path, size=48)  # each its own face: of copies alone no test is made
     data = ("data=ckplus", f"data.root={tmp_path / 'ck48'}", "data.fold=all", f"data.folds={folds}", "data.valid=0.3")
     return (*data, "teacher=none", "loss=[ce]", "train.epochs=1")
 

@@ -20,7 +20,7 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
         near_duplicates: report, or drop_from_train: training faces whose photograph is in valid or test are left out.
 
     Raises:
-        ValueError: it lacks a split, each test face is a training face, or no training face is left.
+        ValueError: it lacks a split, each test face is a training or validation face, or no training face is left.
     """
     if missing := [name for name in needed if name not in data.splits]:
         raise ValueError(
@@ -31,10 +31,10 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
     if "train" not in data.splits or data.splits["test"].photo is None:
         return data
     train, valid, test = (data.splits[name] for name in ("train", "valid", "test"))
-    if "train" in needed and copied(test, [train]).all():
+    if "train" in needed and copied(test, [train, valid]).all():
         raise ValueError(
-            f"data: each of the {len(test):,} test faces of {data.name} is a training face, pixel for pixel; such a test "
-            "says nothing of other faces. Put other faces into the test split, or delete it and type data.test=0.2 to hold "
+            f"data: each of the {len(test):,} test faces of {data.name} is, pixel for pixel, a training or validation face; "
+            "such a test says nothing of other faces. Put other faces into the test split, or delete it and type data.test=0.2 to hold "
             "some out."
         )
     dropped = 0
