@@ -16,6 +16,7 @@ from torch import nn
 from distill import build
 from distill.augment.views import ViewRecipe
 from distill.config.schema import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
+from distill.data.common.options import DEFAULTS as OPTIONS
 from distill.losses.base.ramps import is_ramp, ramp
 from distill.training.loop import Settings
 from distill.training.optim import optimizer
@@ -103,6 +104,9 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
     own = node.keys() - TAKEN.get(role, set()) - {"_target_", "members"}
     assert node["_target_"].startswith(build.ALLOWED) and not own & given
     inspect.signature(get_object(node["_target_"])).bind(**dict.fromkeys(own | given))
+    if group == "data" and name not in ("procedural", "smoke"):
+        known = {*inspect.signature(get_object(node["_target_"])).parameters, *OPTIONS}
+        assert own <= known, "a key that ** takes must be an option, too"
 
 
 @pytest.mark.parametrize("name", names("loss"))

@@ -58,7 +58,7 @@ def test_the_teacher_that_is_asked_for_is_the_one_that_is_tried(name):
 def test_any_data_set_can_be_tried_and_is_cut_short_where_it_can_be(name):
     cfg = composed("debug=smoke", f"data={name}")
     rules.check(cfg)
-    options = {key: value for key, value in cfg["data"].items() if key != "_target_"}
+    options = {key: value for key, value in cfg["data"].items() if key not in ("_target_", "near_duplicates")}
     inspect.signature(get_object(cfg["data"]["_target_"])).bind(store="store", **options)
     assert options.get("limit", 256) == 256 and ("limit" in options or name in ("procedural", "smoke"))
 
