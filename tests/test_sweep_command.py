@@ -27,11 +27,13 @@ def test_a_killed_search_takes_its_job_along_goes_on_in_the_same_folder_and_its_
     asked = typed(tmp_path, "sweep.run_cap=1", "sweep.minimize=[macs,bytes,latency_ms]")
     for number in (signal.SIGTERM, signal.SIGKILL):
         search = warm.Command(asked, ROOT, environment())
-        until(lambda: list(tmp_path.glob("runs/*/checkpoints/last.pt")) and jobs_in(tmp_path), search)
+        children = Path(f"/proc/{search.pid}/task/{search.pid}/children")
+        until(lambda file=children: list(tmp_path.glob("runs/*/checkpoints/last.pt")) and file.read_text(), search)
+        jobs = children.read_text().split()
         os.kill(search.pid, number)
         said = search.communicate(timeout=60)[1]
         assert number == signal.SIGKILL or "stopped; the same command goes on" in said
-        until(lambda: not jobs_in(tmp_path))
+        until(lambda pids=jobs: not any(map(is_alive, pids)))
     assert not list(tmp_path.glob("runs/*/result.json"))
     done = warm.run(asked, ROOT, environment())
     assert done.returncode == 0, done.stdout + done.stderr
@@ -44,14 +46,10 @@ def test_a_killed_search_takes_its_job_along_goes_on_in_the_same_folder_and_its_
     assert f"latency_ms {student['latency_ms']:.6g}" in done.stdout
 
 
-def jobs_in(folder: Path) -> list[str]:
-    """Return the processes that do jobs with this folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            words = path.read_text().split("\0")
-            found += [path.parent.name] if "distill.run" in words and str(folder) in " ".join(words) else []
-    return found
+def is_alive(pid: str) -> bool:
+    with suppress(OSError):
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    return False
 
 
 def until(ready, process: warm.Command | None = None) -> None:
