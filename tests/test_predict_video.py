@@ -227,7 +227,7 @@ def test_ctrl_c_is_how_a_camera_ends_and_no_error(run, film, tmp_path, capsys, m
 
 WATCH = """
 import sys
-from distill import predict
+from distill.predict import __main__ as predict
 from distill.predict import output
 
 def held():
