@@ -21,8 +21,9 @@ from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.from_data import fill_from_data
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
-from distill.system.files import digest, load_weights, read_weights, sha256
+from distill.system.files import digest, sha256
 from distill.system.hardware import pick_precision
+from distill.system.weights import load_weights, read_weights
 from distill.training.loggers import Silent
 from distill.training.loop import Phase
 from distill.training.optim import Schedule, optimizer

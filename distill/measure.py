@@ -37,8 +37,9 @@ from distill.runs import provenance
 from distill.runs.layout import subsets
 from distill.system.cli import command_line
 from distill.system.console import WITHOUT_TWINS, loud_warnings
-from distill.system.files import digest, load_weights, read_weights, sha256, write_json
+from distill.system.files import digest, sha256, write_json
 from distill.system.hardware import environment, pick_device, pick_precision, set_threads
+from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset, Outputs, Split
 
 TAKEN = ("data", "plugins", "train.device", "train.threads", "train.precision", "paths.store")

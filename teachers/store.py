@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from distill.runs.layout import is_complete
 from distill.system import distributed as parallel
-from distill.system.files import whole
+from distill.system.weights import whole
 
 
 def find_or_train(folder: Path, train: Callable[[], None]) -> Path:

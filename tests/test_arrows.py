@@ -183,4 +183,4 @@ def test_nothing_that_is_read_can_run_code(module):
 
 
 def test_reads_of_pytorch_files_are_seen():
-    assert ("torch.load", {"map_location": "'cpu'", "weights_only": "True"}) in list(calls("distill.system.files"))
+    assert ("torch.load", {"map_location": "'cpu'", "weights_only": "True"}) in list(calls("distill.system.weights"))

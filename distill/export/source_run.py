@@ -15,7 +15,8 @@ from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
 from distill.runs import provenance
-from distill.system.files import load_weights, read_weights, sha256
+from distill.system.files import sha256
+from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
 LICENCES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs

@@ -11,7 +11,8 @@ from distill.config.schema import RECIPE, label, with_sha256
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.runs.layout import is_complete
 from distill.runs.reading import read
-from distill.system.files import read_weights, sha256, whole
+from distill.system.files import sha256
+from distill.system.weights import read_weights, whole
 from distill.types import Dataset
 
 

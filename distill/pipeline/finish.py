@@ -18,8 +18,8 @@ from distill.evaluation.robustness import evaluate_robustness, write_robustness
 from distill.pipeline import completed as finished
 from distill.runs.layout import subsets
 from distill.system import distributed as parallel
-from distill.system.files import load_weights
 from distill.system.hardware import pick_precision
+from distill.system.weights import load_weights
 from distill.types import Dataset
 
 

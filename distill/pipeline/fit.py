@@ -11,9 +11,10 @@ from distill.data.common.twins import told
 from distill.evaluation.inference import PROBE, probe
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
-from distill.system.files import digest, save_weights
+from distill.system.files import digest
 from distill.system.hardware import pick_precision
 from distill.system.sync_batch import sync_batch_norm
+from distill.system.weights import save_weights
 from distill.training.loggers import JsonLines, NoLines
 from distill.training.loop import Learner, Settings, train
 from distill.training.optim import Average

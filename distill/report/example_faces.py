@@ -18,7 +18,7 @@ from distill.pipeline.completed import rebuild
 from distill.report.gradcam import grad_cam
 from distill.report.predictions import Answers, of_run
 from distill.runs.reading import FIRST, Run
-from distill.system.files import load_weights, read_weights
+from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
 SIDE = 96  # pixels of a picture on the page

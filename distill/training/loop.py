@@ -16,7 +16,7 @@ from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.system import distributed as parallel
 from distill.system.console import console
-from distill.system.files import save_weights
+from distill.system.weights import save_weights
 from distill.training.meter import Ledger
 from distill.training.optim import clip
 from distill.training.resume import Standing
