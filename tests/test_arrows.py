@@ -76,7 +76,7 @@ def users_of(*packages):
 
 
 def test_imports_are_seen_absolute_relative_and_inside_functions():
-    assert {"hydra", "distill.build", "distill.types"} <= imports("distill.run")
+    assert {"hydra", "distill.build", "distill.types"} <= imports("distill.measure")
     assert {"distill.types", "distill.data.packing.reader"} <= imports("distill.data.ferplus")
     assert "distill.data.procedural.faces" in imports("distill.data.procedural.camera")
     assert "distill.data.procedural" not in imports("distill.data.procedural.camera")

@@ -42,12 +42,12 @@ from distill.export.options import Options, read_options
 from distill.export.runtimes import PARITY
 from distill.report.aggregate import aggregate_runs
 from distill.report.select import best
+from distill.runs.folder import RunFolder
 from distill.runs.reading import find
 from distill.system.cli import command_line, format_error, parser
 from distill.system.console import console, loud_warnings
 from distill.system.files import sha256, write_json
 from distill.system.hardware import environment, set_threads, tune_allocator
-from distill.system.processes import run_lock
 
 WRITING = ".writing-"
 BEST = "max valid/top1_accuracy"
@@ -70,7 +70,7 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
             work on it; an earlier export stays as it is then.
     """
     run = finished.read_run(folder, words)
-    with run_lock(folder, wait=False):
+    with RunFolder(folder).lock(wait=False):
         return _export(run, options)
 
 
@@ -79,7 +79,7 @@ def _export(run: finished.Finished, options: Options) -> dict:
     split = data.splits["valid"]
     recorded = finished.recorded(run, data)
     wanted = gate.reference(run.student, split, options.preprocess)
-    wanted = gate.refuse_other(run.student, wanted, recorded, (run.result.get("eval") or {}).get("views", "plain"))
+    wanted = gate.refuse_other(run.student, wanted, recorded, run.result.eval.get("views", "plain"))
     facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label))
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)

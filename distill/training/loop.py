@@ -14,6 +14,7 @@ from distill.data.loader import balanced_chances, batches, epoch_order, mixup, s
 from distill.evaluation.inference import PROBE, predict, probe
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
+from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.weights import save_weights
@@ -133,7 +134,7 @@ def train(
     data: Dataset,
     recipe: ViewRecipe,
     settings: Settings,
-    folder: Path,
+    folder: RunFolder,
     lines,
     log: Callable[[dict, int], None],
     progress,
@@ -159,11 +160,11 @@ def train(
     Raises:
         ValueError: batches too small for the processes, a checkpoint that is none, or no epoch with a metric to compare.
     """
-    split, checkpoints = data.splits["train"], folder / "checkpoints"
+    split = data.splits["train"]
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
     device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
     refuse_idle_processes(len(split), settings.batch_size)
-    standing = Standing(checkpoints / "last.pt", learner, ledger, lines)
+    standing = Standing(folder.checkpoint, learner, ledger, lines)
     at = standing.at
     resumed_at = at["epoch"] * steps + at["step"]
     if 0 < resumed_at < settings.epochs * steps:
@@ -201,7 +202,7 @@ def train(
         learner.schedule.observe(value)
         if value > at["best_score"] and phase.start + phase.epochs == settings.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
-            keep(learner, checkpoints / "best.safetensors", metadata | {"epoch": epoch} | metrics)
+            keep(learner, folder.weights, metadata | {"epoch": epoch} | metrics)
         log({"epoch": epoch, **metrics}, done)
         standing.save(epoch + 1, 0)
         progress.epoch(epoch, metrics, at)
