@@ -61,11 +61,6 @@ def run_lock(folder: Path, wait: bool) -> Iterator[None]:
         lock.release()
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Fork:
     """A process forked off here, for which nothing is imported again; asked as a subprocess.Popen is. It dies with this one.
 
