@@ -1,10 +1,16 @@
-"""The main job, python -m distill.run: compose, prepare the teacher, train the student, evaluate, write result.json."""
+"""The main job: compose, prepare the teacher, train the student, evaluate, write result.json.
+
+python -m distill.run KEY=VALUE is the command; distill.run(["KEY=VALUE"]) does the same in Python, see make_callable.
+"""
 
 import importlib
 import os
 import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -17,11 +23,12 @@ from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
 from distill.config.hints import explained
+from distill.config.overrides import composed_job
 from distill.evaluation.printed import summary
 from distill.models.feature_hooks import untap
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
-from distill.pipeline.finish import conclude, mirror, open_logger, start_of, summary_of
+from distill.pipeline.finish import conclude, mirror, open_logger, summary_of
 from distill.pipeline.fit import fit_student, tell
 from distill.pipeline.folds import run_folds
 from distill.pipeline.generations import run_generations
@@ -29,23 +36,23 @@ from distill.pipeline.reuse import (
     is_measured,
     refuse_another,
     refuse_inside_data,
-    refuse_other_teacher,
     result_of,
     write_down,
 )
+from distill.pipeline.teacher import prepare_teacher
 from distill.runs.layout import is_complete
 from distill.runs.provenance import tell_changed
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.system import distributed as parallel
+from distill.system.callable_module import make_callable
 from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings, track
-from distill.system.files import digest, write_json
+from distill.system.files import write_json
 from distill.system.hardware import pick_device, set_threads, tune_allocator
 from distill.system.processes import JOB_DIR, run_lock
 from distill.training.loop import views_with_maps
 from distill.types import Dataset
-from teachers.store import find_or_train
 
 NEXT = (
     "python -m distill.run data=ferplus data.root=DIR   (FER2013Train|Valid|Test with label.csv, or a tar.gz of it)",
@@ -123,8 +130,11 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained, not after
     taught_by: list[Path] = []
 
+    def fine_tune(inner: dict, where: Path) -> dict:
+        return run(inner, where, data, job_type="teacher", group=group)
+
     def prepare(member: dict) -> Path:
-        taught_by.append(prepare_teacher(cfg, member, data, group))
+        taught_by.append(prepare_teacher(cfg, member, data, fine_tune))
         return taught_by[-1]
 
     teacher = build.teacher(cfg, data, prepare, device, track)
@@ -148,53 +158,6 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
     return result
 
 
-def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -> Path:
-    """Return the weight file of a fine-tuned teacher, found in the store by its fingerprint or trained by the same job.
-
-    Args:
-        cfg: the run's config.
-        member: the teacher's part of it, or that of a member of an ensemble.
-        data: the packed data set.
-        group: name that the logger gives all runs of a sweep, or None.
-
-    Raises:
-        ValueError: a weight file that is not there, or no finished run.
-    """
-    if "run" in member:
-        return _finished_teacher(member, data)
-    inner = config.teacher_run(cfg, member)
-    if (file := member["weights"]) and not Path(file).expanduser().is_file():
-        raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
-    key = digest([config.learning(inner), build.fingerprint(data)])
-    folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
-    refuse_other_teacher(inner, folder)
-    found = parallel.broadcast_from_main(lambda: is_complete(folder))
-    new = "is fine-tuned once, then found again," if member["train"]["epochs"] else f"is {file}, kept"
-    console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
-    tell_changed(inner, folder)
-    weights = find_or_train(folder, lambda: run(inner, folder, data, job_type="teacher", group=group))
-    if found and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
-        console.print(
-            "*** It was trained FROM SCRATCH, because its pretrained weights were out of reach then. "
-            "teacher.pretrained=true trains it from them.",
-            style="bold",
-        )
-    return weights
-
-
-def _finished_teacher(member: dict, data: Dataset) -> Path:
-    """Return the weight file of a teacher that is a finished run, and say so if it saw other data than this run."""
-    folder = Path(member["run"])
-    console.print(f"teacher {config.label(member)}: the finished run {folder}")
-    tell_changed(config.written(folder), folder)
-    if finished.saw(folder) != build.fingerprint(data):
-        console.print(
-            "*** It learned from other pictures, labels or splits than this run: make sure that it saw no test face of this one.",
-            style="bold",
-        )
-    return finished.weights(folder)
-
-
 def job_dir() -> Path | None:
     """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
     return Path(os.environ[JOB_DIR]).absolute() if os.environ.get(JOB_DIR) else None
@@ -210,25 +173,56 @@ def job_name() -> str | None:
     return (folder := job_dir()) and sweep_records.read(folder)["name"]
 
 
-def typed() -> str:
-    """Return the command that this job is."""
-    words = [word for word in HydraConfig.get().overrides.task if not word.startswith("launcher=")]
-    return shlex.join(["python", "-m", "distill.run", *words])
-
-
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
 def main(cfg: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep."""
     with guard():  # already here: hydra would print all words before the error
+        asked = HydraConfig.get()
+        settle, work = partial(settled, cfg, asked.runtime.choices), partial(do, words=asked.overrides.task)
         if folder := job_dir():
-            sweeps.work(folder, lambda: settled(cfg), do)
+            sweeps.work(folder, settle, work)
         else:
-            do(*settled(cfg))
+            work(*settle())
 
 
-def settled(cfg: DictConfig) -> tuple[dict, Path]:
-    """Return a checked, plain config and the run folder of what it says."""
-    rules.check_choices(HydraConfig.get().runtime.choices)
+@dataclass(frozen=True)
+class Run:
+    """A finished run, which is also a path: that of its folder.
+
+    Args:
+        folder: the run folder.
+        metrics: name -> value of the student, such as valid/top1_accuracy, in [0, 1].
+        result: what result.json holds.
+    """
+
+    folder: Path
+    metrics: dict[str, float]
+    result: dict
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+
+def run_overrides(overrides: Sequence[str] = ()) -> Run:
+    """Do one run in this process, as `python -m distill.run` does, or find it complete.
+
+    Args:
+        overrides: KEY=VALUE, as they are typed; relative paths begin at the current directory.
+
+    Returns:
+        The run; result.json, metrics.jsonl and the weights are in its folder.
+
+    Raises:
+        ValueError: a mistake in the words, with what to type; or data or weights that are not there.
+    """
+    cfg, folder = settled(*composed_job(overrides))
+    result = do(cfg, folder, overrides)
+    return Run(folder.absolute(), result["student"]["metrics"], result)
+
+
+def settled(cfg: DictConfig, choices: Mapping[str, object]) -> tuple[dict, Path]:
+    """Return a checked, plain config and the run folder of what it says, choices being the yaml of each group."""
+    rules.check_choices(choices)
     cfg, left_out = rules.learned_by(config.plain(cfg))
     rules.check(cfg)
     if cfg["teacher"]["_target_"] is None and cfg["generations"] == 1 and parallel.is_main():
@@ -242,22 +236,23 @@ def settled(cfg: DictConfig) -> tuple[dict, Path]:
     return cfg, folder
 
 
-def do(cfg: dict, folder: Path) -> None:
-    """Do one job in its run folder, and print its table."""
+def do(cfg: dict, folder: Path, words: Sequence[str]) -> dict:
+    """Do one job in its run folder, print its table and return its result.json."""
     set_threads(cfg["train"]["threads"])
     done = parallel.broadcast_from_main(lambda: is_measured(folder, cfg))
     if not done:
         console.print(f"run folder: {folder}")
     tell_changed(cfg, folder)
     several = sweeps.is_several(cfg)
+    command = shlex.join(["python", "-m", "distill.run", *(word for word in words if not word.startswith("launcher="))])
 
     def once(one: dict, where: Path) -> dict:
         refuse_another(one, where)
-        return run(one, where, group=folder.name if several else sweep_name(), command=typed())
+        return run(one, where, group=folder.name if several else sweep_name(), command=command)
 
     def whole(one: dict, where: Path) -> Path:
         if not parallel.broadcast_from_main(lambda: is_measured(where, one)):
-            write_down(one, where, typed())
+            write_down(one, where, command)
         return where
 
     def job(one: dict, where: Path) -> dict:
@@ -269,6 +264,7 @@ def do(cfg: dict, folder: Path) -> None:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
     step = 0 if result["data"]["name"] == "procedural" else 1 if "kd" in cfg["loss"] else 2
     summary(result, NEXT[step].format(folder=f"{'best of ' if several else ''}{shlex.quote(str(folder))}"))
+    return result
 
 
 def guard():
@@ -298,5 +294,6 @@ def cli() -> None:
         parallel.destroy_process_group()
 
 
+make_callable(__name__, run_overrides)
 if __name__ == "__main__":
     importlib.import_module("distill.run").cli()  # by its name: other processes of a sweep find main() under it
