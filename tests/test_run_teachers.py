@@ -220,6 +220,8 @@ def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_al
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
     inner = config.teacher_run(cfg, cfg["teacher"])
     recipe = config.learning(inner)
+    del cfg["teacher"]["weights"]  # as a yaml of one's own may have it
+    prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
     for weights in (None, str(file)):
         cfg["teacher"]["weights"] = weights
         recipe["student"] = recipe["student"] | ({"weights": sha256(file)} if weights else {})

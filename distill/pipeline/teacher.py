@@ -38,7 +38,7 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, train: Callable[[dic
     folder = Path(cfg["paths"]["store"]).expanduser() / "teachers" / f"{config.label(member)}-{key[:12]}"
     refuse_other_teacher(inner, folder)
     found = parallel.broadcast_from_main(lambda: is_complete(folder))
-    new = "is fine-tuned once, then found again," if member["train"]["epochs"] else f"is {file}, kept"
+    new = "is fine-tuned once, then found again," if member["train"]["epochs"] or not file else f"is {file}, kept"
     console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
     tell_changed(inner, folder)
     weights = find_or_train(folder, lambda: train(inner, folder))
