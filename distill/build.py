@@ -275,6 +275,10 @@ def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
     if is_peer(node):
         return network(_peer_config(cfg, node), data)
     bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, *BESIDE_NETWORK)}
+    if "run" not in node and not node["_target_"].startswith("teachers."):  # made as network() made it for its training
+        own = {key: value for key, value in bare.items() if key != "weights"}
+        own |= {"pretrained": False} if "pretrained" in own else {}
+        return make(own, cfg["plugins"], num_classes=len(data.classes))
     more = {"plugins": cfg["plugins"]} if "run" in node else {"weights": None, "pretrained": False}
     return make(bare | more, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
 

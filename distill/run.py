@@ -1,10 +1,15 @@
-"""The main job, python -m distill.run: compose and check a config, do its run, print its table."""
+"""The main job: compose and check a config, do its run, print its table.
+
+python -m distill.run KEY=VALUE is the command; distill.run(["KEY=VALUE"]) does the same in Python, see make_callable.
+"""
 
 import importlib
 import os
 import shlex
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -15,6 +20,7 @@ from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
 from distill.config.hints import explained
+from distill.config.overrides import composed_job
 from distill.evaluation.printed import summary
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
@@ -25,9 +31,11 @@ from distill.pipeline.reuse import is_measured, refuse_another, refuse_inside_da
 from distill.pipeline.run import run
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
+from distill.runs.result import RunResult
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.system import distributed as parallel
+from distill.system.callable_module import make_callable
 from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.hardware import set_threads, tune_allocator
@@ -45,33 +53,57 @@ def main(cfg: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep, and print its table."""
     # the guard stands already here: hydra would print all words before the error
     with guard(), sweep_records.recorded(job_dir()) if job_dir() else nullcontext() as record:
-        cfg, folder = prepare_config(cfg)
-        several = sweeps.is_several(cfg)
+        asked = HydraConfig.get()
+        cfg, folder = prepare_config(cfg, asked.runtime.choices)
         if record:
             record.begin(folder.path)
             if sweeps.is_reused(record, cfg, folder):
                 return
-        set_threads(cfg["train"]["threads"])
-        if not (done := is_measured(folder, cfg)):
-            console.print(f"run folder: {folder}")
-        tell_changed(cfg, folder)
-        sweep = record and record.sweep.name
-        job = Job(group=folder.name if several else sweep, name=record and record.facts["name"], command=typed())
-        if cfg["data"].get("fold") == "all":
-            result = run_folds(cfg, folder, job)
-        elif cfg["generations"] > 1:
-            result = run_generations(cfg, folder, job)
-        else:
-            result = run(cfg, folder, job)
-        if done:
-            console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
-        step = 0 if result.data["name"] == "procedural" else 1 if "kd" in cfg["loss"] else 2
-        summary(result, NEXT[step].format(folder=f"{'best of ' if several else ''}{shlex.quote(str(folder))}"))
+        job, done = begin(cfg, folder, asked.overrides.task, record)
+        result = runner(cfg)(cfg, folder, job)
+        show(cfg, folder, result, done)
 
 
-def prepare_config(cfg: DictConfig) -> tuple[dict, RunFolder]:
-    """Return a checked, plain config and the run folder of what it says."""
-    rules.check_choices(HydraConfig.get().runtime.choices)
+@dataclass(frozen=True)
+class Run:
+    """A finished run, which is also a path: that of its folder.
+
+    Args:
+        folder: the run folder.
+        metrics: name -> value of the student, such as valid/top1_accuracy, in [0, 1].
+        result: what result.json holds.
+    """
+
+    folder: Path
+    metrics: dict[str, float]
+    result: dict
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
+
+
+def run_overrides(overrides: Sequence[str] = ()) -> Run:
+    """Do one run in this process, as `python -m distill.run` does, or find it complete.
+
+    Args:
+        overrides: KEY=VALUE, as they are typed; relative paths begin at the current directory.
+
+    Returns:
+        The run; result.json, metrics.jsonl and the weights are in its folder.
+
+    Raises:
+        ValueError: a mistake in the words, with what to type; or data or weights that are not there.
+    """
+    cfg, folder = prepare_config(*composed_job(overrides))
+    job, done = begin(cfg, folder, overrides)
+    result = runner(cfg)(cfg, folder, job)
+    show(cfg, folder, result, done)
+    return Run(folder.path.absolute(), result.student["metrics"], result.to_dict())
+
+
+def prepare_config(cfg: DictConfig, choices: Mapping[str, object]) -> tuple[dict, RunFolder]:
+    """Return a checked, plain config and the run folder of what it says, choices being the yaml of each group."""
+    rules.check_choices(choices)
     cfg, left_out = rules.learned_by(config.plain(cfg))
     rules.check(cfg)
     if cfg["teacher"]["_target_"] is None and cfg["generations"] == 1 and parallel.is_main():
@@ -85,15 +117,45 @@ def prepare_config(cfg: DictConfig) -> tuple[dict, RunFolder]:
     return cfg, folder
 
 
+def begin(
+    cfg: dict, folder: RunFolder, words: Sequence[str], record: sweep_records.Record | None = None
+) -> tuple[Job, bool]:
+    """Say what is about to be done; return what its runs are a part of, and whether they are complete already.
+
+    Args:
+        cfg: plain, checked config.
+        folder: its run folder.
+        words: what was typed.
+        record: of the sweep's job that it is, or None.
+    """
+    set_threads(cfg["train"]["threads"])
+    if not (done := is_measured(folder, cfg)):
+        console.print(f"run folder: {folder}")
+    tell_changed(cfg, folder)
+    group = folder.name if sweeps.is_several(cfg) else record and record.sweep.name
+    command = shlex.join(["python", "-m", "distill.run", *(word for word in words if not word.startswith("launcher="))])
+    return Job(group=group, name=record and record.facts["name"], command=command), done
+
+
+def runner(cfg: dict) -> Callable[[dict, RunFolder, Job], RunResult]:
+    """Return what does a job: run(), or a loop above it."""
+    if cfg["data"].get("fold") == "all":
+        return run_folds
+    return run_generations if cfg["generations"] > 1 else run
+
+
+def show(cfg: dict, folder: RunFolder, result: RunResult, done: bool) -> None:
+    """Print the table of a job, and that it was done before where it was."""
+    if done:
+        console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
+    step = 0 if result.data["name"] == "procedural" else 1 if "kd" in cfg["loss"] else 2
+    best = "best of " if sweeps.is_several(cfg) else ""
+    summary(result, NEXT[step].format(folder=f"{best}{shlex.quote(str(folder))}"))
+
+
 def job_dir() -> Path | None:
     """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
     return Path(os.environ[JOB_DIR]).absolute() if os.environ.get(JOB_DIR) else None
-
-
-def typed() -> str:
-    """Return the command that this job is."""
-    words = [word for word in HydraConfig.get().overrides.task if not word.startswith("launcher=")]
-    return shlex.join(["python", "-m", "distill.run", *words])
 
 
 def guard():
@@ -123,5 +185,6 @@ def cli() -> None:
         parallel.destroy_process_group()
 
 
+make_callable(__name__, run_overrides)
 if __name__ == "__main__":
     importlib.import_module("distill.run").cli()  # by its name: other processes of a sweep find main() under it

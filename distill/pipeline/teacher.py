@@ -50,14 +50,14 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, train: Callable[[dic
     if "run" in member:
         return _finished_run(member, data)
     inner = config.teacher_run(cfg, member)
-    if (file := member["weights"]) and not Path(file).expanduser().is_file():
+    if (file := member.get("weights")) and not Path(file).expanduser().is_file():
         raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
     key = digest([config.learning(inner), build.fingerprint(data)])
     store = Path(cfg["paths"]["store"]).expanduser() / "teachers"
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")
     refuse_other_teacher(inner, folder)
     found = parallel.broadcast_from_main(folder.is_complete)
-    new = "is fine-tuned once, then found again," if member["train"]["epochs"] else f"is {file}, kept"
+    new = "is fine-tuned once, then found again," if member["train"]["epochs"] or not file else f"is {file}, kept"
     console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
     tell_changed(inner, folder)
     weights = find_or_train(folder, lambda: train(inner, folder))

@@ -15,7 +15,8 @@ from distill.runs.result import RunResult
 from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
 from distill.sweep.jobs import Record, conclude, folder_of, plan, refuse_another, refuse_idle, sweep_name
 from distill.system.console import console
-from distill.system.processes import cores, sweep_lock
+from distill.system.cores import cores
+from distill.system.processes import sweep_lock
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}

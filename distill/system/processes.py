@@ -36,11 +36,6 @@ def sweep_lock(sweep: Path) -> Iterator[None]:
         raise ValueError(f"{sweep}: another process is at work on this sweep. Wait for it, or stop it.") from None
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Fork:
     """A process forked off here, for which nothing is imported again; asked as a subprocess.Popen is. It dies with this one.
 
