@@ -29,8 +29,9 @@ from distill.training.loggers import Silent
 from distill.training.loop import Phase
 from distill.training.optim import Schedule, optimizer
 from distill.types import Dataset
+from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
-from teachers.logit_cache import LogitCache, manifest
+from teachers.logit_cache import LogitCache
 from teachers.peer import is_peer
 
 ALLOWED = ("distill.", "teachers.", "students.")

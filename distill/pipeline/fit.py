@@ -13,6 +13,7 @@ from distill.config import schema as config
 from distill.data.common.twins import told
 from distill.evaluation.inference import PROBE, probe
 from distill.losses.base.objective import Objective
+from distill.models.teacher import Teacher
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
@@ -51,10 +52,10 @@ def keep_start(student: nn.Module, folder: RunFolder, header: dict) -> dict:
     return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
 
 
-def train_state(cfg: dict, student: nn.Module, objective: Objective, teacher, data: Dataset) -> Learner:
+def train_state(cfg: dict, student: nn.Module, objective: Objective, teacher: Teacher | None, data: Dataset) -> Learner:
     """Return student and losses with a new optimizer, schedule and moving average."""
     if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":  # SyncBatchNorm knows no CPU
-        for network in (student, teacher.network) if getattr(teacher, "learns", False) else (student,):
+        for network in (student, teacher.network) if teacher and teacher.learns else (student,):
             sync_batch_norm(network)
     decay = cfg["train"]["average"]
     average = Average(student, decay) if decay else None

@@ -14,7 +14,7 @@ from distill.pipeline.teacher import teacher_weights
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
-from distill.system.console import console, track
+from distill.system.console import track
 from distill.system.hardware import pick_device
 from distill.training.loop import train, views_with_maps
 from distill.types import Dataset
@@ -59,7 +59,9 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
             )  # of learned parts of losses: the same whether the teacher was found or trained
             objective.bind(student, teacher)
             objective.to(device)
-            _check_space(cfg, objective, teacher)
+            if teacher:
+                epochs, cached = cfg["train"]["epochs"], cfg["views"]["cached"]
+                teacher.reserve(views_with_maps(objective, build.phases(cfg), epochs, cached))
             torch.manual_seed(cfg["seed"])  # of dropout
             clock["teacher"] = time.perf_counter()
             header = weights_header(cfg, data)
@@ -78,14 +80,3 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
         logger.finish(summary_of(result), exit_code=0)
         parallel.broadcast_from_main(lambda: result.write(folder.result))
     return result
-
-
-def _check_space(cfg: dict, objective, teacher) -> None:
-    """Say how large the feature maps are that a teacher stores, and refuse those that do not fit on the disk."""
-    if size := getattr(teacher, "bytes_per_view", 0):
-        views = views_with_maps(objective, build.phases(cfg), cfg["train"]["epochs"], cfg["views"]["cached"])
-        console.print(
-            f"teacher: the maps that losses ask for take {size / 1e9:.2f} GB per view, {len(views) * size / 1e9:.2f} GB for "
-            f"the {len(views)} of this run, in {teacher.folder}"
-        )
-        teacher.refuse_too_large(views)

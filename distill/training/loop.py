@@ -14,6 +14,7 @@ from distill.data.loader import balanced_chances, batches, epoch_order, mixup, s
 from distill.evaluation.inference import PROBE, predict, probe
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
+from distill.models.teacher import Teacher
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import console
@@ -83,7 +84,11 @@ class Settings:
 
 
 def train_step(
-    batch: Batch | MixedBatch, teacher, learner: Learner, precision: torch.dtype, max_norm: float | None = None
+    batch: Batch | MixedBatch,
+    teacher: Teacher | None,
+    learner: Learner,
+    precision: torch.dtype,
+    max_norm: float | None = None,
 ) -> dict[str, Tensor]:
     """Render, answer, compare, step.
 
@@ -130,7 +135,7 @@ def score(metrics: dict[str, float], select: str) -> float:
 
 def train(
     learner: Learner,
-    teacher,
+    teacher: Teacher | None,
     data: Dataset,
     recipe: ViewRecipe,
     settings: Settings,
@@ -227,9 +232,9 @@ def refuse_idle_processes(faces: int, batch_size: int) -> None:
         )
 
 
-def teacher_of(objective: Objective, teacher):
+def teacher_of(objective: Objective, teacher: Teacher | None) -> Teacher | None:
     """Return the teacher where a loss of this epoch reads it, or it learns itself, else None: nobody waits for its answers."""
-    return teacher if getattr(teacher, "learns", False) or objective.reads("needs_teacher") else None
+    return teacher if teacher and (teacher.learns or objective.reads("needs_teacher")) else None
 
 
 def views_with_maps(objective: Objective, phases: tuple[Phase, ...], epochs: int, cached_views: int) -> set[int]:
