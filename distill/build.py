@@ -20,6 +20,7 @@ from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.from_data import fill_from_data
+from distill.models.teacher import Teacher
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.files import digest, sha256
@@ -28,7 +29,7 @@ from distill.system.weights import load_weights, read_weights
 from distill.training.loggers import Silent
 from distill.training.loop import Phase
 from distill.training.optim import Schedule, optimizer
-from distill.types import Dataset
+from distill.types import Dataset, RunLogger
 from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache
@@ -205,7 +206,7 @@ def recipe(views: dict) -> tuple[ViewRecipe, int, int]:
     return ViewRecipe(**ranges), views["seed"], views["cached"]
 
 
-def logger(cfg: dict, **more):
+def logger(cfg: dict, **more) -> RunLogger:
     """Make the logger, more being what it is told of the run; processes other than the main one stay silent."""
     if not parallel.is_main():
         return Silent()
@@ -217,7 +218,7 @@ def members(node: dict) -> list[dict]:
     return list(node["members"].values()) if "members" in node else [node]
 
 
-def teacher(cfg: dict, data: Dataset, weights: list[Path], device: torch.device, progress: Callable):
+def teacher(cfg: dict, data: Dataset, weights: list[Path], device: torch.device, progress: Callable) -> Teacher | None:
     """Make the teacher: none, a peer, live, or answered from the cache of its logits.
 
     Args:
@@ -228,7 +229,7 @@ def teacher(cfg: dict, data: Dataset, weights: list[Path], device: torch.device,
         progress: (iterable, total, words) -> iterable.
 
     Returns:
-        None, or an object with open(split, view, table), __call__(batch), classes and forward_images.
+        The teacher, or None.
     """
     node = cfg["teacher"]
     if node["_target_"] is None:

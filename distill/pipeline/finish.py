@@ -15,6 +15,7 @@ from distill.evaluation import inference as evaluate
 from distill.evaluation.cost import profile, speed
 from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
+from distill.models.teacher import Teacher
 from distill.pipeline import completed as finished
 from distill.pipeline.teacher import cost_of, start_of
 from distill.runs.folder import RunFolder
@@ -22,11 +23,19 @@ from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.hardware import pick_precision
 from distill.system.weights import load_weights
-from distill.types import Dataset
+from distill.types import Dataset, RunLogger
 
 
 def evaluate_run(
-    cfg: dict, folder: RunFolder, data: Dataset, student, teacher, device, fit: dict, clock: dict, taught_by: list[Path]
+    cfg: dict,
+    folder: RunFolder,
+    data: Dataset,
+    student,
+    teacher: Teacher | None,
+    device,
+    fit: dict,
+    clock: dict,
+    taught_by: list[Path],
 ) -> RunResult:
     """Evaluate the best weights, test once, write the predictions and return the result of the run.
 
@@ -37,7 +46,7 @@ def evaluate_run(
         folder: run folder with the best weights.
         data: the packed data set.
         student: the network that was trained.
-        teacher: Batch -> Outputs, or None.
+        teacher: its teacher, or None.
         device: where they are.
         fit: what train returned.
         clock: when the run started, had its teacher and was trained: start, teacher, train [s].
@@ -203,7 +212,7 @@ def summary_of(result: RunResult) -> dict:
     return result.student["metrics"] | result.to_dict() | {"student": student}
 
 
-def log_artifacts(logger, folder: RunFolder, data: Dataset, result: RunResult) -> None:
+def log_artifacts(logger: RunLogger, folder: RunFolder, data: Dataset, result: RunResult) -> None:
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
     probabilities, labels, _ = evaluate.read_predictions(folder.predictions("test"), data.classes)
     split, classes = data.splits["test"], list(data.classes)

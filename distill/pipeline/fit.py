@@ -24,15 +24,15 @@ from distill.system.weights import save_weights
 from distill.training.loggers import JsonLines, NoLines
 from distill.training.loop import Learner, Settings
 from distill.training.optim import Average
-from distill.types import Dataset
+from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
 FEW = 5  # training faces of a class; fewer are worth a warning
 
 
-def weights_header(cfg: dict, data: Dataset) -> dict:
+def weights_header(student: dict, data: Dataset) -> dict:
     """Return what the header of a run's weights says: classes, network, data and protocol."""
-    network = {key: value for key, value in cfg["student"].items() if key not in ("weights", *config.BESIDE_NETWORK)}
+    network = {key: value for key, value in student.items() if key not in ("weights", *config.BESIDE_NETWORK)}
     return {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
 
 
@@ -81,19 +81,25 @@ def training_settings(cfg: dict, device: torch.device) -> tuple[ViewRecipe, Sett
 
 
 @contextmanager
-def training_output(cfg: dict, folder: RunFolder, logger) -> Iterator[tuple]:
+def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger) -> Iterator[tuple]:
     """Yield what a training writes to: metrics.jsonl, (metrics, step) -> every logger, and the progress bar.
+
+    Args:
+        who: is trained.
+        epochs: of the training.
+        folder: its metrics.jsonl is continued.
+        logger: mirrors the numbers.
 
     Raises:
         ValueError: in the words of the config where a batch is too small for BatchNorm.
     """
-    lines, who = JsonLines(folder.metrics) if parallel.is_main() else NoLines(), config.label(cfg["student"])
+    lines = JsonLines(folder.metrics) if parallel.is_main() else NoLines()
 
     def log(metrics: dict, step: int) -> None:
         lines.log(metrics, step)
         logger.log(metrics, step)
 
-    with TrainingProgress(who, cfg["train"]["epochs"]) as progress:
+    with TrainingProgress(who, epochs) as progress:
         try:
             yield lines, log, progress
         except ValueError as error:

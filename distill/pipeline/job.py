@@ -12,7 +12,7 @@ from distill.pipeline.reuse import result_of
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
-from distill.types import Dataset
+from distill.types import Dataset, RunLogger
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Job:
         return replace(self, type="teacher", command=None)
 
 
-def open_logger(cfg: dict, folder: RunFolder, job: Job):
+def open_logger(cfg: dict, folder: RunFolder, job: Job) -> RunLogger:
     """Make the logger of a run, named as its sweep names it and otherwise as its folder."""
     name = folder.name
     if job.name and job.type == "student":
@@ -48,7 +48,7 @@ def open_logger(cfg: dict, folder: RunFolder, job: Job):
 
 
 @contextmanager
-def recording(cfg: dict, folder: RunFolder, job: Job) -> Iterator:
+def recording(cfg: dict, folder: RunFolder, job: Job) -> Iterator[RunLogger]:
     """Yield the logger of a run; where the run fails, it and result.json say so."""
     if parallel.is_main() and not folder.is_complete():
         folder.result.unlink(missing_ok=True)  # clear an earlier failure

@@ -5,6 +5,7 @@ import time
 import torch
 
 from distill import build
+from distill.config import schema as config
 from distill.models.feature_hooks import untap
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of
 from distill.pipeline.fit import keep_start, tell, train_state, training_output, training_settings, weights_header
@@ -46,9 +47,8 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
                 tell(data := build.dataset(cfg))
             clock = {"start": time.perf_counter()}
             device = pick_device(cfg["train"]["device"])
-            student = parallel.main_first(lambda: build.network(cfg, data)).to(
-                device, memory_format=torch.channels_last
-            )
+            student = parallel.main_first(lambda: build.network(cfg, data))
+            student = student.to(device, memory_format=torch.channels_last)
             objective = build.objective(cfg, data)
             objective.check(student, len(data.classes))
             build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained
@@ -56,19 +56,19 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
             teacher = build.teacher(cfg, data, weights, device, track)
             torch.manual_seed(
                 cfg["seed"]
-            )  # of learned parts of losses: the same whether the teacher was found or trained
+            )  # of losses' learned parts: the same whether the teacher was found or trained
             objective.bind(student, teacher)
             objective.to(device)
             if teacher:
-                epochs, cached = cfg["train"]["epochs"], cfg["views"]["cached"]
-                teacher.reserve(views_with_maps(objective, build.phases(cfg), epochs, cached))
+                phases, cached = build.phases(cfg), cfg["views"]["cached"]
+                teacher.reserve(views_with_maps(objective, phases, cfg["train"]["epochs"], cached))
             torch.manual_seed(cfg["seed"])  # of dropout
             clock["teacher"] = time.perf_counter()
-            header = weights_header(cfg, data)
-            if cfg["train"]["epochs"]:
+            header = weights_header(cfg["student"], data)
+            if epochs := cfg["train"]["epochs"]:
                 state = train_state(cfg, student, objective, teacher, data)
                 recipe, settings = training_settings(cfg, device)
-                with training_output(cfg, folder, logger) as (lines, log, progress):
+                with training_output(config.label(cfg["student"]), epochs, folder, logger) as (lines, log, progress):
                     fit = train(state, teacher, data, recipe, settings, folder, lines, log, progress, header)
             else:
                 fit = keep_start(student, folder, header)

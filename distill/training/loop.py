@@ -19,11 +19,12 @@ from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.weights import save_weights
+from distill.training.loggers import JsonLines, NoLines
 from distill.training.meter import Ledger
 from distill.training.optim import clip
 from distill.training.resume import Standing
 from distill.training.state import Learner, averaged
-from distill.types import Batch, Dataset, MixedBatch
+from distill.types import Batch, Dataset, MixedBatch, Progress
 
 
 class Phase(NamedTuple):
@@ -140,9 +141,9 @@ def train(
     recipe: ViewRecipe,
     settings: Settings,
     folder: RunFolder,
-    lines,
+    lines: JsonLines | NoLines,
     log: Callable[[dict, int], None],
-    progress,
+    progress: Progress,
     metadata: dict,
 ) -> dict:
     """Train to the last epoch, or go on from the folder's last checkpoint, and keep the best epoch's weights.
@@ -156,7 +157,7 @@ def train(
         folder: run folder; checkpoints/last.pt and checkpoints/best.safetensors are written in it.
         lines: metrics.jsonl, with position() and truncate().
         log: takes (metrics, step), writes to every logger.
-        progress: shows (epoch, step, steps, numbers).
+        progress: shows how far it is.
         metadata: written into the best weights' header.
 
     Returns:
