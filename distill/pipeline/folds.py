@@ -26,7 +26,8 @@ def run_folds(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dic
     for fold in range(cfg["data"]["folds"]):
         results.append(run(cfg | {"data": cfg["data"] | {"fold": fold}}, folder / f"fold-{fold}"))
     whole = results[0] | {"name": folder.name, "folder": str(folder), "robustness": {}, "further": {}, "cka": {}}
-    whole.pop("generations", None)  # those of one fold
+    for name in ("generations", "calibration"):  # those of one fold
+        whole.pop(name, None)
     whole["folds"] = [{"fold": k, **result["student"]["metrics"]} for k, result in enumerate(results)]
     whole["student"] = whole["student"] | over_folds([result["student"]["metrics"] for result in results])
     if whole["teacher"]:

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from distill.evaluation.calibration import as_logits, before_and_after, scaled
 from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
 from distill.report.number_format import plain
@@ -154,7 +155,9 @@ def _context(found: Evidence) -> dict:
     result, facts, data = run.result, parity["facts"], run.result["data"]
     classes = {s: per_class(a.probabilities, a.labels, data["classes"]) for s, a in list(found.answers.items())[::-1]}
     test, starts = found.answers["test"], words.starts(run)
-    confidence, right = test.probabilities.max(1), test.probabilities.argmax(1) == test.labels
+    calibrated = _calibrated(found)
+    probabilities = scaled(test.probabilities, calibrated["temperature"])
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
     corrupted = {"the test faces": result.get("robustness")}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
@@ -173,7 +176,8 @@ def _context(found: Evidence) -> dict:
         "few": [row for row in classes["test"] if row.faces < FEW],
         "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
         "gap": confidence.mean() - right.mean(),
-        "bins": calibration(test.probabilities, test.labels, BINS),
+        "calibrated": calibrated,
+        "bins": calibration(probabilities, test.labels, BINS),
         "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
         "quantization_aware": parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in written,
         "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
@@ -199,6 +203,18 @@ def _results(found: Evidence) -> dict[str, Scores]:
         known = len(other["classes"]["compared"])
         rows[f"{other['data']['name']}, by {known} classes, measured afterwards"] = scores(other["test"])
     return rows
+
+
+def _calibrated(found: Evidence) -> dict:
+    """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
+    temperature = json.loads(found.parity["facts"].get("temperature", "1"))
+    known = found.run.result.get("calibration") or {}
+    if known.get("temperature") == temperature:
+        return known
+    return {"temperature": temperature} | {
+        split: before_and_after(as_logits(own.probabilities), own.labels, temperature)
+        for split, own in found.answers.items()
+    }
 
 
 def _front(found: Evidence, is_timm: bool) -> str:
