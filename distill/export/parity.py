@@ -35,10 +35,8 @@ class Reference:
 
     Shape:
         logits: [N, K] of the validation split; resized: one (pictures [B, H, W, 3], logits [B, K]) per other size;
-        recorded: [N, K] probabilities of the same faces as packed that the run has written, None where it wrote others.
-
-    Args:
-        temperature: what the logits are divided by; those behind `recorded` are not.
+        recorded: [N, K] probabilities of the same faces as packed that the run has written, None where it wrote others;
+        temperature: a number, which the logits are divided by, those behind `recorded` not.
     """
 
     split: Split

@@ -37,7 +37,7 @@ def save(
 
     Args:
         folder: where to.
-        student: the network; only its tensors are written.
+        student: the network as trained, not one of load(); only its tensors are written.
         node: its config.
         classes: the class names.
         plugins: packages besides this project's that it needed, for who reads it.
