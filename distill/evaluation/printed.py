@@ -35,6 +35,12 @@ def summary(result: RunResult, next_step: str) -> None:
     console.print(
         f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.select}; {asked}{result.seconds['total']:.0f} s"
     )
+    if calibrated := result.calibration:
+        before, after = (calibrated["test"][when] for when in ("before", "after"))
+        console.print(
+            f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
+            f"ECE {before['expected_calibration_error']:.3f} -> {after['expected_calibration_error']:.3f}; exported files have it inside"
+        )
     _extra_test_splits(result.further, result.test_subset)
     if result.robustness:
         console.print(f"accuracy on corrupted test faces: {result.folder}/robustness.csv and figures/robustness.png")

@@ -9,6 +9,7 @@ top-1; --best "RULE" takes another rule, as in python -m distill.report. Written
   parity.json, model-card.md         what the gate measured, and the model card
 Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
   export.preprocess=false            the bare network into RUN/export/bare/: `images`, float [B, C, S, S], already rendered
+  export.calibrate=false             logits as they were trained, not divided by the temperature that was fitted on validation
   export.int8=static|qat|off         rounded after training; fine-tuned with the rounding, taught by the unrounded student,
                                      export.qat_epochs=2 at a time until it passes, export.qat_rounds=3 times at most, with
                                      export.qat_lr=1e-4; not at all

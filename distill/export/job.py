@@ -49,6 +49,9 @@ def _export(run: finished.Finished, options: Options) -> dict:
     recorded = finished.recorded(run, data)
     wanted = gate.reference(run.student, split, options.preprocess)
     wanted = gate.refuse_other(run.student, wanted, recorded, run.result.eval.get("views", "plain"))
+    if options.calibrate:
+        run = finished.calibrated(run, recorded, split.label)
+        wanted = gate.calibrated(wanted, run.temperature)
     facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label))
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)

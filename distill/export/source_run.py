@@ -11,6 +11,7 @@ from torch import nn
 from distill import build
 from distill.config import schema as config
 from distill.evaluation import inference as evaluate
+from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
@@ -27,13 +28,14 @@ TAKEN = ("data.root", "paths.store", "plugins")
 
 
 class Finished(NamedTuple):
-    """A finished run: its folder, config, result, network in eval mode, and class names."""
+    """A finished run: its folder, config, result, network in eval mode, class names, and what its files divide logits by."""
 
     folder: Path
     cfg: dict
     result: RunResult
     student: nn.Module
     classes: tuple[str, ...]
+    temperature: float = 1.0
 
 
 def read_run(folder: Path, words: list[str]) -> Finished:
@@ -103,6 +105,18 @@ def recorded(run: Finished, data: Dataset) -> np.ndarray:
     return probabilities
 
 
+def calibrated(run: Finished, recorded: np.ndarray, labels: np.ndarray) -> Finished:
+    """Return the run with the temperature of its result.json; of one made before there was any, fitted on its predictions.
+
+    Args:
+        run: the finished run.
+        recorded: [N, K] probabilities of the validation faces that it has written.
+        labels: [N] of these faces.
+    """
+    known = (run.result.calibration or {}).get("temperature")
+    return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
+
+
 def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
     """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
 
@@ -123,6 +137,7 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
         "valid_rows": len(split),
         "valid_top1_accuracy": accuracy,
         "valid_top1_accuracy_ci": list(interval),
+        "temperature": run.temperature,
         "weights_sha256": sha256(RunFolder(run.folder).weights),
         "data_fingerprint": data.get("fingerprint"),
         "run": run.result.name or run.folder.name,

@@ -12,6 +12,7 @@ from distill.config import schema as config
 from distill.data.common.test_subsets import asked_subsets
 from distill.evaluation import cka, figures
 from distill.evaluation import inference as evaluate
+from distill.evaluation.calibration import calibration
 from distill.evaluation.cost import profile, speed
 from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
@@ -59,7 +60,7 @@ def evaluate_run(
     weights = finished.best_weights(folder.path)
     evaluate.refuse_other_answers(student, load_weights(student, weights, "best"), weights)
     precision = pick_precision(cfg["train"]["precision"], device)
-    metrics, taught = measure(cfg["eval"], folder, data, student, teacher, device, precision)
+    metrics, taught, calibrated = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()
     others = further(cfg["eval"], data, student, precision)
     spoilt = robustness(cfg["eval"], folder, data, student, precision)
@@ -79,6 +80,7 @@ def evaluate_run(
                 **profile(student, student.input),
                 **speed(student, student.input),
             },
+            calibration=calibrated,
             further=others,
             robustness=spoilt,
             cka=alike,
@@ -114,21 +116,26 @@ def data_facts(data: Dataset) -> dict:
 
 def measure(
     asked: dict, folder: RunFolder, data: Dataset, student, teacher, device: torch.device, precision: torch.dtype
-) -> tuple[dict, dict]:
-    """Return the student's and the teacher's metrics on valid and test, and write every prediction to predictions/."""
-    metrics, taught = {}, {}
+) -> tuple[dict, dict, dict]:
+    """Return the student's and the teacher's metrics on valid and test, and the student's calibration; write predictions/.
+
+    The calibration is of faces as packed, whatever eval.views are: so an exported file sees them.
+    """
+    metrics, taught, plain = {}, {}, {}
     for name in ("valid", "test"):
         split = data.splits[name]
         logits = evaluate.answers(student, split, asked["views"], precision)
+        as_packed = logits if asked["views"] == "plain" else evaluate.answers(student, split, "plain", precision)
         answers = None if teacher is None else evaluate.teacher_answers(teacher, split, device, asked["views"])
         if not parallel.is_main():
             continue
         own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
         metrics |= {f"{name}/{key}": value for key, value in own.items()}
+        plain[name] = (as_packed, split.label)
         if answers is not None:
             taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
         evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, answers)
-    return metrics, taught
+    return metrics, taught, calibration(plain) if plain else {}
 
 
 def further(asked: dict, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from distill import build
 from distill.evaluation import inference as evaluate
+from distill.evaluation.calibration import as_logits
 from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
@@ -17,8 +18,6 @@ from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import console
-
-SMALLEST = 5e-7  # half a unit of the last digit in predictions/*.csv
 
 
 def run_generations(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
@@ -95,6 +94,6 @@ def _together(results: list[RunResult]) -> dict:
     for name in ("valid", "test"):
         files = [RunFolder(Path(result.folder)).predictions(name) for result in results]
         probabilities, labels, _ = zip(*(evaluate.read_predictions(file, classes) for file in files), strict=True)
-        logits = np.log(np.maximum(np.mean(probabilities, axis=0), SMALLEST))
+        logits = as_logits(np.mean(probabilities, axis=0))
         metrics |= {f"{name}/{key}": value for key, value in evaluate_predictions(logits, labels[0], classes).items()}
     return metrics

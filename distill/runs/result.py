@@ -6,7 +6,7 @@ from pathlib import Path
 
 from distill.system.files import write_json
 
-ONLY_IF_ANY = ("folds", "generations", "ensemble", "error")  # keys that other results do not have
+ONLY_IF_ANY = ("calibration", "folds", "generations", "ensemble", "error")  # keys that other results do not have
 
 
 @dataclass
@@ -21,6 +21,7 @@ class RunResult:
         eval: the config's group eval: what was measured.
         test_subset: name -> folder of the lists of test faces that were measured beside the test split.
         student: name, metrics ("valid/top1_accuracy", fractions in [0, 1]), parameters, MACs, bytes and speed.
+        calibration: the temperature that was fitted on validation, and what it changes; None for several folds.
         further: other selection of the test faces -> its rows and metrics.
         robustness: accuracy on corrupted test faces, see distill.evaluation.robustness.
         cka: similarity of student's and teacher's layers.
@@ -47,6 +48,7 @@ class RunResult:
     eval: dict = field(default_factory=dict)
     test_subset: dict = field(default_factory=dict)
     student: dict = field(default_factory=dict)
+    calibration: dict | None = None
     further: dict[str, dict] = field(default_factory=dict)
     robustness: dict = field(default_factory=dict)
     cka: dict = field(default_factory=dict)

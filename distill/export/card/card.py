@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from distill.evaluation.calibration import as_logits, before_and_after, scaled
 from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
 from distill.report.number_format import plain
@@ -155,7 +156,9 @@ def _context(found: Evidence) -> dict:
     result, facts, data = run.result, parity["facts"], run.result.data
     classes = {s: per_class(a.probabilities, a.labels, data["classes"]) for s, a in list(found.answers.items())[::-1]}
     test, starts = found.answers["test"], words.starts(run)
-    confidence, right = test.probabilities.max(1), test.probabilities.argmax(1) == test.labels
+    calibrated = _calibrated(found)
+    probabilities = scaled(test.probabilities, calibrated["temperature"])
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
     corrupted = {"the test faces": result.robustness}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
@@ -174,7 +177,8 @@ def _context(found: Evidence) -> dict:
         "few": [row for row in classes["test"] if row.faces < FEW],
         "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
         "gap": confidence.mean() - right.mean(),
-        "bins": calibration(test.probabilities, test.labels, BINS),
+        "calibrated": calibrated,
+        "bins": calibration(probabilities, test.labels, BINS),
         "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
         "quantization_aware": parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in written,
         "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
@@ -191,7 +195,7 @@ def _results(found: Evidence) -> dict[str, Scores]:
     """Return selection of faces -> numbers: validation, test, other selections of the test faces, other data sets."""
     data, metrics = found.run.result.data, found.run.result.student["metrics"]
     rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
-    subsets, test = found.run.result.test_subset or {}, rows["test"]
+    subsets, test = found.run.result.test_subset, rows["test"]
     for name, values in found.run.result.further.items():  # the protocol of test itself comes once
         own = scores(values)
         if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
@@ -200,6 +204,18 @@ def _results(found: Evidence) -> dict[str, Scores]:
         known = len(other["classes"]["compared"])
         rows[f"{other['data']['name']}, by {known} classes, measured afterwards"] = scores(other["test"])
     return rows
+
+
+def _calibrated(found: Evidence) -> dict:
+    """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
+    temperature = json.loads(found.parity["facts"].get("temperature", "1"))
+    known = found.run.result.calibration or {}
+    if known.get("temperature") == temperature:
+        return known
+    return {"temperature": temperature} | {
+        split: before_and_after(as_logits(own.probabilities), own.labels, temperature)
+        for split, own in found.answers.items()
+    }
 
 
 def _front(found: Evidence, is_timm: bool) -> str:
