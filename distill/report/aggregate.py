@@ -77,6 +77,12 @@ class Configuration:
         return f"{folds} folds" if folds else str(len(self.runs))
 
     @property
+    def data_name(self) -> str:
+        """The data set, and its folder where that tells it apart."""
+        root = f" ({self.settings['data.root']})" if "data.root" in self.settings else ""
+        return self.runs[0].result.data["name"] + root
+
+    @property
     def speed_of(self) -> str | None:
         """The exported file whose speed is shown; None means eager PyTorch."""
         return self.runs[0].result.student.get("speed_of")

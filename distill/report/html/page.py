@@ -76,12 +76,12 @@ def _data_set(
         try:
             return make(own)
         except (ArithmeticError, ValueError) as error:  # of numbers that no scale holds: the rest of the page stands
-            notes.append(f"{heading} of {summary.data_name(best)} cannot be drawn: {error}.")
+            notes.append(f"{heading} of {best.data_name} cannot be drawn: {error}.")
             return []
 
     return {
         "id": f"data-{number}",
-        "name": summary.data_name(best),
+        "name": best.data_name,
         "facts": summary.data_words(own.configurations),
         "rule": rule and f"max {FIRST} where {rule}",
         "warnings": summary.warnings(own),

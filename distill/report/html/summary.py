@@ -40,17 +40,11 @@ def count(n: int, words: str) -> str:
     return f"{n:,} {words}{'' if n == 1 else 's'}"
 
 
-def data_name(c: Configuration) -> str:
-    """Return the data set, and its folder where that tells it apart."""
-    root = f" ({c.settings['data.root']})" if "data.root" in c.settings else ""
-    return c.runs[0].result.data["name"] + root
-
-
 def data_words(members: Sequence[Configuration]) -> str:
     """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
     data = [c.runs[0].result.data for c in members]
     rows = ", ".join(f"{_range([own['rows'].get(name, 0) for own in data])} {name}" for name in data[0]["rows"])
-    return f"{data_name(members[0])}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
+    return f"{members[0].data_name}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
 
 
 def _range(counts: list[int]) -> str:
