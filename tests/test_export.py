@@ -118,7 +118,7 @@ def test_the_int8_file_is_rounded_inside_and_prepares_pictures_in_float(folder):
 
 
 def test_the_loaded_student_is_the_trained_one(folder):
-    from distill.system.files import read_weights
+    from distill.system.weights import read_weights
 
     student = exporting.load(str(folder / "export"))
     tensors, _ = read_weights(folder / "checkpoints" / "best.safetensors")

@@ -14,7 +14,7 @@ from distill.export import onnx_graph as graph
 from distill.export import parity as gate
 from distill.export.formats import FILES, forms
 from distill.export.runtimes import open_file
-from distill.system.processes import run_lock
+from distill.runs.folder import RunFolder
 from students.microexpnet import MicroExpNet
 
 WEIGHTS = {"student.safetensors", "config.json", "parity.json"}
@@ -90,7 +90,7 @@ def contents(folder):
 
 def test_an_export_that_cannot_begin_leaves_the_earlier_one_as_it_was(folder, capsys, monkeypatch):
     before = contents(folder)
-    with run_lock(folder, wait=False):
+    with RunFolder(folder).lock(wait=False):
         _, said = export(capsys, folder)
     assert said.startswith("error: ") and "another process is at work in this run folder" in said
 

@@ -235,6 +235,18 @@ def test_a_file_that_is_right_at_one_batch_size_alone_is_refused(sharp):
     assert verdict.startswith("answers otherwise at another batch size")
 
 
+def test_a_file_that_is_wrong_about_many_faces_in_another_order_is_refused(sharp):
+    student, wanted = sharp
+    right = running.of_torch(Deployed(student))
+
+    def by_place(batch):
+        """Right about a batch of 32, of 1 and of 7; in a larger one each answer depends on the face before it."""
+        return tuple((part + 0.01 * np.roll(part, 1, 0)) / 1.01 if len(batch) > 32 else part for part in right(batch))
+
+    parity = gate.measure(by_place, wanted)
+    assert parity.agreement == 1 and "at another batch size" in gate.verdict(parity, exact=True)
+
+
 def test_a_file_that_disagrees_or_answers_no_numbers_is_refused(sharp):
     student, wanted = sharp
     right = running.of_torch(Deployed(student))

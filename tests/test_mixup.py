@@ -17,8 +17,9 @@ from distill.losses.ce import CrossEntropy
 from distill.pipeline import rules
 from distill.training.loop import train_step
 from distill.types import InputSpec, MixedBatch, Outputs
+from teachers.answer_store import manifest
 from teachers.ensemble import Ensemble
-from teachers.logit_cache import LogitCache, manifest
+from teachers.logit_cache import LogitCache
 
 TABLE = ViewRecipe(autoaugment=True).table(0, 1, 60)
 

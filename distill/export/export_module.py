@@ -62,15 +62,15 @@ class Bare(nn.Module):
 
 
 class Deployed(nn.Module):
-    """What is exported: a picture, or with preprocess=False the network's own input, -> logits, probabilities [B, K]."""
+    """What is exported: a picture, or with preprocess=False the network's own input, -> logits / temperature, probabilities [B, K]."""
 
-    def __init__(self, student: nn.Module, preprocess: bool = True):
+    def __init__(self, student: nn.Module, preprocess: bool = True, temperature: float = 1.0):
         super().__init__()
         self.prepare = Prepare(student.input) if preprocess else nn.Identity()
-        self.net = Bare(student)
+        self.net, self.temperature = Bare(student), temperature
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.net(self.prepare(image))
+        logits = self.net(self.prepare(image)) / self.temperature
         return logits, logits.softmax(1)
 
 

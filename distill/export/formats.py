@@ -60,14 +60,16 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
     yield Form(
         weights,
         True,
-        lambda folder, facts: package.save(folder, student, cfg["student"], run.classes, cfg["plugins"], facts),
+        lambda folder, facts: package.save(
+            folder, student, cfg["student"], run.classes, cfg["plugins"], facts, run.temperature
+        ),
         "Its weights were changed while they were written: type the command again.",
     )
     network = graph.bare_onnx(student)
     prepare = graph.prepare_onnx(student) if options.preprocess else None
-    whole = graph.whole(network, prepare, student, len(run.classes))
+    whole = graph.whole(network, prepare, student, len(run.classes), run.temperature)
     yield Form(("student.onnx",), True, _onnx("student.onnx", lambda: whole), EXACT_HINT)
-    traced = cache(lambda: graph.deployed(student, options.preprocess))
+    traced = cache(lambda: graph.deployed(student, options.preprocess, run.temperature))
     yield Form(
         ("student.pt2",),
         True,
@@ -107,8 +109,8 @@ class Rounded:
         if self.network is None:
             self.improve()
         if self.made is None:
-            student, classes = self.run.student, len(self.run.classes)
-            self.made = graph.whole(int8.quantize(self.network, self.images), self.prepare, student, classes)
+            rounded, run = int8.quantize(self.network, self.images), self.run
+            self.made = graph.whole(rounded, self.prepare, run.student, len(run.classes), run.temperature)
         return self.made
 
     def improve(self) -> bool:
@@ -126,7 +128,7 @@ def _openvino(run: Finished, data: Dataset, options: Options, whole) -> Form:
 
 def _executorch(run: Finished, data: Dataset, options: Options, whole) -> Form:
     picture = data.splits["valid"].pixels.shape[2:]
-    traced = cache(lambda: graph.of_one_picture(run.student, options.preprocess, picture))
+    traced = cache(lambda: graph.of_one_picture(run.student, options.preprocess, picture, run.temperature))
     return Form(
         ("student.pte",),
         True,

@@ -45,16 +45,18 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
         ) from error
 
 
-def deployed(student: nn.Module, preprocess: bool) -> torch.export.ExportedProgram:
-    """Return the program of the whole student: input -> logits, probabilities [B, K]."""
+def deployed(student: nn.Module, preprocess: bool, temperature: float = 1.0) -> torch.export.ExportedProgram:
+    """Return the program of the whole student: input -> logits / temperature, probabilities [B, K]."""
     axes = dict(enumerate(AXES["image"][:3])) if preprocess else {0: "batch"}
-    return program(Deployed(student, preprocess), example(student, preprocess), axes)
+    return program(Deployed(student, preprocess, temperature), example(student, preprocess), axes)
 
 
-def of_one_picture(student: nn.Module, preprocess: bool, picture: tuple[int, int]) -> torch.export.ExportedProgram:
+def of_one_picture(
+    student: nn.Module, preprocess: bool, picture: tuple[int, int], temperature: float = 1.0
+) -> torch.export.ExportedProgram:
     """Return the program of the whole student for one picture of this height and width, for engines of fixed sizes."""
     given = torch.zeros(1, *picture, 3, dtype=torch.uint8) if preprocess else example(student, False)[:1]
-    return program(Deployed(student, preprocess), given, {})
+    return program(Deployed(student, preprocess, temperature), given, {})
 
 
 def bare_onnx(student: nn.Module):
@@ -82,14 +84,15 @@ def _onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
     return proto
 
 
-def whole(net, prepare, student: nn.Module, num_classes: int):
-    """Put the pieces together: prepare (or None), the network, and probabilities = softmax(logits).
+def whole(net, prepare, student: nn.Module, num_classes: int, temperature: float = 1.0):
+    """Put the pieces together: prepare (or None), the network, its logits / temperature, and probabilities = softmax(logits).
 
     Args:
         net: images -> logits, float or int8; it is not changed.
         prepare: image -> images, or None where the bare network is wanted.
         student: for the sizes of its input.
         num_classes: K.
+        temperature: T.
 
     Returns:
         The ONNX model, checked: image or images -> logits and probabilities [B, K].
@@ -103,6 +106,7 @@ def whole(net, prepare, student: nn.Module, num_classes: int):
         prepare.ir_version = merged.ir_version
         merged = compose.merge_models(prepare, merged, io_map=[("images", "images")])
     graph, spec = merged.graph, student.input
+    _divide(graph, "logits", temperature)
     graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], name="probabilities", axis=1))
     kind, shape = onnx.TensorProto.FLOAT, ["batch", spec.channels, spec.size, spec.size]
     name = "images" if prepare is None else "image"
@@ -116,6 +120,18 @@ def whole(net, prepare, student: nn.Module, num_classes: int):
     graph.name, merged.producer_name = "student", "fer-distill"
     onnx.checker.check_model(merged)
     return merged
+
+
+def _divide(graph, name: str, number: float) -> None:
+    """Let a graph answer its output divided by a number, under the same name."""
+    from onnx import TensorProto, helper
+
+    undivided, divisor = f"{name}/undivided", f"{name}/divisor"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [undivided if one == name else one for one in names]
+    graph.initializer.append(helper.make_tensor(divisor, TensorProto.FLOAT, [], [number]))
+    graph.node.append(helper.make_node("Div", [undivided, divisor], [name], name=f"{name}/temperature"))
 
 
 def save_onnx(proto, path: Path, facts: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ class Options:
 
     Args:
         preprocess: true: the files take a picture, uint8 [B, H, W, 3]; false: the bare network, float [B, C, S, S].
+        calibrate: true: logits are divided by the temperature that was fitted on validation; false: logits as trained.
         int8: static: rounded after training, calibrated on validation pictures; qat: fine-tuned with rounding first; off.
         calibration: number of validation pictures whose ranges set the int8 scales.
         qat_epochs: epochs of that fine-tuning, before the file is measured.
@@ -24,6 +25,7 @@ class Options:
     """
 
     preprocess: bool = True
+    calibrate: bool = True
     int8: str = "static"
     calibration: int = 256
     qat_epochs: int = 2

@@ -21,7 +21,7 @@ MOST_LOST = 0.005  # of accuracy, by int8 files
 RECORDED = 5e-3  # mean |dp| to the run's own predictions, which bfloat16 or TF32 may have rounded
 CLOSE = 1e-3  # probabilities of a float file at other sizes and batch sizes
 DRIFT = 0.02  # of agreement, between the packed size and another one, of int8 files
-BATCH, OTHER_BATCHES, FACES = 32, (1, 7), 56
+BATCH, OTHER_BATCHES, FACES = 32, (1, 7), 56  # alone, among a few, and all FACES together
 SIZES = (
     (1.25, 1.7),
     (2.3, 2.6),
@@ -35,13 +35,15 @@ class Reference:
 
     Shape:
         logits: [N, K] of the validation split; resized: one (pictures [B, H, W, 3], logits [B, K]) per other size;
-        recorded: [N, K] probabilities of the same faces as packed that the run has written, None where it wrote others.
+        recorded: [N, K] probabilities of the same faces as packed that the run has written, None where it wrote others;
+        temperature: a number, which the logits are divided by, those behind `recorded` not.
     """
 
     split: Split
     logits: np.ndarray
     resized: tuple[tuple[np.ndarray, np.ndarray], ...]
     recorded: np.ndarray | None = None
+    temperature: float = 1.0
 
     @property
     def accuracy(self) -> float:
@@ -102,6 +104,12 @@ def refuse_other(student: nn.Module, wanted: Reference, recorded: np.ndarray, vi
     return replace(wanted, recorded=recorded if plain else None)
 
 
+def calibrated(wanted: Reference, temperature: float) -> Reference:
+    """Return what files are measured by whose logits are divided by a temperature."""
+    resized = tuple((pictures, logits / temperature) for pictures, logits in wanted.resized)
+    return replace(wanted, logits=wanted.logits / temperature, resized=resized, temperature=temperature)
+
+
 def _apart(found: np.ndarray, recorded: np.ndarray) -> float:
     return float(np.abs(found - recorded).mean())
 
@@ -149,7 +157,7 @@ def measure(answer: Answer, wanted: Reference, spec=None, words: str = "file") -
         other_size=max((_largest(own[1], _softmax(theirs)) for own, theirs in elsewhere), default=0.0),
         other_size_agreement=min((agreement(own[0], theirs) for own, theirs in elsewhere), default=1.0),
         other_sizes=len(elsewhere),
-        recorded=None if wanted.recorded is None else _apart(probabilities, wanted.recorded),
+        recorded=None if wanted.recorded is None else _apart(_softmax(logits * wanted.temperature), wanted.recorded),
     )
 
 
@@ -159,10 +167,11 @@ def _inputs(split: Split, rows: np.ndarray, spec) -> np.ndarray:
 
 
 def _few(split: Split) -> Iterator[np.ndarray]:
-    """Yield rows in batches of other sizes."""
+    """Yield rows in batches of other sizes, and one batch of them all in another order."""
     rows = _spread(split)
     for number in OTHER_BATCHES:
         yield from np.array_split(rows[: 3 * number], min(3, -(-len(rows[: 3 * number]) // number)))
+    yield np.random.default_rng(0).permutation(rows)
 
 
 def _refuse_nonsense(logits: np.ndarray, probabilities: np.ndarray, wanted: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,27 +15,39 @@ from distill.export.runtimes import refuse_changed
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import nowhere, rebuild
 from distill.system.cli import format_error
-from distill.system.files import load_weights, read_weights, save_weights, sha256, write_json
+from distill.system.files import sha256, write_json
+from distill.system.weights import load_weights, read_weights, save_weights
+from distill.types import Outputs
 
 WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
 PUBLISHED = "model.safetensors"  # what model hubs call the weights
 
 
 def save(
-    folder: Path, student: nn.Module, node: dict, classes: tuple[str, ...], plugins: list[str], facts: dict
+    folder: Path,
+    student: nn.Module,
+    node: dict,
+    classes: tuple[str, ...],
+    plugins: list[str],
+    facts: dict,
+    temperature: float = 1.0,
 ) -> None:
     """Write student.safetensors and config.json; timm.create_model("local-dir:FOLDER", pretrained=True) reads them, too.
 
+    Weights are as trained: load() divides the logits by the temperature, timm does not.
+
     Args:
         folder: where to.
-        student: the network; only its tensors are written.
+        student: the network as trained, not one of load(); only its tensors are written.
         node: its config.
         classes: the class names.
         plugins: packages besides this project's that it needed, for who reads it.
         facts: name -> text, what a reader should know; see facts().
+        temperature: what load() divides the logits by.
     """
     node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | nowhere(node)
     ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
+    ours["temperature"] = temperature
     net = timm_part(student)
     metadata = {"network": node, "classes": list(classes), PROBE: probe(student)}
     save_weights(folder / WEIGHTS, student if net is None else net, metadata)
@@ -73,6 +86,8 @@ def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
 def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     """Return the student that save() or python -m distill.publish wrote, in eval mode, with .input and .classes.
 
+    Its logits are divided by the temperature of the config, as those of the other exported files are.
+
     Args:
         folder: with config.json and the weights.
         plugins: packages besides this project's whose code may run; a folder cannot allow itself one.
@@ -87,6 +102,9 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     try:
         ours = json.loads(file.read_text(encoding="utf-8"))[OURS]
         node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
+        temperature = float(ours.get("temperature", 1.0))  # none: of an earlier export
+        if not 0 < temperature < float("inf"):
+            raise ValueError
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{file}: no config of an exported student ({type(error).__name__}). Type python -m distill.export RUN, and give "
@@ -115,4 +133,10 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     net = timm_part(student)
     refuse_other_answers(student, load_weights(student if net is None else net, weights, str(folder)), weights)
     student.classes = classes
+    student.register_forward_hook(partial(_calibrated, temperature))
     return student.eval()
+
+
+def _calibrated(temperature: float, student: nn.Module, given: tuple, answer: Outputs) -> Outputs:
+    """Divide the logits by the temperature: a hook, so that the student stays a network of its own class and weights."""
+    return answer._replace(logits=answer.logits / temperature)

@@ -23,6 +23,8 @@ RESULT = {  # of a complete run: key -> type; one that may be None may be missin
     "teacher.weights": list[str] | None,
     "folds": list | None,
     "seconds": dict | None,
+    "calibration": dict | None,
+    "calibration.temperature": int | float | None,
     "further": dict[str, dict] | None,
     "robustness": dict | None,
 }

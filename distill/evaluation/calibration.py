@@ -1,0 +1,108 @@
+"""Temperature scaling: one number, fitted on validation faces, that makes a network as sure as it is right."""
+
+from collections.abc import Mapping
+from math import exp, log, sqrt
+
+import numpy as np
+
+from distill.evaluation.metrics import Array, expected_calibration_error, nll
+
+LEAST, MOST = 0.05, 20.0  # of the temperature: where every face is right, the likelihood has no maximum
+STEPS = 50  # of the search: log T to 2e-10
+GOLDEN = (sqrt(5) - 1) / 2
+SMALLEST = 5e-7  # half a unit of the last digit in predictions/*.csv
+
+
+def fit_temperature(logits: Array, labels: Array) -> float:
+    """Return the temperature that makes the labels most likely, by golden section over log T in float64.
+
+    Formula:
+        T = argmin -mean_n log softmax(z_n / T)[y_n], 1/20 <= T <= 20; it is convex in 1 / T, so there is one valley.
+
+    Args:
+        logits: a network's answers about validation faces.
+        labels: the true class indices.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+
+    Returns:
+        T: above 1 for a network that is surer than it is right.
+
+    Raises:
+        ValueError: shapes do not fit, a label is no class, or a logit is not finite.
+
+    Reference:
+        Guo et al. 2017, On Calibration of Modern Neural Networks, arXiv 1706.04599, section 4.2.
+    """
+    logits = np.asarray(logits, np.float64)
+
+    def cost(place: float) -> float:
+        return nll(logits / exp(place), labels)
+
+    low, high = log(LEAST), log(MOST)
+    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+    costs = cost(left), cost(right)
+    for _ in range(STEPS):
+        if costs[0] <= costs[1]:
+            high, right = right, left
+            left = high - GOLDEN * (high - low)
+            costs = cost(left), costs[0]
+        else:
+            low, left = left, right
+            right = low + GOLDEN * (high - low)
+            costs = costs[1], cost(right)
+    return exp((low + high) / 2)
+
+
+def before_and_after(logits: Array, labels: Array, temperature: float) -> dict[str, dict[str, float]]:
+    """Return nll and expected_calibration_error of the logits as they are (before) and divided by a temperature (after).
+
+    Args:
+        logits: a network's answers.
+        labels: the true class indices.
+        temperature: T > 0.
+
+    Shape:
+        logits: [N, K]; labels: [N].
+    """
+    scaled = {"before": logits, "after": logits / temperature}
+    functions = (nll, expected_calibration_error)
+    return {when: {f.__name__: f(values, labels) for f in functions} for when, values in scaled.items()}
+
+
+def calibration(answers: Mapping[str, tuple[Array, Array]]) -> dict:
+    """Return what result.json says of a network's calibration: the temperature fitted on valid, and what it changes.
+
+    Args:
+        answers: split -> (logits [N, K], labels [N]); valid is one of them.
+
+    Returns:
+        temperature, and split -> before, after -> nll [nats], expected_calibration_error.
+    """
+    temperature = fit_temperature(*answers["valid"])
+    changes = {split: before_and_after(*given, temperature) for split, given in answers.items()}
+    return {"temperature": temperature} | changes
+
+
+def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return softmax(z / T) of p = softmax(z): p^(1/T) / sum p^(1/T).
+
+    Args:
+        probabilities: as a file has rounded them.
+        temperature: T > 0.
+
+    Shape:
+        probabilities: [N, K] -> [N, K].
+    """
+    powers = np.maximum(probabilities, SMALLEST) ** (1 / temperature)
+    return powers / powers.sum(1, keepdims=True)
+
+
+def as_logits(probabilities: np.ndarray) -> np.ndarray:
+    """Return log p: logits up to a constant of each face, which no softmax(z / T) depends on.
+
+    Shape:
+        probabilities: [N, K], 0 where a file has rounded them.
+    """
+    return np.log(np.maximum(probabilities, SMALLEST))
