@@ -228,14 +228,14 @@ def test_pretrained_weights_out_of_reach_are_said_once_and_the_teacher_starts_fr
 
 
 def test_each_job_of_a_sweep_is_a_wandb_run_of_one_group_and_ends_there_as_it_does_here(first, store, tmp_path):
-    distill("-m", "logger=wandb", "train.epochs=1", "student.pooling=third,both", store=store, runs=tmp_path)
+    distill("-m", "logger=wandb", "train.epochs=1", "optimizer.lr=1e30,2e-3", store=store, runs=tmp_path)
     folders = [path.parent for path in tmp_path.glob("*/result.json")]
     states = {folder: json.loads((folder / "result.json").read_text())["status"] for folder in folders}
     mirrors = {folder: records(folder) for folder in folders}
     headers = [of_kind(found, "run")[0] for found in mirrors.values()]
     assert len({header.run_id for header in headers}) == 2 and len({header.run_group for header in headers}) == 1
     assert headers[0].run_group
-    assert {header.display_name for header in headers} == {"pooling=third", "pooling=both"}, (
+    assert {header.display_name for header in headers} == {"lr=1e+30", "lr=0.002"}, (
         "as the sweep's links are called"
     )
     tags = {"data=procedural", "teacher=test_resnet", "student=microexpnet", "loss=ce"}
