@@ -1,6 +1,6 @@
 """The main job: compose and check a config, do its run, print its table.
 
-python -m distill.run KEY=VALUE is the command; distill.run(["KEY=VALUE"]) does the same in Python, see make_callable.
+python -m distill.run is the command; distill.run([...]) does the same in Python, see make_callable.
 """
 
 import importlib

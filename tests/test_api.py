@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from configparser import ConfigParser
@@ -26,6 +27,11 @@ SMALL = (
     *("teacher=none", "loss=[ce]", "train.epochs=1", "train.batch_size=16", "train.threads=1", "train.precision=fp32"),
     "logger=none",
 )
+SHOWN = [
+    block
+    for block in re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    if "distill." in block and "import " not in block.replace("import distill", "")
+]
 
 
 def python(code: str, folder: Path) -> str:
@@ -43,13 +49,16 @@ def student():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run that was done as a notebook does it, in a folder of its own."""
-    home = tmp_path_factory.mktemp("home")
+    """The run of README's example, made smaller, as a notebook does it: its words, its folder and its files are the caller's."""
+    home, (_, example) = tmp_path_factory.mktemp("home"), SHOWN
+    words = str([*SMALL, "paths.store=store"]).strip("[]")
+    assert example.count('"debug=smoke"') == 1
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
         patch.setattr("distill.pipeline.finish.speed", lambda network, spec: {})
         patch.chdir(home)
-        return distill.run([*SMALL, "paths.store=store"])
+        exec(example.replace('"debug=smoke"', words), names := {"distill": distill})
+    return names["run"]
 
 
 def test_import_is_light_and_what_it_offers_is_listed(tmp_path):
@@ -83,6 +92,15 @@ print(student.label("face.png"), *student.predict("face.png"))
     label, *probabilities = python(code, tmp_path).split()
     assert label == student.label(tmp_path / "face.png")
     assert np.allclose([float(p) for p in probabilities], student.predict(tmp_path / "face.png"), atol=1e-6)
+
+
+def test_a_command_without_the_packages_it_needs_says_which_one(tmp_path):
+    for name in ("yaml", "rich"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    words = [sys.executable, "-m", "distill.predict", "face.png"]
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "error: No module named 'rich'\n")
 
 
 def test_a_picture_is_a_path_an_image_pixels_or_one_of_a_batch(student, tmp_path):
@@ -171,6 +189,15 @@ def test_boxes_are_those_of_one_picture(student):
 
 
 @needs_detector
+def test_the_example_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    astronaut().save(tmp_path / "photo.jpg")
+    Image.fromarray(noise(48, 48)).save(tmp_path / "face.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(SHOWN[0], names := {})
+    assert "happiness" in capsys.readouterr().out and abs(names["probabilities"].sum() - 1) < 1e-5
+
+
+@needs_detector
 def test_faces_are_found_and_labelled(student):
     picture = astronaut()
     (box,) = boxes = distill.find_faces(picture)
@@ -201,9 +228,8 @@ def test_a_run_in_a_notebook_is_that_of_the_command_and_is_found_again_from_else
     assert run.folder.is_absolute() and Path(run) == run.folder
     assert json.loads((run.folder / "result.json").read_text()) == run.result
     assert 0 <= run.metrics["valid/top1_accuracy"] <= 1
-    assert json.loads((run.folder / "env.json").read_text())["command"].startswith(
-        "python -m distill.run data.train=64"
-    )
+    command = json.loads((run.folder / "env.json").read_text())["command"]
+    assert command.startswith("python -m distill.run student=microexpnet data.train=64 ")
     before = (run.folder / "metrics.jsonl").stat().st_mtime_ns
     monkeypatch.chdir(tmp_path)
     again = distill.run([*SMALL, f"paths.store={home / 'store'}", f"paths.runs={home / 'runs'}"])
@@ -252,7 +278,13 @@ def test_yamls_of_ones_own_are_found_beside_those_of_the_package(tmp_path):
         distill.run(["teacher=none", "student=own", f"hydra.searchpath=[file://{tmp_path}]", f"paths.runs={tmp_path}"])
 
 
-def test_a_run_is_exported_and_answers(run, monkeypatch):
+def test_a_run_is_exported_and_answers(run):
+    assert (run.folder / "export" / "student.onnx").is_file(), "README's example exports it"
+    probabilities = distill.load(run).predict(noise(40, 40))
+    assert probabilities.shape == (len(run.result["data"]["classes"]),) and abs(probabilities.sum() - 1) < 1e-5
+
+
+def test_what_cannot_be_exported_is_said(run, monkeypatch):
     with pytest.raises(ValueError, match=r"export\.int8: 'of' was asked for"):
         distill.export(run, int8="of")
     with pytest.raises(ValueError, match=r"export\.int9: no such key. Did you mean export.int8"):
@@ -262,7 +294,4 @@ def test_a_run_is_exported_and_answers(run, monkeypatch):
     monkeypatch.setattr(gate, "DRIFT", -1.0)  # no file of int8 passes
     with pytest.raises(ValueError, match=r"^student\.int8\.onnx: "):
         distill.export(run)
-    folder = distill.export(run, int8="off")
-    assert folder == run.folder / "export" and (folder / "student.onnx").is_file()
-    probabilities = distill.load(run).predict(noise(40, 40))
-    assert probabilities.shape == (len(run.result["data"]["classes"]),) and abs(probabilities.sum() - 1) < 1e-5
+    assert (run.folder / "export" / "student.onnx").is_file()

@@ -1,4 +1,4 @@
-"""A module that is a command and a function: python -m distill.run KEY=VALUE, and distill.run(["KEY=VALUE"]) in Python."""
+"""A module that is a command and a function: python -m distill.run, and distill.run([...]) in Python."""
 
 import inspect
 import sys
