@@ -1,5 +1,6 @@
 """What names are made of: class names in the place of import paths, and no value that is the default of its yaml."""
 
+import re
 from functools import cache
 from importlib.resources import files
 
@@ -13,6 +14,13 @@ ALWAYS = ("_target_", "name")  # kept where they are the default, too: they say 
 def last_part(target: object) -> str:
     """Return the name of a class or function without its module."""
     return str(target).rsplit(".", 1)[-1]
+
+
+def label(node: dict) -> str:
+    """Return a short name of a component: its name key, or the last part of its target."""
+    if not node.get("_target_"):
+        return "none"
+    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or last_part(node["_target_"]))).lower()[:60]
 
 
 def canonical(value: object) -> object:

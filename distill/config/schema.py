@@ -1,7 +1,6 @@
 """What a run's config must look like: the schema of run-level keys, and cross-field rules; and what a run is called."""
 
 import os
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from distill.config.naming import canonical, last_part, without_defaults
+from distill.config.naming import canonical, label, without_defaults
 from distill.config.ranges import check_mixup, check_phases, check_train, check_views
 from distill.runs.folder import RunFolder
 from distill.system.files import atomic, digest, sha256
@@ -276,13 +275,6 @@ def run_name(cfg: dict) -> str:
     """Return DATA-TEACHER-STUDENT-HASH; equal configs have equal names."""
     parts = [label(cfg[group]) for group in ("data", "teacher", "student")]
     return "-".join([*parts, digest(identity(cfg))[:8]])
-
-
-def label(node: dict) -> str:
-    """Return a short name of a component: its name key, or the last part of its target."""
-    if not node.get("_target_"):
-        return "none"
-    return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or last_part(node["_target_"]))).lower()[:60]
 
 
 def teacher_run(cfg: dict, teacher: dict) -> dict:
