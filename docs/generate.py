@@ -15,7 +15,8 @@ INTRODUCTION = """# Configuration
 
 Every key can be set on the command line as it stands here:
 `python -m distill.run student=microexpnet student.width=S train.epochs=4`. The command `python -m distill.run --help`
-prints the choices of each group. A group is chosen by its name, `student=microexpnet`; its keys then are those of that file. `???` must be given. `null` means that nothing is set.
+prints the choices of each group. A group is chosen by its name, `student=microexpnet`; its keys then are
+those of that file. `???` must be given. `null` means that nothing is set.
 
 This page is made from the files in `conf/` by `python docs/generate.py`.
 """

@@ -91,7 +91,7 @@ def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed(tmp_path, monkeyp
 RAY_POOL = f"""
 import sys, time
 from pathlib import Path
-from distill import pools
+from distill.sweep import executors as pools
 from distill.sweep.executors import STOP, RayExecutor
 pools._job = lambda words, job_dir, threads: ([sys.executable, "-c", {SLEEPS!r}], str(job_dir), str(job_dir), {{}})
 pool, place = RayExecutor("local", 1, 0), Path.cwd()
@@ -203,5 +203,5 @@ def test_jobs_on_a_ray_cluster_end_in_the_same_sweep_folder_and_a_failed_one_is_
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert (sweep / "pooling=both" / "result.json").is_file()
     log = (sweep / "jobs" / "1" / "log.txt").read_text()
-    assert log.count("run folder") == 1 and "'third' was asked for" in log
+    assert log.count("'third' was asked for") == 1
     assert json.loads((sweep / "pooling=both" / "env.json").read_text())["threads"] == 1
