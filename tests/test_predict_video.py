@@ -14,7 +14,8 @@ from PIL import Image
 from predicting import astronaut, interrupt_after, needs_detector, noise, predict, rows, write_linear
 from rich.console import Console
 
-from distill.predict import output, pictures, pipeline, video
+from distill.data.common.image_reader import MOST_PIXELS
+from distill.predict import output, pipeline, video
 
 av = pytest.importorskip("av")
 
@@ -170,7 +171,7 @@ def test_frames_too_large_are_refused_before_they_are_decoded(run, tmp_path, cap
     file = write_video(tmp_path / "a.mp4", [noise(48, 64)])
     monkeypatch.setattr(video, "MOST_PIXELS", 48 * 64 - 1)
     said, _, _ = predict(capsys, file, "--student", run)
-    assert "its frames have 64 x 48 pixels; make it smaller" in said and pictures.MOST_PIXELS > 10_000 * 8_000
+    assert "its frames have 64 x 48 pixels; make it smaller" in said and MOST_PIXELS > 10_000 * 8_000
 
 
 @needs_detector
@@ -227,7 +228,7 @@ def test_ctrl_c_is_how_a_camera_ends_and_no_error(run, film, tmp_path, capsys, m
 
 WATCH = """
 import sys
-from distill import predict
+from distill.predict import __main__ as predict
 from distill.predict import output
 
 def held():

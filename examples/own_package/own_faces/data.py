@@ -2,39 +2,25 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from distill.data.common.emotions import SEVEN, named
 from distill.data.common.image_files import folder, picture, source, table
 from distill.data.common.labelled import Entry, labelled
+from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 LAYOUT = "the folder with faces.csv (lines: picture,emotion,person)"
 
 
-def listed_faces(
-    store: str | Path,
-    root: str | Path,
-    size: int = 48,
-    channels: int = 1,
-    valid: float = 0.1,
-    test: float = 0.2,
-    seed: int = 0,
-    limit: int | None = None,
-    verify: bool = False,
-) -> Dataset:
+def listed_faces(store: str | Path, root: str | Path, **options: Any) -> Dataset:
     """Open faces that faces.csv lists; whole persons are held out for test and validation.
 
     Args:
         store: folder for everything that is computed once.
         root: the folder with faces.csv; its first column is a path from there.
-        size: height and width to store [pixels].
-        channels: 1 (grey) or 3 (RGB).
-        valid: share of the remaining pictures held out for validation, by persons, in (0, 1).
-        test: share held out for test, by persons, in (0, 1].
-        seed: of what is held out.
-        limit: keep so many pictures of each split; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
+        options: fields of DataOptions: size, channels, valid, test, seed, limit, verify.
 
     Raises:
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
@@ -46,13 +32,7 @@ def listed_faces(
         source("listed_faces", VERSION, [home]),
         lambda: list(_rows(home)),
         SEVEN,
-        size=size,
-        channels=channels,
-        valid=valid,
-        test=test,
-        seed=seed,
-        limit=limit,
-        verify=verify,
+        options=DataOptions(**options),
         words="faces.csv",
     )
 
