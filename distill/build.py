@@ -13,6 +13,7 @@ from distill.config.ranges import check_network, check_same_input, kinds, target
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
 from distill.data.common.options import typed
 from distill.data.common.twins import checked_splits
+from distill.data.extra import with_extra
 from distill.evaluation.inference import refuse_other_answers
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
@@ -77,7 +78,10 @@ def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> 
     """
     store, node = Path(cfg["paths"]["store"]).expanduser(), data_node(cfg)
     data = parallel.main_first(lambda: make(node, cfg["plugins"], store=store))
-    return checked_splits(data, needed, cfg["data"].get("near_duplicates", "report"))
+    data, asked = checked_splits(data, needed, cfg["data"].get("near_duplicates", "report")), cfg["data"]
+    if "train" not in needed or (root := asked.get("extra")) is None:
+        return data
+    return parallel.main_first(lambda: with_extra(data, store, root, asked.get("verify", False), asked.get("limit")))
 
 
 def data_node(cfg: dict) -> dict:

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -17,6 +18,7 @@ from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
 from distill.config.hints import explained
+from distill.data.extra import to_learn_from
 from distill.evaluation.printed import summary
 from distill.models.feature_hooks import untap
 from distill.pipeline import completed as finished
@@ -127,7 +129,8 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
         taught_by.append(prepare_teacher(cfg, member, data, group))
         return taught_by[-1]
 
-    teacher = build.teacher(cfg, data, prepare, device, track)
+    learnt = to_learn_from(data)
+    teacher = build.teacher(cfg, learnt, prepare, device, track)
     torch.manual_seed(cfg["seed"])  # of learned parts of losses: the same whether the teacher was found or trained
     objective.bind(student, teacher)
     if size := getattr(teacher, "bytes_per_view", 0):
@@ -139,7 +142,7 @@ def _job(cfg: dict, folder: Path, data: Dataset, logger, group: str | None) -> d
         teacher.refuse_too_large(views)
     torch.manual_seed(cfg["seed"])  # of dropout
     clock["teacher"] = time.perf_counter()
-    fit = fit_student(cfg, folder, data, student, objective.to(device), teacher, logger, device)
+    fit = fit_student(cfg, folder, learnt, student, objective.to(device), teacher, logger, device)
     untap(student)  # what is measured now is what will be used
     clock["train"] = time.perf_counter()
     result = conclude(cfg, folder, data, student, teacher, device, fit, clock, taught_by)
@@ -162,7 +165,7 @@ def prepare_teacher(cfg: dict, member: dict, data: Dataset, group: str | None) -
     """
     if "run" in member:
         return _finished_teacher(member, data)
-    inner = config.teacher_run(cfg, member)
+    inner, data = config.teacher_run(cfg, member), replace(data, extra=None)
     if (file := member["weights"]) and not Path(file).expanduser().is_file():
         raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
     key = digest([config.learning(inner), build.fingerprint(data)])

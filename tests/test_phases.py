@@ -43,7 +43,12 @@ def whole(store, tmp_path_factory):
 
 @pytest.mark.slow
 def test_ramps_are_seen_in_the_log(store, tmp_path):
-    ramps = ("loss=[ce,kd]", "loss.kd.weight={from:0,to:0.9,end:2}", "loss.kd.temperature={from:8,to:2,end:3}", "train.log_every=6")
+    ramps = (
+        "loss=[ce,kd]",
+        "loss.kd.weight={from:0,to:0.9,end:2}",
+        "loss.kd.temperature={from:8,to:2,end:3}",
+        "train.log_every=6",
+    )
     done = distill(*JOB, *ramps, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [row for row in lines_of(next(tmp_path.iterdir())) if "train/loss" in row]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from distill import build
 from distill.config import schema as config
+from distill.data.extra import about_extra
 from distill.runs import provenance
 from distill.runs.layout import is_complete, subsets
 from distill.system import distributed as parallel
@@ -29,7 +30,8 @@ def result_of(folder: Path, data: Dataset) -> dict:
         ValueError: they are not.
     """
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    if result["data"]["fingerprint"] != build.fingerprint(data):
+    seen = result["data"]
+    if seen["fingerprint"] != build.fingerprint(data) or seen.get("extra") != about_extra(data):
         raise ValueError(
             f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "
             "Delete the folder to train again, or choose another with paths.run=DIR."
@@ -79,12 +81,13 @@ def refuse_inside_data(cfg: dict, folder: Path) -> None:
     Raises:
         ValueError: with what to type.
     """
-    root = cfg["data"].get("root")
-    if root is not None and folder.resolve().is_relative_to(Path(str(root)).expanduser().resolve()):
-        raise ValueError(
-            f"data.root: {root} holds the run folder {folder}, whose pictures would become data. Give data.root the folder of "
-            "the faces alone, or type paths.runs=DIR with another folder."
-        )
+    for key in ("root", "extra"):
+        given = cfg["data"].get(key)
+        if given is not None and folder.resolve().is_relative_to(Path(str(given)).expanduser().resolve()):
+            raise ValueError(
+                f"data.{key}: {given} holds the run folder {folder}, whose pictures would become data. Give data.{key} the folder "
+                "of the faces alone, or type paths.runs=DIR with another folder."
+            )
 
 
 def write_down(cfg: dict, folder: Path, command: str | None) -> None:
