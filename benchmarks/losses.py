@@ -85,7 +85,7 @@ def stepper(net, batch, objective=None, taught_by=None):
         if objective is None:
             total = answer.logits.mean()
         else:
-            given = taught_by(batch) if getattr(taught_by, "learns", False) else at_hand
+            given = taught_by(batch) if taught_by.learns else at_hand
             total, _ = objective(answer, given, batch.target)
         optimizer.zero_grad(set_to_none=True)
         total.backward()

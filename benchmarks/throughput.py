@@ -33,8 +33,9 @@ from distill.training.loggers import JsonLines
 from distill.training.loop import Learner, Settings, train
 from distill.training.optim import Average
 from distill.types import Outputs, Split
+from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
-from teachers.logit_cache import LogitCache, manifest
+from teachers.logit_cache import LogitCache
 
 FACES = 24576
 SIZES = {"cern": ["student.size=64"]}  # what the README quotes; others at their yaml's size

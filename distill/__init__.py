@@ -1,14 +1,44 @@
-"""A knowledge-distillation compression toolkit for facial expression recognition."""
+"""A knowledge-distillation compression toolkit for facial expression recognition.
 
+In Python:
+  distill.run(["student=microexpnet"])            a run, as python -m distill.run student=microexpnet
+  distill.export(run)                             its files, as python -m distill.export RUN
+  distill.load("microexpnet").predict("face.jpg") probabilities of a student, without PyTorch
+  distill.find_faces("photo.jpg")                 boxes around faces
+Each is imported when it is first used.
+"""
+
+import importlib
 import sys
 
 from distill.system import abort as abort  # first: Ctrl-C works from here on
 from distill.system.cli import pin_packages, start_command
 
 __version__ = "0.1.0"
+PYTHON = {  # name -> module; run and export are modules that can be called, see distill.system.callable_module
+    "run": "distill.run",
+    "export": "distill.export",
+    "load": "distill.predict.student",
+    "find_faces": "distill.predict.detector",
+}
 
 pin_packages()
 if sys.argv[:1] == ["-m"]:  # `python -m distill.COMMAND` is about to import its module, and PyTorch with it
-    from distill.config.help import run_help
 
-    start_command(__version__, {"distill.run": run_help})
+    def _run_help(words: list[str]) -> str:
+        from distill.config.help import run_help
+
+        return run_help(words)
+
+    start_command(__version__, {"distill.run": _run_help})
+
+
+def __getattr__(name: str) -> object:
+    if name not in PYTHON:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(PYTHON[name])
+    return module if PYTHON[name] == f"distill.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PYTHON})

@@ -29,9 +29,9 @@ from rich.table import Table
 
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
+from distill.system.cores import cores
 from distill.system.files import write_json
 from distill.system.hardware import environment
-from distill.system.processes import cores
 
 KINDS = ("onnx", "pt2")
 EXTRAS = {"xml": "openvino", "pte": "executorch"}  # and the engines that not everybody has

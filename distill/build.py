@@ -1,6 +1,7 @@
 """Names and numbers in, objects out: the only caller of hydra's instantiate."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -20,16 +21,19 @@ from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.from_data import fill_from_data
+from distill.models.teacher import Teacher
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
-from distill.system.files import digest, load_weights, read_weights, sha256
+from distill.system.files import digest, sha256
 from distill.system.hardware import pick_precision
+from distill.system.weights import load_weights, read_weights
 from distill.training.loggers import Silent
 from distill.training.loop import Phase
 from distill.training.optim import Schedule, optimizer
-from distill.types import Dataset
+from distill.types import Dataset, RunLogger
+from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
-from teachers.logit_cache import LogitCache, manifest
+from teachers.logit_cache import LogitCache
 from teachers.peer import is_peer
 
 ALLOWED = ("distill.", "teachers.", "students.")
@@ -206,25 +210,30 @@ def recipe(views: dict) -> tuple[ViewRecipe, int, int]:
     return ViewRecipe(**ranges), views["seed"], views["cached"]
 
 
-def logger(cfg: dict, **more):
+def logger(cfg: dict, **more) -> RunLogger:
     """Make the logger, more being what it is told of the run; processes other than the main one stay silent."""
     if not parallel.is_main():
         return Silent()
     return make(cfg["logger"], cfg["plugins"], **more)
 
 
-def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: torch.device, progress: Callable):
-    """Make the teacher: none, live, or answered from the cache of its logits.
+def members(node: dict) -> list[dict]:
+    """Return a teacher's config in a list, or those of an ensemble's members."""
+    return list(node["members"].values()) if "members" in node else [node]
+
+
+def teacher(cfg: dict, data: Dataset, weights: list[Path], device: torch.device, progress: Callable) -> Teacher | None:
+    """Make the teacher: none, a peer, live, or answered from the cache of its logits.
 
     Args:
         cfg: the run's config.
         data: the packed data set.
-        prepare: teacher config -> weight file of the fine-tuned network.
+        weights: the weight file of each of its networks.
         device: where it runs.
         progress: (iterable, total, words) -> iterable.
 
     Returns:
-        None, or an object with open(split, view, table), __call__(batch), classes and forward_images.
+        The teacher, or None.
     """
     node = cfg["teacher"]
     if node["_target_"] is None:
@@ -233,28 +242,38 @@ def teacher(cfg: dict, data: Dataset, prepare: Callable[[dict], Path], device: t
         given = {"network": bare_teacher(cfg, node, data), "name": label(node), "classes": data.classes}
         precision = pick_precision(cfg["train"]["precision"], device)
         return make({"_target_": node["_target_"]}, cfg["plugins"], **given, precision=precision).to(device)
-    members = list(node["members"].values()) if "members" in node else [node]
-    weights = [prepare(member) for member in members]
     precision = pick_precision(node["precision"], device)
-
-    def live():
-        made = [_frozen(cfg, member, file, data, precision) for member, file in zip(members, weights, strict=True)]
-        if "members" not in node:
-            return made[0].to(device)
-        rest = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "members")}
-        return make(rest, cfg["plugins"], members=made).to(device)
-
+    live = partial(_live_teacher, cfg, data, weights, device, precision)
     if node["cache"] is False:
         return live()
-    ranges, seed, _ = recipe(cfg["views"])
-    prints = [sha256(file) for file in weights]
-    asked = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
-    fingerprint = prints[0] if "members" not in node else digest([prints, asked])
-    inputs = [[m.get(key) for key in ("size", "channels", "mean", "std")] for m in members]  # a run's: in its weights
-    expected = manifest(data, fingerprint, inputs, ranges, seed, str(precision))
+    expected = _cache_manifest(cfg, data, weights, precision)
     own = Path(cfg["paths"]["store"]).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
     folder = own if node["cache"] in (True, "features") else Path(node["cache"]).expanduser()
     return LogitCache(folder, expected, live, data, device, features=node["cache"] == "features", progress=progress)
+
+
+def _live_teacher(
+    cfg: dict, data: Dataset, weights: list[Path], device: torch.device, precision: torch.dtype
+) -> nn.Module:
+    """Make the network of a teacher, or the ensemble of several, with their weights."""
+    node = cfg["teacher"]
+    of = zip(members(node), weights, strict=True)
+    made = [_frozen(cfg, member, file, data, precision) for member, file in of]
+    if "members" not in node:
+        return made[0].to(device)
+    rest = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "members")}
+    return make(rest, cfg["plugins"], members=made).to(device)
+
+
+def _cache_manifest(cfg: dict, data: Dataset, weights: list[Path], precision: torch.dtype) -> dict:
+    """Return everything that the cached logits of a run's teacher depend on."""
+    node, (ranges, seed, _) = cfg["teacher"], recipe(cfg["views"])
+    prints = [sha256(file) for file in weights]
+    asked = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
+    fingerprint = prints[0] if "members" not in node else digest([prints, asked])
+    keys = ("size", "channels", "mean", "std")  # of a finished run: in its weights
+    inputs = [[member.get(key) for key in keys] for member in members(node)]
+    return manifest(data, fingerprint, inputs, ranges, seed, str(precision))
 
 
 def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
@@ -262,6 +281,10 @@ def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
     if is_peer(node):
         return network(_peer_config(cfg, node), data)
     bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, *BESIDE_NETWORK)}
+    if "run" not in node and not node["_target_"].startswith("teachers."):  # made as network() made it for its training
+        own = {key: value for key, value in bare.items() if key != "weights"}
+        own |= {"pretrained": False} if "pretrained" in own else {}
+        return make(own, cfg["plugins"], num_classes=len(data.classes))
     more = {"plugins": cfg["plugins"]} if "run" in node else {"weights": None, "pretrained": False}
     return make(bare | more, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
 

@@ -26,6 +26,7 @@ from distill import build
 from distill.config import schema as config
 from distill.config.hints import explained
 from distill.data.common import twins
+from distill.data.common.test_subsets import asked_subsets
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
 from distill.evaluation.metrics import evaluate_predictions
@@ -34,11 +35,12 @@ from distill.pipeline import completed as finished
 from distill.pipeline import finish as outcome
 from distill.pipeline import rules
 from distill.runs import provenance
-from distill.runs.layout import subsets
+from distill.runs.folder import RunFolder
 from distill.system.cli import command_line
 from distill.system.console import WITHOUT_TWINS, loud_warnings
-from distill.system.files import digest, load_weights, read_weights, sha256, write_json
+from distill.system.files import digest, sha256, write_json
 from distill.system.hardware import environment, pick_device, pick_precision, set_threads
+from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset, Outputs, Split
 
 TAKEN = ("data", "plugins", "train.device", "train.threads", "train.precision", "paths.store")
@@ -78,7 +80,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     """
     weights = finished.weights(folder)
     cfg = _config(folder, words)
-    provenance.tell_changed(config.written(folder) | {"plugins": cfg["plugins"]}, folder)
+    provenance.tell_changed(config.written(folder) | {"plugins": cfg["plugins"]}, RunFolder(folder))
     set_threads(cfg["train"]["threads"])
     device = pick_device(cfg["train"]["device"])
     precision = pick_precision(cfg["train"]["precision"], device)
@@ -89,8 +91,8 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device, memory_format=torch.channels_last)
-    asked = {"data": config.identity(cfg)["data"], "subsets": subsets(cfg), "eval": cfg["eval"]}
-    path = folder / "measured" / f"{data.name}-{digest([asked, str(precision)])[:8]}.json"
+    asked = {"data": config.identity(cfg)["data"], "subsets": asked_subsets(cfg["data"]), "eval": cfg["eval"]}
+    path = RunFolder(folder).measured / f"{data.name}-{digest([asked, str(precision)])[:8]}.json"
     split = data.splits["test"]
     logits = evaluate.answers(student, split, cfg["eval"]["views"], precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
@@ -107,7 +109,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "seen_in_training": None if seen is None else int(seen.sum()),
         "near_duplicates": None if alike is None else int(alike.sum()),
         "eval": cfg["eval"],
-        "test_subset": subsets(cfg),
+        "test_subset": asked_subsets(cfg["data"]),
         "test": _numbers(logits, split, data, np.arange(len(split))),
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
         "further": outcome.further(cfg["eval"], data, student, precision) | apart,

@@ -1,7 +1,8 @@
 """The types that cross module borders: what a batch, a model's answer, an input and a data set are."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -139,3 +140,21 @@ class Dataset:
     notes: dict[str, object] = field(default_factory=dict)
     further: dict[str, Split] = field(default_factory=dict)
     extra: Split | None = None
+
+
+class RunLogger(Protocol):
+    """Mirrors a run beside its folder's metrics.jsonl."""
+
+    def log(self, metrics: dict[str, float], step: int) -> None: ...
+    def images(self, pictures: dict[str, Path]) -> None: ...
+    def confusion_matrix(self, labels, predictions, classes, picture: Path) -> None: ...
+    def artifact(self, path: Path, name: str) -> None: ...
+    def finish(self, result: dict, exit_code: int = 0) -> None: ...
+
+
+class Progress(Protocol):
+    """Shows a training: every step, the loss terms of the last ones, and an epoch's metrics with the best epoch so far."""
+
+    def step(self, epoch: int, done: int, steps: int) -> None: ...
+    def terms(self, terms: dict[str, float]) -> None: ...
+    def epoch(self, epoch: int, metrics: dict[str, float], best: dict) -> None: ...

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS, CONF = ROOT / "docs", ROOT / "conf"
 INTRODUCTION = """# Configuration
 
-Every key can be set on the command line as it stands here: `python -m distill.run student.width=S train.epochs=4`. The command
+Every key can be set on the command line as it stands here: `python -m distill.run student=microexpnet student.width=S train.epochs=4`. The command
 `python -m distill.run --help` prints the choices of each group. A group is chosen by its name, `student=microexpnet`; its keys
 then are those of that file. `???` must be given. `null` means that nothing is set.
 

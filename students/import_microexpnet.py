@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.system.cli import command_line, parser
-from distill.system.files import save_weights
+from distill.system.weights import save_weights
 from students.microexpnet import POOLINGS, TENSORFLOW_NAMES, MicroExpNet, load_tensorflow_weights
 
 PUBLISHED = ("neutral", "anger", "contempt", "disgust", "fear", "happiness", "sadness", "surprise")

@@ -1,14 +1,15 @@
 """Several teachers that answer as one."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from distill.models.teacher import LiveTeacher
 from distill.types import Batch, Outputs
 
 AVERAGES = ("logits", "probabilities")
 
 
-class Ensemble(nn.Module):
+class Ensemble(LiveTeacher):
     """Averages its members, each of which renders the same view at its own size and colour.
 
     logits:        z = sum_m w_m z_m
@@ -44,9 +45,6 @@ class Ensemble(nn.Module):
 
     def train(self, mode: bool = True) -> "Ensemble":
         return super().train(False)
-
-    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
-        """A live teacher renders whatever batch it is given; nothing to prepare."""
 
     def survey(self):
         """Refuse to answer which layers there are.

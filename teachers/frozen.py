@@ -1,15 +1,16 @@
 """A network as a teacher: frozen, always in eval mode, answering batches without gradients."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from distill.augment.views import draw
 from distill.models.feature_hooks import Layer, Survey, survey, tap
+from distill.models.teacher import LiveTeacher
 from distill.system.hardware import autocast
 from distill.types import Batch, MixedBatch, Outputs
 
 
-class FrozenTeacher(nn.Module):
+class FrozenTeacher(LiveTeacher):
     """Answers Batch -> Outputs from a network that nothing can train.
 
     Args:
@@ -29,19 +30,12 @@ class FrozenTeacher(nn.Module):
         """Stay in eval mode whatever is asked: batch statistics and dropout would make soft targets of another network."""
         return super().train(False)
 
-    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
-        """A live teacher renders whatever batch it is given; nothing to prepare."""
-
     def input_size(self) -> int:
         return self.network.input.size
 
     def survey(self) -> Survey:
         """Return the layers that a loss can ask for."""
         return survey(self.network)
-
-    def live_network(self) -> nn.Module:
-        """Return the network itself, whose classifier a loss may read."""
-        return self.network
 
     def tap(self, layers: list[Layer]) -> None:
         """Answer these layers' outputs, too, from now on."""

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from distill.system.files import save_weights
+from distill.system.weights import save_weights
 
 MEAN, STD, SIZE = (
     0.4486,

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from distill.augment.views import draw
 from distill.models.feature_hooks import Layer, Survey, survey, tap
+from distill.models.teacher import LiveTeacher
 from distill.system.hardware import autocast
 from distill.types import Batch, MixedBatch, Outputs
 
@@ -14,7 +15,7 @@ def is_peer(teacher: dict) -> bool:
     return teacher["_target_"] == "teachers.peer.Peer"
 
 
-class Peer(nn.Module):
+class Peer(LiveTeacher):
     """Answers training batches as a student does, with gradients and in train mode; other splits in eval mode without.
 
     Its parameters reach the optimiser and the checkpoints through the loss that trains it (distill.losses.dml).

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.system.files import read_weights
+from distill.system.weights import read_weights
 from distill.types import Outputs
 from teachers.timm_teacher import download, input_spec, refuse_both, start_from
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from distill.runs.layout import is_complete
+from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
-from distill.system.files import whole
+from distill.system.weights import whole
 
 
-def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
+def find_or_train(folder: RunFolder, train: Callable[[], None]) -> Path:
     """Return the weights of a fine-tuned teacher, training it first where the folder is not complete.
 
     Other processes that need the same teacher wait under the lock; a training that was killed goes on from its checkpoint.
@@ -22,8 +22,8 @@ def find_or_train(folder: Path, train: Callable[[], None]) -> Path:
     Raises:
         ValueError: the weights are gone or damaged.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
     with parallel.only_main(FileLock(f"{folder}.lock")):
-        if not parallel.broadcast_from_main(lambda: is_complete(folder)):
+        if not parallel.broadcast_from_main(folder.is_complete):
             train()
-    return whole(folder / "checkpoints" / "best.safetensors", f"Delete the folder {folder}; it is trained again.")
+    return whole(folder.weights, f"Delete the folder {folder}; it is trained again.")

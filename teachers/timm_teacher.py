@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from torch import nn
 
 from distill.models.timm_net import TimmNet
-from distill.system.files import load_weights, read_weights
+from distill.system.weights import load_weights, read_weights
 from distill.types import InputSpec
 
 OUT_OF_REACH = (

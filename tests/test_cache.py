@@ -13,9 +13,10 @@ from torch import nn
 from distill.augment.views import ViewRecipe, identity
 from distill.data.loader import in_order
 from distill.types import Dataset, InputSpec, Outputs, Split
+from teachers.answer_store import manifest
 from teachers.ensemble import Ensemble
 from teachers.frozen import FrozenTeacher
-from teachers.logit_cache import LogitCache, manifest
+from teachers.logit_cache import LogitCache
 
 CPU, RECIPE = torch.device("cpu"), ViewRecipe()
 

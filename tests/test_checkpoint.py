@@ -12,18 +12,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from distill.evaluation.metrics import evaluate_predictions
-from distill.system.files import (
-    atomic,
-    digest,
-    load_state,
-    load_weights,
-    read_weights,
-    save_state,
-    save_weights,
-    sha256,
-    whole,
-    write_json,
-)
+from distill.system.files import atomic, digest, sha256, write_json
+from distill.system.weights import load_state, load_weights, read_weights, save_state, save_weights, whole
 
 
 class Net(nn.Module):

@@ -15,6 +15,7 @@ from distill.config.hints import explain
 from distill.config.schema import check, plain
 from distill.pipeline import rules
 from distill.pipeline.reuse import refuse_inside_data
+from distill.runs.folder import RunFolder
 from distill.system.hardware import pick_device
 
 FERPLUS = ("data=ferplus", "data.root=faces")
@@ -236,6 +237,6 @@ def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
         with pytest.raises(
             ValueError, match=r"whose pictures would become data. Give data.root the folder of the faces"
         ):
-            refuse_inside_data({"data": {"root": str(root)}}, tmp_path / folder)
+            refuse_inside_data({"data": {"root": str(root)}}, RunFolder(tmp_path / folder))
     for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
-        refuse_inside_data({"data": data}, tmp_path / "runs" / "a")
+        refuse_inside_data({"data": data}, RunFolder(tmp_path / "runs" / "a"))

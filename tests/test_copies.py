@@ -9,8 +9,9 @@ from PIL import Image, ImageEnhance
 
 from distill import build
 from distill.config import schema as config
-from distill.data.common import near_duplicates, twins
+from distill.data.common import twins
 from distill.data.folder import folder
+from distill.data.packing import near_duplicates
 from distill.system.console import WITHOUT_TWINS
 
 

@@ -13,6 +13,7 @@ from distill.data.loader import in_order
 from distill.losses.base.objective import Objective
 from distill.losses.dml import MutualLearning
 from distill.types import InputSpec, Outputs, Split
+from teachers.frozen import FrozenTeacher
 from teachers.peer import Peer
 
 PEERS = ("teacher=peer", "loss=[ce,dml]", "loss.ce.weight=1", "student.dropout=0.5", "train.epochs=3")
@@ -115,7 +116,7 @@ def test_the_peer_is_a_part_of_the_objective_and_a_frozen_teacher_is_refused():
     assert {id(p) for p in objective.parameters()} == {id(p) for p in peer.parameters()}
     assert "losses.dml.peer.body.1.weight" in objective.state_dict()
     with pytest.raises(ValueError, match=r"loss\.dml: needs a teacher that learns, too\. Type teacher=peer"):
-        MutualLearning().bind(Net(), Net())
+        MutualLearning().bind(Net(), FrozenTeacher(Net(), "frozen", ("a", "b", "c"), torch.float32))
 
 
 def test_student_and_peer_start_apart_and_both_learn_and_are_measured(whole):

@@ -10,7 +10,7 @@ from tiny_training import DATA, Net, Settings, learner, run
 from distill.evaluation.inference import predict
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Loss, Objective
-from distill.system.files import load_weights, read_weights
+from distill.system.weights import load_weights, read_weights
 from distill.training import loop as training
 from distill.training.loop import Phase, views_with_maps
 from distill.training.optim import Constant

@@ -50,7 +50,7 @@ def test_what_was_measured_on_other_faces_is_printed_with_its_intervals_and_corr
     test = SCORES | {"rows": 1234, "top1_accuracy_ci": [0.35, 0.45], "mean_class_accuracy_ci": [0.2, 0.4]}
     result = {
         **{"run": "a run", "data": {"name": "fedro", "protocol": "all"}, "test": test, "unseen": {}, "further": {}},
-        **{"robustness": corrupted(), "dropped": {}, "seen_in_training": 0},
+        **{"robustness": corrupted(), "dropped": {}, "seen_in_training": 0, "near_duplicates": 0},
         "classes": {"compared": ["fear"], "only_run": [], "only_data": []},
     }
     measured(result, tmp_path / "fedro.json")

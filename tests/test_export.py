@@ -15,6 +15,7 @@ from distill import export as exporting
 from distill.augment.views import identity, render
 from distill.export import __main__ as command_line
 from distill.export import formats as module_of_forms
+from distill.export import job
 from distill.export import parity as gate
 from distill.export import source_run as finished
 from distill.export.formats import forms
@@ -118,7 +119,7 @@ def test_the_int8_file_is_rounded_inside_and_prepares_pictures_in_float(folder):
 
 
 def test_the_loaded_student_is_the_trained_one(folder):
-    from distill.system.files import read_weights
+    from distill.system.weights import read_weights
 
     student = exporting.load(str(folder / "export"))
     tensors, _ = read_weights(folder / "checkpoints" / "best.safetensors")
@@ -168,7 +169,7 @@ def test_words_that_name_no_run_get_one_sentence(home, folder, capsys):
 @pytest.mark.parametrize("name, file", [("openvino", "student.xml"), ("executorch", "student.pte")])
 def test_a_file_for_another_engine_passes_the_same_gate(folder, copy, capsys, monkeypatch, name, file):
     pytest.importorskip(name)
-    monkeypatch.setattr(command_line, "forms", lambda *given: (f for f in forms(*given) if f.files[0] == file))
+    monkeypatch.setattr(job, "forms", lambda *given: (f for f in forms(*given) if f.files[0] == file))
     _, said = export(capsys, copy, "export.int8=off", f"export.{name}=true")
     numbers = json.loads((copy / "export" / "parity.json").read_text())["files"][file]
     assert said is None and numbers["agreement"] == 1 and numbers["other_sizes"] == (0 if name == "executorch" else 3)

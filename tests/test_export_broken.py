@@ -10,11 +10,12 @@ from exported import export, small_run
 
 from distill.export import __main__ as command_line
 from distill.export import formats as module_of_forms
+from distill.export import job
 from distill.export import onnx_graph as graph
 from distill.export import parity as gate
 from distill.export.formats import FILES, forms
 from distill.export.runtimes import open_file
-from distill.system.processes import run_lock
+from distill.runs.folder import RunFolder
 from students.microexpnet import MicroExpNet
 
 WEIGHTS = {"student.safetensors", "config.json", "parity.json"}
@@ -41,7 +42,7 @@ def folder(finished, tmp_path, monkeypatch):
 def test_a_form_that_an_engine_or_a_converter_breaks_on_is_refused_and_the_others_are_written(
     folder, capsys, monkeypatch
 ):
-    opened = command_line.opened
+    opened = job.opened
 
     def breaks_at_seven(form, *given):
         file = opened(form, *given)
@@ -56,7 +57,7 @@ def test_a_form_that_an_engine_or_a_converter_breaks_on_is_refused_and_the_other
     def breaks(*given, **named):
         raise NotImplementedError("no such operation")
 
-    monkeypatch.setattr(command_line, "opened", breaks_at_seven)
+    monkeypatch.setattr(job, "opened", breaks_at_seven)
     monkeypatch.setattr(module_of_forms.graph, "save_program", breaks)
     monkeypatch.setattr("onnxruntime.quantization.quantize_static", breaks)
     _, said = export(capsys, folder)
@@ -90,7 +91,7 @@ def contents(folder):
 
 def test_an_export_that_cannot_begin_leaves_the_earlier_one_as_it_was(folder, capsys, monkeypatch):
     before = contents(folder)
-    with run_lock(folder, wait=False):
+    with RunFolder(folder).lock(wait=False):
         _, said = export(capsys, folder)
     assert said.startswith("error: ") and "another process is at work in this run folder" in said
 
@@ -104,7 +105,7 @@ def test_an_export_that_cannot_begin_leaves_the_earlier_one_as_it_was(folder, ca
 
 def test_a_card_that_cannot_be_written_is_said_and_the_proven_files_stay(folder, capsys, monkeypatch):
     (folder / "predictions" / "test.csv").unlink()
-    monkeypatch.setattr(command_line, "forms", lambda *given: [next(forms(*given))])
+    monkeypatch.setattr(job, "forms", lambda *given: [next(forms(*given))])
     out, said = export(capsys, folder)
     assert said is None and "model-card.md: not written: " in out and "test.csv" in out
     assert set(contents(folder)) == WEIGHTS

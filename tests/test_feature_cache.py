@@ -18,8 +18,9 @@ from torch import nn
 from distill.augment.views import ViewRecipe
 from distill.data.loader import in_order
 from distill.types import InputSpec, Outputs
+from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
-from teachers.logit_cache import LogitCache, manifest
+from teachers.logit_cache import LogitCache
 
 CPU, RECIPE, BATCH = torch.device("cpu"), ViewRecipe(), 8
 
@@ -132,21 +133,24 @@ def test_the_size_that_is_said_is_the_size_on_disk(tmp_path, precision):
     teacher = tapped(cache(tmp_path / "c", lambda: frozen(precision), str(precision)), "conv1", "conv2")
     answers(teacher)
     on_disk = sum((tmp_path / "c" / f"train-view1-{name}.npy").stat().st_size - 128 for name in ("conv1", "conv2"))
-    assert teacher.bytes_per_view == on_disk == 30 * (4 * 36 + 6 * 9) * (4 if precision == torch.float32 else 2)
-    assert cache(tmp_path / "other").bytes_per_view == 0
+    assert (
+        sum(map(teacher.store.bytes_of, teacher.layers))
+        == on_disk
+        == 30 * (4 * 36 + 6 * 9) * (4 if precision == torch.float32 else 2)
+    )
 
 
 def test_maps_that_do_not_fit_on_the_disk_are_refused_before_the_first_is_computed(tmp_path, monkeypatch):
     teacher = tapped(cache(tmp_path / "c"), "conv1", "conv2")
     answers(teacher, view=2)
-    free = SimpleNamespace(free=2 * teacher.bytes_per_view)
-    monkeypatch.setattr("teachers.logit_cache.shutil.disk_usage", lambda folder: free)
-    teacher.refuse_too_large({1, 2, 3})  # the second of them is there
+    free = SimpleNamespace(free=2 * sum(map(teacher.store.bytes_of, teacher.layers)))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: free)
+    teacher.reserve({1, 2, 3})  # the second of them is there
     free.free -= 1
     with pytest.raises(
         ValueError, match=r"^teacher\.cache: features .* 3 training views need 0\.00 GB more .*views\.cached=N"
     ):
-        teacher.refuse_too_large({1, 2, 3})
+        teacher.reserve({1, 2, 3})
 
 
 @pytest.mark.parametrize("left", [0, 4, 40, 200, -9])
@@ -276,7 +280,7 @@ def test_maps_that_cannot_be_had_are_refused_before_any_teacher_is_trained(tmp_p
 
 
 def test_a_run_counts_the_views_that_it_will_store(tmp_path, monkeypatch):
-    monkeypatch.setattr("teachers.logit_cache.shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
     for cached, views in ((0, 3), (2, 2), (9, 3)):
         with pytest.raises(SystemExit, match=rf"^error: teacher\.cache: .* maps of {views} training views need 0\.0"):
             job(*HINT, "train.epochs=3", f"views.cached={cached}", store=tmp_path / "store", runs=tmp_path / "runs")

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from distill.config import schema as config
 from distill.config.naming import canonical, last_part, without_defaults
 from distill.pipeline.reuse import refuse_another
+from distill.runs.folder import RunFolder
 
 # Two config.yaml as run folders hold them, of modules that have since been elsewhere
 
@@ -179,6 +180,6 @@ def test_refuse_another_changed_default_is_refused(tmp_path):
     old_default = cfg | {"train": cfg["train"] | {"epochs": 7}}  # what conf/train/default.yaml said when it was written
     config.write(old_default, tmp_path)
     with pytest.raises(ValueError, match=r"holds another run; its 'train' is .*'epochs': 7"):
-        refuse_another(cfg, tmp_path)
+        refuse_another(cfg, RunFolder(tmp_path))
     config.write(without(cfg, ("train", "mixup")), tmp_path)
-    refuse_another(cfg, tmp_path)
+    refuse_another(cfg, RunFolder(tmp_path))

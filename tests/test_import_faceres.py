@@ -8,7 +8,7 @@ import timm
 import torch
 from PIL import Image
 
-from distill.system.files import read_weights
+from distill.system.weights import read_weights
 from teachers.import_faceres import MEAN, SIZE, STD, convert, estimate_statistics, main, read_arrays
 
 

@@ -12,7 +12,7 @@ from student_nets import PARITY, needs_parity, parity_weights
 
 from distill import build
 from distill.data.common.emotions import EMOTIONS
-from distill.system.files import load_weights, read_weights
+from distill.system.weights import load_weights, read_weights
 from students.import_microexpnet import CANONICAL, PUBLISHED, convert, main
 from students.microexpnet import MicroExpNet
 

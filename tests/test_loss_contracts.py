@@ -19,8 +19,9 @@ from distill.models.feature_hooks import untap
 from distill.types import Batch, Dataset, Outputs, Split
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception
+from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
-from teachers.logit_cache import LogitCache, manifest
+from teachers.logit_cache import LogitCache
 from teachers.peer import Peer
 from teachers.timm_teacher import TimmTeacher
 

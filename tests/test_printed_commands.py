@@ -28,7 +28,7 @@ PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "ship
 COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
 WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with README
 EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name; --config-dir is tried in test_examples.py
-OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\{epochs[^`\n]*)`")
+OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\[\{epochs[^`\n]*)`")
 BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
 WORD = re.compile(r"-.+|[A-Z].*|\d+|best|of|runs|.*[=/].*|\w+\.\w+.*")  # anything else is the sentence around it
 

@@ -10,6 +10,7 @@ from inside import folder_of, job
 
 from distill.measure import measure
 from distill.runs import provenance
+from distill.runs.folder import RunFolder
 
 WORDS = ("loss=[ce]", "train.epochs=1", "plugins=[ours]", "student._target_=ours.net.Net")
 NET = """\
@@ -126,10 +127,10 @@ def test_a_stored_teacher_whose_code_was_changed_is_told(home, complete, monkeyp
 
 def test_a_run_folder_that_knows_nothing_of_its_code_is_not_told_of(tmp_path, capsys):
     cfg = {"student": {"_target_": "students.cern.CERN"}}
-    provenance.tell_changed(cfg, tmp_path)
+    provenance.tell_changed(cfg, RunFolder(tmp_path))
     for content in ("{", "[]", '{"python": "3"}', '{"sources": null}'):
         (tmp_path / "env.json").write_text(content)
-        provenance.tell_changed(cfg, tmp_path)
+        provenance.tell_changed(cfg, RunFolder(tmp_path))
     assert capsys.readouterr().out == ""
 
 

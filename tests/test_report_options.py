@@ -36,7 +36,7 @@ def test_a_probability_that_is_none_names_its_run_and_file_and_the_rest_is_drawn
     lines[7] = ",".join([*lines[7].split(",")[:5], value, *lines[7].split(",")[6:]])
     file.write_text("\n".join(lines))
     with pytest.raises(ValueError, match=re.escape(str(file))):
-        read_predictions(file, read(bad).result["data"]["classes"])
+        read_predictions(file, read(bad).result.data["classes"])
     for name in ("result.json", "config.yaml"):
         (write_run(tmp_path / name, "seed=3") / name).write_text('{"data": [')
     report.main([str(tmp_path), "--no-faces"])

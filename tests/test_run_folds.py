@@ -59,4 +59,4 @@ def test_generations_over_all_folds_are_one_run_of_the_report_whose_best_can_be_
         (folder / part / "result.json").unlink()
     assert find([folder])[0].error == "stopped or still at work: 1 of its sub-runs are complete"
     assert distill(*words, store=tmp_path / "store", runs=tmp_path / "runs").returncode == 0
-    assert find([folder])[0].result["student"] == run.result["student"]
+    assert find([folder])[0].result.student == run.result.student

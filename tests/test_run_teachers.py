@@ -12,12 +12,12 @@ from inside import SMALL, folder_of, job, read
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
-from distill import run as run_module
 from distill.config import schema as config
 from distill.config.schema import WEIGHTS_SHA256
 from distill.evaluation.inference import read_predictions
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
+from distill.pipeline import teacher as prepared
 from distill.pipeline.completed import header
 from distill.system.files import digest, sha256
 
@@ -213,34 +213,36 @@ def test_a_folder_whose_run_began_with_other_weights_is_refused(tmp_path, monkey
 
 def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_always_had(tmp_path, monkeypatch):
     found = []
-    monkeypatch.setattr(run_module, "find_or_train", lambda folder, train: found.append(folder.name) or folder)
+    monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder.name) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
     inner = config.teacher_run(cfg, cfg["teacher"])
     recipe = config.learning(inner)
+    del cfg["teacher"]["weights"]  # as a yaml of one's own may have it
+    prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
     for weights in (None, str(file)):
         cfg["teacher"]["weights"] = weights
         recipe["student"] = recipe["student"] | ({"weights": sha256(file)} if weights else {})
         for one in (cfg, finished.settle(cfg)):
-            run_module.prepare_teacher(one, one["teacher"], None, None)
+            prepared.prepare_teacher(one, one["teacher"], None, None)
         assert found[-2:] == [f"resnet50-{digest([recipe, 'faces'])[:12]}"] * 2
     assert len(set(found)) == 2
 
 
 def test_prepare_teacher_trained_under_another_default_is_refused(tmp_path, monkeypatch):
     found = []
-    monkeypatch.setattr(run_module, "find_or_train", lambda folder, train: found.append(folder) or folder)
+    monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
-    run_module.prepare_teacher(cfg, cfg["teacher"], None, None)
-    found[0].mkdir(parents=True)
-    config.write(inner := config.teacher_run(cfg, cfg["teacher"]), found[0])
-    run_module.prepare_teacher(cfg, cfg["teacher"], None, None)
-    config.write(inner | {"train": inner["train"] | {"log_every": 60}}, found[0])  # a default, when it was written
+    prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
+    found[0].path.mkdir(parents=True)
+    config.write(inner := config.teacher_run(cfg, cfg["teacher"]), found[0].path)
+    prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
+    config.write(inner | {"train": inner["train"] | {"log_every": 60}}, found[0].path)  # a default, when it was written
     with pytest.raises(ValueError, match=r"holds a teacher of another recipe: a default has changed"):
-        run_module.prepare_teacher(cfg, cfg["teacher"], None, None)
+        prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
 
 
 def test_a_student_starts_from_a_weight_file_and_its_file_names_no_such_start(assistant, store, tmp_path):

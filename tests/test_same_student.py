@@ -15,7 +15,7 @@ from distill.evaluation.inference import PROBE, probe, read_predictions, refuse_
 from distill.export import load
 from distill.export import parity as gate
 from distill.export import weights_and_config as package
-from distill.system.files import load_weights, read_weights, save_weights
+from distill.system.weights import load_weights, read_weights, save_weights
 from students.microexpnet import MicroExpNet
 
 STUDENT = """\

@@ -18,7 +18,7 @@ from distill import build
 from distill.config.schema import check, plain, teacher_run
 from distill.evaluation.cost import macs, num_parameters
 from distill.losses.ce import CrossEntropy
-from distill.system.files import save_weights
+from distill.system.weights import save_weights
 from distill.types import Outputs
 from teachers.scan_cci import MaskNet, ScanCci, cut
 

@@ -16,7 +16,7 @@ from distill.losses.catkd import ClassAttentionTransfer
 from distill.losses.pkt import ProbabilisticTransfer
 from distill.losses.reviewkd import KnowledgeReview
 from distill.losses.simkd import ReusedClassifier
-from distill.system.files import load_weights, read_weights, save_weights
+from distill.system.weights import load_weights, read_weights, save_weights
 from distill.training.optim import Average, optimizer
 from distill.types import InputSpec, Outputs
 from students.microexpnet import MicroExpNet

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from distill.runs.folder import RunFolder
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.sweep.search import _epochs
@@ -17,15 +18,17 @@ def test_a_complete_run_is_taken_as_it_is_only_where_its_data_are_as_it_saw_them
     tmp_path, monkeypatch, seen, generations, fold, reused
 ):
     place = sweep_records.add(tmp_path / "sweep", 0, "job", [])
-    done, cfg = [], {"data": {"fold": fold}, "generations": generations, "paths": {"store": "x"}, "plugins": []}
+    cfg = {"data": {"fold": fold}, "generations": generations, "paths": {"store": "x"}, "plugins": []}
     result = {"data": {"fingerprint": seen}, "student": {"metrics": {"valid/top1_accuracy": 0.5}}}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text(json.dumps(result))
     monkeypatch.setattr(sweeps, "is_measured", lambda folder, cfg: True)
     monkeypatch.setattr(sweeps.build, "dataset", lambda cfg: None)
     monkeypatch.setattr(sweeps.build, "fingerprint", lambda data: "now")
-    sweeps.work(place, lambda: (cfg, tmp_path / "run"), lambda *given: done.append(given))
-    assert sweep_records.read(place)["reused"] == reused and bool(done) != reused
+    with sweep_records.recorded(place) as record:
+        record.begin(tmp_path / "run")
+        assert sweeps.is_reused(record, cfg, RunFolder(tmp_path / "run")) == reused
+    assert sweep_records.read(place)["reused"] == reused
 
 
 def test_a_search_counts_epochs_from_one_and_passes_over_half_a_line(tmp_path):

@@ -16,12 +16,13 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from distill.config.overrides import spread
+from distill.runs.folder import RunFolder
 from distill.runs.reading import find
 from distill.sweep import executors as pools
 from distill.sweep import jobs as sweep_records
 from distill.sweep.executors import LOG, STOP, LocalExecutor
 from distill.system import console
-from distill.system.processes import Fork, run_lock, sweep_lock
+from distill.system.processes import Fork, sweep_lock
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -164,7 +165,7 @@ def test_a_job_of_a_sweep_waits_for_a_run_folder_that_another_process_is_at_work
     release = threading.Event()
 
     def other():
-        with run_lock(tmp_path, wait=False):
+        with RunFolder(tmp_path).lock(wait=False):
             release.wait(20)
 
     thread = threading.Thread(target=other)
@@ -173,11 +174,11 @@ def test_a_job_of_a_sweep_waits_for_a_run_folder_that_another_process_is_at_work
         time.sleep(0.01)
     with (
         pytest.raises(ValueError, match="another process is at work in this run folder"),
-        run_lock(tmp_path, wait=False),
+        RunFolder(tmp_path).lock(wait=False),
     ):
         pass
     threading.Timer(0.3, release.set).start()
-    with run_lock(tmp_path, wait=True):
+    with RunFolder(tmp_path).lock(wait=True):
         assert release.is_set()
     thread.join()
 

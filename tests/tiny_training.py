@@ -10,6 +10,7 @@ from distill.augment.views import ViewRecipe
 from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.losses.kd import KnowledgeDistillation
+from distill.runs.folder import RunFolder
 from distill.training.loggers import JsonLines
 from distill.training.loop import Learner, Settings, train
 from distill.training.optim import Average, Constant, optimizer
@@ -69,7 +70,7 @@ def run(folder, stop_at=None, **changed):
     folder.mkdir(exist_ok=True)
     lines, made, teacher = JsonLines(folder / "metrics.jsonl"), learner(), frozen(1)
     try:
-        train(made, teacher, DATA, ViewRecipe(), settings, folder, lines, lines.log, nothing, {})
+        train(made, teacher, DATA, ViewRecipe(), settings, RunFolder(folder), lines, lines.log, nothing, {})
     except KeyboardInterrupt:
         assert stop_at
     finally:

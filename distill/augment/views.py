@@ -39,13 +39,13 @@ class ViewRecipe:
         scale_min: smallest zoom (1 = the face as packed).
         scale_max: largest zoom.
         shift: largest shift to either side, fraction of the picture.
-        shear: largest slant of the vertical lines to either side, degrees.
         flip: probability of mirroring.
         brightness: largest offset to either side, units of pixels / 255.
         contrast: largest relative change of contrast to either side.
         erase: probability that a grey box covers part of the face.
         erase_min: smallest side of the box, fraction of the picture.
         erase_max: largest side of the box.
+        shear: largest slant of the vertical lines to either side, degrees.
         autoaugment: first do CERN's two operations (distill.augment.autoaugment); the table gets four more columns.
     """
 
@@ -53,13 +53,13 @@ class ViewRecipe:
     scale_min: float = 0.8
     scale_max: float = 1.08
     shift: float = 0.1
-    shear: float = 0.0
     flip: float = 0.5
     brightness: float = 0.2
     contrast: float = 0.25
     erase: float = 0.5
     erase_min: float = 0.1
     erase_max: float = 0.4
+    shear: float = 0.0
     autoaugment: bool = False
 
     def numbers(self) -> dict[str, float]:

@@ -13,10 +13,11 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from hydra.initialize import get_gh_backup, restore_gh_from_backup
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distill.config.hints import explain
+from distill.config.hints import explain, explained
 
 PATH = re.compile(  # keys of a path
     r"\+*(paths\.\w+|data\.(root|extra|subset_dir)|teacher\.cache|teacher(\.members\.\w+)?\.run|([\w.@]+\.)?weights)"
@@ -85,6 +86,33 @@ def composed(job: Sequence[str], words: Sequence[str], folder: Path) -> tuple[di
             return OmegaConf.to_container(cfg), {"_target_": "ray", **cluster} if cluster else launcher
     except HydraException as error:
         raise ValueError(explain(error, own[:-1])) from error
+
+
+def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
+    """Return the config of one job that is asked for in Python, and which yaml of each group it takes.
+
+    Args:
+        words: KEY=VALUE, as they are typed behind python -m distill.run.
+
+    Raises:
+        ValueError: with the nearest keys that exist.
+    """
+    if isinstance(words, str):
+        raise ValueError(f"{words!r} was given; give a list of KEY=VALUE, such as {words.split()!r}.")
+    for word in words:
+        if word.startswith("-"):
+            raise ValueError(
+                f"{word}: is for the command line. Give KEY=VALUE; hydra.searchpath=[file://DIR] is --config-dir, and "
+                "several values of a key are several calls."
+            )
+    outer = get_gh_backup()  # of a program that uses hydra itself
+    GlobalHydra.instance().clear()
+    try:
+        with explained(words), _conf():
+            whole = compose("run", overrides=[quoted(word) for word in words], return_hydra_config=True)
+    finally:
+        restore_gh_from_backup(outer)
+    return OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"]), dict(whole.hydra.runtime.choices)
 
 
 def _conf():

@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from distill.config.naming import canonical, last_part, without_defaults
 from distill.config.ranges import check_mixup, check_phases, check_train, check_views
+from distill.runs.folder import RunFolder
 from distill.system.files import atomic, digest, sha256
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
@@ -169,7 +170,7 @@ def written(folder: Path) -> dict:
     Raises:
         ValueError: the file was damaged since.
     """
-    file = folder / "config.yaml"
+    file = RunFolder(folder).config
     try:
         cfg = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8")))
     except (ValueError, YAMLError, OmegaConfBaseException, AssertionError):  # the last where it holds a bare word
@@ -184,7 +185,7 @@ def written(folder: Path) -> dict:
 
 def write(cfg: dict, folder: Path) -> None:
     """Write a plain config into a run folder."""
-    with atomic(folder / "config.yaml") as temporary:
+    with atomic(RunFolder(folder).config) as temporary:
         OmegaConf.save(OmegaConf.create(cfg), temporary)
 
 

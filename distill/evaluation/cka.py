@@ -42,7 +42,7 @@ def compare(student: nn.Module, teacher, split: Split, precision: torch.dtype) -
     """
     if len(split) < FEWEST:
         return {}
-    live = teacher.awake() if hasattr(teacher, "awake") else teacher
+    live = teacher.live_teacher()
     table = identity(len(split.pixels))
     live.open(split.name, 0, table)
     sides = {"student": named(survey(student)), "teacher": named(live.survey())}

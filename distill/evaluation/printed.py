@@ -6,17 +6,18 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.evaluation.tables import BYTES, Scores, compact, corruptions, scores
+from distill.runs.result import RunResult
 from distill.system.console import WITHOUT_TWINS, console
 
 
-def summary(result: dict, next_step: str) -> None:
+def summary(result: RunResult, next_step: str) -> None:
     """Print the table that ends a run.
 
     Args:
-        result: as written to result.json.
+        result: of the run.
         next_step: what to type next.
     """
-    data, student, teacher = result["data"], result["student"], result.get("teacher")
+    data, student, teacher = result.data, result.student, result.teacher
     title = f"{data['name']}: {data['protocol']}, {data['rows']['valid']} valid and {data['rows']['test']} test faces"
     table = Table(title=title, title_justify="left")
     columns = [("teacher", teacher), ("student", student)] if teacher else [("student", student)]
@@ -30,20 +31,20 @@ def summary(result: dict, next_step: str) -> None:
     asked = ""
     if teacher:
         console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
-        asked = f"teacher forward passes in this run: {result['teacher_forward_images']:,} faces; "
+        asked = f"teacher forward passes in this run: {result.teacher_forward_images:,} faces; "
     console.print(
-        f"best epoch {result['best_epoch'] + 1} of {result['epochs']} by {result['select']}; {asked}{result['seconds']['total']:.0f} s"
+        f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.select}; {asked}{result.seconds['total']:.0f} s"
     )
-    if calibrated := result.get("calibration"):
+    if calibrated := result.calibration:
         before, after = (calibrated["test"][when] for when in ("before", "after"))
         console.print(
             f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
             f"ECE {before['expected_calibration_error']:.3f} -> {after['expected_calibration_error']:.3f}; exported files have it inside"
         )
-    _extra_test_splits(result.get("further", {}), result.get("test_subset", {}))
-    if result.get("robustness"):
-        console.print(f"accuracy on corrupted test faces: {result['folder']}/robustness.csv and figures/robustness.png")
-    console.print(f"run folder: {result['folder']}")
+    _extra_test_splits(result.further, result.test_subset)
+    if result.robustness:
+        console.print(f"accuracy on corrupted test faces: {result.folder}/robustness.csv and figures/robustness.png")
+    console.print(f"run folder: {result.folder}")
     console.print(f"next: {next_step}")
 
 

@@ -1,7 +1,41 @@
-"""A finished student as files that need neither this project nor its training: made, proven, timed, loaded again."""
+"""A finished student as files that need neither this project nor its training: made, proven, timed, loaded again.
+
+python -m distill.export RUN is the command; distill.export(RUN) does the same in Python, see make_callable.
+"""
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
+
+from distill.system.callable_module import make_callable
+
+
+def export(run: str | PathLike, overrides: Sequence[str] = (), **options: object) -> Path:
+    """Write the files of a finished run that answer as its student does on the whole validation split.
+
+    Args:
+        run: its folder, or what distill.run returned.
+        overrides: where the data or the store have moved: data.root=DIR, paths.store=DIR.
+        options: those of `python -m distill.export`, such as int8="qat" or openvino=True.
+
+    Returns:
+        The folder that the files are in.
+
+    Raises:
+        ValueError: no finished run, no such option, its data are gone; or a file did not pass. The other files are
+            written then, and the sentence says what to try.
+    """
+    from distill.config.hints import explained
+    from distill.export.job import export as export_run
+    from distill.export.job import place, refusals
+    from distill.export.options import read_options
+
+    asked = read_options([f"export.{key}={value}" for key, value in options.items()])
+    with explained([*overrides]):
+        found = export_run(folder := Path(run).expanduser(), asked, [*overrides])
+    if found["refused"]:
+        raise ValueError(" ".join(refusals(found)))
+    return place(folder, asked)
 
 
 def load(folder: str | Path, plugins: Sequence[str] = ()):
@@ -19,3 +53,6 @@ def load(folder: str | Path, plugins: Sequence[str] = ()):
     )
 
     return load_package(Path(folder).expanduser(), plugins)
+
+
+make_callable(__name__, export)

@@ -101,7 +101,8 @@ def _onnx(path: Path, threads: int) -> Opened:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    model = path.read_bytes()  # its name may have bytes that onnxruntime does not take
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (given,) = session.get_inputs()
     shape = tuple(size if isinstance(size, int) else None for size in given.shape)
     dtype = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}[given.type]

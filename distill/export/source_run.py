@@ -16,7 +16,10 @@ from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
 from distill.runs import provenance
-from distill.system.files import load_weights, read_weights, sha256
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
+from distill.system.files import sha256
+from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
 LICENCES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs
@@ -29,7 +32,7 @@ class Finished(NamedTuple):
 
     folder: Path
     cfg: dict
-    result: dict
+    result: RunResult
     student: nn.Module
     classes: tuple[str, ...]
     temperature: float = 1.0
@@ -47,16 +50,14 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     """
     weights = finished.weights(folder, f", or type best of {folder}")
     cfg = _with(config.written(folder), words)
-    provenance.tell_changed(cfg, folder)
+    provenance.tell_changed(cfg, RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
     classes = tuple(metadata["classes"])
     student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
-    return Finished(
-        folder, cfg, json.loads((folder / "result.json").read_text(encoding="utf-8")), student.eval(), classes
-    )
+    return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
 
 
 def _with(cfg: dict, words: list[str]) -> dict:
@@ -78,7 +79,7 @@ def faces(run: Finished) -> Dataset:
         ValueError: the data are gone, or they are not those that the run saw.
     """
     data = build.dataset(run.cfg, needed=("valid",))
-    found, seen = build.fingerprint(data), run.result["data"].get("fingerprint")
+    found, seen = build.fingerprint(data), run.result.data.get("fingerprint")
     if found != seen or data.classes != run.classes:
         raise ValueError(
             f"data: the faces that this config finds (fingerprint {found[:12]}) are not those that the run saw "
@@ -93,8 +94,8 @@ def recorded(run: Finished, data: Dataset) -> np.ndarray:
     Raises:
         ValueError: they are missing, damaged, or of other faces.
     """
-    path = run.folder / "predictions" / "valid.csv"
-    again = f"Delete {run.folder / 'result.json'} and type the run's command again: it is measured anew."
+    path = RunFolder(run.folder).predictions("valid")
+    again = f"Delete {RunFolder(run.folder).result} and type the run's command again: it is measured anew."
     try:
         probabilities, _, ids = evaluate.read_predictions(path, run.classes)
     except ValueError as error:
@@ -112,7 +113,7 @@ def calibrated(run: Finished, recorded: np.ndarray, labels: np.ndarray) -> Finis
         recorded: [N, K] probabilities of the validation faces that it has written.
         labels: [N] of these faces.
     """
-    known = (run.result.get("calibration") or {}).get("temperature")
+    known = (run.result.calibration or {}).get("temperature")
     return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
 
 
@@ -127,7 +128,7 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
     """
     split, train, spec = data.splits["valid"], data.splits.get("train"), run.student.input
     faces = train and np.bincount(train.label, minlength=len(run.classes)).tolist()
-    data = run.result["data"]
+    data = run.result.data
     known = {
         "classes": list(run.classes),
         "dataset": data["name"],
@@ -137,11 +138,11 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
         "valid_top1_accuracy": accuracy,
         "valid_top1_accuracy_ci": list(interval),
         "temperature": run.temperature,
-        "weights_sha256": sha256(run.folder / "checkpoints" / "best.safetensors"),
+        "weights_sha256": sha256(RunFolder(run.folder).weights),
         "data_fingerprint": data.get("fingerprint"),
-        "run": run.result.get("name", run.folder.name),
-        "student": run.result["student"]["name"],
-        "teacher": (run.result.get("teacher") or {}).get("name"),
+        "run": run.result.name or run.folder.name,
+        "student": run.result.student["name"],
+        "teacher": (run.result.teacher or {}).get("name"),
         "num_parameters": num_parameters(run.student),
         "macs": macs(run.student, spec),
         "network_input": {"size": spec.size, "channels": spec.channels, "mean": spec.mean, "std": spec.std},

@@ -15,7 +15,8 @@ from distill.export.runtimes import refuse_changed
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import nowhere, rebuild
 from distill.system.cli import format_error
-from distill.system.files import load_weights, read_weights, save_weights, sha256, write_json
+from distill.system.files import sha256, write_json
+from distill.system.weights import load_weights, read_weights, save_weights
 from distill.types import Outputs
 
 WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"

@@ -52,7 +52,7 @@ class ClassAttentionTransfer(FeatureLoss):
         teacher.survey()  # says what to type where it has no maps
         ends = {
             role: self._end(role, network)
-            for role, network in (("student", student), ("teacher", teacher.live_network()))
+            for role, network in (("student", student), ("teacher", teacher.live_teacher().network))
         }
         self._check(**ends)
         self.pairs = [tuple(end.layer for end in ends.values())]

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from distill.losses.base.logit_loss import check_numbers, check_temperature, cross_entropy, divergence, soft
 from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.models.teacher import Teacher
 from distill.types import Outputs
 
 
@@ -58,8 +59,8 @@ class MutualLearning(Loss):
         self.label_weight, self.temperature, self.scale_t2 = label_weight, temperature, scale_t2
         self.apply_to, self.head_reduction = apply_to, head_reduction
 
-    def bind(self, student: nn.Module, teacher: object) -> None:
-        if not getattr(teacher, "learns", False):
+    def bind(self, student: nn.Module, teacher: Teacher) -> None:
+        if not teacher.learns:
             raise ValueError(f"loss.{self.term}: needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd].")
         self.peer = teacher.network
 

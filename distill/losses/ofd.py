@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.base.feature_loss import in_float32
-from distill.losses.base.preactivation_loss import PreActivationLoss, deeper_counts_more, network_of, norm_of
+from distill.losses.base.preactivation_loss import PreActivationLoss, deeper_counts_more, norm_of
 from distill.types import Outputs
 
 
@@ -40,7 +40,7 @@ class Overhaul(PreActivationLoss):
 
     def make(self) -> None:
         super().make()
-        network = network_of(self.networks[1])
+        network = self.networks[1].live_teacher().network
         for place, (_, theirs) in enumerate(self.pairs):
             norm = norm_of(network, theirs.name)
             values = torch.zeros(theirs.shape[0]) if norm is None else margin(norm)

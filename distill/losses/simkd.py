@@ -52,7 +52,7 @@ class ReusedClassifier(FeatureLoss):
 
     def bind(self, student: nn.Module, teacher) -> None:
         of_student, _ = self._last_map(student), teacher.survey()  # the latter says what to type where it has no maps
-        theirs = pooled_classifier(teacher.live_network(), f"loss.{self.term}: the teacher", NEEDS)
+        theirs = pooled_classifier(teacher.live_teacher().network, f"loss.{self.term}: the teacher", NEEDS)
         side = min(of_student.shape[1], theirs.layer.shape[1])
         attach_reused_head(student, of_student, side, theirs.classifier, self.factor)
         projected = Layer("reused_head.projector", (theirs.layer.shape[0], side, side), False)

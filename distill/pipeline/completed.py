@@ -1,6 +1,5 @@
 """A finished run: its weights and its network; as a teacher, teacher=run, its name, which is what they are, not where."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,9 +8,11 @@ from torch import nn
 from distill import build
 from distill.config.schema import RECIPE, label, with_sha256
 from distill.losses.base.reused_classifier import attach_from_state
-from distill.runs.layout import is_complete
+from distill.runs.folder import RunFolder
 from distill.runs.reading import read
-from distill.system.files import read_weights, sha256, whole
+from distill.runs.result import RunResult
+from distill.system.files import sha256
+from distill.system.weights import read_weights, whole
 from distill.types import Dataset
 
 
@@ -52,11 +53,11 @@ def weights(folder: Path, instead: str = "") -> Path:
         ValueError: the folder holds none, or a damaged one.
     """
     inner = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
-    if is_complete(folder) and (not inner or (folder / "checkpoints").is_dir()):
+    if RunFolder(folder).is_complete() and (not inner or RunFolder(folder).weights.parent.is_dir()):
         return best_weights(folder)
     if inner:
         raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}{instead}.")
-    if (folder / "config.yaml").is_file():
+    if RunFolder(folder).config.is_file():
         why = read(folder).error
         raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
     what = "no finished run is there" if folder.is_dir() else "no such folder"
@@ -70,7 +71,7 @@ def best_weights(folder: Path) -> Path:
         ValueError: it is gone or damaged.
     """
     again = f"Delete the folder {folder} and start its command again."
-    return whole(folder / "checkpoints" / "best.safetensors", again)
+    return whole(RunFolder(folder).weights, again)
 
 
 def header(folder: Path) -> dict:
@@ -129,4 +130,4 @@ def nowhere(node: dict) -> dict:
 
 def saw(folder: Path) -> str | None:
     """Return the fingerprint of the data that a finished run saw."""
-    return json.loads((folder / "result.json").read_text(encoding="utf-8")).get("data", {}).get("fingerprint")
+    return RunResult.read(RunFolder(folder).result).data.get("fingerprint")

@@ -1,6 +1,5 @@
 """What a finished run leaves behind: numbers, predictions, pictures and result.json's contents."""
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from distill import build
 from distill.config import schema as config
+from distill.data.common.test_subsets import asked_subsets
 from distill.data.extra import about_extra
 from distill.evaluation import cka, figures
 from distill.evaluation import inference as evaluate
@@ -17,18 +17,29 @@ from distill.evaluation.calibration import calibration
 from distill.evaluation.cost import profile, speed
 from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
+from distill.models.teacher import Teacher
 from distill.pipeline import completed as finished
-from distill.runs.layout import subsets
+from distill.pipeline.teacher import cost_of, start_of
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
 from distill.system import distributed as parallel
-from distill.system.files import load_weights
 from distill.system.hardware import pick_precision
-from distill.types import Dataset
+from distill.system.weights import load_weights
+from distill.types import Dataset, RunLogger
 
 
-def conclude(
-    cfg: dict, folder: Path, data: Dataset, student, teacher, device, fit: dict, clock: dict, taught_by: list[Path]
-) -> dict:
-    """Evaluate the best weights, test once, write the predictions and return what result.json will hold.
+def evaluate_run(
+    cfg: dict,
+    folder: RunFolder,
+    data: Dataset,
+    student,
+    teacher: Teacher | None,
+    device,
+    fit: dict,
+    clock: dict,
+    taught_by: list[Path],
+) -> RunResult:
+    """Evaluate the best weights, test once, write the predictions and return the result of the run.
 
     Several processes share out the faces; the main one computes the numbers, and writes.
 
@@ -37,9 +48,9 @@ def conclude(
         folder: run folder with the best weights.
         data: the packed data set.
         student: the network that was trained.
-        teacher: Batch -> Outputs, or None.
+        teacher: its teacher, or None.
         device: where they are.
-        fit: what fit_student returned.
+        fit: what train returned.
         clock: when the run started, had its teacher and was trained: start, teacher, train [s].
         taught_by: the weight files of the teachers.
 
@@ -47,7 +58,7 @@ def conclude(
         ValueError: the best weights are gone or damaged.
     """
     parallel.barrier()  # the best weights are on the disk
-    weights = finished.best_weights(folder)
+    weights = finished.best_weights(folder.path)
     evaluate.refuse_other_answers(student, load_weights(student, weights, "best"), weights)
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught, calibrated = measure(cfg["eval"], folder, data, student, teacher, device, precision)
@@ -57,38 +68,38 @@ def conclude(
     alike = parallel.broadcast_from_main(lambda: alignment(cfg["eval"], folder, data, student, teacher, precision))
     asked = parallel.total(teacher.forward_images) if teacher else 0
     return parallel.broadcast_from_main(
-        lambda: {
-            "status": "complete",
-            "name": folder.name,
-            "folder": str(folder),
-            "data": data_facts(data),
-            "eval": cfg["eval"],
-            "test_subset": subsets(cfg),
-            "student": {
+        lambda: RunResult(
+            status="complete",
+            name=folder.name,
+            folder=str(folder),
+            data=data_facts(data),
+            eval=cfg["eval"],
+            test_subset=asked_subsets(cfg["data"]),
+            student={
                 "name": config.label(cfg["student"]),
                 "metrics": metrics,
                 **profile(student, student.input),
                 **speed(student, student.input),
             },
-            "calibration": calibrated,
-            "further": others,
-            "robustness": spoilt,
-            "cka": alike,
-            "teacher": teacher and teacher_facts(cfg, data, taught, taught_by),
-            "select": cfg["train"]["select"],
-            "epochs": cfg["train"]["epochs"],
-            "best_epoch": fit["best_epoch"],
-            "steps": fit["steps"],
-            "resumed_at_step": fit["resumed_at"],
-            "seed": cfg["seed"],
-            "start": getattr(student, "start", None),
-            "teacher_forward_images": asked,
-            "seconds": {
+            calibration=calibrated,
+            further=others,
+            robustness=spoilt,
+            cka=alike,
+            teacher=teacher and teacher_facts(cfg, data, taught, taught_by),
+            select=cfg["train"]["select"],
+            epochs=cfg["train"]["epochs"],
+            best_epoch=fit["best_epoch"],
+            steps=fit["steps"],
+            resumed_at_step=fit["resumed_at"],
+            seed=cfg["seed"],
+            start=getattr(student, "start", None),
+            teacher_forward_images=asked,
+            seconds={
                 "teacher": clock["teacher"] - clock["start"],
                 "train": fit["seconds"],
                 "total": now - clock["start"] - (clock["train"] - clock["teacher"]) + fit["seconds"],
             },
-        }
+        )
     )
 
 
@@ -106,7 +117,7 @@ def data_facts(data: Dataset) -> dict:
 
 
 def measure(
-    asked: dict, folder: Path, data: Dataset, student, teacher, device: torch.device, precision: torch.dtype
+    asked: dict, folder: RunFolder, data: Dataset, student, teacher, device: torch.device, precision: torch.dtype
 ) -> tuple[dict, dict, dict]:
     """Return the student's and the teacher's metrics on valid and test, and the student's calibration; write predictions/.
 
@@ -125,7 +136,7 @@ def measure(
         plain[name] = (as_packed, split.label)
         if answers is not None:
             taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
-        evaluate.write_predictions(folder / "predictions" / f"{name}.csv", split, data.classes, logits, answers)
+        evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, answers)
     return metrics, taught, calibration(plain) if plain else {}
 
 
@@ -153,7 +164,7 @@ def _blank(rows: np.ndarray, data: Dataset) -> dict:
     }
 
 
-def robustness(asked: dict, folder: Path, data: Dataset, student, precision: torch.dtype) -> dict:
+def robustness(asked: dict, folder: RunFolder, data: Dataset, student, precision: torch.dtype) -> dict:
     """Return the student's accuracy on corrupted test faces, and write robustness.csv and its curves."""
     if not asked["robustness"]:
         return {}
@@ -167,19 +178,19 @@ def robustness(asked: dict, folder: Path, data: Dataset, student, precision: tor
         views=asked["views"],
     )
     if parallel.is_main():
-        write_robustness(folder / "robustness.csv", found)
-        (folder / "figures").mkdir(exist_ok=True)
-        figures.robustness(found, folder / "figures" / "robustness.png")
+        write_robustness(folder.robustness, found)
+        folder.figure("robustness").parent.mkdir(exist_ok=True)
+        figures.robustness(found, folder.figure("robustness"))
     return found
 
 
-def alignment(asked: dict, folder: Path, data: Dataset, student, teacher, precision: torch.dtype) -> dict:
+def alignment(asked: dict, folder: RunFolder, data: Dataset, student, teacher, precision: torch.dtype) -> dict:
     """Return how alike the layers of student and teacher are on validation pictures, and draw it."""
     if not asked.get("cka") or teacher is None:
         return {}
     found = cka.compare(student, teacher, data.splits["valid"], precision)
     if found:
-        cka.write(found, folder / "figures" / "cka.png")
+        cka.write(found, folder.figure("cka"))
     return found
 
 
@@ -198,55 +209,27 @@ def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]
     return {"name": config.label(node), "metrics": metrics, **sizes, **starts, **seen}
 
 
-def cost_of(weights: Path) -> dict[str, int]:
-    """Return what profile() said of a teacher when it was trained: its network is not made again to be counted."""
-    return json.loads((weights.parents[1] / "result.json").read_text(encoding="utf-8"))["student"]
-
-
 def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
     """Return what profile() says of the peer's network, which has no run of its own."""
     network = build.bare_teacher(cfg, cfg["teacher"], data)
     return profile(network, network.input)
 
 
-def open_logger(cfg: dict, folder: Path, job_type: str, group: str | None, job: str | None):
-    """Make the logger of a run, named as its sweep names it and otherwise as its folder.
-
-    Args:
-        cfg: the run's config.
-        folder: its run folder.
-        job_type: student or teacher.
-        group: name that all runs of a sweep share.
-        job: name of the sweep's job, of which it may be one of several runs: folds, generations.
-    """
-    name = folder.name
-    if job and job_type == "student":
-        name = f"{job}/{name}" if (folder.parent / "config.yaml").is_file() else job
-    labels = [f"{part}={config.label(cfg[part])}" for part in ("data", "teacher", "student")]
-    labels += [f"loss={loss}" for loss in cfg["loss"]]
-    return build.logger(cfg, folder=folder, config=cfg, name=name, group=group, job_type=job_type, labels=labels)
-
-
-def summary_of(result: dict) -> dict:
+def summary_of(result: RunResult) -> dict:
     """Return what a tracker keeps of a run: the numbers of the chosen epoch, not of the last, and the rest of the result."""
-    student = {key: value for key, value in result["student"].items() if key != "metrics"}
-    return result["student"]["metrics"] | result | {"student": student}
+    student = {key: value for key, value in result.student.items() if key != "metrics"}
+    return result.student["metrics"] | result.to_dict() | {"student": student}
 
 
-def mirror(logger, folder: Path, data: Dataset, result: dict) -> None:
+def log_artifacts(logger: RunLogger, folder: RunFolder, data: Dataset, result: RunResult) -> None:
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
-    probabilities, labels, _ = evaluate.read_predictions(folder / "predictions" / "test.csv", data.classes)
+    probabilities, labels, _ = evaluate.read_predictions(folder.predictions("test"), data.classes)
     split, classes = data.splits["test"], list(data.classes)
-    names = ("confusion_matrix", "sample_predictions", *(["cka"] if result["cka"] else []))
-    pictures = {name: folder / "figures" / f"{name}.png" for name in names}
-    (folder / "figures").mkdir(exist_ok=True)
+    names = ("confusion_matrix", "sample_predictions", *(["cka"] if result.cka else []))
+    pictures = {name: folder.figure(name) for name in names}
+    pictures["confusion_matrix"].parent.mkdir(exist_ok=True)
     figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
     logger.confusion_matrix(labels, probabilities.argmax(1), classes, pictures.pop("confusion_matrix"))
     figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])
     logger.images(pictures)
-    logger.artifact(folder / "checkpoints" / "best.safetensors", f"{result['student']['name']}-{folder.name[-8:]}")
-
-
-def start_of(weights: Path) -> str | None:
-    """Return what a stored teacher's fine-tuning started from: pretrained, weights or scratch."""
-    return json.loads((weights.parents[1] / "result.json").read_text(encoding="utf-8"))["start"]
+    logger.artifact(folder.weights, f"{result.student['name']}-{folder.name[-8:]}")

@@ -1,96 +1,112 @@
-"""From a config's numbers to the training loop."""
+"""What a run says of its data, and what its training starts with and writes to, by the config."""
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill import build
+from distill.augment.views import ViewRecipe
 from distill.config import schema as config
 from distill.data.common.twins import told
 from distill.evaluation.inference import PROBE, probe
+from distill.losses.base.objective import Objective
+from distill.models.teacher import Teacher
+from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
-from distill.system.files import digest, save_weights
+from distill.system.files import digest
 from distill.system.hardware import pick_precision
 from distill.system.sync_batch import sync_batch_norm
+from distill.system.weights import save_weights
 from distill.training.loggers import JsonLines, NoLines
-from distill.training.loop import Learner, Settings, train
+from distill.training.loop import Learner, Settings
 from distill.training.optim import Average
-from distill.types import Dataset
+from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
 FEW = 5  # training faces of a class; fewer are worth a warning
 
 
-def fit_student(
-    cfg: dict, folder: Path, data: Dataset, student, objective, teacher, logger, device: torch.device
-) -> dict:
-    """Train, or keep the weights as they are where no epoch is asked for (a teacher that is finished already).
+def weights_header(student: dict, data: Dataset) -> dict:
+    """Return what the header of a run's weights says: classes, network, data and protocol."""
+    network = {key: value for key, value in student.items() if key not in ("weights", *config.BESIDE_NETWORK)}
+    return {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
 
-    Args:
-        cfg: the run's config.
-        folder: run folder, see train.
-        data: the packed data set.
-        student: the network to train.
-        objective: its losses, bound.
-        teacher: Batch -> Outputs, or None.
-        logger: has log(metrics, step), beside metrics.jsonl.
-        device: where they are.
 
-    Returns:
-        What train returns; where no epoch is asked for, best_epoch is -1 and best is empty.
+def keep_start(student: nn.Module, folder: RunFolder, header: dict) -> dict:
+    """Keep the weights as they are, of a teacher that is finished already; return what train does, best_epoch -1.
 
     Raises:
-        ValueError: no epoch is asked for, and no finished weights are there to keep.
+        ValueError: no finished weights are there to keep.
     """
-    numbers = cfg["train"]
-    network = {key: value for key, value in cfg["student"].items() if key not in ("weights", *config.BESIDE_NETWORK)}
-    metadata = {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
-    if numbers["epochs"] == 0:
-        if getattr(student, "start", None) != "weights":
-            raise ValueError(
-                "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
-            )
-        if parallel.is_main():
-            metadata |= {PROBE: probe(student)}
-            save_weights(folder / "checkpoints" / "best.safetensors", student, metadata)
-        parallel.barrier()
-        return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
-    if parallel.world() > 1 and device.type == "cuda":  # SyncBatchNorm knows no CPU
-        for network in (student, teacher.network) if getattr(teacher, "learns", False) else (student,):
+    if getattr(student, "start", None) != "weights":
+        raise ValueError(
+            "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
+        )
+    if parallel.is_main():
+        save_weights(folder.weights, student, header | {PROBE: probe(student)})
+    parallel.barrier()
+    return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
+
+
+def train_state(cfg: dict, student: nn.Module, objective: Objective, teacher: Teacher | None, data: Dataset) -> Learner:
+    """Return student and losses with a new optimizer, schedule and moving average."""
+    if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":  # SyncBatchNorm knows no CPU
+        for network in (student, teacher.network) if teacher and teacher.learns else (student,):
             sync_batch_norm(network)
+    decay = cfg["train"]["average"]
+    average = Average(student, decay) if decay else None
+    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
+    who = f"{config.label(cfg['student'])}-{digest([shapes, build.fingerprint(data)])[:12]}"
+    optimizer = build.optimiser(cfg, [student, objective])
+    return Learner(student, objective, optimizer, build.schedule(cfg), average, who)
+
+
+def training_settings(cfg: dict, device: torch.device) -> tuple[ViewRecipe, Settings]:
+    """Return the ranges of augmentation and the numbers of a training run."""
     recipe, view_seed, cached = build.recipe(cfg["views"])
     names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
-    own = {key: numbers[key] for key in names}
-    settings = Settings(
-        **own,
+    return recipe, Settings(
+        **{key: cfg["train"][key] for key in names},
         seed=cfg["seed"],
         view_seed=view_seed,
         cached_views=cached,
-        precision=pick_precision(numbers["precision"], device),
+        precision=pick_precision(cfg["train"]["precision"], device),
         save_every=cfg["checkpoint"]["every_steps"],
         phases=build.phases(cfg),
     )
-    average = Average(student, numbers["average"]) if numbers["average"] else None
-    optimizer = build.optimiser(cfg, [student, objective])
-    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
-    who = f"{config.label(cfg['student'])}-{digest([shapes, build.fingerprint(data)])[:12]}"
-    learner = Learner(student, objective, optimizer, build.schedule(cfg), average, who)
-    lines = JsonLines(folder / "metrics.jsonl") if parallel.is_main() else NoLines()
+
+
+@contextmanager
+def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger) -> Iterator[tuple]:
+    """Yield what a training writes to: metrics.jsonl, (metrics, step) -> every logger, and the progress bar.
+
+    Args:
+        who: is trained.
+        epochs: of the training.
+        folder: its metrics.jsonl is continued.
+        logger: mirrors the numbers.
+
+    Raises:
+        ValueError: in the words of the config where a batch is too small for BatchNorm.
+    """
+    lines = JsonLines(folder.metrics) if parallel.is_main() else NoLines()
 
     def log(metrics: dict, step: int) -> None:
         lines.log(metrics, step)
         logger.log(metrics, step)
 
-    with TrainingProgress(config.label(cfg["student"]), numbers["epochs"]) as progress:
+    with TrainingProgress(who, epochs) as progress:
         try:
-            return train(learner, teacher, data, recipe, settings, folder, lines, log, progress, metadata)
+            yield lines, log, progress
         except ValueError as error:
             if not str(error).startswith(OF_BATCH_NORM):
                 raise
             raise ValueError(
-                f"train.batch_size: {config.label(cfg['student'])} normalizes maps of 1x1 (BatchNorm), for which it needs two "
+                f"train.batch_size: {who} normalizes maps of 1x1 (BatchNorm), for which it needs two "
                 "faces a step. Give train.batch_size=2 or more (of a teacher, teacher.train.batch_size), or a larger size."
             ) from error
         finally:

@@ -1,14 +1,18 @@
 """One job over every fold of a data set whose people are divided into folds: data.fold=all."""
 
 import statistics
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
+from distill.pipeline.generations import run_generations
+from distill.pipeline.job import Job
+from distill.pipeline.reuse import is_measured, refuse_another, write_down
+from distill.pipeline.run import run
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
 from distill.system import distributed as parallel
-from distill.system.files import write_json
 
 
-def run_folds(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dict:
+def run_folds(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
     """Do the job once per fold, each in a run folder of its own, and write mean and spread over the folds.
 
     A fold that is complete is not done again, so a killed job goes on in the fold where it was.
@@ -16,29 +20,33 @@ def run_folds(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dic
     Args:
         cfg: plain, checked config with data.fold=all and data.folds, their number.
         folder: run folder of the whole; fold k is in folder/fold-k.
-        run: (config, run folder) -> result of one fold.
+        job: what the runs are a part of.
 
     Returns:
         The first fold's result with the mean of every metric, `spread` (sample standard deviation over the folds, as
         fractions) and `folds` (each fold's own metrics).
     """
+    if not is_measured(folder, cfg):
+        write_down(cfg, folder, job.command)
     results = []
     for fold in range(cfg["data"]["folds"]):
-        results.append(run(cfg | {"data": cfg["data"] | {"fold": fold}}, folder / f"fold-{fold}"))
-    whole = results[0] | {"name": folder.name, "folder": str(folder), "robustness": {}, "further": {}, "cka": {}}
-    for name in ("generations", "calibration"):  # those of one fold
-        whole.pop(name, None)
-    whole["folds"] = [{"fold": k, **result["student"]["metrics"]} for k, result in enumerate(results)]
-    whole["student"] = whole["student"] | over_folds([result["student"]["metrics"] for result in results])
-    if whole["teacher"]:
-        whole["teacher"] = whole["teacher"] | over_folds([result["teacher"]["metrics"] for result in results])
-    if "ensemble" in whole:
-        whole["ensemble"] = whole["ensemble"] | over_folds([result["ensemble"]["metrics"] for result in results])
-    whole["teacher_forward_images"] = sum(result["teacher_forward_images"] for result in results)
-    whole["seconds"] = {part: sum(result["seconds"][part] for result in results) for part in whole["seconds"]}
-    whole["data"] = whole["data"] | {"protocol": f"mean of {len(results)} folds: {whole['data']['protocol']}"}
+        one, where = cfg | {"data": cfg["data"] | {"fold": fold}}, folder.part("fold", fold)
+        refuse_another(one, where)
+        results.append((run if cfg["generations"] == 1 else run_generations)(one, where, job))
+    first = results[0]
+    whole = replace(first, name=folder.name, folder=str(folder), robustness={}, further={}, cka={})
+    whole.generations = whole.calibration = None  # those of one fold
+    whole.folds = [{"fold": k, **result.student["metrics"]} for k, result in enumerate(results)]
+    whole.student = first.student | over_folds([result.student["metrics"] for result in results])
+    if first.teacher:
+        whole.teacher = first.teacher | over_folds([result.teacher["metrics"] for result in results])
+    if first.ensemble:
+        whole.ensemble = first.ensemble | over_folds([result.ensemble["metrics"] for result in results])
+    whole.teacher_forward_images = sum(result.teacher_forward_images for result in results)
+    whole.seconds = {part: sum(result.seconds[part] for result in results) for part in first.seconds}
+    whole.data = first.data | {"protocol": f"mean of {len(results)} folds: {first.data['protocol']}"}
     if parallel.is_main():
-        write_json(folder / "result.json", whole)
+        whole.write(folder.result)
     return whole
 
 

@@ -1,6 +1,6 @@
 """Born-again networks: generations=N students of one kind, each taught by the one before."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,16 @@ from distill.evaluation.calibration import as_logits
 from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
+from distill.pipeline.job import Job
+from distill.pipeline.reuse import is_measured, refuse_another, write_down
+from distill.pipeline.run import run
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import console
-from distill.system.files import write_json
 
 
-def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) -> dict:
+def run_generations(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
     """Do the job once per generation: the first as asked, generation k with the run of generation k - 1 as its teacher.
 
     Each starts afresh, with seed + k - 1. A generation that is complete is not done again. Without a first teacher, generation 1
@@ -25,7 +29,7 @@ def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) 
     Args:
         cfg: plain, checked config with generations, their number.
         folder: run folder of the whole; generation k is in folder/generation-k.
-        run: (config, run folder) -> result of one generation.
+        job: what the runs are a part of.
 
     Returns:
         The last generation's result with `generations` (each one's metrics) and `ensemble` (those of the mean probability of
@@ -34,22 +38,24 @@ def run_generations(cfg: dict, folder: Path, run: Callable[[dict, Path], dict]) 
     Reference: Furlanello et al., Born-Again Neural Networks, arXiv 1805.04770, section 3 and equation 5 (ensemble).
     Deviation: of the labels and the teacher's answers each generation learns by the run's own losses.
     """
+    if not is_measured(folder, cfg):
+        write_down(cfg, folder, job.command)
     results = []
     for k in range(1, cfg["generations"] + 1):
-        one = _first(cfg) if k == 1 else _next(cfg, k, folder / f"generation-{k - 1}")
-        results.append(run(one, folder / f"generation-{k}"))
-    whole = results[-1] | {"name": folder.name, "folder": str(folder)}
-    whole["generations"] = [
-        {"generation": k, "folder": r["folder"], "seed": r["seed"], **r["student"]["metrics"]}
-        for k, r in enumerate(results, 1)
+        one = _first(cfg) if k == 1 else _next(cfg, k, folder.part("generation", k - 1))
+        refuse_another(one, where := folder.part("generation", k))
+        results.append(run(one, where, job))
+    whole = replace(results[-1], name=folder.name, folder=str(folder))
+    whole.generations = [
+        {"generation": k, "folder": r.folder, "seed": r.seed, **r.student["metrics"]} for k, r in enumerate(results, 1)
     ]
-    whole["ensemble"] = {"average": "probabilities", "metrics": _together(results)}
-    whole["teacher_forward_images"] = sum(result["teacher_forward_images"] for result in results)
-    whole["seconds"] = {part: sum(result["seconds"][part] for result in results) for part in whole["seconds"]}
+    whole.ensemble = {"average": "probabilities", "metrics": _together(results)}
+    whole.teacher_forward_images = sum(result.teacher_forward_images for result in results)
+    whole.seconds = {part: sum(result.seconds[part] for result in results) for part in whole.seconds}
     if parallel.is_main():
-        write_json(folder / "result.json", whole)
-    for name, metrics in [(f"generation {g['generation']}", g) for g in whole["generations"]] + [
-        ("all of them together", whole["ensemble"]["metrics"])
+        whole.write(folder.result)
+    for name, metrics in [(f"generation {g['generation']}", g) for g in whole.generations] + [
+        ("all of them together", whole.ensemble["metrics"])
     ]:
         console.print(
             f"{name}: valid top-1 {metrics['valid/top1_accuracy']:.2%}, test top-1 {metrics['test/top1_accuracy']:.2%}"
@@ -70,7 +76,7 @@ def _first(cfg: dict) -> dict:
     return one
 
 
-def _next(cfg: dict, k: int, before: Path) -> dict:
+def _next(cfg: dict, k: int, before: RunFolder) -> dict:
     """Return the config of generation k, taught by the run in a folder."""
     first = cfg["teacher"]
     live = cfg["train"]["mixup"] > 0 or build.losses_that(cfg, "needs_features")
@@ -82,11 +88,11 @@ def _next(cfg: dict, k: int, before: Path) -> dict:
     return finished.settle(cfg | {"generations": 1, "seed": cfg["seed"] + k - 1, "teacher": teacher})
 
 
-def _together(results: list[dict]) -> dict:
+def _together(results: list[RunResult]) -> dict:
     """Return the metrics of the mean of all generations' probabilities, read from their predictions."""
-    metrics, classes = {}, tuple(results[0]["data"]["classes"])
+    metrics, classes = {}, tuple(results[0].data["classes"])
     for name in ("valid", "test"):
-        files = [Path(result["folder"]) / "predictions" / f"{name}.csv" for result in results]
+        files = [RunFolder(Path(result.folder)).predictions(name) for result in results]
         probabilities, labels, _ = zip(*(evaluate.read_predictions(file, classes) for file in files), strict=True)
         logits = as_logits(np.mean(probabilities, axis=0))
         metrics |= {f"{name}/{key}": value for key, value in evaluate_predictions(logits, labels[0], classes).items()}

@@ -60,7 +60,8 @@ def check_types(cfg: dict) -> None:
     _check_made("logger", cfg["logger"], plugins)
     _check_teacher("teacher", cfg["teacher"], plugins)
     kinds, takes_more = _arguments("data", build.target(cfg["data"], plugins))
-    check_keys("data", dict.fromkeys((*kinds, *BESIDE_OPENER), Parameter.empty), cfg["data"], takes_more)
+    known = dict.fromkeys([*kinds, *BESIDE_OPENER], Parameter.empty)  # build takes the last ones for every data set
+    check_keys("data", known, cfg["data"], takes_more)
 
 
 def _check_recipe(where: str, node: dict, plugins: list[str] | None = None) -> None:

@@ -1,36 +1,41 @@
 """What a run folder says of its run: whether it is complete, whether it holds another one, and what was typed."""
 
-import json
 from pathlib import Path
 
 from distill import build
 from distill.config import schema as config
+from distill.data.common.test_subsets import asked_subsets
 from distill.data.extra import about_extra
 from distill.runs import provenance
-from distill.runs.layout import is_complete, subsets
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.files import write_json
 from distill.system.hardware import environment
 from distill.types import Dataset
 
 
-def is_measured(folder: Path, cfg: dict) -> bool:
+def is_measured(folder: RunFolder, cfg: dict) -> bool:
     """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
-    if not is_complete(folder):
-        return False
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    measured = {"cka": False} | (result.get("eval") or {})  # as runs were that knew nothing of it
-    return measured == cfg["eval"] and result.get("test_subset", {}) == subsets(cfg)
+
+    def found() -> bool:
+        if not folder.is_complete():
+            return False
+        result = RunResult.read(folder.result)
+        measured = {"cka": False} | result.eval  # as runs were that knew nothing of it
+        return measured == cfg["eval"] and result.test_subset == asked_subsets(cfg["data"])
+
+    return parallel.broadcast_from_main(found)
 
 
-def result_of(folder: Path, data: Dataset) -> dict:
+def result_of(folder: RunFolder, data: Dataset) -> RunResult:
     """Return the result of a complete run, after making sure that its data are still those that it saw.
 
     Raises:
         ValueError: they are not.
     """
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    seen = result["data"]
+    result = RunResult.read(folder.result)
+    seen = result.data
     if seen["fingerprint"] != build.fingerprint(data) or seen.get("extra") != about_extra(data):
         raise ValueError(
             f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "
@@ -39,15 +44,15 @@ def result_of(folder: Path, data: Dataset) -> dict:
     return result
 
 
-def refuse_another(cfg: dict, folder: Path) -> None:
+def refuse_another(cfg: dict, folder: RunFolder) -> None:
     """Refuse a run folder that holds a run of another config, whichever of the two has the key that differs.
 
     Raises:
         ValueError: naming the first key that differs.
     """
-    if not (folder / "config.yaml").exists():
+    if not folder.config.exists():
         return
-    found = config.written(folder)
+    found = config.written(folder.path)
     ours, theirs = config.identity(cfg), config.identity(found)
     for key in [*ours, *theirs]:
         if theirs.get(key) != ours.get(key):
@@ -58,7 +63,7 @@ def refuse_another(cfg: dict, folder: Path) -> None:
             )
 
 
-def refuse_other_teacher(cfg: dict, folder: Path) -> None:
+def refuse_other_teacher(cfg: dict, folder: RunFolder) -> None:
     """Refuse a stored teacher that has the name of this one, and another recipe: a default was another when it was trained.
 
     Args:
@@ -68,14 +73,14 @@ def refuse_other_teacher(cfg: dict, folder: Path) -> None:
     Raises:
         ValueError: it is another one.
     """
-    if (folder / "config.yaml").exists() and config.learning(config.written(folder)) != config.learning(cfg):
+    if folder.config.exists() and config.learning(config.written(folder.path)) != config.learning(cfg):
         raise ValueError(
             f"{folder}: holds a teacher of another recipe: a default has changed since it was trained. Delete the folder; the "
             "teacher is trained again."
         )
 
 
-def refuse_inside_data(cfg: dict, folder: Path) -> None:
+def refuse_inside_data(cfg: dict, folder: RunFolder) -> None:
     """Refuse a run folder below the folder of the data: what runs write would become data.
 
     Raises:
@@ -83,16 +88,16 @@ def refuse_inside_data(cfg: dict, folder: Path) -> None:
     """
     for key in ("root", "extra"):
         given = cfg["data"].get(key)
-        if given is not None and folder.resolve().is_relative_to(Path(str(given)).expanduser().resolve()):
+        if given is not None and folder.path.resolve().is_relative_to(Path(str(given)).expanduser().resolve()):
             raise ValueError(
                 f"data.{key}: {given} holds the run folder {folder}, whose pictures would become data. Give data.{key} the folder "
                 "of the faces alone, or type paths.runs=DIR with another folder."
             )
 
 
-def write_down(cfg: dict, folder: Path, command: str | None) -> None:
+def write_down(cfg: dict, folder: RunFolder, command: str | None) -> None:
     """Write config.yaml, and env.json with what was typed and the code, into a run folder; of several processes the main one."""
     if parallel.is_main():
         facts = environment() | {"processes": parallel.world()} | ({"command": command} if command else {})
-        write_json(folder / "env.json", facts | provenance.code(cfg, folder, is_complete(folder)))
-        config.write(cfg, folder)
+        write_json(folder.env, facts | provenance.code(cfg, folder))
+        config.write(cfg, folder.path)

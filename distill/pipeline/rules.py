@@ -111,6 +111,8 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
 
 
 def _refuse_nameless(losses: dict) -> None:
+    if not isinstance(losses, dict):
+        raise ValueError(f"loss: {losses!r} was asked for; choose one, such as loss=[ce,dist].")
     for name, node in losses.items():
         if not isinstance(node, dict):
             raise ValueError(

@@ -31,7 +31,7 @@ from distill.predict.detector import SIZE, SMALLEST, THRESHOLD
 from distill.predict.job import Job
 from distill.system.cli import command_line, number, parser, user_path
 from distill.system.console import loud_warnings
-from distill.system.processes import cores
+from distill.system.cores import cores
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:

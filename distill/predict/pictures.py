@@ -1,14 +1,19 @@
-"""The pictures that a command was given, and what tells this program's own drawings from them."""
+"""The pictures that a command or a caller gave, and what tells this program's own drawings from them."""
 
 import warnings
+from collections.abc import Sequence
+from os import PathLike
 from os.path import realpath
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from distill.data.common.image_reader import BROKEN, open_image
-from distill.data.common.walker import left_out, pictures_below
+from distill.data.common.image_reader import BROKEN, open_image, upright
+from distill.data.common.walker import left_out, pictures_below, shown
+from distill.system.cli import format_error
+
+Picture = str | PathLike | Image.Image | np.ndarray | Sequence  # what as_pictures takes
 
 SOFTWARE, DRAWN = 0x131, "drawn by distill.predict"  # an EXIF tag, and what it says in a drawing
 
@@ -25,6 +30,48 @@ def read(path: Path) -> tuple[np.ndarray, str]:
     with warnings.catch_warnings(action="ignore"):
         image, note = open_image(path)
     return np.asarray(image.convert("RGB")), note
+
+
+def as_pictures(given: Picture) -> tuple[list[np.ndarray], bool]:
+    """Return the pictures that a caller gave, and whether they are a batch.
+
+    Args:
+        given: a path, a PIL image or uint8 [H, W, 3] (RGB) or [H, W]; or a batch: [B, H, W, 3], or a list of pictures.
+
+    Returns:
+        [H, W, 3] uint8 RGB, each.
+
+    Raises:
+        ValueError: it is no such thing, or a file that cannot be read.
+    """
+    if isinstance(given, list | tuple):
+        return [_as_picture(one) for one in given], True
+    if isinstance(given, str | PathLike | Image.Image):
+        return [_as_picture(given)], False
+    is_batch = len(np.shape(given)) == 4
+    return ([_as_picture(one) for one in np.asarray(given)], True) if is_batch else ([_as_picture(given)], False)
+
+
+def _as_picture(given: str | PathLike | Image.Image | np.ndarray) -> np.ndarray:
+    if isinstance(given, str | PathLike):
+        try:
+            return read(Path(given).expanduser())[0]
+        except ValueError as error:
+            raise ValueError(f"{shown(Path(given))}: {error}.") from error
+    if isinstance(given, Image.Image):
+        try:
+            given = upright(given).convert("RGB")
+        except BROKEN as error:
+            raise ValueError(f"picture: cannot be read: {format_error(error, inside=True)}.") from error
+    pixels = np.asarray(given)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(
+            f"picture: {pixels.dtype} {list(np.shape(given))} was given. Give a path, a PIL image, or uint8 pixels from 0 "
+            "to 255: [H, W, 3] (RGB), [H, W] (gray) or a batch [B, H, W, 3]."
+        )
+    return pixels
 
 
 def listed(folder: Path, without: Path | None) -> tuple[list[Path], dict[str, list]]:

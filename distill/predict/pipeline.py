@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from distill.predict.boxes import cut
-from distill.predict.student import Student
+from distill.predict.student import FACES, Student
 
-FACES = 64  # in one pass of the student
 PIXELS = 2**25  # of pictures that wait for their answers, where they are kept
 
 

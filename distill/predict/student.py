@@ -1,6 +1,10 @@
-"""The student that answers: an exported file, that of a run folder, or one that comes with this package."""
+"""The student that answers: an exported file, that of a run folder, or one that comes with this package.
+
+Needs onnxruntime, NumPy and Pillow alone.
+"""
 
 import json
+from os import PathLike
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -8,7 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from distill.export.runtimes import Answer, Opened, open_file
+from distill.predict.boxes import check_boxes, cut, whole
+from distill.predict.pictures import Picture, as_pictures
 from distill.system.cli import to_export
+from distill.system.cores import cores
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 PREFERRED = ("cern", "microexpnet")
@@ -16,6 +23,7 @@ PUBLISHED = "model.onnx"
 PLACES = ("export/student.onnx", "student.onnx", PUBLISHED)  # in a run folder, in its export, in a published folder
 
 LARGEST = 4096  # side of a picture, pixels
+FACES = 64  # in one pass
 
 
 class Student(NamedTuple):
@@ -33,20 +41,78 @@ class Student(NamedTuple):
     picture: tuple[int, int]
     name: str
 
+    def predict(self, picture: Picture, boxes: np.ndarray | None = None) -> np.ndarray:
+        """Return the probability of each class.
 
-def open_student(word: str | None, threads: int) -> Student:
+        Args:
+            picture: one face, cropped as for training: a path, a PIL image, or uint8 RGB or gray; or a batch. Any size.
+            boxes: faces in one whole picture, as distill.find_faces returns them, x, y, width, height [pixels].
+
+        Shape:
+            picture: path, image, [H, W, 3] or [H, W] -> [K] float32; [B, H, W, 3] or a list of B pictures -> [B, K].
+            boxes: [N, 4] -> [N, K].
+
+        Raises:
+            ValueError: no picture, or a box that does not fit it.
+        """
+        pictures, is_batch = as_pictures(picture)
+        if boxes is None:
+            faces = [(one, whole(one)[0]) for one in pictures]
+        elif is_batch:
+            raise ValueError("boxes: are those of one picture, and a batch was given. Give its pictures one by one.")
+        else:
+            faces = [(pictures[0], box) for box in check_boxes(boxes, pictures[0])]
+        parts = [np.zeros((0, len(self.classes)), np.float32)]
+        for first in range(0, len(faces), FACES):
+            crops = [cut(one, box, self.picture) for one, box in faces[first : first + FACES]]
+            parts.append(self.answer(np.stack(crops))[1])
+        probabilities = np.concatenate(parts)
+        return probabilities if is_batch or boxes is not None else probabilities[0]
+
+    def label(self, picture: Picture, boxes: np.ndarray | None = None) -> str | list[str]:
+        """Return the name of the most probable class: a list of them where predict returns [B, K] or [N, K].
+
+        Args:
+            picture, boxes: as of predict.
+
+        Raises:
+            ValueError: as predict.
+        """
+        best = self.predict(picture, boxes).argmax(-1)
+        return self.classes[best] if best.ndim == 0 else [self.classes[number] for number in best]
+
+
+def load(student: str | PathLike | None = None, threads: int | None = None) -> Student:
+    """Open a student that was exported, without PyTorch.
+
+    Args:
+        student: a name that comes with this package, "cern" or "microexpnet"; a run folder that was exported, its export
+            or a published folder; or a .onnx file. None takes the best that comes with it.
+        threads: of the engine; None takes all of this process's cores.
+
+    Returns:
+        A Student: .predict(picture) returns probabilities, .label(picture) a class, .classes names the classes.
+
+    Raises:
+        ValueError: there is no such student, the file is none, or onnxruntime is not installed.
+    """
+    return open_student(student, threads or cores(), "distill.load")
+
+
+def open_student(word: str | PathLike | None, threads: int, asked: str = "--student") -> Student:
     """Open the student that a person named.
 
     Args:
         word: a file, a folder or a shipped name; None takes the best shipped one.
         threads: of the engine.
+        asked: what it was typed behind, for sentences.
 
     Raises:
         ValueError: there is no such student, or the file is none.
     """
-    path = find(word)
+    path = find(word, asked)
     opened, classes, picture = open_whole(path, threads)
-    return Student(opened.answer, classes, picture, word or path.parent.name)
+    return Student(opened.answer, classes, picture, str(word or path.parent.name))
 
 
 def open_whole(path: Path, threads: int) -> tuple[Opened, tuple[str, ...], tuple[int, int]]:
@@ -83,7 +149,7 @@ def shipped() -> list[str]:
     return sorted(path.parent.name for path in SHIPPED.glob(f"*/{PUBLISHED}"))
 
 
-def find(word: str | None) -> Path:
+def find(word: str | PathLike | None, asked: str = "--student") -> Path:
     """Return the .onnx file that a word means: a shipped name, a file, a run folder, its export or its publication.
 
     Raises:
@@ -93,13 +159,13 @@ def find(word: str | None) -> Path:
     if word is None:
         best = next((name for name in (*PREFERRED, *names) if name in names), None)
         if best is None:
-            raise ValueError("--student: none comes with this installation. Give --student RUN or FILE.onnx.")
+            raise ValueError(f"{asked}: none comes with this installation. Give a run folder or a .onnx file.")
         return SHIPPED / best / PUBLISHED
     if word in names:
         own = SHIPPED / word / PUBLISHED
         if Path(word).exists():
             raise ValueError(
-                f"--student: {word} is a student of this package, and here is a file or folder of that name. "
+                f"{asked}: {word} is a student of this package, and here is a file or folder of that name. "
                 f"Type ./{word} for the one here, {quote(str(own))} for the package's."
             )
         return own
@@ -107,11 +173,11 @@ def find(word: str | None) -> Path:
     if path.is_dir():
         found = next((path / name for name in PLACES if (path / name).is_file()), None)
         if found is None:
-            raise ValueError(f"--student: {path} has no {', '.join(PLACES)}. {to_export(path)}")
+            raise ValueError(f"{asked}: {path} has no {', '.join(PLACES)}. {to_export(path)}")
         return found
     if not path.is_file():
         known = f"one of {', '.join(names)}, " if names else ""
-        raise ValueError(f"--student: there is no {word}. Give {known}a run folder or a .onnx file.")
+        raise ValueError(f"{asked}: there is no {word}. Give {known}a run folder or a .onnx file.")
     if path.suffix != ".onnx":
-        raise ValueError(f"--student: {path} was not opened: only .onnx files are. Type python -m distill.export RUN")
+        raise ValueError(f"{asked}: {path} was not opened: only .onnx files are. Type python -m distill.export RUN")
     return path

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from distill.report.number_format import fewer_words, plain, value_words
 from distill.report.settings import COMPONENTS, settings_of
+from distill.runs.folder import RunFolder
 from distill.runs.reading import COSTS, FIRST, Run
 
 SPEEDS = ("latency_ms", "images_per_second")
@@ -72,18 +73,24 @@ class Configuration:
 
     @property
     def repeats(self) -> str:
-        folds = len(self.runs[0].result.get("folds") or ()) if len(self.runs) == 1 else 0
+        folds = len(self.runs[0].result.folds or ()) if len(self.runs) == 1 else 0
         return f"{folds} folds" if folds else str(len(self.runs))
+
+    @property
+    def data_name(self) -> str:
+        """The data set, and its folder where that tells it apart."""
+        root = f" ({self.settings['data.root']})" if "data.root" in self.settings else ""
+        return self.runs[0].result.data["name"] + root
 
     @property
     def speed_of(self) -> str | None:
         """The exported file whose speed is shown; None means eager PyTorch."""
-        return self.runs[0].result["student"].get("speed_of")
+        return self.runs[0].result.student.get("speed_of")
 
     @property
     def faces(self) -> tuple:
         """What its accuracies are of: data set, its place where that tells it apart, numbers of faces, protocol, classes."""
-        data = self.runs[0].result["data"]
+        data = self.runs[0].result.data
         protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learnt, not validated
         rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
         return data["name"], self.settings.get("data.root"), *rows, protocol, tuple(data["classes"])
@@ -182,12 +189,12 @@ def _timed_together(runs: list[Run]) -> list[Run]:
         speeds = {name: [own[name] for own in found if name in own] for name in SPEEDS}
         more = {name: statistics.median(values) for name, values in speeds.items() if values}
         more |= {"speed_of": files[0]["file"], "speed_on": files[0]["processor"]} if files else {}
-        timed.append(replace(run, result=run.result | {"student": run.result["student"] | more}))
+        timed.append(replace(run, result=replace(run.result, student=run.result.student | more)))
     return timed
 
 
 def _network(run: Run) -> str:
-    return repr([run.config["student"], run.result["student"].get("macs")])
+    return repr([run.config["student"], run.result.student.get("macs")])
 
 
 def _machine(run: Run) -> str:
@@ -198,14 +205,14 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
     """Return the newest run of each seed, best first, and the older ones with that as their error."""
     newest: dict[object, Run] = {}
     older: list[tuple[Run, Run]] = []
-    for run in sorted(members, key=lambda run: -(run.folder / "result.json").stat().st_mtime):
+    for run in sorted(members, key=lambda run: -RunFolder(run.folder).result.stat().st_mtime):
         seed = run.config.get("seed")
         if seed in newest:
             older.append((run, newest[seed]))
         else:
             newest[seed] = run
     again = [
-        Run(run.folder, "repeated", f"the same configuration and seed as {other.folder}, which is newer", {}, {}, {})
+        Run(run.folder, "repeated", f"the same configuration and seed as {other.folder}, which is newer")
         for run, other in older
     ]
     return sorted(newest.values(), key=lambda run: -run.numbers[FIRST]), again
@@ -246,7 +253,7 @@ def _labels(keys: list[str], values: list[dict], ranked: list[Configuration]) ->
         there = [key for key in used if own[key] is not None]
         words = [value_words(key, own[key]) for key in there]
         short = [fewer_words(key, own[key]) for key in there if plain(own[key]) != usual.get(key)]
-        name = c.runs[0].result["student"].get("name", "student")
+        name = c.runs[0].result.student.get("name", "student")
         labels.append((" · ".join(words) or name, " · ".join(short) or name))
     return labels
 
@@ -266,6 +273,6 @@ def configuration(runs: list[Run], settings: dict) -> Configuration:
     mean = {name: statistics.fmean(run.numbers[name] for run in runs) for name in sorted(shared)}
     spread = {name: statistics.stdev(run.numbers[name] for run in runs) for name in shared if len(runs) > 1}
     if len(runs) == 1:
-        spread = dict(runs[0].result["student"].get("spread") or {})
+        spread = dict(runs[0].result.student.get("spread") or {})
     spread = {name: value for name, value in spread.items() if name not in COSTS}  # speeds are medians of all its runs
     return Configuration(tuple(runs), settings, mean, spread)

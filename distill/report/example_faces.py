@@ -17,8 +17,9 @@ from distill.models.feature_hooks import Layer
 from distill.pipeline.completed import rebuild
 from distill.report.gradcam import grad_cam
 from distill.report.predictions import Answers, of_run
+from distill.runs.folder import RunFolder
 from distill.runs.reading import FIRST, Run
-from distill.system.files import load_weights, read_weights
+from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
 SIDE = 96  # pixels of a picture on the page
@@ -54,21 +55,21 @@ def gather(run: Run, n: int = 12) -> Faces:
     Raises:
         ValueError: packed pictures, predictions or the student's weights are out of reach.
     """
-    run = max(run.leaves, key=lambda leaf: leaf.result["student"]["metrics"][FIRST])
-    answers, classes = of_run(run), tuple(run.result["data"]["classes"])
+    run = max(run.leaves, key=lambda leaf: leaf.result.student["metrics"][FIRST])
+    answers, classes = of_run(run), tuple(run.result.data["classes"])
     wrong, right = choose(answers, n)
     rows = np.concatenate([wrong, right])
     pixels = _pictures(run, [answers.ids[row] for row in rows])
     guesses = torch.from_numpy(answers.probabilities[rows].argmax(1))
     student = _student(run, classes)
     own, _, layer = grad_cam(student, _images(student, pixels), guesses)
-    looks, notes = [("student", own)], [f"Student: {run.result['student']['name']}, {_place(layer)}"]
+    looks, notes = [("student", own)], [f"Student: {run.result.student['name']}, {_place(layer)}"]
     said, taught = None, _teacher_maps(run, classes, pixels, notes)
     if taught is not None:
         looks.append(("teacher", taught[0]))
         said = taught[1]
     faces = [_face(k, row, answers, classes, pixels[k], looks, said) for k, row in enumerate(rows)]
-    if licence := run.result["data"].get("notes", {}).get("licence"):
+    if licence := run.result.data.get("notes", {}).get("licence"):
         notes.append(str(licence))
     return Faces(faces[: len(wrong)], faces[len(wrong) :], notes)
 
@@ -85,7 +86,7 @@ def choose(answers: Answers, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _pictures(run: Run, ids: list[str]) -> Tensor:
     """Return [N, C, H, W] uint8 of faces by name, from the packed data of the store: a report packs nothing itself."""
-    packed = run.result["data"].get("notes", {}).get("packed")
+    packed = run.result.data.get("notes", {}).get("packed")
     folder = Path(run.config["paths"]["store"]).expanduser() / "packed" / str(packed)
     if not packed or not folder.is_dir():
         raise ValueError(f"the packed pictures are not in {folder.parent} (there would be {packed})")
@@ -102,7 +103,7 @@ def _nothing_seen(classes: tuple[str, ...]) -> Dataset:
 
 
 def _student(run: Run, classes: tuple[str, ...]) -> nn.Module:
-    weights = run.folder / "checkpoints" / "best.safetensors"
+    weights = RunFolder(run.folder).weights
     network = rebuild(run.config["student"], classes, run.config.get("plugins", []), read_weights(weights)[0])
     load_weights(network, weights, str(run.folder))
     return network
@@ -112,12 +113,10 @@ def _teacher_maps(
     run: Run, classes: tuple[str, ...], pixels: Tensor, notes: list[str]
 ) -> tuple[Tensor, list[Answer]] | None:
     """Return the teacher's maps and answers, of several teachers the first one's; none, with a note, where it is out of reach."""
-    weights = (run.result.get("teacher") or {}).get("weights") or []
+    weights = (run.result.teacher or {}).get("weights") or []
     if not weights:
         notes.append(
-            "It had no teacher"
-            if not run.result.get("teacher")
-            else "The run does not say where its teacher's weights are"
+            "It had no teacher" if not run.result.teacher else "The run does not say where its teacher's weights are"
         )
         return None
     node = next(iter(run.config["teacher"].get("members", {"": run.config["teacher"]}).values()))
@@ -129,7 +128,7 @@ def _teacher_maps(
         notes.append(f"The teacher could not be asked: {error}")
         return None
     first = ", its first member" if len(weights) > 1 else ""
-    notes.append(f"Teacher: {run.result['teacher']['name']}{first}, {_place(layer)}")
+    notes.append(f"Teacher: {run.result.teacher['name']}{first}, {_place(layer)}")
     best = probabilities.max(1)
     return maps, [(classes[k], float(p)) for k, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 

@@ -4,7 +4,6 @@ import csv
 import io
 
 from distill.report.aggregate import RunTable
-from distill.report.html.summary import data_name
 from distill.report.number_format import full, plain, show
 
 
@@ -13,7 +12,7 @@ def markdown(found: RunTable) -> str:
     sections = found.sections
     if len(sections) < 2:
         return _markdown(found)
-    return "\n".join(f"## {data_name(own.configurations[0])}\n\n{_markdown(own)}" for own in sections)
+    return "\n".join(f"## {own.configurations[0].data_name}\n\n{_markdown(own)}" for own in sections)
 
 
 def _markdown(found: RunTable) -> str:

@@ -1,6 +1,5 @@
 """What one network answered, face by face, and its confidence against its accuracy."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ from distill.evaluation.inference import read_predictions
 from distill.evaluation.metrics import BINS
 from distill.evaluation.tables import calibration
 from distill.report.svg_plot import Plot, Scale, percent
+from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, numbered_lines
 from distill.system.cli import format_error
 
@@ -35,22 +35,22 @@ def of_run(run: Run, split: str = "test") -> Answers:
     Raises:
         ValueError: the file is not there, or damaged.
     """
-    classes = run.result["data"]["classes"]
-    found = [read_predictions(leaf.folder / "predictions" / f"{split}.csv", classes) for leaf in run.leaves]
+    classes = run.result.data["classes"]
+    found = [read_predictions(RunFolder(leaf.folder).predictions(split), classes) for leaf in run.leaves]
     probabilities, labels = (np.concatenate([part[k] for part in found]) for k in (0, 1))
-    name = run.result["student"].get("name", "student")
+    name = run.result.student.get("name", "student")
     return Answers(name, probabilities, labels, tuple(name for part in found for name in part[2]))
 
 
 def of_teacher(run: Run, like: Answers, split: str = "test") -> Answers | None:
     """Return the teacher's predictions of the same faces, as its own run folder holds them; none where that is out of reach."""
-    teacher = run.result.get("teacher") or {}
+    teacher = run.result.teacher or {}
     weights = teacher.get("weights") or []
     if len(weights) != 1 or len(run.leaves) > 1:
         return None
     try:
-        file = Path(weights[0]).parents[1] / "predictions" / f"{split}.csv"
-        found = read_predictions(file, run.result["data"]["classes"])
+        file = RunFolder.of_weights(weights[0]).predictions(split)
+        found = read_predictions(file, run.result.data["classes"])
     except (ValueError, IndexError):
         return None
     return Answers(teacher["name"], *found) if found[2] == like.ids else None
@@ -61,12 +61,12 @@ def problems(run: Run) -> list[str]:
     found = []
     for leaf in run.leaves:
         for split in ("valid", "test"):
-            if (leaf.folder / "predictions" / f"{split}.csv").exists():
+            if RunFolder(leaf.folder).predictions(split).exists():
                 try:
                     of_run(leaf, split)
                 except ValueError as error:
                     found.append(format_error(error))
-        file = leaf.folder / "metrics.jsonl"
+        file = RunFolder(leaf.folder).metrics
         try:
             bad = [number for number, line in numbered_lines(file) if line is None]
         except OSError as error:

@@ -145,7 +145,7 @@ def _fits(c: Configuration, words: Sequence[str]) -> bool:
 
 
 def _rows(run: Run) -> int:
-    rows = run.result["data"]["rows"]
+    rows = run.result.data["rows"]
     return rows.get("valid", 0) if isinstance(rows, dict) else 0
 
 
@@ -215,7 +215,7 @@ def _known(c: Configuration) -> dict[str, float | str]:
             settings[key] = plain(value, "null")
         elif is_number(value):
             settings[key] = float(value)
-    return settings | _numbers(c) | {"data": c.runs[0].result["data"]["name"]}
+    return settings | _numbers(c) | {"data": c.runs[0].result.data["name"]}
 
 
 def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> bool:

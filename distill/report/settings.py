@@ -24,9 +24,9 @@ def _flat(run: Run) -> dict[str, object]:
     found: dict[str, object] = {}
     _flatten("", {key: value for key, value in asked.items() if key != "seed"}, found)
     named = {part: config.label(run.config[part]) for part in COMPONENTS if part != "loss" and part in run.config}
-    named["data"] = run.result["data"]["name"]
+    named["data"] = run.result.data["name"]
     named["loss"] = " + ".join(run.config["loss"])
-    found["eval.views"] = (run.result.get("eval") or {}).get("views", "plain")
+    found["eval.views"] = run.result.eval.get("views", "plain")
     kept = {k: _number(v) for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
     return kept | {part: named[part] for part in COMPONENTS if part in named}
 
@@ -48,8 +48,8 @@ def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
 
 def _tell_data_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say where the faces are from, as data.root, where no other setting tells one data set from another."""
-    faces = [run.result["data"].get("fingerprint") for run in runs]
-    roots = [str(run.config["data"].get("root") or run.result["data"]["name"]) for run in runs]
+    faces = [run.result.data.get("fingerprint") for run in runs]
+    roots = [str(run.config["data"].get("root") or run.result.data["name"]) for run in runs]
     asked = [repr(sorted((k, repr(v)) for k, v in own.items() if k.split(".")[0] == "data")) for own in flat]
     same: dict[str, set] = {}
     for words, key in zip(asked, faces, strict=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
+from distill.runs.folder import RunFolder
 from distill.system.console import console
 
 OWN = ("distill", "students", "teachers")
@@ -73,7 +74,7 @@ def _imports(module: str, source: bytes) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def tell_changed(cfg: dict, folder: Path) -> None:
+def tell_changed(cfg: dict, folder: RunFolder) -> None:
     """Say loudly, in one line, which code of a run was changed since it was made; nothing of a run that does not know.
 
     Args:
@@ -91,24 +92,23 @@ def tell_changed(cfg: dict, folder: Path) -> None:
         )
 
 
-def recorded(folder: Path) -> dict[str, str]:
+def recorded(folder: RunFolder) -> dict[str, str]:
     """Return the sources that a run folder's env.json names, none where there is none."""
     try:
-        return dict(json.loads((folder / "env.json").read_text(encoding="utf-8"))["sources"])
+        return dict(json.loads(folder.env.read_text(encoding="utf-8"))["sources"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def code(cfg: dict, folder: Path, complete: bool) -> dict[str, object]:
+def code(cfg: dict, folder: RunFolder) -> dict[str, object]:
     """Return what env.json says of the code: git (package -> commit and dirty, None where no commit holds it) and sources.
 
     Args:
         cfg: the run's config.
-        folder: its run folder, whose earlier sources stay under earlier_sources where others go on with it.
-        complete: the run is; its sources stay.
+        folder: its run folder, where it is complete its sources stay; where others go on with it, the earlier ones too.
     """
     then, now = recorded(folder), sources(cfg)
-    kept = {"sources": then} if complete and then else {"sources": now}
+    kept = {"sources": then} if then and folder.is_complete() else {"sources": now}
     if then and kept["sources"] != then:
         kept["earlier_sources"] = then
     return {"git": {name: git_state(name) for name in ("distill", *(cfg.get("plugins") or []))}, **kept}

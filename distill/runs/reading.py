@@ -3,18 +3,18 @@
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import yaml
 
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
 from distill.runs.result_schema import CONFIG, ENV, RESULT, unlike
 from distill.system.cli import format_error
 
-PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
 FIRST = "valid/top1_accuracy"  # what everything here is ranked by
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms", "images_per_second")
@@ -38,9 +38,9 @@ class Run:
     folder: Path
     status: str
     error: str
-    config: dict
-    result: dict
-    env: dict
+    config: dict = field(default_factory=dict)
+    result: RunResult = field(default_factory=RunResult)
+    env: dict = field(default_factory=dict)
     parts: tuple["Run", ...] = ()
 
     @property
@@ -57,23 +57,23 @@ class Run:
         if self.status != "complete":
             return {}
         result = self.result
-        found = {name: result.get(name) for name in ("seed", "epochs", "best_epoch")}
-        found["minutes"] = ((result.get("seconds") or {}).get("total") or math.nan) / 60
-        for name, values in (result.get("further") or {}).items():
+        found = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
+        found["minutes"] = (result.seconds.get("total") or math.nan) / 60
+        for name, values in result.further.items():
             found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
-        if corrupted := result.get("robustness"):
+        if corrupted := result.robustness:
             found["test/robustness"] = corrupted["mean"]["top1_accuracy"]
-        return _numbers(result["student"]) | {name: value for name, value in found.items() if is_number(value)}
+        return _numbers(result.student) | {name: value for name, value in found.items() if is_number(value)}
 
     @cached_property
     def teacher_numbers(self) -> dict[str, float]:
         """Every finite number of the teacher by name: metrics and costs; nothing without a teacher."""
-        return _numbers(self.result.get("teacher") or {"metrics": {}})
+        return _numbers(self.result.teacher or {"metrics": {}})
 
     @cached_property
     def corruption_curves(self) -> dict[str, list[tuple[int, float]]]:
         """corruption -> [(severity, top-1 on test faces)], severity 0 the clean ones; nothing where it was not measured."""
-        measured = self.result.get("robustness")
+        measured = self.result.robustness
         if not measured:
             return {}
         clean, severities = (0, float(measured["clean"]["top1_accuracy"])), [int(s) for s in measured["severities"]]
@@ -98,7 +98,7 @@ class Run:
 
         A file that was written anew, of another size, since then was not timed.
         """
-        folder = self.folder / "export"
+        folder = RunFolder(self.folder).export
         try:
             found = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
             timed = {Path(row["name"]).name: row for row in found["rows"] if row["threads"] == 1}
@@ -117,7 +117,7 @@ class Run:
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """name -> [(epoch from 1 on, value)] of validation metrics, and the mean training loss of each epoch."""
         found: dict[str, dict[int, list[float]]] = {}
-        for line in _lines(self.leaves[0].folder / "metrics.jsonl"):
+        for line in _lines(RunFolder(self.leaves[0].folder).metrics):
             for name, value in line.items():
                 if name.startswith(("valid/", "train/")) and is_number(value) and _is_epoch(line.get("epoch")):
                     found.setdefault(name, {}).setdefault(line["epoch"] + 1, []).append(value)
@@ -170,12 +170,8 @@ def _folder(noted: object) -> Path | None:
 
 
 def _holds_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("config.yaml", "result.json")) or bool(_parts(folder))
-
-
-def _parts(folder: Path) -> list[Path]:
-    found = [path.parent for path in folder.glob("*-*/config.yaml") if PART.fullmatch(path.parent.name)]
-    return sorted(found, key=lambda path: int(PART.fullmatch(path.name)[2]))
+    run = RunFolder(folder)
+    return run.config.is_file() or run.result.is_file() or bool(run.parts())
 
 
 def read(folder: Path) -> Run:
@@ -183,40 +179,34 @@ def read(folder: Path) -> Run:
     try:
         return _read(folder)
     except (ValueError, OSError, RecursionError) as error:
-        return Run(
-            folder,
-            "damaged",
-            f"cannot be read ({type(error).__name__}: {format_error(error, inside=True)})",
-            {},
-            {},
-            {},
-        )
+        return Run(folder, "damaged", f"cannot be read ({type(error).__name__}: {format_error(error, inside=True)})")
 
 
 def _read(folder: Path) -> Run:
-    parts = tuple(read(part) for part in _parts(folder))
-    env = _mapping(folder / "env.json", {})
+    here = RunFolder(folder)
+    parts = tuple(read(part.path) for part in here.parts())
+    env = _mapping(here.env, {})
     env = {} if unlike(env, ENV) else env
     env = env or (parts[0].env if parts else {})
     try:
-        config = _config(folder / "config.yaml")
+        result = RunResult.read(here.result)
+    except (OSError, ValueError):
+        result = None
+    try:
+        config = _config(here.config)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        ended = _mapping(folder / "result.json", {})
-        if ended.get("status") in ("failed", "pruned"):  # a job of a sweep that was refused has no config
-            return Run(folder, ended["status"], str(ended.get("error")), {}, ended, env, parts)
-        return Run(folder, "damaged", f"config.yaml: {format_error(error, inside=True)}", {}, {}, env, parts)
-    file = folder / "result.json"
-    if not file.exists():
-        return Run(folder, "unfinished", _progress(folder, config, parts), config, {}, env, parts)
-    result = _mapping(file)
+        if result and result.status in ("failed", "pruned"):  # a job of a sweep that was refused has no config
+            return Run(folder, result.status, str(result.error), {}, result, env, parts)
+        why = f"config.yaml: {format_error(error, inside=True)}"
+        return Run(folder, "damaged", why, env=env, parts=parts)
+    if not here.result.exists():
+        return Run(folder, "unfinished", _progress(here, config, parts), config, env=env, parts=parts)
     if result is None:
-        return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, {}, env, parts)
-    if result.get("status") != "complete":
-        error = str(result.get("error") or f"status {result.get('status')!r}")
-        return Run(
-            folder, "pruned" if result.get("status") == "pruned" else "failed", error, config, result, env, parts
-        )
-    if problem := unlike(result, RESULT) or _no_accuracy(result):
+        return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, env=env, parts=parts)
+    if result.status != "complete":
+        error = str(result.error or f"status {result.status!r}")
+        return Run(folder, "pruned" if result.status == "pruned" else "failed", error, config, result, env, parts)
+    if problem := unlike(vars(result), RESULT) or _no_accuracy(result):
         return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
     return _countable(Run(folder, "complete", "", config, result, env, parts))
 
@@ -236,8 +226,8 @@ def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
     return value if isinstance(value, dict) else otherwise
 
 
-def _no_accuracy(result: dict) -> str | None:
-    value = result["student"]["metrics"].get(FIRST)
+def _no_accuracy(result: RunResult) -> str | None:
+    value = result.student["metrics"].get(FIRST)
     return None if is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
 
 
@@ -256,11 +246,11 @@ def _numbers(network: dict) -> dict[str, float]:
     return {name: value for name, value in found.items() if is_number(value)}
 
 
-def _progress(folder: Path, config: dict, parts: tuple[Run, ...]) -> str:
+def _progress(folder: RunFolder, config: dict, parts: tuple[Run, ...]) -> str:
     if parts:
         done = sum(part.status == "complete" for part in parts)
         return f"stopped or still at work: {done} of its sub-runs are complete"
-    done = sum("valid/top1_accuracy" in line for line in _lines(folder / "metrics.jsonl"))
+    done = sum("valid/top1_accuracy" in line for line in _lines(folder.metrics))
     return f"stopped or still at work: {done} of {config['train'].get('epochs', '?')} epochs are done"
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from distill.system import processes
 from distill.system.cli import not_installed
-from distill.system.processes import JOB_DIR, Fork, cores, with_parent_death_signal
+from distill.system.cores import cores
+from distill.system.processes import JOB_DIR, Fork, with_parent_death_signal
 
 COMMAND = "distill.run"
 LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # what a run imports when it needs it

@@ -19,6 +19,8 @@ from signal import Signals
 from statistics import fmean
 
 from distill.config import overrides
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
 from distill.sweep.executors import LOG
 from distill.system.cli import format_error
 from distill.system.console import console
@@ -57,7 +59,7 @@ class Record:
     def end(self, status: str, **facts) -> None:
         """Note how it ended; where there is no run folder to say that it failed, result.json in its own folder does."""
         if status == "failed" and not self.facts.get("folder"):
-            write_json(self.job_dir / "result.json", {"status": "failed", "error": facts["error"]})
+            RunResult("failed", error=facts["error"]).write(RunFolder(self.job_dir).result)
         self.update(status=status, **facts)
 
     def close(self, code: int) -> None:
@@ -128,7 +130,7 @@ def recorded(job_dir: Path) -> Iterator[Record]:
     """Keep the record of the job that is done inside."""
     record, start = Record(job_dir), time.perf_counter()
     record.update(status="running", error=None, reused=False)
-    (job_dir / "result.json").unlink(missing_ok=True)
+    RunFolder(job_dir).result.unlink(missing_ok=True)
     try:
         yield record
     except Exception as error:
@@ -142,7 +144,7 @@ def recorded(job_dir: Path) -> Iterator[Record]:
 
 def valid_metrics(folder: Path) -> dict[str, float]:
     """Return what a complete run measured on validation."""
-    metrics = json.loads((folder / "result.json").read_text(encoding="utf-8"))["student"]["metrics"]
+    metrics = RunResult.read(RunFolder(folder).result).student["metrics"]
     return {name: value for name, value in metrics.items() if name.startswith("valid/")}
 
 

@@ -1,6 +1,5 @@
 """The jobs of a sweep, done: every combination of what is typed, or what a search asks for; each is found complete or begun."""
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,14 @@ from pathlib import Path
 from distill import build
 from distill.config import overrides
 from distill.pipeline.reuse import is_measured
+from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
+from distill.runs.result import RunResult
 from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
-from distill.sweep.jobs import Record, conclude, folder_of, plan, recorded, refuse_another, refuse_idle, sweep_name
+from distill.sweep.jobs import Record, conclude, folder_of, plan, refuse_another, refuse_idle, sweep_name
 from distill.system.console import console
-from distill.system.processes import cores, sweep_lock
+from distill.system.cores import cores
+from distill.system.processes import sweep_lock
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
@@ -28,27 +30,20 @@ class Job:
     poll: Poll
 
 
-def work(job_dir: Path, settle: Callable[[], tuple[dict, Path]], do: Callable[[dict, Path], object]) -> None:
-    """Do one job of a sweep, settle() being its config and run folder, or find it complete; keep its record."""
-    with recorded(job_dir) as record:
-        cfg, folder = settle()
-        record.begin(folder)
-        if is_measured(folder, cfg) and not is_several(cfg) and _saw_the_same(cfg, folder):
-            tell_changed(cfg, folder)
-            record.update(reused=True)
-        else:
-            do(cfg, folder)
+def is_reused(record: Record, cfg: dict, folder: RunFolder) -> bool:
+    """Say whether a job's one run is complete and saw the data that are there now, and note it then."""
+    if is_several(cfg) or not is_measured(folder, cfg):
+        return False
+    if RunResult.read(folder.result).data["fingerprint"] != build.fingerprint(build.dataset(cfg)):
+        return False
+    tell_changed(cfg, folder)
+    record.update(reused=True)
+    return True
 
 
 def is_several(cfg: dict) -> bool:
     """Say whether a job is made of several runs."""
     return cfg["data"].get("fold") == "all" or cfg["generations"] > 1
-
-
-def _saw_the_same(cfg: dict, folder: Path) -> bool:
-    """Say whether a complete run saw the data that are there now."""
-    seen = json.loads((folder / "result.json").read_text(encoding="utf-8"))["data"]["fingerprint"]
-    return seen == build.fingerprint(build.dataset(cfg))
 
 
 def run_jobs(

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill.runs.layout import is_complete
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
 from distill.sweep.executors import STOP
 from distill.sweep.jobs import Record, add, read, valid_metrics
 from distill.sweep.multirun import Job, run_jobs
 from distill.sweep.space import SweepFile
 from distill.system.cli import not_installed
 from distill.system.console import console
-from distill.system.files import write_json
 
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms")  # of which less is better
 
@@ -104,7 +104,7 @@ class Search:
                 self.study.enqueue_trial(chosen, user_attrs={"retries": trial.number})
             record = Record(self.folder / "jobs" / str(trial.number))
             record.update(status="retrying")
-            (record.job_dir / "result.json").unlink(missing_ok=True)
+            RunFolder(record.job_dir).result.unlink(missing_ok=True)
 
     def run(self, executor, cap: int | None) -> int:
         """Run trials until so many, of all starts together, are complete or pruned; return how many failed.
@@ -134,10 +134,10 @@ class Search:
 
     def _watch(self, job: Trial) -> None:
         """Report every epoch that is new, and stop a trial that does worse than others did."""
-        folder = Path(read(job.job_dir).get("folder") or job.job_dir)
-        path = folder / "metrics.jsonl"
+        folder = RunFolder(Path(read(job.job_dir).get("folder") or job.job_dir))
+        path = folder.metrics
         size = path.stat().st_size if path.exists() else 0
-        if not self.prunes or job.behind or size == job.size or is_complete(folder):
+        if not self.prunes or job.behind or size == job.size or folder.is_complete():
             return
         job.size = size
         for epoch, value in _epochs(path, self.asked.metric):
@@ -166,20 +166,20 @@ class Search:
     def _tell(self, job: Trial, code: int) -> int:
         """Tell the study how a trial ended; return 1 where it failed."""
         record, states = Record(job.job_dir), self.optuna.trial.TrialState
-        folder = Path(record.facts.get("folder") or job.job_dir)
-        complete = is_complete(folder)
+        folder = RunFolder(Path(record.facts.get("folder") or job.job_dir))
+        complete = folder.is_complete()
         if code == 0 or (code < 0 and complete):  # asked to end when it had ended
-            student = json.loads((folder / "result.json").read_text(encoding="utf-8"))["student"]
+            student = RunResult.read(folder.result).student
             values = [student["metrics"][self.asked.metric], *(student[name] for name in self.minimize)]
             self.study.tell(job.trial, values)
-            record.update(**valid_metrics(folder))
+            record.update(**valid_metrics(folder.path))
             record.close(0)
             return 0
         pruned = job.behind and not complete
         self.study.tell(job.trial, state=states.PRUNED if pruned else states.FAIL)
         if pruned:
             why = f"was behind after {job.epochs} epochs; its command, typed by itself, finishes it"
-            write_json(folder / "result.json", {"status": "pruned", "error": why})
+            RunResult("pruned", error=why).write(folder.result)
             record.end("pruned", error=None)
         record.close(code)
         return int(not pruned)

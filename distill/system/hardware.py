@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from distill.system import distributed as parallel
-from distill.system.processes import cores
+from distill.system.cores import cores
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's mallopt(3)
 

@@ -1,4 +1,4 @@
-"""Processes: locks on folders, jobs that are forked off, and jobs that die with whoever started them."""
+"""Processes: the lock of a sweep, jobs that are forked off, and jobs that die with whoever started them."""
 
 import ctypes
 import os
@@ -11,7 +11,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from distill.system.cli import open_streams, report_error
-from distill.system.console import console
 
 JOB_DIR = "FER_DISTILL_JOB"  # in the environment of a sweep's job: its folder in the sweep's
 DIES_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
@@ -35,35 +34,6 @@ def sweep_lock(sweep: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise ValueError(f"{sweep}: another process is at work on this sweep. Wait for it, or stop it.") from None
-
-
-@contextmanager
-def run_lock(folder: Path, wait: bool) -> Iterator[None]:
-    """Hold a run folder's lock; a job of a sweep waits for whoever has it, and may find the run complete then.
-
-    Raises:
-        ValueError: another process has it, and there is no waiting.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if not wait:
-            raise ValueError(
-                f"{folder}: another process is at work in this run folder. Wait for it, or stop it."
-            ) from None
-        console.print(f"{folder}: another process is at work in this run folder; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Fork:

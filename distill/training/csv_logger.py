@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+from distill.runs.folder import RunFolder
 from distill.system.files import atomic
 from distill.training.loggers import Silent
 
@@ -31,7 +32,7 @@ class Csv(Silent):
         self._write()
 
     def _write(self) -> None:
-        lines = self.folder / "metrics.jsonl"
+        lines = RunFolder(self.folder).metrics
         rows = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()] if lines.is_file() else []
         with (
             atomic(self.folder / "metrics.csv") as temporary,

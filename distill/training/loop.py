@@ -14,14 +14,17 @@ from distill.data.loader import balanced_chances, batches, epoch_order, mixup, s
 from distill.evaluation.inference import PROBE, predict, probe
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
+from distill.models.teacher import Teacher
+from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import console
-from distill.system.files import save_weights
+from distill.system.weights import save_weights
+from distill.training.loggers import JsonLines, NoLines
 from distill.training.meter import Ledger
 from distill.training.optim import clip
 from distill.training.resume import Standing
 from distill.training.state import Learner, averaged
-from distill.types import Batch, Dataset, MixedBatch
+from distill.types import Batch, Dataset, MixedBatch, Progress
 
 
 class Phase(NamedTuple):
@@ -82,7 +85,11 @@ class Settings:
 
 
 def train_step(
-    batch: Batch | MixedBatch, teacher, learner: Learner, precision: torch.dtype, max_norm: float | None = None
+    batch: Batch | MixedBatch,
+    teacher: Teacher | None,
+    learner: Learner,
+    precision: torch.dtype,
+    max_norm: float | None = None,
 ) -> dict[str, Tensor]:
     """Render, answer, compare, step.
 
@@ -129,14 +136,14 @@ def score(metrics: dict[str, float], select: str) -> float:
 
 def train(
     learner: Learner,
-    teacher,
+    teacher: Teacher | None,
     data: Dataset,
     recipe: ViewRecipe,
     settings: Settings,
-    folder: Path,
-    lines,
+    folder: RunFolder,
+    lines: JsonLines | NoLines,
     log: Callable[[dict, int], None],
-    progress,
+    progress: Progress,
     metadata: dict,
 ) -> dict:
     """Train to the last epoch, or go on from the folder's last checkpoint, and keep the best epoch's weights.
@@ -150,7 +157,7 @@ def train(
         folder: run folder; checkpoints/last.pt and checkpoints/best.safetensors are written in it.
         lines: metrics.jsonl, with position() and truncate().
         log: takes (metrics, step), writes to every logger.
-        progress: shows (epoch, step, steps, numbers).
+        progress: shows how far it is.
         metadata: written into the best weights' header.
 
     Returns:
@@ -159,11 +166,11 @@ def train(
     Raises:
         ValueError: batches too small for the processes, a checkpoint that is none, or no epoch with a metric to compare.
     """
-    split, checkpoints = data.splits["train"], folder / "checkpoints"
+    split = data.splits["train"]
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
     device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
     refuse_idle_processes(len(split), settings.batch_size)
-    standing = Standing(checkpoints / "last.pt", learner, ledger, lines)
+    standing = Standing(folder.checkpoint, learner, ledger, lines)
     at = standing.at
     resumed_at = at["epoch"] * steps + at["step"]
     if 0 < resumed_at < settings.epochs * steps:
@@ -201,7 +208,7 @@ def train(
         learner.schedule.observe(value)
         if value > at["best_score"] and phase.start + phase.epochs == settings.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
-            keep(learner, checkpoints / "best.safetensors", metadata | {"epoch": epoch} | metrics)
+            keep(learner, folder.weights, metadata | {"epoch": epoch} | metrics)
         log({"epoch": epoch, **metrics}, done)
         standing.save(epoch + 1, 0)
         progress.epoch(epoch, metrics, at)
@@ -226,9 +233,9 @@ def refuse_idle_processes(faces: int, batch_size: int) -> None:
         )
 
 
-def teacher_of(objective: Objective, teacher):
+def teacher_of(objective: Objective, teacher: Teacher | None) -> Teacher | None:
     """Return the teacher where a loss of this epoch reads it, or it learns itself, else None: nobody waits for its answers."""
-    return teacher if getattr(teacher, "learns", False) or objective.reads("needs_teacher") else None
+    return teacher if teacher and (teacher.learns or objective.reads("needs_teacher")) else None
 
 
 def views_with_maps(objective: Objective, phases: tuple[Phase, ...], epochs: int, cached_views: int) -> set[int]:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from distill.system import distributed as parallel
-from distill.system.files import load_state, save_state
+from distill.system.weights import load_state, save_state
 from distill.training.meter import Ledger
 from distill.training.state import Learner
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.augment.views import draw
+from distill.models.teacher import Teacher
 from distill.system import distributed as parallel
 from distill.system.hardware import autocast
 from distill.system.sync_batch import all_gather_outputs, local_random_numbers, local_shard
@@ -26,7 +27,9 @@ class BatchLoss(nn.Module):
         super().__init__()
         self.student, self.objective = student, objective
 
-    def forward(self, batch: Batch | MixedBatch, teacher, precision: torch.dtype) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, batch: Batch | MixedBatch, teacher: Teacher | None, precision: torch.dtype
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the total and each term; of several processes each forwards its shard, and all compare the whole batch.
 
         Raises:

@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from contextlib import suppress
 from os.path import getsize, isfile
 from pathlib import Path
 from typing import BinaryIO
@@ -44,7 +45,7 @@ def open_image(file: str | Path | BinaryIO) -> tuple[Image.Image, str]:
                 raise Image.DecompressionBombError
             several = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a photograph and its preview
             image.load()
-            upright = _eight_bits(_upright(image))
+            ready = upright(image)
     except Image.DecompressionBombError:
         raise ValueError(
             f"not decoded: it has more than {MOST_PIXELS / 1e6:.0f} million pixels; make it smaller"
@@ -54,14 +55,18 @@ def open_image(file: str | Path | BinaryIO) -> tuple[Image.Image, str]:
         raise ValueError("the file is empty" if empty else f"no picture that can be read ({WORDS})") from None
     except BROKEN as error:
         raise ValueError(f"cannot be read: {format_error(error, inside=True)}") from error
-    return upright, f"holds {several} pictures; the first one is used" if several > 1 else ""
+    return ready, f"holds {several} pictures; the first one is used" if several > 1 else ""
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except BROKEN:  # its EXIF part is damaged, its pixels are not
-        return image
+def upright(image: Image.Image) -> Image.Image:
+    """Return a decoded picture as open_image does: upright, of mode L or RGB.
+
+    Raises:
+        ValueError: its pixels are not of 8 or 16 bits.
+    """
+    with suppress(*BROKEN):  # its EXIF part may be damaged, its pixels are not
+        image = ImageOps.exif_transpose(image)
+    return _eight_bits(image)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

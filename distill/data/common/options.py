@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from distill.data.common.near_duplicates import CHOICES, REPORT
+from distill.data.packing.near_duplicates import CHOICES, REPORT
 
 KINDS = {
     int: "a whole number",

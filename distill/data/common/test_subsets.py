@@ -1,11 +1,19 @@
 """Lists of occluded and turned faces, measured beside the whole test split: data.test_subset=occlusion|pose30|pose45."""
 
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from distill.data.common.image_files import folder, lines
+
+
+def asked_subsets(data: Mapping[str, object]) -> dict[str, str | None]:
+    """Return which lists of test faces a config's data ask for: name -> folder where they lie, None where the data do."""
+    names, where = data.get("test_subset") or [], data.get("subset_dir")
+    where = where and os.path.abspath(os.path.expanduser(where))  # however it was typed
+    return dict.fromkeys(names if isinstance(names, list) else [names], where)
 
 
 def read_subsets(

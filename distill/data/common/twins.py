@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from distill.data.common.near_duplicates import DROP, bands, pairs
 from distill.data.common.walker import told as left_out_told
+from distill.data.packing.near_duplicates import DROP, bands, pairs
 from distill.system.console import WITHOUT_TWINS
 from distill.types import Dataset, Split
 

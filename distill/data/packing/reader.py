@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from distill.data.common.near_duplicates import Copies
-from distill.data.common.near_duplicates import copies as find_copies
+from distill.data.packing.near_duplicates import Copies
+from distill.data.packing.near_duplicates import copies as find_copies
 from distill.data.packing.writer import Row, hash_array, hash_ids, write
 
 __all__ = ["FORMAT", "Packed", "PackedSplit", "Row", "open_pack", "pack"]

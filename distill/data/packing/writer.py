@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from distill.system.processes import cores
+from distill.system.cores import cores
 
 AHEAD = 64  # pictures in memory that are being decoded
 TOLD = 20  # pictures that one sentence names

@@ -14,6 +14,7 @@ from distill.evaluation.tables import BYTES, Scores, calibration, compact, corru
 from distill.export.card import text as words
 from distill.report.number_format import plain
 from distill.report.predictions import Answers, of_run
+from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, read
 from distill.system.cli import to_export
 from distill.system.files import atomic, sha256
@@ -118,7 +119,7 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
         raise ValueError(f"{folder}: this run is not exported. {again}") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{folder}/export/parity.json: damaged, or of an earlier version. {again}") from None
-    best = folder / "checkpoints" / "best.safetensors"
+    best = RunFolder(folder).weights
     if best.is_file() and sha256(best) != weights:
         raise ValueError(f"{folder}: its weights are not those that were exported. {again}")
     return run, parity, recorded
@@ -138,7 +139,7 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
     answers = {split: of_run(run, split) for split in SPLITS}
     for split, own in answers.items():
         seen = float((own.probabilities.argmax(1) == own.labels).mean())
-        said = run.result["student"]["metrics"].get(f"{split}/top1_accuracy", seen)
+        said = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
         if abs(seen - said) > 2 / len(own.labels) + 1e-3:  # rounding may turn the answer of a face or two
             raise ValueError(
                 f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {said:.2%}. One of them is of "
@@ -152,18 +153,18 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
 def _context(found: Evidence) -> dict:
     """Return everything that the template shows."""
     run, parity, written = found.run, found.parity, found.written
-    result, facts, data = run.result, parity["facts"], run.result["data"]
+    result, facts, data = run.result, parity["facts"], run.result.data
     classes = {s: per_class(a.probabilities, a.labels, data["classes"]) for s, a in list(found.answers.items())[::-1]}
     test, starts = found.answers["test"], words.starts(run)
     calibrated = _calibrated(found)
     probabilities = scaled(test.probabilities, calibrated["temperature"])
     confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
-    corrupted = {"the test faces": result.get("robustness")}
+    corrupted = {"the test faces": result.robustness}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
     is_timm = _is_timm(run.folder)
     return {
-        **{"result": result, "data": data, "student": result["student"], "teacher": result.get("teacher")},
+        **{"result": result, "data": data, "student": result.student, "teacher": result.teacher},
         **{"cfg": run.config, "env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
         **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
@@ -192,10 +193,10 @@ def _context(found: Evidence) -> dict:
 
 def _results(found: Evidence) -> dict[str, Scores]:
     """Return selection of faces -> numbers: validation, test, other selections of the test faces, other data sets."""
-    data, metrics = found.run.result["data"], found.run.result["student"]["metrics"]
+    data, metrics = found.run.result.data, found.run.result.student["metrics"]
     rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
-    subsets, test = found.run.result.get("test_subset") or {}, rows["test"]
-    for name, values in found.run.result.get("further", {}).items():  # the protocol of test itself comes once
+    subsets, test = found.run.result.test_subset, rows["test"]
+    for name, values in found.run.result.further.items():  # the protocol of test itself comes once
         own = scores(values)
         if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
             rows[f"test faces of {'list' if name in subsets else 'protocol'} {name}"] = own
@@ -208,7 +209,7 @@ def _results(found: Evidence) -> dict[str, Scores]:
 def _calibrated(found: Evidence) -> dict:
     """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
     temperature = json.loads(found.parity["facts"].get("temperature", "1"))
-    known = found.run.result.get("calibration") or {}
+    known = found.run.result.calibration or {}
     if known.get("temperature") == temperature:
         return known
     return {"temperature": temperature} | {
@@ -219,9 +220,9 @@ def _calibrated(found: Evidence) -> dict:
 
 def _front(found: Evidence, is_timm: bool) -> str:
     """Return the header that a model hub reads, in YAML."""
-    result, metrics = found.run.result, found.run.result["student"]["metrics"]
-    data = result["data"]["name"]
-    of = {"dataset_name": data, "dataset_type": data, "dataset_config": result["data"]["protocol"]}
+    result, metrics = found.run.result, found.run.result.student["metrics"]
+    data = result.data["name"]
+    of = {"dataset_name": data, "dataset_type": data, "dataset_config": result.data["protocol"]}
     task = {"task_type": "image-classification", "task_name": "facial expression recognition"}
     results = [
         EvalResult(metric_type=kind, metric_name=name, metric_value=value, dataset_split=split, **of, **task)
@@ -229,7 +230,7 @@ def _front(found: Evidence, is_timm: bool) -> str:
         for key, (kind, name) in METRICS.items()
         if (value := metrics.get(f"{split}/{key}")) is not None
     ]
-    tags = ["facial-expression-recognition", *(["knowledge-distillation"] if result.get("teacher") else [])]
+    tags = ["facial-expression-recognition", *(["knowledge-distillation"] if result.teacher else [])]
     return ModelCardData(
         license="other",
         license_name="see-the-section-license",
@@ -238,7 +239,7 @@ def _front(found: Evidence, is_timm: bool) -> str:
         tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in found.written) else []),
         datasets=[data],
         metrics=["accuracy", "balanced_accuracy"],
-        model_name=result["name"],
+        model_name=result.name,
         eval_results=results,
     ).to_yaml()
 

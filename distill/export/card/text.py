@@ -57,7 +57,7 @@ def _name(text: str) -> str:
 
 def starts(run: Run) -> list[str | None]:
     """Return in a word what each of the teacher's networks began with; of a peer nothing."""
-    return (run.result.get("teacher") or {}).get("start", ["not recorded"])
+    return (run.result.teacher or {}).get("start", ["not recorded"])
 
 
 def members(run: Run) -> list[dict]:

@@ -26,7 +26,7 @@ class PreActivationLoss(FeatureLoss):
 
     def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
         pairs = super()._pair(own, theirs, of_student, of_teacher, sizes)
-        student, teacher = self.networks[0], network_of(self.networks[1])
+        student, teacher = self.networks[0], self.networks[1].live_teacher().network
         move_own, move_theirs = self.moved[0] and not own, self.moved[1] and not theirs
         return [
             (
@@ -52,12 +52,6 @@ class PreActivationLoss(FeatureLoss):
 def deeper_counts_more(values: list[Tensor]) -> Tensor:
     """Return sum over l = 1..L of 2^-(L - l) values[l]."""
     return sum(value * 2.0 ** (place - len(values)) for place, value in enumerate(values, 1))
-
-
-def network_of(teacher) -> nn.Module:
-    """Return the network of a live teacher, or of the one behind a cache, once that was surveyed."""
-    live = getattr(teacher, "live", None)
-    return (teacher if live is None else live).network
 
 
 def norm_of(network: nn.Module, name: str) -> nn.BatchNorm2d | None:

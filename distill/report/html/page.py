@@ -76,12 +76,12 @@ def _data_set(
         try:
             return make(own)
         except (ArithmeticError, ValueError) as error:  # of numbers that no scale holds: the rest of the page stands
-            notes.append(f"{heading} of {summary.data_name(best)} cannot be drawn: {error}.")
+            notes.append(f"{heading} of {best.data_name} cannot be drawn: {error}.")
             return []
 
     return {
         "id": f"data-{number}",
-        "name": summary.data_name(best),
+        "name": best.data_name,
         "facts": summary.data_words(own.configurations),
         "rule": rule and f"max {FIRST} where {rule}",
         "warnings": summary.warnings(own),
@@ -124,18 +124,18 @@ def _columns(own: RunTable) -> list[dict]:
 
 def _errors(run: Run) -> dict:
     """Return the tables of how the best run and its teacher err on the test faces, or why there are none."""
-    found = {"name": run.result["student"].get("name", "student"), "seed": run.config.get("seed")}
+    found = {"name": run.result.student.get("name", "student"), "seed": run.config.get("seed")}
     try:
         own = of_run(run)
     except ValueError as error:
         return found | {"error": str(error)}
-    teacher, classes = of_teacher(run, own), run.result["data"]["classes"]
+    teacher, classes = of_teacher(run, own), run.result.data["classes"]
     people = [own, *([teacher] if teacher else [])]
     return found | {
         **{"classes": classes, "faces": len(own.labels), "least": LEAST},
         "right": (own.probabilities.argmax(1) == own.labels).mean(),
         **{"student": _network(own, classes), "teacher": teacher and _network(teacher, classes)},
-        "teacher_missing": bool(run.result.get("teacher")) and not teacher,
+        "teacher_missing": bool(run.result.teacher) and not teacher,
         "reliability": reliability(people),
     }
 

@@ -31,7 +31,7 @@ class Tile(NamedTuple):
 
 def title(found: RunTable) -> str:
     """Return the title of the page: the data sets of its runs."""
-    names = sorted({run.result["data"]["name"] for run in found.runs})
+    names = sorted({run.result.data["name"] for run in found.runs})
     return f"Distilled students on {' and '.join(names)}" if names else "No finished run"
 
 
@@ -40,17 +40,11 @@ def count(n: int, words: str) -> str:
     return f"{n:,} {words}{'' if n == 1 else 's'}"
 
 
-def data_name(c: Configuration) -> str:
-    """Return the data set, and its folder where that tells it apart."""
-    root = f" ({c.settings['data.root']})" if "data.root" in c.settings else ""
-    return c.runs[0].result["data"]["name"] + root
-
-
 def data_words(members: Sequence[Configuration]) -> str:
     """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
-    data = [c.runs[0].result["data"] for c in members]
+    data = [c.runs[0].result.data for c in members]
     rows = ", ".join(f"{_range([own['rows'].get(name, 0) for own in data])} {name}" for name in data[0]["rows"])
-    return f"{data_name(members[0])}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
+    return f"{members[0].data_name}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
 
 
 def _range(counts: list[int]) -> str:
@@ -64,7 +58,7 @@ def warnings(found: RunTable) -> list[str]:
     said, timed = [], [c for c in found.configurations if "latency_ms" in c.mean]
     exported = [c for c in timed if c.speed_of]
     leaves = [(run, leaf) for c in timed for run in c.runs for leaf in run.leaves]
-    places = [run.result["student"].get("speed_on") or leaf.env.get("processor") for run, leaf in leaves]
+    places = [run.result.student.get("speed_on") or leaf.env.get("processor") for run, leaf in leaves]
     if len(machines := sorted({str(name) for name in places if name})) > 1:
         said.append(f"Speeds are of different machines and cannot be ranked together: {'; '.join(machines)}.")
     if len({c.speed_of for c in timed}) > 1:
@@ -108,7 +102,7 @@ def chance(found: RunTable) -> str | None:
     best = found.configurations[0]
     if best.spread or any(len(c.runs) > 1 for c in found.configurations):
         return None
-    share, faces = best.mean[FIRST], best.runs[0].result["data"]["rows"].get("valid", 0)
+    share, faces = best.mean[FIRST], best.runs[0].result.data["rows"].get("valid", 0)
     return f"{100 * 1.96 * sqrt(2 * share * (1 - share) / faces):.1f} points" if faces else "a few points"
 
 
@@ -130,9 +124,9 @@ def tiles(best: Configuration) -> list[Tile]:
 def _uncertainty(name: str, best: Configuration) -> list[str]:
     run = best.runs[0]
     if name in best.spread:
-        over = best.repeats if run.result.get("folds") and len(best.runs) == 1 else f"{best.repeats} seeds"
+        over = best.repeats if run.result.folds and len(best.runs) == 1 else f"{best.repeats} seeds"
         return [f"± {100 * best.spread[name]:.2f} over {over}"]
-    match run.result["student"]["metrics"].get(f"{name}_ci"):
+    match run.result.student["metrics"].get(f"{name}_ci"):
         case [int() | float() as low, int() | float() as high]:
             return [f"95 %: {Share(best.mean[name], low, high).interval}"]
     return []

@@ -1,6 +1,5 @@
 """A teacher that is no timm network: plain convolutions, trained from scratch."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -17,24 +16,12 @@ class Plain(nn.Module):
         channels: 1 (grey) or 3 (RGB; grey faces are repeated).
         mean, std: of the input, in units of pixels / 255.
         width: channels of the first pair; each following pair has twice as many.
-        classes, weights, pretrained: given to every teacher; this one has no use for them.
 
     Shape:
         images: [B, channels, S, S] -> logits [B, K], heads [B, 1, K].
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        size: int,
-        channels: int,
-        mean: float,
-        std: float,
-        width: int,
-        classes: Sequence[str] = (),
-        weights: str | None = None,
-        pretrained: bool | None = None,
-    ):
+    def __init__(self, num_classes: int, size: int, channels: int, mean: float, std: float, width: int):
         super().__init__()
         self.input = InputSpec(size, channels, mean=(mean,), std=(std,))
         widths = [channels, width, 2 * width, 4 * width]

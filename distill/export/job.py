@@ -1,0 +1,121 @@
+"""One export: the files of a finished run that pass the gate, and what the gate measured."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from distill.evaluation.metrics import bootstrap
+from distill.export import parity as gate
+from distill.export import source_run as finished
+from distill.export.card import card
+from distill.export.formats import FILES, Form, forms, opened
+from distill.export.options import Options
+from distill.export.runtimes import PARITY
+from distill.runs.folder import RunFolder
+from distill.system.cli import format_error
+from distill.system.console import console
+from distill.system.files import sha256, write_json
+from distill.system.hardware import environment
+
+WRITING = ".writing-"
+
+
+def export(folder: Path, options: Options, words: list[str]) -> dict:
+    """Write the files of a finished run that pass the gate.
+
+    Args:
+        folder: the run folder.
+        options: what is asked for.
+        words: KEY=VALUE of finished.TAKEN.
+
+    Returns:
+        What RUN/export/parity.json holds: files: name -> numbers, with the sha256 of each that was written; refused:
+        name -> sentence; left_out: sentences.
+
+    Raises:
+        ValueError: no finished run, its data are gone, its network cannot be exported at all, or another process is at
+            work on it; an earlier export stays as it is then.
+    """
+    run = finished.read_run(folder, words)
+    with RunFolder(folder).lock(wait=False):
+        return _export(run, options)
+
+
+def _export(run: finished.Finished, options: Options) -> dict:
+    folder, data = run.folder, finished.faces(run)
+    split = data.splits["valid"]
+    recorded = finished.recorded(run, data)
+    wanted = gate.reference(run.student, split, options.preprocess)
+    wanted = gate.refuse_other(run.student, wanted, recorded, run.result.eval.get("views", "plain"))
+    if options.calibrate:
+        run = finished.calibrated(run, recorded, split.label)
+        wanted = gate.calibrated(wanted, run.temperature)
+    facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label))
+    target, left_out, files, refused = place(folder, options), [], {}, {}
+    target.mkdir(parents=True, exist_ok=True)
+    for left in target.glob(f"{WRITING}*"):  # by an export that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
+        kept: tuple[str, ...] = ()
+        for form in forms(run, data, options, left_out.append):
+            numbers, problem = _through(
+                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg["plugins"]
+            )
+            files |= {form.files[0]: numbers}
+            refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
+            kept += () if problem else form.files
+        for name in (PARITY, *FILES, *([card.NAME] if options.preprocess else [])):
+            (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
+        for name in kept:
+            os.replace(Path(temporary) / name, target / name)
+    found = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
+    found |= {"facts": facts, "environment": environment()}
+    write_json(target / PARITY, found)  # last, so that it never speaks of other files
+    if options.preprocess:
+        try:
+            card.write(folder)
+        except Exception as error:  # of an older or damaged run folder: the files are proven all the same
+            left_out.append(f"{card.NAME}: not written: {format_error(error, inside=True)}.")
+            write_json(target / PARITY, found)
+    return found
+
+
+def place(folder: Path, options: Options) -> Path:
+    """Return where a run's exported files go: the bare network's apart."""
+    return folder / "export" if options.preprocess else folder / "export" / "bare"
+
+
+def _through(
+    form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec, plugins: list[str]
+) -> tuple[dict, str | None]:
+    """Make one form in a folder and measure it; return the numbers, and why it is refused or None.
+
+    A refused form that can be improved is, and is measured again.
+    """
+    numbers = {}
+    try:
+        while True:
+            form.save(folder, facts)
+            file = opened(form, folder, options, plugins)
+            seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
+            parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
+            problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
+            if not problem:
+                break
+            if form.improve is None or not form.improve():
+                return numbers, problem
+            console.print(f"{form.files[0]}: {problem}: it is fine-tuned on", markup=False)
+        own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
+        form.save(folder, facts | own)
+    except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
+        return numbers, format_error(error, inside=True)
+    written = [folder / name for name in form.files]
+    sizes = {"bytes": sum(path.stat().st_size for path in written if path.suffix != ".json")}
+    return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None
+
+
+def refusals(found: dict) -> list[str]:
+    """Return a sentence for each file that did not pass the gate, see export."""
+    return [f"{name}: {sentence}" for name, sentence in found["refused"].items()]

@@ -1,0 +1,74 @@
+"""What a run is a part of, and what is recorded of how it ends."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from distill import build
+from distill.config import schema as config
+from distill.pipeline.finish import summary_of
+from distill.pipeline.reuse import result_of
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
+from distill.system import distributed as parallel
+from distill.types import Dataset, RunLogger
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run is a part of.
+
+    Args:
+        type: student or teacher.
+        group: name that a logger gives all runs of a sweep, of folds or of generations.
+        name: what the sweep calls the job, of which it may be one of several runs; None outside of a sweep.
+        command: what was typed, for env.json.
+    """
+
+    type: str = "student"
+    group: str | None = None
+    name: str | None = None
+    command: str | None = None
+
+    def of_teacher(self) -> "Job":
+        """Return the job of this run's teacher."""
+        return replace(self, type="teacher", command=None)
+
+
+def open_logger(cfg: dict, folder: RunFolder, job: Job) -> RunLogger:
+    """Make the logger of a run, named as its sweep names it and otherwise as its folder."""
+    name = folder.name
+    if job.name and job.type == "student":
+        name = f"{job.name}/{name}" if RunFolder(folder.path.parent).config.is_file() else job.name
+    labels = [f"{part}={config.label(cfg[part])}" for part in ("data", "teacher", "student")]
+    labels += [f"loss={loss}" for loss in cfg["loss"]]
+    of = {"name": name, "group": job.group, "job_type": job.type, "labels": labels}
+    return build.logger(cfg, folder=folder.path, config=cfg, **of)
+
+
+@contextmanager
+def recording(cfg: dict, folder: RunFolder, job: Job) -> Iterator[RunLogger]:
+    """Yield the logger of a run; where the run fails, it and result.json say so."""
+    if parallel.is_main() and not folder.is_complete():
+        folder.result.unlink(missing_ok=True)  # clear an earlier failure
+    logger = None
+    try:
+        logger = open_logger(cfg, folder, job)
+        yield logger
+    except BaseException as error:
+        if logger is not None:
+            logger.finish({}, exit_code=1)
+        # what a complete run says outlives a mistake in measuring it again; one that was stopped did not fail
+        failed = isinstance(error, Exception) and not isinstance(error, parallel.PeerLost)
+        if failed and not folder.is_complete() and parallel.is_first_failure():
+            RunResult("failed", error=f"{type(error).__name__}: {error}").write(folder.result)
+        raise
+
+
+def result_again(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None) -> RunResult:
+    """Return the result of a complete run; `wandb agent`, which chooses by what its jobs say, is told it, too."""
+    result = result_of(folder, data or build.dataset(cfg))
+    if os.environ.get("WANDB_SWEEP_ID"):
+        open_logger(cfg, folder, job).finish(summary_of(result), exit_code=0)
+    return result

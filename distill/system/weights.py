@@ -1,0 +1,200 @@
+"""Checkpoints from which a run goes on, and tensor-only weight files; written atomically."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from distill.system.files import atomic
+
+METADATA = "fer_distill"  # key of a weight file's header
+CONTENT = "content_sha256"  # key of the metadata in it
+
+
+def save_state(path: Path, state: dict) -> None:
+    """Write a training checkpoint (tensors, numbers, strings, lists and dicts only) atomically."""
+    with atomic(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_state(path: Path) -> dict:
+    """Read a training checkpoint whose parts have the CRC-32 that they were written with; nothing in it is executed.
+
+    Raises:
+        ValueError: the file is damaged or is no checkpoint.
+    """
+    try:
+        return _load_pytorch(path)
+    except Exception as error:
+        why = str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
+        raise ValueError(f"{path}: not a readable checkpoint ({why}). Delete it to start this run again.") from error
+
+
+def _load_pytorch(path: Path) -> object:
+    """Read a file of torch.save, after its CRC-32s, which torch.load does not look at."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if part := file.testzip():
+                raise zipfile.BadZipFile(f"the CRC-32 of its part {part} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def save_weights(path: Path, module: nn.Module, metadata: dict[str, object]) -> None:
+    """Write a module's state as safetensors atomically: equal ones are equal byte by byte.
+
+    Args:
+        path: the file.
+        module: the network.
+        metadata: goes into the header; read_weights compares the SHA-256 of tensors and metadata, which is put beside it.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    metadata = metadata | {CONTENT: _content_sha256(tensors, metadata)}
+    with atomic(path) as temporary:
+        # one key: safetensors writes several in an order of chance; bytes: its own file could be read by nobody else
+        temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata)}))
+
+
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read weights: safetensors, or a PyTorch file of tensors alone.
+
+    Returns:
+        The tensors by name, and the metadata (empty where the file has none).
+
+    Raises:
+        ValueError: no such file, not a weight file, or a pickle that holds more than tensors.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weight file. Give the path of a .safetensors file.")
+    if path.suffix == ".safetensors":
+        try:
+            return _read_safetensors(path)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{path}: not a safetensors file, or damaged ({error}). Download or export it again."
+            ) from error
+    try:
+        state = _load_pytorch(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path}: damaged ({error}). Download it, or save the state_dict, again.") from error
+    except Exception as error:
+        raise ValueError(
+            f"{path}: holds more than tensors, or is damaged; it is not opened. Save the state_dict as .safetensors."
+        ) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else {}
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: no state_dict in it. Save the state_dict as .safetensors.")
+    return state, {}
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read a safetensors file, and compare the SHA-256 in its header where it has one: one that save_weights wrote does.
+
+    Raises:
+        SafetensorError: damaged, or no such file.
+    """
+    with safe_open(path, framework="pt") as file:
+        metadata = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
+        more = metadata.pop(METADATA, {})
+        if not isinstance(more, dict):
+            raise SafetensorError(f"its header's {METADATA} is no dictionary")
+        metadata |= more
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    written = metadata.pop(CONTENT, None)
+    if written and written != _content_sha256(tensors, metadata):
+        raise SafetensorError("its content does not have the SHA-256 in its header")
+    if isinstance(classes := metadata.get("classes"), str):  # other tools write one comma-separated string
+        metadata["classes"] = [name.strip() for name in classes.split(",")]
+    return tensors, metadata
+
+
+def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, object]) -> str:
+    """Return the SHA-256 of metadata and of every tensor's name, type, shape and bytes."""
+    found = hashlib.sha256(json.dumps(metadata).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
+def whole(path: Path, instead: str) -> Path:
+    """Return a weight file that a run wrote, after making sure that it is there and holds what was written.
+
+    Args:
+        path: the file, .safetensors.
+        instead: what to do where it is not, in a sentence.
+
+    Raises:
+        ValueError: it is gone or damaged.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: is gone. {instead}")
+    try:
+        _verify(path, path.stat().st_mtime_ns, path.stat().st_size)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: is damaged ({error}). {instead}") from error
+    return path
+
+
+@cache
+def _verify(path: Path, modified: int, size: int) -> None:
+    """Read a file that was modified then, once in a process: a run asks for its teacher's weights ten times."""
+    _read_safetensors(path)
+
+
+def _from_json(value: str) -> object:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return value
+
+
+def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[str, ...] = ()) -> dict[str, object]:
+    """Load a weight file into a module, strictly but for the named prefixes that the file may lack.
+
+    Args:
+        module: the network.
+        path: its weight file.
+        who: the config key that asked, for error messages.
+        missing: prefixes of tensors that may be absent from the file or differ in shape (a classifier head); they keep their start.
+
+    Returns:
+        The file's metadata.
+
+    Raises:
+        ValueError: names or shapes that do not belong to this network.
+    """
+    tensors, metadata = read_weights(path)
+    own = module.state_dict()
+    if all(name.startswith("net.") for name in tensors) and not any(name.startswith("net.") for name in own):
+        tensors = {
+            name.removeprefix("net."): tensor for name, tensor in tensors.items()
+        }  # this toolkit's own timm weights
+    excused = {name for name in own if name.startswith(missing)} if missing else set()
+    misfit = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in excused & misfit}
+    lacking = own.keys() - tensors.keys() - excused
+    unknown = tensors.keys() - own.keys()
+    if lacking or unknown or misfit - excused:
+        raise ValueError(
+            f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit - excused)}."
+        )
+    module.load_state_dict(tensors, strict=False)
+    return metadata
+
+
+def _difference(own, tensors, lacking, unknown, misfit) -> str:
+    parts = [
+        f"{name} is {list(tensors[name].shape)} there and {list(own[name].shape)} here" for name in sorted(misfit)[:2]
+    ]
+    parts += [f"it lacks {len(lacking)} tensors, e.g. {min(lacking)}"] if lacking else []
+    parts += [f"it has {len(unknown)} unknown ones, e.g. {min(unknown)}"] if unknown else []
+    return "; ".join(parts)
