@@ -19,7 +19,7 @@ from distill.export import __main__ as command_line
 from distill.export import parity as gate
 from distill.export.card import card
 from distill.export.runtimes import open_file
-from distill.system.files import read_weights
+from distill.system.weights import read_weights
 
 
 def drawn(temperature, faces=4000, seed=0):
