@@ -13,7 +13,7 @@ from distill.augment.views import ViewRecipe
 from distill.config.ranges import check_network, check_same_input, kinds, targets
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
 from distill.data.common.options import typed
-from distill.data.common.twins import checked_splits
+from distill.data.extra import checked_with_extra
 from distill.evaluation.inference import refuse_other_answers
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
@@ -73,7 +73,7 @@ def _home(target: str) -> str:
 
 
 def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> Dataset:
-    """Load the packed data set, see distill.data.common.twins.checked_splits; packs it first where that has not been done.
+    """Load the packed data set, see distill.data.extra.checked_with_extra; packs it first where that has not been done.
 
     Args:
         cfg: plain config.
@@ -81,7 +81,7 @@ def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> 
     """
     store, node = Path(cfg["paths"]["store"]).expanduser(), data_node(cfg)
     data = parallel.main_first(lambda: make(node, cfg["plugins"], store=store))
-    return checked_splits(data, needed, cfg["data"].get("near_duplicates", "report"))
+    return checked_with_extra(data, needed, cfg["data"], store)
 
 
 def data_node(cfg: dict) -> dict:

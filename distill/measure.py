@@ -192,9 +192,10 @@ def _seen(folder: Path, cfg: dict, data: Dataset) -> tuple[np.ndarray | None, np
         return np.isin(test.rows, np.concatenate([[], *own])), None
     same_size = learnt[0].pixels.shape[1:] == test.pixels.shape[1:]
     same_pack = theirs.notes["packed"] == data.notes["packed"]
-    return twins.copied(test, learnt) if same_size else None, (twins.same_photo if same_pack else twins.alike)(
-        test, learnt
-    )
+    extra = [] if theirs.extra is None else [theirs.extra]
+    near = (twins.same_photo if same_pack else twins.alike)(test, learnt)
+    near = near | twins.alike(test, extra) if extra else near
+    return twins.copied(test, learnt + extra) if same_size else None, near
 
 
 def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> Split:

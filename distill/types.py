@@ -130,6 +130,7 @@ class Dataset:
         splits: train, valid, test.
         notes: facts worth printing and recording (counts under other protocols, licence).
         further: other selections of the test split's pictures by name (other protocols), measured beside it.
+        extra: faces without labels, label -1 and target 0, that the teacher alone says something of; see distill.data.extra.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Dataset:
     splits: dict[str, Split]
     notes: dict[str, object] = field(default_factory=dict)
     further: dict[str, Split] = field(default_factory=dict)
+    extra: Split | None = None
 
 
 class RunLogger(Protocol):

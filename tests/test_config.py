@@ -16,6 +16,7 @@ from torch import nn
 from distill import build
 from distill.augment.views import ViewRecipe
 from distill.config.schema import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
+from distill.data.common.options import BESIDE_OPENER
 from distill.data.common.options import DEFAULTS as OPTIONS
 from distill.losses.base.ramps import is_ramp, ramp
 from distill.training.loop import Settings
@@ -48,7 +49,7 @@ TAKEN = {
     "loss": {"weight", "beta"},
     "teacher": {*RECIPE, *USE, "lr_scale"},
     "peer": {*USE, "student", "seed_offset"},
-    "data": {"near_duplicates"},
+    "data": {*BESIDE_OPENER},
 }  # what it uses itself
 MADE = {"optimizer": optimizer, "train": Settings, "views": ViewRecipe}  # of yamls without a _target_
 

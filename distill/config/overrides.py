@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from distill.config.hints import explain, explained
 
 PATH = re.compile(  # keys of a path
-    r"\+*(paths\.\w+|data\.(root|subset_dir)|teacher\.cache|teacher(\.members\.\w+)?\.run|([\w.@]+\.)?weights)"
+    r"\+*(paths\.\w+|data\.(root|extra|subset_dir)|teacher\.cache|teacher(\.members\.\w+)?\.run|([\w.@]+\.)?weights)"
 )
 HYDRA = re.compile(r"[+~]*(hydra[./@]|launcher[.=])")  # begins words that say how a job is run, not what it is
 SWEEP = re.compile(r"[+~]*(hydra[./@](launcher|sweep|mode)|launcher[.=])")  # of those, what is for the sweep alone

@@ -143,7 +143,7 @@ def absolute(cfg: dict) -> dict:
     if members:
         teacher["members"] = {name: paths_of(f"teacher.members.{name}", m, ("weights", "run")) for name, m in members}
     return cfg | {
-        "data": paths_of("data", cfg["data"], ("root", "subset_dir")),
+        "data": paths_of("data", cfg["data"], ("root", "extra", "subset_dir")),
         "student": paths_of("student", cfg["student"], ("weights",)),
         "teacher": teacher,
         "paths": paths_of("paths", cfg["paths"], ("store", "runs", "run")),
@@ -288,6 +288,7 @@ def teacher_run(cfg: dict, teacher: dict) -> dict:
         **recipe,
         "student": network,
         "teacher": {"_target_": None},
+        "data": {key: value for key, value in cfg["data"].items() if key != "extra"},
         "experiment": None,
         "debug": None,
         "phases": None,

@@ -34,12 +34,14 @@ def balanced_chances(label: np.ndarray, balance: float) -> np.ndarray | None:
     """Return each row's probability of being drawn, proportional to (1 / number of rows of its class) ** balance.
 
     Args:
-        label: [N] classes.
+        label: [N] classes; -1, without one, is drawn as often as a labelled face on average.
         balance: 1 draws every class equally often (CERN on AffectNet), 0 returns None: every row once.
     """
     if balance == 0:
         return None
-    weights = (1 / np.bincount(label)[label]) ** balance
+    known = label >= 0
+    weights = (1 / np.bincount(label[known])[label]) ** balance
+    weights[~known] = weights[known].mean()
     return weights / weights.sum()
 
 

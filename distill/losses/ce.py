@@ -111,6 +111,7 @@ class CrossEntropy(Loss):
         num_classes = target.shape[1]
         q = F.one_hot(target.argmax(dim=1), num_classes).float() if self.hard else target.float()
         q = (1 - self.label_smoothing) * q + self.label_smoothing / num_classes
+        q = q * target.any(dim=1, keepdim=True)  # a face without a label costs nothing
         self._check_classes(num_classes)
         if self.class_weights is not None:
             q = q * self.class_weights

@@ -50,6 +50,7 @@ class ContrastiveRepresentation(FeatureLoss):
     term = "crd"
     pairing = "embedding"
     needs_memory = True
+    needs_every_label = True
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class WeightedSoftLabels(LogitLoss):
     """
 
     term = "wsld"
+    needs_every_label = True
 
     def __init__(
         self,

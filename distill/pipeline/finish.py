@@ -10,6 +10,7 @@ import torch
 from distill import build
 from distill.config import schema as config
 from distill.data.common.test_subsets import asked_subsets
+from distill.data.extra import about_extra
 from distill.evaluation import cka, figures
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import calibration
@@ -111,6 +112,7 @@ def data_facts(data: Dataset) -> dict:
         "classes": list(data.classes),
         "rows": {name: len(split) for name, split in data.splits.items()},
         "notes": data.notes,
+        "extra": about_extra(data),
     }
 
 

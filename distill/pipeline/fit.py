@@ -121,6 +121,10 @@ def tell(data: Dataset) -> None:
     """
     for line in told(data):
         console.print(line)
+    if data.extra is not None:
+        console.print(
+            f"data.extra: {len(data.extra):,} more training faces without labels, taught by the teacher alone"
+        )
     few_faces(data)
 
 

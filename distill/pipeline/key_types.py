@@ -9,6 +9,7 @@ import torch
 from distill import build
 from distill.config import schema as config
 from distill.config.ranges import check_optimizer, kinds
+from distill.data.common.options import BESIDE_OPENER
 from distill.losses.base.option_types import check_options, fits, words
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
@@ -59,7 +60,7 @@ def check_types(cfg: dict) -> None:
     _check_made("logger", cfg["logger"], plugins)
     _check_teacher("teacher", cfg["teacher"], plugins)
     kinds, takes_more = _arguments("data", build.target(cfg["data"], plugins))
-    known = dict.fromkeys([*kinds, "near_duplicates"], Parameter.empty)  # build takes the last for every data set
+    known = dict.fromkeys([*kinds, *BESIDE_OPENER], Parameter.empty)  # build takes the last ones for every data set
     check_keys("data", known, cfg["data"], takes_more)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from distill import build
 from distill.config import schema as config
 from distill.data.common.test_subsets import asked_subsets
+from distill.data.extra import about_extra
 from distill.runs import provenance
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -34,7 +35,8 @@ def result_of(folder: RunFolder, data: Dataset) -> RunResult:
         ValueError: they are not.
     """
     result = RunResult.read(folder.result)
-    if result.data["fingerprint"] != build.fingerprint(data):
+    seen = result.data
+    if seen["fingerprint"] != build.fingerprint(data) or seen.get("extra") != about_extra(data):
         raise ValueError(
             f"{folder}: is complete, but the {data.name} pictures or labels it saw are not those that are there now. "
             "Delete the folder to train again, or choose another with paths.run=DIR."
@@ -84,12 +86,13 @@ def refuse_inside_data(cfg: dict, folder: RunFolder) -> None:
     Raises:
         ValueError: with what to type.
     """
-    root = cfg["data"].get("root")
-    if root is not None and folder.path.resolve().is_relative_to(Path(str(root)).expanduser().resolve()):
-        raise ValueError(
-            f"data.root: {root} holds the run folder {folder}, whose pictures would become data. Give data.root the folder of "
-            "the faces alone, or type paths.runs=DIR with another folder."
-        )
+    for key in ("root", "extra"):
+        given = cfg["data"].get(key)
+        if given is not None and folder.path.resolve().is_relative_to(Path(str(given)).expanduser().resolve()):
+            raise ValueError(
+                f"data.{key}: {given} holds the run folder {folder}, whose pictures would become data. Give data.{key} the folder "
+                "of the faces alone, or type paths.runs=DIR with another folder."
+            )
 
 
 def write_down(cfg: dict, folder: RunFolder, command: str | None) -> None:

@@ -28,10 +28,36 @@ def check(cfg: dict) -> None:
     config.check(cfg)
     check_evaluation(cfg["eval"])
     build.data_node(cfg)
+    check_extra(cfg)
     check_teacher(cfg)
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
     for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
         check_losses(where, node | {"plugins": cfg["plugins"]})
+
+
+def check_extra(cfg: dict) -> None:
+    """Refuse faces without labels where nobody teaches them, or where a loss needs to know what each face shows.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    if cfg["data"].get("extra") is None:
+        return
+    if cfg["teacher"]["_target_"] is None or is_peer(cfg["teacher"]):
+        raise ValueError(
+            "data.extra: faces without labels need a teacher that has learned already. Choose one, such as teacher=resnet50, or "
+            "type data.extra=null."
+        )
+    needing = [*build.losses_that(cfg, "needs_label"), *build.losses_that(cfg, "needs_every_label")]
+    if needing:
+        raise ValueError(
+            f"loss.{needing[0]}: needs the label of every face, and those of data.extra have none. Choose losses such as ce and kd, "
+            "or type data.extra=null."
+        )
+    if not build.losses_that(cfg, "needs_teacher"):
+        raise ValueError(
+            "data.extra: no loss reads the teacher's answers. Add one, such as loss=[ce,kd], or type data.extra=null."
+        )
 
 
 def check_evaluation(asked: dict) -> None:

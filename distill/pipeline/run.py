@@ -1,11 +1,13 @@
 """One run, from a checked config to its result, in running order."""
 
 import time
+from dataclasses import replace
 
 import torch
 
 from distill import build
 from distill.config import schema as config
+from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import untap
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of
 from distill.pipeline.fit import keep_start, tell, train_state, training_output, training_settings, weights_header
@@ -52,8 +54,9 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
             objective = build.objective(cfg, data)
             objective.check(student, len(data.classes))
             build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained
-            weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), data))
-            teacher = build.teacher(cfg, data, weights, device, track)
+            labelled, learnt = replace(data, extra=None), to_learn_from(data)
+            weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labelled))
+            teacher = build.teacher(cfg, learnt, weights, device, track)
             torch.manual_seed(
                 cfg["seed"]
             )  # of losses' learned parts: the same whether the teacher was found or trained
@@ -66,10 +69,10 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
             clock["teacher"] = time.perf_counter()
             header = weights_header(cfg["student"], data)
             if epochs := cfg["train"]["epochs"]:
-                state = train_state(cfg, student, objective, teacher, data)
+                state = train_state(cfg, student, objective, teacher, learnt)
                 recipe, settings = training_settings(cfg, device)
                 with training_output(config.label(cfg["student"]), epochs, folder, logger) as (lines, log, progress):
-                    fit = train(state, teacher, data, recipe, settings, folder, lines, log, progress, header)
+                    fit = train(state, teacher, learnt, recipe, settings, folder, lines, log, progress, header)
             else:
                 fit = keep_start(student, folder, header)
             untap(student)  # what is measured now is what will be used

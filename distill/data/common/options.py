@@ -65,6 +65,7 @@ class DataOptions:
         check_limit(self.limit)
 
 
+BESIDE_OPENER = ("near_duplicates", "extra")  # keys of data that build.dataset reads, not the data set's own function
 DEFAULTS = {field.name: field.default for field in fields(DataOptions)}
 
 
@@ -79,7 +80,7 @@ def check_limit(limit: int | None) -> None:
 
 
 def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
-    """Return the keys of a data set's config as the annotations of the function that opens it want them, without near_duplicates.
+    """Return the keys of a data set's config as the annotations of the function that opens it want them, without BESIDE_OPENER.
 
     Args:
         node: the config's part data.
@@ -95,7 +96,9 @@ def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
     of_folds = {"fold"} if node.get("fold") == "all" else set()  # run_folds gives each job its number
     if (asked := node.get("near_duplicates", REPORT)) not in CHOICES:
         raise ValueError(f"data.near_duplicates: expected {' or '.join(CHOICES)}, got {asked!r}. Type one of them.")
-    own = {key: value for key, value in node.items() if key != "near_duplicates"}
+    if type(extra := node.get("extra")) not in (str, type(None)) or extra == "":
+        raise ValueError(f"data.extra: expected a folder of pictures or null, got {extra!r}. Type data.extra=DIR.")
+    own = {key: value for key, value in node.items() if key not in BESIDE_OPENER}
     return own | check_types({key: value for key, value in own.items() if key not in of_folds}, hints, defaults)
 
 

@@ -18,6 +18,7 @@ class Loss(nn.Module):
         needs_features: True if it reads feature maps.
         needs_memory: True if it remembers pictures by their index.
         needs_label: True if it takes the largest entry of the target for the class, whatever its options.
+        needs_every_label: True if it cannot do with a face without a label, whose target is 0; any that needs_label neither.
         also_needs: what else it needs of the networks, in words, for docs/losses.md.
         changes_student: True if bind() changes the student; such a loss is bound before the others.
     """
@@ -27,6 +28,7 @@ class Loss(nn.Module):
     needs_features = False
     needs_memory = False
     needs_label = False
+    needs_every_label = False
     also_needs = ""
     changes_student = False
 
