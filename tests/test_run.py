@@ -73,7 +73,11 @@ def test_the_same_command_again_does_nothing_and_shows_the_table(first, store):
 
 @pytest.mark.parametrize(
     "change",
-    [("loss=[ce,kd]", "loss.kd.temperature=8"), ("student.width=M", "student.pooling=none"), ("loss.ce.weight=0.5", "seed=7")],
+    [
+        ("loss=[ce,kd]", "loss.kd.temperature=8"),
+        ("student.width=M", "student.pooling=none"),
+        ("loss.ce.weight=0.5", "seed=7"),
+    ],
 )
 def test_a_run_that_changes_only_the_student_does_no_teacher_forward(first, store, tmp_path, change):
     done = distill(*change, store=store, runs=tmp_path)
@@ -235,9 +239,7 @@ def test_each_job_of_a_sweep_is_a_wandb_run_of_one_group_and_ends_there_as_it_do
     headers = [of_kind(found, "run")[0] for found in mirrors.values()]
     assert len({header.run_id for header in headers}) == 2 and len({header.run_group for header in headers}) == 1
     assert headers[0].run_group
-    assert {header.display_name for header in headers} == {"lr=1e+30", "lr=0.002"}, (
-        "as the sweep's links are called"
-    )
+    assert {header.display_name for header in headers} == {"lr=1e+30", "lr=0.002"}, "as the sweep's links are called"
     tags = {"data=procedural", "teacher=test_resnet", "student=microexpnet", "loss=ce"}
     assert all(tags <= set(header.tags) for header in headers)
     for folder, found in mirrors.items():
