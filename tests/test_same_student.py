@@ -84,7 +84,8 @@ def test_a_student_whose_code_was_changed_is_neither_exported_nor_measured_nor_a
     with pytest.raises(ValueError, match="answers otherwise today"):
         measure.measure(folder, ["train.device=cpu"])
     with pytest.raises(SystemExit, match="answers otherwise today"):
-        job(f"teacher=run:{folder}", "plugins=[mine]", "train.epochs=1", store=home / "store", runs=home / "taught")
+        words = ("teacher=run", f"teacher.run={folder}", "plugins=[mine]", "train.epochs=1")
+        job(*words, store=home / "store", runs=home / "taught")
 
 
 def test_a_student_that_does_not_answer_as_its_predictions_say_is_not_exported(own, capsys, monkeypatch):
