@@ -27,6 +27,7 @@ from distill.config import schema as config
 from distill.data.ferplus.label_folders import decode
 from distill.data.loader import batches, epoch_order
 from distill.evaluation.cost import profile
+from distill.runs.folder import RunFolder
 from distill.system.console import TrainingProgress
 from distill.system.hardware import autocast, environment, pick_precision, set_threads, tune_allocator
 from distill.training.loggers import JsonLines
@@ -117,7 +118,7 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
             redirect_stdout(nowhere),
             TrainingProgress(student, 1) as progress,
         ):
-            train(learner, teacher, small, recipe, settings, folder, lines, lines.log, progress, {})
+            train(learner, teacher, small, recipe, settings, RunFolder(folder), lines, lines.log, progress, {})
 
     network.train()
     bare(), loop()

@@ -19,6 +19,7 @@ from student_nets import (
 
 from students.cern import POOLINGS as CERN_POOLINGS
 from students.cern import Cern
+from students.ferlite import FerLite
 from students.layers import Maximum, same_padding
 from students.microexpnet import POOLINGS, MicroExpNet, load_tensorflow_weights
 from students.mobilenet_inception import MobileNetInception
@@ -191,7 +192,13 @@ def test_a_wrong_choice_gets_a_sentence(make, sentence):
         make()
 
 
-KINDS = {"cern": Cern, "microexpnet": MicroExpNet, "timm": TimmStudent, "mobilenet_inception": MobileNetInception}
+KINDS = {
+    "cern": Cern,
+    "ferlite": FerLite,
+    "microexpnet": MicroExpNet,
+    "mobilenet_inception": MobileNetInception,
+    "timm": TimmStudent,
+}
 
 
 def test_every_yaml_of_a_student_is_tested_here():
