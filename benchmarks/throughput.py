@@ -46,6 +46,8 @@ CPU = torch.device("cpu")
 class StoredLogits:
     """A teacher that answers from an array, as the cache does."""
 
+    learns = False
+
     def __init__(self, rows: int, classes: int):
         self.current = torch.randn(rows, classes)
 
