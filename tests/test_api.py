@@ -220,7 +220,7 @@ def test_a_student_is_named_by_a_shipped_name_a_folder_or_a_file(tmp_path, monke
     assert distill.load().classes == distill.load("cern").classes == distill.load(SHIPPED / "cern").classes
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=r"distill\.load: there is no nosuch. Give one of cern, ferlite_s, microexpnet"
+        ValueError, match=r"distill\.load: there is no nosuch. Give one of cern, ferlite_m, ferlite_s, microexpnet"
     ):
         distill.load("nosuch")
 

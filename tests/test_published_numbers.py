@@ -88,25 +88,26 @@ def size(number: int) -> str:
     return f"{number / 1e3:.3g} kB" if number < 1e6 else f"{number / 1e6:.3g} MB"
 
 
-FERLITE = "ferplus-ferlite-s-ce"
+FERLITE = ("ferplus-ferlite-s-ce", "ferplus-ferlite-m-ce")
 
 
 def test_every_result_stands_behind_a_row():
     used = {path for stem in RUNS.values() for path in RESULTS.glob(f"ferplus-{stem}*.json")}
-    assert used | set(RESULTS.glob(f"{FERLITE}*.json")) == set(RESULTS.glob("*.json"))
+    assert used | {path for stem in FERLITE for path in RESULTS.glob(f"{stem}*.json")} == set(RESULTS.glob("*.json"))
 
 
-def test_what_is_said_of_ferlite_is_what_its_results_say():
+@pytest.mark.parametrize("stem", FERLITE)
+def test_what_is_said_of_ferlite_is_what_its_results_say(stem):
     said = (ROOT / "docs" / "ferplus.md").read_text()
     found, unseen, other = (
-        json.loads((RESULTS / f"{FERLITE}{name}.json").read_text()) for name in ("", "-unseen", "-muxspace48")
+        json.loads((RESULTS / f"{stem}{name}.json").read_text()) for name in ("", "-unseen", "-muxspace48")
     )
     metrics, clean = found["student"]["metrics"], unseen["further"]["without_near_duplicates"]
     valid, test, mean_class = (
         f"{100 * metrics[key]:.2f}" for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")
     )
     assert f"valid {valid}, test {test} (mean-class {mean_class}; one seed)" in said
-    assert f"valid {valid}, test {test} (mean-class {mean_class}; one seed" in (ROOT / "README.md").read_text()
+    assert f"valid {valid}, test {test} (mean-class {mean_class}; one seed)" in (ROOT / "README.md").read_text()
     assert f"{100 * clean['top1_accuracy']:.2f} ({100 * clean['mean_class_accuracy']:.2f}) without" in said
     elsewhere = other["test"]
     assert f"{100 * elsewhere['top1_accuracy']:.2f} (mean-class {100 * elsewhere['mean_class_accuracy']:.2f})" in said

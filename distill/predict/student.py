@@ -18,7 +18,7 @@ from distill.system.cli import to_export
 from distill.system.cores import cores
 
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
-PREFERRED = ("ferlite_s", "cern", "microexpnet")  # by accuracy on FER+, best first
+PREFERRED = ("ferlite_m", "ferlite_s", "cern", "microexpnet")  # by accuracy on FER+, best first
 PUBLISHED = "model.onnx"
 PLACES = ("export/student.onnx", "student.onnx", PUBLISHED)  # in a run folder, in its export, in a published folder
 
@@ -86,7 +86,7 @@ def load(student: str | PathLike | None = None, threads: int | None = None) -> S
     """Open a student that was exported, without PyTorch.
 
     Args:
-        student: a name that comes with this package, "ferlite_s", "cern" or "microexpnet"; a run folder that was exported, its export
+        student: a name that comes with this package, such as "ferlite_m" or "cern"; a run folder that was exported, its export
             or a published folder; or a .onnx file. None takes the best that comes with it.
         threads: of the engine; None takes all of this process's cores.
 
