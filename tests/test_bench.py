@@ -105,6 +105,8 @@ def test_a_file_that_another_wrote_is_not_replaced_by_the_numbers(folder, tmp_pa
         with pytest.raises(SystemExit, match=f"error: --json: {path} is there and was not written by this command"):
             bench.main([models[0], *QUICK, "--json", path])
     assert before == {path: (tmp_path / path).read_bytes() for path in models}
+    bench.main([models[0], *QUICK, "--rounds", "1"])
+    assert not (tmp_path / "bench.json").exists(), "the export of no run"
     for _ in range(2):
         bench.main([models[0], *QUICK, "--rounds", "1", "--json", str(tmp_path / "bench.json")])
     assert len(json.loads((tmp_path / "bench.json").read_text())["rows"]) == 1

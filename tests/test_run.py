@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from commandline import distill, files, result_of
+from commandline import ROOT, distill, files, result_of
 from offline_run import of_kind, records, summary
 from safetensors.torch import load_file, save_file
 
@@ -118,7 +118,7 @@ BAD = [
     (("student.size=large",), "student.size: 'large' was asked for; give a whole number"),
     (("optimizer.lr=fast",), "optimizer.lr: 'fast' was asked for; give a finite number"),
     (("teacher.name=resnet5O",), "resnet50"),
-    (("teacher.weights=nowhere.safetensors",), "nowhere.safetensors: no such weight file"),
+    (("teacher.weights=nowhere.safetensors",), f"teacher.weights: {ROOT / 'nowhere.safetensors'}: no such weight file"),
     (("loss=[ce,kd]", "loss.kd.temperature=0"), "loss.kd.temperature"),
     (("student._target_=os.system",), "os.system is not from"),
     (("optimizer.name=adagrad",), "Choose one of adamw"),
