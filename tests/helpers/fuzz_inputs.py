@@ -1,4 +1,4 @@
-"""Hostile inputs: python tests/fuzz_inputs.py [COUNT] [SEED] tries mutated words, files, folders and environments of the commands.
+"""Hostile inputs: python tests/helpers/fuzz_inputs.py [COUNT] [SEED] tries mutated words, files, folders and environments of the commands.
 
 Each input is a process of its own, forked off this one, which has imported all there is. Counted are tracebacks, bugs (the line
 that names the file of a traceback), deaths by a signal, and failures without a word. Files of the inputs lie in a temporary folder.
@@ -54,7 +54,8 @@ COMMANDS = {  # name -> (module, its main, words that work)
     "sweep": ("distill.sweep.__main__", ("sweep=optuna", "sweep.run_cap=0", "sweep.jobs=1", "paths.runs=runs")),
 }
 KEYS, VALUES, FLAGS = (
-    block.split() for block in (ROOT / "tests" / "hostile_words.txt").read_text(encoding="utf-8").split("\n\n")
+    block.split()
+    for block in (ROOT / "tests" / "helpers" / "hostile_words.txt").read_text(encoding="utf-8").split("\n\n")
 )
 VALUES += ["", "a b", '"', "日本", "\udcff", "a\nb", "\\", "x" * 300, "9" * 30]
 ENVIRONMENTS = (

@@ -15,7 +15,7 @@ from distill.losses.focal import Focal
 from distill.losses.kd import KnowledgeDistillation
 from distill.types import Outputs
 
-CONF = Path(__file__).resolve().parents[1] / "conf" / "loss"
+CONF = Path(__file__).resolve().parents[3] / "conf" / "loss"
 B, H, K = 6, 5, 8
 
 

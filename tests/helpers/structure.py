@@ -1,4 +1,4 @@
-"""How the code is built, in numbers, to compare a before with an after: python tests/structure.py
+"""How the code is built, in numbers, to compare a before with an after: python tests/helpers/structure.py
 
 Lines and files, rooms at the root of distill, own frames between the command and the first loss value (of a real, tiny
 training), functions that take the whole config, and private functions that are used once.
@@ -11,7 +11,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("distill", "teachers", "students")
 TEXTS = (".py", ".css", ".js", ".html", ".yaml", ".md", ".jinja")
 WHOLE = ("DictConfig", "RunConfig")  # types of a run's config; before there were any, its name was cfg

@@ -24,8 +24,8 @@ from distill.training.optim import optimizer
 from distill.types import Dataset, Split
 from teachers.peer import is_peer
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
-ELSEWHERE = ("sweep", "launcher/ray")  # read by python -m distill.sweep: tests/test_sweep_file.py, test_launchers.py
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ELSEWHERE = ("sweep", "launcher/ray")  # read by python -m distill.sweep: test_sweep_file.py, test_launchers.py
 CHOICES = [
     (path.parent.name, path.stem)
     for path in sorted(CONF.glob("*/*.yaml"))

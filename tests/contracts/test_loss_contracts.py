@@ -25,7 +25,7 @@ from teachers.logit_cache import LogitCache
 from teachers.peer import Peer
 from teachers.timm_teacher import TimmTeacher
 
-NAMES = sorted(path.stem for path in (Path(__file__).resolve().parents[1] / "conf" / "loss").glob("*.yaml"))
+NAMES = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "loss").glob("*.yaml"))
 CLASSES, SIZE, CPU = tuple("abcdefgh"), 16, torch.device("cpu")
 WITHOUT_MAPS_TO_POOL = {"catkd"}  # needs a student that ends in average pooling and one linear classifier
 BY_PLACE = {"crd": "draws its negatives by place in the batch, with torch's generator"}

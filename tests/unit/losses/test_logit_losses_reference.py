@@ -27,7 +27,7 @@ from distill.losses.votes_and_teacher import VotesAndTeacher
 from distill.losses.wsld import WeightedSoftLabels
 from distill.types import Outputs
 
-CONF = Path(__file__).resolve().parents[1] / "conf" / "loss"
+CONF = Path(__file__).resolve().parents[3] / "conf" / "loss"
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from noise_packs import SOURCE, leftovers, noise
 from distill.data.packing import reader as module
 from distill.data.packing.reader import Row, open_pack, pack
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def must_not_read():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("distill", "teachers", "students", "conf")
 FAMILIES = ("teachers", "students", "distill.losses", "distill.data")
 WINGS = """
@@ -151,7 +151,7 @@ def test_no_import_goes_round_in_a_circle():
 
 
 def test_no_test_imports_from_another_ones_file():
-    paths = list((ROOT / "tests").glob("*.py"))
+    paths = list((ROOT / "tests").rglob("*.py"))
     found = {(path.name, node.module) for path in paths for node in ast.walk(ast.parse(path.read_text()))
              if isinstance(node, ast.ImportFrom) and node.module}  # fmt: skip
     assert ("test_run.py", "commandline") in found

@@ -22,7 +22,7 @@ from distill.system.weights import save_weights
 from distill.types import Outputs
 from teachers.scan_cci import MaskNet, ScanCci, cut
 
-PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity"
+PARITY = Path(__file__).resolve().parents[4] / "shared" / "parity"
 needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="the parity vectors are not here")
 CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 

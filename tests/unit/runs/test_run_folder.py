@@ -9,7 +9,7 @@ import pytest
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = {"result.json", "env.json", "config.yaml", "metrics.jsonl", "best.safetensors", "last.pt"}
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 import warm
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 TINY = (
     *("data.train=192", "data.valid=64", "data.test=64"),

@@ -13,7 +13,7 @@ from distill.data.common.emotions import EMOTIONS
 from distill.data.ferplus import ferplus, pack_ferplus
 from distill.data.ferplus.protocols import PROTOCOLS, rows_of
 
-ARCHIVE = Path(__file__).resolve().parents[2] / "shared" / "data" / "ferplus.tar.gz"
+ARCHIVE = Path(__file__).resolve().parents[4] / "shared" / "data" / "ferplus.tar.gz"
 
 
 @pytest.fixture
