@@ -79,9 +79,9 @@ def test_no_picture_at_all_is_a_sentence(tmp_path):
 WRITER = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, {root!r})
+sys.path[:0] = {path!r}
 from distill.data.packing.reader import pack
-from tests.noise_packs import SOURCE, noise
+from noise_packs import SOURCE, noise
 
 def slow():
     with open({log!r}, "a") as log:
@@ -95,7 +95,9 @@ pack(Path({store!r}), "noise", SOURCE, slow)
 
 
 def start_writer(tmp_path, pause):
-    code = WRITER.format(root=str(ROOT), log=str(tmp_path / "log"), store=str(tmp_path), pause=pause)
+    code = WRITER.format(
+        path=[str(ROOT), str(ROOT / "tests" / "helpers")], log=str(tmp_path / "log"), store=str(tmp_path), pause=pause
+    )
     return subprocess.Popen([sys.executable, "-c", code])
 
 
