@@ -16,7 +16,7 @@ def export(run: str | PathLike, overrides: Sequence[str] = (), **options: object
     Args:
         run: its folder, or what distill.run returned.
         overrides: where the data or the store have moved: data.root=DIR, paths.store=DIR.
-        options: those of `python -m distill.export`, such as int8="qat" or openvino=True.
+        options: those of `python -m distill.export`, such as int8=False or openvino=True.
 
     Returns:
         The folder that the files are in.

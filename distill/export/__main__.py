@@ -10,9 +10,7 @@ top-1; --best "RULE" takes another rule, as in python -m distill.report. Written
 Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
   export.preprocess=false            the bare network into RUN/export/bare/: `images`, float [B, C, S, S], already rendered
   export.calibrate=false             logits as they were trained, not divided by the temperature that was fitted on validation
-  export.int8=static|qat|off         rounded after training; fine-tuned with the rounding, taught by the unrounded student,
-                                     export.qat_epochs=2 at a time until it passes, export.qat_rounds=3 times at most, with
-                                     export.qat_lr=1e-4; not at all
+  export.int8=false                  no file that is rounded to 8 bits
   export.calibration=256             validation pictures that set the ranges of int8
   export.openvino=true               OpenVINO's student.xml and student.bin, too
   export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data

@@ -180,7 +180,6 @@ def _context(found: Evidence) -> dict:
         "calibrated": calibrated,
         "bins": calibration(probabilities, test.labels, BINS),
         "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
-        "quantization_aware": parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in written,
         "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
         "speed": run.exported_speed,
         "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
