@@ -167,8 +167,9 @@ def refuse_other_answers(network: nn.Module, metadata: dict, path: Path) -> None
     near = CLOSE * max(1, np.abs(kept).max())
     if kept.shape != found.shape or not np.allclose(kept, found, rtol=0, atol=near, equal_nan=True):
         raise ValueError(
-            f"{path}: its network answers otherwise today than when these weights were written: its code was changed since. "
-            "Bring the code back as it was, or train again with the code as it is: paths.run=ANOTHER_FOLDER."
+            f"{path}: its network answers otherwise today than when these weights were written: its code, or "
+            "its input (size, mean, std), was changed since. Bring them back as they were, or train again with the code as it "
+            "is: paths.run=ANOTHER_FOLDER."
         )
 
 
