@@ -173,6 +173,35 @@ def refuse_other_answers(network: nn.Module, metadata: dict, path: Path) -> None
         )
 
 
+@torch.no_grad()
+def refuse_answers_by_batch(network: nn.Module, split: Split, faces: int = 8) -> None:
+    """Refuse a network whose answer about a face depends on the faces beside it: its accuracy would depend on their order.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec. Its mode is left as it was.
+        split: the packed split; some faces of it are asked about together, in another order, and each alone, in float32.
+        faces: how many.
+
+    Raises:
+        ValueError: the logits differ.
+    """
+    device, training = next(network.parameters()).device, network.training
+    rows = split.rows[np.unique(np.linspace(0, len(split) - 1, min(faces, len(split))).astype(np.int64))]
+    pixels = torch.from_numpy(split.pixels[rows]).to(device)
+    network.eval()
+    with torch.backends.cudnn.flags(enabled=False):  # it would round to TF32
+        images = render(pixels, identity(len(rows)).to(device), network.input)
+        together, order = network(images).logits, torch.arange(len(rows) - 1, -1, -1, device=device)
+        others = network(images[order]).logits[order], torch.cat([network(image[None]).logits for image in images])
+    network.train(training)
+    near = CLOSE * max(1.0, float(together.abs().max()))
+    if not all(torch.allclose(together, other, rtol=0, atol=near, equal_nan=True) for other in others):
+        raise ValueError(
+            f"student: {type(network).__name__} answers otherwise about a face when others are beside it, so that no accuracy "
+            "of it means anything. Let nothing in its forward() mix the faces of a batch in eval mode."
+        )
+
+
 def write_predictions(
     path: Path, split: Split, classes: tuple[str, ...], logits: Tensor, teacher_logits: Tensor | None
 ) -> None:

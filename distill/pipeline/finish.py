@@ -60,6 +60,7 @@ def evaluate_run(
     parallel.barrier()  # the best weights are on the disk
     weights = finished.best_weights(folder.path)
     evaluate.refuse_other_answers(student, load_weights(student, weights, "best"), weights)
+    evaluate.refuse_answers_by_batch(student, data.splits["valid"])
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught, calibrated = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()
