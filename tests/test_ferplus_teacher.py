@@ -93,6 +93,15 @@ def test_it_teaches_a_students_own_faces_whose_classes_are_some_of_its_own_in_an
     assert read_predictions(folder / "predictions" / "test.csv", classes)[0].shape[1] == 3
 
 
+def test_it_teaches_faces_without_labels_some_of_its_classes(mine, shipped, store, tmp_path):
+    root = write_class_folders(tmp_path / "mine", ("a", "b"), 15)
+    words = (f"teacher.weights={shipped}/model.safetensors", "teacher.train.epochs=0", "data.labels=none")
+    mine(root, *words, "data.classes=[sadness,neutral]", "train.select=-valid/kl", store=store, runs=tmp_path / "runs")
+    result = read(folder_of(tmp_path / "runs"))
+    assert result["data"]["classes"] == ["sadness", "neutral"] and result["select"] == "-valid/kl"
+    assert 0 <= result["student"]["metrics"]["test/agreement"] <= 1
+
+
 def test_a_class_that_it_does_not_know_is_named(mine, shipped, store, tmp_path):
     root = write_class_folders(tmp_path / "mine", ("happy", "bored"), 8)
     words = (f"teacher.weights={shipped}/model.safetensors", "teacher.train.epochs=0")

@@ -214,12 +214,13 @@ def write_predictions(
             ["id", "label", "prediction", *["teacher_prediction"][: len(taught)], *[f"p_{c}" for c in classes]]
         )
         for k, name in enumerate(split.ids):
-            named = [classes[j] for j in (split.label[k], np.argmax(probabilities[k]), *(t[k] for t in taught))]
+            label = classes[split.label[k]] if split.label[k] >= 0 else ""
+            named = [label, *(classes[j] for j in (np.argmax(probabilities[k]), *(t[k] for t in taught)))]
             rows.writerow([name, *named, *(f"{p:.6f}" for p in probabilities[k])])
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return [N, K] probabilities, [N] labels and [N] ids of a predictions file.
+    """Return [N, K] probabilities, [N] labels, -1 where a face has none, and [N] ids of a predictions file.
 
     Raises:
         ValueError: it is missing, damaged or empty.
@@ -228,7 +229,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-        labels = np.array([classes.index(row["label"]) for row in rows])
+        labels = np.array([classes.index(row["label"]) if row["label"] else -1 for row in rows])
         ids = tuple(row["id"] for row in rows)
         for row, column in np.argwhere(~((probabilities >= 0) & (probabilities <= 1)))[:1]:
             given = rows[row][f"p_{classes[column]}"]

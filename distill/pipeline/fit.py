@@ -137,7 +137,8 @@ def tell(data: Dataset) -> None:
         console.print(
             f"data.extra: {len(data.extra):,} more training faces without labels, taught by the teacher alone"
         )
-    few_faces(data)
+    if data.splits["train"].is_labelled:
+        few_faces(data)
 
 
 def few_faces(data: Dataset) -> None:

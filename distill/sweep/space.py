@@ -100,7 +100,7 @@ def read(path: Path, **changes) -> SweepFile:
     metric = said["metric"] if isinstance(said.get("metric"), dict) else {}
     known = metric.get("name") in SELECTABLE
     need(known, "metric", said.get("metric"), f"a goal, and a name of validation, {', '.join(SELECTABLE)}")
-    goal = "maximize" if "accuracy" in metric["name"] else "minimize"
+    goal = "maximize" if metric["name"].endswith(("accuracy", "agreement")) else "minimize"
     need(metric.get("goal") == goal, "metric.goal", metric.get("goal"), f"goal: {goal} for {metric['name']}")
     command = said.get("command")
     need(
