@@ -106,6 +106,11 @@ def prepare_config(cfg: DictConfig, choices: Mapping[str, object]) -> tuple[dict
     rules.check_choices(choices)
     cfg, left_out = rules.learned_by(config.plain(cfg))
     rules.check(cfg)
+    if cfg["data"].get("labels") == "none" and parallel.is_main():
+        why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""
+        console.print(
+            f"data.labels=none: the teacher alone teaches, by {', '.join(cfg['loss'])}{why}; best epoch by {cfg['train']['select']}"
+        )
     if cfg["teacher"]["_target_"] is None and cfg["generations"] == 1 and parallel.is_main():
         need = "needs a teacher and is" if len(left_out) == 1 else "need a teacher and are"
         why = f" ({', '.join(left_out)} {need} left out)" if left_out else ""

@@ -24,7 +24,7 @@ def summary(result: RunResult, next_step: str) -> None:
     for name in ("", *(f"{role} {network['name']}" for role, network in columns)):
         table.add_column(name, justify="right" if name else "left")
     for name, *cells in zip(_NUMBERS, *(_numbers(network) for _, network in columns), strict=True):
-        if teacher or name != "agreement":
+        if set(cells) != {"-"} or name.startswith("images/s"):
             table.add_row(name, *cells)
     console.print()
     console.print(table)
@@ -48,7 +48,7 @@ def summary(result: RunResult, next_step: str) -> None:
     console.print(f"next: {next_step}")
 
 
-_NUMBERS = ("valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
+_NUMBERS = ("valid top-1", "test top-1", "test mean-class", "agreement", "valid KL", "parameters", "MACs", "size")
 _NUMBERS += ("images/s, one thread",)
 
 
@@ -60,6 +60,7 @@ def _numbers(network: dict) -> list[str]:
         more = f" ± {100 * spread[key]:.2f}" if key in spread else ""
         cells.append(f"{metrics[key]:.2%}{more}" if key in metrics else "-")
     rate = network.get("images_per_second")
+    cells.append(f"{metrics['valid/kl']:.3f}" if "valid/kl" in metrics else "-")
     cells += [f"{network['num_parameters']:,}", compact(network["macs"]), compact(network["bytes"], BYTES)]
     return [*cells, "-" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"]
 

@@ -43,12 +43,14 @@ BEST = "max valid/top1_accuracy"
 def show(found: dict, target: Path) -> None:
     """Print the gate's table, and what to type next."""
     facts = found["facts"]
-    rows, accuracy, (low, high) = (
-        json.loads(facts[f"valid_{key}"]) for key in ("rows", "top1_accuracy", "top1_accuracy_ci")
-    )
+    rows, labelled = json.loads(facts["valid_rows"]), "valid_top1_accuracy" in facts
+    if labelled:
+        accuracy, (low, high) = (json.loads(facts[f"valid_{key}"]) for key in ("top1_accuracy", "top1_accuracy_ci"))
+        known = f"PyTorch: top-1 {accuracy:.2%} ({low:.1%} to {high:.1%})"
+    else:
+        known = "no labels, so no accuracy: top-1 is by the run's own answers"
     console.print(
-        f"{found['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); "
-        f"PyTorch: top-1 {accuracy:.2%} ({low:.1%} to {high:.1%})",
+        f"{found['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); {known}",
         markup=False,
     )
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)

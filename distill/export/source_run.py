@@ -117,17 +117,20 @@ def calibrated(run: Finished, recorded: np.ndarray, labels: np.ndarray) -> Finis
     return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
 
 
-def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
+def facts(run: Finished, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
     """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
 
     Args:
         run: the finished run.
         data: its data.
-        accuracy: of the PyTorch student on the validation faces, in [0, 1].
-        interval: of the accuracy.
+        accuracy: of the PyTorch student on the validation faces, in [0, 1], and its interval; None where they have no labels.
     """
     split, train, spec = data.splits["valid"], data.splits.get("train"), run.student.input
-    faces = train and np.bincount(train.label, minlength=len(run.classes)).tolist()
+    faces = accuracy and train and np.bincount(train.label, minlength=len(run.classes)).tolist()
+    agreement = run.result.student["metrics"].get("valid/agreement")
+    measured = {"valid_agreement_with_the_teacher": agreement}
+    if accuracy is not None:
+        measured = {"valid_top1_accuracy": accuracy[0], "valid_top1_accuracy_ci": list(accuracy[1])}
     data = run.result.data
     known = {
         "classes": list(run.classes),
@@ -135,8 +138,7 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
         "protocol": data["protocol"],
         "train_faces_per_class": faces,
         "valid_rows": len(split),
-        "valid_top1_accuracy": accuracy,
-        "valid_top1_accuracy_ci": list(interval),
+        **measured,
         "temperature": run.temperature,
         "weights_sha256": sha256(RunFolder(run.folder).weights),
         "data_fingerprint": data.get("fingerprint"),

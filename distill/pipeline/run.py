@@ -74,7 +74,7 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
                 with training_output(config.label(cfg["student"]), epochs, folder, logger) as (lines, log, progress):
                     fit = train(state, teacher, learnt, recipe, settings, folder, lines, log, progress, header)
             else:
-                fit = keep_start(student, folder, header)
+                fit = keep_start(student, cfg["student"].get("weights"), folder, header)
             untap(student)  # what is measured now is what will be used
             clock["train"] = time.perf_counter()
             result = evaluate_run(cfg, folder, data, student, teacher, device, fit, clock, weights)

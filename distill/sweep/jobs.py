@@ -163,6 +163,8 @@ def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> None:
     jobs = collect(sweep)
     if all(facts["status"] == "pending" for facts in jobs):
         return  # what went wrong before the first one is said elsewhere
+    if metric == METRIC and not any(METRIC in facts for facts in jobs):
+        metric = "valid/agreement"  # of faces without labels
     ranked = [facts for facts in jobs if facts["status"] == "complete" and facts.get(metric) is not None]
     ranked.sort(key=lambda facts: facts[metric], reverse=maximize)
     console.print()

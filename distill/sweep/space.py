@@ -99,7 +99,7 @@ def read(path: Path, **changes) -> SweepFile:
     metric = said["metric"] if isinstance(said.get("metric"), dict) else {}
     known = f"a goal, and a name of validation, {', '.join(SELECTABLE)}"
     need(metric.get("name") in SELECTABLE, "metric", said.get("metric"), known)
-    goal = "maximize" if "accuracy" in metric["name"] else "minimize"
+    goal = "maximize" if metric["name"].endswith(("accuracy", "agreement")) else "minimize"
     need(metric.get("goal") == goal, "metric.goal", metric.get("goal"), f"goal: {goal} for {metric['name']}")
     listed = isinstance(command, list) and ARGS in command
     need(listed, "command", command, f"a list with {ARGS}, for hydra's key=value")
