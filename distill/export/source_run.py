@@ -15,6 +15,7 @@ from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
+from distill.pipeline.elastic import as_cut
 from distill.runs import provenance
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -57,6 +58,7 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     classes = tuple(metadata["classes"])
     student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
+    cfg, student = as_cut(cfg, student)
     return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
 
 
