@@ -62,6 +62,23 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
 
 
+def of_width(folder: Path, width: float | None) -> Path:
+    """Return the run folder of the student of a width, of a run of several widths; without a width the run's own.
+
+    Raises:
+        ValueError: the run is not finished, or has no student of this width.
+    """
+    if width is None:
+        return folder
+    finished.weights(folder)
+    rows = RunResult.read(RunFolder(folder).result).widths or []
+    widths = [row["width"] for row in rows]
+    if width not in widths:
+        known = f"There are {', '.join(f'{one:g}' for one in widths)}." if widths else "It is a run of one width."
+        raise ValueError(f"--width: {folder} has no student of width {width:g}. {known}")
+    return folder if width == widths[0] else RunFolder(folder).width(width).path
+
+
 def _with(cfg: dict, words: list[str]) -> dict:
     for word in words:
         key, equals, text = word.partition("=")

@@ -160,6 +160,7 @@ def _context(found: Evidence) -> dict:
     probabilities = scaled(test.probabilities, calibrated["temperature"])
     confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
+    widths, width = run.config["loss"].get("inplace", {}).get("widths"), run.config["student"].get("width")
     corrupted = {"the test faces": result.robustness}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
     is_timm = _is_timm(run.folder)
@@ -169,6 +170,7 @@ def _context(found: Evidence) -> dict:
         **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
         "front": _front(found, is_timm),
+        **{"widths": widths, "width": width[0] if isinstance(width, list) else width},
         "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
         "picture": json.loads(facts["picture"]),
         "spec": json.loads(facts["network_input"]),
