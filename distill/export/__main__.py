@@ -1,7 +1,8 @@
 """A finished student as files that run elsewhere, each proven on the whole validation split: python -m distill.export RUN
 
 RUN is a run folder, or the words best of SWEEP: the run of a sweep's folder, or of any folder of runs, with the best validation
-top-1; --best "RULE" takes another rule, as in python -m distill.report. Written to RUN/export/:
+top-1; --best "RULE" takes another rule, as in python -m distill.report. --width 0.5 takes, of a run of several widths, the
+student of that one, RUN/width-0.5, in the place of RUN. Written to RUN/export/:
   student.safetensors, config.json   weights and config: distill.export.load(FOLDER); timm reads a timm student's, too
   student.onnx                       float32
   student.int8.onnx                  activations uint8, weights int8 per channel
@@ -30,6 +31,7 @@ from rich.table import Table
 from distill.config.hints import explained
 from distill.export.job import export, place, refusals
 from distill.export.options import read_options
+from distill.export.source_run import of_width
 from distill.report.aggregate import aggregate_runs
 from distill.report.select import best
 from distill.runs.reading import find
@@ -99,6 +101,7 @@ def _folder(asked: argparse.Namespace) -> Path:
 def _read(words: list[str]) -> argparse.Namespace:
     options = parser("python -m distill.export", __doc__)
     options.add_argument("--best", metavar="RULE")
+    options.add_argument("--width", metavar="W", type=float)
     options.add_argument("words", nargs="+", metavar="RUN | best of SWEEP | KEY=VALUE")
     return options.parse_intermixed_args(words)
 
@@ -111,7 +114,7 @@ def main(words: list[str]) -> None:
     tune_allocator()
     set_threads(None)
     with explained(asked.words):
-        folder = _folder(asked)
+        folder = of_width(_folder(asked), asked.width)
         options = read_options([word for word in asked.words if word.startswith("export.")])
         found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
     show(found, place(folder, options))

@@ -15,6 +15,7 @@ from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
+from distill.pipeline.elastic import as_cut
 from distill.runs import provenance
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -57,7 +58,25 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     classes = tuple(metadata["classes"])
     student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
+    cfg, student = as_cut(cfg, student)
     return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
+
+
+def of_width(folder: Path, width: float | None) -> Path:
+    """Return the run folder of the student of a width, of a run of several widths; without a width the run's own.
+
+    Raises:
+        ValueError: the run is not finished, or has no student of this width.
+    """
+    if width is None:
+        return folder
+    finished.weights(folder)
+    rows = RunResult.read(RunFolder(folder).result).widths or []
+    widths = [row["width"] for row in rows]
+    if width not in widths:
+        known = f"There are {', '.join(f'{one:g}' for one in widths)}." if widths else "It is a run of one width."
+        raise ValueError(f"--width: {folder} has no student of width {width:g}. {known}")
+    return folder if width == widths[0] else RunFolder(folder).width(width).path
 
 
 def _with(cfg: dict, words: list[str]) -> dict:

@@ -18,6 +18,7 @@ from distill.evaluation.cost import profile, speed
 from distill.evaluation.likeness import evaluate_likeness
 from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
+from distill.models.elastic import cut
 from distill.models.teacher import Teacher
 from distill.pipeline import completed as finished
 from distill.pipeline.teacher import cost_of, start_of
@@ -62,6 +63,7 @@ def evaluate_run(
     weights = finished.best_weights(folder.path)
     evaluate.refuse_other_answers(student, load_weights(student, weights, "best"), weights)
     evaluate.refuse_answers_by_batch(student, data.splits["valid"])
+    student = cut(student)  # of several widths the first
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught, calibrated = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()

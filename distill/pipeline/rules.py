@@ -9,6 +9,7 @@ from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import evaluation_rows
 from distill.evaluation.likeness import KNOWN
+from distill.pipeline.elastic import TERM, check_elastic
 from distill.pipeline.key_types import check_types
 from teachers.peer import is_peer
 
@@ -37,6 +38,7 @@ def check(cfg: dict) -> None:
         )
     check_extra(cfg)
     check_teacher(cfg)
+    check_elastic(cfg)
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
     for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
         check_losses(where, node | {"plugins": cfg["plugins"]})
@@ -132,6 +134,7 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
     else:
         left_out = build.losses_that(cfg, "needs_teacher")
     kept = {name: loss for name, loss in cfg["loss"].items() if name not in left_out}
+    own = [name for name in kept if name != TERM]  # which is no choice
     phases = cfg["phases"]
     if left_out and isinstance(phases, list):
         phases = [
@@ -140,7 +143,7 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
             else phase
             for phase in phases
         ]
-    if left_out and not kept:
+    if left_out and not own:
         need = "needs" if len(left_out) == 1 else "need"
         if unlabelled:
             raise ValueError(
@@ -151,9 +154,8 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
             f"loss: teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
             "such as teacher=resnet50."
         )
-    if len(kept) == 1:
-        ((name, loss),) = kept.items()
-        kept = {name: loss | {"weight": 1.0}} if _is_positive(loss.get("weight")) else kept
+    if len(own) == 1 and _is_positive(kept[own[0]].get("weight")):
+        kept = kept | {own[0]: kept[own[0]] | {"weight": 1.0}}
     return cfg | {"loss": kept, "phases": phases}, left_out
 
 

@@ -148,12 +148,13 @@ def find(folders: Iterable[Path]) -> list[Run]:
 
 
 def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield run folders; what lies in a run folder, and the teachers of a store, are not runs of their own."""
+    """Yield run folders; of what lies in one only students of other widths, and of a store no teachers, are runs of their own."""
     if folder in seen:
         return
     seen.add(folder)
     if _holds_run(folder):
         yield folder
+        yield from sorted(path.parent for path in folder.glob("width-*/result.json"))
         return
     try:
         inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())

@@ -156,6 +156,7 @@ def _context(found: Evidence) -> dict:
     result, facts, data = run.result, parity["facts"], run.result.data
     starts = words.starts(run)
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
+    widths, width = run.config["loss"].get("inplace", {}).get("widths"), run.config["student"].get("width")
     corrupted = {"the test faces": result.robustness}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
     is_timm = _is_timm(run.folder)
@@ -165,6 +166,7 @@ def _context(found: Evidence) -> dict:
         **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
         "front": _front(found, is_timm),
+        **{"widths": widths, "width": width[0] if isinstance(width, list) else width},
         "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
         "picture": json.loads(facts["picture"]),
         "spec": json.loads(facts["network_input"]),
