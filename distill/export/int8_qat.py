@@ -55,7 +55,7 @@ def fine_tuned(run: Finished, data: Dataset, options: Options) -> Iterator[nn.Mo
         data: its data.
         options: qat_epochs of each round, qat_rounds, qat_lr, calibration.
     """
-    student = rebuild(run.cfg["student"], run.classes, run.cfg["plugins"], run.student.state_dict())
+    student = rebuild(run.cfg.student, run.classes, run.cfg.plugins, run.student.state_dict())
     student.load_state_dict(run.student.state_dict())
     images = calibration_images(data.splits["valid"], student.input, options.calibration)
     for number in range(options.qat_rounds):
@@ -94,13 +94,13 @@ def _is_rounded(layer: nn.Module) -> bool:
 
 
 def _distil(student: nn.Module, run: Finished, data: Dataset, options: Options, first: int) -> None:
-    split, (recipe, seed, _) = data.splits["train"], build.recipe(run.cfg["views"])
+    split, recipe = data.splits["train"], build.recipe(run.cfg.views)
     steps = steps_per_epoch(len(split), BATCH)
     optimizer = torch.optim.AdamW([p for p in student.parameters() if p.requires_grad], options.qat_lr, weight_decay=0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps * options.qat_epochs)
     for epoch in range(first, first + options.qat_epochs):
-        table = recipe.table(seed, epoch + 1, len(split.pixels))
-        drawn = batches(split, table, BATCH, epoch_order(run.cfg["seed"], epoch, len(split)))
+        table = recipe.table(run.cfg.views.seed, epoch + 1, len(split.pixels))
+        drawn = batches(split, table, BATCH, epoch_order(run.cfg.seed, epoch, len(split)))
         for batch in track(drawn, steps, f"fine-tuning with rounding, epoch {epoch + 1}"):
             images = render(batch.pixels, batch.view, student.input)
             with torch.no_grad():

@@ -27,7 +27,7 @@ import yaml
 from distill.config import overrides
 from distill.config.hints import explained
 from distill.sweep.jobs import ELSEWHERE, conclude, folder_of, refuse_another, refuse_idle
-from distill.sweep.multirun import check, executor_of, is_several, run_grid
+from distill.sweep.multirun import check, executor_of, run_grid
 from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
 from distill.system.cli import command_line
@@ -110,7 +110,8 @@ def choose(file: SweepFile, asked: dict, rest: list[str]) -> int:
         cfg, launcher = check([words(first)], rest, folder)
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
-    several = is_several(cfg) or not file.parameters.keys().isdisjoint(SEVERAL)
+    several = cfg["data"].get("fold") == "all" or cfg["generations"] > 1
+    several = several or not file.parameters.keys().isdisjoint(SEVERAL)
     with sweep_lock(folder):
         refuse_another(folder, said)
         search = Search(file, words, folder, asked["minimize"], asked["seed"], several)
