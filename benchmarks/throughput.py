@@ -107,7 +107,8 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
     resident = next(batches(split, recipe.table(0, 1, len(split.pixels)), batch_size, epoch_order(0, 0, count)))
     images = render(resident.pixels, resident.view, network.input).contiguous(memory_format=torch.channels_last)
     soft, folders = teacher(resident), iter(range(1000))
-    settings = Settings(1, batch_size, "valid/nll", 0, 0, 0, precision, None, 0.998, log_every=50, save_every=200)
+    numbers = replace(cfg.train, epochs=1, batch_size=batch_size, select="valid/nll")
+    settings = Settings(numbers, replace(cfg.views, cached=0), 0, precision, save_every=200)
 
     def bare():
         for _ in range(count // batch_size):

@@ -20,7 +20,6 @@ from distill.config.schema import MACHINE, RECIPE, USE, check, identity, run_nam
 from distill.data.common.options import BESIDE_OPENER
 from distill.data.common.options import DEFAULTS as OPTIONS
 from distill.losses.base.ramps import is_ramp, ramp
-from distill.training.loop import Settings
 from distill.training.optim import optimizer
 from distill.types import Dataset, Split
 from teachers.peer import is_peer
@@ -52,7 +51,7 @@ TAKEN = {
     "peer": {*USE, "student", "seed_offset"},
     "data": {*BESIDE_OPENER},
 }  # what it uses itself
-MADE = {"optimizer": optimizer, "train": Settings, "views": ViewRecipe}  # of yamls without a _target_
+MADE = {"optimizer": optimizer, "views": ViewRecipe}  # of yamls without a _target_
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -187,9 +186,8 @@ def test_a_schedule_is_made_with_its_numbers(name):
     assert wanted and {key: made[key] for key in wanted} == wanted
 
 
-def test_train_and_views_name_the_numbers_that_the_loop_and_the_recipe_take():
+def test_views_name_the_numbers_that_the_recipe_takes():
     cfg = composed(*FERPLUS)
-    assert vars(cfg.train).keys() - {*MACHINE} <= inspect.signature(Settings).parameters.keys()
     assert build.recipe(replace(cfg.views, seed=3, cached=5, rotate=7.0)).rotate == 7.0
     assert build.recipe(cfg.views) == ViewRecipe(), "the yaml and the class have one set of defaults"
 

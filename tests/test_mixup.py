@@ -130,7 +130,7 @@ def test_a_teachers_own_losses_are_looked_at_too():
 
 def test_every_loss_on_logits_that_reads_the_largest_entry_alone_says_so():
     names = [path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml")]
-    nodes = composed(f"loss=[{','.join(names)}]")["loss"]
+    nodes = composed(f"loss=[{','.join(names)}]").loss
     torch.manual_seed(0)
     student, teacher = (Outputs(z, z[:, None], {}) for z in torch.randn(2, 6, 3))
     target = torch.rand(6, 3).softmax(1)

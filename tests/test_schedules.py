@@ -269,9 +269,9 @@ def test_phases_follow_one_another():
     check(cfg)
     phases = build.phases(cfg.phases)
     assert phases == (Phase(0, 1, ("ce",), 1.0), Phase(1, 2, None, 1.0), Phase(3, 1, ("ce", "kd"), 0.5))
-    settings = Settings(4, 1, "valid/nll", 0, 0, 0, torch.float32, None, 0.0, 1, 0, phases=phases)
+    settings = Settings(cfg.train, cfg.views, 0, torch.float32, 0, phases)
     assert [settings.phase(epoch) for epoch in range(4)] == [phases[0], phases[1], phases[1], phases[2]]
-    assert Settings(4, 1, "valid/nll", 0, 0, 0, torch.float32, None, 0.0, 1, 0).phase(3) == Phase(0, 4)
+    assert Settings(cfg.train, cfg.views, 0, torch.float32, 0).phase(3) == Phase(0, 4)
 
 
 # A new phase

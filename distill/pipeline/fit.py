@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 from torch import nn
 
 from distill import build
@@ -12,16 +11,13 @@ from distill.config import schema as config
 from distill.data.common.twins import told
 from distill.evaluation.inference import PROBE, probe
 from distill.models.teacher import Teacher
-from distill.runs.config import TrainConfig, ViewsConfig
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
 from distill.system.files import digest
-from distill.system.hardware import pick_precision
 from distill.system.sync_batch import sync_batch_norm
 from distill.system.weights import save_weights
 from distill.training.loggers import JsonLines, NoLines
-from distill.training.loop import Settings
 from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
@@ -61,18 +57,6 @@ def share_batch_norm(student: nn.Module, teacher: Teacher | None) -> None:
     if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":
         for network in (student, teacher.network) if teacher and teacher.learns else (student,):
             sync_batch_norm(network)
-
-
-def training_settings(train: TrainConfig, views: ViewsConfig, device: torch.device, **more) -> Settings:
-    """Return the numbers of a training run, more being those that are under other keys."""
-    names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
-    return Settings(
-        **{key: getattr(train, key) for key in names},
-        view_seed=views.seed,
-        cached_views=views.cached,
-        precision=pick_precision(train.precision, device),
-        **more,
-    )
 
 
 @contextmanager

@@ -12,15 +12,7 @@ from distill.data.common.test_subsets import asked_subsets
 from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import untap
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of, teacher_facts
-from distill.pipeline.fit import (
-    keep_start,
-    share_batch_norm,
-    state_id,
-    tell,
-    training_output,
-    training_settings,
-    weights_header,
-)
+from distill.pipeline.fit import keep_start, share_batch_norm, state_id, tell, training_output, weights_header
 from distill.pipeline.job import Job, recording, result_again
 from distill.pipeline.reuse import is_measured, write_down
 from distill.pipeline.teacher import teacher_weights
@@ -29,8 +21,8 @@ from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import track
-from distill.system.hardware import pick_device
-from distill.training.loop import train, views_with_maps
+from distill.system.hardware import pick_device, pick_precision
+from distill.training.loop import Settings, train, views_with_maps
 from distill.training.optim import Average
 from distill.training.state import Learner
 from distill.types import Dataset
@@ -75,28 +67,26 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
             torch.manual_seed(cfg.seed)  # of losses' learned parts: the same whether the teacher was found or trained
             objective.bind(student, teacher)
             objective.to(device)
-            phases = build.phases(cfg.phases)
-            settings = training_settings(
-                cfg.train, cfg.views, device, seed=cfg.seed, save_every=cfg.checkpoint.every_steps, phases=phases
-            )
+            phases, precision = build.phases(cfg.phases), pick_precision(cfg.train.precision, device)
             if teacher:
-                teacher.reserve(views_with_maps(objective, phases, settings.epochs, settings.cached_views))
+                teacher.reserve(views_with_maps(objective, phases, cfg.train.epochs, cfg.views.cached))
             torch.manual_seed(cfg.seed)  # of dropout
             seconds = {"teacher": time.perf_counter() - start}
             header = weights_header(cfg.student, data)
-            if settings.epochs:
+            if epochs := cfg.train.epochs:
                 share_batch_norm(student, teacher)
-                average = Average(student, settings.average) if settings.average else None
+                average = Average(student, cfg.train.average) if cfg.train.average else None
                 schedule, who = build.make(cfg.schedule, cfg.plugins), state_id(name, student, learnt)
                 state = Learner(student, objective, optimizer_of([student, objective]), schedule, average, who)
-                with training_output(name, settings.epochs, folder, logger) as (lines, log, progress):
+                with training_output(name, epochs, folder, logger) as (lines, log, progress):
+                    settings = Settings(cfg.train, cfg.views, cfg.seed, precision, cfg.checkpoint.every_steps, phases)
                     recipe = build.recipe(cfg.views)
                     fit = train(state, teacher, learnt, recipe, settings, folder, lines, log, progress, header)
             else:
                 fit = keep_start(student, folder, header)
             untap(student)  # what is measured now is what will be used
             trained = time.perf_counter()
-            result = evaluate_run(cfg.eval, folder, data, student, teacher, settings.precision)
+            result = evaluate_run(cfg.eval, folder, data, student, teacher, precision)
             if teacher:
                 result.teacher |= teacher_facts(cfg.teacher, teacher, data, weights)
             seconds |= {"train": fit["seconds"]}
@@ -104,8 +94,8 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 result,
                 student={"name": name} | result.student,
                 test_subset=asked_subsets(cfg.data),
-                select=settings.select,
-                epochs=settings.epochs,
+                select=cfg.train.select,
+                epochs=epochs,
                 best_epoch=fit["best_epoch"],
                 steps=fit["steps"],
                 resumed_at_step=fit["resumed_at"],
