@@ -96,13 +96,13 @@ def stepper(net, batch, objective=None, taught_by=None):
     return step
 
 
-def extra(name: str, cfg: dict, repeats: int) -> float:
+def extra(name: str, node: dict, repeats: int) -> float:
     """Return the milliseconds that a loss adds to a step."""
-    split, node = data().splits["train"], cfg["loss"][name]
+    split = data().splits["train"]
     target = torch.from_numpy(split.target)
     rows = torch.arange(FACES)
     batch = Batch(torch.from_numpy(split.pixels), identity(FACES), target, target.argmax(1), rows)
-    objective = build.objective(cfg | {"loss": {name: node}}, data())
+    objective = build.objective({name: node}, [], data())
     net, taught_by, plain = bound(objective, node)
     objective.at(100.0)
     steps = {"bare": stepper(student(plain), batch), "whole": stepper(net, batch, objective, taught_by)}
@@ -126,10 +126,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with initialize_config_module("conf", version_base="1.3"):
         chosen = (f"loss=[{','.join(asked.losses)}]", "teacher=resnet50", "teacher.cache=features")
-        cfg = config.plain(compose("run", overrides=["data=procedural", *chosen]))
+        cfg = config.typed(compose("run", overrides=["data=procedural", *chosen]))
     measured = {}
     for name in asked.losses:
-        measured[name] = round(extra(name, cfg, asked.repeats), 1)
+        measured[name] = round(extra(name, cfg.loss[name], asked.repeats), 1)
         print(f"{name:18} {measured[name]:8.1f} ms", flush=True)
     if asked.write:
         before = json.loads(COST.read_text(encoding="utf-8"))["milliseconds"] if COST.exists() else {}

@@ -39,7 +39,7 @@ def write(folder: Path, target: Path, words: list[str]) -> dict:
         ValueError: no finished run, its data are gone, or the file is larger than 7 MB.
     """
     run = read_run(folder, words)
-    data, node = faces(run), run.cfg["student"]
+    data, node = faces(run), run.cfg.student
     rounded = copy.deepcopy(run.student).half()
     size = sum(tensor.numel() * tensor.element_size() for tensor in rounded.state_dict().values())
     if size > MOST:
@@ -60,7 +60,7 @@ def write(folder: Path, target: Path, words: list[str]) -> dict:
 def _numbers(run: Finished, network: nn.Module, data: Dataset, name: str) -> dict:
     """Return what the rounded weights reach on a split, in float32, faces as packed."""
     split = data.splits[name]
-    device = pick_device(run.cfg["train"]["device"])
+    device = pick_device(run.cfg.train.device)
     network = network.to(device, memory_format=torch.channels_last)
     logits = evaluate.answers(network, split)
     recorded, _, ids = evaluate.read_predictions(RunFolder(run.folder).predictions(name), run.classes)
@@ -90,7 +90,7 @@ def _card(run: Finished, data: Dataset, facts: dict) -> str:
         for name, value in facts["test"]["recall"].items()
     )
     licence = data.notes.get("licence") or LICENCES.get(data.name, UNKNOWN)
-    return f"""# {label(run.cfg["student"])}, a teacher fine-tuned on {data.name}
+    return f"""# {label(run.cfg.student)}, a teacher fine-tuned on {data.name}
 
 {num_parameters(run.student):,} parameters, answers {", ".join(run.classes)}. It sees faces of {spec.size} x {spec.size} pixels, \
 {spec.channels} channels (gray is repeated), (pixels / 255 - {spec.mean}) / {spec.std}. The weights are float16 and are used in float32; \

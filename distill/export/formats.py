@@ -59,7 +59,7 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
         weights,
         True,
         lambda folder, facts: package.save(
-            folder, student, cfg["student"], run.classes, cfg["plugins"], facts, run.temperature
+            folder, student, cfg.student, run.classes, cfg.plugins, facts, run.temperature
         ),
         "Its weights were changed while they were written: type the command again.",
     )

@@ -63,7 +63,7 @@ def _export(run: finished.Finished, options: Options) -> dict:
         kept: tuple[str, ...] = ()
         for form in forms(run, data, options, left_out.append):
             numbers, problem = _through(
-                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg["plugins"]
+                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg.plugins
             )
             files |= {form.files[0]: numbers}
             refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}

@@ -9,7 +9,6 @@ import yaml
 from torch import nn
 
 from distill import build
-from distill.config import schema as config
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
@@ -17,6 +16,7 @@ from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
 from distill.pipeline.elastic import as_cut
 from distill.runs import provenance
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system.files import sha256
@@ -32,7 +32,7 @@ class Finished(NamedTuple):
     """A finished run: its folder, config, result, network in eval mode, class names, and what its files divide logits by."""
 
     folder: Path
-    cfg: dict
+    cfg: RunConfig
     result: RunResult
     student: nn.Module
     classes: tuple[str, ...]
@@ -50,13 +50,13 @@ def read_run(folder: Path, words: list[str]) -> Finished:
         ValueError: no finished run, or another key.
     """
     weights = finished.weights(folder, f", or type best of {folder}")
-    cfg = _with(config.written(folder), words)
-    provenance.tell_changed(cfg, RunFolder(folder))
+    cfg = _with(RunConfig.read(RunFolder(folder).config), words)
+    provenance.tell_changed(RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
     classes = tuple(metadata["classes"])
-    student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
+    student = finished.rebuild(cfg.student, classes, cfg.plugins, tensors)
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
     cfg, student = as_cut(cfg, student)
     return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
@@ -79,16 +79,20 @@ def of_width(folder: Path, width: float | None) -> Path:
     return folder if width == widths[0] else RunFolder(folder).width(width).path
 
 
-def _with(cfg: dict, words: list[str]) -> dict:
+def _with(cfg: RunConfig, words: list[str]) -> RunConfig:
     for word in words:
         key, equals, text = word.partition("=")
         if key not in TAKEN or not equals:
             raise ValueError(
                 f"{word}: cannot be asked of an export. Type export.KEY=VALUE, or {', '.join(f'{k}=...' for k in TAKEN)}."
             )
-        group, _, name = key.partition(".")
-        cfg[group] = cfg[group] | {name: text} if name else yaml.safe_load(text)
-    return {"plugins": []} | cfg
+        if key == "data.root":
+            cfg.data["root"] = text
+        elif key == "paths.store":
+            cfg.paths.store = text
+        else:
+            cfg.plugins = yaml.safe_load(text)
+    return cfg
 
 
 def faces(run: Finished) -> Dataset:
@@ -97,7 +101,7 @@ def faces(run: Finished) -> Dataset:
     Raises:
         ValueError: the data are gone, or they are not those that the run saw.
     """
-    data = build.dataset(run.cfg, needed=("valid",))
+    data = build.dataset(run.cfg.data, run.cfg.paths.store, run.cfg.plugins, needed=("valid",))
     found, seen = build.fingerprint(data), run.result.data.get("fingerprint")
     if found != seen or data.classes != run.classes:
         raise ValueError(

@@ -16,6 +16,7 @@ from distill.losses.base.objective import Loss
 from distill.models.elastic import cut, feature
 from distill.pipeline.fit import weights_header
 from distill.pipeline.reuse import write_down
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
@@ -75,20 +76,20 @@ class InPlace(Loss):
         return sum(divergence(wide, own) for own in narrow)
 
 
-def taught_in_place(cfg: dict) -> dict:
-    """Return a plain config whose elastic student's narrower widths are taught, by loss.inplace; any other as it is."""
-    student, losses = cfg["student"], cfg["loss"]
+def taught_in_place(cfg: RunConfig) -> RunConfig:
+    """Return a config whose elastic student's narrower widths are taught, by loss.inplace; any other as it is."""
+    student, losses = cfg.student, cfg.loss
     if not (isinstance(student, dict) and isinstance(losses, dict)):
         return cfg  # which has a sentence of its own
     width, given = student.get("width"), losses.get(TERM)
-    known = getattr(build.target(student, cfg["plugins"]), "ELASTIC", None)
+    known = getattr(build.target(student, cfg.plugins), "ELASTIC", None)
     if known is None or not (width == "elastic" or isinstance(width, list)):
         return cfg
     widths = list(known) if width == "elastic" else width
     node = {"_target_": "distill.pipeline.elastic.InPlace", "weight": 1.0} | (given if isinstance(given, dict) else {})
-    phases = [_with_term(phase) for phase in cfg["phases"]] if isinstance(cfg["phases"], list) else cfg["phases"]
-    changed = {"student": student | {"width": widths}, "loss": losses | {TERM: node | {"widths": widths}}}
-    return cfg | changed | {"phases": phases}
+    phases = [_with_term(phase) for phase in cfg.phases] if isinstance(cfg.phases, list) else cfg.phases
+    losses = losses | {TERM: node | {"widths": widths}}
+    return replace(cfg, student=student | {"width": widths}, loss=losses, phases=phases)
 
 
 def _with_term(phase: object) -> object:
@@ -97,40 +98,40 @@ def _with_term(phase: object) -> object:
     return phase
 
 
-def check_elastic(cfg: dict) -> None:
+def check_elastic(cfg: RunConfig) -> None:
     """Refuse a loss or a teacher that an elastic student cannot learn by.
 
     Args:
-        cfg: plain config.
+        cfg: checked config.
 
     Raises:
         ValueError: with what to type.
     """
-    if TERM not in cfg["loss"]:
+    if TERM not in cfg.loss:
         return
     for attribute, what in (("needs_features", "reads feature maps"), ("changes_student", "changes the student")):
-        if found := build.losses_that(cfg, attribute):
+        if found := build.losses_that(attribute, cfg.loss, cfg.plugins):
             raise ValueError(
                 f"loss.{found[0]}: {what}, and a student of several widths is several networks. Choose losses on logits, such as "
                 "loss=[ce,dist], or one width, such as student.width=M."
             )
-    if is_peer(cfg["teacher"]):
+    if is_peer(cfg.teacher):
         raise ValueError(
             "teacher: a peer learns beside one network, and a student of several widths is several. Choose another teacher, or "
             "one width, such as student.width=M."
         )
 
 
-def as_cut(cfg: dict, student: nn.Module, width: float | None = None) -> tuple[dict, nn.Module]:
+def as_cut(cfg: RunConfig, student: nn.Module, width: float | None = None) -> tuple[RunConfig, nn.Module]:
     """Return a run's config and network as those of one width, by default the first; of any other student as they are."""
     if not hasattr(student, "widths"):
         return cfg, student
     width = student.widths[0] if width is None else width
-    return cfg | {"student": cfg["student"] | {"width": width}}, cut(student, width)
+    return replace(cfg, student=cfg.student | {"width": width}), cut(student, width)
 
 
 @torch.no_grad()
-def estimate_batch_norm(network: nn.Module, cfg: dict, data: Dataset, precision: torch.dtype) -> None:
+def estimate_batch_norm(network: nn.Module, cfg: RunConfig, data: Dataset, precision: torch.dtype) -> None:
     """Give BatchNorm the mean statistics of training faces in the run's first view; dropout stays off.
 
     Args:
@@ -141,14 +142,16 @@ def estimate_batch_norm(network: nn.Module, cfg: dict, data: Dataset, precision:
 
     Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, section 3.4 (calibration of BatchNorm).
     """
-    split, (recipe, seed, _) = data.splits["train"], build.recipe(cfg["views"])
+    split, recipe = data.splits["train"], build.recipe(cfg.views)
     norms = [layer for layer in network.eval().modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.train().momentum = None  # every batch counts alike
     device = next(network.parameters()).device
-    drawn = batches(split, recipe.table(seed, 1, len(split.pixels)), BATCH, epoch_order(cfg["seed"], 0, len(split)))
+    drawn = batches(
+        split, recipe.table(cfg.views.seed, 1, len(split.pixels)), BATCH, epoch_order(cfg.seed, 0, len(split))
+    )
     for batch in islice(drawn, BATCHES):
         batch = to(batch, device)
         with autocast(device, precision):
@@ -158,13 +161,13 @@ def estimate_batch_norm(network: nn.Module, cfg: dict, data: Dataset, precision:
 
 
 def cut_widths(
-    cfg: dict,
+    cfg: RunConfig,
     folder: RunFolder,
     data: Dataset,
     student: nn.Module,
     first: RunResult,
     command: str | None,
-    evaluate: Callable[[dict, RunFolder, nn.Module], RunResult],
+    evaluate: Callable[[RunConfig, RunFolder, nn.Module], RunResult],
 ) -> list[dict] | None:
     """Write a student of each further width as a run of its own, FOLDER/width-W, and return the front: a row for each width.
 
@@ -185,12 +188,12 @@ def cut_widths(
     rows = [_row(student.widths[0], first)]
     for width in student.widths[1:]:
         (one, network), where = as_cut(cfg, student, width), folder.width(width)
-        precision = pick_precision(cfg["train"]["precision"], next(network.parameters()).device)
+        precision = pick_precision(cfg.train.precision, next(network.parameters()).device)
         estimate_batch_norm(network, cfg, data, precision)
         write_down(one, where, command)
         if parallel.is_main():
             where.result.unlink(missing_ok=True)
-            header = weights_header(one["student"], data) | {
+            header = weights_header(one.student, data) | {
                 "epoch": first.best_epoch,
                 "cut_from": list(student.widths),
             }

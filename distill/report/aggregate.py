@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from distill.report.number_format import fewer_words, plain, value_words
-from distill.report.settings import COMPONENTS, settings_of
+from distill.report.settings import settings_of
+from distill.runs.config import COMPONENTS
 from distill.runs.folder import RunFolder
 from distill.runs.reading import COSTS, FIRST, Run, goal_of
 
@@ -209,7 +210,7 @@ def _timed_together(runs: list[Run]) -> list[Run]:
 
 
 def _network(run: Run) -> str:
-    return repr([run.config["student"], run.result.student.get("macs")])
+    return repr([run.config.student, run.result.student.get("macs")])
 
 
 def _machine(run: Run) -> str:
@@ -221,7 +222,7 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
     newest: dict[object, Run] = {}
     older: list[tuple[Run, Run]] = []
     for run in sorted(members, key=lambda run: -RunFolder(run.folder).result.stat().st_mtime):
-        seed = run.config.get("seed")
+        seed = run.config.seed
         if seed in newest:
             older.append((run, newest[seed]))
         else:

@@ -89,7 +89,7 @@ def choose(answers: Answers, n: int) -> tuple[np.ndarray, np.ndarray]:
 def _pictures(run: Run, ids: list[str]) -> Tensor:
     """Return [N, C, H, W] uint8 of faces by name, from the packed data of the store: a report packs nothing itself."""
     packed = run.result.data.get("notes", {}).get("packed")
-    folder = Path(run.config["paths"]["store"]).expanduser() / "packed" / str(packed)
+    folder = Path(run.config.paths.store).expanduser() / "packed" / str(packed)
     if not packed or not folder.is_dir():
         raise ValueError(f"the packed pictures are not in {folder.parent} (there would be {packed})")
     splits = open_pack(folder).splits
@@ -106,7 +106,7 @@ def _nothing_seen(classes: tuple[str, ...]) -> Dataset:
 
 def _student(run: Run, classes: tuple[str, ...]) -> nn.Module:
     weights = RunFolder(run.folder).weights
-    network = rebuild(run.config["student"], classes, run.config.get("plugins", []), read_weights(weights)[0])
+    network = rebuild(run.config.student, classes, run.config.plugins, read_weights(weights)[0])
     load_weights(network, weights, str(run.folder))
     return network
 
@@ -121,9 +121,9 @@ def _teacher_maps(
             "It had no teacher" if not run.result.teacher else "The run does not say where its teacher's weights are"
         )
         return None
-    node = next(iter(run.config["teacher"].get("members", {"": run.config["teacher"]}).values()))
+    node = build.members(run.config.teacher)[0]
     try:
-        network = build.bare_teacher(run.config, node, _nothing_seen(classes))
+        network = build.bare_teacher(node, run.config.plugins, classes)
         load_weights(network, weights[0], "teacher")
         maps, probabilities, layer = grad_cam(network, _images(network, pixels))
     except Exception as error:  # whatever it is, the student's maps are worth showing

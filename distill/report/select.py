@@ -94,10 +94,10 @@ def _of_seeds(found: RunTable, bounds: list[list], option: str) -> list[Configur
     """Return the configurations of the runs whose seeds meet all bounds."""
     kept = []
     for c in found.configurations:
-        if runs := [run for run in c.runs if all(COMPARE[how](run.config["seed"], bound) for how, bound in bounds)]:
+        if runs := [run for run in c.runs if all(COMPARE[how](run.config.seed, bound) for how, bound in bounds)]:
             kept.append(configuration(runs, c.settings))
     if not kept:
-        there = ", ".join(map(str, sorted({run.config["seed"] for run in found.runs})))
+        there = ", ".join(map(str, sorted({run.config.seed for run in found.runs})))
         raise ValueError(
             f"{option}: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
         )

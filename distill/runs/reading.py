@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
-from distill.runs.result_schema import CONFIG, ENV, RESULT, unlike
+from distill.runs.result_schema import ENV, RESULT, unlike
 from distill.system.cli import format_error
 
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
@@ -32,7 +31,7 @@ class Run:
         folder: where it is, links resolved.
         status: complete, failed, pruned (stopped by a search), unfinished or damaged.
         error: why it is not complete, in words.
-        config: config.yaml.
+        config: config.yaml; None where it cannot be read.
         result: result.json.
         env: env.json.
         parts: the sub-runs of a job over folds or generations.
@@ -41,7 +40,7 @@ class Run:
     folder: Path
     status: str
     error: str
-    config: dict = field(default_factory=dict)
+    config: RunConfig | None = None
     result: RunResult = field(default_factory=RunResult)
     env: dict = field(default_factory=dict)
     parts: tuple["Run", ...] = ()
@@ -93,7 +92,7 @@ class Run:
     @property
     def is_debug(self) -> bool:
         """Whether it was a trial of the tools, debug=smoke or debug=overfit."""
-        return bool(self.config.get("debug"))
+        return self.config is not None and bool(self.config.debug)
 
     @cached_property
     def exported_speed(self) -> dict | None:
@@ -197,14 +196,13 @@ def _read(folder: Path) -> Run:
     except (OSError, ValueError):
         result = None
     try:
-        config = _config(here.config)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = RunConfig.read(here.config)
+    except (OSError, ValueError) as error:
         if result and result.status in ("failed", "pruned"):  # a job of a sweep that was refused has no config
-            return Run(folder, result.status, str(result.error), {}, result, env, parts)
-        why = f"config.yaml: {format_error(error, inside=True)}"
-        return Run(folder, "damaged", why, env=env, parts=parts)
+            return Run(folder, result.status, str(result.error), None, result, env, parts)
+        return Run(folder, "damaged", format_error(error, inside=True), env=env, parts=parts)
     if not here.result.exists():
-        return Run(folder, "unfinished", _progress(here, config, parts), config, env=env, parts=parts)
+        return Run(folder, "unfinished", _progress(here, config.train.epochs, parts), config, env=env, parts=parts)
     if result is None:
         return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, env=env, parts=parts)
     if result.status != "complete":
@@ -213,13 +211,6 @@ def _read(folder: Path) -> Run:
     if problem := unlike(vars(result), RESULT) or _no_accuracy(result):
         return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
     return _countable(Run(folder, "complete", "", config, result, env, parts))
-
-
-def _config(path: Path) -> dict:
-    value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if problem := unlike(value, CONFIG) if isinstance(value, dict) else "is no mapping":
-        raise ValueError(f"is cut off or no config of a run: {problem}")
-    return value
 
 
 def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
@@ -255,12 +246,12 @@ def _numbers(network: dict) -> dict[str, float]:
     return {name: value for name, value in found.items() if is_number(value)}
 
 
-def _progress(folder: RunFolder, config: dict, parts: tuple[Run, ...]) -> str:
+def _progress(folder: RunFolder, epochs: int, parts: tuple[Run, ...]) -> str:
     if parts:
         done = sum(part.status == "complete" for part in parts)
         return f"stopped or still at work: {done} of its sub-runs are complete"
     done = sum(FIRST in line or AGREEMENT in line for line in _lines(folder.metrics))
-    return f"stopped or still at work: {done} of {config['train'].get('epochs', '?')} epochs are done"
+    return f"stopped or still at work: {done} of {epochs} epochs are done"
 
 
 def _lines(path: Path) -> Iterator[dict]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from distill.config import overrides
 from distill.config.hints import explained
 from distill.sweep.jobs import ELSEWHERE, folder_of, refuse_idle
-from distill.sweep.multirun import check, is_several, job_runner, run_grid
+from distill.sweep.multirun import check, job_runner, run_grid
 from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
 from distill.system.cli import command_line
@@ -101,7 +101,9 @@ def choose(file: SweepFile, asked: dict, rest: list[str]) -> int:
         cfg, launcher = check([words(first)], rest, folder)
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
-    several = is_several(cfg) or not file.parameters.keys().isdisjoint(SEVERAL)
+    several = (
+        cfg["data"].get("fold") == "all" or cfg["generations"] > 1 or not file.parameters.keys().isdisjoint(SEVERAL)
+    )
     cap = TRIALS if file.run_cap is None and file.method != "grid" else file.run_cap
     with job_runner(folder, said, launcher, asked["jobs"], file.metric, file.maximize) as executor:
         search = Search(file, words, folder, asked["minimize"], asked["seed"], several)

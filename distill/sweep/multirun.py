@@ -9,7 +9,6 @@ from pathlib import Path
 
 from distill import build
 from distill.config import overrides
-from distill.pipeline.reuse import is_measured
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
 from distill.runs.result import RunResult
@@ -18,6 +17,7 @@ from distill.sweep.jobs import METRIC, Record, conclude, folder_of, plan, read, 
 from distill.system.console import console
 from distill.system.cores import cores
 from distill.system.processes import sweep_lock
+from distill.types import Dataset
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
@@ -31,20 +31,13 @@ class Job:
     poll: Poll
 
 
-def is_reused(record: Record, cfg: dict, folder: RunFolder) -> bool:
-    """Say whether a job's one run is complete and saw the data that are there now, and note it then."""
-    if is_several(cfg) or not is_measured(folder, cfg):
+def is_reused(record: Record, folder: RunFolder, data: Dataset) -> bool:
+    """Say whether a job's one run, which is complete, saw the data that are there now, and note it then."""
+    if RunResult.read(folder.result).data["fingerprint"] != build.fingerprint(data):
         return False
-    if RunResult.read(folder.result).data["fingerprint"] != build.fingerprint(build.dataset(cfg)):
-        return False
-    tell_changed(cfg, folder)
+    tell_changed(folder)
     record.update(reused=True)
     return True
-
-
-def is_several(cfg: dict) -> bool:
-    """Say whether a job is made of several runs."""
-    return cfg["data"].get("fold") == "all" or cfg["generations"] > 1
 
 
 @contextmanager

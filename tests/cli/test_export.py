@@ -222,7 +222,7 @@ def test_a_folder_without_a_finished_run_is_refused(home, copy, tmp_path, capsys
     whole = (copy / "config.yaml").read_text()
     for text in ("data: {", "data: 1", ""):
         (copy / "config.yaml").write_text(text)
-        assert f"{copy / 'config.yaml'}: damaged, or no config of a run." in export(capsys, copy)[1]
+        assert f"{copy / 'config.yaml'}: damaged, or no config of a run (" in export(capsys, copy)[1]
     (copy / "config.yaml").write_text(whole)
     (copy / "result.json").write_text('{"status": "failed"}')
     assert "this run is not finished (status 'failed'). Its own command, typed again" in export(capsys, copy)[1]

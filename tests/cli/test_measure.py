@@ -157,7 +157,7 @@ def test_a_config_that_was_damaged_since_is_said_in_one_sentence(folder, tmp_pat
         (copy / "config.yaml").write_text(text)
         with pytest.raises(SystemExit) as stopped:
             command_line.main([str(copy)])
-        assert stopped.value.code.startswith(f"error: {copy / 'config.yaml'}: damaged, or no config of a run.")
+        assert stopped.value.code.startswith(f"error: {copy / 'config.yaml'}: damaged, or no config of a run (")
 
 
 def test_a_list_that_is_not_there_is_said_in_one_sentence(folder):

@@ -20,6 +20,7 @@ from torch import nn
 
 from distill.config.ranges import check_train
 from distill.models.feature_hooks import survey, tap
+from distill.runs.config import TrainConfig
 from distill.system import distributed as parallel
 from distill.system.sync_batch import sync_batch_norm
 from students.timm_student import TimmStudent
@@ -171,7 +172,9 @@ def test_what_all_processes_meet_is_said_once(words, says, tmp_path):
 def test_a_batch_that_is_not_one_face_for_each_process_is_refused(monkeypatch):
     for name, value in zip(parallel.NEEDED, ("0", "0", "4", "4", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
-    numbers = {"epochs": 1, "batch_size": 3, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
+    numbers = TrainConfig(
+        1, 3, "valid/nll", "auto", None, average=0, balance=0, mixup=0, log_every=1, threads=None, device="cpu"
+    )
     with pytest.raises(
         ValueError, match=r"^train\.batch_size: 3 was asked for; it is that of all 4 processes together"
     ):

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 from inside import SMALL, folder_of, job, read
 from safetensors.torch import load_file
 
-from distill.config.schema import check, plain, write
+from distill.config.schema import check, typed
 from distill.pipeline import completed as finished
 
 JOB = (
@@ -130,9 +130,9 @@ def begun(folder, *words):
     """A run folder as a run with these words leaves it when it is killed at once."""
     with initialize_config_module("conf", version_base="1.3"):
         overrides = command(*SMALL, *words, store=folder / "store", runs=folder.parent)[3:]
-        cfg = finished.settle(plain(compose("run", overrides=overrides)))
+        cfg = finished.settle(typed(compose("run", overrides=overrides)))
     folder.mkdir(exist_ok=True)
-    write(cfg, folder)
+    cfg.write(folder / "config.yaml")
     return (folder / "config.yaml").read_bytes()
 
 
@@ -161,4 +161,4 @@ def test_a_loss_that_is_in_no_phase_is_refused(tmp_path):
         job(*words, store=tmp_path / "store", runs=tmp_path / "runs")
     for sound in ("phases=[{epochs:2,loss:[hint]},{epochs:2}]", PHASES):
         with initialize_config_module("conf", version_base="1.3"):
-            check(plain(compose("run", overrides=["data=procedural", *HINT[:-1], sound])))
+            check(typed(compose("run", overrides=["data=procedural", *HINT[:-1], sound])))

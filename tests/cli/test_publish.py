@@ -250,7 +250,7 @@ def test_a_folder_cannot_allow_itself_to_run_code(published, tmp_path):
 
 def test_where_a_student_started_is_not_told(original, tmp_path):
     run = source_run.read_run(original, [])
-    node = run.cfg["student"] | {"weights": "/home/anna/start.safetensors"}
+    node = run.cfg.student | {"weights": "/home/anna/start.safetensors"}
     package.save(tmp_path, run.student, node, run.classes, [], {})
     assert all(b"anna" not in path.read_bytes() for path in tmp_path.iterdir())
     assert load(tmp_path).classes == run.classes

@@ -53,7 +53,7 @@ def test_generations_over_all_folds_are_one_run_of_the_report_whose_best_can_be_
     assert to_export(folder).startswith(f"Type python -m distill.export best of {folder} and give the run folder")
     (run,) = find([tmp_path / "runs"])
     assert [str(leaf.folder.relative_to(folder)) for leaf in run.leaves] == [f"fold-{k}/generation-2" for k in (0, 1)]
-    assert run.curves["valid/top1_accuracy"] and run.config["generations"] == 2 and run.config["data"]["fold"] == "all"
+    assert run.curves["valid/top1_accuracy"] and run.config.generations == 2 and run.config.data["fold"] == "all"
     assert weights(best(aggregate_runs([run]), "max valid/top1_accuracy")).is_relative_to(folder)
     for part in ("fold-1/generation-2", "fold-1", ""):
         (folder / part / "result.json").unlink()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -175,7 +176,7 @@ def test_a_run_named_in_the_choice_of_the_teacher_is_told_its_two_words(typed, m
 
 def composed(*words):
     with initialize_config_module("conf", version_base="1.3"):
-        return config.plain(compose("run", overrides=list(words)))
+        return config.typed(compose("run", overrides=list(words)))
 
 
 @pytest.mark.parametrize("key", ["student", "teacher", "teacher.members.second", "teacher.student"])
@@ -189,7 +190,7 @@ def test_a_run_is_named_by_what_its_weight_files_hold(tmp_path, monkeypatch, key
     def named(file):
         cfg = composed("data=procedural", chosen, f"+student@{key}=cern") if key == "teacher.student" else None
         cfg = cfg or composed("data=procedural", chosen)
-        reduce(dict.__getitem__, key.split("."), cfg)["weights"] = file
+        reduce(dict.__getitem__, key.split("."), vars(cfg))["weights"] = file
         return config.run_name(cfg), finished.settle(cfg)
 
     (first, settled), (absolute, _), (none, bare) = named("./a"), named(str(tmp_path / "a")), named(None)
@@ -198,14 +199,14 @@ def test_a_run_is_named_by_what_its_weight_files_hold(tmp_path, monkeypatch, key
     (tmp_path / "a").write_bytes(b"two")
     assert named("./a")[0] != first == config.run_name(settled), "it is known by what it held when it began"
     assert named("nowhere")[0] not in (first, none) and bare == finished.settle(bare)
-    assert WEIGHTS_SHA256 not in json.dumps(bare) and json.dumps(settled).count(WEIGHTS_SHA256) == 1
+    assert WEIGHTS_SHA256 not in str(bare) and str(settled).count(WEIGHTS_SHA256) == 1
 
 
 def test_a_folder_whose_run_began_with_other_weights_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     words = command(*SMALL, *ALONE, f"student.weights={file}", store=tmp_path, runs=tmp_path)[3:]
-    config.write(finished.settle(composed(*words)), tmp_path)
+    finished.settle(composed(*words)).write(tmp_path / "config.yaml")
     file.write_bytes(b"two")
     with pytest.raises(SystemExit, match=r"holds another run; its 'student' is "):
         job(*ALONE, f"student.weights={file}", f"paths.run={tmp_path}", store=tmp_path, runs=tmp_path)
@@ -218,15 +219,15 @@ def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_al
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
-    inner = config.teacher_run(cfg, cfg["teacher"])
+    inner = config.teacher_run(cfg, cfg.teacher)
     recipe = config.learning(inner)
-    del cfg["teacher"]["weights"]  # as a yaml of one's own may have it
-    prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
+    del cfg.teacher["weights"]  # as a yaml of one's own may have it
+    prepared.teacher_weights(cfg, None, None)
     for weights in (None, str(file)):
-        cfg["teacher"]["weights"] = weights
+        cfg.teacher["weights"] = weights
         recipe["student"] = recipe["student"] | ({"weights": sha256(file)} if weights else {})
         for one in (cfg, finished.settle(cfg)):
-            prepared.prepare_teacher(one, one["teacher"], None, None)
+            prepared.teacher_weights(one, None, None)
         assert found[-2:] == [f"resnet50-{digest([recipe, 'faces'])[:12]}"] * 2
     assert len(set(found)) == 2
 
@@ -236,13 +237,14 @@ def test_prepare_teacher_trained_under_another_default_is_refused(tmp_path, monk
     monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
-    prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
+    prepared.teacher_weights(cfg, None, None)
     found[0].path.mkdir(parents=True)
-    config.write(inner := config.teacher_run(cfg, cfg["teacher"]), found[0].path)
-    prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
-    config.write(inner | {"train": inner["train"] | {"log_every": 60}}, found[0].path)  # a default, when it was written
+    inner = config.teacher_run(cfg, cfg.teacher)
+    inner.write(found[0].config)
+    prepared.teacher_weights(cfg, None, None)
+    replace(inner, train=replace(inner.train, log_every=60)).write(found[0].config)  # a default, when it was written
     with pytest.raises(ValueError, match=r"holds a teacher of another recipe: a default has changed"):
-        prepared.prepare_teacher(cfg, cfg["teacher"], None, None)
+        prepared.teacher_weights(cfg, None, None)
 
 
 def test_a_student_starts_from_a_weight_file_and_its_file_names_no_such_start(assistant, store, tmp_path):

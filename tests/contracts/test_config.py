@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,11 +16,10 @@ from torch import nn
 
 from distill import build
 from distill.augment.views import ViewRecipe
-from distill.config.schema import MACHINE, RECIPE, USE, check, identity, plain, run_name, teacher_run
+from distill.config.schema import MACHINE, RECIPE, USE, check, identity, run_name, teacher_run, typed
 from distill.data.common.options import BESIDE_OPENER
 from distill.data.common.options import DEFAULTS as OPTIONS
 from distill.losses.base.ramps import is_ramp, ramp
-from distill.training.loop import Settings
 from distill.training.optim import optimizer
 from distill.types import Dataset, Split
 from teachers.peer import is_peer
@@ -51,7 +51,7 @@ TAKEN = {
     "peer": {*USE, "student", "seed_offset"},
     "data": {*BESIDE_OPENER},
 }  # what it uses itself
-MADE = {"optimizer": optimizer, "train": Settings, "views": ViewRecipe}  # of yamls without a _target_
+MADE = {"optimizer": optimizer, "views": ViewRecipe}  # of yamls without a _target_
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,7 +65,7 @@ def composed(*overrides):
     """Compose and answer every question that a yaml leaves to the user (???)."""
     cfg = compose("run", overrides=list(overrides))
     answers = [f"{key}={ANSWERS[key]}" for key in OmegaConf.missing_keys(cfg)]
-    return plain(compose("run", overrides=[*overrides, *answers]) if answers else cfg)
+    return typed(compose("run", overrides=[*overrides, *answers]) if answers else cfg)
 
 
 def chosen(group, name):
@@ -95,7 +95,7 @@ def test_a_choice_composes_passes_the_checks_and_says_what_it_is(group, name):
 @pytest.mark.parametrize("group, name", [choice for choice in CHOICES if choice[0] in GIVEN])
 def test_a_components_keys_are_arguments_of_what_it_names(group, name):
     cfg = chosen(group, name)
-    node = cfg["loss"][name] if group == "loss" else cfg[group]
+    node = cfg.loss[name] if group == "loss" else getattr(cfg, group)
     if node["_target_"] is None:
         assert (group, name, len(node)) == ("teacher", "none", 1)
         return
@@ -113,27 +113,27 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
 @pytest.mark.parametrize("name", names("loss"))
 def test_a_loss_is_made_with_its_weight(name):
     cfg = chosen("loss", name)
-    objective = build.objective(cfg, labelled(1, 1))
-    assert objective.weights == {name: cfg["loss"][name]["weight"]} and list(objective.losses) == [name]
+    objective = build.objective(cfg.loss, cfg.plugins, labelled(1, 1), cfg.teacher)
+    assert objective.weights == {name: cfg.loss[name]["weight"]} and list(objective.losses) == [name]
 
 
 @pytest.mark.parametrize("name", ["ce", "focal"])
 def test_balanced_class_weights_come_from_the_training_labels_by_the_effective_number(name):
-    weights = build.objective(weighted(name, "balanced", 0.5), labelled(1, 2, 3)).losses[name].class_weights
+    weights = build.objective(*weighted(name, "balanced", 0.5), labelled(1, 2, 3)).losses[name].class_weights
     by_hand = torch.tensor([1.0, 0.5 / 0.75, 0.5 / 0.875])  # (1 - 1/2) / (1 - 1/2^n)
     assert torch.allclose(weights, 3 * by_hand / by_hand.sum()) and weights.sum().item() == pytest.approx(3)
-    as_given = build.objective(weighted(name, [1, 2, 4], 0.5), labelled(1, 2, 3)).losses[name].class_weights
+    as_given = build.objective(*weighted(name, [1, 2, 4], 0.5), labelled(1, 2, 3)).losses[name].class_weights
     assert as_given.tolist() == [1, 2, 4]
-    assert build.objective(weighted(name, None, 0.5), labelled(1, 2, 3)).losses[name].class_weights is None
+    assert build.objective(*weighted(name, None, 0.5), labelled(1, 2, 3)).losses[name].class_weights is None
 
 
 def test_balanced_weights_that_cannot_be_had_get_a_sentence():
     with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: balanced .* no training picture shows c1\. Give"):
-        build.objective(weighted("ce", "balanced", 0.9), labelled(4, 0, 2))
+        build.objective(*weighted("ce", "balanced", 0.9), labelled(4, 0, 2))
     with pytest.raises(ValueError, match=r"loss\.focal\.beta: 1 was asked for; give a number in \[0, 1\)"):
-        build.objective(weighted("focal", "balanced", 1), labelled(4, 1))
+        build.objective(*weighted("focal", "balanced", 1), labelled(4, 1))
     with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: 'even' was asked for; give a list of numbers"):
-        build.objective(weighted("ce", "even", 0.9), labelled(4, 1))
+        build.objective(*weighted("ce", "even", 0.9), labelled(4, 1))
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_balanced_weights_that_cannot_be_had_get_a_sentence():
 )
 def test_class_priors_of_adjusted_logits_are_the_shares_of_the_training_labels(name, option):
     cfg = chosen("loss", name)
-    node = cfg["loss"][name]
+    node = cfg.loss[name]
 
     def priors(counts, **keys):
-        made = build.objective(cfg | {"loss": {name: node | keys}}, labelled(*counts)).losses[name]
+        made = build.objective({name: node | keys}, cfg.plugins, labelled(*counts), cfg.teacher).losses[name]
         return None if made.log_priors is None else made.log_priors.exp().tolist()
 
     assert priors((1, 2, 5)) is None and priors((0, 2, 5)) is None, "off"
@@ -160,7 +160,7 @@ def test_class_priors_of_adjusted_logits_are_the_shares_of_the_training_labels(n
 def weighted(name, class_weights, beta):
     keys = {"weight": 1.0, "class_weights": class_weights, "beta": beta}
     target = {"ce": "distill.losses.ce.CrossEntropy", "focal": "distill.losses.focal.Focal"}[name]
-    return {"loss": {name: {"_target_": target, **keys}}, "plugins": []}
+    return {name: {"_target_": target, **keys}}, []
 
 
 def labelled(*counts):
@@ -172,8 +172,8 @@ def labelled(*counts):
 
 @pytest.mark.parametrize("name", names("optimizer"))
 def test_an_optimiser_is_made_with_its_numbers(name):
-    numbers = chosen("optimizer", name)["optimizer"]
-    made = build.optimiser({"optimizer": numbers, "student": {}}, [nn.Linear(2, 2)]).param_groups[0]
+    numbers = chosen("optimizer", name).optimizer
+    made = build.optimiser(numbers, None, [nn.Linear(2, 2)]).param_groups[0]
     assert isinstance(numbers["lr"], float) and made["lr"] == numbers["lr"]
     assert made["weight_decay"] == numbers["weight_decay"]
 
@@ -181,17 +181,15 @@ def test_an_optimiser_is_made_with_its_numbers(name):
 @pytest.mark.parametrize("name", names("schedule"))
 def test_a_schedule_is_made_with_its_numbers(name):
     cfg = chosen("schedule", name)
-    made = vars(build.schedule(cfg))
-    wanted = {key: value for key, value in cfg["schedule"].items() if key != "_target_"}
+    made = vars(build.make(cfg.schedule, cfg.plugins))
+    wanted = {key: value for key, value in cfg.schedule.items() if key != "_target_"}
     assert wanted and {key: made[key] for key in wanted} == wanted
 
 
-def test_train_and_views_name_the_numbers_that_the_loop_and_the_recipe_take():
+def test_views_name_the_numbers_that_the_recipe_takes():
     cfg = composed(*FERPLUS)
-    assert cfg["train"].keys() - {*MACHINE} <= inspect.signature(Settings).parameters.keys()
-    recipe, seed, cached = build.recipe(cfg["views"] | {"seed": 3, "cached": 5, "rotate": 7.0})
-    assert (recipe.rotate, seed, cached) == (7.0, 3, 5)
-    assert build.recipe(cfg["views"])[0] == ViewRecipe(), "the yaml and the class have one set of defaults"
+    assert build.recipe(replace(cfg.views, seed=3, cached=5, rotate=7.0)).rotate == 7.0
+    assert build.recipe(cfg.views) == ViewRecipe(), "the yaml and the class have one set of defaults"
 
 
 def test_what_a_constructor_has_a_default_for_has_the_same_one_in_its_yaml():
@@ -218,9 +216,9 @@ def same(default, value):
 
 def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():
     cfg = composed("teacher=resnet50")
-    assert cfg["teacher"]["train"].keys() == cfg["train"].keys() - {*MACHINE}
-    assert cfg["teacher"]["views"].keys() == cfg["views"].keys()
-    assert {*RECIPE, *USE} <= cfg["teacher"].keys()
+    assert cfg.teacher["train"].keys() == vars(cfg.train).keys() - {*MACHINE}
+    assert cfg.teacher["views"].keys() == vars(cfg.views).keys()
+    assert {*RECIPE, *USE} <= cfg.teacher.keys()
 
 
 # Names
@@ -241,7 +239,7 @@ TEACHER += ["teacher=mobilenetv3", "teacher.optimizer.lr=1", "teacher.loss.ce.ta
 def fine_tuning(*overrides):
     """What a teacher's place in the store is computed from."""
     cfg = composed(*FERPLUS, *overrides)
-    return identity(teacher_run(cfg, cfg["teacher"]))
+    return identity(teacher_run(cfg, cfg.teacher))
 
 
 def test_equal_configs_have_equal_names_whatever_the_order_of_the_overrides():
@@ -276,9 +274,9 @@ def test_another_recipe_makes_another_teacher(override):
 
 def test_a_teachers_run_is_a_run_of_its_own_without_a_teacher():
     cfg = composed(*FERPLUS, "teacher.train.epochs=3", "teacher.seed=4")
-    inner = teacher_run(cfg, cfg["teacher"])
+    inner = teacher_run(cfg, cfg.teacher)
     check(inner)
-    assert inner["train"]["epochs"] == 3 and inner["seed"] == 4 and list(inner["loss"]) == ["ce"]
-    assert inner["train"].keys() == cfg["train"].keys(), "it runs on the same threads and device"
+    assert inner.train.epochs == 3 and inner.seed == 4 and list(inner.loss) == ["ce"]
+    assert inner.train.threads == cfg.train.threads and inner.train.device == cfg.train.device
     assert build.teacher(inner, None, None, None, None) is None
     assert run_name(inner).startswith("ferplus-none-resnet50-")

@@ -13,7 +13,7 @@ from torch import nn
 
 from distill import build
 from distill.augment.views import ViewRecipe, draw, identity
-from distill.config.schema import plain
+from distill.config.schema import typed
 from distill.losses.base.objective import Objective
 from distill.models.feature_hooks import untap
 from distill.types import Batch, Dataset, Outputs, Split
@@ -56,7 +56,7 @@ def config():
         "teacher.name=resnet18",
     )
     with initialize_config_module("conf", version_base="1.3"):
-        return plain(compose("run", overrides=[*chosen, "teacher.cache=features"]))
+        return typed(compose("run", overrides=[*chosen, "teacher.cache=features"]))
 
 
 @cache
@@ -100,7 +100,7 @@ def a_teacher(name):
 
 def bind(name, teacher=None, seed=0):
     """Build a loss as a run does and let it meet its networks, late in the run: what rises over epochs has risen."""
-    objective = build.objective(config() | {"loss": {name: config()["loss"][name]}}, data())
+    objective = build.objective({name: config().loss[name]}, [], data(), config().teacher)
     student, teacher = (
         a_student(MobileNetInception if name in WITHOUT_MAPS_TO_POOL else MicroExpNet, seed),
         teacher or a_teacher(name),

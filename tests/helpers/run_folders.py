@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +19,7 @@ BASE = ("student=microexpnet", "teacher.name=resnet50", "logger=none", "paths.st
 @cache
 def base():
     with initialize_config_module("conf", version_base="1.3"):
-        return config.plain(compose("run", overrides=list(BASE)))
+        return asdict(config.typed(compose("run", overrides=list(BASE))))
 
 
 def predictions(path, accuracy, seed=0, faces=64):

@@ -10,6 +10,7 @@ from distill.augment.views import ViewRecipe
 from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.losses.kd import KnowledgeDistillation
+from distill.runs.config import COMPONENTS, RunConfig
 from distill.runs.folder import RunFolder
 from distill.training.loggers import JsonLines
 from distill.training.loop import Learner, Settings, train
@@ -18,6 +19,7 @@ from distill.types import Dataset, InputSpec, Outputs, Split
 from teachers.frozen import FrozenTeacher
 
 CLASSES = ("calm", "glad", "sad")
+NO_COMPONENTS = {key: {} for key in (*COMPONENTS, "logger")}
 
 
 class Net(nn.Module):
@@ -57,6 +59,13 @@ def learner():
     return Learner(net, objective, steps, Constant(0), Average(net, 0.9), "net")
 
 
+def settings_of(phases=(), **changed):
+    """The numbers of a training, those of conf/ where nothing is said."""
+    numbers = {"epochs": 3, "batch_size": 8, "average": 0.9, "log_every": 2} | changed
+    cfg = RunConfig.from_dict(NO_COMPONENTS | {"train": numbers, "views": {"cached": 2}})
+    return Settings(cfg.train, cfg.views, 0, torch.float32, 2, phases)
+
+
 def run(folder, stop_at=None, **changed):
     """Train in a folder; at a step that is to be the last, raise as a kill would."""
 
@@ -64,8 +73,7 @@ def run(folder, stop_at=None, **changed):
         if (epoch, done) == stop_at:
             raise KeyboardInterrupt
 
-    numbers = {"balance": 1.0, "mixup": 0.4} | changed
-    settings = Settings(3, 8, "valid/top1_accuracy", 0, 0, 2, torch.float32, None, 0.9, 2, 2, **numbers)
+    settings = settings_of(**{"balance": 1.0, "mixup": 0.4} | changed)
     nothing = SimpleNamespace(step=step, terms=lambda *a: None, epoch=lambda *a: None)
     folder.mkdir(exist_ok=True)
     lines, made, teacher = JsonLines(folder / "metrics.jsonl"), learner(), frozen(1)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from distill import bench, measure, publish
 from distill.config import overrides
-from distill.config.schema import plain
+from distill.config.schema import typed
 from distill.export import __main__ as export
 from distill.export.options import read_options
 from distill.pipeline import rules
@@ -80,7 +80,7 @@ def test_a_printed_command_makes_a_run(line):
     assert bool(swept) == ("-m" in ALL[line])
     with initialize_config_module("conf", version_base="1.3"):
         cfg = compose("run", overrides=jobs[0])
-    rules.check(rules.learned_by(plain(cfg))[0])
+    rules.check(rules.learned_by(typed(cfg))[0])
 
 
 def read_export(words, tmp_path, monkeypatch):

@@ -162,7 +162,8 @@ def _context(found: Evidence) -> dict:
     is_timm = _is_timm(run.folder)
     return {
         **{"result": result, "data": data, "student": result.student, "teacher": result.teacher},
-        **{"cfg": run.config, "env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
+        **{"cfg": run.config, "augmentation": vars(run.config.views)},
+        **{"env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
         **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
         "front": _front(found, is_timm),
@@ -176,7 +177,7 @@ def _context(found: Evidence) -> dict:
         "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
         "speed": run.exported_speed,
         "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
-        "peer": is_peer(run.config["teacher"]),
+        "peer": is_peer(run.config.teacher),
         "teacher_members": words.members(run),
         "teacher_pretrained": not set(starts) <= {None, "scratch"},
         "command": run.env.get("command") and words.without_folders(run.env["command"]),

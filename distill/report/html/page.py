@@ -44,7 +44,7 @@ def page(
     sections = found.sections
     sets = [_data_set(k, own, found, faces, notes, plots) for k, own in enumerate(sections, 1)]
     effects.refuse_undrawn(found, plots, [plot for own in sets for plot in own["plots"]])
-    seeds = len({run.config.get("seed") for run in found.runs})
+    seeds = len({run.config.seed for run in found.runs})
     counts = [(len(found.runs), "run"), (len(found.configurations), "configuration"), (seeds, "seed")]
     runs, configurations, seeds = (summary.count(*one) for one in counts)
     css, js = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -124,7 +124,7 @@ def _columns(own: RunTable) -> list[dict]:
 
 def _errors(run: Run) -> dict:
     """Return the tables of how the best run and its teacher err on the test faces, or why there are none."""
-    found = {"name": run.result.student.get("name", "student"), "seed": run.config.get("seed")}
+    found = {"name": run.result.student.get("name", "student"), "seed": run.config.seed}
     try:
         own = of_run(run)
         if own.labels.min() < 0:

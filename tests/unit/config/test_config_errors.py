@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from distill import build
 from distill.config.hints import explain
-from distill.config.schema import check, plain
+from distill.config.schema import check, typed
 from distill.pipeline import rules
 from distill.pipeline.reuse import refuse_inside_data
 from distill.runs.folder import RunFolder
@@ -76,7 +76,7 @@ def test_the_command_line_says_which_key_was_meant(tmp_path):
 @pytest.mark.parametrize("override, key", [("data=ferplus", "data.root"), ("teacher=timm", "teacher.name")])
 def test_a_key_that_must_be_given_gets_a_sentence(override, key):
     with pytest.raises(ValueError, match=re.escape(f"{key}: must be given. Type {key}=")):
-        plain(composed(override))
+        typed(composed(override))
 
 
 # Numbers
@@ -114,19 +114,19 @@ SOUND += ["train.threads=2"]
 @pytest.mark.parametrize("override", RULES)
 def test_numbers_that_cannot_be_meant_are_refused(override):
     with pytest.raises(ValueError, match=RULES[override]):
-        check(plain(composed(*FERPLUS, override)))
+        check(typed(composed(*FERPLUS, override)))
 
 
 def test_mixup_is_for_live_teachers_or_none_and_for_soft_targets():
     live = ["train.mixup=0.2", "teacher.cache=false"]
     for sound in (live, ["train.mixup=0.2", "teacher=none", "loss=[ce]"], ["teacher.train.mixup=0.2"]):
-        check(plain(composed(*FERPLUS, *sound)))
+        check(typed(composed(*FERPLUS, *sound)))
     with pytest.raises(ValueError, match=r"^loss\.ce\.target: hard undoes train\.mixup; give loss\.ce\.target=soft"):
-        check(plain(composed(*FERPLUS, *live, "loss.ce.target=hard")))
+        check(typed(composed(*FERPLUS, *live, "loss.ce.target=hard")))
     with pytest.raises(ValueError, match=r"^teacher\.loss\.ce\.target: hard undoes teacher\.train\.mixup"):
-        check(plain(composed(*FERPLUS, "teacher.train.mixup=0.2", "teacher.loss.ce.target=hard")))
+        check(typed(composed(*FERPLUS, "teacher.train.mixup=0.2", "teacher.loss.ce.target=hard")))
     with pytest.raises(ValueError, match=r"train\.mixup needs teacher\.cache=false"):
-        check(plain(composed("teacher=ensemble", "train.mixup=0.2")))
+        check(typed(composed("teacher=ensemble", "train.mixup=0.2")))
 
 
 IDLE = {
@@ -140,23 +140,23 @@ IDLE = {
 @pytest.mark.parametrize("override", IDLE)
 def test_options_that_would_do_nothing_are_refused(override):
     with pytest.raises(ValueError, match=IDLE[override]):
-        rules.check(plain(composed(*FERPLUS, override)))
+        rules.check(typed(composed(*FERPLUS, override)))
 
 
 def test_beta_is_for_balanced_weights_and_as_it_comes_is_no_choice():
-    rules.check(plain(composed(*FERPLUS, "loss=[ce,focal]", "loss.ce.class_weights=balanced", "loss.ce.beta=0.99")))
-    cfg = plain(composed(*FERPLUS, "loss=[ce,focal]"))
+    rules.check(typed(composed(*FERPLUS, "loss=[ce,focal]", "loss.ce.class_weights=balanced", "loss.ce.beta=0.99")))
+    cfg = typed(composed(*FERPLUS, "loss=[ce,focal]"))
     rules.check(cfg)
-    assert all(loss["beta"] == rules.BETA and loss["class_weights"] is None for loss in cfg["loss"].values())
+    assert all(loss["beta"] == rules.BETA and loss["class_weights"] is None for loss in cfg.loss.values())
 
 
 def test_what_is_unusual_but_sound_is_allowed():
-    check(plain(composed(*SOUND, "views.erase=0", "views.erase_min=0", "views.erase_max=0")))
+    check(typed(composed(*SOUND, "views.erase=0", "views.erase_min=0", "views.erase_max=0")))
 
 
 def test_the_members_of_an_ensemble_are_checked_too():
     with pytest.raises(ValueError, match=r"train\.batch_size: 0"):
-        check(plain(composed("teacher=ensemble", "teacher.members.second.train.batch_size=0")))
+        check(typed(composed("teacher=ensemble", "teacher.members.second.train.batch_size=0")))
 
 
 def test_a_device_that_does_not_exist_is_refused_by_its_key():
@@ -221,14 +221,14 @@ WRONG = [
 def test_a_data_key_of_another_type_is_told_with_its_key(data, word, sentence):
     root = () if data == "procedural" else ("data.root=faces",)
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        rules.check(plain(composed(f"data={data}", *root, "teacher=none", "loss=[ce]", f"data.{word}")))
+        rules.check(typed(composed(f"data={data}", *root, "teacher=none", "loss=[ce]", f"data.{word}")))
 
 
 @pytest.mark.parametrize("data, word", [("jaffe", "fold=all"), ("folder", "valid=1"), ("folder", "root=2013")])
 def test_a_data_key_that_its_type_takes_is_passed_on(data, word):
-    cfg = plain(composed(f"data={data}", "data.root=faces", "teacher=none", "loss=[ce]", f"data.{word}"))
+    cfg = typed(composed(f"data={data}", "data.root=faces", "teacher=none", "loss=[ce]", f"data.{word}"))
     rules.check(cfg)
-    assert build.data_node(cfg)["root"] == ("2013" if word == "root=2013" else "faces")
+    assert build.data_node(cfg.data, cfg.plugins)["root"] == ("2013" if word == "root=2013" else "faces")
 
 
 def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
@@ -237,6 +237,6 @@ def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
         with pytest.raises(
             ValueError, match=r"whose pictures would become data. Give data.root the folder of the faces"
         ):
-            refuse_inside_data({"data": {"root": str(root)}}, RunFolder(tmp_path / folder))
+            refuse_inside_data({"root": str(root)}, RunFolder(tmp_path / folder))
     for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
-        refuse_inside_data({"data": data}, RunFolder(tmp_path / "runs" / "a"))
+        refuse_inside_data(data, RunFolder(tmp_path / "runs" / "a"))

@@ -1,6 +1,7 @@
 """Every key has a type, told by schema and constructors: another one gets a sentence with the key, before anything is made."""
 
 from copy import deepcopy
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from commandline import ROOT, distill, result_of
 from hydra import compose, initialize_config_module
 
-from distill.config.schema import absolute, identity, plain
+from distill.config.schema import absolute, identity, typed
 from distill.pipeline import rules
 from distill.pipeline.key_types import check_types
 
@@ -16,16 +17,16 @@ from distill.pipeline.key_types import check_types
 @cache
 def composed(*overrides):
     with initialize_config_module("conf", version_base="1.3"):
-        return plain(compose("run", overrides=list(overrides)))
+        return typed(compose("run", overrides=list(overrides)))
 
 
 def changed(key, value, *overrides):
     """The config of these words with one key set to a value, whatever hydra would say."""
     cfg = deepcopy(composed(*overrides))
     *path, last = key.split(".")
-    node = cfg
+    node = vars(cfg)
     for name in path:
-        node = node[name]
+        node = node[name] if isinstance(node[name], dict) else vars(node[name])
     node[last] = value
     return cfg
 
@@ -95,13 +96,13 @@ def test_values_of_the_right_type_pass(key):
 @pytest.mark.parametrize("key, value", [("plugins", 0), ("plugins", [1]), ("seed", "x"), ("generations", 1.5)])
 def test_type_that_a_reference_brings_is_refused(key, value):
     with pytest.raises(ValueError, match=rf"^{key}: "):
-        check_types(composed() | {key: value})
+        check_types(replace(composed(), **{key: value}))
 
 
-@pytest.mark.parametrize("group", ["data", "student", "teacher", "optimizer", "schedule", "logger", "loss", "train"])
+@pytest.mark.parametrize("group", ["data", "student", "teacher", "optimizer", "schedule", "logger", "loss"])
 def test_group_without_a_choice_is_refused(group):
     with pytest.raises(ValueError, match=rf"^{group}: None was asked for"):
-        rules.check(composed() | {group: None})
+        rules.check(replace(composed(), **{group: None}))
 
 
 @pytest.mark.parametrize("key, value", [("lr", -1.0), ("weight_decay", -0.1), ("eps", -1e-8), ("betas", [0.9, 1.0])])
@@ -149,9 +150,9 @@ def test_paths_are_absolute_and_change_no_identity(tmp_path, monkeypatch):
     expected |= {"teacher.cache": "kept", "paths.run": "one", "paths.runs": "runs", "paths.store": "store"}
     for key, name in expected.items():
         group, _, last = key.partition(".")
-        assert found[group][last] == str(tmp_path / name), key
+        assert asdict(found)[group][last] == str(tmp_path / name), key
     assert identity(found) == identity(cfg)
-    assert absolute(composed())["teacher"]["cache"] is True and absolute(composed())["paths"]["run"] is None
+    assert absolute(composed()).teacher["cache"] is True and absolute(composed()).paths.run is None
     with pytest.raises(ValueError, match=r"^data\.root: is empty"):
         absolute(changed("data.root", ""))
     with pytest.raises(ValueError, match=r"^paths\.runs: ~nobody-here/x .* Type the path in full"):

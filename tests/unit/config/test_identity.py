@@ -1,14 +1,17 @@
 """A name outlives what it does not depend on: where modules lie, options that came later, how a number was typed."""
 
 import re
+from dataclasses import asdict, replace
+from functools import reduce
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
 from distill.config import schema as config
 from distill.config.naming import canonical, last_part, without_defaults
 from distill.pipeline.reuse import refuse_another
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 
 # Two config.yaml as run folders hold them, of modules that have since been elsewhere
@@ -105,11 +108,11 @@ def registry():
 
 
 def old(text):
-    return OmegaConf.to_container(OmegaConf.create(text))
+    return RunConfig.from_dict(yaml.safe_load(text))
 
 
 def composed(*words):
-    return config.plain(compose("run", overrides=list(words)))
+    return config.typed(compose("run", overrides=list(words)))
 
 
 def options(node, path=()):
@@ -122,10 +125,11 @@ def options(node, path=()):
 
 
 def without(cfg, path):
-    """The config of the time before an option was there."""
-    if len(path) == 1:
-        return {key: value for key, value in cfg.items() if key != path[0]}
-    return cfg | {path[0]: without(cfg[path[0]], path[1:])}
+    """The config of the time before an option was there, as it is read today."""
+    plain = asdict(cfg)
+    *outer, last = path
+    del reduce(dict.__getitem__, outer, plain)[last]
+    return RunConfig.from_dict(plain)
 
 
 @OLD
@@ -136,7 +140,9 @@ def test_run_name_old_config_is_that_of_todays_command(text, words):
 @OLD
 def test_run_name_moved_modules_stays(text, words):
     moved = old(re.sub(r"_target_: [\w.]+\.", "_target_: another.house.of.modules.", text))
-    assert canonical(moved) == canonical(old(text)) and config.run_name(moved) == config.run_name(old(text))
+    assert canonical(asdict(moved)) == canonical(asdict(old(text))) and config.run_name(moved) == config.run_name(
+        old(text)
+    )
     renamed = old(re.sub(r"_target_: ([\w.]+)", r"_target_: \1Two", text, count=1))
     assert config.run_name(renamed) != config.run_name(old(text))
 
@@ -164,10 +170,10 @@ def test_identity_nested_targets_are_class_names(text, words):
 
 def test_learning_teacher_key_moved_modules_and_added_option_stays():
     cfg = old(ONE)
-    inner, now = config.teacher_run(cfg, cfg["teacher"]), composed(*FERPLUS)
-    assert config.learning(inner) == config.learning(config.teacher_run(now, now["teacher"]))
+    inner, now = config.teacher_run(cfg, cfg.teacher), composed(*FERPLUS)
+    assert config.learning(inner) == config.learning(config.teacher_run(now, now.teacher))
     assert config.learning(without(inner, ("student", "drop_path_rate"))) == config.learning(inner)
-    assert config.learning(inner | {"seed": 1}) != config.learning(inner)
+    assert config.learning(replace(inner, seed=1)) != config.learning(inner)
 
 
 def test_without_defaults_unknown_class_keeps_everything():
@@ -177,9 +183,13 @@ def test_without_defaults_unknown_class_keeps_everything():
 
 def test_refuse_another_changed_default_is_refused(tmp_path):
     cfg = composed(*FERPLUS)
-    old_default = cfg | {"train": cfg["train"] | {"epochs": 7}}  # what conf/train/default.yaml said when it was written
-    config.write(old_default, tmp_path)
+    old_default = replace(
+        cfg, train=replace(cfg.train, epochs=7)
+    )  # what conf/train/default.yaml said when it was written
+    old_default.write(tmp_path / "config.yaml")
     with pytest.raises(ValueError, match=r"holds another run; its 'train' is .*'epochs': 7"):
         refuse_another(cfg, RunFolder(tmp_path))
-    config.write(without(cfg, ("train", "mixup")), tmp_path)
+    plain = asdict(cfg)
+    del plain["train"]["mixup"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
     refuse_another(cfg, RunFolder(tmp_path))

@@ -20,7 +20,7 @@ def test_a_path_of_any_letters_arrives_as_it_was_typed(key, path):
             overrides=["data=folder", "data.root=x", "teacher=run", "teacher.run=x", overrides.quoted(f"{key}={path}")],
         )
     group, name = key.split(".")
-    assert config.plain(cfg)[group][name] == path
+    assert getattr(config.typed(cfg), group)[name] == path
 
 
 def test_what_hydra_can_read_or_is_no_path_stays_as_it_was_typed():

@@ -12,6 +12,7 @@ from distill.config import schema as config
 from distill.data.common import twins
 from distill.data.folder import folder
 from distill.data.packing import near_duplicates
+from distill.runs.config import RunConfig
 from distill.system.console import WITHOUT_TWINS
 
 
@@ -49,10 +50,10 @@ def root(tmp_path_factory):
     return root
 
 
-def cfg(root, store, **data):
+def asked_for(root, store, **data):
     target = "distill.data.folder.folder"
     node = {"_target_": target, "root": str(root), "size": 48, "channels": 3, "near_duplicates": "report"} | data
-    return {"data": node, "plugins": [], "paths": {"store": str(store)}}
+    return node, str(store), []
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def store(root):
 
 
 def test_photographs_that_splits_share_are_counted_and_told_in_a_line(root, store):
-    data = build.dataset(cfg(root, store))
+    data = build.dataset(*asked_for(root, store))
     assert data.notes["near_duplicates"] == {"valid": [2, 2], "test": [10, 4], "dropped_from_train": 0}
     assert twins.told(data) == [
         "data: 10 of 24 test faces show a photograph that train or valid has, too (4 pixel for pixel), 2 of 8 valid faces show a "
@@ -72,28 +73,32 @@ def test_photographs_that_splits_share_are_counted_and_told_in_a_line(root, stor
 
 
 def test_they_are_left_out_of_train_where_that_is_asked_for(root, store):
-    whole, data = build.dataset(cfg(root, store)), build.dataset(cfg(root, store, near_duplicates="drop_from_train"))
+    whole, data = (
+        build.dataset(*asked_for(root, store)),
+        build.dataset(*asked_for(root, store, near_duplicates="drop_from_train")),
+    )
     gone = set(whole.splits["train"].ids) - set(data.splits["train"].ids)
     assert gone == {f"train/{name}/{number}.png" for name in ("a", "b") for number in (0, 1, 10, 11, 12, 20)}
     assert data.notes["near_duplicates"] == {"valid": [0, 0], "test": [0, 0], "dropped_from_train": 12}
     assert "12 near-duplicates left out of train" in data.protocol and WITHOUT_TWINS not in data.further
     assert len(labels(data)) == len(data.splits["train"]) + 32 and build.fingerprint(data) != build.fingerprint(whole)
-    names = [config.identity(cfg(root, store, near_duplicates=n) | REST)["data"] for n in ("report", "drop_from_train")]
+    nodes = [asked_for(root, store, near_duplicates=n)[0] for n in ("report", "drop_from_train")]
+    names = [config.identity(RunConfig.from_dict(REST | {"data": node}))["data"] for node in nodes]
     assert "near_duplicates" not in names[0] and names[1]["near_duplicates"] == "drop_from_train"
 
 
-REST = {"train": {}, "teacher": {"_target_": None}, "student": {}}
+REST = {key: {} for key in ("student", "loss", "optimizer", "schedule", "logger")} | {"teacher": {"_target_": None}}
 
 
 def test_what_was_found_is_stored_with_the_pack_and_found_again_when_it_is_damaged(root, store, monkeypatch):
-    data = build.dataset(cfg(root, store))
+    data = build.dataset(*asked_for(root, store))
     file = store / "packed" / data.notes["packed"] / near_duplicates.FILE
     content = file.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(near_duplicates, "_find", lambda pixels: pytest.fail("searched again"))
-        build.dataset(cfg(root, store))
+        build.dataset(*asked_for(root, store))
     file.write_bytes(content[: len(content) // 2])
-    assert build.dataset(cfg(root, store)).notes == data.notes
+    assert build.dataset(*asked_for(root, store)).notes == data.notes
     assert file.read_bytes() == content and not list(file.parent.glob(f"*.{near_duplicates.FILE}"))
 
 
@@ -103,17 +108,17 @@ def test_a_test_split_that_is_train_is_refused_with_what_to_type(tmp_path, valid
     if valid:  # else some of train are held out
         write(tmp_path / "faces", "valid", range(10, 12))
     shutil.copytree(tmp_path / "faces" / "train", tmp_path / "faces" / "test")
-    asked = cfg(tmp_path / "faces", tmp_path / "store")
+    asked = asked_for(tmp_path / "faces", tmp_path / "store")
     with pytest.raises(
         ValueError, match=r"each of the 10 test faces of folder is, .* a training .* type data.test=0.2"
     ):
-        build.dataset(asked)
-    assert len(build.dataset(asked, needed=("test",)).splits["test"]) == 10, "to measure others on"
+        build.dataset(*asked)
+    assert len(build.dataset(*asked, needed=("test",)).splits["test"]) == 10, "to measure others on"
 
 
 def test_faces_that_only_look_alike_are_not_one_photograph(tmp_path):
     write_class_folders(tmp_path / "faces", ("a", "b"), 30)
-    data = build.dataset(cfg(tmp_path / "faces", tmp_path / "store", size=20))
+    data = build.dataset(*asked_for(tmp_path / "faces", tmp_path / "store", size=20))
     assert data.notes["near_duplicates"]["test"] == [0, 0] and twins.told(data) == [] and not data.further
 
 
@@ -154,7 +159,7 @@ def test_frames_of_one_face_are_one_photograph_without_a_look_at_every_pair(tmp_
 
 
 def test_faces_of_another_pack_and_size_are_compared_by_their_photograph(root, store, tmp_path):
-    data = build.dataset(cfg(root, store))
+    data = build.dataset(*asked_for(root, store))
     write(tmp_path / "new", "a", [0, 10, 90], lambda image: image.convert("L").resize((100, 100)))
     other = folder(tmp_path / "store", tmp_path / "new" / "a", size=64, channels=1, test=1).splits["test"]
     seen = twins.alike(other, [data.splits["train"], data.splits["valid"]])

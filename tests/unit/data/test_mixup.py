@@ -11,7 +11,7 @@ from tiny_training import DATA, Net, frozen, learner, run
 
 from distill.augment.autoaugment import VERSION
 from distill.augment.views import ViewRecipe, draw, render
-from distill.config.schema import plain
+from distill.config.schema import typed
 from distill.data.loader import gather, mixup
 from distill.losses.base.logit_loss import LogitLoss
 from distill.losses.ce import CrossEntropy
@@ -104,7 +104,7 @@ def test_a_recipe_without_autoaugment_has_the_manifest_that_it_always_had():
 
 def composed(*overrides):
     with initialize_config_module("conf", version_base="1.3"):
-        return plain(compose("run", overrides=["data=procedural", "train.mixup=0.2", *overrides]))
+        return typed(compose("run", overrides=["data=procedural", "train.mixup=0.2", *overrides]))
 
 
 @pytest.mark.parametrize("name", ["microexpnet", "dkd", "nkd", "tfkd"])
@@ -123,14 +123,14 @@ def test_a_teachers_own_losses_are_looked_at_too():
     words = ("train.mixup=0", "teacher.train.mixup=0.2")
     rules.check(composed(*words))
     cfg = composed(*words, "loss=[ce,tfkd]")
-    cfg["teacher"]["loss"] = {"tfkd": cfg["loss"]["tfkd"]}
+    cfg.teacher["loss"] = {"tfkd": cfg.loss["tfkd"]}
     with pytest.raises(ValueError, match=r"^teacher\.loss\.tfkd: reads one class .* Type teacher\.train\.mixup=0"):
         rules.check(cfg)
 
 
 def test_every_loss_on_logits_that_reads_the_largest_entry_alone_says_so():
     names = [path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml")]
-    nodes = composed(f"loss=[{','.join(names)}]")["loss"]
+    nodes = composed(f"loss=[{','.join(names)}]").loss
     torch.manual_seed(0)
     student, teacher = (Outputs(z, z[:, None], {}) for z in torch.randn(2, 6, 3))
     target = torch.rand(6, 3).softmax(1)

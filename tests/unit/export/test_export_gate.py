@@ -40,8 +40,8 @@ STUDENTS = {
 
 def network(words):
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.plain(compose("run", overrides=[*words, "logger=none"]))
-    return build.network(cfg, Dataset("", EMOTIONS, "", {})).eval()
+        cfg = config.typed(compose("run", overrides=[*words, "logger=none"]))
+    return build.network(cfg.student, cfg.plugins, Dataset("", EMOTIONS, "", {})).eval()
 
 
 @pytest.fixture(scope="module")

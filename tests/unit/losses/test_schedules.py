@@ -8,7 +8,7 @@ import torch
 from hydra import compose, initialize_config_module
 
 from distill import build
-from distill.config.schema import check, plain
+from distill.config.schema import check, typed
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.ramps import Ramp, ramp
 from distill.losses.ce import CrossEntropy
@@ -163,7 +163,7 @@ def registry():
 
 def config(*overrides):
     loss = next((name for name in ("sinkhorn", "hint") if f"loss.{name}." in overrides[0]), "kd")
-    return plain(compose("run", overrides=["data=procedural", f"loss=[ce,{loss}]", *overrides]))
+    return typed(compose("run", overrides=["data=procedural", f"loss=[ce,{loss}]", *overrides]))
 
 
 def data():
@@ -176,7 +176,7 @@ def data():
 def test_a_weight_and_an_option_are_given_as_ramps_on_the_command_line():
     cfg = config("loss.kd.weight={from:0,to:0.9,end:2}", "loss.kd.temperature={from:8,to:2,end:3}")
     check(cfg)
-    objective = build.objective(cfg, data())
+    objective = build.objective(cfg.loss, [], data())
     assert objective.losses["kd"].temperature == 8 and objective.weights == {"ce": 0.1, "kd": 0.0}
     objective.at(1.5)
     assert objective.losses["kd"].temperature == 5 and objective.weights["kd"] == pytest.approx(0.675)
@@ -193,7 +193,7 @@ def test_a_weight_and_an_option_are_given_as_ramps_on_the_command_line():
 )
 def test_an_option_whose_ramp_ends_where_it_may_not_be_gets_a_sentence(override, sentence):
     with pytest.raises(ValueError, match=sentence):
-        build.objective(config(override), data())
+        build.objective(config(override).loss, [], data())
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_an_option_whose_ramp_ends_where_it_may_not_be_gets_a_sentence(override,
 )
 def test_an_option_of_another_kind_gets_a_sentence_with_its_key(override, sentence):
     with pytest.raises(ValueError, match=sentence):
-        build.objective(config("loss=[ce,kd,sinkhorn,hint]", "teacher.cache=features", override), data())
+        build.objective(config("loss=[ce,kd,sinkhorn,hint]", "teacher.cache=features", override).loss, [], data())
 
 
 @pytest.mark.parametrize(
@@ -267,11 +267,11 @@ def test_phases_follow_one_another():
     three = "phases=[{epochs:1,loss:[ce]},{epochs:2},{epochs:1,loss:[ce,kd],lr:0.5}]"
     cfg = config("loss=[ce,kd]", three, "train.epochs=4")
     check(cfg)
-    phases = build.phases(cfg)
+    phases = build.phases(cfg.phases)
     assert phases == (Phase(0, 1, ("ce",), 1.0), Phase(1, 2, None, 1.0), Phase(3, 1, ("ce", "kd"), 0.5))
-    settings = Settings(4, 1, "valid/nll", 0, 0, 0, torch.float32, None, 0.0, 1, 0, phases=phases)
+    settings = Settings(cfg.train, cfg.views, 0, torch.float32, 0, phases)
     assert [settings.phase(epoch) for epoch in range(4)] == [phases[0], phases[1], phases[1], phases[2]]
-    assert Settings(4, 1, "valid/nll", 0, 0, 0, torch.float32, None, 0.0, 1, 0).phase(3) == Phase(0, 4)
+    assert Settings(cfg.train, cfg.views, 0, torch.float32, 0).phase(3) == Phase(0, 4)
 
 
 # A new phase

@@ -1,6 +1,7 @@
 """Losses that can never fit, or that teach nothing, get a sentence before a teacher is trained."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import tiny_training
@@ -9,7 +10,7 @@ from hydra import compose, initialize_config_module
 from inside import job
 
 from distill import build
-from distill.config.schema import plain
+from distill.config.schema import typed
 from distill.losses.base.objective import Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.catkd import ClassAttentionTransfer
@@ -100,7 +101,7 @@ def test_a_weight_that_is_0_for_a_while_or_beside_others_is_allowed(words):
 
 def config(*words):
     with initialize_config_module("conf", version_base="1.3"):
-        return plain(compose("run", overrides=["loss=[ce,kd]", "train.epochs=4", *words]))
+        return typed(compose("run", overrides=["loss=[ce,kd]", "train.epochs=4", *words]))
 
 
 @pytest.mark.parametrize("kind", [CrossEntropy, Focal])
@@ -162,11 +163,7 @@ def test_what_is_no_loss_or_lacks_a_value_or_its_first_line_is_said():
         match=r"^loss\.mine: distill\.losses\.base\.reused_classifier\.ReusedHead is no loss\. Derive it from",
     ):
         build.objective(
-            {
-                "loss": {"mine": {"_target_": "distill.losses.base.reused_classifier.ReusedHead", "weight": 1}},
-                "plugins": [],
-            },
-            None,
+            {"mine": {"_target_": "distill.losses.base.reused_classifier.ReusedHead", "weight": 1}}, [], None
         )
     with pytest.raises(ValueError, match=r"^loss\.mine\.depth: has no value\. Give it one in conf/loss/mine\.yaml"):
         check_options("loss.mine", Deep, {"weight": 1.0})
@@ -174,7 +171,7 @@ def test_what_is_no_loss_or_lacks_a_value_or_its_first_line_is_said():
     with pytest.raises(
         ValueError, match=r"^loss\._target_: distill\.x\.X is there, but .* with # @package loss\.NAME$"
     ):
-        rules.check({"loss": {"_target_": "distill.x.X", "weight": 1}})
+        rules.check(replace(config(), loss={"_target_": "distill.x.X", "weight": 1}))
 
 
 def test_a_student_that_answers_a_tensor_is_told_what_to_answer(tmp_path, monkeypatch):

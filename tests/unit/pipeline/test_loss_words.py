@@ -9,6 +9,7 @@ from distill.config import schema as config
 from distill.config.hints import explain
 from distill.config.overrides import defaults
 from distill.pipeline import rules
+from distill.runs.config import RunConfig
 
 DEFAULT = defaults()["loss"]
 
@@ -50,21 +51,21 @@ def test_a_name_that_is_no_loss_is_told_as_any_other_key():
     assert "loss.kdd: no such key" in refused("loss.kdd.weight=1")
 
 
-def alone(*words: str) -> tuple[dict, list[str]]:
-    return rules.learned_by(config.plain(composed("teacher=none", *words)))
+def alone(*words: str) -> tuple[RunConfig, list[str]]:
+    return rules.learned_by(config.typed(composed("teacher=none", *words)))
 
 
 def test_without_a_teacher_its_losses_are_left_out_and_labels_alone_have_weight_1():
     cfg, left_out = alone()
-    assert left_out == ["dist"] and {name: loss["weight"] for name, loss in cfg["loss"].items()} == {"ce": 1.0}
+    assert left_out == ["dist"] and {name: loss["weight"] for name, loss in cfg.loss.items()} == {"ce": 1.0}
     names = {config.run_name(alone(*words)[0]) for words in ([], ["loss=[ce]"], ["loss=[ce]", "loss.ce.weight=1"])}
     assert len(names) == 1
     cfg, left_out = alone("loss=[ce,tfkd,kd,hint]", "phases=[{epochs:8,loss:[ce,hint]},{epochs:24}]")
-    assert left_out == ["kd", "hint"] and {n: loss["weight"] for n, loss in cfg["loss"].items()} == {
+    assert left_out == ["kd", "hint"] and {n: loss["weight"] for n, loss in cfg.loss.items()} == {
         "ce": 0.1,
         "tfkd": 0.9,
     }
-    assert cfg["phases"][0]["loss"] == ["ce"]
+    assert cfg.phases[0]["loss"] == ["ce"]
 
 
 def test_a_weight_of_0_or_a_course_stays_as_it_was_typed_without_a_teacher():
@@ -81,4 +82,4 @@ def test_without_a_teacher_losses_that_all_need_one_are_refused(words, sentence)
 
 
 def test_with_a_teacher_or_generations_that_will_have_one_nothing_is_left_out():
-    assert alone("generations=2")[1] == [] and rules.learned_by(config.plain(composed()))[1] == []
+    assert alone("generations=2")[1] == [] and rules.learned_by(config.typed(composed()))[1] == []

@@ -126,24 +126,23 @@ def test_a_stored_teacher_whose_code_was_changed_is_told(home, complete, monkeyp
 
 
 def test_a_run_folder_that_knows_nothing_of_its_code_is_not_told_of(tmp_path, capsys):
-    cfg = {"student": {"_target_": "students.cern.CERN"}}
-    provenance.tell_changed(cfg, RunFolder(tmp_path))
+    provenance.tell_changed(RunFolder(tmp_path))
     for content in ("{", "[]", '{"python": "3"}', '{"sources": null}'):
         (tmp_path / "env.json").write_text(content)
-        provenance.tell_changed(cfg, RunFolder(tmp_path))
+        provenance.tell_changed(RunFolder(tmp_path))
     assert capsys.readouterr().out == ""
 
 
 def test_a_class_that_is_not_there_or_not_allowed_has_no_source_and_nothing_of_it_is_imported(home):
     nodes = ["students.cern.CERN", "students.nowhere.Net", "torch.hub.load", "elsewhere.Net", "ours.net.Net"]
-    found = provenance.sources({"plugins": [], "loss": {str(k): {"_target_": name} for k, name in enumerate(nodes)}})
+    found = provenance.sources({"loss": {str(k): {"_target_": name} for k, name in enumerate(nodes)}}, [])
     assert found.keys() == {"students.cern", "students"} and "elsewhere" not in sys.modules
 
 
 def test_a_plugin_with_a_mistake_in_it_is_hashed_all_the_same(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "odd.py").write_text("def (:\n")
-    assert provenance.sources({"plugins": ["odd"], "student": {"_target_": "odd.Net"}}).keys() == {"odd"}
+    assert provenance.sources({"student": {"_target_": "odd.Net"}}, ["odd"]).keys() == {"odd"}
 
 
 def test_git_tells_commit_and_dirty_of_a_package_that_is_tracked(tmp_path, monkeypatch):

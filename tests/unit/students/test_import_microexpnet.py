@@ -45,10 +45,10 @@ def loaded(path):
     return net
 
 
-def run_config(weights, **keys):
+def student_node(weights, **keys):
     student = {"_target_": "students.microexpnet.MicroExpNet", "size": 84, "width": "XXS", "pooling": "both"}
     student |= {"dropout": 0.0, "init": "xavier", "mean": 0, "std": 1 / 255, "lr_scale": None, "weights": str(weights)}
-    return {"student": student | keys, "seed": 0, "plugins": []}
+    return student | keys
 
 
 def test_the_orders_are_the_projects_and_hold_the_same_names():
@@ -80,7 +80,7 @@ def test_the_command_says_the_order_and_what_to_type_and_that_starts_a_student(n
     assert f"python -m distill.run student=microexpnet student.weights={out}" in said
     keys = dict(word.removeprefix("student.").split("=") for word in said.split() if word.startswith("student."))
     assert (keys["pooling"], int(keys["width"]), float(keys["mean"]), float(keys["std"])) == ("both", 48, 0, 1 / 255)
-    net = build.network(run_config(out), SimpleNamespace(classes=EMOTIONS))
+    net = build.network(student_node(out), [], SimpleNamespace(classes=EMOTIONS))
     assert torch.equal(net.fc.weight, loaded(out).fc.weight)
 
 
@@ -97,9 +97,9 @@ def test_weights_of_another_class_order_are_refused_with_both_orders(npz, tmp_pa
     out = tmp_path / "published.safetensors"
     main([str(npz), str(out), "--order", "published"])
     with pytest.raises(ValueError, match=r"student\.weights: .* neutral, anger, .*neutral, happiness, "):
-        build.network(run_config(out), SimpleNamespace(classes=EMOTIONS))
+        build.network(student_node(out), [], SimpleNamespace(classes=EMOTIONS))
     with pytest.raises(ValueError, match=r"student\.weights: .* contempt.* neutral, happiness, "):
-        build.network(run_config(out), SimpleNamespace(classes=EMOTIONS[:7]))
+        build.network(student_node(out), [], SimpleNamespace(classes=EMOTIONS[:7]))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_weights_of_another_input_range_are_refused_with_what_to_type(change, se
     out = tmp_path / "weights.safetensors"
     main([str(npz), str(out)])
     with pytest.raises(ValueError, match=rf"student\.weights: .*{sentence}"):
-        build.network(run_config(out, **change), SimpleNamespace(classes=EMOTIONS))
+        build.network(student_node(out, **change), [], SimpleNamespace(classes=EMOTIONS))
 
 
 def test_another_pooling_is_imported_too(arrays, tmp_path):

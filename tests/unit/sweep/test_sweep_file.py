@@ -1,5 +1,7 @@
 """A sweep's file is one for wandb, too; and what is wrong in it, or on the command line, gets a sentence."""
 
+from dataclasses import asdict
+
 import pytest
 import yaml
 from commandline import ROOT
@@ -46,10 +48,10 @@ def test_what_wandbs_agent_types_is_a_job_that_composes_and_what_is_typed_here(p
     assert typed[:4] == ["/usr/bin/env", "python", "-m", "distill.run"]
     assert typed[4:] == ours.command(chosen)
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.plain(compose("run", overrides=typed[4:]))
+        cfg = config.typed(compose("run", overrides=typed[4:]))
     rules.check(cfg)
     for key, value in chosen.items():
-        node = cfg
+        node = asdict(cfg)
         for part in key.split("."):
             node = node[part]
         assert node == value

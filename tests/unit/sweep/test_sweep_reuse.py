@@ -11,23 +11,20 @@ from distill.sweep.search import _epochs
 
 
 @pytest.mark.parametrize(
-    ("seen", "generations", "fold", "reused"),
-    [("now", 1, 0, True), ("before", 1, 0, False), ("now", 2, 0, False), ("now", 1, "all", False)],
+    ("seen", "reused"),
+    [("now", True), ("before", False)],
 )
 def test_a_complete_run_is_taken_as_it_is_only_where_its_data_are_as_it_saw_them_and_it_is_one_run(
-    tmp_path, monkeypatch, seen, generations, fold, reused
+    tmp_path, monkeypatch, seen, reused
 ):
     place = sweep_records.add(tmp_path / "sweep", 0, "job", [])
-    cfg = {"data": {"fold": fold}, "generations": generations, "paths": {"store": "x"}, "plugins": []}
     result = {"data": {"fingerprint": seen}, "student": {"metrics": {"valid/top1_accuracy": 0.5}}}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text(json.dumps(result))
-    monkeypatch.setattr(sweeps, "is_measured", lambda folder, cfg: True)
-    monkeypatch.setattr(sweeps.build, "dataset", lambda cfg: None)
     monkeypatch.setattr(sweeps.build, "fingerprint", lambda data: "now")
     with sweep_records.recorded(place) as record:
         record.begin(tmp_path / "run")
-        assert sweeps.is_reused(record, cfg, RunFolder(tmp_path / "run")) == reused
+        assert sweeps.is_reused(record, RunFolder(tmp_path / "run"), None) == reused
     assert sweep_records.read(place)["reused"] == reused
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 
 from distill import build
-from distill.config.schema import check, plain, teacher_run
+from distill.config.schema import check, teacher_run, typed
 from distill.evaluation.cost import macs, num_parameters
 from distill.losses.ce import CrossEntropy
 from distill.system.weights import save_weights
@@ -247,20 +246,21 @@ def test_pretrained_is_the_backbones_or_said_aloud_where_it_is_out_of_reach(monk
 
 def test_the_published_recipe_has_the_published_loss_rates_and_decay():
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = plain(compose("run", overrides=["experiment=ferplus_scan_cci", "data.root=faces"]))
+        cfg = typed(compose("run", overrides=["experiment=ferplus_scan_cci", "data.root=faces"]))
     check(cfg)
-    inner = teacher_run(cfg, cfg["teacher"])
-    net = build.bare_teacher(cfg, cfg["teacher"] | {"backbone": "resnet18"}, SimpleNamespace(classes=CLASSES))
+    inner = teacher_run(cfg, cfg.teacher)
+    net = build.bare_teacher(cfg.teacher | {"backbone": "resnet18"}, [], CLASSES)
     assert isinstance(net.att.local_attention_masks, torch.nn.ModuleList) and net.input.size == 224
-    groups = {id(p): group for group in build.optimiser(inner, [net]).param_groups for p in group["params"]}
+    made = build.optimiser(inner.optimizer, inner.student["lr_scale"], [net])
+    groups = {id(p): group for group in made.param_groups for p in group["params"]}
     for name, parameter in net.named_parameters():
         group, rate = groups[id(parameter)], 1e-4 if name.startswith("base.") else 1e-2
         assert (group["lr"], group["weight_decay"], group["momentum"]) == (pytest.approx(rate), 1e-3, 0.9), name
-    assert [build.schedule(inner).factor(epoch, 60) for epoch in (0, 0.9, 1, 2.5)] == pytest.approx(
+    assert [build.make(inner.schedule, []).factor(epoch, 60) for epoch in (0, 0.9, 1, 2.5)] == pytest.approx(
         [1, 1, 0.95, 0.9025]
     )
     heads, label = torch.randn(2, 5, 8), torch.tensor([1, 7])
-    loss = CrossEntropy(target="hard", head_weights=inner["loss"]["ce"]["head_weights"])
+    loss = CrossEntropy(target="hard", head_weights=inner.loss["ce"]["head_weights"])
     each = [cross_entropy(heads[:, h], label, reduction="none") for h in range(5)]
     target = torch.nn.functional.one_hot(label, 8).float()
     torch.testing.assert_close(

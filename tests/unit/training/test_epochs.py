@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import tiny_training
-from tiny_training import DATA, Net, Settings, learner, run
+from tiny_training import DATA, Net, learner, run
 
 from distill.evaluation.inference import predict
 from distill.evaluation.metrics import evaluate_predictions
@@ -47,8 +47,7 @@ def test_of_epochs_that_are_as_good_the_first_of_the_last_phase_is_kept_and_no_l
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(training, "validate", lambda *_: {"valid/top1_accuracy": 0.5})
-    monkeypatch.setattr(tiny_training, "Settings", lambda *a, **more: replace(Settings(*a, **more), log_every=4))
-    run(tmp_path / "run", phases=(Phase(0, 1, ("ce",)), Phase(1, 2)))
+    run(tmp_path / "run", phases=(Phase(0, 1, ("ce",)), Phase(1, 2)), log_every=4)
     assert read_weights(tmp_path / "run" / "checkpoints" / "best.safetensors")[1]["epoch"] == 1
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == [4, 6, 10, 12, 16, 18]
