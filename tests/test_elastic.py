@@ -26,6 +26,7 @@ from distill.predict.student import load as load_student
 from distill.report.aggregate import aggregate_runs
 from distill.run import prepare_config
 from distill.runs.reading import find
+from distill.system.console import TrainingProgress
 from distill.system.sync_batch import sync_batch_norm
 from students.ferlite import FerLite
 
@@ -168,9 +169,10 @@ def test_every_step_trains_the_widest_the_narrowest_the_first_and_some_by_the_st
     assert len(set(sandwich.drawn())) == 3
 
 
-def test_less_than_no_random_width_is_refused():
-    with pytest.raises(ValueError, match=r"loss\.inplace\.random: -1"):
-        InPlace(WIDTHS, -1)
+@pytest.mark.parametrize(("key", "value"), [("random", -1), ("labels", 1.1), ("labels", -0.1)])
+def test_a_number_that_cannot_be_is_refused_by_its_key(key, value):
+    with pytest.raises(ValueError, match=rf"loss\.inplace\.{key}: {value}"):
+        InPlace(WIDTHS, **{key: value})
 
 
 def test_a_student_of_one_width_cannot_be_taught_in_place():
@@ -204,7 +206,8 @@ def test_the_widest_learns_by_the_losses_and_teaches_the_others_without_learning
     loss.sum().backward()
     assert wide.grad is None and all(z.grad.abs().sum() > 0 for z in narrow.values())
     t = wide.detach().softmax(1)
-    by_hand = sum((t * (t.log() - z.detach().log_softmax(1))).sum(1) for z in narrow.values())
+    answers = {name: z.detach().log_softmax(1) for name, z in narrow.items()}
+    by_hand = sum(0.5 * (t * (t.log() - z)).sum(1) - 0.5 * (target * z).sum(1) for z in answers.values())
     assert torch.allclose(loss, by_hand, atol=1e-6) and terms["inplace"] == pytest.approx(float(by_hand.mean()))
 
 
@@ -283,6 +286,25 @@ def test_the_same_command_again_does_nothing(run_folder, tmp_path):
     printed = job(*WORDS, store=folder.parents[1] / "store", runs=folder.parent)
     assert "is complete; nothing to do" in printed and "chosen by width 0.5" in printed
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_widths_it_would_have_had(run_folder, tmp_path):
+    folder, step = run_folder[0], TrainingProgress.step
+
+    def stop(self, epoch, done, steps):
+        step(self, epoch, done, steps)
+        if (epoch, done) == (1, 3):
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(TrainingProgress, "step", stop)
+        job(*WORDS, "checkpoint.every_steps=2", store=folder.parents[1] / "store", runs=tmp_path)
+    job(*WORDS, "checkpoint.every_steps=2", store=folder.parents[1] / "store", runs=tmp_path)
+    again = folder_of(tmp_path)
+    assert read(again)["resumed_at_step"] == 6
+    for file in sorted(path.relative_to(folder) for path in folder.rglob("best.safetensors")):
+        assert (again / file).read_bytes() == (folder / file).read_bytes(), file
+    assert (again / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
 
 
 @pytest.fixture(scope="module")
