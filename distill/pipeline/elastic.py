@@ -11,7 +11,7 @@ from distill import build
 from distill.augment.views import render
 from distill.data.loader import batches, epoch_order, to
 from distill.evaluation.inference import PROBE, probe
-from distill.losses.base.logit_loss import divergence
+from distill.losses.base.logit_loss import cross_entropy, divergence
 from distill.losses.base.objective import Loss
 from distill.models.elastic import cut, feature
 from distill.pipeline.fit import weights_header
@@ -30,30 +30,35 @@ BATCH, BATCHES = 128, 64  # of training faces that BatchNorm's statistics are es
 
 
 class InPlace(Loss):
-    """In-place distillation: the answers of the widest width teach the narrower ones of the same step.
+    """In-place distillation: labels, and the answers of the widest width, teach the narrower ones of the same step.
 
-    loss[b] = sum over the widths w of the step of KL(softmax(z_widest) || softmax(z_w)); no gradient reaches z_widest.
+    loss[b] = sum over the widths w of the step of labels CE(target, z_w) + (1 - labels) KL(softmax(z_widest) || softmax(z_w));
+    no gradient reaches z_widest.
 
     Args:
         widths: of the student.
         random: how many widths a step draws beside the widest, the narrowest and the first.
+        labels: share of the labels, in [0, 1]; 0 as published.
 
     Shape:
         student logits [B, K], features of the widths' logits [B, K] -> [B].
 
     Raises:
-        ValueError: a student that does not have these widths.
+        ValueError: a number out of range, or a student that does not have these widths.
 
-    Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, sections 3.2 and 3.3.
+    Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, sections 3.2 and 3.3. Deviation: they leave the
+    labels to the widest, whose first answers say little.
     """
 
     term = TERM
 
-    def __init__(self, widths: list[float], random: int = 1):
+    def __init__(self, widths: list[float], random: int = 1, labels: float = 0.5):
         super().__init__()
         if random < 0:
             raise ValueError(f"loss.{TERM}.random: {random} was asked for; give 0 or more.")
-        self.widths, self.random = tuple(widths), random
+        if not 0 <= labels <= 1:
+            raise ValueError(f"loss.{TERM}.labels: {labels} was asked for; give a share in [0, 1], such as 0.5.")
+        self.widths, self.random, self.labels = tuple(widths), random, labels
 
     def check(self, student: nn.Module, num_classes: int) -> None:
         if getattr(student, "widths", None) != self.widths:
@@ -73,7 +78,7 @@ class InPlace(Loss):
         wide = student.logits.detach().float().log_softmax(-1)
         narrow = [student.features[feature(width)].float().log_softmax(-1) for width in self.sandwich.drawn()]
         self.sandwich.step += 1
-        return sum(divergence(wide, own) for own in narrow)
+        return sum(self.labels * cross_entropy(target, z) + (1 - self.labels) * divergence(wide, z) for z in narrow)
 
 
 def taught_in_place(cfg: RunConfig) -> RunConfig:
