@@ -1,4 +1,4 @@
-"""Steps of training in float64, of one process or, started by torchrun with a file's name, of several."""
+"""Steps of training in float64, of one process or, started with a file's name in the environment of torchrun, of several."""
 
 import sys
 
