@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from hydra import compose, initialize_config_module
 from distill import build
 from distill.augment.views import draw, identity
 from distill.config import schema as config
-from distill.losses.base.docs_page import CONF, COST
 from distill.system.hardware import environment
 from distill.types import Batch, Dataset, Split
 from students.microexpnet import MicroExpNet
@@ -28,6 +28,8 @@ from teachers.frozen import FrozenTeacher
 from teachers.peer import Peer
 from teachers.timm_teacher import TimmTeacher
 
+ROOT = Path(__file__).resolve().parents[1]
+CONF, COST = ROOT / "conf" / "loss", ROOT / "docs" / "losses_cost.json"
 FACES, CLASSES = 64, tuple("abcdefgh")
 HOW = (
     "extra milliseconds of processor time per training step of MicroExpNet XXS (catkd: of MobileNetV2 + Inception B) at batch 64, "

@@ -86,6 +86,10 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     precision = pick_precision(cfg["train"]["precision"], device)
     known = tuple(read_weights(weights)[1]["classes"])
     whole = build.dataset(cfg, needed=("test",))
+    if not whole.splits["test"].is_labelled:
+        raise ValueError(
+            "data.labels: none says nothing that answers could be compared with. Type data.labels=folders, or data=NAME."
+        )
     data, dropped = _in_common(whole, known)
     student = finished.rebuild(cfg["student"], known, cfg["plugins"], read_weights(weights)[0])
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)

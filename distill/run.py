@@ -24,6 +24,7 @@ from distill.config.overrides import composed_job
 from distill.evaluation.printed import summary
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
+from distill.pipeline.elastic import taught_in_place
 from distill.pipeline.folds import run_folds
 from distill.pipeline.generations import run_generations
 from distill.pipeline.job import Job
@@ -104,8 +105,13 @@ def run_overrides(overrides: Sequence[str] = ()) -> Run:
 def prepare_config(cfg: DictConfig, choices: Mapping[str, object]) -> tuple[dict, RunFolder]:
     """Return a checked, plain config and the run folder of what it says, choices being the yaml of each group."""
     rules.check_choices(choices)
-    cfg, left_out = rules.learned_by(config.plain(cfg))
+    cfg, left_out = rules.learned_by(taught_in_place(config.plain(cfg)))
     rules.check(cfg)
+    if cfg["data"].get("labels") == "none" and parallel.is_main():
+        why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""
+        console.print(
+            f"data.labels=none: the teacher alone teaches, by {', '.join(cfg['loss'])}{why}; best epoch by {cfg['train']['select']}"
+        )
     if cfg["teacher"]["_target_"] is None and cfg["generations"] == 1 and parallel.is_main():
         need = "needs a teacher and is" if len(left_out) == 1 else "need a teacher and are"
         why = f" ({', '.join(left_out)} {need} left out)" if left_out else ""

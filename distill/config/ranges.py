@@ -10,7 +10,8 @@ from distill.losses.base.ramps import ramp
 from distill.system import distributed as parallel
 
 SELECTABLE = tuple(
-    f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
+    f"valid/{name}"
+    for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll", "agreement", "kl")
 )
 
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,7 @@ class Run:
 
 
 ConfigStore.instance().store(name="schema", node=Run)
+OmegaConf.register_new_resolver("shipped", lambda name: str(files("distill") / "shipped" / name / "model.safetensors"))
 
 
 def plain(cfg: DictConfig) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 
 from distill.data.common.entries import Entry, Listing
 from distill.data.common.image_files import folder, picture, source
+from distill.data.common.labelled import UNKNOWN
 from distill.data.common.splits import spread
 from distill.data.common.twins import alike, checked_splits, selected
 from distill.data.common.walker import pictures_below
@@ -15,7 +16,6 @@ from distill.data.packing.reader import pack
 from distill.types import Dataset, Split
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
-UNKNOWN = -1  # the label of a face without one
 
 
 class Joined:

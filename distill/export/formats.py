@@ -26,14 +26,12 @@ class Form(NamedTuple):
         exact: a float form, which must agree with PyTorch; an int8 one may lose little accuracy.
         save: (folder, facts) -> None.
         hint: what to try where the gate refuses it.
-        improve: makes it better and says True, or False where no more can be done; None where nothing can.
     """
 
     files: tuple[str, ...]
     exact: bool
     save: Callable[[Path, dict[str, str]], None]
     hint: str
-    improve: Callable[[], bool] | None = None
 
 
 FILES = (
@@ -76,49 +74,18 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
         lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts),
         EXACT_HINT,
     )
-    if options.int8 != "off":
-        rounded = Rounded(run, data, options, network, prepare)
-        save = _onnx("student.int8.onnx", rounded.graph)
-        yield Form(("student.int8.onnx",), False, save, _int8_hint(options), rounded.improve)
+    if options.int8:
+        images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
+        rounded = cache(
+            lambda: graph.whole(int8.quantize(network, images), prepare, student, len(run.classes), run.temperature)
+        )
+        save = _onnx("student.int8.onnx", rounded)
+        yield Form(("student.int8.onnx",), False, save, "Type export.int8=false to do without.")
     for name, make in (("openvino", _openvino), ("executorch", _executorch)):
         if getattr(options, name) and find_spec(name) is None:
             say(f"export.{name}: left out, {name} is not installed. Type pip install -e '.[{name}]'.")
         elif getattr(options, name):
             yield make(run, data, options, whole)
-
-
-class Rounded:
-    """The graph that is rounded to 8 bits: of the network or, with int8=qat, of a copy that is fine-tuned with the rounding.
-
-    Args:
-        run, data, options: see forms().
-        network: its float graph, images -> logits.
-        prepare: the graph that prepares a picture, or None.
-    """
-
-    def __init__(self, run: Finished, data: Dataset, options: Options, network, prepare):
-        self.run, self.network, self.prepare, self.made = run, network, prepare, None
-        self.images = int8.calibration_images(data.splits["valid"], run.student.input, options.calibration)
-        self.rounds = iter(())
-        if options.int8 == "qat":
-            from distill.export.int8_qat import fine_tuned
-
-            self.network, self.rounds = None, fine_tuned(run, data, options)
-
-    def graph(self):
-        if self.network is None:
-            self.improve()
-        if self.made is None:
-            rounded, run = int8.quantize(self.network, self.images), self.run
-            self.made = graph.whole(rounded, self.prepare, run.student, len(run.classes), run.temperature)
-        return self.made
-
-    def improve(self) -> bool:
-        """Fine-tune for one more round; say whether there was one."""
-        if (student := next(self.rounds, None)) is None:
-            return False
-        self.network, self.made = graph.bare_onnx(student), None
-        return True
 
 
 def _openvino(run: Finished, data: Dataset, options: Options, whole) -> Form:
@@ -141,12 +108,6 @@ EXACT_HINT = (
     "An operation of this network is exported wrongly: compare the students' own, and keep adaptive pooling at fixed sizes; "
     "export.preprocess=false shows whether it is the picture's preparation."
 )
-
-
-def _int8_hint(options: Options) -> str:
-    if options.int8 == "qat":
-        return f"Type export.qat_rounds={2 * options.qat_rounds}, or export.int8=off to do without."
-    return "Type export.int8=qat to fine-tune it with the rounding, or export.int8=off to do without."
 
 
 def _onnx(name: str, make: Callable) -> Callable[[Path, dict[str, str]], None]:

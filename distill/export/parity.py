@@ -54,6 +54,7 @@ class Reference:
 class Parity:
     """How near a file comes: shares in [0, 1]; `accuracy_ci` a bootstrap 95 % interval; `other` the largest |dp| elsewhere.
 
+    accuracy is by the labels, of faces without any by the run's own answers.
     recorded is the mean |dp| to the run's own predictions, None where those are of other views.
     other_sizes is the number of other picture sizes that were tried: none where a file takes one size.
     """

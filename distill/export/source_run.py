@@ -15,6 +15,7 @@ from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
+from distill.pipeline.elastic import as_cut
 from distill.runs import provenance
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -57,7 +58,25 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     classes = tuple(metadata["classes"])
     student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
+    cfg, student = as_cut(cfg, student)
     return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
+
+
+def of_width(folder: Path, width: float | None) -> Path:
+    """Return the run folder of the student of a width, of a run of several widths; without a width the run's own.
+
+    Raises:
+        ValueError: the run is not finished, or has no student of this width.
+    """
+    if width is None:
+        return folder
+    finished.weights(folder)
+    rows = RunResult.read(RunFolder(folder).result).widths or []
+    widths = [row["width"] for row in rows]
+    if width not in widths:
+        known = f"There are {', '.join(f'{one:g}' for one in widths)}." if widths else "It is a run of one width."
+        raise ValueError(f"--width: {folder} has no student of width {width:g}. {known}")
+    return folder if width == widths[0] else RunFolder(folder).width(width).path
 
 
 def _with(cfg: dict, words: list[str]) -> dict:
@@ -117,17 +136,20 @@ def calibrated(run: Finished, recorded: np.ndarray, labels: np.ndarray) -> Finis
     return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
 
 
-def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
+def facts(run: Finished, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
     """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
 
     Args:
         run: the finished run.
         data: its data.
-        accuracy: of the PyTorch student on the validation faces, in [0, 1].
-        interval: of the accuracy.
+        accuracy: of the PyTorch student on the validation faces, in [0, 1], and its interval; None where they have no labels.
     """
     split, train, spec = data.splits["valid"], data.splits.get("train"), run.student.input
-    faces = train and np.bincount(train.label, minlength=len(run.classes)).tolist()
+    faces = accuracy and train and np.bincount(train.label, minlength=len(run.classes)).tolist()
+    agreement = run.result.student["metrics"].get("valid/agreement")
+    measured = {"valid_agreement_with_the_teacher": agreement}
+    if accuracy is not None:
+        measured = {"valid_top1_accuracy": accuracy[0], "valid_top1_accuracy_ci": list(accuracy[1])}
     data = run.result.data
     known = {
         "classes": list(run.classes),
@@ -135,8 +157,7 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
         "protocol": data["protocol"],
         "train_faces_per_class": faces,
         "valid_rows": len(split),
-        "valid_top1_accuracy": accuracy,
-        "valid_top1_accuracy_ci": list(interval),
+        **measured,
         "temperature": run.temperature,
         "weights_sha256": sha256(RunFolder(run.folder).weights),
         "data_fingerprint": data.get("fingerprint"),

@@ -19,13 +19,27 @@ from distill.types import Dataset
 def settle(cfg: dict) -> dict:
     """Return a config whose weight files, and whose teachers that are finished runs, are named by the SHA-256 of the weights.
 
+    Faces without labels, of which no class is named, get those that the teacher knows.
+
     Raises:
         ValueError: a folder without a finished run, or with other weights than the config names.
     """
+    if cfg["data"].get("labels") == "none" and cfg["data"]["classes"] is None:
+        cfg = cfg | {"data": cfg["data"] | {"classes": _known(build.members(cfg["teacher"])[0])}}
     teacher = _settled(cfg["teacher"])
     if "members" in teacher:
         teacher = teacher | {"members": {name: _settled(member) for name, member in teacher["members"].items()}}
     return cfg | {"student": with_sha256(cfg["student"]), "teacher": with_sha256(teacher)}
+
+
+def _known(teacher: dict) -> list[str]:
+    """Return the classes that a teacher's weights name."""
+    file = weights(Path(teacher["run"]).expanduser()) if "run" in teacher else Path(teacher["weights"])
+    if not (classes := read_weights(file)[1].get("classes")):
+        raise ValueError(
+            f"data.classes: {file} does not say what its network answers. Type data.classes=[...], in its order."
+        )
+    return list(classes)
 
 
 def _settled(node: dict) -> dict:

@@ -15,8 +15,10 @@ from distill.evaluation import cka, figures
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import calibration
 from distill.evaluation.cost import profile, speed
+from distill.evaluation.likeness import evaluate_likeness
 from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
+from distill.models.elastic import cut
 from distill.models.teacher import Teacher
 from distill.pipeline import completed as finished
 from distill.pipeline.teacher import cost_of, start_of
@@ -60,6 +62,8 @@ def evaluate_run(
     parallel.barrier()  # the best weights are on the disk
     weights = finished.best_weights(folder.path)
     evaluate.refuse_other_answers(student, load_weights(student, weights, "best"), weights)
+    evaluate.refuse_answers_by_batch(student, data.splits["valid"])
+    student = cut(student)  # of several widths the first
     precision = pick_precision(cfg["train"]["precision"], device)
     metrics, taught, calibrated = measure(cfg["eval"], folder, data, student, teacher, device, precision)
     now = time.perf_counter()
@@ -121,7 +125,8 @@ def measure(
 ) -> tuple[dict, dict, dict]:
     """Return the student's and the teacher's metrics on valid and test, and the student's calibration; write predictions/.
 
-    The calibration is of faces as packed, whatever eval.views are: so an exported file sees them.
+    The calibration is of faces as packed, whatever eval.views are: so an exported file sees them. Without labels there is none, and
+    the metrics say how near the student comes to the teacher.
     """
     metrics, taught, plain = {}, {}, {}
     for name in ("valid", "test"):
@@ -131,18 +136,23 @@ def measure(
         answers = None if teacher is None else evaluate.teacher_answers(teacher, split, device, asked["views"])
         if not parallel.is_main():
             continue
-        own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
+        if split.is_labelled:
+            own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
+        else:
+            own = {} if answers is None else evaluate_likeness(logits, answers)
         metrics |= {f"{name}/{key}": value for key, value in own.items()}
+        evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, answers)
+        if not split.is_labelled:
+            continue
         plain[name] = (as_packed, split.label)
         if answers is not None:
             taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
-        evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, answers)
     return metrics, taught, calibration(plain) if plain else {}
 
 
 def further(asked: dict, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:
     """Return the student's metrics on the other selections of the test pictures; each picture is looked at once."""
-    if not data.further:
+    if not data.further or not data.splits["test"].is_labelled:
         return {}
     rows = np.unique(np.concatenate([split.rows for split in data.further.values()]))
     logits = evaluate.answers(
@@ -225,6 +235,9 @@ def log_artifacts(logger: RunLogger, folder: RunFolder, data: Dataset, result: R
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
     probabilities, labels, _ = evaluate.read_predictions(folder.predictions("test"), data.classes)
     split, classes = data.splits["test"], list(data.classes)
+    if not split.is_labelled:
+        logger.artifact(folder.weights, f"{result.student['name']}-{folder.name[-8:]}")
+        return
     names = ("confusion_matrix", "sample_predictions", *(["cka"] if result.cka else []))
     pictures = {name: folder.figure(name) for name in names}
     pictures["confusion_matrix"].parent.mkdir(exist_ok=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from distill import build
 from distill.augment.views import ViewRecipe
 from distill.config import schema as config
 from distill.data.common.twins import told
-from distill.evaluation.inference import PROBE, probe
+from distill.evaluation.inference import PROBE, probe, refuse_other_answers
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
 from distill.runs.folder import RunFolder
@@ -20,7 +21,7 @@ from distill.system.console import TrainingProgress, console
 from distill.system.files import digest
 from distill.system.hardware import pick_precision
 from distill.system.sync_batch import sync_batch_norm
-from distill.system.weights import save_weights
+from distill.system.weights import read_weights, save_weights
 from distill.training.loggers import JsonLines, NoLines
 from distill.training.loop import Learner, Settings
 from distill.training.optim import Average
@@ -36,16 +37,27 @@ def weights_header(student: dict, data: Dataset) -> dict:
     return {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
 
 
-def keep_start(student: nn.Module, folder: RunFolder, header: dict) -> dict:
+def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, header: dict) -> dict:
     """Keep the weights as they are, of a teacher that is finished already; return what train does, best_epoch -1.
 
+    Args:
+        student: the network with its weights.
+        weights: their file.
+        folder: run folder; its best weights are written.
+        header: of these.
+
     Raises:
-        ValueError: no finished weights are there to keep.
+        ValueError: no finished weights are there to keep, or the network answers otherwise than their file says.
     """
     if getattr(student, "start", None) != "weights":
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
         )
+    metadata = read_weights(weights)[1]
+    if PROBE in metadata:
+        columns = [metadata["classes"].index(name) for name in header["classes"]]
+        own = {PROBE: np.array(metadata[PROBE])[:, columns]}
+        refuse_other_answers(student, own, Path(weights))
     if parallel.is_main():
         save_weights(folder.weights, student, header | {PROBE: probe(student)})
     parallel.barrier()
@@ -125,7 +137,8 @@ def tell(data: Dataset) -> None:
         console.print(
             f"data.extra: {len(data.extra):,} more training faces without labels, taught by the teacher alone"
         )
-    few_faces(data)
+    if data.splits["train"].is_labelled:
+        few_faces(data)
 
 
 def few_faces(data: Dataset) -> None:

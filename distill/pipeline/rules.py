@@ -8,6 +8,8 @@ from distill.config import schema as config
 from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import evaluation_rows
+from distill.evaluation.likeness import KNOWN
+from distill.pipeline.elastic import TERM, check_elastic
 from distill.pipeline.key_types import check_types
 from teachers.peer import is_peer
 
@@ -28,8 +30,15 @@ def check(cfg: dict) -> None:
     config.check(cfg)
     check_evaluation(cfg["eval"])
     build.data_node(cfg)
+    select = cfg["train"]["select"]
+    if select.removeprefix("-") in KNOWN and cfg["data"].get("labels") != "none":
+        raise ValueError(
+            f"train.select: {select} was asked for; where there are labels, the epoch is chosen by them. Type "
+            "train.select=valid/top1_accuracy."
+        )
     check_extra(cfg)
     check_teacher(cfg)
+    check_elastic(cfg)
     teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
     for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
         check_losses(where, node | {"plugins": cfg["plugins"]})
@@ -60,6 +69,30 @@ def check_extra(cfg: dict) -> None:
         )
 
 
+def check_unlabelled(cfg: dict) -> None:
+    """Refuse what a run on faces without labels cannot do.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    for member in (teachers := build.members(cfg["teacher"])):
+        if not ("run" in member or (member.get("weights") and member.get("train", {}).get("epochs") == 0)):
+            asked = config.label(teachers[0] if len(teachers) == 1 else cfg["teacher"])
+            raise ValueError(
+                f"data.labels: none was asked for, and teacher {asked} has not learned yet, which takes labels. Type teacher=ferplus, "
+                "teacher=run teacher.run=DIR, or teacher.weights=FILE teacher.train.epochs=0 of a network that knows the classes."
+            )
+    for key, given, usual in (
+        ("train.balance", cfg["train"]["balance"], 0),
+        ("eval.robustness", cfg["eval"]["robustness"], []),
+        ("generations", cfg["generations"], 1),
+    ):
+        if given != usual:
+            raise ValueError(
+                f"{key}: {given} was asked for, which needs labels; data.labels=none has none. Type {key}={usual}."
+            )
+
+
 def check_evaluation(asked: dict) -> None:
     """Refuse evaluation views, corruptions and severities that there are not.
 
@@ -74,7 +107,9 @@ def check_evaluation(asked: dict) -> None:
 
 
 def learned_by(cfg: dict) -> tuple[dict, list[str]]:
-    """Leave out the losses that a run without a teacher cannot learn by; one that is left alone has weight 1.
+    """Leave out the losses that a run without a teacher, or without labels, cannot learn by; one that is left alone has weight 1.
+
+    Without labels the epoch is chosen by how often the student answers as the teacher does.
 
     Args:
         cfg: plain config.
@@ -86,10 +121,20 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
         ValueError: no loss is left.
     """
     _refuse_nameless(cfg["loss"])
-    if cfg["teacher"]["_target_"] is not None or cfg["generations"] != 1:
+    unlabelled = cfg["data"].get("labels") == "none"
+    if unlabelled:
+        check_unlabelled(cfg)
+        taught = build.losses_that(cfg, "needs_teacher")
+        needing = (*build.losses_that(cfg, "needs_label"), *build.losses_that(cfg, "needs_every_label"))
+        left_out = [name for name in cfg["loss"] if name not in taught or name in needing]
+        select = cfg["train"]["select"]
+        cfg = cfg | {"train": cfg["train"] | {"select": select if select.removeprefix("-") in KNOWN else KNOWN[0]}}
+    elif cfg["teacher"]["_target_"] is not None or cfg["generations"] != 1:
         return cfg, []
-    left_out = build.losses_that(cfg, "needs_teacher")
+    else:
+        left_out = build.losses_that(cfg, "needs_teacher")
     kept = {name: loss for name, loss in cfg["loss"].items() if name not in left_out}
+    own = [name for name in kept if name != TERM]  # which is no choice
     phases = cfg["phases"]
     if left_out and isinstance(phases, list):
         phases = [
@@ -98,15 +143,19 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
             else phase
             for phase in phases
         ]
-    if left_out and not kept:
+    if left_out and not own:
         need = "needs" if len(left_out) == 1 else "need"
+        if unlabelled:
+            raise ValueError(
+                f"loss: {', '.join(left_out)} {need} labels, and data.labels=none has none. Type loss=[kd] or another loss on the "
+                "teacher's answers."
+            )
         raise ValueError(
             f"loss: teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
             "such as teacher=resnet50."
         )
-    if len(kept) == 1:
-        ((name, loss),) = kept.items()
-        kept = {name: loss | {"weight": 1.0}} if _is_positive(loss.get("weight")) else kept
+    if len(own) == 1 and _is_positive(kept[own[0]].get("weight")):
+        kept = kept | {own[0]: kept[own[0]] | {"weight": 1.0}}
     return cfg | {"loss": kept, "phases": phases}, left_out
 
 

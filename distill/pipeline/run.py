@@ -9,6 +9,7 @@ from distill import build
 from distill.config import schema as config
 from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import untap
+from distill.pipeline.elastic import cut_widths
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of
 from distill.pipeline.fit import keep_start, tell, train_state, training_output, training_settings, weights_header
 from distill.pipeline.job import Job, recording, result_again
@@ -74,10 +75,15 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
                 with training_output(config.label(cfg["student"]), epochs, folder, logger) as (lines, log, progress):
                     fit = train(state, teacher, learnt, recipe, settings, folder, lines, log, progress, header)
             else:
-                fit = keep_start(student, folder, header)
+                fit = keep_start(student, cfg["student"].get("weights"), folder, header)
             untap(student)  # what is measured now is what will be used
             clock["train"] = time.perf_counter()
-            result = evaluate_run(cfg, folder, data, student, teacher, device, fit, clock, weights)
+
+            def evaluated(one: dict, where: RunFolder, network: torch.nn.Module) -> RunResult:
+                return evaluate_run(one, where, data, network, teacher, device, fit, clock, weights)
+
+            result = evaluated(cfg, folder, student)
+            result.widths = cut_widths(cfg, folder, labelled, student, result, job.command, evaluated)
             if parallel.is_main():
                 log_artifacts(logger, folder, data, result)
         logger.finish(summary_of(result), exit_code=0)

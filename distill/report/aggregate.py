@@ -9,7 +9,7 @@ from typing import NamedTuple
 from distill.report.number_format import fewer_words, plain, value_words
 from distill.report.settings import COMPONENTS, settings_of
 from distill.runs.folder import RunFolder
-from distill.runs.reading import COSTS, FIRST, Run
+from distill.runs.reading import COSTS, FIRST, Run, goal_of
 
 SPEEDS = ("latency_ms", "images_per_second")
 
@@ -75,6 +75,21 @@ class Configuration:
     def repeats(self) -> str:
         folds = len(self.runs[0].result.folds or ()) if len(self.runs) == 1 else 0
         return f"{folds} folds" if folds else str(len(self.runs))
+
+    @property
+    def goal(self) -> str:
+        """The name of the number that it is ranked by."""
+        return goal_of(self.mean)
+
+    @property
+    def score(self) -> float:
+        """Its mean over the runs."""
+        return self.mean[self.goal]
+
+    @property
+    def goal_words(self) -> str:
+        """What that number is: without labels nobody knows what is right."""
+        return "validation top-1" if self.goal == FIRST else "agreement with the teacher on validation"
 
     @property
     def data_name(self) -> str:
@@ -161,7 +176,7 @@ def aggregate_runs(runs: Sequence[Run], debug: bool = False) -> RunTable:
 
 def table_of(configurations: Sequence[Configuration], first: int = 1) -> RunTable:
     """Return configurations as a table of their own: ranked, numbered, and called by the settings that differ among them."""
-    ranked = sorted(configurations, key=lambda c: (repr(c.faces), -c.mean[FIRST]))
+    ranked = sorted(configurations, key=lambda c: (repr(c.faces), -c.score))
     keys = _swept([c.settings for c in ranked])
     values = [{key: c.settings.get(key) for key in keys} for c in ranked]
     labels = _labels(keys, values, ranked)
@@ -215,7 +230,7 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
         Run(run.folder, "repeated", f"the same configuration and seed as {other.folder}, which is newer")
         for run, other in older
     ]
-    return sorted(newest.values(), key=lambda run: -run.numbers[FIRST]), again
+    return sorted(newest.values(), key=lambda run: -run.numbers[goal_of(run.numbers)]), again
 
 
 def _swept(flat: list[dict]) -> list[str]:

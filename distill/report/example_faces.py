@@ -18,7 +18,7 @@ from distill.pipeline.completed import rebuild
 from distill.report.gradcam import grad_cam
 from distill.report.predictions import Answers, of_run
 from distill.runs.folder import RunFolder
-from distill.runs.reading import FIRST, Run
+from distill.runs.reading import Run, goal_of
 from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
@@ -55,8 +55,10 @@ def gather(run: Run, n: int = 12) -> Faces:
     Raises:
         ValueError: packed pictures, predictions or the student's weights are out of reach.
     """
-    run = max(run.leaves, key=lambda leaf: leaf.result.student["metrics"][FIRST])
+    run = max(run.leaves, key=lambda leaf: leaf.numbers[goal_of(leaf.numbers)])
     answers, classes = of_run(run), tuple(run.result.data["classes"])
+    if answers.labels.min() < 0:
+        raise ValueError("nobody has said what they show")
     wrong, right = choose(answers, n)
     rows = np.concatenate([wrong, right])
     pixels = _pictures(run, [answers.ids[row] for row in rows])

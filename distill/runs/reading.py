@@ -16,7 +16,10 @@ from distill.runs.result_schema import CONFIG, ENV, RESULT, unlike
 from distill.system.cli import format_error
 
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
-FIRST = "valid/top1_accuracy"  # what everything here is ranked by
+FIRST, AGREEMENT = (
+    "valid/top1_accuracy",
+    "valid/agreement",
+)  # what everything here is ranked by: of faces without labels the second
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms", "images_per_second")
 ENGINES = (".onnx", ".xml", ".pt2", ".pte", ".int8.onnx")  # of exported files, the one whose speed is shown first
 
@@ -145,12 +148,13 @@ def find(folders: Iterable[Path]) -> list[Run]:
 
 
 def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield run folders; what lies in a run folder, and the teachers of a store, are not runs of their own."""
+    """Yield run folders; of what lies in one only students of other widths, and of a store no teachers, are runs of their own."""
     if folder in seen:
         return
     seen.add(folder)
     if _holds_run(folder):
         yield folder
+        yield from sorted(path.parent for path in folder.glob("width-*/result.json"))
         return
     try:
         inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
@@ -227,8 +231,13 @@ def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
 
 
 def _no_accuracy(result: RunResult) -> str | None:
-    value = result.student["metrics"].get(FIRST)
+    value = result.student["metrics"].get(goal_of(result.student["metrics"]))
     return None if is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
+
+
+def goal_of(numbers: dict) -> str:
+    """Return the name of the number that a run is ranked by."""
+    return FIRST if FIRST in numbers or AGREEMENT not in numbers else AGREEMENT
 
 
 def _countable(run: Run) -> Run:
@@ -250,7 +259,7 @@ def _progress(folder: RunFolder, config: dict, parts: tuple[Run, ...]) -> str:
     if parts:
         done = sum(part.status == "complete" for part in parts)
         return f"stopped or still at work: {done} of its sub-runs are complete"
-    done = sum("valid/top1_accuracy" in line for line in _lines(folder.metrics))
+    done = sum(FIRST in line or AGREEMENT in line for line in _lines(folder.metrics))
     return f"stopped or still at work: {done} of {config['train'].get('epochs', '?')} epochs are done"
 
 

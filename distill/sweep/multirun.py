@@ -1,7 +1,8 @@
 """The jobs of a sweep, done: every combination of what is typed, or what a search asks for; each is found complete or begun."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
 from distill.runs.result import RunResult
 from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
-from distill.sweep.jobs import Record, conclude, folder_of, plan, refuse_another, refuse_idle, sweep_name
+from distill.sweep.jobs import METRIC, Record, conclude, folder_of, plan, read, refuse_another, refuse_idle, sweep_name
 from distill.system.console import console
 from distill.system.cores import cores
 from distill.system.processes import sweep_lock
@@ -44,6 +45,31 @@ def is_reused(record: Record, cfg: dict, folder: RunFolder) -> bool:
 def is_several(cfg: dict) -> bool:
     """Say whether a job is made of several runs."""
     return cfg["data"].get("fold") == "all" or cfg["generations"] > 1
+
+
+@contextmanager
+def job_runner(
+    folder: Path, what: str, launcher: Mapping, at_a_time: int, metric: str = METRIC, maximize: bool = True
+) -> Iterator:
+    """Yield the executor of a grid's or a search's jobs, the sweep's folder locked; at the end say how each job ended.
+
+    Args:
+        folder: of the sweep.
+        what: a digest of what is asked for: the folder takes no other sweep.
+        launcher, at_a_time: see executor_of.
+        metric, maximize: see conclude.
+
+    Raises:
+        ValueError: another process is at work there, or the folder is another sweep's.
+    """
+    with sweep_lock(folder):
+        refuse_another(folder, what)
+        executor = executor_of(launcher, at_a_time)
+        console.print(f"sweep folder: {folder} (what job N prints is in jobs/N/log.txt)")
+        try:
+            yield executor
+        finally:
+            conclude(folder, metric, maximize)
 
 
 def run_jobs(
@@ -89,27 +115,18 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
     jobs, swept = overrides.spread(words)
     refuse_idle(swept)
     name = sweep_name(words, swept)
-    folder = Path(folder).expanduser().absolute() if folder else folder_of(words, name)
+    folder = folder_of(words, name, folder)
     _, launcher = check(jobs, words, folder)
-    with sweep_lock(folder):
-        refuse_another(folder, name)
-        executor = executor_of(launcher, at_a_time)
-        plan(folder, jobs, swept)
-        at_once = f"{len(jobs)} jobs, {min(executor.jobs, len(jobs))} at a time"
-        console.print(f"sweep folder: {folder} ({at_once}; what job N prints is in jobs/N/log.txt)")
-        pending = (
-            (folder / "jobs" / str(number), [*job, *overrides.for_jobs(words)]) for number, job in enumerate(jobs)
-        )
+    with job_runner(folder, name, launcher, at_a_time) as executor:
+        places = plan(folder, jobs, swept)
+        pending = zip(places, jobs, strict=True)
 
         def next_job(running: int) -> Job | None:
-            job_dir, job = next(pending, (None, None))
-            return job_dir and Job(job_dir, executor.start(job, job_dir))
+            place, job = next(pending, (None, None))
+            return place and Job(place, executor.start([*job, *overrides.for_jobs(words)], place))
 
-        try:
-            run_jobs(executor, next_job, lambda job, code: Record(job.job_dir).close(code))
-        finally:
-            code = conclude(folder)
-    return code
+        run_jobs(executor, next_job, lambda job, code: Record(job.job_dir).close(code))
+    return int(any(read(place)["status"] != "complete" for place in places))
 
 
 def multirun(words: Sequence[str]) -> int:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from distill.augment.views import ViewRecipe
 from distill.data.loader import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
-from distill.evaluation.inference import PROBE, predict, probe
+from distill.evaluation.inference import PROBE, predict, probe, teacher_answers
+from distill.evaluation.likeness import evaluate_likeness
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
@@ -170,6 +171,8 @@ def train(
     steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
     device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
     refuse_idle_processes(len(split), settings.batch_size)
+    valid = data.splits["valid"]
+    taught = None if valid.is_labelled or teacher is None else teacher_answers(teacher, valid, device)
     standing = Standing(folder.checkpoint, learner, ledger, lines)
     at = standing.at
     resumed_at = at["epoch"] * steps + at["step"]
@@ -203,7 +206,7 @@ def train(
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
                 standing.save(epoch, step + 1)
-        metrics = validate(learner, data, settings)
+        metrics = validate(learner, data, settings, taught)
         value = score(metrics, settings.select)
         learner.schedule.observe(value)
         if value > at["best_score"] and phase.start + phase.epochs == settings.epochs:
@@ -261,11 +264,25 @@ def keep(learner: Learner, path: Path, metadata: dict) -> None:
             save_weights(path, learner.student, metadata | {PROBE: probe(learner.student)})
 
 
-def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, float]:
-    """Return valid/... metrics of the averaged weights where there is an average, else of the student as it is."""
+def validate(learner: Learner, data: Dataset, settings: Settings, taught: Tensor | None = None) -> dict[str, float]:
+    """Return valid/... metrics of the averaged weights where there is an average, else of the student as it is.
+
+    Args:
+        learner: the student and its average.
+        data: its valid split is asked about.
+        settings: the precision.
+        taught: [N, K] the teacher's logits about these faces where nobody else has said what they show.
+    """
     split = data.splits["valid"]
     with averaged(learner):
         parallel.broadcast_parameters(learner.student, learner.objective)  # each has BatchNorm statistics of its own
         logits = predict(learner.student, split, precision=settings.precision)
-    values = parallel.broadcast_from_main(lambda: evaluate_predictions(logits.numpy(), split.label, data.classes))
-    return {f"valid/{name}": value for name, value in values.items() if np.isscalar(value)}
+
+    def values() -> dict:
+        if taught is not None:
+            return evaluate_likeness(logits, taught)
+        return evaluate_predictions(logits.numpy(), split.label, data.classes)
+
+    return {
+        f"valid/{name}": value for name, value in parallel.broadcast_from_main(values).items() if np.isscalar(value)
+    }

@@ -134,7 +134,7 @@ def test_the_bare_network_sees_rendered_faces_and_what_loses_too_much_is_not_lef
     shutil.copy(copy / "export" / "student.int8.onnx", place)
     out, said = export(capsys, copy, "export.preprocess=false")
     assert said.startswith("error: student.int8.onnx: loses ") and "\n" not in said
-    assert "export.int8=qat" in said and "export.int8=off" in said and "NOT WRITTEN" in out
+    assert "export.int8=false" in said and "NOT WRITTEN" in out
     assert {path.name for path in place.iterdir()} == FILES - {"student.int8.onnx"}
     opened, student = open_file(place / "student.onnx", 1), exporting.load(copy / "export")
     assert opened.dtype == "float32" and opened.shape == (None, 1, 36, 36)
@@ -146,9 +146,9 @@ def test_the_bare_network_sees_rendered_faces_and_what_loses_too_much_is_not_lef
 def test_the_best_run_of_a_folder_or_of_a_sweep_s_links_is_exported(home, folder, tmp_path, capsys):
     (tmp_path / "size=40").symlink_to(folder, target_is_directory=True)
     for words in (["best", "of", home / "runs"], ["best", "of", tmp_path], [tmp_path, "--best", "min bytes"]):
-        asked = command_line._read([*map(str, words), "export.int8=off"])
-        assert command_line._folder(asked) == folder and asked.words == ["export.int8=off"]
-    asked = command_line._read([str(tmp_path / "size=40"), "export.int8=off"])
+        asked = command_line._read([*map(str, words), "export.int8=false"])
+        assert command_line._folder(asked) == folder and asked.words == ["export.int8=false"]
+    asked = command_line._read([str(tmp_path / "size=40"), "export.int8=false"])
     assert command_line._folder(asked).samefile(folder), "a folder whose name has an equals sign"
 
 
@@ -160,7 +160,7 @@ def test_words_that_name_no_run_get_one_sentence(home, folder, capsys):
         ),
         (("best", "of", home / "nowhere"), "no such folder. Give a run folder"),
         ((folder, folder), "cannot be read. Type python -m distill.export RUN"),
-        (("export.int8=off",), "no run: cannot be read."),
+        (("export.int8=false",), "no run: cannot be read."),
     ):
         _, said = export(capsys, *words)
         assert said.startswith("error: ") and sentence in said and "\n" not in said
@@ -170,7 +170,7 @@ def test_words_that_name_no_run_get_one_sentence(home, folder, capsys):
 def test_a_file_for_another_engine_passes_the_same_gate(folder, copy, capsys, monkeypatch, name, file):
     pytest.importorskip(name)
     monkeypatch.setattr(job, "forms", lambda *given: (f for f in forms(*given) if f.files[0] == file))
-    _, said = export(capsys, copy, "export.int8=off", f"export.{name}=true")
+    _, said = export(capsys, copy, "export.int8=false", f"export.{name}=true")
     numbers = json.loads((copy / "export" / "parity.json").read_text())["files"][file]
     assert said is None and numbers["agreement"] == 1 and numbers["other_sizes"] == (0 if name == "executorch" else 3)
     opened, student, given = open_file(copy / "export" / file, 1), exporting.load(folder / "export"), pictures(40, 40)
@@ -185,7 +185,7 @@ def test_engines_that_are_not_installed_are_left_out_and_named(folder, monkeypat
     for name in ("bare_onnx", "prepare_onnx", "whole", "deployed"):  # what takes long, and is of no interest here
         monkeypatch.setattr(module_of_forms.graph, name, lambda *given: None)
     run, said = finished.read_run(folder, []), []
-    options = Options(int8="off", openvino=True, executorch=True)
+    options = Options(int8=False, openvino=True, executorch=True)
     assert [form.files[0] for form in forms(run, finished.faces(run), options, said.append)][-1] == "student.pt2"
     wanted = "export.{0}: left out, {0} is not installed. Type pip install -e '.[{0}]'."
     assert said == [wanted.format(name) for name in names]

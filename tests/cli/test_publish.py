@@ -27,7 +27,7 @@ FILES = {
 }
 
 
-def exported(home, *words, option="export.int8=static"):
+def exported(home, *words, option="export.int8=true"):
     """A finished run, exported; one epoch teaches too little for the gate of int8, which has tests of its own."""
     more = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.size=40")
     job(*more, *words, store=home / "store", runs=home / "runs")
@@ -111,7 +111,7 @@ def test_the_card_s_code_runs_in_the_folder(published, monkeypatch, capsys):
 
 def test_timm_reads_a_timm_student_by_the_name_it_expects(tmp_path):
     words = ("student=timm", "student.name=test_resnet", "student.pretrained=false")
-    run, hub = exported(tmp_path, *words, option="export.int8=off"), tmp_path / "hub"
+    run, hub = exported(tmp_path, *words, option="export.int8=false"), tmp_path / "hub"
     publish.main([str(run), str(hub)])
     theirs, own = timm.create_model(f"local-dir:{hub}", pretrained=True).eval(), load(hub)
     images = torch.randn(2, own.input.channels, own.input.size, own.input.size)

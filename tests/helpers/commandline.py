@@ -80,9 +80,9 @@ def assert_equal_runs(folder: Path, whole: Path) -> None:
     assert ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in theirs)
 
 
-def benchmark(name: str) -> ModuleType:
-    """Return benchmarks/NAME.py, which is no package, as a module of its own."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+def benchmark(name: str, folder: str = "benchmarks") -> ModuleType:
+    """Return FOLDER/NAME.py, which is in no package, as a module of its own."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

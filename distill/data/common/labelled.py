@@ -18,6 +18,7 @@ from distill.types import Dataset, Split
 
 __all__ = ["Entry", "labelled"]
 
+UNKNOWN = -1  # the label of a face without one
 VERSION = 2  # of how a picture becomes an array; raise it when the same files would give other pixels
 
 

@@ -154,12 +154,9 @@ def _context(found: Evidence) -> dict:
     """Return everything that the template shows."""
     run, parity, written = found.run, found.parity, found.written
     result, facts, data = run.result, parity["facts"], run.result.data
-    classes = {s: per_class(a.probabilities, a.labels, data["classes"]) for s, a in list(found.answers.items())[::-1]}
-    test, starts = found.answers["test"], words.starts(run)
-    calibrated = _calibrated(found)
-    probabilities = scaled(test.probabilities, calibrated["temperature"])
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
+    starts = words.starts(run)
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
+    widths, width = run.config["loss"].get("inplace", {}).get("widths"), run.config["student"].get("width")
     corrupted = {"the test faces": result.robustness}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
     is_timm = _is_timm(run.folder)
@@ -169,18 +166,13 @@ def _context(found: Evidence) -> dict:
         **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
         "front": _front(found, is_timm),
+        **{"widths": widths, "width": width[0] if isinstance(width, list) else width},
         "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
         "picture": json.loads(facts["picture"]),
         "spec": json.loads(facts["network_input"]),
         "results": _results(found),
-        "class_rows": classes,
-        "few": [row for row in classes["test"] if row.faces < FEW],
-        "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
-        "gap": confidence.mean() - right.mean(),
-        "calibrated": calibrated,
-        "bins": calibration(probabilities, test.labels, BINS),
+        **_by_labels(found),
         "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
-        "quantization_aware": parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in written,
         "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
         "speed": run.exported_speed,
         "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
@@ -191,11 +183,33 @@ def _context(found: Evidence) -> dict:
     }
 
 
+def _by_labels(found: Evidence) -> dict:
+    """Return what the labels of the faces say: each class, calibration; without labels nothing."""
+    test = found.answers["test"]
+    if test.labels.min() < 0:
+        return {"labelled": False, "class_rows": {}, "few": [], "missed": [], "calibrated": {"temperature": 1}}
+    names = found.run.result.data["classes"]
+    classes = {s: per_class(a.probabilities, a.labels, names) for s, a in list(found.answers.items())[::-1]}
+    calibrated = _calibrated(found)
+    probabilities = scaled(test.probabilities, calibrated["temperature"])
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
+    return {
+        "labelled": True,
+        "class_rows": classes,
+        "few": [row for row in classes["test"] if row.faces < FEW],
+        "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
+        "gap": confidence.mean() - right.mean(),
+        "calibrated": calibrated,
+        "bins": calibration(probabilities, test.labels, BINS),
+    }
+
+
 def _results(found: Evidence) -> dict[str, Scores]:
     """Return selection of faces -> numbers: validation, test, other selections of the test faces, other data sets."""
     data, metrics = found.run.result.data, found.run.result.student["metrics"]
     rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
     subsets, test = found.run.result.test_subset, rows["test"]
+    rows = {name: own for name, own in rows.items() if own.top1}
     for name, values in found.run.result.further.items():  # the protocol of test itself comes once
         own = scores(values)
         if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
@@ -238,9 +252,9 @@ def _front(found: Evidence, is_timm: bool) -> str:
         pipeline_tag="image-classification",
         tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in found.written) else []),
         datasets=[data],
-        metrics=["accuracy", "balanced_accuracy"],
+        metrics=["accuracy", "balanced_accuracy"] if results else None,
         model_name=result.name,
-        eval_results=results,
+        eval_results=results or None,
     ).to_yaml()
 
 

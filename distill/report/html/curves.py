@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from distill.report.aggregate import RunTable
 from distill.report.svg_plot import Plot, Scale, percent, scale
-from distill.runs.reading import FIRST
+from distill.runs.reading import AGREEMENT, FIRST
 
 MOST = 120  # points of a line
 
@@ -13,6 +13,7 @@ def learning(found: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of validation accuracy and training loss by epoch, those that there are."""
     wanted = (
         (FIRST, "Validation top-1 by epoch", "validation top-1 (%)", percent),
+        (AGREEMENT, "Agreement with the teacher by epoch", "agreement on validation (%)", percent),
         ("train/loss", "Training loss by epoch", "loss", None),
     )
     pictures = []

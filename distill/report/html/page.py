@@ -83,7 +83,7 @@ def _data_set(
         "id": f"data-{number}",
         "name": best.data_name,
         "facts": summary.data_words(own.configurations),
-        "rule": rule and f"max {FIRST} where {rule}",
+        "rule": rule and f"max {best.goal} where {rule}",
         "warnings": summary.warnings(own),
         "best": best,
         "folder": summary.best_folder(best),
@@ -127,6 +127,8 @@ def _errors(run: Run) -> dict:
     found = {"name": run.result.student.get("name", "student"), "seed": run.config.get("seed")}
     try:
         own = of_run(run)
+        if own.labels.min() < 0:
+            raise ValueError("nobody has said what these faces show")
     except ValueError as error:
         return found | {"error": str(error)}
     teacher, classes = of_teacher(run, own), run.result.data["classes"]
@@ -161,8 +163,8 @@ def _script_data(sections: list[RunTable]) -> dict:
 
 
 def _tip(c: Configuration) -> str:
-    spread = f" ± {100 * c.spread[FIRST]:.2f} over {len(c.runs)} seeds" if len(c.runs) > 1 else ""
-    accuracy = [f"valid {100 * c.mean[FIRST]:.2f} %{spread}"]
+    spread = f" ± {100 * c.spread[c.goal]:.2f} over {len(c.runs)} seeds" if len(c.runs) > 1 else ""
+    accuracy = [f"{'valid' if c.goal == FIRST else c.goal_words} {100 * c.score:.2f} %{spread}"]
     if (test := c.mean.get("test/top1_accuracy")) is not None:
         accuracy.append(f"test {100 * test:.2f} %")
     costs = ((c.mean.get(name), words) for name, words in (("num_parameters", "parameters"), ("macs", "MACs")))

@@ -1,17 +1,13 @@
 """The procedural faces: counted randomness, label distributions, visible expressions, a contact sheet."""
 
-import sys
-
 import numpy as np
 import pytest
-import warm
 import yaml
-from commandline import ROOT, environment
+from commandline import ROOT, benchmark
 from PIL import Image
 
 from distill.data.common.emotions import EMOTIONS
 from distill.data.procedural import draw, procedural
-from distill.data.procedural.__main__ import main
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "procedural.yaml").read_text())["data"]
 assert DEFAULTS.pop("_target_") == "distill.data.procedural.procedural"
@@ -126,26 +122,9 @@ def test_a_key_outside_its_range_is_named_and_nothing_is_written(key, value, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_line_draws_the_contact_sheet(tmp_path):
-    out = tmp_path / "new" / "sheet.png"
-    warm.run([sys.executable, "-m", "distill.data.procedural", str(out)], ROOT, environment())
+def test_the_contact_sheet_is_drawn_by_its_command(tmp_path):
+    out = tmp_path / "sheet.png"
+    benchmark("contact_sheets", "docs").main([str(out)])
     with Image.open(out) as sheet:
-        assert sheet.height == 8 * 96
-        assert sheet.width > 12 * 96
+        assert sheet.height == 8 * 96 and sheet.width > 12 * 96
     assert out.stat().st_size < 400_000
-    assert list(out.parent.iterdir()) == [out]
-
-
-def test_the_command_line_without_a_file_says_what_to_type(capsys):
-    with pytest.raises(SystemExit, match="2"):
-        main([])
-    assert "the following arguments are required: OUT.png" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("word", ["-h", "--help"])
-def test_help_is_what_the_command_says_of_itself_and_no_picture(word, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stopped:
-        main([word])
-    assert not stopped.value.code and "python -m distill.data.procedural OUT.png draws" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []

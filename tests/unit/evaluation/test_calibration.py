@@ -174,14 +174,14 @@ def test_a_run_made_before_is_fitted_on_its_predictions_and_false_leaves_logits_
     del result["calibration"]
     (copy / "result.json").write_text(json.dumps(result))
     probabilities, labels, _ = read_predictions(copy / "predictions" / "valid.csv", result["data"]["classes"])
-    assert export(capsys, copy, "export.int8=off")[1] is None
+    assert export(capsys, copy, "export.int8=false")[1] is None
     facts, text = open_file(copy / "export" / "student.onnx", 1).facts, card.card(copy)
     temperature = fit_temperature(as_logits(probabilities), labels)
     assert json.loads(facts["temperature"]) == temperature
     before, after = (nll(as_logits(probabilities) / t, labels) for t in (1, temperature))
     assert f"| validation | {before:.3f} | {after:.3f} | " in text
     scaled_logits = open_file(copy / "export" / "student.onnx", 1).answer(pictures(4))[0]
-    assert export(capsys, copy, "export.int8=off", "export.calibrate=false")[1] is None
+    assert export(capsys, copy, "export.int8=false", "export.calibrate=false")[1] is None
     opened = open_file(copy / "export" / "student.onnx", 1)
     np.testing.assert_allclose(opened.answer(pictures(4))[0] / temperature, scaled_logits, atol=1e-5)
     assert json.loads(opened.facts["temperature"]) == 1

@@ -230,19 +230,6 @@ def test_names_of_classes_are_no_markdown(copy):
     assert rows(text, "Each class")[r"\<b>\[sad\]\*"]
 
 
-def test_an_int8_file_that_was_fine_tuned_is_said_to_have_weights_of_its_own(copy):
-    said = "`student.int8.onnx` has weights of its own"
-    assert said not in card.card(copy)
-    path = copy / "export" / "parity.json"
-    parity = json.loads(path.read_text())
-    parity["options"]["int8"] = "qat"
-    path.write_text(json.dumps(parity))
-    assert said in section(card.card(copy), "Exported files")
-    parity["refused"]["student.int8.onnx"] = "loses 9 points"
-    path.write_text(json.dumps(parity))
-    assert said not in card.card(copy)
-
-
 def test_other_faces_that_these_weights_were_measured_on_are_shown_and_those_of_other_weights_not(copy):
     weights = json.loads((copy / "export" / "parity.json").read_text())["facts"]["weights_sha256"]
     test = {"rows": 400, "top1_accuracy": 0.5, "top1_accuracy_ci": [0.45, 0.55], "mean_class_accuracy": 0.4}

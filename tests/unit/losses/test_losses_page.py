@@ -1,19 +1,17 @@
 """docs/losses.md is what the yamls and docstrings say now, a row and a section for every loss."""
 
 import re
-import sys
 
 import pytest
-import warm
-from commandline import ROOT, environment
+from commandline import benchmark
 
-from distill.losses.base.docs_page import CONF, PAGE, entries, page, paper
-
+made = benchmark("losses_page", "docs")
+CONF, PAGE, entries, page, paper = made.CONF, made.PAGE, made.entries, made.page, made.paper
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 
 def test_the_page_is_what_the_generator_gives_now():
-    assert PAGE.read_text() == page(), "run python -m distill.losses.base.docs_page --write"
+    assert PAGE.read_text() == page(), "run python docs/losses_page.py --write"
 
 
 def test_every_loss_has_a_row_and_a_section_with_its_options():
@@ -56,6 +54,6 @@ def test_papers_become_links():
     assert paper("Jin et al., CVPR 2023 (no arXiv number); Sun et al., arXiv 2403.01427") == "CVPR 2023"
 
 
-def test_the_command_prints_the_page():
-    done = warm.run([sys.executable, "-m", "distill.losses.base.docs_page"], ROOT, environment())
-    assert done.stdout == page(), done.stderr
+def test_the_command_prints_the_page(capsys):
+    made.main([])
+    assert capsys.readouterr().out == page()

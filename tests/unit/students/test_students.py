@@ -15,8 +15,11 @@ from student_nets import (
     needs_parity,
     num_parameters,
     parity_weights,
+    train_once,
 )
 
+from distill.evaluation.inference import refuse_answers_by_batch
+from distill.types import InputSpec, Outputs, Split
 from students.cern import POOLINGS as CERN_POOLINGS
 from students.cern import Cern
 from students.ferlite import FerLite
@@ -215,3 +218,37 @@ def test_every_yaml_makes_its_student_that_trains(name, kind):
     net = kind(num_classes=8, **keys)
     assert net.input.size == keys["size"]
     assert_trains(net, heads=5 if name == "cern" else 1)
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS.items())
+def test_every_student_answers_a_face_alike_alone_and_in_a_permuted_batch(name, kind):
+    keys = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "student" / f"{name}.yaml"))
+    torch.manual_seed(0)
+    net = kind(
+        num_classes=8, **{key: value for key, value in keys.items() if key not in ("_target_", "weights", "lr_scale")}
+    )
+    train_once(net, 4)  # BatchNorm has statistics of its own
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 48, 48), np.uint8)
+    split = Split("valid", pixels, np.arange(6), np.eye(8)[:6], np.arange(6), tuple("abcdef"), "")
+    refuse_answers_by_batch(net, split)
+    assert net.training
+
+
+class Centered(torch.nn.Module):
+    """Takes the mean of the batch from each answer."""
+
+    def __init__(self):
+        super().__init__()
+        self.input, self.factor = InputSpec(8), torch.nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, images):
+        logits = self.factor * images.flatten(1)[:, :8]
+        logits = logits - logits.mean(0)
+        return Outputs(logits, logits[:, None], {})
+
+
+def test_a_network_that_mixes_the_faces_of_a_batch_is_refused():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 1, 8, 8), np.uint8)
+    split = Split("valid", pixels, np.arange(6), np.eye(8)[:6], np.arange(6), tuple("abcdef"), "")
+    with pytest.raises(ValueError, match="Centered answers otherwise about a face when others are beside it"):
+        refuse_answers_by_batch(Centered(), split)

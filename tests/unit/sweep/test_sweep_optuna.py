@@ -9,8 +9,8 @@ import pytest
 from small_sweep import small
 
 from distill.runs import reading
-from distill.sweep import __main__ as sweep_command
 from distill.sweep import jobs as sweep_records
+from distill.sweep import multirun as sweeps
 from distill.sweep import search as searching
 from distill.sweep.__main__ import choose, parse
 from distill.sweep.executors import STOP
@@ -116,7 +116,7 @@ def test_a_failed_trial_does_not_stop_the_others_and_is_tried_again_at_the_next_
 @pytest.mark.parametrize("cap, number", [(4, 4), (None, 6)])
 def test_a_cap_ends_a_grid_too(tmp_path, monkeypatch, cap, number):
     pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
-    monkeypatch.setattr(sweep_command, "executor_of", lambda launcher, jobs: pool)
+    monkeypatch.setattr(sweeps, "executor_of", lambda launcher, jobs: pool)
     file = small(tmp_path, **GRID, run_cap=cap)
     for _ in range(2):
         assert choose(file, parse([f"sweep.folder={tmp_path / 'sweep'}"])[0], []) == 0
@@ -207,25 +207,6 @@ def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path):
     (Path(pruned["folder"]) / "config.yaml").write_text("{data: {}, teacher: {}, student: {}, loss: {}, train: {}}")
     run = reading.read(Path(pruned["folder"]))
     assert run.status == "pruned" and run.error.startswith("was behind after 2 epochs")
-
-
-def test_a_trial_that_was_killed_and_is_run_again_counts_once_when_others_are_compared(tmp_path):
-    halving = {"type": "hyperband", "min_iter": 4, "eta": 3}
-    first = search_of(tmp_path, early_terminate=halving)
-    killed = first.study.ask(first.space)
-    killed.report(0.9, 4)
-    assert not first.is_behind(0.9, 4)
-    search = search_of(
-        tmp_path, early_terminate=halving
-    )  # the next start: it failed, and its settings are asked for again
-    assert [trial.state.name for trial in search.study.trials] == ["FAIL", "WAITING"]
-    stopped = []
-    for value in (0.9, 0.5, 0.4, 0.3, 0.2, 0.8):
-        trial = search.study.ask(search.space)
-        trial.report(value, 4)
-        stopped.append(search.is_behind(value, 4))
-    assert not search.is_behind(0.1, 5)  # it is no 4, 12, 36
-    assert stopped == [False, True, True, True, True, False]  # 0.8 is second of six, in the better third
 
 
 def test_a_lock_that_a_killed_start_left_on_the_journal_holds_nobody_up(tmp_path):

@@ -87,7 +87,7 @@ def test_a_sweep_ends_with_the_best_first_and_the_winner_is_the_best_mean_over_s
     for number, (name, accuracy) in enumerate(valid.items()):
         record = sweep_records.Record(sweep_records.add(tmp_path, number, name, name.split(",")))
         record.update(status="complete", folder=f"runs/{number}", **{"valid/top1_accuracy": accuracy})
-    assert sweep_records.conclude(tmp_path) == 0
+    sweep_records.conclude(tmp_path)
     said = capsys.readouterr().out.splitlines()
     ranks = [line.split()[:3] for line in said if line.split()[1:2] == ["complete"]]
     order = ["width=M,seed=0", "width=S,seed=1", "width=S,seed=0", "width=M,seed=1"]

@@ -1,5 +1,6 @@
-"""The page of all losses, docs/losses.md, from their yamls and docstrings: python -m distill.losses.base.docs_page [--write]."""
+"""The page of all losses, docs/losses.md, from their yamls and docstrings: python docs/losses_page.py [--write]."""
 
+import argparse
 import importlib
 import inspect
 import json
@@ -8,9 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from distill.system.cli import command_line, parser
-
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[1]
 PAGE, COST, CONF = ROOT / "docs" / "losses.md", ROOT / "docs" / "losses_cost.json", ROOT / "conf" / "loss"
 FORMULA = re.compile(
     r"\bloss(?:\[b\])? = (.+?)(?=[.;](?: |$)|,? \w+: |, \S+ = |$)"
@@ -37,7 +36,7 @@ Notation: z logits, s student, t teacher, F a feature map, b a face of the batch
 averaged over the batch, then weighted. The table's formula is that value; what its other letters are, and which other
 forms there are, is in the loss's section. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
 pooling, which are no modules there. Each loss lists its deviations from the paper. This page is made by
-`python -m distill.losses.base.docs_page --write`.
+`python docs/losses_page.py --write`.
 """
 
 
@@ -174,10 +173,9 @@ def page() -> str:
     return "\n\n".join(part for part in (INTRODUCTION.strip(), *tables, how, *map(section, found)) if part) + "\n"
 
 
-@command_line()
 def main(words: list[str]) -> None:
     """Print the page, or write it."""
-    options = parser("python -m distill.losses.base.docs_page", __doc__)
+    options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--write", action="store_true", help="write docs/losses.md instead of printing it")
     if options.parse_args(words).write:
         PAGE.write_text(page(), encoding="utf-8")
