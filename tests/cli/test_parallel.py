@@ -1,18 +1,16 @@
 """One run in several processes of torchrun is the run of one process, killed and resumed too, and fails with one sentence."""
 
 import json
-import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import parallel_steps
 import pytest
+import ranks
 import torch
 from commandline import ROOT, assert_equal_runs, checkpoint_writes, command, distill, environment, result_of
 from safetensors.torch import load_file
@@ -37,30 +35,13 @@ JOB = (
 )  # a network without BatchNorm and dropout, whose steps are those of one process up to rounding; Adam would enlarge it
 
 
-def torchrun(processes, *words):
-    start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *start, *words]
-
-
-def several(*overrides, store, runs, processes=2):
-    """Run one tiny job in several processes to its end."""
-    words = torchrun(processes, *command(*overrides, store=store, runs=runs)[1:])
-    return subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
-
-
-def worker(job, rank):
-    """Return the process id of one of torchrun's processes, once it is there."""
-    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-    wanted = f"RANK={rank}".encode()
-    return next(
-        (int(pid) for pid in children if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")), None
-    )
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
+    """Two processes that torchrun itself starts."""
     store, runs = (tmp_path_factory.mktemp(name) for name in ("store2", "runs2"))
-    done = several(*JOB, store=store, runs=runs)
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [*start, *command(*JOB, store=store, runs=runs)[1:]]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder:") == 2 and done.stdout.count("epoch   2/2") == 1, "one process prints"
     return store, runs
@@ -114,17 +95,17 @@ def test_views_that_two_processes_cached_are_those_of_one_bit_for_bit(one, two):
 
 def test_a_run_one_of_whose_processes_is_killed_goes_on_with_two_bit_for_bit_and_with_one_alike(one, two, tmp_path):
     killed, alone = tmp_path / "killed", tmp_path / "alone"
-    words = torchrun(2, *command(*JOB, store=two[0], runs=killed)[1:])
-    job = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    words = command(*JOB, store=two[0], runs=killed)
+    job = ranks.start(words)
     ready, deadline = checkpoint_writes(killed, 2), time.monotonic() + 200
     while not ready():
-        assert job.poll() is None and time.monotonic() < deadline
+        assert job[0].poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
-    os.kill(worker(job, 1), signal.SIGKILL)
-    assert job.wait(60) == 1, "torchrun ends the others"
+    job[1].send_signal(signal.SIGKILL)
+    assert ranks.end(job).returncode and job[0].poll() == 1, "the other ends by itself"
     assert not list(killed.glob("*/result.json")), "it was stopped, it did not fail"
     shutil.copytree(killed, alone)
-    done = several(*JOB, store=two[0], runs=killed)
+    done = ranks.run(words)
     assert done.returncode == 0, done.stderr
     assert result_of(killed)["resumed_at_step"] > 0
     assert_equal_runs(next(killed.iterdir()), next(two[1].iterdir()))
@@ -133,24 +114,12 @@ def test_a_run_one_of_whose_processes_is_killed_goes_on_with_two_bit_for_bit_and
     assert_alike(alone, two[1])
 
 
-def test_two_agents_that_share_store_and_runs_as_two_machines_do_measure_what_one_process_does(one, tmp_path):
+def test_two_machines_that_share_store_and_runs_measure_what_one_process_does(one, tmp_path):
     store, runs = tmp_path / "store", tmp_path / "runs"
     shutil.copytree(one[0] / "teachers", store / "teachers")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        where = f"localhost:{free.getsockname()[1]}"
-    start = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={where}", "--rdzv-id=x")
-    words = [sys.executable, "-m", "torch.distributed.run", *start, *command(*JOB, store=store, runs=runs)[1:]]
-    files = [open(tmp_path / f"agent{k}", "w+") for k in (0, 1)]  # noqa: SIM115, a full pipe would stop both
-    agents = [subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=file, stderr=file) for file in files]
-    try:
-        ends = [agent.wait(300) for agent in agents]
-    finally:
-        for agent in agents:
-            agent.terminate()
-    said = [Path(file.name).read_text() for file in files]
-    assert ends == [0, 0], said
-    assert "".join(said).count("run folder:") == 2, "one process prints, on one of the two"
+    done = ranks.run(command(*JOB, store=store, runs=runs), machines=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run folder:") == 2, "one process prints, on one of the two"
     assert_alike(runs, one[1])
     (folder,), (other,) = ([path.parent for path in place.glob("*/result.json")] for place in (runs, one[1]))
     assert folder.name == other.name and json.loads((folder / "env.json").read_text())["processes"] == 2
@@ -164,7 +133,7 @@ def test_two_agents_that_share_store_and_runs_as_two_machines_do_measure_what_on
     ],
 )
 def test_what_all_processes_meet_is_said_once(words, says, tmp_path):
-    done = several("train.precision=fp32", *words, store=tmp_path / "store", runs=tmp_path / "runs")
+    done = ranks.run(command("train.precision=fp32", *words, store=tmp_path / "store", runs=tmp_path / "runs"))
     assert done.returncode == 1
     assert done.stderr.count(says) == done.stderr.count("error: ") == 1, done.stderr
 
@@ -192,8 +161,7 @@ def test_shares_are_contiguous_and_differ_by_one_at_most(monkeypatch):
 
 
 def test_what_one_process_alone_meets_is_said_and_recorded_once(tmp_path):
-    script = tmp_path / "fail.py"
-    script.write_text(
+    (tmp_path / "fail.py").write_text(
         "import os, sys\n"
         "from distill import run\n"
         "from teachers.frozen import FrozenTeacher\n"
@@ -204,13 +172,11 @@ def test_what_one_process_alone_meets_is_said_and_recorded_once(tmp_path):
         "FrozenTeacher.forward = broken\n"
         "run.cli()\n"
     )
-    words = command("data.train=300", store=tmp_path / "store", runs=tmp_path / "runs")[3:]
-    start, where = torchrun(2, str(script), *words), environment() | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(start, cwd=ROOT, env=where, capture_output=True, text=True, timeout=200)
-    assert (
-        done.returncode == 1 and done.stderr.count("error: teacher: its logits of train view 1 are not all finite") == 1
-    )
-    assert "Traceback" not in done.stderr.split("torch/distributed/")[0]
+    words = command("data.train=300", store=tmp_path / "store", runs=tmp_path / "runs")
+    done = ranks.run([*words[:2], "fail", *words[3:]], cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("error: teacher: its logits of train view 1 are not all finite") == 1, done.stderr
+    assert "Traceback" not in done.stderr
     assert result_of(tmp_path / "runs")["status"] == "failed"
 
 
@@ -219,9 +185,7 @@ def test_three_processes_equal_one_in_float64_but_for_batch_statistics_and_dropo
 ):
     """parallel_steps.py itself asserts that all three are equal, and equal after a stop, bit for bit, in every case."""
     file = tmp_path / "steps.pt"
-    words = torchrun(3, str(Path(parallel_steps.__file__)), str(file))
-    where = environment() | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words, cwd=ROOT, env=where, capture_output=True, text=True, timeout=200)
+    done = ranks.run([sys.executable, "-m", parallel_steps.__name__, str(file)], processes=3)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     others = torch.load(file, weights_only=True)
