@@ -139,7 +139,27 @@ def sweep_cost() -> str:
     return "\n".join(table)
 
 
-TABLES = {"sweep_cost": sweep_cost, "shipped": shipped, "networks": networks}
+def graph_front() -> str:
+    """Return what small graphs cost and what was reached with them, from docs/results/graph-front.json."""
+    table = [
+        "| graph | parameters | MACs | int8 file | float32, one face | int8, one face | int8, of 32 | validation top-1 |"
+    ]
+    table += ["|---|---|---|---|---|---|---|---|"]
+    for row in json.loads((DOCS / "results" / "graph-front.json").read_text())["graphs"]:
+        us, best = row["microseconds"], row.get("results", [None])[0]
+        taught = best and ("taught" if best["teacher"] else "labels alone")
+        reached = (
+            f"{100 * best['valid_top1_accuracy']:.2f} ({best['epochs']} epochs, {taught})" if best else "not trained"
+        )
+        times = " | ".join(f"{us[key]:,.0f} µs" for key in ("float32_one", "int8_one", "int8_batch"))
+        table.append(
+            f"| {row['graph']} | {row['num_parameters']:,} | {row['macs'] / 1e6:.2f} M | {row['int8_bytes'] / 1e3:.0f} kB | "
+            f"{times} | {reached} |"
+        )
+    return "\n".join(table)
+
+
+TABLES = {"graph_front": graph_front, "sweep_cost": sweep_cost, "shipped": shipped, "networks": networks}
 
 
 def filled(page: str) -> str:

@@ -112,7 +112,9 @@ def _without_labels(
         rows = len(split)
         return replace(split, target=np.zeros((rows, len(classes)), np.float32), label=np.full(rows, UNKNOWN))
 
-    return replace(data, classes=tuple(classes), splits={name: blank(split) for name, split in data.splits.items()})
+    return replace(
+        data, classes=tuple(map(str, classes)), splits={name: blank(split) for name, split in data.splits.items()}
+    )
 
 
 def _pattern(subject: str | None) -> re.Pattern | None:

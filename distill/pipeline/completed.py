@@ -26,7 +26,7 @@ def settle(cfg: RunConfig) -> RunConfig:
     Raises:
         ValueError: a folder without a finished run, or with other weights than the config names.
     """
-    if cfg.data.get("labels") == "none" and cfg.data["classes"] is None:
+    if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:
         cfg = replace(cfg, data=cfg.data | {"classes": _known(build.members(cfg.teacher)[0])})
     teacher = _settled(cfg.teacher)
     if "members" in teacher:

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 
+import pytest
 from commandline import benchmark
 
 from distill.predict.student import SHIPPED
@@ -77,3 +78,37 @@ def test_networks_are_timed_in_turns_and_written_down(tmp_path, capsys):
         rates = sorted(one[name]["images_per_second"] for one in written["rounds"])
         assert rates[0] <= written["networks"][name]["images_per_second"] <= rates[1]
         assert f"{written['networks'][name]['images_per_second']:,.0f} images/s" in line
+
+
+def test_the_front_of_graphs_joins_what_runs_reached_and_draws_it(tmp_path, capsys):
+    front, costs = benchmark("graph_front"), {"name": "ferlite", "num_parameters": 61664, "macs": 9693952}
+    base = {
+        "teacher": None,
+        "epochs": 100,
+        "seed": 0,
+        "data": {"name": "ferplus", "protocol": "majority", "rows": {"valid": 3191}},
+    }
+    for name, value in (("better", 0.86), ("worse", 0.7)):
+        (tmp_path / name).mkdir()
+        result = base | {"student": costs | {"metrics": {"valid/top1_accuracy": value}}}
+        (tmp_path / name / "result.json").write_text(json.dumps(result))
+    words = ["--graphs", "FerLite S", "FerLite S, separable", "--rounds", "1", "--seconds", "0.001"]
+    words += ["--results", str(tmp_path / "worse"), str(tmp_path / "better" / "result.json")]
+    front.main([*words, "--json", str(tmp_path / "front.json"), "--plot", str(tmp_path / "front.png")])
+    small, separable = json.loads((tmp_path / "front.json").read_text())["graphs"]
+    assert [one["run"] for one in small["results"]] == ["better", "worse"] and "results" not in separable
+    assert small["num_parameters"] == 61664 and separable["num_parameters"] <= 65000
+    assert all(us > 0 for row in (small, separable) for us in row["microseconds"].values())
+    assert small["int8_bytes"] < small["float32_bytes"] and (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
+    assert "| FerLite S | 61,664 | 9.69 M |" in capsys.readouterr().out
+    (tmp_path / "none.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"expected the result\.json of a finished run"):
+        front.join([small], [tmp_path / "none.json"])
+
+
+def test_the_front_leaves_out_what_another_graph_beats():
+    front = benchmark("graph_front")
+    rows = [{"graph": name, "cost": cost} for name, cost in (("a", 1), ("b", 2), ("c", 3), ("d", 0.5))]
+    for row, value in zip(rows, (0.7, 0.6, 0.8), strict=False):
+        row["results"] = [{"valid_top1_accuracy": value}]
+    assert [row["graph"] for row in front.front(rows, lambda row: row["cost"])] == ["a", "c"]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from commandline import ROOT
 from face_trees import save, write_class_folders
 from inside import folder_of, job, read
 
@@ -177,3 +178,12 @@ def test_a_finished_run_is_asked_about_all_classes_that_it_knows(teacher, pictur
     words = ("teacher=run", f"teacher.run={teacher}", "data.classes=[happiness,neutral]", f"data.root={pictures}")
     with pytest.raises(SystemExit, match=r"the data set's order is happiness, neutral"):
         job(*NONE, *words, *TAUGHT, store=store, runs=tmp_path)
+
+
+def test_the_trial_in_the_docs_says_the_numbers_of_its_result():
+    page = (ROOT / "docs" / "data.md").read_text()
+    found = json.loads((ROOT / "docs" / "results" / "muxspace48-microexpnet-unlabelled.json").read_text())
+    run, unseen = found["of_the_run"], found["unseen"]
+    assert f"{100 * run['metrics']['test/agreement']:.2f} % of its own {run['rows']['test']:,} test faces" in page
+    assert f"labels {100 * unseen['top1_accuracy']:.2f} % of the {unseen['rows']:,} faces" in page
+    assert f"(mean-class {100 * unseen['mean_class_accuracy']:.2f})" in page and run["epochs"] == 3

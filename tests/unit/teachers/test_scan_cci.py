@@ -204,8 +204,9 @@ def test_a_weight_file_of_the_whole_starts_the_whole_and_of_other_classes_all_bu
     seven = make(7, weights=str(tmp_path / "bare.safetensors"))
     assert seven.start == "weights without a classifier"
     assert torch.equal(seven.reg.region_net[0].weight, net.reg.region_net[0].weight)
-    with pytest.raises(ValueError, match="the data set's order is neutral"):
-        make(7, weights=str(tmp_path / "whole.safetensors"))
+    some = make(7, weights=str(tmp_path / "whole.safetensors"))
+    assert some.start == "weights" and torch.equal(some.att.fc.weight, net.att.fc.weight[:7])
+    assert torch.equal(some.reg.region_net[2].bias, net.reg.region_net[2].bias[:7])
 
 
 @pytest.mark.parametrize("prefix", ["", "net."])
