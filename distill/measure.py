@@ -108,7 +108,11 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "run": folder.resolve().name,
         "weights": sha256(weights),
         "data": outcome.data_facts(whole),
-        "classes": {"compared": data.classes, **_alone("run", known, data), **_alone("data", whole.classes, data)},
+        "classes": {
+            "compared": data.classes,
+            "only_run": [name for name in known if name not in data.classes],
+            "only_data": [name for name in whole.classes if name not in data.classes],
+        },
         "dropped": dropped,
         "seen_in_training": None if seen is None else int(seen.sum()),
         "near_duplicates": None if alike is None else int(alike.sum()),
@@ -210,15 +214,11 @@ def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> 
     return replace(split, rows=split.rows[kept], target=target, label=new[split.label[kept]], ids=ids)
 
 
-def _alone(who: str, classes: tuple[str, ...], data: Dataset) -> dict[str, list[str]]:
-    return {f"only_{who}": [name for name in classes if name not in data.classes]}
-
-
 def _robustness(asked: EvalConfig, path: Path, data: Dataset, student: nn.Module, precision) -> dict:
     if not asked.robustness:
         return {}
-    test, names, severities = data.splits["test"], asked.robustness, asked.severities
-    found = robustness.evaluate_robustness(student, test, data.classes, names, severities, precision, views=asked.views)
+    given = (student, data.splits["test"], data.classes, asked.robustness, asked.severities, precision)
+    found = robustness.evaluate_robustness(*given, views=asked.views)
     robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), found)
     return found
 

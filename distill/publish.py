@@ -70,9 +70,10 @@ def publish(folder: Path, target: Path, overwrite: bool) -> dict:
             raise ValueError(f"{folder}/export: holds no {WEIGHTS}, the gate refused it. Export this run again.")
         (new / CARD).write_text(card(folder, names), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
-        load(
-            new, json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS]["plugins"]
-        )  # those of the run, which is one's own
+        plugins = json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS][
+            "plugins"
+        ]  # of the run, which is one's own
+        load(new, plugins)
         _swap(new, target, Path(temporary) / "old")
     return parity
 

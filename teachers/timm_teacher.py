@@ -132,9 +132,8 @@ def download(name: str, insist: bool, **options) -> nn.Module | None:
     level = chatter.level
     chatter.setLevel(logging.CRITICAL)  # it reports every retry; what matters is said once, below
     offline = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = (
-        offline or not hub_answers()
-    )  # what is in its cache is then found without 50 s of retries
+    # what is in its cache is then found without 50 s of retries
+    constants.HF_HUB_OFFLINE = offline or not hub_answers()
     try:
         return timm.create_model(name, pretrained=True, **options)
     except Exception as error:

@@ -69,7 +69,12 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
     """
     home, train = folder(root, "a folder of pictures that each show one face", "data.extra"), data.splits["train"]
     channels, size = train.pixels.shape[1:3]
-    listing = Listing("extra", lambda: list(_entries(home)), ("",), size, channels, [home])
+
+    def entries() -> list[Entry]:
+        files = pictures_below(home, deep=True)
+        return [Entry("train", f.relative_to(home).as_posix(), 0, picture(f, str(f)), str(f)) for f in files]
+
+    listing = Listing("extra", entries, ("",), size, channels, [home])
     key = source("extra", VERSION, [home]) | {"size": size, "channels": channels}
     packed = pack(Path(store), "extra", key, listing.rows, listing.facts, verify)
     pixels, _, ids, sha256 = packed.splits["train"]
@@ -84,11 +89,6 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
             f"data.extra: each of the {len(split):,} pictures in {home} shows a photograph of valid or test. Give other faces."
         )
     return replace(data, extra=selected(split, ~seen))
-
-
-def _entries(home: Path):
-    for path in pictures_below(home, deep=True):
-        yield Entry("train", path.relative_to(home).as_posix(), 0, picture(path, str(path)), str(path))
 
 
 def about_extra(data: Dataset) -> dict | None:

@@ -15,10 +15,8 @@ from distill.system.files import atomic
 from distill.system.hardware import autocast
 from distill.types import Batch, Split
 
-PROBE, CLOSE = (
-    "probe",
-    1e-3,
-)  # key of a weight file's metadata; largest difference of a logit, shares of the largest logit
+PROBE = "probe"  # key of a weight file's metadata
+CLOSE = 1e-3  # largest difference of a logit, shares of the largest logit
 CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -99,7 +99,7 @@ def _through(
         file = opened(form, folder, options, plugins)
         seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
         parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
-        problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
+        problem, numbers = gate.verdict(parity, form.exact), asdict(parity)
         if problem:
             return numbers, problem
         own = {"file_agreement_with_pytorch": str(parity.agreement)}

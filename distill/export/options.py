@@ -8,23 +8,16 @@ import yaml
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of an export.
+    """The choices of an export."""
 
-    Args:
-        preprocess: true: the files take a picture, uint8 [B, H, W, 3]; false: the bare network, float [B, C, S, S].
-        calibrate: true: logits are divided by the temperature that was fitted on validation; false: logits as trained.
-        int8: true also writes an ONNX file that is rounded to 8 bits, calibrated on validation pictures.
-        calibration: number of validation pictures whose ranges set the int8 scales.
-        openvino: true also writes OpenVINO's files.
-        executorch: true also writes ExecuTorch's, for one picture of the size of the data's.
-    """
-
+    # true: the files take a picture, uint8 [B, H, W, 3]; false: the bare network, float [B, C, S, S]
     preprocess: bool = True
+    # true: logits are divided by the temperature that was fitted on validation; false: logits as trained
     calibrate: bool = True
-    int8: bool = True
-    calibration: int = 256
-    openvino: bool = False
-    executorch: bool = False
+    int8: bool = True  # true also writes an ONNX file that is rounded to 8 bits, calibrated on validation pictures
+    calibration: int = 256  # number of validation pictures whose ranges set the int8 scales
+    openvino: bool = False  # true also writes OpenVINO's files
+    executorch: bool = False  # true also writes ExecuTorch's, for one picture of the size of the data's
 
     def __post_init__(self):
         if self.calibration < 1:

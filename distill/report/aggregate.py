@@ -50,27 +50,20 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Configuration:
-    """The runs that differ in nothing but their seed.
+    """The runs that differ in nothing but their seed."""
 
-    Args:
-        runs: best on validation first.
-        settings: all of them by dotted key, and each component's name under the component; not the seed.
-        mean: of every number over the runs.
-        spread: their sample standard deviation; over folds where one job did them all; without a number where there is one run.
-        number: its rank in a table by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself.
-        values: the settings that differ between the configurations of the table.
-        label: these in words, no two configurations alike.
-        short: the same without the names of the settings.
-    """
-
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # best on validation first
+    # all of them by dotted key, and each component's name under the component; not the seed
     settings: dict[str, object]
-    mean: dict[str, float]
+    mean: dict[str, float]  # of every number over the runs
+    # their sample standard deviation; over folds where one job did them all; without a number where there is one run
     spread: dict[str, float]
+    # its rank in a table by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself
     number: int = 0
+    # the settings that differ between the configurations of the table
     values: dict[str, object] = field(default_factory=dict)
-    label: str = ""
-    short: str = ""
+    label: str = ""  # these in words, no two configurations alike
+    short: str = ""  # the same without the names of the settings
 
     @property
     def repeats(self) -> str:
@@ -113,19 +106,12 @@ class Configuration:
 
 
 class RunTable(NamedTuple):
-    """Everything that a report is made from.
+    """Everything that a report is made from."""
 
-    Args:
-        keys: the settings that differ, dotted, or the name of a component.
-        configurations: best first; of several data sets, one after the other.
-        left_out: runs that are not in the table, with the reason in .error.
-        debug: how many runs of debug=smoke or overfit are neither in the table nor in left_out.
-    """
-
-    keys: tuple[str, ...]
-    configurations: tuple[Configuration, ...]
-    left_out: tuple[Run, ...] = ()
-    debug: int = 0
+    keys: tuple[str, ...]  # the settings that differ, dotted, or the name of a component
+    configurations: tuple[Configuration, ...]  # best first; of several data sets, one after the other
+    left_out: tuple[Run, ...] = ()  # runs that are not in the table, with the reason in .error
+    debug: int = 0  # how many runs of debug=smoke or overfit are neither in the table nor in left_out
 
     @property
     def columns(self) -> list[Column]:

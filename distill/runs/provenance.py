@@ -121,9 +121,7 @@ def git_state(package: str) -> dict[str, object] | None:
     try:
         file = Path(find_spec(package).origin)
         git = ["git", "--no-optional-locks", "-C", str(file.parent)]
-        _said(
-            [*git, "ls-files", "--error-unmatch", file.name]
-        )  # else the repository is that of whom it is installed for
+        _said([*git, "ls-files", "--error-unmatch", file.name])  # else it is that of whom it is installed for
         commit = _said([*git, "rev-parse", "HEAD"])
         return {"commit": commit, "dirty": bool(_said([*git, "status", "--porcelain", "--untracked-files=no"]))}
     except (OSError, ValueError, ImportError, AttributeError, TypeError, subprocess.SubprocessError):

@@ -19,29 +19,17 @@ KNOWN += ("project", "entity")
 
 @dataclass(frozen=True)
 class SweepFile:
-    """What a sweep file asks for.
+    """What a sweep file asks for."""
 
-    Args:
-        name: of the file.
-        words: what every job's command line begins with, the command's words that are no macro.
-        method: bayes, random or grid.
-        metric: what is compared, of validation.
-        maximize: whether more is better.
-        parameters: key -> {"values": [...]} or {"min": ..., "max": ..., "log": ..., "step": ...}.
-        fixed: key -> value.
-        run_cap: number of jobs; None where the file does not say.
-        early_terminate: {"min_iter": epochs, "eta": factor}, or None.
-    """
-
-    name: str
-    words: list[str]
-    method: str
-    metric: str
-    maximize: bool
-    parameters: dict[str, dict]
-    fixed: dict[str, object]
-    run_cap: int | None
-    early_terminate: dict | None
+    name: str  # of the file
+    words: list[str]  # what every job's command line begins with, the command's words that are no macro
+    method: str  # bayes, random or grid
+    metric: str  # what is compared, of validation
+    maximize: bool  # whether more is better
+    parameters: dict[str, dict]  # key -> {"values": [...]} or {"min": ..., "max": ..., "log": ..., "step": ...}
+    fixed: dict[str, object]  # key -> value
+    run_cap: int | None  # number of jobs; None where the file does not say
+    early_terminate: dict | None  # {"min_iter": epochs, "eta": factor}, or None
 
     def command(self, chosen: Mapping[str, object]) -> list[str]:
         """Return the command line of a job, as wandb's agent writes it."""

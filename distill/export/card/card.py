@@ -33,21 +33,13 @@ METRICS = {  # of the header: ours -> the hub's type, and its name
 
 
 class Evidence(NamedTuple):
-    """What a card is written from.
+    """What a card is written from."""
 
-    Args:
-        run: the finished run.
-        parity: export/parity.json.
-        answers: valid, test -> the predictions.
-        measured: what python -m distill.measure left in measured/.
-        names: file of the export -> its name beside the card; others are not mentioned.
-    """
-
-    run: Run
-    parity: dict
-    answers: dict[str, Answers]
-    measured: list[dict]
-    names: dict[str, str]
+    run: Run  # the finished run
+    parity: dict  # export/parity.json
+    answers: dict[str, Answers]  # valid, test -> the predictions
+    measured: list[dict]  # what python -m distill.measure left in measured/
+    names: dict[str, str]  # file of the export -> its name beside the card; others are not mentioned
 
     @property
     def written(self) -> dict[str, dict]:
@@ -56,13 +48,11 @@ class Evidence(NamedTuple):
         return {name: files[name] for name in files if name in self.names and name not in refused}
 
 
-def write(folder: Path) -> Path:
-    """Write RUN/export/model-card.md of an exported run, and return its path."""
-    path = folder / "export" / NAME
+def write(folder: Path) -> None:
+    """Write RUN/export/model-card.md of an exported run."""
     text = card(folder)
-    with atomic(path) as temporary:
+    with atomic(folder / "export" / NAME) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return path
 
 
 def card(folder: Path, names: dict[str, str] | None = None) -> str:
@@ -156,10 +146,11 @@ def _context(found: Evidence) -> dict:
     result, facts, data = run.result, parity["facts"], run.result.data
     starts = words.starts(run)
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
-    widths, width = run.config["loss"].get("inplace", {}).get("widths"), run.config["student"].get("width")
+    widths, width = run.config.loss.get("inplace", {}).get("widths"), run.config.student.get("width")
     corrupted = {"the test faces": result.robustness}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
-    is_timm = _is_timm(run.folder)
+    config = run.folder / "export" / "config.json"
+    is_timm = config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))
     return {
         **{"result": result, "data": data, "student": result.student, "teacher": result.teacher},
         **{"cfg": run.config, "augmentation": vars(run.config.views)},
@@ -257,8 +248,3 @@ def _front(found: Evidence, is_timm: bool) -> str:
         model_name=result.name,
         eval_results=results or None,
     ).to_yaml()
-
-
-def _is_timm(folder: Path) -> bool:
-    config = folder / "export" / "config.json"
-    return config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))

@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
-from functools import cache
 from importlib.resources import files
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, Template
+from jinja2 import Environment, PackageLoader
 
 from distill.evaluation.metrics import confusion_matrix, expected_calibration_error
 from distill.evaluation.tables import compact, per_class
@@ -20,6 +19,8 @@ from distill.report.select import condition
 from distill.runs.reading import FIRST, Run
 
 Pictures = list[tuple[str, str]]  # (heading, SVG)
+PAGE = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+PAGE.filters |= {"plain": plain, "full": full, "cut": cut}
 
 
 def page(
@@ -48,20 +49,12 @@ def page(
     counts = [(len(found.runs), "run"), (len(found.configurations), "configuration"), (seeds, "seed")]
     runs, configurations, seeds = (summary.count(*one) for one in counts)
     css, js = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return _template().render(
+    return PAGE.get_template("page.html.j2").render(
         **{"title": summary.title(found), "counts": f"{runs} of {configurations}, {seeds}", "notes": notes},
         **{"sets": sets, "show": show, "left_out": found.left_out, "damaged": damaged},
         **{"css": css, "js": js, "today": date.today().isoformat(), "machines": summary.trained_on(found)},
         script_data=_script_data(sections),
     )
-
-
-@cache
-def _template() -> Template:
-    loader = PackageLoader(__package__, ".")
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"plain": plain, "full": full, "cut": cut}
-    return environment.get_template("page.html.j2")
 
 
 def _data_set(

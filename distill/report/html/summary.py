@@ -44,14 +44,10 @@ def count(n: int, words: str) -> str:
 def data_words(members: Sequence[Configuration]) -> str:
     """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
     data = [c.runs[0].result.data for c in members]
-    rows = ", ".join(f"{_range([own['rows'].get(name, 0) for own in data])} {name}" for name in data[0]["rows"])
+    counts = {name: [own["rows"].get(name, 0) for own in data] for name in data[0]["rows"]}  # training sets may differ
+    ranges = {name: f"{min(n):,}" if min(n) == max(n) else f"{min(n):,} to {max(n):,}" for name, n in counts.items()}
+    rows = ", ".join(f"{words} {name}" for name, words in ranges.items())
     return f"{members[0].data_name}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
-
-
-def _range(counts: list[int]) -> str:
-    """Return how many faces: runs on the same test faces may have learned from more or fewer."""
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def warnings(found: RunTable) -> list[str]:
