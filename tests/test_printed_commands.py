@@ -26,7 +26,7 @@ from distill.sweep.space import find, read
 TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
 PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
 COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
-WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with README
+WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with docs/extending.md
 EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name; --config-dir is tried in test_examples.py
 OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\[\{epochs[^`\n]*)`")
 BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
