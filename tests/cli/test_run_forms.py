@@ -1,4 +1,4 @@
-"""The main command in the forms that the README shows: other students, debug runs, archives, sweeps, a student of one's own."""
+"""The main command in the forms that the documentation shows: other students, debug runs, archives, sweeps, a student of one's own."""
 
 import json
 import os
@@ -106,10 +106,10 @@ def test_every_job_of_a_sweep_over_the_student_leaves_the_teacher_alone(store, t
     assert [result["teacher_forward_images"] for result in results] == [0, 0]
 
 
-def test_student_and_loss_that_the_readme_writes_train_with_a_file_and_a_yaml_each(store, tmp_path):
+def test_student_and_loss_that_the_documentation_writes_train_with_a_file_and_a_yaml_each(store, tmp_path):
     for folder in ("conf", "distill", "teachers", "students"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
     code, yaml = (
         next(b for b in blocks if b.startswith(start)) for start in ("# students/tiny.py", "# A tiny example:")
     )

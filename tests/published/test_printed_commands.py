@@ -3,6 +3,9 @@
 import re
 import shlex
 import subprocess
+from configparser import ConfigParser
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from commandline import ROOT
@@ -26,7 +29,7 @@ from distill.sweep.space import find, read
 TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
 PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
 COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
-WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with README
+WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with docs/extending.md
 EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name; --config-dir is tried in test_examples.py
 OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\[\{epochs[^`\n]*)`")
 BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
@@ -142,3 +145,73 @@ READERS = {
 @pytest.mark.parametrize("line", OTHERS)
 def test_a_printed_command_is_one_that_its_command_line_takes(line, tmp_path, monkeypatch):
     READERS[line.split()[0]](ALL[line], tmp_path, monkeypatch)
+
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "own_package" / "README.md"]
+PAGES += [path for path in (ROOT / "docs").glob("*.md") if path.name != "losses.md"]  # its blocks are formulas
+NO_COMMAND = re.compile(r"DIR/|own_faces/|#SBATCH ")  # a folder's content, a head of a batch job
+ELSEWHERE = {"git", "cd", ".", "pre-commit", "mkdocs", "export"}  # of the machine; test_docs.py builds the site
+
+
+def shell_lines() -> list[str]:
+    """Return each command of the blocks of shell that README, docs and CONTRIBUTING show, once."""
+    blocks = [block for path in PAGES for language, block in BLOCK.findall(path.read_text()) if not language]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    parts = [part for line in lines if not NO_COMMAND.match(line) for part in re.split(r" && |  +#.*", line)]
+    return sorted({part.strip() for part in parts} - {""})
+
+
+def read_pip(words):
+    extras = ConfigParser()
+    extras.read(ROOT / "setup.cfg")
+    assert words[0] == "install"
+    needed = extras["options"]["install_requires"] + extras["options.extras_require"]["export"]
+    named = [word for word in words[1:] if word not in ("-e", "--no-deps", "-c", "pre-commit", "constraints.txt")]
+    for word in named:
+        folder, _, asked = word.partition("[")
+        packaged = any((ROOT / folder / name).is_file() for name in ("setup.cfg", "pyproject.toml"))
+        assert packaged if "-e" in words else re.search(rf"^{word}\b", needed, re.MULTILINE), word
+        assert {*filter(None, asked.strip("]").split(","))} <= {*extras["options.extras_require"]}, word
+
+
+def read_python(words):
+    if words[0] == "-m":
+        assert words[1] == "venv" or find_spec(words[1]), words
+        source = "" if words[1].startswith("distill.") and len(words[1].split(".")) == 2 else find_spec(words[1]).origin
+    else:
+        source = ROOT / words[0]
+    options = [word for word in words if word.startswith("--")] if source else []  # those of commands are tried above
+    assert all(f'"{word[2:]}"' in Path(source).read_text() or word in Path(source).read_text() for word in options)
+
+
+def read_torchrun(words):
+    read_job([word for word in words[words.index("distill.run") + 1 :] if "paths" not in word])
+
+
+def read_job(words):
+    with initialize_config_module("conf", version_base="1.3"):
+        rules.check(rules.learned_by(typed(compose("run", overrides=words)))[0])
+
+
+PROGRAMS = {
+    "pip": read_pip,
+    "python": read_python,
+    "torchrun": read_torchrun,
+    "srun": read_torchrun,
+    "wandb": lambda words: read(ROOT / words[1], method=None, run_cap=None),
+    "pytest": lambda words: None if not words else re.search(words[-1], (ROOT / "setup.cfg").read_text())[0],
+}
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_a_line_of_shell_on_a_page_is_a_command_that_there_is(line):
+    program, *words = shlex.split(line)
+    if program not in ELSEWHERE:
+        PROGRAMS[program](words)
+
+
+def test_lines_of_shell_are_found_on_the_pages():
+    lines = shell_lines()
+    assert {line.split()[0] for line in lines} == {*PROGRAMS, *ELSEWHERE}
+    assert {"pip install -e '.[predict]'", "python docs/generate.py", "pytest"} <= {*lines}

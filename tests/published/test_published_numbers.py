@@ -9,10 +9,9 @@ import pytest
 from commandline import ROOT
 
 from distill.export.runtimes import open_file
-from distill.predict.student import SHIPPED
+from distill.predict.student import SHIPPED, shipped
 
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/ferplus.md")
 RUNS = {
     "teacher: MobileNetV1 from faces, 10 epochs": "mobilenetv1_faces-teacher",
     "MicroExpNet XXS, labels alone, 32 epochs": "microexpnet-ce",
@@ -93,7 +92,9 @@ FERLITE = ("ferplus-ferlite-s-ce", "ferplus-ferlite-m-ce")
 
 def test_every_result_stands_behind_a_row():
     used = {path for stem in RUNS.values() for path in RESULTS.glob(f"ferplus-{stem}*.json")}
-    assert used | {path for stem in FERLITE for path in RESULTS.glob(f"{stem}*.json")} == set(RESULTS.glob("*.json"))
+    used |= {path for stem in FERLITE for path in RESULTS.glob(f"{stem}*.json")}
+    shown = [row.get(key) for row in json.loads((RESULTS / "readme.json").read_text()) for key in ("result", "twins")]
+    assert used | {RESULTS / name for name in shown if name} >= set(RESULTS.glob("ferplus-*.json"))
 
 
 @pytest.mark.parametrize("stem", FERLITE)
@@ -107,16 +108,16 @@ def test_what_is_said_of_ferlite_is_what_its_results_say(stem):
         f"{100 * metrics[key]:.2f}" for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")
     )
     assert f"valid {valid}, test {test} (mean-class {mean_class}; one seed)" in said
-    assert f"valid {valid}, test {test} (mean-class {mean_class}; one seed)" in (ROOT / "README.md").read_text()
     assert f"{100 * clean['top1_accuracy']:.2f} ({100 * clean['mean_class_accuracy']:.2f}) without" in said
     elsewhere = other["test"]
     assert f"{100 * elsewhere['top1_accuracy']:.2f} (mean-class {100 * elsewhere['mean_class_accuracy']:.2f})" in said
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_main_table_is_that_of_the_results(page):
-    rows = {row["network"]: row for row in table(page, "network", "MACs")}
-    assert list(rows) == list(RUNS)
+def test_the_tables_of_each_budget_are_those_of_the_results():
+    found = [rows for rows in tables("docs/ferplus.md") if {"network", "MACs"} <= rows[0].keys()]
+    rows = {row["network"]: row for rows in found for row in rows}
+    assert rows.keys() == RUNS.keys()
+    assert all(len({row["network"].split(", ")[-1] for row in rows}) == 1 for rows in found), "one budget a table"
     for name, row in rows.items():
         found = runs(name)
         student, metrics = found[0]["student"], [result["student"]["metrics"] for result in found]
@@ -174,10 +175,9 @@ def test_faces_that_training_and_test_share_are_told_as_they_were_counted():
         assert f"{who} {told.format(*top1, 'mean-class ' * (who != 'CERN'), *mean_class)}" in page
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md"])
-def test_the_faces_of_each_protocol_are_those_that_the_results_counted(page):
+def test_the_faces_of_each_protocol_are_those_that_the_results_counted():
     counted = runs(STUDENTS[0])[0]["data"]["notes"]["counts"]
-    rows = table(page, "protocol", "rule")
+    rows = table("docs/data.md", "protocol", "rule")
     assert len(rows) == 4
     for row in rows:
         wanted = counted[row["protocol"].removesuffix(" (default)")]
@@ -204,36 +204,32 @@ def test_the_tables_of_losses_are_those_of_the_results(place, file):
 
 
 def test_bytes_agreement_and_accuracy_of_the_shipped_files_are_their_own():
-    rows = table("README.md", "file", "agrees with PyTorch")
-    assert [row["student"].split(",")[0] for row in rows] == ["MicroExpNet", "", "", "CERN", "", ""]
-    for k, row in enumerate(rows):
-        folder = SHIPPED / ("microexpnet", "cern")[k // 3]
-        file = folder / ("model.safetensors", "model.onnx", "model.int8.onnx")[k % 3]
-        facts = open_file(file if k % 3 else folder / "model.onnx", 1).facts
-        accuracy = float(facts["file_top1_accuracy" if k % 3 else "valid_top1_accuracy"])
-        agreement = f"{100 * float(facts['file_agreement_with_pytorch']):.4g} %" if k % 3 else ""
-        told = (row["bytes"], row["agrees with PyTorch"], row["valid top-1"])
-        assert told == (f"{file.stat().st_size:,}", agreement, f"{100 * accuracy:.2f}")
+    rows = table("docs/benchmarks.md", "file", "same answer as PyTorch")
+    files = ("model.safetensors", "model.onnx", "model.int8.onnx")
+    assert [row["file"] for row in rows] == [f"{name}, {file}" for name in shipped() for file in files]
+    for row in rows:
+        folder, file = row["file"].split(", ")
+        path = SHIPPED / folder / file
+        facts = open_file(path if path.suffix == ".onnx" else path.with_name("model.onnx"), 1).facts
+        agreement, top1 = float(facts["file_agreement_with_pytorch"]), float(facts["file_top1_accuracy"])
+        told = (row["bytes"], row["same answer as PyTorch"], row["valid top-1"])
+        assert told == (f"{path.stat().st_size:,}", f"{100 * agreement:.2f} %", f"{100 * top1:.2f} %"), row["file"]
 
 
-def test_the_speeds_of_the_shipped_files_are_those_of_one_run_of_the_bench():
-    timed = {row["name"]: row["passes"] for row in speeds("shipped")["rows"]}
-    for k, row in enumerate(table("README.md", "file", "agrees with PyTorch")):
-        ending = (": eager PyTorch", "/model.onnx", "/model.int8.onnx")[k % 3]
-        one, many = (timed[f"distill/shipped/{('microexpnet', 'cern')[k // 3]}{ending}"][size] for size in ("1", "32"))
-        assert row["one picture"] == f"{one['milliseconds']:.3g} ms"
-        assert row["images/s"] == f"{one['images_per_second']:,.0f}"
-        assert row["32 at a time, images/s"] == f"{many['images_per_second']:,.0f}"
+def test_readme_shows_each_result_that_is_there_and_leaves_the_others_out():
+    asked = json.loads((RESULTS / "readme.json").read_text())
+    there = [row for row in asked if "published" in row or (RESULTS / row["result"]).exists()]
+    rows = table("README.md", "network", "top-1 without twins")
+    assert len(asked) == 6 and len(rows) == len(there)
+    assert all(row["network"].startswith(wanted["name"]) for row, wanted in zip(rows, there, strict=True))
 
 
-def test_the_published_cern_beside_the_shipped_one_is_one_run_of_its_benchmark():
-    eager, half, half_int8, full_int8 = speeds("cern")["rows"]
-    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.count("|") == 7]
-    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "eager PyTorch, 4" in line]
-    found += [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if ", ONNX " in line]
-    for cells, row in zip(found, (eager, full_int8, half, half_int8), strict=True):
-        (one, many), (first, first_many) = ([r["passes"][size] for size in ("1", "32")] for r in (row, eager))
-        times = first["milliseconds"] / one["milliseconds"], many["images_per_second"] / first_many["images_per_second"]
-        ratios = ["1", "1"] if row is eager else [f"{number:.1f}" for number in times]
-        wanted = [f"{one['milliseconds']:.3g} ms", ratios[0], f"{many['images_per_second']:,.0f}", ratios[1]]
-        assert cells[2:] == wanted and (row["accuracy"] is None or cells[1] == f"{100 * row['accuracy']:.2f}")
+def test_results_that_readme_shows_of_shipped_students_are_those_of_their_cards():
+    asked = [row for row in json.loads((RESULTS / "readme.json").read_text()) if "shipped" in row]
+    for row in (row for row in asked if (RESULTS / row["result"]).exists()):
+        card, result = (SHIPPED / row["shipped"] / "README.md").read_text(), RESULTS / row["result"]
+        metrics = json.loads(result.read_text())["student"]["metrics"]
+        for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy"):
+            assert f"value: {metrics[key]}\n" in card, f"{row['shipped']} is another student than that of {result.name}"
+        if "twins" in row:
+            assert json.loads((RESULTS / row["twins"]).read_text())["weights"] in card
