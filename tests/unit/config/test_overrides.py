@@ -1,5 +1,7 @@
 """What is typed is read as it is meant: paths of any letters, and the folder that a sweep's jobs are in."""
 
+from dataclasses import asdict
+
 import pytest
 from commandline import distill
 from hydra import compose, initialize_config_module
@@ -20,7 +22,7 @@ def test_a_path_of_any_letters_arrives_as_it_was_typed(key, path):
             overrides=["data=folder", "data.root=x", "teacher=run", "teacher.run=x", overrides.quoted(f"{key}={path}")],
         )
     group, name = key.split(".")
-    assert getattr(config.typed(cfg), group)[name] == path
+    assert asdict(config.typed(cfg))[group][name] == path
 
 
 def test_what_hydra_can_read_or_is_no_path_stays_as_it_was_typed():

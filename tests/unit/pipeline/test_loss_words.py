@@ -69,8 +69,8 @@ def test_without_a_teacher_its_losses_are_left_out_and_labels_alone_have_weight_
 
 
 def test_a_weight_of_0_or_a_course_stays_as_it_was_typed_without_a_teacher():
-    assert alone("loss.ce.weight=0")[0]["loss"]["ce"]["weight"] == 0
-    assert alone("loss.ce.weight={from: 0, to: 1, end: 5}")[0]["loss"]["ce"]["weight"]["end"] == 5
+    assert alone("loss.ce.weight=0")[0].loss["ce"]["weight"] == 0
+    assert alone("loss.ce.weight={from: 0, to: 1, end: 5}")[0].loss["ce"]["weight"]["end"] == 5
 
 
 @pytest.mark.parametrize(
