@@ -70,7 +70,7 @@ class Block(nn.Module):
         else:
             self.body = nn.Sequential(convolution(inputs, inputs, 3, step, inputs), convolution(inputs, outputs, 1))
         self.residual = kind == "dense" or not changed
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if self.residual and changed:
             self.shortcut = nn.Sequential(nn.AvgPool2d(step), convolution(inputs, outputs, 1))
 

@@ -61,7 +61,7 @@ def _source(name: str) -> tuple[str | None, bytes]:
 def _imports(module: str, source: bytes) -> Iterator[str]:
     """Yield every name that a module imports, relative ones resolved, and its parent packages."""
     spec = find_spec(module)
-    package = module if spec.submodule_search_locations else module.rpartition(".")[0]
+    package = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
     yield package
     try:
         tree = ast.parse(source)
@@ -119,7 +119,10 @@ def _current(folder: RunFolder) -> tuple[dict[str, str], list[str]]:
 def git_state(package: str) -> dict[str, object] | None:
     """Return commit and dirty (a tracked file differs from it) of the repository that a package is tracked in, or None."""
     try:
-        file = Path(find_spec(package).origin)
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            return None
+        file = Path(spec.origin)
         git = ["git", "--no-optional-locks", "-C", str(file.parent)]
         _said([*git, "ls-files", "--error-unmatch", file.name])  # else it is that of whom it is installed for
         commit = _said([*git, "rev-parse", "HEAD"])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
@@ -59,7 +60,7 @@ class Run:
         if self.status != "complete":
             return {}
         result = self.result
-        found = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
+        found: dict[str, Any] = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
         found["minutes"] = (result.seconds.get("total") or math.nan) / 60
         for name, values in result.further.items():
             found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
@@ -188,7 +189,7 @@ def read(folder: Path) -> Run:
 def _read(folder: Path) -> Run:
     here = RunFolder(folder)
     parts = tuple(read(part.path) for part in here.parts())
-    env = _mapping(here.env, {})
+    env = _mapping(here.env, {}) or {}
     env = {} if unlike(env, ENV) else env
     env = env or (parts[0].env if parts else {})
     try:
@@ -206,8 +207,8 @@ def _read(folder: Path) -> Run:
     if result is None:
         return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, env=env, parts=parts)
     if result.status != "complete":
-        error = str(result.error or f"status {result.status!r}")
-        return Run(folder, "pruned" if result.status == "pruned" else "failed", error, config, result, env, parts)
+        failure = str(result.error or f"status {result.status!r}")
+        return Run(folder, "pruned" if result.status == "pruned" else "failed", failure, config, result, env, parts)
     if problem := unlike(vars(result), RESULT) or _no_accuracy(result):
         return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
     return _countable(Run(folder, "complete", "", config, result, env, parts))

@@ -176,6 +176,7 @@ def train(
         order = epoch_order(settings.seed, epoch, len(split), chances)
         learner.student.train()
         start = at["step"]
+        batch: Batch | MixedBatch
         for step, batch in enumerate(batches(split, table, numbers.batch_size, order, start), start):
             done = epoch * steps + step + 1
             now = epoch + step / steps
@@ -268,6 +269,5 @@ def validate(learner: Learner, data: Dataset, settings: Settings, taught: Tensor
             return evaluate_likeness(logits, taught)
         return evaluate_predictions(logits.numpy(), split.label, data.classes)
 
-    return {
-        f"valid/{name}": value for name, value in parallel.broadcast_from_main(values).items() if np.isscalar(value)
-    }
+    measured = parallel.broadcast_from_main(values)
+    return {f"valid/{name}": value for name, value in measured.items() if np.isscalar(value)}  # type: ignore[misc]

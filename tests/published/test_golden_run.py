@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from inside import folder_of, job
+from inside import folder_of, job, read
 
 GOLDEN = (
     *(0.4441716, 0.4690430, 0.4663550, 0.4376926, 0.4264887, 0.3490369, 0.3329526, 0.3121940, 0.3057197, 0.3039768),
@@ -24,3 +24,14 @@ def test_run_of_seed_0_has_the_stored_first_20_losses(tmp_path):
     lines = (folder_of(tmp_path / "runs") / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [line["train/loss"] for line in map(json.loads, lines) if "train/loss" in line]
     assert losses == pytest.approx(GOLDEN, rel=1e-5, abs=0)
+
+
+def test_default_recipe_learns_faces_and_a_second_generation_learns_from_the_first(tmp_path):
+    """Default optimizer, schedule, epochs, views and losses on eight plain expressions: 59 and 55 % right, 12.5 by chance."""
+    plain = ("data.intensity=1", "data.mixture=0", "data.occlusion=0", "data.pose=0", "data.light=0")
+    sizes = ("data.train=960", "data.valid=304", "data.test=304", "student=microexpnet", "student.size=48")
+    words = (*plain, *sizes, "train.epochs=6", "teacher=none", "generations=2")
+    job(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    result = read(folder_of(tmp_path / "runs"))
+    assert min(result[who]["metrics"]["test/top1_accuracy"] for who in ("teacher", "student")) > 0.4
+    assert result["student"]["metrics"]["test/agreement"] > 0.5
