@@ -12,7 +12,6 @@ from distill.config.overrides import composed_job
 from distill.evaluation.inference import read_predictions
 from distill.export import __main__ as command_line
 from distill.export import load
-from distill.export import parity as gate
 from distill.measure import measure
 from distill.predict.student import load as load_student
 from distill.report.aggregate import aggregate_runs
@@ -98,14 +97,12 @@ def test_a_run_that_was_stopped_goes_on_with_the_widths_it_would_have_had(run_fo
 
 @pytest.fixture(scope="module")
 def exports(run_folder):
-    """Export two widths; two epochs teach too little for the gate of int8, which has tests of its own."""
+    """Export two widths."""
     folder = run_folder[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line, "loud_warnings", lambda: None)
-        patch.setattr(gate, "MOST_LOST", 1.0)
-        patch.setattr(gate, "DRIFT", 1.0)
-        command_line.main([str(folder), "--width", "0.75"])
-        command_line.main([str(folder)])
+        command_line.main([str(folder), "--width", "0.75", "export.int8=off"])
+        command_line.main([str(folder), "export.int8=off"])
     return folder / "width-0.75", folder
 
 
@@ -114,7 +111,7 @@ def test_an_exported_width_passes_the_gate_and_answers_as_the_run_measured(expor
         parity = json.loads((folder / "export" / "parity.json").read_text())
         assert not parity["refused"] and parity["files"]["student.onnx"]["agreement"] == 1
         student = load(folder / "export")
-        assert type(student).__name__ == "FerLite" and not hasattr(student, "widths")
+        assert type(student) is FerLite and not hasattr(student, "widths")
         config = json.loads((folder / "export" / "config.json").read_text())
         assert config["fer_distill"]["network"]["width"] == width
         probabilities, _, _ = read_predictions(folder / "predictions" / "valid.csv", student.classes)

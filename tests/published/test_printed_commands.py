@@ -96,7 +96,7 @@ def read_export(words, tmp_path, monkeypatch):
 
 
 def read_measure(words, tmp_path, monkeypatch):
-    assert words[0] == "RUN"
+    assert words[0].partition("/")[0] == "RUN"
     with initialize_config_module("conf", version_base="1.3"):
         OmegaConf.save(compose("run", overrides=["data=ferplus", "data.root=faces"]), tmp_path / "config.yaml")
     measure._config(tmp_path, words[1:])
