@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from torch import nn
 
 from distill.evaluation.tables import compact, per_class
 from distill.report import __main__ as report
-from distill.report.aggregate import RunTable, aggregate_runs
+from distill.report.aggregate import Configuration, RunTable, aggregate_runs
 from distill.report.example_faces import gather
 from distill.report.gradcam import grad_cam
 from distill.report.html import effects, pareto
@@ -71,7 +70,7 @@ def test_the_front_holds_what_nothing_beats_at_its_cost_cheapest_first(found):
 
 def test_of_two_as_accurate_the_cheaper_one_and_of_two_as_cheap_the_more_accurate_one_is_on_the_front():
     points = [(1, 0.5), (1, 0.6), (2, 0.6), (3, 0.7), (0, 0.9)]
-    made = [SimpleNamespace(mean={"macs": macs, "valid/top1_accuracy": accuracy}) for macs, accuracy in points]
+    made = [Configuration((), {}, {"macs": macs, "valid/top1_accuracy": accuracy}, {}) for macs, accuracy in points]
     assert pareto.front(made, "macs") == [made[1], made[3]], "a cost of 0 was not measured"
 
 
@@ -100,7 +99,8 @@ def test_a_setting_s_effect_is_the_mean_over_all_that_share_its_value_and_seeds_
 
 def test_seeds_of_unequal_number_are_pooled_by_their_degrees_of_freedom():
     members = [
-        SimpleNamespace(runs=(0,) * n, spread={"valid/top1_accuracy": s}) for n, s in ((2, 0.1), (4, 0.2), (1, 0.9))
+        Configuration((0,) * n, {}, {"valid/top1_accuracy": 0.5}, {"valid/top1_accuracy": s})
+        for n, s in ((2, 0.1), (4, 0.2), (1, 0.9))
     ]
     assert effects.seed_spread(members) == pytest.approx(((1 * 0.1**2 + 3 * 0.2**2) / 4) ** 0.5)
 
