@@ -118,6 +118,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether anybody has said what its faces show; else each label is -1 and each target 0."""
+        return len(self.label) == 0 or bool(self.label[0] >= 0)
+
 
 @dataclass(frozen=True)
 class Dataset:

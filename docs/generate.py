@@ -169,6 +169,26 @@ def sweep_cost() -> str:
     return "\n".join(table)
 
 
+def graph_front() -> str:
+    """Return what small graphs cost and what was reached with them, from docs/results/graph-front.json."""
+    table = [
+        "| graph | parameters | MACs | int8 file | float32, one face | int8, one face | int8, of 32 | validation top-1 |"
+    ]
+    table += ["|---|---|---|---|---|---|---|---|"]
+    for row in json.loads((DOCS / "results" / "graph-front.json").read_text())["graphs"]:
+        us, best = row["microseconds"], row.get("results", [None])[0]
+        taught = best and ("taught" if best["teacher"] else "labels alone")
+        reached = (
+            f"{100 * best['valid_top1_accuracy']:.2f} ({best['epochs']} epochs, {taught})" if best else "not trained"
+        )
+        times = " | ".join(f"{us[key]:,.0f} µs" for key in ("float32_one", "int8_one", "int8_batch"))
+        table.append(
+            f"| {row['graph']} | {row['num_parameters']:,} | {row['macs'] / 1e6:.2f} M | {row['int8_bytes'] / 1e3:.0f} kB | "
+            f"{times} | {reached} |"
+        )
+    return "\n".join(table)
+
+
 def front_rows() -> list[dict]:
     """Return what docs/results/readme.json asks for, as numbers; a row whose result does not exist yet is left out."""
     results, found = DOCS / "results", []
@@ -216,7 +236,14 @@ def front() -> str:
     return "\n".join(table)
 
 
-TABLES = {"sweep_cost": sweep_cost, "shipped": shipped, "cern": cern, "networks": networks, "front": front}
+TABLES = {
+    "graph_front": graph_front,
+    "sweep_cost": sweep_cost,
+    "shipped": shipped,
+    "cern": cern,
+    "networks": networks,
+    "front": front,
+}
 
 
 def filled(page: str) -> str:

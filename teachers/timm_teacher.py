@@ -28,7 +28,7 @@ class TimmTeacher(TimmNet):
     Args:
         name: as in timm.list_models(), e.g. resnet50.
         num_classes: K.
-        classes: the class names, compared with those in the header of a weight file.
+        classes: the class names; of a weight file whose header names more, or others first, these rows of the classifier are taken.
         size: picture side in pixels.
         channels: 1 or 3.
         mean: of the input, units of pixels / 255; null means the network's published one.
@@ -43,7 +43,7 @@ class TimmTeacher(TimmNet):
         images: [B, channels, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: unknown network, weights of another network or of other classes, or pretrained weights out of reach.
+        ValueError: unknown network, weights of another network or without one of the classes, or pretrained weights out of reach.
     """
 
     def __init__(
@@ -97,18 +97,23 @@ def start_from(net: nn.Module, weights: str, classes: Sequence[str], heads: tupl
     Args:
         net: the network.
         weights: its weight file.
-        classes: the class names, compared with those in the file's header.
+        classes: the class names: the rows of the classifier that are loaded, where the file's header names them.
         heads: prefixes of the classifier's tensors.
 
     Returns:
         weights, or weights without a classifier.
 
     Raises:
-        ValueError: weights of another network or of other classes.
+        ValueError: weights of another network, or that do not know a class.
     """
-    check_classes(load_weights(net, weights, "teacher.weights", missing=heads), classes, weights)
-    theirs = {name.removeprefix("net."): tensor.shape for name, tensor in read_weights(weights)[0].items()}
-    whole = all(theirs.get(name) == tensor.shape for name, tensor in net.state_dict().items())
+    metadata = load_weights(net, weights, "teacher.weights", missing=heads)
+    theirs = {name.removeprefix("net."): tensor for name, tensor in read_weights(weights)[0].items()}
+    own = net.state_dict()
+    if columns := columns_of(metadata, classes, weights):
+        for name in (name for name in theirs if name.startswith(heads)):
+            theirs[name] = theirs[name][columns]
+            own[name].copy_(theirs[name])
+    whole = all(name in theirs and theirs[name].shape == tensor.shape for name, tensor in own.items())
     return "weights" if whole else "weights without a classifier"
 
 
@@ -127,9 +132,8 @@ def download(name: str, insist: bool, **options) -> nn.Module | None:
     level = chatter.level
     chatter.setLevel(logging.CRITICAL)  # it reports every retry; what matters is said once, below
     offline = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = (
-        offline or not hub_answers()
-    )  # what is in its cache is then found without 50 s of retries
+    # what is in its cache is then found without 50 s of retries
+    constants.HF_HUB_OFFLINE = offline or not hub_answers()
     try:
         return timm.create_model(name, pretrained=True, **options)
     except Exception as error:
@@ -168,15 +172,18 @@ def input_spec(size: int, channels: int, mean, std, published: dict) -> InputSpe
     return InputSpec(size, channels, *((sum(v) / len(v),) if channels == 1 else v for v in asked))
 
 
-def check_classes(metadata: dict[str, object], classes: Sequence[str], path: str) -> None:
-    """Compare the class order in a weight file's header, where it has one, with the data set's.
+def columns_of(metadata: dict[str, object], classes: Sequence[str], path: str) -> list[int]:
+    """Return where each class of a data set is among those in a weight file's header; nothing where it names none.
+
+    The classifier's rows of these classes answer about them alone: softmax over them is that of all, renormalized.
 
     Raises:
-        ValueError: another order, or other classes.
+        ValueError: the file does not know a class.
     """
-    theirs = metadata.get("classes")
-    if theirs and list(theirs) != list(classes):
+    theirs = list(metadata.get("classes") or ())
+    if theirs and (unknown := [name for name in classes if name not in theirs]):
         raise ValueError(
-            f"teacher.weights: {path} answers {', '.join(theirs)}; the data set's order is {', '.join(classes)}. "
-            "Choose weights of the same classes in the same order, or fine-tune from weights without a head."
+            f"teacher.weights: {path} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. Leave "
+            "such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3."
         )
+    return [theirs.index(name) for name in classes] if theirs else []

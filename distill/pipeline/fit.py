@@ -2,28 +2,23 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from distill import build
-from distill.augment.views import ViewRecipe
 from distill.config import schema as config
 from distill.data.common.twins import told
-from distill.evaluation.inference import PROBE, probe
-from distill.losses.base.objective import Objective
+from distill.evaluation.inference import PROBE, probe, refuse_other_answers
 from distill.models.teacher import Teacher
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
 from distill.system.files import digest
-from distill.system.hardware import pick_precision
 from distill.system.sync_batch import sync_batch_norm
-from distill.system.weights import save_weights
+from distill.system.weights import read_weights, save_weights
 from distill.training.loggers import JsonLines, NoLines
-from distill.training.loop import Learner, Settings
-from distill.training.optim import Average
 from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
@@ -36,48 +31,44 @@ def weights_header(student: dict, data: Dataset) -> dict:
     return {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
 
 
-def keep_start(student: nn.Module, folder: RunFolder, header: dict) -> dict:
+def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, header: dict) -> dict:
     """Keep the weights as they are, of a teacher that is finished already; return what train does, best_epoch -1.
 
+    Args:
+        student: the network with its weights.
+        weights: their file.
+        folder: run folder; its best weights are written.
+        header: of these.
+
     Raises:
-        ValueError: no finished weights are there to keep.
+        ValueError: no finished weights are there to keep, or the network answers otherwise than their file says.
     """
     if getattr(student, "start", None) != "weights":
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
         )
+    metadata = read_weights(weights)[1]
+    if PROBE in metadata:
+        columns = [metadata["classes"].index(name) for name in header["classes"]]
+        own = {PROBE: np.array(metadata[PROBE])[:, columns]}
+        refuse_other_answers(student, own, Path(weights))
     if parallel.is_main():
         save_weights(folder.weights, student, header | {PROBE: probe(student)})
     parallel.barrier()
     return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
 
 
-def train_state(cfg: dict, student: nn.Module, objective: Objective, teacher: Teacher | None, data: Dataset) -> Learner:
-    """Return student and losses with a new optimizer, schedule and moving average."""
-    if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":  # SyncBatchNorm knows no CPU
+def state_id(name: str, student: nn.Module, data: Dataset) -> str:
+    """Return what a checkpoint is told by: the student's name, and a digest of its shapes and of the data."""
+    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
+    return f"{name}-{digest([shapes, build.fingerprint(data)])[:12]}"
+
+
+def share_batch_norm(student: nn.Module, teacher: Teacher | None) -> None:
+    """Let BatchNorm of what learns see the faces of all processes; SyncBatchNorm knows no CPU."""
+    if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":
         for network in (student, teacher.network) if teacher and teacher.learns else (student,):
             sync_batch_norm(network)
-    decay = cfg["train"]["average"]
-    average = Average(student, decay) if decay else None
-    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
-    who = f"{config.label(cfg['student'])}-{digest([shapes, build.fingerprint(data)])[:12]}"
-    optimizer = build.optimiser(cfg, [student, objective])
-    return Learner(student, objective, optimizer, build.schedule(cfg), average, who)
-
-
-def training_settings(cfg: dict, device: torch.device) -> tuple[ViewRecipe, Settings]:
-    """Return the ranges of augmentation and the numbers of a training run."""
-    recipe, view_seed, cached = build.recipe(cfg["views"])
-    names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
-    return recipe, Settings(
-        **{key: cfg["train"][key] for key in names},
-        seed=cfg["seed"],
-        view_seed=view_seed,
-        cached_views=cached,
-        precision=pick_precision(cfg["train"]["precision"], device),
-        save_every=cfg["checkpoint"]["every_steps"],
-        phases=build.phases(cfg),
-    )
 
 
 @contextmanager
@@ -125,7 +116,8 @@ def tell(data: Dataset) -> None:
         console.print(
             f"data.extra: {len(data.extra):,} more training faces without labels, taught by the teacher alone"
         )
-    few_faces(data)
+    if data.splits["train"].is_labelled:
+        few_faces(data)
 
 
 def few_faces(data: Dataset) -> None:

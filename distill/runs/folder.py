@@ -94,6 +94,10 @@ class RunFolder:
         """Return the folder of a sub-run, of kind fold or generation."""
         return RunFolder(self.path / f"{kind}-{number}")
 
+    def width(self, width: float) -> "RunFolder":
+        """Return the folder of the student of one width that was cut from this run's."""
+        return RunFolder(self.path / f"width-{width:g}")
+
     def parts(self) -> list["RunFolder"]:
         """Return the folders of the sub-runs that have begun, in their order."""
         found = [path.parent for path in self.path.glob("*-*/config.yaml") if PART.fullmatch(path.parent.name)]

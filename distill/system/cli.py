@@ -164,9 +164,8 @@ def user_path(word: str) -> Path:
 
 def open_streams() -> None:
     """Make both outputs ones that can be printed to: closed ones lead nowhere, letters that one cannot hold are escaped."""
-    while (
-        file := os.open(os.devnull, os.O_RDWR)
-    ) < 3:  # a file of ours would else be number 1, and take what is printed
+    # a file of ours would else be number 1, and take what is printed
+    while (file := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(file, True)
     os.close(file)
     for name in ("stdout", "stderr"):

@@ -69,8 +69,9 @@ class TrainingProgress:
     def epoch(self, epoch: int, metrics: dict[str, float], best: dict) -> None:
         minutes = (time.perf_counter() - self.start) / 60
         mark = "  best so far" if best["best_epoch"] == epoch else ""
+        names = {"valid/top1_accuracy": "valid top-1", "valid/mean_class_accuracy": "mean-class"}
+        names["valid/agreement"] = "agrees with the teacher on valid"
+        shares = "  ".join(f"{words} {metrics[name]:.2%}" for name, words in names.items() if name in metrics)
         console.print(
-            f"  {self.words}  epoch {epoch + 1:>3}/{self.epochs}  {self.last}  "
-            f"valid top-1 {metrics['valid/top1_accuracy']:.2%}  mean-class {metrics['valid/mean_class_accuracy']:.2%}  "
-            f"{minutes:.1f} min{mark}"
+            f"  {self.words}  epoch {epoch + 1:>3}/{self.epochs}  {self.last}  {shares}  {minutes:.1f} min{mark}"
         )

@@ -21,9 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from distill.system.cli import format_error
 
 T = TypeVar("T")
-PATIENCE = timedelta(
-    days=2
-)  # the others wait while one packs, downloads, or waits for a lock; torchrun ends them if it dies
+# the others wait while one packs, downloads, or waits for a lock; torchrun ends them if it dies
+PATIENCE = timedelta(days=2)
 NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 _job: dict[str, Any] = {"store": None, "first": None}

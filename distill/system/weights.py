@@ -175,9 +175,8 @@ def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[s
     tensors, metadata = read_weights(path)
     own = module.state_dict()
     if all(name.startswith("net.") for name in tensors) and not any(name.startswith("net.") for name in own):
-        tensors = {
-            name.removeprefix("net."): tensor for name, tensor in tensors.items()
-        }  # this toolkit's own timm weights
+        # this toolkit's own timm weights
+        tensors = {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
     excused = {name for name in own if name.startswith(missing)} if missing else set()
     misfit = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
     tensors = {name: tensor for name, tensor in tensors.items() if name not in excused & misfit}
