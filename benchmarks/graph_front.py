@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import fill
 from unittest import mock
 
 import numpy as np
@@ -182,7 +183,9 @@ def plot(rows: list[dict], path: Path) -> None:
     )
     known, others = [row for row in rows if "results" in row], [row for row in rows if "results" not in row]
     low = min((100 * _best(row) for row in known), default=50.0) - 4
+    numbers = {row["graph"]: str(k) for k, row in enumerate(sorted(others, key=quickest), 1)}
     for axis, (title, cost) in zip(axes, costs, strict=True):
+        middle = np.sqrt(max(map(cost, rows)) * min(map(cost, rows)))
         axis.set_xscale("log")
         axis.set_xlabel(f"{title}, ONNX Runtime, one thread" if cost is quickest else title)
         best = front(rows, cost)
@@ -195,21 +198,25 @@ def plot(rows: list[dict], path: Path) -> None:
             axis.plot(cost(row), 100 * _best(row), "o", color=color)
             taught = "taught" if own["teacher"] else "labels alone"
             text = f"{row['graph']}\n{own['epochs']} epochs, {taught}"
-            axis.annotate(
-                text, (cost(row), 100 * _best(row)), (6, -4), textcoords="offset points", va="top", fontsize=8
-            )
-        for row in others:
-            axis.plot(cost(row), low, "|", color="#d55e00", markersize=10)
+            left = cost(row) < middle
+            place = {
+                "xytext": (6 if left else -6, -4),
+                "textcoords": "offset points",
+                "ha": "left" if left else "right",
+            }
+            axis.annotate(text, (cost(row), 100 * _best(row)), va="top", fontsize=8, **place)
         for k, row in enumerate(sorted(others, key=cost)):
+            axis.plot(cost(row), low, "|", color="#d55e00", markersize=10)
+            place = (0, 7 + 8 * (k % 4))  # neighbors one above the other
             axis.annotate(
-                row["graph"],
-                (cost(row), low),
-                (0, 9 + 11 * (k % 5)),
-                textcoords="offset points",
-                fontsize=6.5,
-                ha="center",
+                numbers[row["graph"]], (cost(row), low), place, textcoords="offset points", fontsize=7, ha="center"
             )
-    axes[0].set_ylabel("validation top-1 (%), best run; marks below: not trained")
+    axes[0].set_ylabel("validation top-1 (%), best run")
+    if others:
+        listed = "marks at the bottom, not trained: " + ", ".join(
+            f"{number} {name}" for name, number in numbers.items()
+        )
+        figure.supxlabel(fill(listed, 170), fontsize=8, color="#d55e00")
     figure.suptitle("Graphs for faces of 48 pixels; budgets differ, as written")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
