@@ -69,6 +69,14 @@ def test_every_key_of_every_yaml_is_on_the_configuration_page(path, generate):
     assert all(f"| `{name}` |" in page for name in told)
 
 
+@pytest.mark.parametrize("group", ["data", "teacher", "student", "loss", "experiment", "optimizer", "schedule"])
+def test_every_choice_of_a_group_is_in_the_table_of_choices(group):
+    row = next(r for r in (DOCS / "getting-started.md").read_text().splitlines() if re.match(rf"\| [a-z, ]*{group}", r))
+    assert {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")} - {"smoke"} <= {
+        *re.findall(r"`([\w]+)`", row)
+    }
+
+
 def anchor(heading):
     """Return the anchor of a heading, as GitHub and mkdocs make it."""
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))

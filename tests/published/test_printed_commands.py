@@ -176,6 +176,8 @@ def read_pip(words):
 
 
 def read_python(words):
+    if words[:2] == ["-m", "pip"]:
+        return read_pip(words[2:])
     if words[0] == "-m":
         assert words[1] == "venv" or find_spec(words[1]), words
         source = "" if words[1].startswith("distill.") and len(words[1].split(".")) == 2 else find_spec(words[1]).origin
@@ -214,4 +216,14 @@ def test_a_line_of_shell_on_a_page_is_a_command_that_there_is(line):
 def test_lines_of_shell_are_found_on_the_pages():
     lines = shell_lines()
     assert {line.split()[0] for line in lines} == {*PROGRAMS, *ELSEWHERE}
-    assert {"pip install -e '.[predict]'", "python docs/generate.py", "pytest"} <= {*lines}
+    assert {"python -m pip install -e '.[predict]'", "python docs/generate.py", "pytest"} <= {*lines}
+
+
+def test_lines_of_readme_that_begin_with_an_installation_are_the_main_command_and_the_tests():
+    """They are what a newcomer copies, in an empty environment, and what CI runs."""
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("pip install -e")]
+    main, tests = lines
+    assert main == "pip install -e . && python -m distill.run teacher=resnet50 student=cern"
+    assert tests == "pip install -e '.[test]' && pytest" and "grep -m 1 -E" in (ROOT / ".ci" / "run").read_text()
+    job = shlex.split(main.partition("-m distill.run ")[2])
+    read_job(job)

@@ -58,6 +58,7 @@ def test_sixty_four_runs_make_a_small_page_with_one_row_each_and_only_the_settin
     ]
     assert len({(row["student.width"], row["student.pooling"], row["loss.kd.temperature"]) for row in rows}) == 64
     assert "Not every combination" not in page and "<h2>Faces" not in page
+    assert 'title="microexpnet · width XXS · pooling both · temperature 16"' in page, "the winner, by its student, too"
     for key in ("student.width", "student.pooling", "loss.kd.temperature"):
         assert f"<h3>{key}</h3>" in page
     numbers = set(re.findall(r'<path class="curve[^>]* data-c="(\d+)"', page))
