@@ -123,6 +123,12 @@ def read_publish(words, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(publish, "publish", lambda run, folder, overwrite: seen.append((run.name, folder.name)))
     monkeypatch.setattr(publish, "show", lambda *_: None)
+
+    def write(run, folder, words):
+        seen.append((run.name, folder.name))
+        return {"test": {"top1_accuracy": 0.5}}
+
+    monkeypatch.setattr(publish.float16_teacher, "write", write)
     publish.main(words)
     assert seen == [("RUN", "DIR")]
 
