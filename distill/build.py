@@ -18,6 +18,7 @@ from distill.evaluation.inference import refuse_other_answers
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
+from distill.losses.base.reused_classifier import NAME as REUSED_HEAD
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
@@ -25,7 +26,7 @@ from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.files import digest, sha256
 from distill.system.hardware import pick_precision
-from distill.system.weights import load_weights, read_weights
+from distill.system.weights import load_weights, read_weights, start_from
 from distill.training.loggers import Silent
 from distill.training.loop import Phase
 from distill.training.optim import Schedule, optimizer
@@ -111,20 +112,20 @@ def network(cfg: dict, data: Dataset) -> nn.Module:
         student = make(node, cfg["plugins"], num_classes=len(data.classes))
     if weights:
         tensors, metadata = read_weights(weights)
-        _refuse_other_classes("student.weights", weights, metadata, data)
         check_same_input(node, weights, metadata)
-        attach_from_state(student, tensors)
-        load_weights(student, weights, "student.weights")
+        heads = (*_classifier(node, cfg["plugins"], student, len(data.classes)), f"{REUSED_HEAD}.")
+        if list(metadata.get("classes", data.classes)) == list(data.classes):
+            attach_from_state(student, tensors)
+        student.start = start_from(student, weights, "student.weights", data.classes, heads)
     return student
 
 
-def _refuse_other_classes(key: str, weights: str | Path, metadata: dict, data: Dataset) -> None:
-    classes = tuple(metadata.get("classes", data.classes))
-    if classes != data.classes:
-        raise ValueError(
-            f"{key}: {weights} answers {', '.join(classes)}; the data set's order is {', '.join(data.classes)}. "
-            "Choose weights of the same classes in the same order."
-        )
+def _classifier(node: dict, plugins: list[str], student: nn.Module, num_classes: int) -> list[str]:
+    """Return the names of the tensors whose shape depends on the number of classes."""
+    own = node | ({"pretrained": False} if "pretrained" in node else {})
+    with torch.random.fork_rng(devices=[]), kinds("student"):
+        other = make(own, plugins, num_classes=num_classes + 1).state_dict()
+    return [name for name, tensor in student.state_dict().items() if tensor.shape != other[name].shape]
 
 
 def objective(cfg: dict, data: Dataset) -> Objective:
@@ -294,6 +295,5 @@ def _peer_config(cfg: dict, node: dict) -> dict:
 
 def _frozen(cfg: dict, node: dict, weights: Path, data: Dataset, precision: torch.dtype) -> FrozenTeacher:
     net = bare_teacher(cfg, node, data)
-    _refuse_other_classes("teacher", weights, read_weights(weights)[1], data)
     refuse_other_answers(net, load_weights(net, weights, "teacher"), weights)
     return FrozenTeacher(net, label(node), data.classes, precision)

@@ -106,11 +106,9 @@ def prepare_config(cfg: DictConfig, choices: Mapping[str, object]) -> tuple[dict
     rules.check_choices(choices)
     cfg, left_out = rules.learned_by(config.plain(cfg))
     rules.check(cfg)
-    if cfg["teacher"]["_target_"] is None and cfg["generations"] == 1 and parallel.is_main():
-        need = "needs a teacher and is" if len(left_out) == 1 else "need a teacher and are"
-        why = f" ({', '.join(left_out)} {need} left out)" if left_out else ""
-        console.print(f"loss: {', '.join(cfg['loss'])}{why}{', with weight 1' if len(cfg['loss']) == 1 else ''}")
     typed_paths, cfg = cfg["paths"], finished.settle(config.absolute(cfg))
+    if parallel.is_main():
+        console.print(rules.losses_told(cfg, left_out))
     folder = RunFolder(Path(typed_paths["run"] or Path(typed_paths["runs"]) / config.run_name(cfg)).expanduser())
     refuse_inside_data(cfg, folder)
     refuse_another(cfg, folder)

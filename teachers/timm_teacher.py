@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from torch import nn
 
 from distill.models.timm_net import TimmNet
-from distill.system.weights import load_weights, read_weights
+from distill.system.weights import start_from
 from distill.types import InputSpec
 
 OUT_OF_REACH = (
@@ -33,7 +33,7 @@ class TimmTeacher(TimmNet):
         channels: 1 or 3.
         mean: of the input, units of pixels / 255; null means the network's published one.
         std: likewise.
-        weights: a local .safetensors file; its head may be missing or of another size, then the head starts anew.
+        weights: a local .safetensors file; its head may be missing or of other classes, then the head starts anew.
         pretrained: true insists on timm's published weights, null takes them where they can be reached, false does without.
         drop_rate: fraction of features dropped before the classifier.
         drop_path_rate: fraction of residual branches dropped; only for networks that have them.
@@ -43,7 +43,7 @@ class TimmTeacher(TimmNet):
         images: [B, channels, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: unknown network, weights of another network or of other classes, or pretrained weights out of reach.
+        ValueError: unknown network, weights of another network, or pretrained weights out of reach.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TimmTeacher(TimmNet):
         super().__init__(name, num_classes, channels, pretrained=False, **options)
         self.start = "scratch"
         if weights:
-            self.start = start_from(self.net, weights, classes, self.head_names())
+            self.start = start_from(self.net, weights, "teacher.weights", classes, self.head_names())
         elif pretrained is not False:
             more = {"num_classes": num_classes, "in_chans": channels, **options}
             if net := download(name, insist=pretrained is True, **more):
@@ -89,27 +89,6 @@ def refuse_both(weights: str | None, pretrained: bool | None) -> None:
     """
     if weights and pretrained:
         raise ValueError("teacher.pretrained=true and teacher.weights=FILE were both asked for; choose one of them.")
-
-
-def start_from(net: nn.Module, weights: str, classes: Sequence[str], heads: tuple[str, ...]) -> str:
-    """Load a weight file, whose classifier may be missing or of another size, and say what was loaded.
-
-    Args:
-        net: the network.
-        weights: its weight file.
-        classes: the class names, compared with those in the file's header.
-        heads: prefixes of the classifier's tensors.
-
-    Returns:
-        weights, or weights without a classifier.
-
-    Raises:
-        ValueError: weights of another network or of other classes.
-    """
-    check_classes(load_weights(net, weights, "teacher.weights", missing=heads), classes, weights)
-    theirs = {name.removeprefix("net."): tensor.shape for name, tensor in read_weights(weights)[0].items()}
-    whole = all(theirs.get(name) == tensor.shape for name, tensor in net.state_dict().items())
-    return "weights" if whole else "weights without a classifier"
 
 
 def download(name: str, insist: bool, **options) -> nn.Module | None:
@@ -166,17 +145,3 @@ def input_spec(size: int, channels: int, mean, std, published: dict) -> InputSpe
     asked = [published["mean"] if mean is None else mean, published["std"] if std is None else std]
     asked = [tuple(v) if isinstance(v, Sequence) else (v,) for v in asked]
     return InputSpec(size, channels, *((sum(v) / len(v),) if channels == 1 else v for v in asked))
-
-
-def check_classes(metadata: dict[str, object], classes: Sequence[str], path: str) -> None:
-    """Compare the class order in a weight file's header, where it has one, with the data set's.
-
-    Raises:
-        ValueError: another order, or other classes.
-    """
-    theirs = metadata.get("classes")
-    if theirs and list(theirs) != list(classes):
-        raise ValueError(
-            f"teacher.weights: {path} answers {', '.join(theirs)}; the data set's order is {', '.join(classes)}. "
-            "Choose weights of the same classes in the same order, or fine-tune from weights without a head."
-        )

@@ -8,7 +8,9 @@ from pathlib import Path
 from unittest import mock
 
 from commandline import command
+from hydra import compose, initialize_config_module
 
+from distill.config import schema as config
 from distill.run import cli
 
 SMALL = (
@@ -31,6 +33,12 @@ def job(*overrides: object, store: Path, runs: Path) -> str:
     with mock.patch.object(sys, "argv", words), untimed, redirect_stdout(printed):
         cli()
     return printed.getvalue()
+
+
+def composed(*words: str) -> dict:
+    """Return the plain config of these words."""
+    with initialize_config_module("conf", version_base="1.3"):
+        return config.plain(compose("run", overrides=list(words)))
 
 
 def folder_of(runs: Path) -> Path:

@@ -8,6 +8,7 @@ from torch import nn
 
 from distill.losses.base.ramps import ramp
 from distill.system import distributed as parallel
+from distill.system.cli import as_typed
 
 SELECTABLE = tuple(
     f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
@@ -29,6 +30,8 @@ def check_train(key: str, train: dict, least_epochs: int) -> None:
     for name, bound in least.items():
         if train[name] < bound:
             raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
+    if (train.get("min_steps") or 0) < 0:  # runs that are older than it are measured, too
+        raise ValueError(f"{key}.min_steps: {train['min_steps']} was asked for; give 0 or more, or null.")
     if train["batch_size"] < (processes := parallel.expected_world_size()):
         raise ValueError(
             f"{key}.batch_size: {train['batch_size']} was asked for; it is that of all {processes} processes together. "
@@ -76,7 +79,9 @@ def check_phases(cfg: dict) -> None:
         return
     example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
     if not isinstance(listed, list) or not listed:
-        raise ValueError(f"phases: {listed} was asked for. A list of phases is needed, {example}, or null for one.")
+        raise ValueError(
+            f"phases: {as_typed(listed)} was asked for. A list of phases is needed, {example}, or null for one."
+        )
     for phase in listed:
         if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
             raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")

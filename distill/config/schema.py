@@ -13,6 +13,7 @@ from yaml import YAMLError
 from distill.config.naming import canonical, label, without_defaults
 from distill.config.ranges import check_mixup, check_phases, check_train, check_views
 from distill.runs.folder import RunFolder
+from distill.runs.published import named_folder
 from distill.system.files import atomic, digest, sha256
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
@@ -29,6 +30,7 @@ class Train:
     """Keys under train: how a network is trained; conf/train/default.yaml and conf/run.yaml say what each is."""
 
     epochs: int = MISSING
+    min_steps: int | None = None
     batch_size: int = MISSING
     select: str = MISSING
     precision: str = MISSING
@@ -155,6 +157,7 @@ def _absolute(key: str, value: str) -> str:
         raise ValueError(f"{key}: is empty. Type a path, or leave it out.")
     if (key, value) == ("teacher.cache", "features"):
         return value
+    value = named_folder(value, key) if key.endswith(".run") and key.startswith("teacher.") else value
     try:
         return os.path.abspath(Path(value).expanduser())
     except RuntimeError:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
-import yaml
+from distill.system.cli import as_yaml
 
 INT8 = ("static", "qat", "off")
 
@@ -62,7 +62,7 @@ def read_options(words: list[str]) -> Options:
 
 
 def _value(key: str, text: str, kind: type) -> object:
-    value = yaml.safe_load(text)
+    value = as_yaml(f"export.{key}", text)
     if key == "int8" and value is False:  # yaml 1.1 reads off as false
         return "off"
     try:

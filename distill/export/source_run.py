@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 from torch import nn
 
 from distill import build
@@ -18,6 +17,7 @@ from distill.pipeline import completed as finished
 from distill.runs import provenance
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
+from distill.system.cli import as_yaml
 from distill.system.files import sha256
 from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
@@ -68,7 +68,7 @@ def _with(cfg: dict, words: list[str]) -> dict:
                 f"{word}: cannot be asked of an export. Type export.KEY=VALUE, or {', '.join(f'{k}=...' for k in TAKEN)}."
             )
         group, _, name = key.partition(".")
-        cfg[group] = cfg[group] | {name: text} if name else yaml.safe_load(text)
+        cfg[group] = cfg[group] | {name: text} if name else as_yaml(group, text)
     return {"plugins": []} | cfg
 
 

@@ -201,18 +201,20 @@ def teacher_facts(cfg: dict, data: Dataset, metrics: dict, taught_by: list[Path]
     """
     node = cfg["teacher"]
     members = list(node["members"].values()) if "members" in node else [node]
-    costs = [cost_of(weights) for weights in taught_by] or [cost_of_peer(cfg, data)]
+    costs = [cost_of(weights, cfg["plugins"]) for weights in taught_by] or [cost_of_peer(cfg, data)]
     sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
+    rates = [cost.get("images_per_second") for cost in costs]
+    sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if all(rates) else {}
     starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
     runs = [Path(member["run"]) for member in members if "run" in member]
     seen = {"saw_same_data": all(finished.saw(run) == build.fingerprint(data) for run in runs)} if runs else {}
     return {"name": config.label(node), "metrics": metrics, **sizes, **starts, **seen}
 
 
-def cost_of_peer(cfg: dict, data: Dataset) -> dict[str, int]:
-    """Return what profile() says of the peer's network, which has no run of its own."""
+def cost_of_peer(cfg: dict, data: Dataset) -> dict:
+    """Return what profile() and speed() say of the peer's network, which has no run of its own."""
     network = build.bare_teacher(cfg, cfg["teacher"], data)
-    return profile(network, network.input)
+    return profile(network, network.input) | speed(network, network.input)
 
 
 def summary_of(result: RunResult) -> dict:

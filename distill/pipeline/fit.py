@@ -1,5 +1,6 @@
 """What a run says of its data, and what its training starts with and writes to, by the config."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,9 @@ from torch import nn
 from distill import build
 from distill.augment.views import ViewRecipe
 from distill.config import schema as config
+from distill.config.naming import default_of
 from distill.data.common.twins import told
+from distill.data.loader import steps_per_epoch
 from distill.evaluation.inference import PROBE, probe
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
@@ -28,6 +31,8 @@ from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
 FEW = 5  # training faces of a class; fewer are worth a warning
+FEW_VALID = 50  # validation faces; likewise
+MIN_STEPS = 1000  # see conf/train/default.yaml
 
 
 def weights_header(student: dict, data: Dataset) -> dict:
@@ -113,6 +118,48 @@ def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger)
             lines.finish({})
 
 
+def least_steps(train: dict) -> int:
+    """Return for how many steps a network is trained at least, by the keys under train."""
+    asked = train.get("min_steps")
+    return (MIN_STEPS if train["epochs"] == default_of("train", "epochs") else 0) if asked is None else asked
+
+
+def enough_epochs(train: dict, faces: int) -> int:
+    """Return for how many epochs a network is trained: train.epochs, or as many more as train.min_steps takes of few faces.
+
+    Args:
+        train: the keys under train.
+        faces: of the training split.
+    """
+    if not train["epochs"]:  # a finished teacher
+        return 0
+    return max(train["epochs"], math.ceil(least_steps(train) / steps_per_epoch(faces, train["batch_size"])))
+
+
+def with_enough_epochs(cfg: dict, data: Dataset) -> dict:
+    """Return a run's config with the epochs that it is trained for, and say what is trained on what, and for how long.
+
+    Args:
+        cfg: the run's config; phases have epochs of their own, of which there are not more.
+        data: what it learns from.
+    """
+    train, faces = cfg["train"], len(data.splits["train"])
+    epochs = train["epochs"] if cfg["phases"] else enough_epochs(train, faces)
+    steps = steps_per_epoch(faces, train["batch_size"])
+    if epochs:
+        size = train["batch_size"]
+        few = f"; few faces are seen more often than train.epochs={train['epochs']} times, see train.min_steps"
+        console.print(
+            f"{config.label(cfg['student'])}: {_count(faces, 'training face')} in batches of {size}: {_count(steps, 'step')} "
+            f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}{few if epochs > train['epochs'] else ''}"
+        )
+    return cfg | {"train": train | {"epochs": epochs, "min_steps": least_steps(train)}}
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def tell(data: Dataset) -> None:
     """Say what a run must know of its data before it starts: what is left out, what its splits share, and few faces.
 
@@ -125,7 +172,15 @@ def tell(data: Dataset) -> None:
         console.print(
             f"data.extra: {len(data.extra):,} more training faces without labels, taught by the teacher alone"
         )
+    counts = [f"{len(split):,} {name}" for name, split in data.splits.items()]
+    console.print(f"{data.name}: {', '.join(counts)} faces of {len(data.classes)} classes: {', '.join(data.classes)}")
     few_faces(data)
+    if (faces := len(data.splits["valid"])) < FEW_VALID:
+        console.print(
+            f"*** FEW VALIDATION FACES: {faces}. Each is {100 / faces:.1f} points of valid top-1, by which the best epoch is chosen: "
+            "differences of a few faces are chance. Collect more, or hold out more of train.",
+            style="bold",
+        )
 
 
 def few_faces(data: Dataset) -> None:

@@ -11,6 +11,7 @@ from distill.config import schema as config
 from distill.config.ranges import check_optimizer, kinds
 from distill.data.common.options import BESIDE_OPENER
 from distill.losses.base.option_types import check_options, fits, words
+from distill.system.cli import as_typed
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
 
@@ -45,12 +46,12 @@ def check_types(cfg: dict) -> None:
     for group in ("data", "student", "teacher", "loss", "optimizer", "schedule", "logger", *TYPED):
         if not isinstance(cfg.get(group), dict):
             raise ValueError(
-                f"{group}: {cfg.get(group)!r} was asked for; choose one, see python -m distill.run --help."
+                f"{group}: {as_typed(cfg.get(group))} was asked for; choose one, see python -m distill.run --help."
             )
     for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
         kind = _fields(config.Run)[key]
         if not fits(cfg[key], kind):
-            raise ValueError(f"{key}: {cfg[key]!r} was asked for; give {words(kind)}.")
+            raise ValueError(f"{key}: {as_typed(cfg[key])} was asked for; give {words(kind)}.")
     plugins = cfg["plugins"]
     _check_recipe("", cfg)
     for group in ("eval", "checkpoint", "paths"):
@@ -141,7 +142,7 @@ def check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool 
     """
     for name, value in node.items():
         if name in kinds and not fits(value, kinds[name]):
-            raise ValueError(f"{key}.{name}: {value!r} was asked for; give {words(kinds[name])}.")
+            raise ValueError(f"{key}.{name}: {as_typed(value)} was asked for; give {words(kinds[name])}.")
         if name not in kinds and name != "_target_" and not takes_more:
             raise ValueError(f"{key}.{name}: no such key. There are: {', '.join(kinds)}.")
 

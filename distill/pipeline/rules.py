@@ -8,7 +8,9 @@ from distill.config import schema as config
 from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import evaluation_rows
+from distill.losses.base.ramps import ramp
 from distill.pipeline.key_types import check_types
+from distill.system.cli import as_typed
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
@@ -110,9 +112,29 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
     return cfg | {"loss": kept, "phases": phases}, left_out
 
 
+def losses_told(cfg: dict, left_out: list[str]) -> str:
+    """Return the line that says by which losses a run learns, what each compares the student with, and why others are left out.
+
+    Args:
+        cfg: checked config.
+        left_out: names of the losses that learned_by left out.
+    """
+    by_teacher = build.losses_that(cfg, "needs_teacher")
+    teacher = (
+        "the generation before" if cfg["teacher"]["_target_"] is None else f"teacher {config.label(cfg['teacher'])}"
+    )
+    told = []
+    for name, node in cfg["loss"].items():
+        weight = ramp(node["weight"], f"loss.{name}.weight")
+        share = f"{weight.first:g}" if weight.first == weight.last else f"{weight.first:g} to {weight.last:g}"
+        told.append(f"{name} ({teacher if name in by_teacher else 'labels'}, weight {share})")
+    why = f"; teacher=none leaves out {', '.join(left_out)}" if left_out else ""
+    return f"loss: {' + '.join(told)}{', in phases' if cfg['phases'] else ''}{why}"
+
+
 def _refuse_nameless(losses: dict) -> None:
     if not isinstance(losses, dict):
-        raise ValueError(f"loss: {losses!r} was asked for; choose one, such as loss=[ce,dist].")
+        raise ValueError(f"loss: {as_typed(losses)} was asked for; choose one, such as loss=[ce,dist].")
     for name, node in losses.items():
         if not isinstance(node, dict):
             raise ValueError(

@@ -10,7 +10,15 @@ from distill.config import schema as config
 from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import untap
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of
-from distill.pipeline.fit import keep_start, tell, train_state, training_output, training_settings, weights_header
+from distill.pipeline.fit import (
+    keep_start,
+    tell,
+    train_state,
+    training_output,
+    training_settings,
+    weights_header,
+    with_enough_epochs,
+)
 from distill.pipeline.job import Job, recording, result_again
 from distill.pipeline.reuse import is_measured, write_down
 from distill.pipeline.teacher import teacher_weights
@@ -55,6 +63,7 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
             objective.check(student, len(data.classes))
             build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained
             labelled, learnt = replace(data, extra=None), to_learn_from(data)
+            cfg = with_enough_epochs(cfg, learnt)
             weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labelled))
             teacher = build.teacher(cfg, learnt, weights, device, track)
             torch.manual_seed(

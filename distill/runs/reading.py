@@ -251,7 +251,11 @@ def _progress(folder: RunFolder, config: dict, parts: tuple[Run, ...]) -> str:
         done = sum(part.status == "complete" for part in parts)
         return f"stopped or still at work: {done} of its sub-runs are complete"
     done = sum("valid/top1_accuracy" in line for line in _lines(folder.metrics))
-    return f"stopped or still at work: {done} of {config['train'].get('epochs', '?')} epochs are done"
+    epochs = config["train"].get("epochs", "?")
+    of = (
+        f"{done} of {epochs} epochs" if epochs == "?" or done <= epochs else f"{done} epochs"
+    )  # train.min_steps: of more
+    return f"stopped or still at work: {of} are done"
 
 
 def _lines(path: Path) -> Iterator[dict]:

@@ -22,15 +22,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from distill.config import overrides
 from distill.config.hints import explained
 from distill.sweep.jobs import ELSEWHERE, conclude, folder_of, refuse_another, refuse_idle
 from distill.sweep.multirun import check, executor_of, is_several, run_grid
 from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
-from distill.system.cli import command_line
+from distill.system.cli import as_typed, as_yaml, command_line
 from distill.system.console import console, loud_warnings
 from distill.system.files import digest
 from distill.system.processes import sweep_lock
@@ -59,7 +57,7 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
         else:
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
     if type(asked["seed"]) is not int or asked["seed"] < 0:
-        raise ValueError(f"sweep.seed: {asked['seed']!r} was asked for; give a whole number from 0 on.")
+        raise ValueError(f"sweep.seed: {as_typed(asked['seed'])} was asked for; give a whole number from 0 on.")
     return asked, rest
 
 
@@ -67,10 +65,7 @@ def _value(key: str, text: str) -> object:
     """Return the value of a word: a path as it is typed, a list also where it is one word."""
     if key in ("sweep", "sweep.folder"):
         return None if text == "null" else text.strip("'\"")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{key}: {text!r} cannot be read. Are brackets and quotes closed?") from error
+    value = as_yaml(key, text)
     if key == "sweep.minimize":
         return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [text]
     return value

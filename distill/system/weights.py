@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from distill.system.console import console
 from distill.system.files import atomic
 
 METADATA = "fer_distill"  # key of a weight file's header
@@ -157,14 +158,13 @@ def _from_json(value: str) -> object:
         return value
 
 
-def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[str, ...] = ()) -> dict[str, object]:
-    """Load a weight file into a module, strictly but for the named prefixes that the file may lack.
+def load_weights(module: nn.Module, path: str | Path, who: str) -> dict[str, object]:
+    """Load a weight file into a module, strictly.
 
     Args:
         module: the network.
         path: its weight file.
         who: the config key that asked, for error messages.
-        missing: prefixes of tensors that may be absent from the file or differ in shape (a classifier head); they keep their start.
 
     Returns:
         The file's metadata.
@@ -173,22 +173,66 @@ def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[s
         ValueError: names or shapes that do not belong to this network.
     """
     tensors, metadata = read_weights(path)
+    _load(module, _named_as(module.state_dict(), tensors), path, who, set())
+    return metadata
+
+
+def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[str], heads: tuple[str, ...]) -> str:
+    """Load a weight file into a module to start from; a classifier of other classes, or of none, starts anew, which is said.
+
+    Args:
+        module: the network.
+        path: its weight file.
+        who: the config key that asked, for sentences.
+        classes: that the network is to know.
+        heads: prefixes of its classifier's tensors.
+
+    Returns:
+        weights, or weights without a classifier.
+
+    Raises:
+        ValueError: a file of another network.
+    """
+    tensors, metadata = read_weights(path)
+    own, theirs = module.state_dict(), metadata.get("classes")
+    tensors = _named_as(own, tensors)
+    if theirs and list(theirs) != list(classes):
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+    anew = {
+        name
+        for name in own
+        if name.startswith(heads) and (name not in tensors or tensors[name].shape != own[name].shape)
+    }
+    _load(module, {name: tensor for name, tensor in tensors.items() if name not in anew}, path, who, anew)
+    if anew:
+        of = f"knows {', '.join(map(str, theirs))}" if theirs else f"has no classifier of {len(classes)} classes"
+        console.print(f"{who}: {path} {of}; the classifier starts anew, for {', '.join(classes)}")
+    return "weights without a classifier" if anew else "weights"
+
+
+def _named_as(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by the names that a network has: timm's own, or with net. in front where it is one of this toolkit."""
+    within, there = (all(name.startswith("net.") for name in names) for names in (own, tensors))
+    if there and not any(name.startswith("net.") for name in own):
+        return {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
+    if within and not any(name.startswith("net.") for name in tensors):
+        return {f"net.{name}": tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, who: str, excused: set[str]) -> None:
+    """Load tensors into a module, which may lack those that are excused.
+
+    Raises:
+        ValueError: names or shapes that do not belong to this network.
+    """
     own = module.state_dict()
-    if all(name.startswith("net.") for name in tensors) and not any(name.startswith("net.") for name in own):
-        tensors = {
-            name.removeprefix("net."): tensor for name, tensor in tensors.items()
-        }  # this toolkit's own timm weights
-    excused = {name for name in own if name.startswith(missing)} if missing else set()
     misfit = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
-    tensors = {name: tensor for name, tensor in tensors.items() if name not in excused & misfit}
     lacking = own.keys() - tensors.keys() - excused
     unknown = tensors.keys() - own.keys()
-    if lacking or unknown or misfit - excused:
-        raise ValueError(
-            f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit - excused)}."
-        )
+    if lacking or unknown or misfit:
+        raise ValueError(f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit)}.")
     module.load_state_dict(tensors, strict=False)
-    return metadata
 
 
 def _difference(own, tensors, lacking, unknown, misfit) -> str:
