@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from distill import build
 from distill.config import schema as config
 from distill.config.hints import explained
+from distill.config.ranges import check_plugins
 from distill.data.common import twins
 from distill.data.common.test_subsets import asked_subsets
 from distill.evaluation import inference as evaluate
@@ -148,10 +149,12 @@ def _config(folder: Path, words: list[str]) -> dict:
         del own["data"]
     with initialize_config_module("conf", version_base="1.3"):
         today = compose("run")  # its keys have types, and the run may be older than some of them
-        typed = {group: OmegaConf.merge(today[group], own[group]) for group in ("train", "views", "eval")}
+        typed = {group: OmegaConf.merge(today[group], own[group]) for group in ("train", "views", "eval", "paths")}
         ConfigStore.instance().store("measured_run", {"defaults": ["_self_", {"data": None}], **own, **typed})
         cfg = config.plain(compose("measured_run", overrides=words))
+    cfg = config.absolute(cfg)
     config.check(cfg | {"teacher": {"_target_": None}, "phases": None})
+    check_plugins(cfg.setdefault("plugins", []))
     rules.check_evaluation(cfg["eval"])
     if cfg["data"].get("fold") == "all":
         raise ValueError(
@@ -256,7 +259,7 @@ def main(arguments: list[str]) -> None:
     """
     if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
         raise ValueError("which run? Its folder comes first. python -m distill.measure --help says what may follow.")
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the sentence
     loud_warnings()
     words = arguments[1:]
     with explained(words):

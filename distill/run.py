@@ -164,7 +164,7 @@ def guard():
 @guard()
 def cli() -> None:
     """Run main(); user errors are printed as one line, exit code 1."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the sentence
     loud_warnings()
     tune_allocator()
     refuse_flags(sys.argv[1:])

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from distill.losses.base.option_types import fits
 from distill.losses.base.ramps import ramp
 from distill.system import distributed as parallel
 from distill.system.cli import as_typed
@@ -178,6 +179,18 @@ def check_views(key: str, views: dict) -> None:
             raise ValueError(f"{key}.{name}: {views[name]} was asked for; a probability lies between 0 and 1.")
     if views["cached"] < 0 or views["seed"] < 0:
         raise ValueError(f"{key}: seed and cached must be 0 or more.")
+
+
+def check_plugins(plugins: object) -> None:
+    """Refuse packages that are no list of names.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    if not fits(plugins, list[str]):
+        raise ValueError(
+            f"plugins: {as_typed(plugins)} was asked for; give a list of names, such as plugins=[mypackage]."
+        )
 
 
 def targets(node: object) -> list[str]:

@@ -9,6 +9,7 @@ from torch import nn
 
 from distill import build
 from distill.config import schema as config
+from distill.config.ranges import check_plugins
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
@@ -69,7 +70,8 @@ def _with(cfg: dict, words: list[str]) -> dict:
             )
         group, _, name = key.partition(".")
         cfg[group] = cfg[group] | {name: text} if name else as_yaml(group, text)
-    return {"plugins": []} | cfg
+    check_plugins(cfg.setdefault("plugins", []))
+    return cfg
 
 
 def faces(run: Finished) -> Dataset:

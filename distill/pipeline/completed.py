@@ -21,8 +21,12 @@ def settle(cfg: dict) -> dict:
     """Return a config whose weight files, and whose teachers that are finished runs, are named by the SHA-256 of the weights.
 
     Raises:
-        ValueError: a folder without a finished run, or with other weights than the config names.
+        ValueError: no such weight file, a folder without a finished run, or with other weights than the config names.
     """
+    members = {f"teacher.members.{name}": node for name, node in cfg["teacher"].get("members", {}).items()}
+    for key, node in {"student": cfg["student"], "teacher": cfg["teacher"], **members}.items():
+        if isinstance(file := node.get("weights"), str) and not Path(file).expanduser().is_file():
+            raise ValueError(f"{key}.weights: {file}: no such weight file. Give the path of a .safetensors file.")
     teacher = _settled(cfg["teacher"])
     if "members" in teacher:
         teacher = teacher | {"members": {name: _settled(member) for name, member in teacher["members"].items()}}

@@ -151,8 +151,11 @@ def as_yaml(key: str, text: str) -> object:
 
 def as_typed(value: object) -> str:
     """Return a value as one types it: null, true and numbers bare, words in quotes."""
-    words = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else repr(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {as_typed(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(as_typed, value)) + "]"
+    return {"None": "null", "True": "true", "False": "false"}.get(repr(value), repr(value))
 
 
 def to_export(folder: Path) -> str:
