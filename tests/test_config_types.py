@@ -12,7 +12,7 @@ from distill.config.overrides import composed_job
 from distill.config.schema import absolute, identity, plain
 from distill.pipeline import rules
 from distill.pipeline.key_types import check_types
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 
 
 @cache

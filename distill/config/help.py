@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from distill.system.cli import as_yaml
+from distill.system.typed import as_yaml
 
 CONF = Path(str(files("conf")))
 KEY = re.compile(r"(\s*)([\w.]+):(?:\s+(?:&\w+ )?([^#\s].*?))?(?:\s+#\s*(.*))?")

@@ -9,7 +9,7 @@ from torch import nn
 from distill.losses.base.option_types import fits
 from distill.losses.base.ramps import ramp
 from distill.system import distributed as parallel
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 
 SELECTABLE = tuple(
     f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
-from distill.system.cli import as_yaml
+from distill.system.typed import as_yaml
 
 INT8 = ("static", "qat", "off")
 

@@ -18,8 +18,8 @@ from distill.pipeline import completed as finished
 from distill.runs import provenance
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
-from distill.system.cli import as_yaml
 from distill.system.files import sha256
+from distill.system.typed import as_yaml
 from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 

@@ -11,7 +11,7 @@ from distill.config import schema as config
 from distill.config.ranges import check_optimizer, kinds
 from distill.data.common.options import BESIDE_OPENER
 from distill.losses.base.option_types import check_options, fits, words
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
 

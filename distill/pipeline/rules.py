@@ -10,7 +10,7 @@ from distill.evaluation import robustness
 from distill.evaluation.inference import evaluation_rows
 from distill.losses.base.ramps import ramp
 from distill.pipeline.key_types import check_types
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing

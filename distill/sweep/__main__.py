@@ -28,10 +28,11 @@ from distill.sweep.jobs import ELSEWHERE, conclude, folder_of, refuse_another, r
 from distill.sweep.multirun import check, executor_of, is_several, run_grid
 from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
-from distill.system.cli import as_typed, as_yaml, command_line
+from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.files import digest
 from distill.system.processes import sweep_lock
+from distill.system.typed import as_typed, as_yaml
 
 SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
 OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}

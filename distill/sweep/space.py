@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from distill.config.ranges import SELECTABLE
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 
 METHODS = ("bayes", "random", "grid")
 RANGES = ("uniform", "q_uniform", "log_uniform_values", "int_uniform")

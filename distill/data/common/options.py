@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from distill.data.packing.near_duplicates import CHOICES, REPORT
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 
 KINDS = {
     int: "a whole number",

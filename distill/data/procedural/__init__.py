@@ -10,7 +10,7 @@ from distill.data.common.emotions import EMOTIONS
 from distill.data.packing.reader import Row, pack
 from distill.data.procedural.camera import render
 from distill.data.procedural.people import ANNOTATORS, people
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 from distill.types import Dataset, Split
 
 SPLITS = ("train", "valid", "test")

@@ -7,7 +7,7 @@ from types import NoneType
 from typing import get_args, get_origin
 
 from distill.losses.base.ramps import is_ramp, ramp
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 
 WORDS = {
     float: "a finite number",

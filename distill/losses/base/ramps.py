@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from distill.system.cli import as_typed
+from distill.system.typed import as_typed
 
 SHAPES = ("linear", "cosine", "exponential")
 
