@@ -77,3 +77,16 @@ def test_a_name_that_a_folder_here_has_too_is_refused(tmp_path, monkeypatch):
     (tmp_path / "cern").mkdir()
     with pytest.raises(ValueError, match=r"teacher\.run: cern is a network of this package, .*Type \./cern"):
         named_folder("cern", "teacher.run")
+
+
+@pytest.mark.parametrize(
+    ("inside_of", "refused"), [("own/store", True), ("own/calm/store", True), ("own/.store", False)]
+)
+def test_a_store_among_the_class_folders_is_refused_unless_it_is_hidden_from_them(own, tmp_path, inside_of, refused):
+    words = ("teacher=none", "data.limit=4", f"paths.store={tmp_path / inside_of}")
+    if refused:
+        with pytest.raises(SystemExit, match=r"data\.root: \S+own holds the store .*type paths\.store=DIR"):
+            own(*words)
+        assert not (tmp_path / "runs").exists()
+    else:
+        assert "calm, glad" in own(*words)
