@@ -18,7 +18,7 @@ from distill.evaluation.inference import refuse_other_answers
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
-from distill.losses.base.reused_classifier import attach_from_state
+from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_from_state
 from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
 from distill.runs.config import RunConfig, ViewsConfig
@@ -26,7 +26,7 @@ from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.files import digest, sha256
 from distill.system.hardware import pick_precision
-from distill.system.weights import load_weights, read_weights
+from distill.system.weights import load_weights, read_weights, rows_of, start_from
 from distill.training.loggers import Silent
 from distill.training.loop import Phase
 from distill.training.optim import optimizer
@@ -115,20 +115,21 @@ def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.
         student = make(node, plugins, num_classes=len(data.classes))
     if weights:
         tensors, metadata = read_weights(weights)
-        _refuse_other_classes("student.weights", weights, metadata, data.classes)
         check_same_input(node, weights, metadata)
-        attach_from_state(student, tensors)
-        load_weights(student, weights, "student.weights")
+        own = rows_of(tensors, CLASSIFIER, metadata.get("classes") or data.classes, data.classes)
+        attach_from_state(student, tensors | own if own else {})
+        heads = (*_classifier(node, plugins, student, len(data.classes)), CLASSIFIER if own else ATTACHED)
+        student.start = start_from(student, weights, "student.weights", data.classes, heads)
     return student
 
 
-def _refuse_other_classes(key: str, weights: str | Path, metadata: dict, classes: tuple[str, ...]) -> None:
-    theirs = tuple(metadata.get("classes", classes))
-    if theirs != classes:
-        raise ValueError(
-            f"{key}: {weights} answers {', '.join(theirs)}; the data set's order is {', '.join(classes)}. "
-            "Choose weights of the same classes in the same order."
-        )
+def _classifier(node: dict, plugins: list[str], student: nn.Module, num_classes: int) -> tuple[str, ...]:
+    """Return the names of the tensors whose shape depends on the number of classes."""
+    more = {"pretrained": False} if "pretrained" in node else {}
+    with torch.random.fork_rng(devices=[]), kinds("student"):
+        other = make(node, plugins, num_classes=num_classes + 1, **more).state_dict()
+    own = student.state_dict()
+    return tuple(name for name, tensor in other.items() if tensor.shape != own[name].shape)
 
 
 def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | None = None) -> Objective:
@@ -295,6 +296,5 @@ def _frozen(
     node: dict, plugins: list[str], weights: Path, classes: tuple[str, ...], precision: torch.dtype
 ) -> FrozenTeacher:
     net = bare_teacher(node, plugins, classes)
-    _refuse_other_classes("teacher", weights, read_weights(weights)[1], classes)
     refuse_other_answers(net, load_weights(net, weights, "teacher"), weights)
     return FrozenTeacher(net, label(node), classes, precision)

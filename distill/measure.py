@@ -2,6 +2,7 @@
 
 RUN is a run folder. Further words, as for python -m distill.run:
   data=NAME data.KEY=...    the data set; its test split is enough. Without data=NAME, the run's own
+                            Size and channels of the faces are those of the run's own, unless data.size or data.channels is typed
   data.test_subset=...      lists of its test faces to measure beside it
   eval.KEY=...              views, robustness, severities; those not given are the run's own
   train.device, train.threads, train.precision, paths.store, plugins
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from distill import build
 from distill.config import schema as config
 from distill.config.hints import explained
+from distill.config.ranges import check_plugins
 from distill.data.common import twins
 from distill.data.common.test_subsets import asked_subsets
 from distill.evaluation import inference as evaluate
@@ -80,6 +82,8 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     """
     weights = finished.weights(folder)
     cfg = _config(folder, words)
+    theirs = _own_data(folder, cfg.paths.store)
+    cfg.data |= _as_packed(RunConfig.read(RunFolder(folder).config).data, theirs, cfg.data, words)
     provenance.tell_changed(RunFolder(folder))
     set_threads(cfg.train.threads)
     device = pick_device(cfg.train.device)
@@ -100,7 +104,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     split = data.splits["test"]
     logits = evaluate.answers(student, split, cfg.eval.views, precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
-    seen, alike = _seen(folder, cfg.paths.store, data)
+    seen, alike = _seen(folder, theirs, data)
     new, clean = (np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, alike))
     apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
     result = {
@@ -153,8 +157,9 @@ def _config(folder: Path, words: list[str]) -> RunConfig:
         del own["data"]
     with initialize_config_module("conf", version_base="1.3"):
         ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **own})
-        cfg = config.typed(compose("measured_run", overrides=words))
+        cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
     config.check(replace(cfg, teacher={"_target_": None}, phases=None))
+    check_plugins(cfg.plugins)
     rules.check_evaluation(cfg.eval)
     if cfg.data.get("fold") == "all":
         raise ValueError(
@@ -181,19 +186,40 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     return replace(data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, further=further), dropped
 
 
-def _seen(folder: Path, store: str, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _own_data(folder: Path, store: str) -> Dataset | None:
+    """Return the data that the run was made with, or None where they are no longer there."""
+    try:
+        own = RunConfig.read(RunFolder(folder).config)
+        return build.dataset(own.data, store, own.plugins)
+    except (ValueError, OSError):
+        return None
+
+
+def _as_packed(own: dict, theirs: Dataset | None, asked: dict, words: list[str]) -> dict[str, int]:
+    """Return the size and channels of the run's own faces, where other data can have them and the words say nothing else.
+
+    Args:
+        own: the run's keys of data.
+        theirs: its data, where they are there.
+        asked: the keys of the data that are measured.
+        words: key=value, as typed.
+    """
+    found = {key: own[key] for key in ("size", "channels") if type(own.get(key)) is int}
+    if theirs is not None:
+        channels, size = next(iter(theirs.splits.values())).pixels.shape[1:3]
+        found = {"size": size, "channels": channels}
+    typed = {word.lstrip("+").partition("=")[0] for word in words}
+    return {key: value for key, value in found.items() if key in asked and f"data.{key}" not in typed}
+
+
+def _seen(folder: Path, theirs: Dataset | None, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Say of each test face [M] whether the run learnt from it or chose by it, pixel for pixel, and whether by its photograph.
 
     Without the data as the run saw them nothing can be compared: None, as are the pixels of faces of another size.
     """
-    try:
-        own = RunConfig.read(RunFolder(folder).config)
-        theirs = build.dataset(own.data, store, own.plugins)
-    except (ValueError, OSError):  # they are no longer there
+    if theirs is None or build.fingerprint(theirs) != finished.saw(folder):
         return None, None
     learnt, test = [theirs.splits["train"], theirs.splits["valid"]], data.splits["test"]
-    if build.fingerprint(theirs) != finished.saw(folder):
-        return None, None
     if test.photo is None or learnt[0].photo is None:  # drawn faces
         own = [split.rows for split in learnt if split.sha256 == test.sha256]
         return np.isin(test.rows, np.concatenate([[], *own])), None
@@ -232,7 +258,7 @@ def main(arguments: list[str]) -> None:
     """
     if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
         raise ValueError("which run? Its folder comes first. python -m distill.measure --help says what may follow.")
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the sentence
     loud_warnings()
     words = arguments[1:]
     with explained(words):

@@ -113,18 +113,16 @@ def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple
     rules.check_choices(choices)
     cfg, left_out = rules.learned_by(taught_in_place(config.typed(composed)))
     rules.check(cfg)
-    if cfg.data.get("labels") == "none" and parallel.is_main():
-        why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""
-        console.print(
-            f"data.labels=none: the teacher alone teaches, by {', '.join(cfg.loss)}{why}; best epoch by {cfg.train.select}"
-        )
-    if cfg.teacher["_target_"] is None and cfg.generations == 1 and parallel.is_main():
-        need = "needs a teacher and is" if len(left_out) == 1 else "need a teacher and are"
-        why = f" ({', '.join(left_out)} {need} left out)" if left_out else ""
-        console.print(f"loss: {', '.join(cfg.loss)}{why}{', with weight 1' if len(cfg.loss) == 1 else ''}")
-    typed_paths, cfg = cfg.paths, finished.settle(config.absolute(cfg))
+    typed_paths, unlabelled, cfg = cfg.paths, cfg.data.get("labels") == "none", finished.settle(config.absolute(cfg))
+    if parallel.is_main():
+        if unlabelled:
+            why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""
+            console.print(
+                f"data.labels=none: the teacher alone teaches, by {', '.join(cfg.loss)}{why}; best epoch by {cfg.train.select}"
+            )
+        console.print(rules.losses_told(cfg, [] if unlabelled else left_out))
     folder = RunFolder(Path(typed_paths.run or Path(typed_paths.runs) / config.run_name(cfg)).expanduser())
-    refuse_inside_data(cfg.data, folder)
+    refuse_inside_data(cfg.data, folder, cfg.paths.store)
     refuse_another(cfg, folder)
     set_threads(cfg.train.threads)
     return cfg, folder
@@ -179,7 +177,7 @@ def guard():
 @guard()
 def cli() -> None:
     """Run main(); user errors are printed as one line, exit code 1."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the sentence
     loud_warnings()
     tune_allocator()
     refuse_flags(sys.argv[1:])

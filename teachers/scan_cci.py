@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.system.weights import read_weights
+from distill.system.weights import read_weights, start_from
 from distill.types import Outputs
-from teachers.timm_teacher import download, input_spec, refuse_both, start_from
+from teachers.timm_teacher import download, input_spec, refuse_both
 
 PATCHES = 25  # 16 tiles, 4 of the right strip, 4 of the bottom strip, the corner
 HEADS = ("att.fc.", "reg.region_net.2.")  # tensors whose shape depends on the number of classes
@@ -179,7 +179,7 @@ class ScanCci(nn.Module):
         """Load the whole network, or a backbone whose further layers (layer4, fc) are left in the file."""
         tensors = {name.removeprefix("net."): tensor for name, tensor in read_weights(weights)[0].items()}
         if any(name.startswith("base.") for name in tensors):
-            return start_from(self, weights, classes, HEADS)
+            return start_from(self, weights, "teacher.weights", classes, HEADS)
         own = {name: tensor.shape for name, tensor in self.base.state_dict().items()}
         lacking = [name for name, shape in own.items() if name not in tensors or tensors[name].shape != shape]
         if lacking:

@@ -12,7 +12,7 @@ from huggingface_hub import constants
 from torch import nn
 
 from distill.models.timm_net import TimmNet
-from distill.system.weights import load_weights, read_weights
+from distill.system.weights import start_from
 from distill.types import InputSpec
 
 OUT_OF_REACH = (
@@ -33,7 +33,7 @@ class TimmTeacher(TimmNet):
         channels: 1 or 3.
         mean: of the input, units of pixels / 255; null means the network's published one.
         std: likewise.
-        weights: a local .safetensors file; its head may be missing or of another size, then the head starts anew.
+        weights: a local .safetensors file; its head may be missing or without one of the classes, then it starts anew.
         pretrained: true insists on timm's published weights, null takes them where they can be reached, false does without.
         drop_rate: fraction of features dropped before the classifier.
         drop_path_rate: fraction of residual branches dropped; only for networks that have them.
@@ -43,7 +43,7 @@ class TimmTeacher(TimmNet):
         images: [B, channels, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: unknown network, weights of another network or without one of the classes, or pretrained weights out of reach.
+        ValueError: unknown network, weights of another network, or pretrained weights out of reach.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class TimmTeacher(TimmNet):
         super().__init__(name, num_classes, channels, pretrained=False, **options)
         self.start = "scratch"
         if weights:
-            self.start = start_from(self.net, weights, classes, self.head_names())
+            self.start = start_from(self.net, weights, "teacher.weights", classes, self.head_names())
         elif pretrained is not False:
             more = {"num_classes": num_classes, "in_chans": channels, **options}
             if net := download(name, insist=pretrained is True, **more):
@@ -89,32 +89,6 @@ def refuse_both(weights: str | None, pretrained: bool | None) -> None:
     """
     if weights and pretrained:
         raise ValueError("teacher.pretrained=true and teacher.weights=FILE were both asked for; choose one of them.")
-
-
-def start_from(net: nn.Module, weights: str, classes: Sequence[str], heads: tuple[str, ...]) -> str:
-    """Load a weight file, whose classifier may be missing or of another size, and say what was loaded.
-
-    Args:
-        net: the network.
-        weights: its weight file.
-        classes: the class names: the rows of the classifier that are loaded, where the file's header names them.
-        heads: prefixes of the classifier's tensors.
-
-    Returns:
-        weights, or weights without a classifier.
-
-    Raises:
-        ValueError: weights of another network, or that do not know a class.
-    """
-    metadata = load_weights(net, weights, "teacher.weights", missing=heads)
-    theirs = {name.removeprefix("net."): tensor for name, tensor in read_weights(weights)[0].items()}
-    own = net.state_dict()
-    if columns := columns_of(metadata, classes, weights):
-        for name in (name for name in theirs if name.startswith(heads)):
-            theirs[name] = theirs[name][columns]
-            own[name].copy_(theirs[name])
-    whole = all(name in theirs and theirs[name].shape == tensor.shape for name, tensor in own.items())
-    return "weights" if whole else "weights without a classifier"
 
 
 def download(name: str, insist: bool, **options) -> nn.Module | None:
@@ -170,20 +144,3 @@ def input_spec(size: int, channels: int, mean, std, published: dict) -> InputSpe
     asked = [published["mean"] if mean is None else mean, published["std"] if std is None else std]
     asked = [tuple(v) if isinstance(v, Sequence) else (v,) for v in asked]
     return InputSpec(size, channels, *((sum(v) / len(v),) if channels == 1 else v for v in asked))
-
-
-def columns_of(metadata: dict[str, object], classes: Sequence[str], path: str) -> list[int]:
-    """Return where each class of a data set is among those in a weight file's header; nothing where it names none.
-
-    The classifier's rows of these classes answer about them alone: softmax over them is that of all, renormalized.
-
-    Raises:
-        ValueError: the file does not know a class.
-    """
-    theirs = list(metadata.get("classes") or ())
-    if theirs and (unknown := [name for name in classes if name not in theirs]):
-        raise ValueError(
-            f"teacher.weights: {path} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. Leave "
-            "such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3."
-        )
-    return [theirs.index(name) for name in classes] if theirs else []

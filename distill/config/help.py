@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from distill.system.typed import as_yaml
+
 CONF = Path(str(files("conf")))
 KEY = re.compile(r"(\s*)([\w.]+):(?:\s+(?:&\w+ )?([^#\s].*?))?(?:\s+#\s*(.*))?")
 NO_KEYS = {"defaults", "hydra", "_target_"}
@@ -52,7 +54,7 @@ def run_help(words: Sequence[str]) -> str:
         there = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         if not there:
             continue
-        choice = yaml.safe_load(typed.get(group, str(choice)))
+        choice = as_yaml(group, typed.get(group, str(choice)))
         parts.append(f"{group}={choice}   choices: {', '.join(there)}".replace("'", "").replace("=None", "=null"))
         names = choice if isinstance(choice, list) else [choice]
         parts += [_keys_of(CONF / group / f"{name}.yaml", group) for name in names if str(name) in there]

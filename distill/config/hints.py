@@ -3,13 +3,19 @@
 import difflib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
+from types import NoneType
 
 from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+
+from distill.config.naming import GROUPS
+
+NULLABLE = ("experiment", "debug", "launcher")  # groups of which nothing may be chosen
 
 
 @contextmanager
@@ -20,12 +26,25 @@ def explained(words: list[str]) -> Iterator[None]:
         words: the command line without the program.
 
     Raises:
-        ValueError: in the place of a HydraException.
+        ValueError: in the place of a HydraException, and of what hydra says of choices that are no names.
     """
+    _refuse_nameless_choices(words)
     try:
         yield
     except HydraException as error:
         raise ValueError(explain(error, words)) from error
+
+
+def _refuse_nameless_choices(words: list[str]) -> None:
+    for word in words:
+        group, equals, _ = word.lstrip("+").partition("=")
+        if equals and group.partition("@")[0] in GROUPS:
+            with suppress(HydraException):  # which says so itself
+                value = OverridesParser.create().parse_override(word).value()
+                names = value if isinstance(value, list) else [value]
+                nothing = value is None and group in NULLABLE
+                if not nothing and any(isinstance(name, dict | list | int | float | NoneType) for name in names):
+                    raise ValueError(f"{word}: expected the name of a choice, or a list of names. Type {group}=NAME.")
 
 
 def explain(error: Exception, overrides: list[str]) -> str:

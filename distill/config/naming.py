@@ -51,6 +51,11 @@ def without_defaults(node: dict, group: str = "run") -> dict:
     return {k: v for k, v in kept.items() if v != {} or changed[k] == {}}
 
 
+def default_of(group: str, key: str) -> object:
+    """Return the default of a key of a group that has a default.yaml, such as epochs of train."""
+    return _defaults(group)["default"][key]
+
+
 def _defaults_of(group: str, node: dict) -> dict:
     """Return the own keys of a class's yaml, else of that of its name (an optimizer's), else of default.yaml (train's)."""
     name = node.get("_target_") or node.get("name", "default")

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from distill.losses.base.option_types import fits
 from distill.losses.base.ramps import ramp
 from distill.runs.config import TrainConfig, ViewsConfig
 from distill.system import distributed as parallel
+from distill.system.typed import as_typed
 
 SELECTABLE = tuple(
     f"valid/{name}"
@@ -31,6 +33,8 @@ def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
     for name, bound in least.items():
         if getattr(train, name) < bound:
             raise ValueError(f"{key}.{name}: {getattr(train, name)} was asked for; give {bound} or more.")
+    if (train.min_steps or 0) < 0:
+        raise ValueError(f"{key}.min_steps: {train.min_steps} was asked for; give 0 or more, or null.")
     if train.batch_size < (processes := parallel.expected_world_size()):
         raise ValueError(
             f"{key}.batch_size: {train.batch_size} was asked for; it is that of all {processes} processes together. "
@@ -83,7 +87,9 @@ def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
         return
     example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
     if not isinstance(listed, list) or not listed:
-        raise ValueError(f"phases: {listed} was asked for. A list of phases is needed, {example}, or null for one.")
+        raise ValueError(
+            f"phases: {as_typed(listed)} was asked for. A list of phases is needed, {example}, or null for one."
+        )
     for phase in listed:
         if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
             raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")
@@ -180,6 +186,18 @@ def check_views(key: str, views: ViewsConfig) -> None:
             raise ValueError(f"{key}.{name}: {value} was asked for; a probability lies between 0 and 1.")
     if views.cached < 0 or views.seed < 0:
         raise ValueError(f"{key}: seed and cached must be 0 or more.")
+
+
+def check_plugins(plugins: object) -> None:
+    """Refuse packages that are no list of names.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    if not fits(plugins, list[str]):
+        raise ValueError(
+            f"plugins: {as_typed(plugins)} was asked for; give a list of names, such as plugins=[mypackage]."
+        )
 
 
 def targets(node: object) -> list[str]:

@@ -12,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue
 from distill.config.naming import canonical, label, without_defaults
 from distill.config.ranges import check_mixup, check_phases, check_train, check_views
 from distill.runs.config import PathsConfig, RunConfig
+from distill.runs.published import named_folder
 from distill.system.files import digest, sha256
 
 RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
@@ -69,6 +70,7 @@ def _absolute(key: str, value: str) -> str:
         raise ValueError(f"{key}: is empty. Type a path, or leave it out.")
     if (key, value) == ("teacher.cache", "features"):
         return value
+    value = named_folder(value, key) if key.endswith(".run") and key.startswith("teacher.") else value
     try:
         return os.path.abspath(Path(value).expanduser())
     except RuntimeError:

@@ -1,5 +1,6 @@
 """The tables that end a run and a measurement, on the console."""
 
+import math
 from pathlib import Path
 
 from rich.box import SIMPLE
@@ -7,7 +8,7 @@ from rich.table import Table
 
 from distill.evaluation.tables import BYTES, Scores, compact, corruptions, scores
 from distill.runs.result import RunResult
-from distill.system.console import WITHOUT_TWINS, console
+from distill.system.console import WITHOUT_TWINS, console, duration
 
 
 def summary(result: RunResult, next_step: str) -> None:
@@ -33,7 +34,7 @@ def summary(result: RunResult, next_step: str) -> None:
         console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
         asked = f"teacher forward passes in this run: {result.teacher_forward_images:,} faces; "
     console.print(
-        f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.select}; {asked}{result.seconds['total']:.0f} s"
+        f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.select}; {asked}{duration(result.seconds['total'])}"
     )
     if calibrated := result.calibration:
         before, after = (calibrated["test"][when] for when in ("before", "after"))
@@ -41,6 +42,8 @@ def summary(result: RunResult, next_step: str) -> None:
             f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
             f"ECE {before['expected_calibration_error']:.3f} -> {after['expected_calibration_error']:.3f}; exported files have it inside"
         )
+    for line in warnings_of(result):
+        console.print(line, style="bold")
     _extra_test_splits(result.further, result.test_subset)
     if result.widths:
         _front(result.widths, result.folder)
@@ -48,6 +51,43 @@ def summary(result: RunResult, next_step: str) -> None:
         console.print(f"accuracy on corrupted test faces: {result.folder}/robustness.csv and figures/robustness.png")
     console.print(f"run folder: {result.folder}")
     console.print(f"next: {next_step}")
+
+
+def warnings_of(result: RunResult) -> list[str]:
+    """Return what a run's numbers warn of: networks at chance, and a teacher that is no better than its student."""
+    student, teacher = result.student, result.teacher
+    said = [said_of_chance(result.data, *one) for one in (("teacher", teacher), ("student", student)) if one[1]]
+    ours, theirs = (network and network["metrics"].get("valid/top1_accuracy") for network in (student, teacher))
+    if ours and theirs and ours >= theirs and teacher.get("weights") and not result.generations:
+        said.append(
+            f"*** THE TEACHER IS NO BETTER than its student: valid top-1 {theirs:.2%} and {ours:.2%}. Train it for longer, choose a "
+            "larger one or one with weights to start from, or compare with teacher=none, labels alone."
+        )
+    return [line for line in said if line]
+
+
+def said_of_chance(data: dict, role: str, network: dict) -> str:
+    """Return the warning about a network that answers validation faces as by chance, or nothing.
+
+    At chance it is where its mean-class accuracy is below 1 / K + 2 sqrt(1 / K (1 - 1 / K) / N), of K classes and N faces.
+
+    Args:
+        data: of the run's result.
+        role: student or teacher.
+        network: of the run's result.
+    """
+    found, chance, faces = (
+        network["metrics"].get("valid/mean_class_accuracy"),
+        1 / len(data["classes"]),
+        data["rows"]["valid"],
+    )
+    if found is None or found >= chance + 2 * math.sqrt(chance * (1 - chance) / faces):
+        return ""
+    mend = f"{'teacher.' if role == 'teacher' else ''}train.min_steps"
+    return (
+        f"*** AT CHANCE: the {role} {network['name']} has a valid mean-class accuracy of {found:.2%}; guessing has {chance:.2%} in "
+        f"{len(data['classes'])} classes. Look at faces and labels, train for longer ({mend}), or start from weights."
+    )
 
 
 _NUMBERS = ("valid top-1", "test top-1", "test mean-class", "agreement", "valid KL", "parameters", "MACs", "size")
@@ -110,7 +150,7 @@ def measured(result: dict, path: Path) -> None:
     title = f"{result['run']} on {data['name']}: {data['protocol']}"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
     for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
-        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
     unseen = {"test, never seen": result["unseen"]} if result["unseen"] else {}
     if clean := result["further"].get(WITHOUT_TWINS):
         unseen["test, no photograph seen"] = clean

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
-import yaml
+from distill.system.typed import as_yaml
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def read_options(words: list[str]) -> Options:
             close = get_close_matches(key, known, n=1, cutoff=0.5)
             meant = f"Did you mean export.{close[0]}? " if close else ""
             raise ValueError(f"export.{key}: no such key. {meant}There are {', '.join(known)}.")
-        value = yaml.safe_load(text)
+        value = as_yaml(f"export.{key}", text)
         if type(value) is not known[key]:
             wanted = "true or false" if known[key] is bool else "a whole number"
             raise ValueError(f"export.{key}: {text!r} was asked for; give {wanted}.")

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 from torch import nn
 
 from distill import build
+from distill.config.ranges import check_plugins
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
@@ -20,6 +20,7 @@ from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system.files import sha256
+from distill.system.typed import as_yaml
 from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
@@ -91,7 +92,8 @@ def _with(cfg: RunConfig, words: list[str]) -> RunConfig:
         elif key == "paths.store":
             cfg.paths.store = text
         else:
-            cfg.plugins = yaml.safe_load(text)
+            cfg.plugins = as_yaml(key, text)
+            check_plugins(cfg.plugins)
     return cfg
 
 

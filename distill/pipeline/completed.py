@@ -11,6 +11,7 @@ from distill.config.schema import RECIPE, label, with_sha256
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
+from distill.runs.published import SHIPPED, published_config, published_weights
 from distill.runs.reading import read
 from distill.runs.result import RunResult
 from distill.system.files import sha256
@@ -24,8 +25,12 @@ def settle(cfg: RunConfig) -> RunConfig:
     Faces without labels, of which no class is named, get those that the teacher knows.
 
     Raises:
-        ValueError: a folder without a finished run, or with other weights than the config names.
+        ValueError: no such weight file, a folder without a finished run, or with other weights than the config names.
     """
+    named = {f"teacher.members.{name}": node for name, node in cfg.teacher.get("members", {}).items()}
+    for key, node in {"student": cfg.student, "teacher": cfg.teacher, **named}.items():
+        if isinstance(file := node.get("weights"), str) and not Path(file).expanduser().is_file():
+            raise ValueError(f"{key}.weights: {file}: no such weight file. Give the path of a .safetensors file.")
     if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:
         cfg = replace(cfg, data=cfg.data | {"classes": _known(build.members(cfg.teacher)[0])})
     teacher = _settled(cfg.teacher)
@@ -59,15 +64,21 @@ def _settled(node: dict) -> dict:
 
 
 def weights(folder: Path, instead: str = "") -> Path:
-    """Return the weight file of a finished run.
+    """Return the weight file of a finished run, or of a published network.
 
     Args:
-        folder: the run folder.
+        folder: the run folder, or that of an export, of a publication or of a network that comes with this package.
         instead: what else may be given where the folder holds several runs.
 
     Raises:
         ValueError: the folder holds none, or a damaged one.
     """
+    if found := published_weights(folder):
+        if published_config(folder).get("sha256") not in (None, sha256(found)):  # none: of an earlier export
+            raise ValueError(
+                f"{found}: damaged or changed: its SHA-256 is not the one in config.json. Bring the folder back."
+            )
+        return found
     inner = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
     if RunFolder(folder).is_complete() and (not inner or RunFolder(folder).weights.parent.is_dir()):
         return best_weights(folder)
@@ -77,7 +88,10 @@ def weights(folder: Path, instead: str = "") -> Path:
         why = read(folder).error
         raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
     what = "no finished run is there" if folder.is_dir() else "no such folder"
-    raise ValueError(f"{folder}: {what}. Give the run folder that a run's table ends with.")
+    raise ValueError(
+        f"{folder}: {what}. Give the run folder that a run's table ends with, or one of "
+        f"{', '.join(sorted(path.name for path in SHIPPED.iterdir()))}."
+    )
 
 
 def best_weights(folder: Path) -> Path:
@@ -143,5 +157,7 @@ def nowhere(node: dict) -> dict:
 
 
 def saw(folder: Path) -> str | None:
-    """Return the fingerprint of the data that a finished run saw."""
+    """Return the fingerprint of the data that a finished run, or a published network, saw."""
+    if published_weights(folder):
+        return published_config(folder)["facts"].get("data_fingerprint")
     return RunResult.read(RunFolder(folder).result).data.get("fingerprint")

@@ -19,7 +19,7 @@ from distill.evaluation.robustness import evaluate_robustness, write_robustness
 from distill.models.elastic import cut
 from distill.models.teacher import Teacher
 from distill.pipeline import completed as finished
-from distill.pipeline.teacher import cost_of, start_of
+from distill.pipeline.teacher import cost_of, network_cost, start_of
 from distill.runs.config import EvalConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -173,19 +173,22 @@ def alignment(asked: EvalConfig, folder: RunFolder, data: Dataset, student, teac
     return found
 
 
-def teacher_facts(node: dict, teacher: Teacher, data: Dataset, taught_by: list[Path]) -> dict:
+def teacher_facts(node: dict, plugins: list[str], teacher: Teacher, data: Dataset, taught_by: list[Path]) -> dict:
     """Return the teacher's line of the table beside its metrics: its name, its start, and the size of its networks together.
 
     Of finished runs it says whether all of them saw this data, in these splits (saw_same_data).
 
     Args:
         node: the key teacher.
+        plugins: packages that a published network may be from.
         teacher: made of it.
         data: the packed data set.
         taught_by: the weight file of each of its networks; none of a peer.
     """
-    costs = [cost_of(weights) for weights in taught_by] or [profile(teacher.network, teacher.network.input)]
+    costs = [cost_of(weights, plugins) for weights in taught_by] or [network_cost(teacher.network)]
     sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
+    rates = [cost.get("images_per_second") for cost in costs]
+    sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if all(rates) else {}
     starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
     runs = [Path(member["run"]) for member in build.members(node) if "run" in member]
     seen = {"saw_same_data": all(finished.saw(run) == build.fingerprint(data) for run in runs)} if runs else {}

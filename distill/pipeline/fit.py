@@ -1,7 +1,9 @@
 """What a run says of its data, and what its training starts with and writes to, by the config."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,26 +11,46 @@ from torch import nn
 
 from distill import build
 from distill.config import schema as config
+from distill.config.naming import default_of
 from distill.data.common.twins import told
+from distill.data.loader import steps_per_epoch
 from distill.evaluation.inference import PROBE, probe, refuse_other_answers
 from distill.models.teacher import Teacher
+from distill.runs.config import RunConfig, TrainConfig
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
 from distill.system.files import digest
 from distill.system.sync_batch import sync_batch_norm
-from distill.system.weights import read_weights, save_weights
+from distill.system.weights import WITHOUT_CLASSIFIER, read_weights, save_weights
 from distill.training.loggers import JsonLines, NoLines
 from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
 FEW = 5  # training faces of a class; fewer are worth a warning
+FEW_VALID = 50  # validation faces; likewise
+MIN_STEPS = 1000  # see conf/train/default.yaml
 
 
 def weights_header(student: dict, data: Dataset) -> dict:
     """Return what the header of a run's weights says: classes, network, data and protocol."""
     network = {key: value for key, value in student.items() if key not in ("weights", *config.BESIDE_NETWORK)}
     return {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
+
+
+def tell_start(network: nn.Module, node: dict, classes: tuple[str, ...]) -> None:
+    """Say that a network which starts from a weight file gets a new classifier, where it does.
+
+    Args:
+        network: that is about to be trained.
+        node: its keys in the config.
+        classes: of the data.
+    """
+    if getattr(network, "start", None) == WITHOUT_CLASSIFIER:
+        theirs = read_weights(node["weights"])[1].get("classes")
+        of = f"knows {', '.join(map(str, theirs))}" if theirs else f"has no classifier of {len(classes)} classes"
+        name, file = config.label(node), node["weights"]
+        console.print(f"{name}: {file} {of}; the classifier starts anew, for {', '.join(classes)}")
 
 
 def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, header: dict) -> dict:
@@ -44,6 +66,12 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
         ValueError: no finished weights are there to keep, or the network answers otherwise than their file says.
     """
     if getattr(student, "start", None) != "weights":
+        theirs = (weights and read_weights(weights)[1].get("classes")) or ()
+        if theirs and (unknown := [name for name in header["classes"] if name not in theirs]):
+            raise ValueError(
+                f"teacher.weights: {weights} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. "
+                "Leave such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3."
+            )
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
         )
@@ -104,6 +132,48 @@ def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger)
             lines.finish({})
 
 
+def least_steps(train: TrainConfig) -> int:
+    """Return for how many steps a network is trained at least, by the keys under train."""
+    if train.min_steps is not None:
+        return train.min_steps
+    return MIN_STEPS if train.epochs == default_of("train", "epochs") else 0
+
+
+def enough_epochs(train: TrainConfig, faces: int) -> int:
+    """Return for how many epochs a network is trained: train.epochs, or as many more as train.min_steps takes of few faces.
+
+    Args:
+        train: the keys under train.
+        faces: of the training split.
+    """
+    if not train.epochs:  # a finished teacher
+        return 0
+    return max(train.epochs, math.ceil(least_steps(train) / steps_per_epoch(faces, train.batch_size)))
+
+
+def with_enough_epochs(cfg: RunConfig, data: Dataset) -> RunConfig:
+    """Return a run's config with the epochs that it is trained for, and say what is trained on what, and for how long.
+
+    Args:
+        cfg: the run's config; phases have epochs of their own, of which there are not more.
+        data: what it learns from.
+    """
+    train, faces = cfg.train, len(data.splits["train"])
+    epochs = train.epochs if cfg.phases else enough_epochs(train, faces)
+    steps = steps_per_epoch(faces, train.batch_size)
+    if epochs:
+        few = f"; few faces are seen more often than train.epochs={train.epochs} times, see train.min_steps"
+        console.print(
+            f"{config.label(cfg.student)}: {_count(faces, 'training face')} in batches of {train.batch_size}: {_count(steps, 'step')} "
+            f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}{few if epochs > train.epochs else ''}"
+        )
+    return replace(cfg, train=replace(train, epochs=epochs, min_steps=least_steps(train)))
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def tell(data: Dataset) -> None:
     """Say what a run must know of its data before it starts: what is left out, what its splits share, and few faces.
 
@@ -116,8 +186,17 @@ def tell(data: Dataset) -> None:
         console.print(
             f"data.extra: {len(data.extra):,} more training faces without labels, taught by the teacher alone"
         )
-    if data.splits["train"].is_labelled:
-        few_faces(data)
+    counts = [f"{len(split):,} {name}" for name, split in data.splits.items()]
+    console.print(f"{data.name}: {', '.join(counts)} faces of {len(data.classes)} classes: {', '.join(data.classes)}")
+    if not data.splits["train"].is_labelled:
+        return
+    few_faces(data)
+    if (faces := len(data.splits["valid"])) < FEW_VALID:
+        console.print(
+            f"*** FEW VALIDATION FACES: {faces}. Each is {100 / faces:.1f} points of valid top-1, by which the best epoch is chosen: "
+            "differences of a few faces are chance. Collect more, or hold out more of train.",
+            style="bold",
+        )
 
 
 def few_faces(data: Dataset) -> None:

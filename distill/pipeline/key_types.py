@@ -12,6 +12,7 @@ from distill.config.ranges import check_optimizer, kinds
 from distill.data.common.options import BESIDE_OPENER
 from distill.losses.base.option_types import check_options, fits, words
 from distill.runs.config import COMPONENTS, RunConfig, TrainConfig, ViewsConfig
+from distill.system.typed import as_typed
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
 
@@ -36,10 +37,11 @@ def check_types(cfg: RunConfig) -> None:
     plain, kinds, plugins = asdict(cfg), _fields(RunConfig), cfg.plugins
     for group in (*COMPONENTS, "logger"):
         if not isinstance(plain[group], dict):
-            raise ValueError(f"{group}: {plain[group]!r} was asked for; choose one, see python -m distill.run --help.")
+            given = as_typed(plain[group])
+            raise ValueError(f"{group}: {given} was asked for; choose one, see python -m distill.run --help.")
     for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
         if not fits(plain[key], kinds[key]):
-            raise ValueError(f"{key}: {plain[key]!r} was asked for; give {words(kinds[key])}.")
+            raise ValueError(f"{key}: {as_typed(plain[key])} was asked for; give {words(kinds[key])}.")
     _check_recipe("", plain, plugins)
     for group in ("eval", "checkpoint", "paths"):
         check_keys(group, _fields(kinds[group]), plain[group])
@@ -128,7 +130,7 @@ def check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool 
     """
     for name, value in node.items():
         if name in kinds and not fits(value, kinds[name]):
-            raise ValueError(f"{key}.{name}: {value!r} was asked for; give {words(kinds[name])}.")
+            raise ValueError(f"{key}.{name}: {as_typed(value)} was asked for; give {words(kinds[name])}.")
         if name not in kinds and name != "_target_" and not takes_more:
             raise ValueError(f"{key}.{name}: no such key. There are: {', '.join(kinds)}.")
 

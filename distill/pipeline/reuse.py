@@ -81,19 +81,26 @@ def refuse_other_teacher(cfg: RunConfig, folder: RunFolder) -> None:
         )
 
 
-def refuse_inside_data(data: dict, folder: RunFolder) -> None:
-    """Refuse a run folder below the folder of the data: what runs write would become data.
+def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:
+    """Refuse a run folder below the folder of the data, or a store in class folders: what is written would become data.
 
     Raises:
         ValueError: with what to type.
     """
     for key in ("root", "extra"):
-        given = data.get(key)
-        if given is not None and folder.path.resolve().is_relative_to(Path(str(given)).expanduser().resolve()):
-            raise ValueError(
-                f"data.{key}: {given} holds the run folder {folder}, whose pictures would become data. Give data.{key} the folder "
-                "of the faces alone, or type paths.runs=DIR with another folder."
-            )
+        if (given := data.get(key)) is None:
+            continue
+        written = [("run folder", folder.path, "paths.runs")]
+        if key == "extra" or data["_target_"] == "distill.data.folder.folder":
+            written.append(("store", Path(store), "paths.store"))
+        home = Path(str(given)).expanduser().resolve()
+        for what, path, typed in written:
+            place = path.expanduser().resolve()
+            if place.is_relative_to(home) and not any(part.startswith(".") for part in place.relative_to(home).parts):
+                raise ValueError(
+                    f"data.{key}: {given} holds the {what} {path}, whose pictures would become data. Give data.{key} the folder "
+                    f"of the faces alone, or type {typed}=DIR with another folder."
+                )
 
 
 def write_down(cfg: RunConfig, folder: RunFolder, command: str | None) -> None:

@@ -11,9 +11,11 @@ from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import evaluation_rows
 from distill.evaluation.likeness import KNOWN
+from distill.losses.base.ramps import ramp
 from distill.pipeline.elastic import TERM, check_elastic
 from distill.pipeline.key_types import check_types
 from distill.runs.config import EvalConfig, RunConfig
+from distill.system.typed import as_typed
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
@@ -132,9 +134,8 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
         return cfg, []
     else:
         left_out = build.losses_that("needs_teacher", cfg.loss, cfg.plugins)
-    kept = {name: loss for name, loss in cfg.loss.items() if name not in left_out}
+    kept, phases = {name: loss for name, loss in cfg.loss.items() if name not in left_out}, cfg.phases
     own = [name for name in kept if name != TERM]  # which is no choice
-    phases = cfg.phases
     if left_out and isinstance(phases, list):
         phases = [
             phase | {"loss": [name for name in phase["loss"] if name not in left_out]}
@@ -158,9 +159,27 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
     return replace(cfg, loss=kept, phases=phases), left_out
 
 
+def losses_told(cfg: RunConfig, left_out: list[str]) -> str:
+    """Return the line that says by which losses a run learns, what each compares the student with, and why others are left out.
+
+    Args:
+        cfg: checked config.
+        left_out: names of the losses that learned_by left out for want of a teacher.
+    """
+    teacher = "the generation before" if cfg.teacher["_target_"] is None else f"teacher {config.label(cfg.teacher)}"
+    taught = build.losses_that("needs_teacher", cfg.loss, cfg.plugins)
+    told, by = [], {TERM: "labels and the widest width"} | dict.fromkeys(taught, teacher)
+    for name, node in cfg.loss.items():
+        weight = ramp(node["weight"], f"loss.{name}.weight")
+        share = f"{weight.first:g}" if weight.first == weight.last else f"{weight.first:g} to {weight.last:g}"
+        told.append(f"{name} ({by.get(name, 'labels')}, weight {share})")
+    why = f"; teacher=none leaves out {', '.join(left_out)}" if left_out else ""
+    return f"loss: {' + '.join(told)}{', in phases' if cfg.phases else ''}{why}"
+
+
 def _refuse_nameless(losses: dict) -> None:
     if not isinstance(losses, dict):
-        raise ValueError(f"loss: {losses!r} was asked for; choose one, such as loss=[ce,dist].")
+        raise ValueError(f"loss: {as_typed(losses)} was asked for; choose one, such as loss=[ce,dist].")
     for name, node in losses.items():
         if not isinstance(node, dict):
             raise ValueError(

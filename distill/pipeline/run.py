@@ -13,7 +13,16 @@ from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import untap
 from distill.pipeline.elastic import cut_widths
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of, teacher_facts
-from distill.pipeline.fit import keep_start, share_batch_norm, state_id, tell, training_output, weights_header
+from distill.pipeline.fit import (
+    keep_start,
+    share_batch_norm,
+    state_id,
+    tell,
+    tell_start,
+    training_output,
+    weights_header,
+    with_enough_epochs,
+)
 from distill.pipeline.job import Job, recording, result_again
 from distill.pipeline.reuse import is_measured, write_down
 from distill.pipeline.teacher import teacher_weights
@@ -63,6 +72,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
             optimizer_of = partial(build.optimiser, cfg.optimizer, cfg.student.get("lr_scale"))
             optimizer_of([student, objective])  # a mistake in its numbers shows before a teacher is trained
             labelled, learnt = replace(data, extra=None), to_learn_from(data)
+            asked, cfg = cfg, with_enough_epochs(cfg, learnt)
             weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labelled))
             teacher = build.teacher(cfg, learnt, weights, device, track)
             torch.manual_seed(cfg.seed)  # of losses' learned parts: the same whether the teacher was found or trained
@@ -75,6 +85,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
             seconds = {"teacher": time.perf_counter() - start}
             header = weights_header(cfg.student, data)
             if epochs := cfg.train.epochs:
+                tell_start(student, cfg.student, data.classes)
                 share_batch_norm(student, teacher)
                 average = Average(student, cfg.train.average) if cfg.train.average else None
                 schedule, who = build.make(cfg.schedule, cfg.plugins), state_id(name, student, learnt)
@@ -92,7 +103,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 began = time.perf_counter()
                 result = evaluate_run(cfg.eval, where, data, network, teacher, precision)
                 if teacher:
-                    result.teacher |= teacher_facts(cfg.teacher, teacher, data, weights)
+                    result.teacher |= teacher_facts(cfg.teacher, cfg.plugins, teacher, data, weights)
                 return replace(
                     result,
                     student={"name": config.label(one.student)} | result.student,
@@ -107,7 +118,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 )
 
             result = evaluated(cfg, folder, student)
-            result.widths = cut_widths(cfg, folder, labelled, student, result, job.command, evaluated)
+            result.widths = cut_widths(asked, folder, labelled, student, result, job.command, evaluated)
             if parallel.is_main():
                 log_artifacts(logger, folder, data, result)
         logger.finish(summary_of(result), exit_code=0)

@@ -1,19 +1,27 @@
 """Where the weights of a run's teacher come from: the store, its own fine-tuning, or a finished run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+from torch import nn
 
 from distill import build
 from distill.config import schema as config
+from distill.evaluation.cost import profile, speed
+from distill.evaluation.printed import said_of_chance
 from distill.pipeline import completed as finished
+from distill.pipeline.fit import enough_epochs, least_steps
 from distill.pipeline.reuse import refuse_other_teacher
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
+from distill.runs.published import published_weights
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.files import digest
+from distill.system.weights import read_weights
 from distill.types import Dataset
 from teachers.peer import is_peer
 from teachers.store import find_or_train
@@ -35,9 +43,18 @@ def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, R
     return [
         _finished_run(member, data)
         if "run" in member
-        else prepare_teacher(config.teacher_run(cfg, member), member, data, train)
+        else prepare_teacher(_fine_tuning(cfg, member, data), member, data, train)
         for member in build.members(cfg.teacher)
     ]
+
+
+def _fine_tuning(cfg: RunConfig, member: dict, data: Dataset) -> RunConfig:
+    """Return the config of a teacher's fine-tuning; of few faces its least number of steps, where it has none, is the run's."""
+    inner = config.teacher_run(cfg, member)
+    as_run = replace(inner.train, min_steps=least_steps(cfg.train))
+    if inner.train.min_steps is None and enough_epochs(as_run, len(data.splits["train"])) > as_run.epochs:
+        return replace(inner, train=as_run)
+    return inner
 
 
 def prepare_teacher(
@@ -61,10 +78,13 @@ def prepare_teacher(
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")
     refuse_other_teacher(inner, folder)
     found = parallel.broadcast_from_main(folder.is_complete)
-    new = "is fine-tuned once, then found again," if inner.train.epochs or not file else f"is {file}, kept"
+    new = "is fine-tuned once, then found again," if inner.train.epochs else f"is {file or 'without weights'}, kept"
     console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
     tell_changed(folder)
     weights = find_or_train(folder, lambda: train(inner, folder))
+    result = RunResult.read(folder.result)
+    if warning := said_of_chance(result.data, "teacher", result.student):
+        console.print(warning, style="bold")
     if found and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
         console.print(
             "*** It was trained FROM SCRATCH, because its pretrained weights were out of reach then. "
@@ -77,21 +97,47 @@ def prepare_teacher(
 def _finished_run(member: dict, data: Dataset) -> Path:
     """Return the weight file of a teacher that is a finished run, and say so if it saw other data than this run."""
     folder = Path(member["run"])
-    console.print(f"teacher {config.label(member)}: the finished run {folder}")
-    tell_changed(RunFolder(folder))
+    what = "the published network" if published_weights(folder) else "the finished run"
+    console.print(f"teacher {config.label(member)}: {what} {folder}")
+    weights = finished.weights(folder)
+    classes = tuple(read_weights(weights)[1].get("classes", data.classes))
+    if classes != data.classes:
+        raise ValueError(
+            f"teacher.run: {folder} knows {', '.join(classes)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
+            "finished network teaches the classes that it knows, in their order. Choose a teacher that is fine-tuned, such as "
+            f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}"
+        )
+    if not published_weights(folder):
+        tell_changed(RunFolder(folder))
     if finished.saw(folder) != build.fingerprint(data):
         console.print(
             "*** It learned from other pictures, labels or splits than this run: make sure that it saw no test face of this one.",
             style="bold",
         )
-    return finished.weights(folder)
+    return weights
 
 
 def start_of(weights: Path) -> str | None:
     """Return what a stored teacher's fine-tuning started from: pretrained, weights or scratch."""
+    if published_weights(weights.parent):
+        return None
     return RunResult.read(RunFolder.of_weights(weights).result).start
 
 
-def cost_of(weights: Path) -> dict[str, int]:
-    """Return what profile() said of a teacher when it was trained: its network is not made again to be counted."""
-    return RunResult.read(RunFolder.of_weights(weights).result).student
+def cost_of(weights: Path, plugins: Sequence[str]) -> dict:
+    """Return what profile() and speed() say of a teacher, of a run what they said then: its network is not made again.
+
+    Args:
+        weights: its weight file.
+        plugins: packages that a published network may be from.
+    """
+    if not published_weights(weights.parent):
+        return RunResult.read(RunFolder.of_weights(weights).result).student
+    tensors, metadata = read_weights(weights)
+    network = finished.rebuild(metadata["network"], tuple(metadata["classes"]), plugins, tensors)
+    return network_cost(network)
+
+
+def network_cost(network: nn.Module) -> dict:
+    """Return what profile() and speed() say of a network that has no run of its own: a published one, or a peer."""
+    return profile(network, network.input) | speed(network, network.input)

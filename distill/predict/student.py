@@ -14,10 +14,10 @@ import numpy as np
 from distill.export.runtimes import Answer, Opened, open_file
 from distill.predict.boxes import check_boxes, cut, whole
 from distill.predict.pictures import Picture, as_pictures
+from distill.runs.published import SHIPPED
 from distill.system.cli import to_export
 from distill.system.cores import cores
 
-SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 PREFERRED = ("ferlite_m", "ferlite_s", "cern", "microexpnet")  # by accuracy on FER+, best first
 PUBLISHED = "model.onnx"
 PLACES = ("export/student.onnx", "student.onnx", PUBLISHED)  # in a run folder, in its export, in a published folder

@@ -19,6 +19,7 @@ class TrainConfig:
     """Keys under train: how a network is trained; conf/train/default.yaml and conf/run.yaml say what each is."""
 
     epochs: int
+    min_steps: int | None
     batch_size: int
     select: str
     precision: str

@@ -252,7 +252,8 @@ def _progress(folder: RunFolder, epochs: int, parts: tuple[Run, ...]) -> str:
         done = sum(part.status == "complete" for part in parts)
         return f"stopped or still at work: {done} of its sub-runs are complete"
     done = sum(FIRST in line or AGREEMENT in line for line in _lines(folder.metrics))
-    return f"stopped or still at work: {done} of {epochs} epochs are done"
+    of = f" of {epochs}" if done <= epochs else ""  # train.min_steps: of more
+    return f"stopped or still at work: {done}{of} epochs are done"
 
 
 def _lines(path: Path) -> Iterator[dict]:

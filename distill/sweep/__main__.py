@@ -31,6 +31,7 @@ from distill.sweep.space import SweepFile, find, read
 from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.files import digest
+from distill.system.typed import as_typed, as_yaml
 
 SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
 OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
@@ -56,16 +57,18 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
         else:
             rest.append(overrides.quoted(word))
     if type(asked["seed"]) is not int or asked["seed"] < 0:
-        raise ValueError(f"sweep.seed: {asked['seed']!r} was asked for; give a whole number from 0 on.")
+        raise ValueError(f"sweep.seed: {as_typed(asked['seed'])} was asked for; give a whole number from 0 on.")
     return asked, rest
 
 
 def _value(name: str, text: str) -> object:
+    """Return the value of a word: a path as it is typed, a list also where it is one word."""
     if name in ("sweep", "folder"):
-        return text.strip("'\"") or None
+        return None if text == "null" else text.strip("'\"") or None
+    value = as_yaml(f"sweep.{name}", text)
     if name == "minimize":
-        return text.strip("[]").replace(" ", "").split(",")
-    return int(text) if text.removeprefix("-").isdecimal() else text
+        return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [text]
+    return value
 
 
 def choose(file: SweepFile, asked: dict, rest: list[str]) -> int:

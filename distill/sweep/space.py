@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from distill.config.ranges import SELECTABLE
+from distill.system.typed import as_typed
 
 METHODS = ("bayes", "random", "grid")
 RANGES = ("uniform", "q_uniform", "log_uniform_values", "int_uniform")
@@ -69,7 +70,7 @@ def read(path: Path, **changes) -> SweepFile:
     """
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path}: is no YAML: {' '.join(str(error).split())}") from error
     if not isinstance(said, dict):
         raise ValueError(f"{path}: holds no keys. A sweep file has {', '.join(KNOWN[2:-2])}.")
@@ -79,7 +80,7 @@ def read(path: Path, **changes) -> SweepFile:
 
     def need(fine: bool, key: str, value: object, wanted: str) -> None:
         if not fine:
-            raise ValueError(f"{path.name}: {key}: {value!r} was asked for; give {wanted}.")
+            raise ValueError(f"{path.name}: {key}: {as_typed(value)} was asked for; give {wanted}.")
 
     method, cap, early, parameters, command = (said.get(k) for k in KNOWN[4:9])
     need(method in METHODS, "method", method, ", ".join(METHODS))

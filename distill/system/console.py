@@ -17,6 +17,13 @@ def loud_warnings() -> None:
     warnings.showwarning = lambda message, *rest, **more: print(message, file=sys.stderr)
 
 
+def duration(seconds: float) -> str:
+    """Return a time in seconds, in minutes from one on, in hours from one on."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
 def bar() -> Progress:
     """Return a progress bar that draws on a terminal and keeps silent elsewhere."""
     columns = (
@@ -67,11 +74,11 @@ class TrainingProgress:
         self.last = "  ".join(f"{name.removeprefix('train/')} {value:.3f}" for name, value in terms.items())
 
     def epoch(self, epoch: int, metrics: dict[str, float], best: dict) -> None:
-        minutes = (time.perf_counter() - self.start) / 60
         mark = "  best so far" if best["best_epoch"] == epoch else ""
         names = {"valid/top1_accuracy": "valid top-1", "valid/mean_class_accuracy": "mean-class"}
         names["valid/agreement"] = "agrees with the teacher on valid"
         shares = "  ".join(f"{words} {metrics[name]:.2%}" for name, words in names.items() if name in metrics)
         console.print(
-            f"  {self.words}  epoch {epoch + 1:>3}/{self.epochs}  {self.last}  {shares}  {minutes:.1f} min{mark}"
+            f"  {self.words}  epoch {epoch + 1:>3}/{self.epochs}  {self.last}  {shares}  "
+            f"{duration(time.perf_counter() - self.start)}{mark}"
         )

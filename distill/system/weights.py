@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from distill.system.files import atomic
 
 METADATA = "fer_distill"  # key of a weight file's header
 CONTENT = "content_sha256"  # key of the metadata in it
+WITHOUT_CLASSIFIER = "weights without a classifier"  # what a network starts from
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -157,14 +158,13 @@ def _from_json(value: str) -> object:
         return value
 
 
-def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[str, ...] = ()) -> dict[str, object]:
-    """Load a weight file into a module, strictly but for the named prefixes that the file may lack.
+def load_weights(module: nn.Module, path: str | Path, who: str) -> dict[str, object]:
+    """Load a weight file into a module, strictly.
 
     Args:
         module: the network.
         path: its weight file.
         who: the config key that asked, for error messages.
-        missing: prefixes of tensors that may be absent from the file or differ in shape (a classifier head); they keep their start.
 
     Returns:
         The file's metadata.
@@ -173,21 +173,85 @@ def load_weights(module: nn.Module, path: str | Path, who: str, missing: tuple[s
         ValueError: names or shapes that do not belong to this network.
     """
     tensors, metadata = read_weights(path)
+    _load(module, _named_as(module.state_dict(), tensors), path, who, set())
+    return metadata
+
+
+def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[str], heads: tuple[str, ...]) -> str:
+    """Load a weight file into a module to start from, of its classifier the rows of these classes.
+
+    Where the file does not know one of them, or names none and has another number, the classifier starts anew. The rows of some
+    classes answer about them alone: softmax over them is that of all, renormalized.
+
+    Args:
+        module: the network.
+        path: its weight file.
+        who: the config key that asked, for sentences.
+        classes: that the network is to know.
+        heads: prefixes of its classifier's tensors, [K, ...].
+
+    Returns:
+        weights, or weights without a classifier.
+
+    Raises:
+        ValueError: a file of another network.
+    """
+    tensors, metadata = read_weights(path)
+    own, theirs = module.state_dict(), list(metadata.get("classes") or ())
+    tensors = _named_as(own, tensors)
+    if theirs and theirs != list(classes):
+        rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+        tensors = rest | rows_of(tensors, heads, theirs, classes)
+    anew = {
+        name
+        for name in own
+        if name.startswith(heads) and (name not in tensors or tensors[name].shape != own[name].shape)
+    }
+    _load(module, {name: tensor for name, tensor in tensors.items() if name not in anew}, path, who, anew)
+    return WITHOUT_CLASSIFIER if anew else "weights"
+
+
+def rows_of(
+    tensors: Mapping[str, Tensor], heads: str | tuple[str, ...], theirs: Sequence[str], classes: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return the rows of some classes of a classifier, by their names; nothing where it lacks a class.
+
+    Args:
+        tensors: of a weight file.
+        heads: prefixes of its classifier's tensors, [K, ...].
+        theirs: the K class names.
+        classes: those wanted, in their order.
+    """
+    classifier = {name: tensor for name, tensor in tensors.items() if name.startswith(heads)}
+    if not set(classes) <= set(theirs) or any(tensor.shape[:1] != (len(theirs),) for tensor in classifier.values()):
+        return {}
+    rows = [list(theirs).index(name) for name in classes]
+    return {name: tensor[rows] for name, tensor in classifier.items()}
+
+
+def _named_as(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by the names that a network has: timm's own, or with net. in front where it is one of this toolkit."""
+    within, there = (all(name.startswith("net.") for name in names) for names in (own, tensors))
+    if there and not any(name.startswith("net.") for name in own):
+        return {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
+    if within and not any(name.startswith("net.") for name in tensors):
+        return {f"net.{name}": tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, who: str, excused: set[str]) -> None:
+    """Load tensors into a module, which may lack those that are excused.
+
+    Raises:
+        ValueError: names or shapes that do not belong to this network.
+    """
     own = module.state_dict()
-    if all(name.startswith("net.") for name in tensors) and not any(name.startswith("net.") for name in own):
-        # this toolkit's own timm weights
-        tensors = {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
-    excused = {name for name in own if name.startswith(missing)} if missing else set()
     misfit = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
-    tensors = {name: tensor for name, tensor in tensors.items() if name not in excused & misfit}
     lacking = own.keys() - tensors.keys() - excused
     unknown = tensors.keys() - own.keys()
-    if lacking or unknown or misfit - excused:
-        raise ValueError(
-            f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit - excused)}."
-        )
+    if lacking or unknown or misfit:
+        raise ValueError(f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit)}.")
     module.load_state_dict(tensors, strict=False)
-    return metadata
 
 
 def _difference(own, tensors, lacking, unknown, misfit) -> str:

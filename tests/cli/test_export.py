@@ -196,6 +196,9 @@ BAD = [
     ("export.calibration=few", "export.calibration: 'few' was asked for; give a whole number."),
     ("export.calibration=0", "export.calibration: 0 was asked for; give 1 or more."),
     ("export.preprocess=2", "export.preprocess: '2' was asked for; give true or false."),
+    ("export.int8={", "export.int8: '{' cannot be read. Close brackets and quotes."),
+    ("export.calibration=!!python/object:os.system", "export.calibration: '!!python/object:os.system' cannot be read."),
+    ("plugins=[5]", "plugins: [5] was asked for; give a list of names, such as plugins=[mypackage]."),
     ("student.width=2", "student.width=2: cannot be asked of an export. Type export.KEY=VALUE"),
 ]
 

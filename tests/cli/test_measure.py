@@ -102,6 +102,7 @@ def test_faces_of_a_class_that_the_student_never_learnt_are_left_out_loudly(home
 def test_test_faces_that_the_run_learnt_from_are_counted_aloud(home, tmp_path):
     root = write_class_folders(home / "learnt", names=("sad", "happy"), number=20)
     job = ("data=folder", f"data.root={root}", "teacher=none", "loss=[ce]", "train.epochs=1", "train.batch_size=8")
+    job += ("data.size=40", "data.channels=1")  # measure knows them by itself
     assert distill(*job, store=home / "store", runs=tmp_path).returncode == 0
     (own,) = tmp_path.iterdir()
     learnt = sum(result_of(tmp_path)["data"]["rows"][name] for name in ("train", "valid"))
@@ -129,6 +130,9 @@ def test_a_run_refuses_data_without_train_and_names_the_command_that_does_not(ho
 
 
 BAD = [
+    ("paths.store=null", "paths.store: field"),
+    ("paths.store=", "paths.store: is empty. Type a path"),
+    ("plugins=[5]", "plugins: [5] was asked for; give a list of names"),
     ("student.width=2", "student.width=2: cannot be asked of a finished run. Type KEY=VALUE with data, data.KEY"),
     ("sede=1", "sede=1: cannot be asked of a finished run"),
     ("data.rooot=x", "data.rooot: no such key of the run's own data, which has _target_, root, protocol"),

@@ -176,7 +176,7 @@ def test_what_cannot_be_without_labels_is_refused(words, sentence, teacher, pict
 
 def test_a_finished_run_is_asked_about_all_classes_that_it_knows(teacher, pictures, store, tmp_path):
     words = ("teacher=run", f"teacher.run={teacher}", "data.classes=[happiness,neutral]", f"data.root={pictures}")
-    with pytest.raises(SystemExit, match=r"the data set's order is happiness, neutral"):
+    with pytest.raises(SystemExit, match=r"the classes of \S+ are happiness, neutral"):
         job(*NONE, *words, *TAUGHT, store=store, runs=tmp_path)
 
 

@@ -32,17 +32,17 @@ def test_the_jobs_of_a_question_differ_in_nothing_but_what_it_asks(name):
             for word in words
         ]
         with initialize_config_module("conf", version_base="1.3"):
-            cfg, _ = rules.learned_by(config.plain(compose("run", overrides=one)))
+            cfg, _ = rules.learned_by(config.typed(compose("run", overrides=one)))
         rules.check(cfg)
         made.append(cfg)
         swept |= {word.split("=")[0] for word in words if word.split("=")[0] not in ("experiment", "data.root")}
     assert len(made) > 2 and swept
     for group in ("train", "views", "optimizer", "schedule", "data"):
-        assert all(cfg[group] == made[0][group] for cfg in made), group
-    students = [{key: value for key, value in cfg["student"].items() if key != "pooling"} for cfg in made]
+        assert all(getattr(cfg, group) == getattr(made[0], group) for cfg in made), group
+    students = [{key: value for key, value in cfg.student.items() if key != "pooling"} for cfg in made]
     assert all(student == students[0] for student in students)
     if "teacher" not in swept:
-        assert all(cfg["teacher"]["name"] == made[0]["teacher"]["name"] for cfg in made)
+        assert all(cfg.teacher["name"] == made[0].teacher["name"] for cfg in made)
 
 
 def test_their_headers_claim_no_number_that_nobody_measured():

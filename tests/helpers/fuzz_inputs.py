@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from commandline import ROOT
+from PIL import Image
 
 WRONG = re.compile(
     r"Traceback|this is a bug|error: ('[\w-]+' codec|Expecting |Extra data|invalid literal)"
@@ -53,6 +54,9 @@ COMMANDS = {  # name -> (module, its main, words that work)
     "bench": ("distill.bench", ("no.onnx", "--seconds", "0.01", "--rounds", "1")),
     "sweep": ("distill.sweep.__main__", ("sweep=optuna", "sweep.run_cap=0", "sweep.jobs=1", "paths.runs=runs")),
 }
+COMMANDS["own"] = ("distill.run", (*SMALL[3:], "data=folder", "data.root=own", "data.size=36"))
+COMMANDS["taught"] = ("distill.run", (*SMALL[:5], *SMALL[8:], "teacher=run", "teacher.run=published", "loss=[ce,kd]"))
+COMMANDS["started"] = ("distill.run", (*COMMANDS["own"][1], "student.weights=run/checkpoints/best.safetensors"))
 KEYS, VALUES, FLAGS = (
     block.split()
     for block in (ROOT / "tests" / "helpers" / "hostile_words.txt").read_text(encoding="utf-8").split("\n\n")
@@ -74,6 +78,8 @@ ENVIRONMENTS = (
     {"FER_DISTILL_STORE": ""},
     {"PATH": ""},
     {"FER_DISTILL_JOB": "boxes.csv"},
+    {"HYDRA_FULL_ERROR": "0"},
+    {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"},
 )
 CONTENTS = (
     b"",
@@ -111,6 +117,54 @@ def damaged(folder: Path, draw: random.Random) -> str:
     return f"{kind} {path.relative_to(folder)}"
 
 
+NAMES = (
+    b"\xff\xfe.png",
+    b"a\nb.png",
+    b"'\"$(x).png",
+    b"[red].png",
+    "日本.jpg".encode(),
+    b"x" * 240 + b".png",
+    b" .png",
+    b"-m.png",
+    b".x.png",
+)
+NAMES += (b".ipynb_checkpoints/0.png", b"deep/er/0.png", b"x.eps", b"x.txt", b"no_suffix", b"x.PNG.part")
+PICTURES = (
+    ("RGBA", "PNG"),
+    ("LA", "PNG"),
+    ("P", "GIF"),
+    ("1", "PNG"),
+    ("I;16", "PNG"),
+    ("F", "TIFF"),
+    ("CMYK", "JPEG"),
+    ("L", "WEBP"),
+    ("RGB", "PPM"),
+)
+
+
+def odd_file(folder: Path, draw: random.Random) -> str:
+    """Put one odd file, link, pipe or picture into a folder, and say which."""
+    kind, path = draw.choice(("pipe", "link", "picture", "picture", "bytes")), Path(os.fsdecode(draw.choice(NAMES)))
+    path = folder / path
+    if os.path.lexists(path):
+        return "nothing"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        kind = draw.choice(("nowhere", "/dev/zero", "/dev/null", "..", "/proc/self", path.name, "0.png"))
+        path.symlink_to(kind)
+    elif kind == "bytes":
+        path.write_bytes(
+            draw.choice((*CONTENTS, b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg/>", b"GIF89a", b"\x89PNG\r\n\x1a\n"))
+        )
+    else:
+        mode, form = draw.choice(PICTURES)
+        Image.new(mode, draw.choice(((48, 48), (1, 1), (900, 2)))).save(path, form)
+        kind = f"{mode} {form}"
+    return f"{kind} as {path.name!r}"
+
+
 def mutated(words: list[str], draw: random.Random) -> list[str]:
     """Return words of which some are changed, gone or added."""
     words = list(words)
@@ -142,8 +196,14 @@ class Fuzz:
         for module, _ in COMMANDS.values():
             importlib.import_module(module)
         (self.base / "faces" / "happy").mkdir(parents=True)
-        from PIL import Image
-
+        for k in range(12):
+            place = self.base / "own" / ("sad" if k % 2 else "happy") / f"{k}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (48, 48), (20 * k, 99 * (k % 2), 7)).save(place)
+        published = self.base / "published"
+        published.mkdir()
+        for name in ("config.json", "model.safetensors"):
+            shutil.copy(ROOT / "distill" / "shipped" / "microexpnet" / name, published)
         for k in range(3):
             Image.new("RGB", (48, 48), (80 * k, 99, 99)).save(self.base / "faces" / "happy" / f"{k}.png")
         (self.base / "boxes.csv").write_text("happy/0.png,1,1,30,30\n", encoding="utf-8")
@@ -183,7 +243,7 @@ class Fuzz:
                 os.environ.pop(key, None) if value is None else os.environ.update({key: value})
             module = importlib.import_module(COMMANDS[name][0])
             sys.argv = [name, *words]
-            module.cli() if name == "run" else module.main(words)
+            module.cli() if COMMANDS[name][0] == "distill.run" else module.main(words)
             code = 0
         except SystemExit as stop:
             if isinstance(stop.code, str):
@@ -206,8 +266,10 @@ class Fuzz:
         cwd = self.home / "case"
         shutil.rmtree(cwd, ignore_errors=True)
         shutil.copytree(self.base, cwd)
-        harms = draw.choice((0, 0, 1, 1, 2)) if name not in ("run", "sweep") else draw.choice((0, 0, 0, 1))
+        harms = draw.choice((0, 0, 1, 1, 2)) if name not in ("run", "sweep", "own") else draw.choice((0, 0, 0, 1))
         said = [damaged(cwd, draw) for _ in range(harms)]
+        folder = {"predict": "faces", "own": "own/happy", "started": "own/happy"}.get(name)
+        said += [odd_file(cwd / folder, draw) for _ in range(draw.choice((0, 1, 2)))] if folder else []
         words, env = mutated(list(COMMANDS[name][1]), draw), draw.choice(ENVIRONMENTS)
         outputs = draw.choice(("", "", "", "", "full"))
         code, printed = self.ended(name, words, env, cwd, outputs)

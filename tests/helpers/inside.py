@@ -8,8 +8,11 @@ from pathlib import Path
 from unittest import mock
 
 from commandline import command
+from hydra import compose, initialize_config_module
 
+from distill.config import schema as config
 from distill.run import cli
+from distill.runs.config import RunConfig
 
 SMALL = (
     *("data.train=64", "data.valid=32", "data.test=32", "student.size=36"),
@@ -31,6 +34,12 @@ def job(*overrides: object, store: Path, runs: Path) -> str:
     with mock.patch.object(sys, "argv", words), untimed, redirect_stdout(printed):
         cli()
     return printed.getvalue()
+
+
+def composed(*words: str) -> RunConfig:
+    """Return the config of these words."""
+    with initialize_config_module("conf", version_base="1.3"):
+        return config.typed(compose("run", overrides=list(words)))
 
 
 def folder_of(runs: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from distill.data.packing.near_duplicates import CHOICES, REPORT
+from distill.system.typed import as_typed
 
 KINDS = {
     int: "a whole number",
@@ -95,9 +96,13 @@ def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
         hints, defaults = get_type_hints(DataOptions) | hints, DEFAULTS | defaults
     of_folds = {"fold"} if node.get("fold") == "all" else set()  # run_folds gives each job its number
     if (asked := node.get("near_duplicates", REPORT)) not in CHOICES:
-        raise ValueError(f"data.near_duplicates: expected {' or '.join(CHOICES)}, got {asked!r}. Type one of them.")
+        raise ValueError(
+            f"data.near_duplicates: expected {' or '.join(CHOICES)}, got {as_typed(asked)}. Type one of them."
+        )
     if type(extra := node.get("extra")) not in (str, type(None)) or extra == "":
-        raise ValueError(f"data.extra: expected a folder of pictures or null, got {extra!r}. Type data.extra=DIR.")
+        raise ValueError(
+            f"data.extra: expected a folder of pictures or null, got {as_typed(extra)}. Type data.extra=DIR."
+        )
     own = {key: value for key, value in node.items() if key not in BESIDE_OPENER}
     return own | check_types({key: value for key, value in own.items() if key not in of_folds}, hints, defaults)
 
@@ -126,9 +131,7 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: M
             )
         elif not (type(value) in kinds or (type(value) is int and float in kinds) or isinstance(value, Path)):
             wanted = " or ".join(dict.fromkeys(KINDS[kind] for kind in kinds if kind is not Path))
-            raise ValueError(
-                f"data.{key}: expected {wanted}, got {'null' if value is None else repr(value)}. Type {_example(key, defaults)}."
-            )
+            raise ValueError(f"data.{key}: expected {wanted}, got {as_typed(value)}. Type {_example(key, defaults)}.")
     return found
 
 

@@ -10,6 +10,7 @@ from distill.data.common.emotions import EMOTIONS
 from distill.data.packing.reader import Row, pack
 from distill.data.procedural.camera import render
 from distill.data.procedural.people import ANNOTATORS, people
+from distill.system.typed import as_typed
 from distill.types import Dataset, Split
 
 SPLITS = ("train", "valid", "test")
@@ -77,7 +78,7 @@ def _check(values: dict, whole: bool) -> None:
         number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not (number and low <= value <= high):
             kind = "a whole number" if whole else "a number"
-            raise ValueError(f"data.{name}: {value!r} was asked for; give {kind} from {low} to {high}.")
+            raise ValueError(f"data.{name}: {as_typed(value)} was asked for; give {kind} from {low} to {high}.")
 
 
 def draw(seed: int, split: int, count: int, size: int, first: int = 0, **knobs) -> tuple[np.ndarray, np.ndarray]:

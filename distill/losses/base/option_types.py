@@ -7,6 +7,7 @@ from types import NoneType
 from typing import get_args, get_origin
 
 from distill.losses.base.ramps import is_ramp, ramp
+from distill.system.typed import as_typed
 
 WORDS = {
     float: "a finite number",
@@ -56,7 +57,7 @@ def _check(key: str, value: object, option: Parameter) -> None:
         ends = [made.first, made.last]
     for end in ends:
         if not fits(end, kind):
-            raise ValueError(f"{key}: {end!r} was asked for; give {words(kind)}{such}.")
+            raise ValueError(f"{key}: {as_typed(end)} was asked for; give {words(kind)}{such}.")
 
 
 def fits(value: object, kind: object) -> bool:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from distill.system.typed import as_typed
+
 SHAPES = ("linear", "cosine", "exponential")
 
 
@@ -81,5 +83,5 @@ def ramp(value: float | Mapping, key: str) -> Ramp:
 
 def _number(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{key}: {value!r} was asked for; give a number.")
+        raise ValueError(f"{key}: {as_typed(value)} was asked for; give a number.")
     return float(value)

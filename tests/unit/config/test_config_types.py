@@ -9,9 +9,11 @@ import pytest
 from commandline import ROOT, distill, result_of
 from hydra import compose, initialize_config_module
 
+from distill.config.overrides import composed_job
 from distill.config.schema import absolute, identity, typed
 from distill.pipeline import rules
 from distill.pipeline.key_types import check_types
+from distill.system.typed import as_typed
 
 
 @cache
@@ -101,7 +103,7 @@ def test_type_that_a_reference_brings_is_refused(key, value):
 
 @pytest.mark.parametrize("group", ["data", "student", "teacher", "optimizer", "schedule", "logger", "loss"])
 def test_group_without_a_choice_is_refused(group):
-    with pytest.raises(ValueError, match=rf"^{group}: None was asked for"):
+    with pytest.raises(ValueError, match=rf"^{group}: null was asked for"):
         rules.check(replace(composed(), **{group: None}))
 
 
@@ -124,10 +126,33 @@ def test_defaults_of_every_yaml_have_their_types(group, name):
     check_types(composed(f"{group}={name}", *more))
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        "logger=[1,2]",
+        "student={a: 1}",
+        "data=[null]",
+        "loss=[[ce]]",
+        "+teacher@teacher.members.a=[1]",
+        "schedule=null",
+        "data=5",
+        "student=true",
+    ],
+)
+def test_a_choice_that_is_no_name_is_refused_in_words(word):
+    with pytest.raises(ValueError, match=r"expected the name of a choice, or a list of names\. Type \S+=NAME\."):
+        composed_job([word])
+
+
+def test_a_value_is_told_as_it_is_typed():
+    found = as_typed([None, True, 0, 1.5, "a", {"b": False}])
+    assert found == "[null, true, 0, 1.5, 'a', {b: false}]"
+
+
 def test_nothing_is_made_where_a_key_is_refused(tmp_path):
     done = distill("optimizer.weight_decay=null", store=tmp_path / "store", runs=tmp_path / "runs")
     assert done.returncode == 1 and not list(tmp_path.iterdir())
-    assert done.stderr == "error: optimizer.weight_decay: None was asked for; give a finite number.\n"
+    assert done.stderr == "error: optimizer.weight_decay: null was asked for; give a finite number.\n"
 
 
 def test_paths_are_absolute_and_change_no_identity(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ WRONG = [
         "metric: .* was asked for; give a goal, and a name of validation",
     ),
     ({"metric": "valid/top1_accuracy"}, "metric: 'valid/top1_accuracy' was asked for"),
-    ({"metric": {"name": "valid/top1_accuracy"}}, r"metric\.goal: None was asked for; give goal: maximize"),
+    ({"metric": {"name": "valid/top1_accuracy"}}, r"metric\.goal: null was asked for; give goal: maximize"),
     ({"metric": {"name": "valid/top1_accuracy", "goal": "minimize"}}, r"metric\.goal: 'minimize' .* goal: maximize"),
     ({"metric": {"name": "valid/nll", "goal": "maximize"}}, r"metric\.goal: 'maximize' .* goal: minimize"),
     ({"run_cap": "abc"}, "run_cap: 'abc' was asked for; give 1 or more"),

@@ -10,7 +10,7 @@ from face_trees import write_class_folders
 from hydra import compose, initialize_config_module
 from inside import folder_of, job, read
 
-from distill.config.schema import plain
+from distill.config.schema import typed
 from distill.data.common.emotions import EMOTIONS
 from distill.evaluation.inference import read_predictions
 from distill.predict.student import SHIPPED
@@ -129,7 +129,7 @@ def test_a_teacher_that_answers_otherwise_than_its_file_says_is_refused(changed,
 
 def test_the_shipped_teacher_is_found_in_the_package_and_nothing_of_it_is_trained():
     with initialize_config_module("conf", version_base="1.3"):
-        teacher = plain(compose("run", overrides=["teacher=ferplus"]))["teacher"]
+        teacher = typed(compose("run", overrides=["teacher=ferplus"])).teacher
     assert Path(teacher["weights"]) == SHIPPED / "ferplus" / "model.safetensors"
     assert teacher["train"]["epochs"] == 0 and teacher["options"] == {"pad_type": "same"}
 

@@ -1,0 +1,52 @@
+"""Folders with a published network, weights and config.json: those that come with this package, an export, a publication."""
+
+import json
+from pathlib import Path
+
+SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
+CONFIG, OURS = "config.json", "fer_distill"
+WEIGHTS = ("model.safetensors", "student.safetensors")
+
+
+def published_weights(folder: Path) -> Path | None:
+    """Return the weight file of a folder with a published network, or None where it is no such folder."""
+    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    return found[0] if found and (folder / CONFIG).is_file() else None
+
+
+def published_config(folder: Path) -> dict:
+    """Return what config.json says of a published network: network, classes, facts and sha256 of the weights.
+
+    Raises:
+        ValueError: the file is damaged, or of another tool.
+    """
+    try:
+        ours = json.loads((folder / CONFIG).read_text(encoding="utf-8"))[OURS]
+        if isinstance(ours["network"], dict) and isinstance(ours["classes"], list) and isinstance(ours["facts"], dict):
+            return ours
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise ValueError(
+        f"{folder / CONFIG}: no config of an exported student. Type python -m distill.export RUN, and give RUN/export."
+    )
+
+
+def named_folder(word: str, key: str) -> str:
+    """Return the folder that a word means: that of a network that comes with this package, or the path that it is.
+
+    Args:
+        word: as typed, such as ferlite_m or runs/NAME.
+        key: for sentences, such as teacher.run.
+
+    Raises:
+        ValueError: it means two.
+    """
+    own = SHIPPED / word
+    if "/" in word or published_weights(own) is None:
+        return word
+    if Path(word).exists():
+        raise ValueError(
+            f"{key}: {word} is a network of this package, and here is a file or folder of that name. Type ./{word} for the one "
+            f"here, {own} for the package's."
+        )
+    return str(own)

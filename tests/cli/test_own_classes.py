@@ -1,0 +1,92 @@
+"""Classes of one's own are learned from networks of other classes, which start a student or a teacher but do not teach."""
+
+import shutil
+
+import inside
+import pytest
+import torch
+from face_trees import write_class_folders
+
+from distill.predict.student import SHIPPED
+from distill.runs.published import named_folder
+from distill.system.weights import read_weights
+
+FILE = SHIPPED / "microexpnet" / "model.safetensors"
+LIKE_SHIPPED = (
+    "student=microexpnet",
+    "student.size=84",
+    "student.width=XXS",
+    "student.pooling=both",
+    "student.dropout=0.0",
+)
+OWN = ("data=folder", "data.size=36", "data.channels=1", "train.epochs=1")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Do a job on faces of two classes; return what it printed."""
+    root = write_class_folders(tmp_path / "own", ("calm", "glad"), 12)
+    monkeypatch.setattr(inside, "SMALL", ("train.batch_size=16", "train.threads=1", "train.precision=fp32"))
+    return lambda *words: inside.job(
+        *OWN, f"data.root={root}", *words, store=tmp_path / "store", runs=tmp_path / "runs"
+    )
+
+
+def test_a_student_starts_from_a_network_of_other_classes_with_a_new_classifier(own, tmp_path):
+    printed = own("teacher=none", f"student.weights={FILE}", "optimizer.lr=0", *LIKE_SHIPPED)
+    assert "contempt; the classifier starts anew, for calm, glad\n" in printed
+    folder = inside.folder_of(tmp_path / "runs")
+    ours, theirs = read_weights(folder / "checkpoints" / "best.safetensors")[0], read_weights(FILE)[0]
+    anew = {name for name in ours if ours[name].shape != theirs[name].shape}
+    assert anew == {"out.weight", "out.bias"}
+    kept = [n for n in ours.keys() - anew if n.endswith("weight")]
+    assert kept and all(torch.equal(ours[name], theirs[name]) for name in kept)
+    assert inside.read(folder)["start"] == "weights without a classifier"
+
+
+@pytest.mark.parametrize("where", ["name", "folder"])
+def test_a_finished_network_teaches_no_other_classes_than_its_own(own, where):
+    run = "microexpnet" if where == "name" else SHIPPED / "microexpnet"
+    with pytest.raises(
+        SystemExit, match=r"teacher\.run: \S+microexpnet knows neutral, .* classes of folder are calm, glad"
+    ):
+        own("teacher=run", f"teacher.run={run}")
+
+
+def test_a_network_of_this_package_teaches_by_its_name_and_by_its_folder(tmp_path):
+    more = {"store": tmp_path / "store", "runs": tmp_path / "runs"}
+    printed = inside.job("teacher=run", "teacher.run=microexpnet", "train.epochs=1", **more)
+    assert f"teacher microexpnet: the published network {SHIPPED / 'microexpnet'}" in printed
+    assert (
+        "make sure that it saw no test face" in printed
+        and "loss: ce (labels, weight 0.1) + dist (teacher micro" in printed
+    )
+    teacher = inside.read(inside.folder_of(tmp_path / "runs"))["teacher"]
+    assert teacher["num_parameters"] > 1000 and teacher["images_per_second"] > 0 and teacher["saw_same_data"] is False
+    copy = shutil.copytree(SHIPPED / "microexpnet", tmp_path / "copy")
+    again = inside.job("teacher=run", f"teacher.run={copy}", "train.epochs=1", **more)
+    assert "is complete; nothing to do" in again
+    (copy / "config.json").write_text("[]")
+    with pytest.raises(SystemExit, match=r"copy/config\.json: no config of an exported student"):
+        inside.job("teacher=run", f"teacher.run={copy}", "train.epochs=1", **more)
+
+
+def test_a_name_that_a_folder_here_has_too_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert named_folder("cern", "teacher.run") == str(SHIPPED / "cern") and named_folder("./cern", "k") == "./cern"
+    (tmp_path / "cern").mkdir()
+    with pytest.raises(ValueError, match=r"teacher\.run: cern is a network of this package, .*Type \./cern"):
+        named_folder("cern", "teacher.run")
+
+
+@pytest.mark.parametrize(
+    ("inside_of", "refused"), [("own/store", True), ("own/calm/store", True), ("own/.store", False)]
+)
+def test_a_store_among_the_class_folders_is_refused_unless_it_is_hidden_from_them(own, tmp_path, inside_of, refused):
+    words = ("teacher=none", "data.limit=4", f"paths.store={tmp_path / inside_of}")
+    if refused:
+        with pytest.raises(SystemExit, match=r"data\.root: \S+own holds the store .*type paths\.store=DIR"):
+            own(*words)
+        assert not (tmp_path / "runs").exists()
+    else:
+        assert "calm, glad" in own(*words)
