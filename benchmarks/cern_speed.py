@@ -23,7 +23,7 @@ from distill import build
 from distill.bench import Worker, spread
 from distill.config import schema as config
 from distill.data.common.emotions import EMOTIONS
-from distill.export import source_run as finished
+from distill.export import source_run
 from distill.export import weights_and_config as package
 from distill.system.files import write_json
 from distill.system.hardware import environment
@@ -44,7 +44,7 @@ def published(width: float, size: int, folder: Path) -> tuple[Path, str, float |
 
 def trained(run: Path, folder: Path) -> tuple[Path, str, float | None]:
     """Write an export folder of a run's student; return it, its name, and its validation top-1."""
-    found = finished.read_run(run, [])
+    found = source_run.read_run(run, [])
     node, metrics = found.cfg.student, found.result["student"]["metrics"]
     package.save(folder, found.student, node, found.classes, found.cfg.plugins, {})
     name = f"CERN, width {node['width']:g}, {node['size']} px, {node['variant']}, eager PyTorch"

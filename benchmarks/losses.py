@@ -2,7 +2,7 @@
 
 MicroExpNet XXS, a batch of 64 faces at 84 px, one thread, fp32; the maps and logits of a ResNet-18 teacher at 64 px are at hand.
 A step is forward, loss, backward and AdamW; from its time that of a step whose loss is the mean of the logits is taken away.
-Both are measured in turns, as processor time, so that a neighbour on the machine slows neither or both; medians over the turns.
+Both are measured in turns, as processor time, so that a neighbor on the machine slows neither or both; medians over the turns.
 A loss that MicroExpNet cannot have is measured with MobileNetV2 + Inception, reconstruction B, on both sides. --write puts the numbers into
 docs/losses_cost.json, which docs/losses.md is made from.
 """

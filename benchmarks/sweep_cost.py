@@ -3,12 +3,12 @@
 alone    teacher=none loss=[ce]
 stored   teacher=resnet50 loss=[ce,kd], the teacher's logits read from the store
 live     the same with teacher.cache=false: a forward pass of the teacher in every step
-The students of alone and stored are jobs of one python -m distill.run -m, in turns, so that a neighbour on the machine slows
+The students of alone and stored are jobs of one python -m distill.run -m, in turns, so that a neighbor on the machine slows
 both; medians over the turns. A job's time is that from the end of the job before it to its own end, all that a user waits for;
 what the command needs before its first job and after its last counts once for each side. Before that, one job, not counted,
 trains the teacher (from scratch, shortly: how well it answers costs no time) and makes its first pass over the faces. Of live a
 few students are timed for a few epochs: time in training is taken times epochs / timed epochs, all of it times 16 / timed
-students. CPU seconds are user and system of all processes; neighbours disturb them less than those on the wall.
+students. CPU seconds are user and system of all processes; neighbors disturb them less than those on the wall.
 """
 
 import argparse

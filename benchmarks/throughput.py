@@ -1,9 +1,9 @@
 """Images per second of each part of a run, all in one process: python benchmarks/throughput.py [student ...] [--threads N].
 
-bare step   forward, loss, backward and optimiser on one resident batch of rendered images and stored soft targets
+bare step   forward, loss, backward and optimizer on one resident batch of rendered images and stored soft targets
 whole loop  distill.training.loop.train itself: rows gathered, views rendered, stored logits read, log lines, schedule, validation
             on 64 faces, checkpoint written and synced
-Bare and whole are measured in turns, so that a neighbour on the machine slows both; medians over the turns.
+Bare and whole are measured in turns, so that a neighbor on the machine slows both; medians over the turns.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from distill.runs.folder import RunFolder
 from distill.system.console import TrainingProgress
 from distill.system.hardware import autocast, environment, pick_precision, set_threads, tune_allocator
 from distill.training.loggers import JsonLines
-from distill.training.loop import Learner, Settings, train
-from distill.training.optim import Average
+from distill.training.loop import Settings, TrainState, train
+from distill.training.optim import ModelEma
 from distill.types import Outputs, Split
-from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache
+from teachers.output_store import manifest
 
 FACES = 24576
 SIZES = {"cern": ["student.size=64"]}  # what the README quotes; others at their yaml's size
@@ -69,15 +69,15 @@ def rate(work, images: int, turns: int = 1) -> float:
     return images / statistics.median(seconds)
 
 
-def bare_step(batch, images, soft, learner, precision) -> None:
+def bare_step(batch, images, soft, train_state, precision) -> None:
     """The least that training can cost: no gather, no rendering, no ledger."""
     with autocast(CPU, precision):
-        student = learner.student(images)
-    total, _ = learner.objective(student, soft, batch.target)
-    learner.optimizer.zero_grad(set_to_none=True)
+        student = train_state.student(images)
+    total, _ = train_state.objective(student, soft, batch.target)
+    train_state.optimizer.zero_grad(set_to_none=True)
     total.backward()
-    learner.optimizer.step()
-    learner.average.update(learner.student)
+    train_state.optimizer.step()
+    train_state.ema.update(train_state.student)
 
 
 def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str, float]:
@@ -100,19 +100,19 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
     teacher = StoredLogits(len(split.pixels), len(data.classes))
     objective = build.objective(cfg.loss, cfg.plugins, data)
     objective.bind(network, teacher)
-    optimizer = build.optimiser(cfg.optimizer, None, [network, objective])
-    learner = Learner(
-        network, objective, optimizer, build.make(cfg.schedule, cfg.plugins), Average(network, 0.998), student
+    optimizer = build.optimizer(cfg.optimizer, None, [network, objective])
+    train_state = TrainState(
+        network, objective, optimizer, build.make(cfg.schedule, cfg.plugins), ModelEma(network, 0.998), student
     )
     resident = next(batches(split, recipe.table(0, 1, len(split.pixels)), batch_size, epoch_order(0, 0, count)))
     images = render(resident.pixels, resident.view, network.input).contiguous(memory_format=torch.channels_last)
     soft, folders = teacher(resident), iter(range(1000))
-    numbers = replace(cfg.train, epochs=1, batch_size=batch_size, select="valid/nll")
-    settings = Settings(numbers, replace(cfg.views, cached=0), 0, precision, save_every=200)
+    numbers = replace(cfg.train, epochs=1, batch_size=batch_size, monitor="valid/nll")
+    settings = Settings(numbers, replace(cfg.augment, num_views=0), 0, precision, save_every=200)
 
     def bare():
         for _ in range(count // batch_size):
-            bare_step(resident, images, soft, learner, precision)
+            bare_step(resident, images, soft, train_state, precision)
 
     def loop():
         folder = store / "runs" / f"{student}-{next(folders)}"
@@ -123,7 +123,7 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
             redirect_stdout(nowhere),
             TrainingProgress(student, 1) as progress,
         ):
-            train(learner, teacher, small, recipe, settings, RunFolder(folder), lines, lines.log, progress, {})
+            train(train_state, teacher, small, recipe, settings, RunFolder(folder), lines, lines.log, progress, {})
 
     network.train()
     bare(), loop()

@@ -125,7 +125,7 @@ def spread(times: list[float], batch: int) -> dict[str, float]:
 
 @contextmanager
 def _told(bad: dict[str, str], name: str):
-    """Keep the sentence about one that cannot be timed; the others are."""
+    """Keep the message about one that cannot be timed; the others are."""
     try:
         yield
     except ValueError as error:
@@ -139,7 +139,7 @@ def bench(asked: argparse.Namespace) -> tuple[list[dict], list[str]]:
         asked: the command line.
 
     Returns:
-        One row for each, and the sentences about those that cannot be timed.
+        One row for each, and the messages about those that cannot be timed.
     """
     named, rows, bad = [], [], {}
     for path in asked.files:
@@ -264,7 +264,7 @@ def main(words: list[str]) -> None:
             write_json(folder / "bench.json", found | {"rows": own})
             console.print(f"written: {folder / 'bench.json'}")
     if bad:
-        sys.exit("\n".join(f"error: {sentence}" for sentence in bad))
+        sys.exit("\n".join(f"error: {message}" for message in bad))
 
 
 def _refuse_other(path: Path) -> None:

@@ -14,26 +14,27 @@ from distill.config.ranges import check_network, check_same_input, kinds, target
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
 from distill.data.common.options import typed
 from distill.data.extra import checked_with_extra
-from distill.evaluation.inference import refuse_other_answers
+from distill.evaluation.inference import refuse_changed_network
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_from_state
 from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
-from distill.runs.config import RunConfig, ViewsConfig
+from distill.runs.config import AugmentConfig, RunConfig
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
+from distill.system.errors import ConfigError
 from distill.system.files import digest, sha256
 from distill.system.hardware import pick_precision
 from distill.system.weights import load_weights, read_weights, rows_of, start_from
 from distill.training.loggers import Silent
 from distill.training.loop import Phase
-from distill.training.optim import optimizer
+from distill.training.optim import optimizer as make_optimizer
 from distill.types import Dataset, RunLogger
-from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache
+from teachers.output_store import manifest
 from teachers.peer import is_peer
 
 ALLOWED = ("distill.", "teachers.", "students.")
@@ -52,8 +53,8 @@ def make(node: dict, plugins: list[str], **more):
 def _refuse_target(target: str, plugins: list[str]) -> None:
     allowed = ALLOWED + tuple(f"{name}." for name in plugins)
     if not str(target).startswith(allowed) or not _home(target).startswith(allowed):
-        raise ValueError(
-            f"_target_: {target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME]."
+        raise ConfigError(
+            "_target_", f"{target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME]."
         )
 
 
@@ -68,8 +69,9 @@ def _home(target: str) -> str:
     try:
         return f"{getattr(get_object(target), '__module__', '')}."
     except Exception as error:
-        raise ValueError(
-            f"_target_: {target} cannot be found ({format_error(error.__cause__ or error, inside=True)}). Is it spelt as there?"
+        raise ConfigError(
+            "_target_",
+            f"{target} cannot be found ({format_error(error.__cause__ or error, inside=True)}). Is it spelled as there?",
         ) from error
 
 
@@ -142,7 +144,7 @@ def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | N
     made = {name: _scheduled(name, node, plugins) for name, node in nodes.items()}
     for name, (loss, _) in made.items():
         if loss.needs_features and teacher:
-            _check_maps(name, teacher)
+            _check_feature_maps(name, teacher)
     return Objective(
         {name: loss for name, (loss, _) in made.items()},
         weights,
@@ -150,22 +152,24 @@ def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | N
     )
 
 
-def losses_that(attribute: str, losses: dict, plugins: list[str]) -> list[str]:
+def losses_with(attribute: str, losses: dict, plugins: list[str]) -> list[str]:
     """Return the names of the losses that have an attribute: needs_teacher, needs_features, needs_memory or needs_label."""
     return [name for name, node in losses.items() if getattr(target(node, plugins), attribute, False)]
 
 
-def _check_maps(name: str, teacher: dict) -> None:
+def _check_feature_maps(name: str, teacher: dict) -> None:
     """Refuse a loss on feature maps, before any teacher is trained, where the teacher will not have them."""
     if "members" in teacher:
-        raise ValueError(
-            f"loss.{name}: reads a teacher's feature maps, and those of an ensemble are several networks'. Choose one teacher, "
-            "such as teacher=resnet50, or losses on logits."
+        raise ConfigError(
+            f"loss.{name}",
+            "reads a teacher's feature maps, and those of an ensemble are several networks'. Choose one teacher, "
+            "such as teacher=resnet50, or losses on logits.",
         )
     if teacher.get("cache") not in (None, False, "features"):
-        raise ValueError(
-            f"loss.{name}: reads the teacher's feature maps, which stored logits do not have. Type teacher.cache=features "
-            "to store them, too (large: their size is said), or teacher.cache=false to run the teacher at every step."
+        raise ConfigError(
+            f"loss.{name}",
+            "reads the teacher's feature maps, which stored logits do not have. Type teacher.cache=features "
+            "to store them, too (large: their size is said), or teacher.cache=false to run the teacher at every step.",
         )
 
 
@@ -173,16 +177,16 @@ def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, di
     """Make a loss, and the ramps of those of its options that change with the epoch; both ends must be allowed values."""
     options, kind = {key: value for key, value in node.items() if key != "_target_"}, target(node, plugins)
     if not (isinstance(kind, type) and issubclass(kind, Loss)):
-        raise ValueError(
-            f"loss.{name}: {node['_target_']} is no loss. Derive it from distill.losses.base.objective.Loss."
+        raise ConfigError(
+            f"loss.{name}", f"{node['_target_']} is no loss. Derive it from distill.losses.base.objective.Loss."
         )
     check_options(f"loss.{name}", kind, options)
     ramps = {key: ramp(value, f"loss.{name}.{key}") for key, value in node.items() if is_ramp(value)}
     make(node | {key: value.last for key, value in ramps.items()}, plugins)
     loss = make(node | {key: value.first for key, value in ramps.items()}, plugins)
     if missing := [key for key in ramps if type(getattr(loss, key, None)) not in (int, float)]:
-        raise ValueError(
-            f"loss.{name}.{missing[0]}: is no number that can change while the loss is used; give it a fixed value."
+        raise ConfigError(
+            f"loss.{name}.{missing[0]}", "is no number that can change while the loss is used; give it a fixed value."
         )
     return loss, ramps
 
@@ -197,15 +201,15 @@ def phases(listed: list[dict] | None) -> tuple[Phase, ...]:
     )
 
 
-def optimiser(node: dict, lr_scale: dict | None, modules: list[nn.Module]) -> torch.optim.Optimizer:
-    """Make the optimiser over the parameters of student and objective."""
+def optimizer(node: dict, lr_scale: dict | None, modules: list[nn.Module]) -> torch.optim.Optimizer:
+    """Make the optimizer over the parameters of student and objective."""
     with kinds("optimizer"):
-        return optimizer(modules, **node, lr_scale=lr_scale)
+        return make_optimizer(modules, **node, lr_scale=lr_scale)
 
 
-def recipe(views: ViewsConfig) -> ViewRecipe:
+def augmentation(augment: AugmentConfig) -> ViewRecipe:
     """Return the ranges of augmentation."""
-    return ViewRecipe(**{key: value for key, value in vars(views).items() if key not in ("seed", "cached")})
+    return ViewRecipe(**{key: value for key, value in vars(augment).items() if key not in ("seed", "num_views")})
 
 
 def logger(cfg: RunConfig, **more) -> RunLogger:
@@ -253,7 +257,7 @@ def teacher(
 
     if node["cache"] is False:
         return live()
-    expected = _cache_manifest(node, cfg.views, data, weights, precision)
+    expected = _cache_manifest(node, cfg.augment, data, weights, precision)
     own = Path(cfg.paths.store).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
     folder = own if node["cache"] in (True, "features") else Path(node["cache"]).expanduser()
     return LogitCache(folder, expected, live, data, device, features=node["cache"] == "features", progress=progress)
@@ -271,14 +275,16 @@ def _live_teacher(
     return make(rest, plugins, members=made)
 
 
-def _cache_manifest(node: dict, views: ViewsConfig, data: Dataset, weights: list[Path], precision: torch.dtype) -> dict:
+def _cache_manifest(
+    node: dict, augment: AugmentConfig, data: Dataset, weights: list[Path], precision: torch.dtype
+) -> dict:
     """Return everything that the cached logits of a run's teacher depend on."""
     prints = [sha256(file) for file in weights]
     asked = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
     fingerprint = prints[0] if "members" not in node else digest([prints, asked])
     keys = ("size", "channels", "mean", "std")  # of a finished run: in its weights
     inputs = [[member.get(key) for key in keys] for member in members(node)]
-    return manifest(data, fingerprint, inputs, recipe(views), views.seed, str(precision))
+    return manifest(data, fingerprint, inputs, augmentation(augment), augment.seed, str(precision))
 
 
 def bare_teacher(node: dict, plugins: list[str], classes: tuple[str, ...]) -> nn.Module:
@@ -296,5 +302,5 @@ def _frozen(
     node: dict, plugins: list[str], weights: Path, classes: tuple[str, ...], precision: torch.dtype
 ) -> FrozenTeacher:
     net = bare_teacher(node, plugins, classes)
-    refuse_other_answers(net, load_weights(net, weights, "teacher"), weights)
+    refuse_changed_network(net, load_weights(net, weights, "teacher"), weights)
     return FrozenTeacher(net, label(node), classes, precision)

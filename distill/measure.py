@@ -4,7 +4,7 @@ RUN is a run folder. Further words, as for python -m distill.run:
   data=NAME data.KEY=...    the data set; its test split is enough. Without data=NAME, the run's own
                             Size and channels of the faces are those of the run's own, unless data.size or data.channels is typed
   data.test_subset=...      lists of its test faces to measure beside it
-  eval.KEY=...              views, robustness, severities; those not given are the run's own
+  eval.KEY=...              tta, robustness, severities; those not given are the run's own
   train.device, train.threads, train.precision, paths.store, plugins
 The numbers go to RUN/measured/NAME.json, the predictions to NAME.csv; result.json stays as it is.
 """
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from distill import build
 from distill.config import schema as config
-from distill.config.hints import explained
+from distill.config.hints import with_suggestions
 from distill.config.ranges import check_plugins
 from distill.data.common import twins
 from distill.data.common.test_subsets import asked_subsets
@@ -32,14 +32,13 @@ from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
 from distill.evaluation.metrics import evaluate_predictions
 from distill.evaluation.printed import measured
-from distill.pipeline import completed as finished
-from distill.pipeline import finish as outcome
-from distill.pipeline import rules
+from distill.pipeline import completed, finish, validation
 from distill.runs import provenance
 from distill.runs.config import EvalConfig, RunConfig
 from distill.runs.folder import RunFolder
 from distill.system.cli import command_line
 from distill.system.console import WITHOUT_TWINS, loud_warnings
+from distill.system.errors import ConfigError
 from distill.system.files import digest, sha256, write_json
 from distill.system.hardware import environment, pick_device, pick_precision, set_threads
 from distill.system.weights import load_weights, read_weights
@@ -80,7 +79,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     Raises:
         ValueError: no finished run, a key or value that cannot be used, or less than two classes in common.
     """
-    weights = finished.weights(folder)
+    weights = completed.weights(folder)
     cfg = _config(folder, words)
     theirs = _own_data(folder, cfg.paths.store)
     cfg.data |= _as_packed(RunConfig.read(RunFolder(folder).config).data, theirs, cfg.data, words)
@@ -90,19 +89,20 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     precision = pick_precision(cfg.train.precision, device)
     known = tuple(read_weights(weights)[1]["classes"])
     whole = build.dataset(cfg.data, cfg.paths.store, cfg.plugins, needed=("test",))
-    if not whole.splits["test"].is_labelled:
-        raise ValueError(
-            "data.labels: none says nothing that answers could be compared with. Type data.labels=folders, or data=NAME."
+    if not whole.splits["test"].is_labeled:
+        raise ConfigError(
+            "data.labels",
+            "none says nothing that answers could be compared with. Type data.labels=folders, or data=NAME.",
         )
     data, dropped = _in_common(whole, known)
-    student = finished.rebuild(cfg.student, known, cfg.plugins, read_weights(weights)[0])
-    evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
+    student = completed.rebuild(cfg.student, known, cfg.plugins, read_weights(weights)[0])
+    evaluate.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device, memory_format=torch.channels_last)
     asked = {"data": config.identity(cfg)["data"], "subsets": asked_subsets(cfg.data), "eval": vars(cfg.eval)}
     path = RunFolder(folder).measured / f"{data.name}-{digest([asked, str(precision)])[:8]}.json"
     split = data.splits["test"]
-    logits = evaluate.answers(student, split, cfg.eval.views, precision)
+    logits = evaluate.student_logits(student, split, cfg.eval.tta, precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
     seen, alike = _seen(folder, theirs, data)
     new, clean = (np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, alike))
@@ -111,7 +111,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
         "run": folder.resolve().name,
         "weights": sha256(weights),
-        "data": outcome.data_facts(whole),
+        "data": finish.data_facts(whole),
         "classes": {
             "compared": data.classes,
             "only_run": [name for name in known if name not in data.classes],
@@ -124,7 +124,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "test_subset": asked_subsets(cfg.data),
         "test": _numbers(logits, split, data, np.arange(len(split))),
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
-        "further": outcome.further(cfg.eval, data, student, precision) | apart,
+        "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | apart,
         "robustness": _robustness(cfg.eval, path, data, student, precision),
         "precision": str(precision).removeprefix("torch."),
         "environment": environment(),
@@ -148,10 +148,13 @@ def _config(folder: Path, words: list[str]) -> RunConfig:
                 f"{word}: cannot be asked of a finished run. Type KEY=VALUE with data, data.KEY, eval.KEY, {', '.join(TAKEN[1:])}."
             )
         if key == "eval.cka":
-            raise ValueError("eval.cka: compares with the teacher, which only the run's own command has. Add it there.")
+            raise ConfigError(
+                "eval.cka", "compares with the teacher, which only the run's own command has. Add it there."
+            )
         if not elsewhere and key.startswith("data.") and key[5:] not in own["data"]:
-            raise ValueError(
-                f"{key}: no such key of the run's own data, which has {', '.join(own['data'])}. For other data add data=NAME."
+            raise ConfigError(
+                key,
+                f"no such key of the run's own data, which has {', '.join(own['data'])}. For other data add data=NAME.",
             )
     if elsewhere:
         del own["data"]
@@ -160,10 +163,10 @@ def _config(folder: Path, words: list[str]) -> RunConfig:
         cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
     config.check(replace(cfg, teacher={"_target_": None}, phases=None))
     check_plugins(cfg.plugins)
-    rules.check_evaluation(cfg.eval)
+    validation.check_evaluation(cfg.eval)
     if cfg.data.get("fold") == "all":
-        raise ValueError(
-            "data.fold: all has no test split of its own. Give a fold's number, or data.fold=null data.test=1."
+        raise ConfigError(
+            "data.fold", "all has no test split of its own. Give a fold's number, or data.fold=null data.test=1."
         )
     return cfg
 
@@ -172,18 +175,21 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     """Return the data set in the classes that the network knows too, and the number of test faces left out by class."""
     shared = tuple(name for name in known if name in data.classes)
     if len(shared) < 2:
-        raise ValueError(
-            f"data: {data.name} has the classes {', '.join(data.classes)}, the run {', '.join(known)}; less than two are "
-            "the same. Choose a data set of the run's classes."
+        raise ConfigError(
+            "data",
+            f"{data.name} has the classes {', '.join(data.classes)}, the run {', '.join(known)}; less than two are "
+            "the same. Choose a data set of the run's classes.",
         )
     test = data.splits["test"]
     counts = np.bincount(test.label, minlength=len(data.classes)).tolist()
     dropped = {name: n for name, n in zip(data.classes, counts, strict=True) if n and name not in shared}
     if sum(dropped.values()) == len(test):
-        raise ValueError(f"data: no test face of {data.name} shows one of {', '.join(shared)}, which the run knows.")
-    further = {name: _mapped(split, data.classes, shared) for name, split in data.further.items()}
-    further = {name: split for name, split in further.items() if len(split)}
-    return replace(data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, further=further), dropped
+        raise ConfigError("data", f"no test face of {data.name} shows one of {', '.join(shared)}, which the run knows.")
+    extra_test_splits = {name: _mapped(split, data.classes, shared) for name, split in data.extra_test_splits.items()}
+    extra_test_splits = {name: split for name, split in extra_test_splits.items() if len(split)}
+    return replace(
+        data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, extra_test_splits=extra_test_splits
+    ), dropped
 
 
 def _own_data(folder: Path, store: str) -> Dataset | None:
@@ -213,22 +219,22 @@ def _as_packed(own: dict, theirs: Dataset | None, asked: dict, words: list[str])
 
 
 def _seen(folder: Path, theirs: Dataset | None, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Say of each test face [M] whether the run learnt from it or chose by it, pixel for pixel, and whether by its photograph.
+    """Say of each test face [M] whether the run learned from it or chose by it, pixel for pixel, and whether by its photograph.
 
     Without the data as the run saw them nothing can be compared: None, as are the pixels of faces of another size.
     """
-    if theirs is None or build.fingerprint(theirs) != finished.saw(folder):
+    if theirs is None or build.fingerprint(theirs) != completed.data_fingerprint(folder):
         return None, None
-    learnt, test = [theirs.splits["train"], theirs.splits["valid"]], data.splits["test"]
-    if test.photo is None or learnt[0].photo is None:  # drawn faces
-        own = [split.rows for split in learnt if split.sha256 == test.sha256]
+    learned, test = [theirs.splits["train"], theirs.splits["valid"]], data.splits["test"]
+    if test.photo is None or learned[0].photo is None:  # synthetic faces
+        own = [split.rows for split in learned if split.sha256 == test.sha256]
         return np.isin(test.rows, np.concatenate([[], *own])), None
-    same_size = learnt[0].pixels.shape[1:] == test.pixels.shape[1:]
+    same_size = learned[0].pixels.shape[1:] == test.pixels.shape[1:]
     same_pack = theirs.notes["packed"] == data.notes["packed"]
     extra = [] if theirs.extra is None else [theirs.extra]
-    near = (twins.same_photo if same_pack else twins.alike)(test, learnt)
-    near = near | twins.alike(test, extra) if extra else near
-    return twins.copied(test, learnt + extra) if same_size else None, near
+    near = (twins.same_photo if same_pack else twins.near_duplicate)(test, learned)
+    near = near | twins.near_duplicate(test, extra) if extra else near
+    return twins.copied(test, learned + extra) if same_size else None, near
 
 
 def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> Split:
@@ -244,7 +250,7 @@ def _robustness(asked: EvalConfig, path: Path, data: Dataset, student: nn.Module
     if not asked.robustness:
         return {}
     given = (student, data.splits["test"], data.classes, asked.robustness, asked.severities, precision)
-    found = robustness.evaluate_robustness(*given, views=asked.views)
+    found = robustness.evaluate_robustness(*given, tta=asked.tta)
     robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), found)
     return found
 
@@ -258,10 +264,10 @@ def main(arguments: list[str]) -> None:
     """
     if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
         raise ValueError("which run? Its folder comes first. python -m distill.measure --help says what may follow.")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the sentence
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the message
     loud_warnings()
     words = arguments[1:]
-    with explained(words):
+    with with_suggestions(words):
         result, file = measure(Path(arguments[0]).expanduser(), words)
     measured(json.loads(json.dumps(result)), file)
 

@@ -127,7 +127,7 @@ def preparation(spec: dict) -> dict:
         spec: size, channels, mean and std.
     """
     mean, std = (spec[key] * spec["channels"] if len(spec[key]) == 1 else spec[key] for key in ("mean", "std"))
-    grey = f"grey = {LUMA[0]} R + {LUMA[1]} G + {LUMA[2]} B, then " if spec["channels"] == 1 else ""
+    gray = f"gray = {LUMA[0]} R + {LUMA[1]} G + {LUMA[2]} B, then " if spec["channels"] == 1 else ""
     return {
         "do_resize": True,
         "size": {"height": spec["size"], "width": spec["size"]},
@@ -138,13 +138,13 @@ def preparation(spec: dict) -> dict:
         "image_mean": mean,
         "image_std": std,
         "num_channels": spec["channels"],
-        OURS: f"{grey}the mean over whole blocks of floor(min(H, W) / {spec['size']}) pixels, then bilinear. The ONNX files hold "
+        OURS: f"{gray}the mean over whole blocks of floor(min(H, W) / {spec['size']}) pixels, then bilinear. The ONNX files hold "
         "all of this: their input is uint8 [B, H, W, 3], RGB.",
     }
 
 
 def _swap(new: Path, target: Path, old: Path) -> None:
-    """Put a folder's files in the place of another one's; the folder itself stays, as a shell may be in it."""
+    """Replace a folder's files by another one's; the folder itself stays, as a shell may be in it."""
     if not target.exists():
         os.rename(new, target)
         return
@@ -169,8 +169,8 @@ def show(parity: dict, target: Path) -> None:
     for path in sorted(target.iterdir()):
         table.add_row(path.name, f"{path.stat().st_size:,}")
     console.print(table)
-    for name, sentence in parity["refused"].items():
-        console.print(f"left out, {name}: {sentence}", markup=False)
+    for name, message in parity["refused"].items():
+        console.print(f"left out, {name}: {message}", markup=False)
     console.print(f"licence of the data: {parity['facts']['licence_of_the_data']}", markup=False)
     console.print(f"folder: {target}", markup=False)
     line = f"from distill.export import load; student = load({str(target)!r})"

@@ -20,11 +20,10 @@ from distill import build
 from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
-from distill.config.hints import explained
+from distill.config.hints import with_suggestions
 from distill.config.overrides import composed_job
 from distill.evaluation.printed import summary
-from distill.pipeline import completed as finished
-from distill.pipeline import rules
+from distill.pipeline import completed, validation
 from distill.pipeline.elastic import taught_in_place
 from distill.pipeline.folds import run_folds
 from distill.pipeline.generations import run_generations
@@ -110,17 +109,21 @@ def run_overrides(overrides: Sequence[str] = ()) -> Run:
 
 def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple[RunConfig, RunFolder]:
     """Return a checked config and the run folder of what it says, choices being the yaml of each group."""
-    rules.check_choices(choices)
-    cfg, left_out = rules.learned_by(taught_in_place(config.typed(composed)))
-    rules.check(cfg)
-    typed_paths, unlabelled, cfg = cfg.paths, cfg.data.get("labels") == "none", finished.settle(config.absolute(cfg))
+    validation.check_choices(choices)
+    cfg, left_out = validation.learned_by(taught_in_place(config.typed(composed)))
+    validation.validate(cfg)
+    typed_paths, unlabeled, cfg = (
+        cfg.paths,
+        cfg.data.get("labels") == "none",
+        completed.resolve_weight_files(config.absolute(cfg)),
+    )
     if parallel.is_main():
-        if unlabelled:
+        if unlabeled:
             why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""
             console.print(
-                f"data.labels=none: the teacher alone teaches, by {', '.join(cfg.loss)}{why}; best epoch by {cfg.train.select}"
+                f"data.labels=none: the teacher alone teaches, by {', '.join(cfg.loss)}{why}; best epoch by {cfg.train.monitor}"
             )
-        console.print(rules.losses_told(cfg, [] if unlabelled else left_out))
+        console.print(validation.losses_told(cfg, [] if unlabeled else left_out))
     folder = RunFolder(Path(typed_paths.run or Path(typed_paths.runs) / config.run_name(cfg)).expanduser())
     refuse_inside_data(cfg.data, folder, cfg.paths.store)
     refuse_another(cfg, folder)
@@ -177,7 +180,7 @@ def guard():
 @guard()
 def cli() -> None:
     """Run main(); user errors are printed as one line, exit code 1."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the sentence
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the message
     loud_warnings()
     tune_allocator()
     refuse_flags(sys.argv[1:])
@@ -188,7 +191,7 @@ def cli() -> None:
             "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
             "without torchrun, or one job with it."
         )
-    with explained(sys.argv[1:]):
+    with with_suggestions(sys.argv[1:]):
         if multirun:
             sys.exit(sweeps.multirun(sys.argv[1:]))
         parallel.init_process_group()

@@ -69,7 +69,7 @@ class InputSpec:
 
     Args:
         size: height and width in pixels.
-        channels: 1 (grey) or 3 (RGB; a grey picture is repeated).
+        channels: 1 (gray) or 3 (RGB; a gray picture is repeated).
         mean: one number per channel, or one for all, in units of pixels / 255.
         std: likewise; std = 1 / 255 with mean 0 gives the raw 0..255 range.
     """
@@ -83,7 +83,7 @@ class InputSpec:
         object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
         object.__setattr__(self, "std", tuple(float(s) for s in self.std))
         if self.channels not in (1, 3):
-            raise ValueError(f"input.channels: {self.channels} was asked for; a network sees 1 (grey) or 3 (RGB).")
+            raise ValueError(f"input.channels: expected 1 (gray) or 3 (RGB), got {self.channels}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
                 raise ValueError(
@@ -120,7 +120,7 @@ class Split:
         return len(self.rows)
 
     @property
-    def is_labelled(self) -> bool:
+    def is_labeled(self) -> bool:
         """Whether anybody has said what its faces show; else each label is -1 and each target 0."""
         return len(self.label) == 0 or bool(self.label[0] >= 0)
 
@@ -135,7 +135,7 @@ class Dataset:
         protocol: the rule that selected rows and targets, in words a table can show.
         splits: train, valid, test.
         notes: facts worth printing and recording (counts under other protocols, licence).
-        further: other selections of the test split's pictures by name (other protocols), measured beside it.
+        extra_test_splits: other selections of the test split's pictures by name (other protocols), measured beside it.
         extra: faces without labels, label -1 and target 0, that the teacher alone says something of; see distill.data.extra.
     """
 
@@ -144,7 +144,7 @@ class Dataset:
     protocol: str
     splits: dict[str, Split]
     notes: dict[str, object] = field(default_factory=dict)
-    further: dict[str, Split] = field(default_factory=dict)
+    extra_test_splits: dict[str, Split] = field(default_factory=dict)
     extra: Split | None = None
 
 

@@ -21,8 +21,8 @@ CLEAR = {"intensity": 0.9, "mixture": 0.0, "occlusion": 0.0, "pose": 0.0, "light
 
 def expressions(seed: int = 3, columns: int = 12, size: int = 96) -> Image.Image:
     """Return every expression (rows) of some people (columns): clear and without grain, pose and light vary less."""
-    knobs = {"intensity": 0.9, "mixture": 0.0, "occlusion": 0.09, "pose": 0.7, "light": 0.4}
-    faces, votes, grain = people(seed, SHEET, 8 * columns, size, 0, **knobs)
+    parameters = {"intensity": 0.9, "mixture": 0.0, "occlusion": 0.09, "pose": 0.7, "light": 0.4}
+    faces, votes, grain = people(seed, SHEET, 8 * columns, size, 0, **parameters)
     pictures = render(faces, np.full_like(grain, 0.5))
     order = votes.argmax(1).reshape(columns, 8).argsort(1, kind="stable") + 8 * np.arange(columns)[:, None]
     margin = 84

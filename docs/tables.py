@@ -80,10 +80,8 @@ def graph_front() -> str:
     table += ["|---|---|---|---|---|---|---|---|"]
     for row in json.loads((DOCS / "results" / "graph-front.json").read_text())["graphs"]:
         us, best = row["microseconds"], row.get("results", [None])[0]
-        taught = best and ("taught" if best["teacher"] else "labels alone")
-        reached = (
-            f"{100 * best['valid_top1_accuracy']:.2f} ({best['epochs']} epochs, {taught})" if best else "not trained"
-        )
+        how = best and ("distilled" if best["teacher"] else "labels alone")
+        reached = f"{100 * best['valid_top1_accuracy']:.2f} ({best['epochs']} epochs, {how})" if best else "not trained"
         times = " | ".join(f"{us[key]:,.0f} µs" for key in ("float32_one", "int8_one", "int8_batch"))
         table.append(
             f"| {row['graph']} | {row['num_parameters']:,} | {row['macs'] / 1e6:.2f} M | {row['int8_bytes'] / 1e3:.0f} kB | "
@@ -103,7 +101,7 @@ def front_rows() -> list[dict]:
             result = json.loads((results / row["result"]).read_text())
             part = result[row.get("part", "student")]
             twins = json.loads((results / row["twins"]).read_text()) if "twins" in row else result
-            clean = (twins.get("further") or {}).get("without_near_duplicates") or {}
+            clean = (twins.get("extra_test_splits") or {}).get("without_near_duplicates") or {}
             if row.get("part") == "teacher" and "twins" not in row:
                 clean = {}  # a run measures its student alone so
             found.append(
@@ -139,7 +137,7 @@ def front() -> str:
     return "\n".join(table)
 
 
-def taught() -> str:
+def how() -> str:
     """Return FerLite S on labels alone beside the one that an ensemble taught, from their results."""
     rows = [("on labels alone", "ce", "-unseen"), ("by the ensemble", "taught", "")]
     table = [
@@ -151,7 +149,7 @@ def taught() -> str:
             json.loads((DOCS / "results" / f"ferplus-ferlite-s-{stem}{of}.json").read_text())
             for of in ("", unseen, "-muxspace48")
         )
-        metrics, clean = result["student"]["metrics"], clean["further"]["without_near_duplicates"]
+        metrics, clean = result["student"]["metrics"], clean["extra_test_splits"]["without_near_duplicates"]
         pairs = [
             [metrics[f"{split}/{key}"] for key in ("top1_accuracy", "mean_class_accuracy")]
             for split in ("valid", "test")
@@ -165,7 +163,7 @@ def taught() -> str:
 
 
 TABLES = {
-    "taught": taught,
+    "taught": how,
     "graph_front": graph_front,
     "sweep_cost": sweep_cost,
     "shipped": shipped,

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 from students.layers import MaxAvgPool, MaxFeatureMap, choose, input_spec
 
@@ -92,8 +93,8 @@ class Cern(nn.Module):
     """Classify a face from four quadrants and the whole, seen together with the mirrored face.
 
     The trunk sees image and mirror; head i averages its quadrant (or all) of both maps, scales channels by ECA, maps
-    each to `features` numbers with ReLU, concatenates, normalises to length 1 and classifies without bias:
-    heads[:, i] = scale_i * W_i normalise([f_i(image) | f_i(mirror)]), logits = mean_i heads[:, i], scale_i = 30 for
+    each to `features` numbers with ReLU, concatenates, normalizes to length 1 and classifies without bias:
+    heads[:, i] = scale_i * W_i normalize([f_i(image) | f_i(mirror)]), logits = mean_i heads[:, i], scale_i = 30 for
     the quadrants (top left, top right, bottom left, bottom right) and global_scale for the whole.
 
     Args:
@@ -105,7 +106,7 @@ class Cern(nn.Module):
         mean, std: of the input, in units of pixels / 255 (published 0 and 1).
         variant: full, or one of the published ablations. eca_in_front: one ECA on the whole map in place of one per
             head; no_global: the quadrants' heads alone; no_regions: the global head alone; no_mirror: the image alone;
-            base_only: W mean(map) of the image alone, no ECA, features, normalisation or scale.
+            base_only: W mean(map) of the image alone, no ECA, features, normalization or scale.
         global_scale: of the global head (published 1, so that it hardly counts in the mean; 30 repairs that).
         normalize_weights: bring the rows of each W_i to length 1 (published false, although the code sets out to).
 
@@ -116,10 +117,10 @@ class Cern(nn.Module):
         ValueError: for a size, width, pooling, variant or global_scale that cannot be.
 
     Reference: CERN, Pattern Recognition Letters 155 (2022) 9-18. As in the authors' code, the global head is not
-    scaled by 30, the mirrored map is cut with the same quadrant index, and classifier weights are not normalised.
+    scaled by 30, the mirrored map is cut with the same quadrant index, and classifier weights are not normalized.
     Deviation: without weights of LightCNN's to start from, filters and region_net rows are drawn with zero sum. All maps
-    are positive on average; what all faces have in common would make their normalised embeddings nearly equal (cosine 0.96
-    with PyTorch's default start, 0.57 with this one), and hundreds of steps would go by before anything is learnt.
+    are positive on average; what all faces have in common would make their normalized embeddings nearly equal (cosine 0.96
+    with PyTorch's default start, 0.57 with this one), and hundreds of steps would go by before anything is learned.
     """
 
     def __init__(
@@ -189,11 +190,11 @@ def check_numbers(size: int, width: float, variant: str, global_scale: float) ->
         ValueError: the first that cannot be, and what to give.
     """
     if size < 16 or size % 16:
-        raise ValueError(f"student.size: {size} was asked for; CERN needs a multiple of 16, such as 48, 64 or 128.")
+        raise ConfigError("student.size", f"expected a multiple of 16, such as 48, 64 or 128, got {size}.")
     if not width > 0:
-        raise ValueError(f"student.width: {width} was asked for; give a multiplier above 0, such as 0.5 or 1.")
+        raise ConfigError("student.width", f"expected a multiplier above 0, such as 0.5 or 1, got {width}.")
     if not global_scale > 0:
-        raise ValueError(f"student.global_scale: {global_scale} was asked for; give a factor above 0 (published 1).")
+        raise ConfigError("student.global_scale", f"expected a factor above 0 (published 1), got {global_scale}.")
     if variant in ("no_global", "base_only") and global_scale != 1:
         warnings.warn(
             f"student.global_scale={global_scale} has no effect: student.variant={variant} has no scaled global head.",

@@ -1,4 +1,4 @@
-"""FerLite, small residual networks for grey faces, in three sizes and any width between."""
+"""FerLite, small residual networks for gray faces, in three sizes and any width between."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.models.elastic import make_elastic
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 from students.layers import choose, input_spec
 
@@ -81,7 +82,7 @@ class Block(nn.Module):
 
 
 class FerLite(nn.Module):
-    """Classify a grey face: 3x3 convolution of stride 2, stages of residual blocks, 1x1 convolution, average, linear layer.
+    """Classify a gray face: 3x3 convolution of stride 2, stages of residual blocks, 1x1 convolution, average, linear layer.
 
     Args:
         num_classes: K.
@@ -114,9 +115,9 @@ class FerLite(nn.Module):
         super().__init__()
         choose("pooling", pooling, POOLINGS)
         if size < 16 or size % 8:
-            raise ValueError(f"student.size: expected a multiple of 8 from 16 on, such as 48 or 64, got {size}.")
+            raise ConfigError("student.size", f"expected a multiple of 8 from 16 on, such as 48 or 64, got {size}.")
         if not 0 <= dropout < 1:
-            raise ValueError(f"student.dropout: expected a fraction in [0, 1), got {dropout}.")
+            raise ConfigError("student.dropout", f"expected a fraction in [0, 1), got {dropout}.")
         widths = several(self.ELASTIC if width == "elastic" else width)
         graph = scaled(max(widths) if widths else width)
         self.input = input_spec(size, 1, mean, std)
@@ -145,17 +146,20 @@ def several(width: str | float | Sequence[float]) -> tuple[float, ...]:
     """Return the widths of a list, or none where one width was asked for.
 
     Raises:
-        ValueError: less than two of them, a size in the place of a number, or two that are the same network.
+        ValueError: less than two of them, a size instead of a number, or two that are the same network.
     """
     if not isinstance(width, list | tuple):
         return ()
     if len(width) < 2 or any(isinstance(one, str) for one in width):
-        raise ValueError(
-            f"student.width: {width} was asked for; several widths are two or more factors of M's channels, such as [1,0.75,0.5]. "
-            "S, M and L have other numbers of blocks."
+        raise ConfigError(
+            "student.width",
+            f"{width} was asked for; several widths are two or more factors of M's channels, such as [1,0.75,0.5]. "
+            "S, M and L have other numbers of blocks.",
         )
     if len({scaled(one) for one in width}) < len(width):
-        raise ValueError(f"student.width: two of {width} are one network, in multiples of 8 channels. Leave one out.")
+        raise ConfigError(
+            "student.width", f"two of {width} are one network, in multiples of 8 channels. Leave one out."
+        )
     return tuple(float(one) for one in width)
 
 
@@ -168,9 +172,10 @@ def scaled(width: str | float) -> Graph:
     if width in SIZES:
         return SIZES[width]
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 16:
-        raise ValueError(
-            "student.width: expected S, M, L, elastic, a factor of M's channels above 0 such as 0.75, or a list of factors, "
-            f"got {width!r}."
+        raise ConfigError(
+            "student.width",
+            "expected S, M, L, elastic, a factor of M's channels above 0 such as 0.75, or a list of factors, "
+            f"got {width!r}.",
         )
 
     def times(channels: int) -> int:

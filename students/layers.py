@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.system.errors import ConfigError
 from distill.types import InputSpec
 
 
@@ -14,7 +15,7 @@ def input_spec(size: int, channels: int, mean: float | Sequence[float], std: flo
 
     Args:
         size: height and width in pixels.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (gray) or 3 (RGB).
         mean, std: in units of pixels / 255.
 
     Returns:
@@ -31,7 +32,7 @@ def choose(key: str, value: object, choices: Sequence[str]) -> str:
         ValueError: naming the config key, the value and what to type instead.
     """
     if value not in choices:
-        raise ValueError(f"student.{key}: {value!r} was asked for. Choose {', '.join(choices[:-1])} or {choices[-1]}.")
+        raise ConfigError(f"student.{key}", f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}.")
     return str(value)
 
 

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 from students.layers import SameConv2d, choose, input_spec
 
@@ -17,7 +18,7 @@ TENSORFLOW_NAMES = {"conv1": "c1", "conv2": "c2", "fc": "fc", "out": "o"}
 
 
 class MicroExpNet(nn.Module):
-    """Classify a grey face with conv 8x8 - conv 4x4 - hidden layer - logits, in TensorFlow's SAME padding.
+    """Classify a gray face with conv 8x8 - conv 4x4 - hidden layer - logits, in TensorFlow's SAME padding.
 
     Pooling is max 2 x 2, stride 2. With pooling after the first convolution that has stride 2, else 4. The map is
     flattened in (height, width, channel) order, so published TensorFlow weights fit (load_tensorflow_weights). ReLU and
@@ -57,9 +58,9 @@ class MicroExpNet(nn.Module):
         self.pool1 = choose("pooling", pooling, POOLINGS) in ("first", "both")
         self.pool2 = pooling in ("second", "both")
         if size < 1:
-            raise ValueError(f"student.size: {size} was asked for; give a number of pixels (published 84).")
+            raise ConfigError("student.size", f"expected a number of pixels (published 84), got {size}.")
         if not 0 <= dropout < 1:
-            raise ValueError(f"student.dropout: {dropout} was asked for; give a fraction in [0, 1).")
+            raise ConfigError("student.dropout", f"expected a fraction in [0, 1), got {dropout}.")
         self.input = input_spec(size, 1, mean, std)
         units, side = hidden_units(width, self.pool2), -(-size // (16 if self.pool2 else 8))
         self.conv1 = SameConv2d(1, 16, 8, stride=2 if self.pool1 else 4)
@@ -67,7 +68,7 @@ class MicroExpNet(nn.Module):
         self.fc = nn.Linear(32 * side * side, units)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(units, num_classes)
-        initialise(self, choose("init", init, INITS))
+        initialize(self, choose("init", init, INITS))
 
     def forward(self, images: Tensor) -> Outputs:
         x = self.conv1(images)
@@ -89,10 +90,10 @@ def hidden_units(width: str | int, pool2: bool) -> int:
         return (768 if pool2 else 256) // SQUEEZE[width]
     if isinstance(width, int) and width > 0:
         return width
-    raise ValueError(f"student.width: {width!r} was asked for. Choose M, S, XS, XXS or a whole number of hidden units.")
+    raise ConfigError("student.width", f"expected M, S, XS, XXS or a whole number of hidden units, got {width!r}.")
 
 
-def initialise(net: nn.Module, init: str) -> None:
+def initialize(net: nn.Module, init: str) -> None:
     """Fill weights and biases of every layer in place; see MicroExpNet for the choices."""
     if init == "torch":
         return

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 from students.layers import choose, input_spec
 
@@ -33,7 +34,7 @@ class Pointwise(nn.Conv2d):
 
 
 def conv(in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    """Return convolution without bias, batch normalisation, ReLU6: [B, C, H, W] -> [B, C', ceil(H/s), ceil(W/s)]."""
+    """Return convolution without bias, batch normalization, ReLU6: [B, C, H, W] -> [B, C', ceil(H/s), ceil(W/s)]."""
     layer = Pointwise if kernel == 1 and stride > 1 else nn.Conv2d
     return nn.Sequential(
         layer(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -128,11 +129,11 @@ class MobileNetInception(nn.Module):
         rows, last = RECONSTRUCTIONS[choose("reconstruction", reconstruction, tuple(RECONSTRUCTIONS))]
         choose("pooling", pooling, POOLINGS)
         if size < 32:
-            raise ValueError(f"student.size: {size} was asked for; give 32 pixels or more (published 224).")
+            raise ConfigError("student.size", f"expected 32 pixels or more (published 224), got {size}.")
         if not width > 0:
-            raise ValueError(f"student.width: {width} was asked for; give a multiplier above 0, such as 0.5 or 1.")
+            raise ConfigError("student.width", f"expected a multiplier above 0, such as 0.5 or 1, got {width}.")
         if not 0 <= dropout < 1:
-            raise ValueError(f"student.dropout: {dropout} was asked for; give a fraction in [0, 1).")
+            raise ConfigError("student.dropout", f"expected a fraction in [0, 1), got {dropout}.")
         self.input = input_spec(size, 3, mean, std)
         stem = [scaled(n, width, 4) for n in (8, 12, 8, 4)]
         layers: list[nn.Module] = [InceptionStem(stem, pooling)]

@@ -4,13 +4,14 @@ import torch
 from torch import nn
 
 from distill.models.teacher import LiveTeacher
+from distill.system.errors import ConfigError
 from distill.types import Batch, Outputs
 
 AVERAGES = ("logits", "probabilities")
 
 
 class Ensemble(LiveTeacher):
-    """Averages its members, each of which renders the same view at its own size and colour.
+    """Averages its members, each of which renders the same view at its own size and color.
 
     logits:        z = sum_m w_m z_m
     probabilities: z = log sum_m w_m softmax(z_m), again logits: softmax(z) is the mean probability.
@@ -18,7 +19,7 @@ class Ensemble(LiveTeacher):
     Args:
         members: live teachers of one class order.
         average: logits or probabilities.
-        weights: one number per member, normalised to sum 1; none means equal.
+        weights: one number per member, normalized to sum 1; none means equal.
 
     Shape:
         logits [B, K], heads [B, M, K], the members' own logits.
@@ -30,10 +31,12 @@ class Ensemble(LiveTeacher):
     def __init__(self, members: list[nn.Module], average: str = "probabilities", weights: list[float] | None = None):
         super().__init__()
         if average not in AVERAGES:
-            raise ValueError(f"teacher.average: {average!r} was asked for. Choose {' or '.join(AVERAGES)}.")
+            raise ConfigError("teacher.average", f"expected {' or '.join(AVERAGES)}, got {average!r}.")
         weights = [1.0] * len(members) if weights is None else list(weights)
         if len(weights) != len(members) or not members or min(weights) < 0 or sum(weights) <= 0:
-            raise ValueError(f"teacher.weights: {weights} for {len(members)} members; give one number >= 0 for each.")
+            raise ConfigError(
+                "teacher.weights", f"{weights} for {len(members)} members; give one number >= 0 for each."
+            )
         self.members = nn.ModuleList(members)
         self.average, self.shares = average, [weight / sum(weights) for weight in weights]
         self.name = " + ".join(member.name for member in members)
@@ -46,15 +49,16 @@ class Ensemble(LiveTeacher):
     def train(self, mode: bool = True) -> "Ensemble":
         return super().train(False)
 
-    def survey(self):
+    def inspect_layers(self):
         """Refuse to answer which layers there are.
 
         Raises:
             ValueError: always; they are several networks'.
         """
-        raise ValueError(
-            f"teacher: the layers of {self.name} are those of several networks. A loss on feature maps needs one teacher, such "
-            "as teacher=resnet50; or choose losses on logits."
+        raise ConfigError(
+            "teacher",
+            f"the layers of {self.name} are those of several networks. A loss on feature maps needs one teacher, such "
+            "as teacher=resnet50; or choose losses on logits.",
         )
 
     @torch.no_grad()

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from distill.augment.views import draw
-from distill.models.feature_hooks import Layer, Survey, survey, tap
+from distill.models.feature_hooks import FeatureInfo, Layer, attach_hooks, inspect_layers
 from distill.models.teacher import LiveTeacher
 from distill.system.hardware import autocast
 from distill.types import Batch, MixedBatch, Outputs
@@ -33,13 +33,13 @@ class FrozenTeacher(LiveTeacher):
     def input_size(self) -> int:
         return self.network.input.size
 
-    def survey(self) -> Survey:
+    def inspect_layers(self) -> FeatureInfo:
         """Return the layers that a loss can ask for."""
-        return survey(self.network)
+        return inspect_layers(self.network)
 
-    def tap(self, layers: list[Layer]) -> None:
+    def attach_hooks(self, layers: list[Layer]) -> None:
         """Answer these layers' outputs, too, from now on."""
-        tap(self.network, layers)
+        attach_hooks(self.network, layers)
 
     @torch.no_grad()
     def forward(self, batch: Batch | MixedBatch) -> Outputs:

@@ -119,7 +119,7 @@ def estimate_statistics(net: nn.Module, faces: torch.Tensor) -> None:
 
 
 def read_faces(folder: Path) -> torch.Tensor:
-    """Return at most FACES pictures of a folder, evenly spread over its names, grey, as the network takes them.
+    """Return at most FACES pictures of a folder, evenly spread over its names, gray, as the network takes them.
 
     Shape:
         returns [B, 3, SIZE, SIZE] float32.
@@ -131,8 +131,8 @@ def read_faces(folder: Path) -> torch.Tensor:
     if len(files) < 32:
         raise ValueError(f"--faces: {folder}: expected a folder of at least 32 pictures of faces, got {len(files)}.")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), FACES)).astype(int)]
-    grey = np.stack([np.asarray(Image.open(file).convert("L").resize((SIZE, SIZE))) for file in chosen])
-    return ((torch.from_numpy(grey).float() / 255 - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
+    gray = np.stack([np.asarray(Image.open(file).convert("L").resize((SIZE, SIZE))) for file in chosen])
+    return ((torch.from_numpy(gray).float() / 255 - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,19 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from distill.models.feature_hooks import Layer, Survey
+from distill.models.feature_hooks import FeatureInfo, Layer
 from distill.models.teacher import LiveTeacher
 from distill.system.console import console
+from distill.system.errors import ConfigError
 from distill.types import Batch, Dataset, MixedBatch, Outputs
-from teachers.answer_fill import fill
-from teachers.answer_store import AnswerStore, to_tensor
+from teachers.output_fill import fill
+from teachers.output_store import OutputStore, to_tensor
 
 
 class LogitCache:
     """Answers batches from stored logits; a view that is not there yet is computed once, in large batches.
 
     Args:
-        folder: where this teacher's logits on this data set lie, see AnswerStore.
+        folder: where this teacher's logits on this data set lie, see OutputStore.
         expected: manifest() of what is needed; the folder's own must be equal.
         make: makes the live teacher, called only if a view must be computed.
         data: the packed data set.
@@ -46,7 +47,7 @@ class LogitCache:
         features: bool = False,
         progress: Callable = lambda items, total, words: items,
     ):
-        self.store, self.make, self.classes = AnswerStore(folder, expected, data), make, tuple(data.classes)
+        self.store, self.make, self.classes = OutputStore(folder, expected, data), make, tuple(data.classes)
         self.device, self.batch_size, self.features, self.progress = device, batch_size, features, progress
         self.layers: list[Layer] = []
         self.live: LiveTeacher | None = None
@@ -68,21 +69,21 @@ class LogitCache:
     def input_size(self) -> int:
         return self.live_teacher().input_size()
 
-    def survey(self) -> Survey:
+    def inspect_layers(self) -> FeatureInfo:
         """Return the layers that a loss can ask for.
 
         Raises:
             ValueError: the cache keeps logits alone.
         """
         if not self.features:
-            raise ValueError(
-                "teacher: stored logits have no feature maps. Type teacher.cache=features or teacher.cache=false."
+            raise ConfigError(
+                "teacher", "stored logits have no feature maps. Type teacher.cache=features or teacher.cache=false."
             )
-        return self.live_teacher().survey()
+        return self.live_teacher().inspect_layers()
 
-    def tap(self, layers: list[Layer]) -> None:
+    def attach_hooks(self, layers: list[Layer]) -> None:
         """Store and answer these layers' outputs, too, from now on."""
-        self.live_teacher().tap(layers)
+        self.live_teacher().attach_hooks(layers)
         self.layers += [layer for layer in layers if layer not in self.layers]
 
     def reserve(self, views: Collection[int]) -> None:
@@ -105,22 +106,23 @@ class LogitCache:
         needed = sum(self.store.bytes_of(layer) for layer, path in places if not path.exists())
         free = shutil.disk_usage(folder).free
         if needed > free:
-            raise ValueError(
-                f"teacher.cache: features was asked for; the feature maps of {len(views)} training views need {needed / 1e9:.2f} GB "
-                f"more in {folder}, where {free / 1e9:.2f} GB are free. Type views.cached=N for fewer views (0 is one for "
-                "each epoch), paths.store=DIR on another disk, or teacher.cache=false to run the teacher at every step."
+            raise ConfigError(
+                "teacher.cache",
+                f"the feature maps of {len(views)} training views need {needed / 1e9:.2f} GB "
+                f"more in {folder}, where {free / 1e9:.2f} GB are free. Type augment.num_views=N for fewer views (0 is one for "
+                "each epoch), paths.store=DIR on another disk, or teacher.cache=false to run the teacher at every step.",
             )
 
-    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
+    def open(self, split: str, view_id: int, table: Tensor, features: bool = True) -> None:
         """Make a view's logits the ones that are answered; compute and store them if they are not there.
 
         Args:
             split: name of the split.
             view_id: the view, 0 for pictures as packed.
             table: [M, P] its rows.
-            maps: with the layers that a loss asked for, in the train split; evaluation compares logits.
+            features: with the layers that a loss asked for, in the train split; evaluation compares logits.
         """
-        layers, store = self.layers if maps and split == "train" else [], self.store
+        layers, store = self.layers if features and split == "train" else [], self.store
         fill(store, self.live_teacher, split, view_id, table, layers, self.device, self.batch_size, self.progress)
         self.current = torch.from_numpy(store.read(split, view_id)).to(self.device)
         self.maps = {layer.name: store.read(split, view_id, layer) for layer in layers}

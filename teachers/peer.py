@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.augment.views import draw
-from distill.models.feature_hooks import Layer, Survey, survey, tap
+from distill.models.feature_hooks import FeatureInfo, Layer, attach_hooks, inspect_layers
 from distill.models.teacher import LiveTeacher
 from distill.system.hardware import autocast
 from distill.types import Batch, MixedBatch, Outputs
@@ -18,7 +18,7 @@ def is_peer(teacher: dict) -> bool:
 class Peer(LiveTeacher):
     """Answers training batches as a student does, with gradients and in train mode; other splits in eval mode without.
 
-    Its parameters reach the optimiser and the checkpoints through the loss that trains it (distill.losses.dml).
+    Its parameters reach the optimizer and the checkpoints through the loss that trains it (distill.losses.dml).
 
     Args:
         network: images -> Outputs, with an input: InputSpec.
@@ -37,7 +37,7 @@ class Peer(LiveTeacher):
         self.name, self.classes, self.precision = name, tuple(classes), precision
         self.forward_images, self.learning = 0, False
 
-    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
+    def open(self, split: str, view_id: int, table: Tensor, features: bool = True) -> None:
         """Learn from the train split, only answer about others."""
         self.learning = split == "train"
         self.network.train(self.learning)
@@ -45,13 +45,13 @@ class Peer(LiveTeacher):
     def input_size(self) -> int:
         return self.network.input.size
 
-    def survey(self) -> Survey:
+    def inspect_layers(self) -> FeatureInfo:
         """Return the layers that a loss can ask for."""
-        return survey(self.network)
+        return inspect_layers(self.network)
 
-    def tap(self, layers: list[Layer]) -> None:
+    def attach_hooks(self, layers: list[Layer]) -> None:
         """Answer these layers' outputs, too, from now on."""
-        tap(self.network, layers)
+        attach_hooks(self.network, layers)
 
     def forward(self, batch: Batch | MixedBatch) -> Outputs:
         images = draw(batch, self.network.input)

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.system.errors import ConfigError
 from distill.system.weights import read_weights, start_from
 from distill.types import Outputs
-from teachers.timm_teacher import download, input_spec, refuse_both
+from teachers.timm_teacher import download, input_spec, refuse_weights_and_pretrained
 
 PATCHES = 25  # 16 tiles, 4 of the right strip, 4 of the bottom strip, the corner
 HEADS = ("att.fc.", "reg.region_net.2.")  # tensors whose shape depends on the number of classes
@@ -62,7 +63,7 @@ def cut(maps: Tensor, bottom_strip: str) -> list[Tensor]:
 
 
 class Attention(nn.Module):
-    """Classify normalise([max over 25 masked patches | masked whole]): [B, C, S, S] -> [B, K]."""
+    """Classify normalize([max over 25 masked patches | masked whole]): [B, C, S, S] -> [B, K]."""
 
     def __init__(self, channels: int, num_classes: int, masks: str, bottom_strip: str):
         super().__init__()
@@ -144,7 +145,7 @@ class ScanCci(nn.Module):
         ValueError: an option, size or backbone that cannot be, or weights that do not fit or are out of reach.
 
     Reference: SCAN-CCI, Pattern Recognition Letters 145 (2021), doi 10.1016/j.patrec.2021.01.029, arXiv 2007.10298.
-    Deviation: in training, a shared mask net normalises with the statistics of all patches together, not of each patch in turn.
+    Deviation: in training, a shared mask net normalizes with the statistics of all patches together, not of each patch in turn.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class ScanCci(nn.Module):
     ):
         super().__init__()
         _check(size, masks=(masks, ("shared", "separate")), bottom_strip=(bottom_strip, ("published", "repaired")))
-        refuse_both(weights, pretrained)
+        refuse_weights_and_pretrained(weights, pretrained)
         self.base, features = make_base(backbone, channels)
         published, (fine, coarse) = self.base.pretrained_cfg, self.base.feature_info.channels()
         self.att = Attention(fine, num_classes, masks, bottom_strip)
@@ -183,9 +184,10 @@ class ScanCci(nn.Module):
         own = {name: tensor.shape for name, tensor in self.base.state_dict().items()}
         lacking = [name for name, shape in own.items() if name not in tensors or tensors[name].shape != shape]
         if lacking:
-            raise ValueError(
-                f"teacher.weights: {weights} is neither of this SCAN-CCI nor of its backbone: {len(lacking)} tensors of the "
-                f"backbone are missing or of another shape, e.g. {lacking[0]}. Choose teacher.backbone to fit the file."
+            raise ConfigError(
+                "teacher.weights",
+                f"{weights} is neither of this SCAN-CCI nor of its backbone: {len(lacking)} tensors of the "
+                f"backbone are missing or of another shape, e.g. {lacking[0]}. Choose teacher.backbone to fit the file.",
             )
         self.base.load_state_dict({name: tensors[name] for name in own})
         return "weights without a classifier"
@@ -208,8 +210,8 @@ def make_base(backbone: str, channels: int) -> tuple[nn.Module, dict[str, object
     """
     if ":" not in backbone and not timm.is_model(backbone):
         close = ", ".join(get_close_matches(backbone, timm.list_models(), n=5, cutoff=0.4))
-        raise ValueError(
-            f"teacher.backbone: timm has no {backbone!r}. Choose a name it lists, such as {close or 'resnet50'}."
+        raise ConfigError(
+            "teacher.backbone", f"timm has no {backbone!r}. Choose a name it lists, such as {close or 'resnet50'}."
         )
     for levels in ((2, 3), (1, 2)):  # a stem of stride 2 is a level of its own, one of stride 4 is not
         options = {"features_only": True, "out_indices": levels, "in_chans": channels}
@@ -219,18 +221,18 @@ def make_base(backbone: str, channels: int) -> tuple[nn.Module, dict[str, object
             continue
         if net.feature_info.reduction() == [8, 16] and getattr(net, "output_fmt", "NCHW") == "NCHW":
             return net, options
-    raise ValueError(
-        f"teacher.backbone: {backbone!r} does not offer [B, C, H, W] maps of stride 8 and 16. "
-        "Choose a network like resnet18, resnet50, mobilenetv3_large_100 or convnext_tiny."
+    raise ConfigError(
+        "teacher.backbone",
+        f"{backbone!r} does not offer [B, C, H, W] maps of stride 8 and 16. "
+        "Choose a network like resnet18, resnet50, mobilenetv3_large_100 or convnext_tiny.",
     )
 
 
 def _check(size: int, **chosen: tuple[str, tuple[str, ...]]) -> None:
     if size < 64 or size % 32:
-        raise ValueError(
-            f"teacher.size: {size} was asked for; SCAN-CCI cuts pictures whose side is a multiple of 32 from 64 on, such as "
-            "64, 96 or 224 (published)."
+        raise ConfigError(
+            "teacher.size", f"expected a multiple of 32 from 64 on, such as 64, 96 or 224 (published), got {size}."
         )
     for key, (value, choices) in chosen.items():
         if value not in choices:
-            raise ValueError(f"teacher.{key}: {value!r} was asked for. Choose {' or '.join(choices)}.")
+            raise ConfigError(f"teacher.{key}", f"expected {' or '.join(choices)}, got {value!r}.")

@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from torch import nn
 
 from distill.models.timm_net import TimmNet
+from distill.system.errors import ConfigError
 from distill.system.weights import start_from
 from distill.types import InputSpec
 
@@ -64,7 +65,7 @@ class TimmTeacher(TimmNet):
         options = dict(options or {}, drop_rate=drop_rate)
         if drop_path_rate:
             options["drop_path_rate"] = drop_path_rate
-        refuse_both(weights, pretrained)
+        refuse_weights_and_pretrained(weights, pretrained)
         super().__init__(name, num_classes, channels, pretrained=False, **options)
         self.start = "scratch"
         if weights:
@@ -81,7 +82,7 @@ class TimmTeacher(TimmNet):
         return (heads,) if isinstance(heads, str) else tuple(heads)
 
 
-def refuse_both(weights: str | None, pretrained: bool | None) -> None:
+def refuse_weights_and_pretrained(weights: str | None, pretrained: bool | None) -> None:
     """Refuse to start from a file and from published weights at once.
 
     Raises:
@@ -116,9 +117,10 @@ def download(name: str, insist: bool, **options) -> nn.Module | None:
         if constants.HF_HUB_OFFLINE and not missing:
             why = f"{constants.ENDPOINT} is not reached, and they are not in its cache"
         if insist:
-            raise ValueError(
-                f"teacher.pretrained: the pretrained weights of {name!r} are out of reach ({why}). Connect to a network, "
-                "give teacher.weights=FILE.safetensors, or leave teacher.pretrained=null to train from scratch."
+            raise ConfigError(
+                "teacher.pretrained",
+                f"the pretrained weights of {name!r} are out of reach ({why}). Connect to a network, "
+                "give teacher.weights=FILE.safetensors, or leave teacher.pretrained=null to train from scratch.",
             ) from error
         warnings.warn(OUT_OF_REACH.format(name=name, why=why), stacklevel=2)
         return None
@@ -140,7 +142,7 @@ def hub_answers(seconds: float = 3.0) -> bool:
 
 
 def input_spec(size: int, channels: int, mean, std, published: dict) -> InputSpec:
-    """Make an InputSpec from numbers or lists; null means the network's published ones, averaged for grey faces."""
+    """Make an InputSpec from numbers or lists; null means the network's published ones, averaged for gray faces."""
     asked = [published["mean"] if mean is None else mean, published["std"] if std is None else std]
     asked = [tuple(v) if isinstance(v, Sequence) else (v,) for v in asked]
     return InputSpec(size, channels, *((sum(v) / len(v),) if channels == 1 else v for v in asked))

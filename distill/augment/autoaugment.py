@@ -116,9 +116,9 @@ def operate(operation: str, faces: Tensor, values: Tensor) -> Tensor:
         case "Brightness":
             return _blend(torch.zeros_like(faces), faces, value)
         case "Color":
-            return _blend(_grey(faces), faces, value)
+            return _blend(_gray(faces), faces, value)
         case "Contrast":
-            return _blend((_grey(faces).double().mean((1, 2, 3), keepdim=True) + 0.5).floor(), faces, value)
+            return _blend((_gray(faces).double().mean((1, 2, 3), keepdim=True) + 0.5).floor(), faces, value)
         case "Sharpness":
             return _blend(_smooth(faces), faces, value)
         case "Posterize":
@@ -141,7 +141,7 @@ def _blend(other: Tensor, faces: Tensor, share: Tensor) -> Tensor:
     return (other + share * (faces - other)).clamp_(0, 255).to(torch.uint8)
 
 
-def _grey(faces: Tensor) -> Tensor:
+def _gray(faces: Tensor) -> Tensor:
     """Luma [B, 1, H, W], in PIL's whole numbers."""
     if faces.shape[1] == 1:
         return faces

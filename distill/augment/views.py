@@ -42,7 +42,7 @@ class ViewRecipe:
         flip: probability of mirroring.
         brightness: largest offset to either side, units of pixels / 255.
         contrast: largest relative change of contrast to either side.
-        erase: probability that a grey box covers part of the face.
+        erase: probability that a gray box covers part of the face.
         erase_min: smallest side of the box, fraction of the picture.
         erase_max: largest side of the box.
         shear: largest slant of the vertical lines to either side, degrees.
@@ -179,10 +179,10 @@ def _grid(view: Tensor, size: int) -> Tensor:
 
 
 def _gain(view: Tensor, contrast: Tensor, size: int) -> Tensor:
-    """The factor of each pixel's distance from grey: contrast [B, C, 1, 1], or 0 in the erased box; [B, C, size, size]."""
-    centres = _centres(size, view)
+    """The factor of each pixel's distance from gray: contrast [B, C, 1, 1], or 0 in the erased box; [B, C, size, size]."""
+    centers = _centres(size, view)
     across, down = (
-        ((centres - view[:, at, None]).abs() < view[:, side, None] / 2).float() for at, side in ((7, 9), (8, 10))
+        ((centers - view[:, at, None]).abs() < view[:, side, None] / 2).float() for at, side in ((7, 9), (8, 10))
     )
     return (-contrast * down[:, None, :, None] * across[:, None, None, :]).add_(contrast)
 

@@ -1,4 +1,4 @@
-"""What to type instead: a sentence for each word of a command line that hydra refuses."""
+"""What to type instead of an override that Hydra refuses."""
 
 import difflib
 import re
@@ -19,20 +19,20 @@ NULLABLE = ("experiment", "debug", "launcher")  # groups of which nothing may be
 
 
 @contextmanager
-def explained(words: list[str]) -> Iterator[None]:
-    """Turn what hydra refuses into a sentence.
+def with_suggestions(words: list[str]) -> Iterator[None]:
+    """Turn what hydra refuses into a message.
 
     Args:
         words: the command line without the program.
 
     Raises:
-        ValueError: in the place of a HydraException, and of what hydra says of choices that are no names.
+        ValueError: instead of a HydraException, and of what hydra says of choices that are no names.
     """
     _refuse_nameless_choices(words)
     try:
         yield
     except HydraException as error:
-        raise ValueError(explain(error, words)) from error
+        raise ValueError(suggest_override(error, words)) from error
 
 
 def _refuse_nameless_choices(words: list[str]) -> None:
@@ -47,8 +47,8 @@ def _refuse_nameless_choices(words: list[str]) -> None:
                     raise ValueError(f"{word}: expected the name of a choice, or a list of names. Type {group}=NAME.")
 
 
-def explain(error: Exception, overrides: list[str]) -> str:
-    """Return a sentence for an override that fits no key or choice, or cannot be read, with the nearest that exist."""
+def suggest_override(error: Exception, overrides: list[str]) -> str:
+    """Return a message for an override that fits no key or choice, or cannot be read, with the nearest that exist."""
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override}: cannot be read. Give a value behind = and every comma, and close brackets and quotes."

@@ -1,4 +1,4 @@
-"""What names are made of: class names in the place of import paths, and no value that is the default of its yaml."""
+"""What names are made of: class names instead of import paths, and no value that is the default of its yaml."""
 
 import re
 from functools import cache

@@ -17,7 +17,7 @@ from hydra.initialize import get_gh_backup, restore_gh_from_backup
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from distill.config.hints import explain, explained
+from distill.config.hints import suggest_override, with_suggestions
 
 PATH = re.compile(  # keys of a path
     r"\+*(paths\.\w+|data\.(root|extra|subset_dir)|teacher\.cache|teacher(\.members\.\w+)?\.run|([\w.@]+\.)?weights)"
@@ -53,7 +53,7 @@ def spread(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
                 else:
                     choices[key] = [f"{key}={override.get_value_element_as_str()}"]
         except HydraException as error:
-            raise ValueError(explain(error, own)) from error
+            raise ValueError(suggest_override(error, own)) from error
     return [list(job) for job in product(*choices.values())], swept
 
 
@@ -85,7 +85,7 @@ def composed(job: Sequence[str], words: Sequence[str], folder: Path) -> tuple[di
             cluster = OmegaConf.to_container(cfg.launcher) if cfg.launcher else None
             return OmegaConf.to_container(cfg), {"_target_": "ray", **cluster} if cluster else launcher
     except HydraException as error:
-        raise ValueError(explain(error, own[:-1])) from error
+        raise ValueError(suggest_override(error, own[:-1])) from error
 
 
 def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
@@ -108,7 +108,7 @@ def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
     outer = get_gh_backup()  # of a program that uses hydra itself
     GlobalHydra.instance().clear()
     try:
-        with explained(words), _conf():
+        with with_suggestions(words), _conf():
             whole = compose("run", overrides=[quoted(word) for word in words], return_hydra_config=True)
     finally:
         restore_gh_from_backup(outer)

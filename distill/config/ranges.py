@@ -1,4 +1,4 @@
-"""Numbers of a run's config that cannot be meant, and parts of it that do not make up a run, each with a sentence."""
+"""Ranges of a run's config: numbers out of range, and parts that do not make up a run."""
 
 import math
 from collections.abc import Iterator
@@ -8,8 +8,9 @@ from torch import nn
 
 from distill.losses.base.option_types import fits
 from distill.losses.base.ramps import ramp
-from distill.runs.config import TrainConfig, ViewsConfig
+from distill.runs.config import AugmentConfig, TrainConfig
 from distill.system import distributed as parallel
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 
 SELECTABLE = tuple(
@@ -22,34 +23,45 @@ def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
     """Refuse numbers under train, of the run or of a teacher, that are out of range.
 
     Args:
-        key: train, or teacher.train, for sentences.
+        key: train, or teacher.train, for messages.
         train: the keys under it.
         least_epochs: 1, or 0 where finished weights may be taken as they are.
 
     Raises:
         ValueError: the first that is, and what to give.
     """
-    least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
+    least = {
+        "epochs": least_epochs,
+        "batch_size": 1,
+        "log_every_n_steps": 1,
+        "ema_decay": 0,
+        "class_balance_power": 0,
+        "mixup": 0,
+    }
     for name, bound in least.items():
         if getattr(train, name) < bound:
-            raise ValueError(f"{key}.{name}: {getattr(train, name)} was asked for; give {bound} or more.")
+            raise ConfigError(f"{key}.{name}", f"expected {bound} or more, got {getattr(train, name)}.")
     if (train.min_steps or 0) < 0:
-        raise ValueError(f"{key}.min_steps: {train.min_steps} was asked for; give 0 or more, or null.")
+        raise ConfigError(f"{key}.min_steps", f"expected 0 or more, or null, got {train.min_steps}.")
     if train.batch_size < (processes := parallel.expected_world_size()):
-        raise ValueError(
-            f"{key}.batch_size: {train.batch_size} was asked for; it is that of all {processes} processes together. "
-            f"Give {processes} or more, or start fewer with torchrun --nproc-per-node=N."
+        raise ConfigError(
+            f"{key}.batch_size",
+            f"expected {processes} or more, that of all {processes} processes together, got {train.batch_size}. "
+            f"Give that, or start fewer with torchrun --nproc-per-node=N.",
         )
-    if train.average >= 1:
-        raise ValueError(f"{key}.average: {train.average} was asked for; give a decay below 1, or 0 for none.")
-    if train.clip is not None and train.clip <= 0:
-        raise ValueError(f"{key}.clip: {train.clip:g} was asked for; give a norm above 0, or null for none.")
+    if train.ema_decay >= 1:
+        raise ConfigError(f"{key}.ema_decay", f"expected a decay below 1, or 0 for none, got {train.ema_decay}.")
+    if train.max_grad_norm is not None and train.max_grad_norm <= 0:
+        raise ConfigError(
+            f"{key}.max_grad_norm", f"expected a norm above 0, or null for none, got {train.max_grad_norm:g}."
+        )
     if train.precision not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"{key}.precision: {train.precision!r} was asked for. Choose auto, fp32 or bf16.")
-    if train.select.removeprefix("-") not in SELECTABLE:
-        raise ValueError(
-            f"{key}.select: {train.select!r} was asked for; the best epoch is chosen on validation alone. "
-            f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
+        raise ConfigError(f"{key}.precision", f"expected auto, fp32 or bf16, got {train.precision!r}.")
+    if train.monitor.removeprefix("-") not in SELECTABLE:
+        raise ConfigError(
+            f"{key}.monitor",
+            f"expected a validation metric, got {train.monitor!r}; the best epoch is chosen on validation alone. "
+            f"Type one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better.",
         )
 
 
@@ -57,7 +69,7 @@ def check_optimizer(key: str, node: dict) -> None:
     """Refuse numbers of an optimizer that are out of range.
 
     Args:
-        key: optimizer, or teacher.optimizer, for sentences.
+        key: optimizer, or teacher.optimizer, for messages.
         node: the keys under it.
 
     Raises:
@@ -65,11 +77,9 @@ def check_optimizer(key: str, node: dict) -> None:
     """
     for name in ("lr", "weight_decay", "eps", "momentum"):
         if node.get(name, 0) < 0:
-            raise ValueError(f"{key}.{name}: {node[name]} was asked for; give 0 or more.")
+            raise ConfigError(f"{key}.{name}", f"expected 0 or more, got {node[name]}.")
     if not all(0 <= beta < 1 for beta in node.get("betas", ())):
-        raise ValueError(
-            f"{key}.betas: {node['betas']} was asked for; give two numbers in [0, 1), such as [0.9,0.999]."
-        )
+        raise ConfigError(f"{key}.betas", f"expected two numbers in [0, 1), such as [0.9,0.999], got {node['betas']}.")
 
 
 def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
@@ -87,33 +97,37 @@ def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
         return
     example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
     if not isinstance(listed, list) or not listed:
-        raise ValueError(
-            f"phases: {as_typed(listed)} was asked for. A list of phases is needed, {example}, or null for one."
+        raise ConfigError(
+            "phases", f"{as_typed(listed)} was asked for. A list of phases is needed, {example}, or null for one."
         )
     for phase in listed:
         if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
-            raise ValueError(f"phases: {phase} was asked for. A phase has epochs, and may have loss and lr: {example}.")
+            raise ConfigError("phases", f"expected epochs, and perhaps loss and lr, as in {example}, got {phase}.")
         epochs, lr, losses = phase["epochs"], phase.get("lr", 1.0), phase.get("loss")
         if type(epochs) is not int or epochs < 1 or type(lr) not in (int, float) or not 0 < lr < math.inf:
-            raise ValueError(f"phases: {phase} was asked for; give epochs from 1 on, and lr, a factor above 0.")
+            raise ConfigError("phases", f"expected epochs from 1 on, and lr, a factor above 0, got {phase}.")
         if losses is not None and (not isinstance(losses, list) or not losses):
-            raise ValueError(
-                f"phases: {phase} was asked for; give a list of losses, such as loss:[ce,kd], or leave it out."
+            raise ConfigError(
+                "phases", f"expected a list of losses, such as loss:[ce,kd], or leave it out, got {phase}."
             )
         if unknown := [name for name in losses or [] if name not in of_run]:
-            raise ValueError(
-                f"phases: {unknown[0]!r} is not among the losses of this run: {', '.join(of_run)}. "
-                f"Type loss=[{','.join([*of_run, *unknown])}]."
+            raise ConfigError(
+                "phases",
+                f"{unknown[0]!r} is not among the losses of this run: {', '.join(of_run)}. "
+                f"Type loss=[{','.join([*of_run, *unknown])}].",
             )
     used = {name for phase in listed for name in phase.get("loss") or of_run}
     if left := [name for name in of_run if name not in used]:
-        raise ValueError(
-            f"loss.{left[0]}: is in none of the phases, so nothing would be learned by it. Add it to one of them, or type "
-            f"loss=[{','.join(name for name in of_run if name in used)}]."
+        raise ConfigError(
+            f"loss.{left[0]}",
+            "is in none of the phases, so nothing would be learned by it. Add it to one of them, or type "
+            f"loss=[{','.join(name for name in of_run if name in used)}].",
         )
     total = sum(phase["epochs"] for phase in listed)
     if total != run_epochs:
-        raise ValueError(f"phases: they last {total} epochs, train.epochs is {run_epochs}. Type train.epochs={total}.")
+        raise ConfigError(
+            "phases", f"they last {total} epochs, train.epochs is {run_epochs}. Type train.epochs={total}."
+        )
 
 
 def check_weights(where: str, losses: dict, phases: list[dict] | None, epochs: int) -> None:
@@ -134,9 +148,10 @@ def check_weights(where: str, losses: dict, phases: list[dict] | None, epochs: i
         names = phase.get("loss") or list(losses)
         weights = [ramp(losses[name]["weight"], f"{where}loss.{name}.weight") for name in names]
         if names and not any(weight(start) or weight(math.nextafter(end, start)) for weight in weights):
-            raise ValueError(
-                f"{where}loss: the weight of {', '.join(names)} is 0 from epoch {start} to epoch {end}, so nothing is learned "
-                f"in them. Type {where}loss.{names[0]}.weight=1, or choose other losses."
+            raise ConfigError(
+                f"{where}loss",
+                f"the weight of {', '.join(names)} is 0 from epoch {start} to epoch {end}, so nothing is learned "
+                f"in them. Type {where}loss.{names[0]}.weight=1, or choose other losses.",
             )
         start = end
 
@@ -156,36 +171,37 @@ def check_mixup(where: str, mixup: float, losses: dict, teacher: dict) -> None:
     if mixup == 0:
         return
     if teacher["_target_"] is not None and teacher.get("cache") is not False:
-        raise ValueError(
-            f"train.mixup: {mixup} was asked for, but stored logits are those of faces, not of their mixtures. train.mixup "
-            "needs teacher.cache=false or teacher=none."
+        raise ConfigError(
+            "train.mixup",
+            f"got {mixup}, but stored logits are those of faces, not of their mixtures. train.mixup "
+            "needs teacher.cache=false or teacher=none.",
         )
     for name, loss in losses.items():
         if loss.get("target") == "hard":
-            raise ValueError(
-                f"{where}loss.{name}.target: hard undoes {where}train.mixup; give {where}loss.{name}.target=soft."
+            raise ConfigError(
+                f"{where}loss.{name}.target", f"hard undoes {where}train.mixup; give {where}loss.{name}.target=soft."
             )
 
 
-def check_views(key: str, views: ViewsConfig) -> None:
-    """Refuse ranges and probabilities of views that are out of range.
+def check_augment(key: str, augment: AugmentConfig) -> None:
+    """Refuse ranges and probabilities of augmentation that are out of range.
 
     Args:
-        key: views, or teacher.views, for sentences.
-        views: the keys under it.
+        key: augment, or teacher.augment, for messages.
+        augment: the keys under it.
 
     Raises:
         ValueError: the first that is, and what to give.
     """
     for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
-        least, most = getattr(views, low), getattr(views, high)
-        if not 0 < least <= most and (low, views.erase) != ("erase_min", 0):
-            raise ValueError(f"{key}: {low}={least} and {high}={most}; give 0 < {low} <= {high}.")
+        least, most = getattr(augment, low), getattr(augment, high)
+        if not 0 < least <= most and (low, augment.erase) != ("erase_min", 0):
+            raise ConfigError(key, f"{low}={least} and {high}={most}; give 0 < {low} <= {high}.")
     for name in ("flip", "erase"):
-        if not 0 <= (value := getattr(views, name)) <= 1:
-            raise ValueError(f"{key}.{name}: {value} was asked for; a probability lies between 0 and 1.")
-    if views.cached < 0 or views.seed < 0:
-        raise ValueError(f"{key}: seed and cached must be 0 or more.")
+        if not 0 <= (value := getattr(augment, name)) <= 1:
+            raise ConfigError(f"{key}.{name}", f"expected a probability between 0 and 1, got {value}.")
+    if augment.num_views < 0 or augment.seed < 0:
+        raise ConfigError(key, "seed and num_views must be 0 or more.")
 
 
 def check_plugins(plugins: object) -> None:
@@ -195,9 +211,7 @@ def check_plugins(plugins: object) -> None:
         ValueError: with what to type.
     """
     if not fits(plugins, list[str]):
-        raise ValueError(
-            f"plugins: {as_typed(plugins)} was asked for; give a list of names, such as plugins=[mypackage]."
-        )
+        raise ConfigError("plugins", f"expected a list of names, such as plugins=[mypackage], got {as_typed(plugins)}.")
 
 
 def targets(node: object) -> list[str]:
@@ -225,26 +239,27 @@ def check_network(target: str, found: object) -> None:
         ValueError: it is no subclass of torch.nn.Module.
     """
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(
-            f"_target_: {target} is no class of networks (torch.nn.Module), so it is not called. Name a class that is one."
+        raise ConfigError(
+            "_target_",
+            f"{target} is no class of networks (torch.nn.Module), so it is not called. Name a class that is one.",
         )
 
 
 @contextmanager
 def kinds(key: str) -> Iterator[None]:
-    """Say what a word in the place of a number is, where options are given to a component.
+    """Say what a word instead of a number is, where options are given to a component.
 
     Args:
         key: of the component, such as student.
 
     Raises:
-        ValueError: in the place of a TypeError.
+        ValueError: instead of a TypeError.
     """
     try:
         yield
     except TypeError as error:
-        raise ValueError(
-            f"{key}: an option is of another kind than in its yaml, such as a word for a number ({error})."
+        raise ConfigError(
+            key, f"an option is of another kind than in its yaml, such as a word for a number ({error})."
         ) from error
 
 
@@ -262,7 +277,8 @@ def check_same_input(node: dict, weights: str, metadata: dict) -> None:
     theirs = metadata.get("network", {})
     wrong = [key for key in ("mean", "std") if theirs.get(key) is not None and theirs[key] != node.get(key)]
     if wrong:
-        raise ValueError(
-            f"student.weights: {weights} was trained with {wrong[0]} {theirs[wrong[0]]}; this run has {node.get(wrong[0])}. "
-            f"Type {' '.join(f'student.{key}={theirs[key]}' for key in wrong)}."
+        raise ConfigError(
+            "student.weights",
+            f"{weights} was trained with {wrong[0]} {theirs[wrong[0]]}; this run has {node.get(wrong[0])}. "
+            f"Type {' '.join(f'student.{key}={theirs[key]}' for key in wrong)}.",
         )

@@ -10,12 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from distill.config.naming import canonical, label, without_defaults
-from distill.config.ranges import check_mixup, check_phases, check_train, check_views
+from distill.config.ranges import check_augment, check_mixup, check_phases, check_train
 from distill.runs.config import PathsConfig, RunConfig
 from distill.runs.published import named_folder
+from distill.system.errors import ConfigError
 from distill.system.files import digest, sha256
 
-RECIPE = ("train", "views", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
+RECIPE = ("train", "augment", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
 USE = ("cache", "precision")  # of a teacher: how the finished one is asked
 WHERE = ("paths", "logger", "plugins", "checkpoint", "eval", "launcher")  # they do not change what a run learns
 BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
@@ -39,7 +40,7 @@ def typed(cfg: DictConfig) -> RunConfig:
         return OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         key = error.full_key or "a key"
-        raise ValueError(f"{key}: must be given. Type {key}=... on the command line.") from error
+        raise ConfigError(key, f"must be given. Type {key}=... on the command line.") from error
 
 
 def absolute(cfg: RunConfig) -> RunConfig:
@@ -67,43 +68,43 @@ def absolute(cfg: RunConfig) -> RunConfig:
 
 def _absolute(key: str, value: str) -> str:
     if not value:
-        raise ValueError(f"{key}: is empty. Type a path, or leave it out.")
+        raise ConfigError(key, "is empty. Type a path, or leave it out.")
     if (key, value) == ("teacher.cache", "features"):
         return value
     value = named_folder(value, key) if key.endswith(".run") and key.startswith("teacher.") else value
     try:
         return os.path.abspath(Path(value).expanduser())
     except RuntimeError:
-        raise ValueError(
-            f"{key}: {value} begins with ~, but there is no such home folder. Type the path in full."
+        raise ConfigError(
+            key, f"{value} begins with ~, but there is no such home folder. Type the path in full."
         ) from None
 
 
 def check(cfg: RunConfig) -> None:
-    """Refuse a config whose numbers cannot be meant.
+    """Refuse a config with a number out of range.
 
     Raises:
-        ValueError: one sentence per rule.
+        ValueError: the first setting that breaks a rule.
     """
     for where, one in recipes(cfg):
         check_train(f"{where}train", one.train, least_epochs=0 if where else 1)
-        check_views(f"{where}views", one.views)
+        check_augment(f"{where}augment", one.augment)
         if one.seed < 0:
-            raise ValueError(f"{where}seed: {one.seed} was asked for; give 0 or more.")
+            raise ConfigError(f"{where}seed", f"expected 0 or more, got {one.seed}.")
         check_mixup(where, one.train.mixup, one.loss, one.teacher)
     check_phases(cfg.phases, cfg.loss, cfg.train.epochs)
     cache = cfg.teacher.get("cache")
     if isinstance(cache, str) and cache != "features" and "/" not in cache:
-        raise ValueError(
-            f"teacher.cache: {cache!r} was asked for. Choose true, false, features, or a folder such as ./{cache}."
+        raise ConfigError(
+            "teacher.cache", f"expected true, false, features, or a folder such as ./{cache}, got {cache!r}."
         )
     if cfg.checkpoint.every_steps < 0:
-        raise ValueError(f"checkpoint.every_steps: {cfg.checkpoint.every_steps} was asked for; give 0 or more.")
+        raise ConfigError("checkpoint.every_steps", f"expected 0 or more, got {cfg.checkpoint.every_steps}.")
     if cfg.teacher.get("precision", "auto") not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"teacher.precision: {cfg.teacher['precision']!r} was asked for. Choose auto, fp32 or bf16.")
+        raise ConfigError("teacher.precision", f"expected auto, fp32 or bf16, got {cfg.teacher['precision']!r}.")
     threads = cfg.train.threads
     if threads is not None and threads < 1:
-        raise ValueError(f"train.threads: {threads} was asked for; give 1 or more, or null for every core.")
+        raise ConfigError("train.threads", f"expected 1 or more, or null for every core, got {threads}.")
 
 
 def recipes(cfg: RunConfig) -> list[tuple[str, RunConfig]]:
@@ -162,7 +163,7 @@ def with_sha256(node: dict) -> dict:
 
 def _sha256(file: str) -> str | None:
     path = Path(file).expanduser()
-    return sha256(path) if path.is_file() else None  # that it is not there is said where it is read
+    return sha256(path) if path.is_file() else None  # a missing file is reported when it is loaded
 
 
 def run_name(cfg: RunConfig) -> str:

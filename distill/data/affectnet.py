@@ -14,9 +14,10 @@ import numpy as np
 from distill.data.common.emotions import AFFECTNET, EMOTIONS, SEVEN, numbered
 from distill.data.common.image_files import csv_file, find_below, folder, picture, source
 from distill.data.common.image_reader import BROKEN
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.test_subsets import read_subsets
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -66,21 +67,22 @@ def affectnet(
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file, row, class or subset that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file, row, class or subset that cannot be used, in a message that says which and why.
 
     Reference:
         The lists: Wang et al., Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition,
         IEEE Trans. Image Processing 2020.
     """
     if classes not in (7, 8):
-        raise ValueError(f"data.classes: {classes} was asked for; AffectNet has 8, or 7 without contempt.")
+        raise ConfigError("data.classes", f"expected 8, or 7 without contempt, got {classes}.")
     release = _release(folder(root, LAYOUT), images)
     if test_subset and isinstance(release, NpyRelease):
-        raise ValueError(
-            f"data.test_subset: {test_subset} lists pictures of the csv release; {release.train} has numbers for names. "
-            "Give data.root the csv release, or use data.test_subset=null."
+        raise ConfigError(
+            "data.test_subset",
+            f"{test_subset} lists pictures of the csv release; {release.train} has numbers for names. "
+            "Give data.root the csv release, or use data.test_subset=null.",
         )
-    return labelled(
+    return labeled(
         store,
         "affectnet",
         release.source(),
@@ -180,11 +182,13 @@ def _release(root: Path, images: str | None) -> CsvRelease | NpyRelease:
     names = ("training.csv", "validation.csv", "train_set/", "val_set/")
     train, valid, train_set, val_set = (find_below(root, [name], deep=2) for name in names)
     if train and train_set:
-        raise ValueError(f"data.root: {root} holds AffectNet twice: {train} and {train_set}. Give the folder of one.")
+        raise ConfigError(
+            "data.root", f"{root} holds AffectNet twice: {train} and {train_set}. Give the folder of one."
+        )
     if train_set and val_set:
         return NpyRelease(train_set, val_set)
     if not (train and valid):
-        raise ValueError(f"data.root: {root} holds no AffectNet, or half of it. Give {LAYOUT}.")
+        raise ConfigError("data.root", f"{root} holds no AffectNet, or half of it. Give {LAYOUT}.")
     return CsvRelease(train, valid, _images(root, images))
 
 
@@ -194,10 +198,12 @@ def _images(root: Path, images: str | None) -> Path:
     found = [path for at in ("", "*/") for path in sorted(root.glob(at + PICTURES)) if next(path.glob("*/"), None)]
     found = [path for path in found if not any(path in deeper.parents for deeper in found)]  # as the archives unpack
     if not found:
-        raise ValueError(f"data.root: {root} has no folder of pictures {PICTURES}. Give {LAYOUT}.")
+        raise ConfigError("data.root", f"{root} has no folder of pictures {PICTURES}. Give {LAYOUT}.")
     if len(found) > 1:
         names = ", ".join(str(path.relative_to(root)) for path in found)
-        raise ValueError(f"data.images: {root} has several folders of pictures: {names}. Give data.images one of them.")
+        raise ConfigError(
+            "data.images", f"{root} has several folders of pictures: {names}. Give data.images one of them."
+        )
     return found[0]
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from distill.data.common.emotions import EXPW, SEVEN, numbered
 from distill.data.common.image_files import first_of, folder, lines, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
@@ -33,14 +33,14 @@ def expw(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file or row that cannot be used, in a message that says which and why.
 
     Reference:
         Zhang, Luo, Loy and Tang, From Facial Expression Recognition to Interpersonal Relation Prediction, IJCV 2018.
     """
     home = folder(root, LAYOUT)
     list_file, images = first_of(home, LISTS, LAYOUT), first_of(home, IMAGES, LAYOUT)
-    return labelled(
+    return labeled(
         store,
         "expw",
         source("expw", VERSION, [list_file, images]),

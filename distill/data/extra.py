@@ -1,4 +1,4 @@
-"""Faces without labels beside a labelled data set, data.extra=DIR: training pictures that the teacher alone says something of."""
+"""Faces without labels beside a labeled data set, data.extra=DIR: training pictures that the teacher alone says something of."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -8,11 +8,12 @@ import numpy as np
 
 from distill.data.common.entries import Entry, Listing
 from distill.data.common.image_files import folder, picture, source
-from distill.data.common.labelled import UNKNOWN
+from distill.data.common.labeled import UNKNOWN
 from distill.data.common.splits import spread
-from distill.data.common.twins import alike, checked_splits, selected
+from distill.data.common.twins import checked_splits, near_duplicate, selected
 from distill.data.common.walker import pictures_below
 from distill.data.packing.reader import pack
+from distill.system.errors import ConfigError
 from distill.types import Dataset, Split
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -83,10 +84,11 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
     split = Split(
         "extra", pixels, rows, target, label, tuple(ids[row] for row in rows), sha256, *packed.copies["train"]
     )
-    seen = alike(split, [data.splits["valid"], data.splits["test"]])
+    seen = near_duplicate(split, [data.splits["valid"], data.splits["test"]])
     if seen.all():
-        raise ValueError(
-            f"data.extra: each of the {len(split):,} pictures in {home} shows a photograph of valid or test. Give other faces."
+        raise ConfigError(
+            "data.extra",
+            f"each of the {len(split):,} pictures in {home} shows a photograph of valid or test. Give other faces.",
         )
     return replace(data, extra=selected(split, ~seen))
 

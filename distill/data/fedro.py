@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.data.common.emotions import SEVEN, named
 from distill.data.common.image_files import folder, lines, picture, source
-from distill.data.common.labelled import Entry, class_entries, labelled
+from distill.data.common.labeled import Entry, class_entries, labeled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
@@ -29,7 +29,7 @@ def fedro(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file or row that cannot be used, in a message that says which and why.
 
     Reference:
         Li, Zeng, Shan and Chen, Occlusion Aware Facial Expression Recognition Using CNN With Attention Mechanism,
@@ -39,7 +39,7 @@ def fedro(store: str | Path, root: str | Path, **options: Any) -> Dataset:
     home = home / "FED_RO" if (home / "FED_RO").is_dir() else home
     images = folder(home / IMAGES, LAYOUT)
     lists = [path for path in (home / LIST, images / LIST) if path.is_file()][:1]
-    return labelled(
+    return labeled(
         store,
         "fedro",
         source("fedro", VERSION, [images, *lists]),

@@ -16,8 +16,9 @@ from PIL import Image
 
 from distill.data.common.emotions import FER2013, SEVEN, named, numbered
 from distill.data.common.image_files import csv_rows, source
-from distill.data.common.labelled import Entry, class_entries, labelled
+from distill.data.common.labeled import Entry, class_entries, labeled
 from distill.data.common.options import DataOptions
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -51,14 +52,14 @@ def fer2013(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file or row that cannot be used, in a message that says which and why.
 
     Reference:
         Goodfellow et al., Challenges in Representation Learning, ICONIP 2013. In the folders that circulate test is
         PublicTest and PrivateTest together, 7,178 pictures: figures of the two forms do not compare.
     """
     paths, entries, words = _reader(Path(root).expanduser().absolute())
-    return labelled(
+    return labeled(
         store,
         "fer2013",
         source("fer2013", VERSION, paths),
@@ -79,7 +80,7 @@ def _reader(root: Path):
         return [file], partial(_csv_entries, file), f"FER2013 {file.name}"
     folders = {s: next((root / n for n in names if (root / n).is_dir()), None) for s, names in FOLDERS.items()}
     if folders["train"] is None or folders["test"] is None:
-        raise ValueError(f"data.root: {root} holds no FER2013. Give {LAYOUT}.")
+        raise ConfigError("data.root", f"{root} holds no FER2013. Give {LAYOUT}.")
     folders = {split: path for split, path in folders.items() if path is not None}
 
     def entries() -> list[Entry]:
@@ -116,7 +117,7 @@ def _text(file: Path) -> Iterator[TextIO]:
                 layer = inner
             yield io.TextIOWrapper(layer, "utf-8-sig", "surrogateescape", newline="")
     except DAMAGE as error:
-        raise ValueError(f"data.root: {file} is damaged ({error}). Copy or download it again.") from error
+        raise ConfigError("data.root", f"{file} is damaged ({error}). Copy or download it again.") from error
 
 
 def _inner(layer: BinaryIO, file: Path) -> BinaryIO | None:
@@ -132,11 +133,11 @@ def _inner(layer: BinaryIO, file: Path) -> BinaryIO | None:
         archive = tarfile.open(fileobj=layer)  # noqa: SIM115 (what it holds is read after this)
         found = [archive.extractfile(member) for member in archive if any(_is(name, member.name) for name in FILES)]
     elif b"\0" in start:
-        raise ValueError(f"data.root: {file} is no csv file. Give {LAYOUT}.")
+        raise ConfigError("data.root", f"{file} is no csv file. Give {LAYOUT}.")
     else:
         return None
     if not found:
-        raise ValueError(f"data.root: {file} holds no {' or '.join(NAMES)}. Unpack it, and give its folder.")
+        raise ConfigError("data.root", f"{file} holds no {' or '.join(NAMES)}. Unpack it, and give its folder.")
     return found[0]
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from distill.data.common.emotions import EMOTIONS, canonical
 from distill.data.common.image_files import Picture, source
 from distill.data.common.image_files import folder as existing
-from distill.data.common.labelled import UNKNOWN, Entry, labelled
+from distill.data.common.labeled import UNKNOWN, Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import class_folders, pictures_below, shown
+from distill.system.errors import ConfigError
 from distill.types import Dataset, Split
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -50,7 +51,7 @@ def folder(
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, folder or picture that cannot be used, in a sentence that says which and why.
+        ValueError: a root, folder or picture that cannot be used, in a message that says which and why.
     """
     home = existing(root, LAYOUT)
     person = _pattern(subject)
@@ -59,13 +60,14 @@ def folder(
         return _without_labels(store, home, subject, splits, person, classes, DataOptions(**options))
     if labels != "folders" or classes is not None:
         key, given, example = ("classes", classes, "null") if labels == "folders" else ("labels", labels, "none")
-        raise ValueError(
-            f"data.{key}: {given!r} was asked for. data.labels is folders, whose names are the classes, or none, of the classes in "
-            f"data.classes. Type data.{key}={example}."
+        raise ConfigError(
+            f"data.{key}",
+            f"{given!r} was asked for. data.labels is folders, whose names are the classes, or none, of the classes in "
+            f"data.classes. Type data.{key}={example}.",
         )
     of_split = {split: _class_folders(path) for split, path in splits.items()}
     classes = _classes(home, {name for names in of_split.values() for name in names})
-    return labelled(
+    return labeled(
         store,
         "folder",
         source("folder", VERSION, [home]) | {"subject": subject},
@@ -93,11 +95,12 @@ def _without_labels(
 ) -> Dataset:
     """Open all pictures below each split, as packed without any class."""
     if len(set(classes or ())) < 2:
-        raise ValueError(
-            "data.classes: faces without labels are taught what a teacher knows. Choose one that has learned, such as "
-            "teacher=ferplus, or type two classes or more, such as data.classes=[neutral,happiness]."
+        raise ConfigError(
+            "data.classes",
+            "faces without labels have only a teacher's outputs to learn from. Choose one that has learned, such as "
+            "teacher=ferplus, or type two classes or more, such as data.classes=[neutral,happiness].",
         )
-    data = labelled(
+    data = labeled(
         store,
         "folder",
         source("folder", VERSION, [home]) | {"subject": subject, "labels": "none"},
@@ -123,9 +126,9 @@ def _pattern(subject: str | None) -> re.Pattern | None:
     try:
         pattern = re.compile(subject)
     except re.error as error:
-        raise ValueError(f"data.subject: {subject!r} is no regular expression ({error}).") from error
+        raise ConfigError("data.subject", f"{subject!r} is no regular expression ({error}).") from error
     if not pattern.groups:
-        raise ValueError(f"data.subject: {subject!r} has no group. Put the person in brackets, such as '(S\\d+)_'.")
+        raise ConfigError("data.subject", f"{subject!r} has no group. Put the person in brackets, such as '(S\\d+)_'.")
     return pattern
 
 
@@ -135,9 +138,10 @@ def _splits(home: Path) -> dict[str, Path]:
     found = {split: path for split, path in found.items() if path is not None}
     if found and not {"train", "test"} <= set(found):
         missing = " and ".join({"train", "test"} - set(found))
-        raise ValueError(
-            f"data.root: {home} has {', '.join(path.name for path in found.values())} but no folder {missing}. Name one "
-            "so (valid is held out of train where it is missing), or put the class-named folders into data.root."
+        raise ConfigError(
+            "data.root",
+            f"{home} has {', '.join(path.name for path in found.values())} but no folder {missing}. Name one "
+            "so (valid is held out of train where it is missing), or put the class-named folders into data.root.",
         )
     return found or {"all": home}
 
@@ -148,14 +152,16 @@ def _class_folders(path: Path) -> dict[str, Path]:
     for sub in class_folders(path):
         name = canonical(sub.name) or shown(sub.name)
         if name in named:
-            raise ValueError(f"data.root: {named[name]} and {sub} are one class, {name}. Put their pictures together.")
+            raise ConfigError(
+                "data.root", f"{named[name]} and {sub} are one class, {name}. Put their pictures together."
+            )
         named[name] = sub
     return named
 
 
 def _classes(home: Path, names: set[str]) -> tuple[str, ...]:
     if len(names) < 2:
-        raise ValueError(f"data.root: {home} has {len(names)} class-named folders, two are needed. Give {LAYOUT}.")
+        raise ConfigError("data.root", f"{home} has {len(names)} class-named folders, two are needed. Give {LAYOUT}.")
     known = [name for name in EMOTIONS if name in names]
     return (*known, *sorted(names.difference(known)))
 
@@ -165,8 +171,8 @@ def _entries(split: str, path: Path, home: Path, name: str, classes: tuple[str, 
         below = file.relative_to(home).as_posix()
         found = person.search(below) if person else None
         if person and not found:
-            raise ValueError(
-                f"data.subject: {person.pattern!r} finds no person in {below}. Change it or the file's name."
+            raise ConfigError(
+                "data.subject", f"{person.pattern!r} finds no person in {below}. Change it or the file's name."
             )
         who = found[1] or "" if found else ""
         yield Entry(split, below, classes.index(name), Picture(str(file)), str(file), who)

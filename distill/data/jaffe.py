@@ -7,9 +7,10 @@ from typing import Any
 
 from distill.data.common.emotions import JAFFE, SEVEN, numbered
 from distill.data.common.image_files import folder, lines, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import class_folders, pictures_below
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -38,14 +39,14 @@ def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **o
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file or row that cannot be used, in a message that says which and why.
     """
     home = folder(root, LAYOUT)
     images = _images(home)
     listed = home / Path(list_file).expanduser() if list_file is not None else None
     if listed is not None and not listed.is_file():
-        raise ValueError(f"data.list_file: {listed} is not there. Give a path from data.root, or null.")
-    return labelled(
+        raise ConfigError("data.list_file", f"{listed} is not there. Give a path from data.root, or null.")
+    return labeled(
         store,
         "jaffe",
         source("jaffe", VERSION, [images, *filter(None, [listed])]),
@@ -65,7 +66,7 @@ def _images(root: Path) -> Path:
     found = [path for path in class_folders(root) if pictures_below(path)]
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "none"
-        raise ValueError(f"data.root: {root} must have one folder of pictures ({names} found). Give {LAYOUT}.")
+        raise ConfigError("data.root", f"{root} must have one folder of pictures ({names} found). Give {LAYOUT}.")
     return found[0]
 
 

@@ -9,38 +9,38 @@ from torch import Tensor
 from distill.types import Batch, MixedBatch, Split
 
 
-def epoch_order(seed: int, epoch: int, rows: int, chances: np.ndarray | None = None) -> np.ndarray:
+def epoch_order(seed: int, epoch: int, rows: int, sampling_weights: np.ndarray | None = None) -> np.ndarray:
     """Return the positions of one epoch, from u = Philox(key=(seed, epoch)) uniforms; no other state takes part.
 
-    Without chances every row once, argsort(u); with them rows drawn with replacement, row i with probability chances[i].
+    Without sampling weights every row once, argsort(u); with them rows drawn with replacement, row i with probability w[i].
 
     Args:
         seed: seed of the student.
         epoch: which epoch.
         rows: number of rows N.
-        chances: [N] probabilities that sum to 1, or None.
+        sampling_weights: [N] probabilities that sum to 1, or None.
 
     Returns:
         [N] positions.
     """
     draws = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64))).random(rows)
-    if chances is None:
+    if sampling_weights is None:
         return np.argsort(draws, kind="stable")
-    ends = np.cumsum(chances)
+    ends = np.cumsum(sampling_weights)
     return np.searchsorted(ends / ends[-1], draws, side="right")
 
 
-def balanced_chances(label: np.ndarray, balance: float) -> np.ndarray | None:
-    """Return each row's probability of being drawn, proportional to (1 / number of rows of its class) ** balance.
+def class_balanced_weights(label: np.ndarray, power: float) -> np.ndarray | None:
+    """Return each row's sampling weight, proportional to (1 / number of rows of its class) ** balance.
 
     Args:
-        label: [N] classes; -1, without one, is drawn as often as a labelled face on average.
-        balance: 1 draws every class equally often (CERN on AffectNet), 0 returns None: every row once.
+        label: [N] classes; -1, without one, is drawn as often as a labeled face on average.
+        power: 1 draws every class equally often (CERN on AffectNet), 0 returns None: every row once.
     """
-    if balance == 0:
+    if power == 0:
         return None
     known = label >= 0
-    weights = (1 / np.bincount(label[known])[label]) ** balance
+    weights = (1 / np.bincount(label[known])[label]) ** power
     weights[~known] = weights[known].mean()
     return weights / weights.sum()
 

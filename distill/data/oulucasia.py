@@ -9,9 +9,10 @@ import numpy as np
 
 from distill.data.common.emotions import OULU_CASIA, SEVEN, named, numbered
 from distill.data.common.image_files import find_below, folder, lines, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import pictures_below
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -45,20 +46,20 @@ def oulucasia(
         options: fields of DataOptions; persons 0 to 79 are cut into folds, whoever of them is there.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file or row that cannot be used, in a message that says which and why.
     """
     asked = DataOptions(**{"fold": 0, "size": 128} | options)
     if not 2 <= asked.folds <= PERSONS:
-        raise ValueError(
-            f"data.folds: {asked.folds} were asked for of {PERSONS} persons; give 2 to {PERSONS}, e.g. 10."
+        raise ConfigError(
+            "data.folds", f"expected 2 to {PERSONS}, the number of persons, such as 10, got {asked.folds}."
         )
     home = folder(root, LAYOUT)
     listed = _given(home, list_file, "list_file") or find_below(home, [LIST])
     pictures = _given(home, images, "images") or find_below(home, [f"{IMAGES if listed else light}/"])
     if pictures is None:
         missing = f"{listed} but no {IMAGES}" if listed else f"neither {LIST} nor {light}"
-        raise ValueError(f"data.root: {home} has {missing}. Give {LAYOUT}.")
-    return labelled(
+        raise ConfigError("data.root", f"{home} has {missing}. Give {LAYOUT}.")
+    return labeled(
         store,
         "oulucasia",
         source("oulucasia", VERSION, [pictures, *filter(None, [listed])]),
@@ -76,7 +77,7 @@ def _given(home: Path, name: str | None, key: str) -> Path | None:
         return None
     path = home / Path(name).expanduser()
     if not (path.is_file() if key == "list_file" else path.is_dir()):
-        raise ValueError(f"data.{key}: {path} is not there. Give a path from data.root, or null.")
+        raise ConfigError(f"data.{key}", f"{path} is not there. Give a path from data.root, or null.")
     return path
 
 

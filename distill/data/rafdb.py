@@ -8,13 +8,14 @@ from typing import Any
 
 from distill.data.common.emotions import RAFDB, SEVEN, numbered
 from distill.data.common.image_files import folder, lines, picture, source
-from distill.data.common.labelled import Entry, class_entries, labelled
+from distill.data.common.labeled import Entry, class_entries, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.test_subsets import read_subsets
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
-BOTH = "list_patition_label.txt"  # spelt so by its authors; train and test in one list
+BOTH = "list_patition_label.txt"  # spelled so by its authors; train and test in one list
 LISTS = {"train": "train_label.txt", "test": "test_label.txt"}
 HOMES = ("", "basic/", "RAFDB/", "DATASET/")
 LAYOUT = (
@@ -47,7 +48,7 @@ def rafdb(
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file or row that cannot be used, in a message that says which and why.
 
     Reference:
         Li, Deng and Du, Reliable Crowdsourcing and Deep Locality-Preserving Learning, CVPR 2017. The subsets: Wang et
@@ -55,7 +56,7 @@ def rafdb(
     """
     home = folder(root, LAYOUT)
     paths, walked, entries = _reader(home)
-    return labelled(
+    return labeled(
         store,
         "rafdb",
         source("rafdb", VERSION, paths),
@@ -81,7 +82,7 @@ def _reader(root: Path) -> tuple[list[Path], list[Path], Callable[[], Iterator[E
         if (home / "train" / "1").is_dir() and (home / "test").is_dir():
             parts = [home / "train", home / "test"]
             return parts, parts, partial(_of_folders, parts)
-    raise ValueError(f"data.root: {root} holds no RAF-DB. Give {LAYOUT}.")
+    raise ConfigError("data.root", f"{root} holds no RAF-DB. Give {LAYOUT}.")
 
 
 def _of_lists(lists: list[Path], images: Path) -> Iterator[Entry]:

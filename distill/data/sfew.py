@@ -6,8 +6,9 @@ from typing import Any
 
 from distill.data.common.emotions import SEVEN, SFEW, canonical, named, numbered
 from distill.data.common.image_files import first_of, folder, lines, picture, source
-from distill.data.common.labelled import Entry, class_entries, labelled
+from distill.data.common.labeled import Entry, class_entries, labeled
 from distill.data.common.options import DataOptions
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -34,15 +35,17 @@ def sfew(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file or row that cannot be used, in a message that says which and why.
     """
     home = folder(root, LAYOUT)
     images = {split: first_of(home, names, LAYOUT) for split, names in FOLDERS.items()}
     lists = {split: home / name for split, name in LISTS.items() if (home / name).exists()}
     if len(lists) == 1:
         missing = next(name for split, name in LISTS.items() if split not in lists)
-        raise ValueError(f"data.root: {home} has no {missing} beside {next(iter(lists.values())).name}. Copy it there.")
-    return labelled(
+        raise ConfigError(
+            "data.root", f"{home} has no {missing} beside {next(iter(lists.values())).name}. Copy it there."
+        )
+    return labeled(
         store,
         "sfew",
         source("sfew", VERSION, [*images.values(), *lists.values()]),

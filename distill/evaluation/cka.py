@@ -1,4 +1,4 @@
-"""How alike the inner layers of student and teacher are: centred kernel alignment of every pair of stages."""
+"""Similarity of the layers of student and teacher: centered kernel alignment (CKA) of every pair of stages."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from distill.augment.views import draw, identity
 from distill.data.loader import epoch_order, gather, to
 from distill.evaluation import figures
-from distill.models.feature_hooks import Layer, Survey, survey, tap, untap
+from distill.models.feature_hooks import FeatureInfo, Layer, attach_hooks, detach_hooks, inspect_layers
 from distill.system.hardware import autocast
 from distill.types import Split
 
@@ -45,9 +45,9 @@ def compare(student: nn.Module, teacher, split: Split, precision: torch.dtype) -
     live = teacher.live_teacher()
     table = identity(len(split.pixels))
     live.open(split.name, 0, table)
-    sides = {"student": named(survey(student)), "teacher": named(live.survey())}
-    tap(student, sides["student"].values())
-    live.tap(list(sides["teacher"].values()))
+    sides = {"student": named(inspect_layers(student)), "teacher": named(live.inspect_layers())}
+    attach_hooks(student, sides["student"].values())
+    live.attach_hooks(list(sides["teacher"].values()))
     training, device = student.training, next(student.parameters()).device
     student.eval()
     found: dict[tuple[str, str], float] = {}
@@ -58,27 +58,27 @@ def compare(student: nn.Module, teacher, split: Split, precision: torch.dtype) -
             own = student(draw(batch, student.input)).features
         features = {"student": own, "teacher": live(batch).features}
         grams = {
-            (side, name): centred_gram(features[side][layer.name])
+            (side, name): centered_gram(features[side][layer.name])
             for side in sides
             for name, layer in sides[side].items()
         }
         for a, b in [(key, key) for key in grams] + [(a, b) for a in grams for b in grams if a[0] < b[0]]:
             found[a, b] = found.get((a, b), 0.0) + hsic(grams[a], grams[b])
     student.train(training)
-    untap(student)
-    untap(live.network)
+    detach_hooks(student)
+    detach_hooks(live.network)
     return {
         own: {other: _ratio(found, ("student", own), ("teacher", other)) for other in sides["teacher"]}
         for own in sides["student"]
     }
 
 
-def named(found: Survey) -> dict[str, Layer]:
+def named(found: FeatureInfo) -> dict[str, Layer]:
     """Return stage1, stage2, ... and embedding of a network."""
     return {f"stage{n}": layer for n, layer in enumerate(found.stages, 1)} | {"embedding": found.embedding}
 
 
-def centred_gram(x: Tensor) -> Tensor:
+def centered_gram(x: Tensor) -> Tensor:
     """Return the U-centred Gram matrix [n, n] of features [n, ...], 0 on the diagonal."""
     x = x.flatten(1).float()
     x = x - x.mean(0)  # changes nothing but the rounding

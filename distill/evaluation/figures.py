@@ -14,7 +14,7 @@ LINES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#1b1b1b", "#b3261e", "#56a
 
 
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
-    """Draws counts of (true, predicted) class as a table coloured by the share of the true class.
+    """Draws counts of (true, predicted) class as a table colored by the share of the true class.
 
     Args:
         matrix: counts; rows are true classes.
@@ -132,7 +132,7 @@ def robustness(results: dict, path: str | Path) -> None:
 
 
 def similarity(values: np.ndarray, student: Sequence[str], teacher: Sequence[str], path: str | Path) -> None:
-    """Draws how alike the layers of a student (rows) and its teacher (columns) are, as a table coloured from 0 to 1.
+    """Draws the similarity of the layers of a student (rows) and its teacher (columns) as a table colored from 0 to 1.
 
     Args:
         values: one number per pair of layers.
@@ -153,10 +153,10 @@ def similarity(values: np.ndarray, student: Sequence[str], teacher: Sequence[str
     axes.set_xlabel("teacher", fontsize=13)
     axes.set_ylabel("student", fontsize=13)
     for (i, j), value in np.ndenumerate(values):
-        colour = "white" if value > 0.55 else RIGHT
-        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=12, color=colour)
+        color = "white" if value > 0.55 else RIGHT
+        axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=12, color=color)
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, shrink=0.8, aspect=30, label="centred kernel alignment").outline.set_visible(False)
+    figure.colorbar(image, shrink=0.8, aspect=30, label="centered kernel alignment").outline.set_visible(False)
     _save(figure, path)
 
 
@@ -164,10 +164,10 @@ def _draw_curves(axes, curves: dict[str, list[float]], severities: list[int]) ->
     """Draw each curve with its name beside its end; return the heights of the names."""
     ends, last = [curve[-1] for curve in curves.values()], severities[-1]
     heights = _apart(ends, 0.045)
-    for (name, curve), end, height, colour in zip(curves.items(), ends, heights, cycle(LINES), strict=False):
-        axes.plot(severities, curve, color=colour, linewidth=2.2, marker="o", markersize=5)
-        lead = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
-        place, style = (1.03 * last, height), {"va": "center", "color": colour, "fontsize": 12}
+    for (name, curve), end, height, color in zip(curves.items(), ends, heights, cycle(LINES), strict=False):
+        axes.plot(severities, curve, color=color, linewidth=2.2, marker="o", markersize=5)
+        lead = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
+        place, style = (1.03 * last, height), {"va": "center", "color": color, "fontsize": 12}
         axes.annotate(f"{name} {end:.0%}", (last, end), place, arrowprops=lead, **style)
     return heights
 
@@ -196,10 +196,10 @@ def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:
 
 def _draw_face(cell, face: np.ndarray, label: int, probabilities: np.ndarray, classes: Sequence[str]) -> None:
     guess = int(probabilities.argmax())
-    colour = RIGHT if guess == label else WRONG
+    color = RIGHT if guess == label else WRONG
     face = face[0] if len(face) == 1 else face.transpose(1, 2, 0)
     cell.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    cell.set_title(f"{classes[guess]} {probabilities[guess]:.0%}", fontsize=12, color=colour, pad=4)
+    cell.set_title(f"{classes[guess]} {probabilities[guess]:.0%}", fontsize=12, color=color, pad=4)
     if guess != label:
         truth = f"is {classes[label]} ({probabilities[label]:.0%})"
         cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill.augment.views import FIELDS, IDENTITY, identity, render
 from distill.data.loader import in_order, to
 from distill.system import distributed as parallel
+from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.system.hardware import autocast
 from distill.types import Batch, Split
@@ -20,7 +21,7 @@ CLOSE = 1e-3  # largest difference of a logit, shares of the largest logit
 CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
 
 
-def evaluation_rows(views: str) -> Tensor:
+def tta_views(tta: str) -> Tensor:
     """Return the views of one face whose answers are combined when it is evaluated.
 
     plain:  the face as packed.
@@ -28,22 +29,22 @@ def evaluation_rows(views: str) -> Tensor:
     crops8: eight crops of 224 x 224 from the face at 256 x 256; their probabilities are averaged.
 
     Args:
-        views: plain, mirror or crops8.
+        tta: test-time augmentation: plain, mirror or crops8.
 
     Shape:
         returns [V, P], columns as in distill.augment.views.FIELDS.
 
     Raises:
-        ValueError: other views.
+        ValueError: another word.
 
     Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
     published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
     """
     rows = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": [_crop(*corner) for corner in CROPS8]}
-    if views not in rows:
-        raise ValueError(f"eval.views: {views!r} was asked for. Choose {', '.join(rows)}.")
+    if tta not in rows:
+        raise ConfigError("eval.tta", f"expected {', '.join(rows)}, got {tta!r}.")
     own = dict(zip(FIELDS, IDENTITY, strict=True))
-    return torch.tensor([list((own | row).values()) for row in rows[views]])
+    return torch.tensor([list((own | row).values()) for row in rows[tta]])
 
 
 def _crop(row: int, column: int, side: int = 224, whole: int = 256) -> dict[str, float]:
@@ -53,10 +54,10 @@ def _crop(row: int, column: int, side: int = 224, whole: int = 256) -> dict[str,
     return {"scale": scale, "shift_x": shift_x * scale, "shift_y": shift_y * scale}
 
 
-def combine(answers: list[Tensor], views: str) -> Tensor:
+def aggregate_tta(logits: list[Tensor], tta: str) -> Tensor:
     """Return [N, K] logits from those of each view; of crops8 the logarithm of the mean probability."""
-    stacked = torch.stack(answers)
-    if views == "crops8":
+    stacked = torch.stack(logits)
+    if tta == "crops8":
         return stacked.softmax(-1).mean(0).clamp_min(1e-30).log()
     return stacked.mean(0)
 
@@ -88,7 +89,7 @@ def predict(
     training = network.training
     network.eval()
 
-    def answer(batch: Batch) -> Tensor:
+    def forward(batch: Batch) -> Tensor:
         batch = to(batch, device)
         images = render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
@@ -96,39 +97,41 @@ def predict(
         tick(len(batch.index))
         return logits
 
-    logits = _shared_out(answer, split, table, batch_size)
+    logits = _shared_out(forward, split, table, batch_size)
     network.train(training)
     return logits
 
 
-def _shared_out(answer: Callable[[Batch], Tensor], split: Split, table: Tensor, batch_size: int) -> Tensor:
+def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor, batch_size: int) -> Tensor:
     """Return the answers [N, K] about every row, the batches shared out among the processes."""
     batches = range(0, len(split), batch_size)
-    own = [answer(batch) for batch in in_order(split, table, batch_size, parallel.own_share(len(batches)))]
+    own = [forward(batch) for batch in in_order(split, table, batch_size, parallel.own_share(len(batches)))]
     ends = np.cumsum([0, *parallel.shares(len(batches))]) * batch_size
     sizes = np.diff(ends.clip(max=len(split))).tolist()
     return parallel.gather(torch.cat(own) if own else None, sizes)
 
 
-def answers(network: nn.Module, split: Split, views: str = "plain", precision: torch.dtype = torch.float32) -> Tensor:
+def student_logits(
+    network: nn.Module, split: Split, tta: str = "plain", precision: torch.dtype = torch.float32
+) -> Tensor:
     """Return a network's [N, K] float32 logits on the CPU, combined over the views of an evaluation."""
-    tables = [row.expand(len(split.pixels), -1) for row in evaluation_rows(views)]
-    return combine([predict(network, split, table, precision=precision) for table in tables], views)
+    tables = [row.expand(len(split.pixels), -1) for row in tta_views(tta)]
+    return aggregate_tta([predict(network, split, table, precision=precision) for table in tables], tta)
 
 
-def teacher_answers(teacher, split: Split, device: torch.device, views: str = "plain", batch_size: int = 256) -> Tensor:
+def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plain", batch_size: int = 256) -> Tensor:
     """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
 
-    def answer(batch: Batch) -> Tensor:
+    def forward(batch: Batch) -> Tensor:
         return teacher(to(batch, device)).logits.float().cpu()
 
     found = []
-    for number, row in enumerate(evaluation_rows(views)):
+    for number, row in enumerate(tta_views(tta)):
         table = row.expand(len(split.pixels), -1)
         as_packed = torch.equal(row, torch.tensor(IDENTITY))
-        teacher.open(split.name, 0 if as_packed else f"{views}{number}", table)
-        found.append(_shared_out(answer, split, table, batch_size))
-    return combine(found, views)
+        teacher.open(split.name, 0 if as_packed else f"{tta}{number}", table)
+        found.append(_shared_out(forward, split, table, batch_size))
+    return aggregate_tta(found, tta)
 
 
 @torch.no_grad()
@@ -148,7 +151,7 @@ def probe(network: nn.Module) -> list[list[float]]:
     return [[round(value, 5) for value in row] for row in logits.float().tolist()]
 
 
-def refuse_other_answers(network: nn.Module, metadata: dict, path: Path) -> None:
+def refuse_changed_network(network: nn.Module, metadata: dict, path: Path) -> None:
     """Refuse a network that was made anew of its weights and answers otherwise than it did when they were written.
 
     Args:
@@ -194,9 +197,10 @@ def refuse_answers_by_batch(network: nn.Module, split: Split, faces: int = 8) ->
     network.train(training)
     near = CLOSE * max(1.0, float(together.abs().max()))
     if not all(torch.allclose(together, other, rtol=0, atol=near, equal_nan=True) for other in others):
-        raise ValueError(
-            f"student: {type(network).__name__} answers otherwise about a face when others are beside it, so that no accuracy "
-            "of it means anything. Let nothing in its forward() mix the faces of a batch in eval mode."
+        raise ConfigError(
+            "student",
+            f"{type(network).__name__} answers otherwise about a face when others are beside it, so that no accuracy "
+            "of it means anything. Let nothing in its forward() mix the faces of a batch in eval mode.",
         )
 
 
@@ -205,15 +209,21 @@ def write_predictions(
 ) -> None:
     """Write one row per picture: id, label, prediction, teacher's prediction where there is one, probability of each class."""
     probabilities = logits.softmax(1).numpy()
-    taught = [] if teacher_logits is None else [teacher_logits.argmax(1).numpy()]
+    predicted_by_teacher = [] if teacher_logits is None else [teacher_logits.argmax(1).numpy()]
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(
-            ["id", "label", "prediction", *["teacher_prediction"][: len(taught)], *[f"p_{c}" for c in classes]]
+            [
+                "id",
+                "label",
+                "prediction",
+                *["teacher_prediction"][: len(predicted_by_teacher)],
+                *[f"p_{c}" for c in classes],
+            ]
         )
         for k, name in enumerate(split.ids):
             label = classes[split.label[k]] if split.label[k] >= 0 else ""
-            named = [label, *(classes[j] for j in (np.argmax(probabilities[k]), *(t[k] for t in taught)))]
+            named = [label, *(classes[j] for j in (np.argmax(probabilities[k]), *(t[k] for t in predicted_by_teacher)))]
             rows.writerow([name, *named, *(f"{p:.6f}" for p in probabilities[k])])
 
 

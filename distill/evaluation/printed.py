@@ -34,7 +34,7 @@ def summary(result: RunResult, next_step: str) -> None:
         console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
         asked = f"teacher forward passes in this run: {result.teacher_forward_images:,} faces; "
     console.print(
-        f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.select}; {asked}{duration(result.seconds['total'])}"
+        f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.monitor}; {asked}{duration(result.seconds['total'])}"
     )
     if calibrated := result.calibration:
         before, after = (calibrated["test"][when] for when in ("before", "after"))
@@ -44,7 +44,7 @@ def summary(result: RunResult, next_step: str) -> None:
         )
     for line in warnings_of(result):
         console.print(line, style="bold")
-    _extra_test_splits(result.further, result.test_subset)
+    _extra_test_splits(result.extra_test_splits, result.test_subset)
     if result.widths:
         _front(result.widths, result.folder)
     if result.robustness:
@@ -152,10 +152,10 @@ def measured(result: dict, path: Path) -> None:
     for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
         table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
     unseen = {"test, never seen": result["unseen"]} if result["unseen"] else {}
-    if clean := result["further"].get(WITHOUT_TWINS):
+    if clean := result["extra_test_splits"].get(WITHOUT_TWINS):
         unseen["test, no photograph seen"] = clean
-    further = {name: values for name, values in result["further"].items() if name != WITHOUT_TWINS}
-    for name, values in {"test": result["test"], **unseen, **further}.items():
+    extra_test_splits = {name: values for name, values in result["extra_test_splits"].items() if name != WITHOUT_TWINS}
+    for name, values in {"test": result["test"], **unseen, **extra_test_splits}.items():
         table.add_row(name, *_cells(scores(values)))
     for name, by_severity in result["robustness"].get("corruptions", {}).items():
         table.add_row(name, *_cells(scores(by_severity["mean"], faces=result["test"]["rows"])))
@@ -184,7 +184,7 @@ def measured(result: dict, path: Path) -> None:
         )
     if result["seen_in_training"] is None:
         console.print(
-            "*** whether the run learnt from some of these faces is not known: its own data are not there as it saw them, or "
+            "*** whether the run learned from some of these faces is not known: its own data are not there as it saw them, or "
             "their pictures are of another size"
         )
     console.print(f"written: {path}, predictions beside it")

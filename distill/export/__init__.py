@@ -24,16 +24,16 @@ def export(run: str | PathLike, overrides: Sequence[str] = (), width: float | No
 
     Raises:
         ValueError: no finished run, no such option, its data are gone; or a file did not pass. The other files are
-            written then, and the sentence says what to try.
+            written then, and the message says what to try.
     """
-    from distill.config.hints import explained
+    from distill.config.hints import with_suggestions
     from distill.export.job import export as export_run
     from distill.export.job import place, refusals
     from distill.export.options import read_options
     from distill.export.source_run import of_width
 
     asked = read_options([f"export.{key}={value}" for key, value in options.items()])
-    with explained([*overrides]):
+    with with_suggestions([*overrides]):
         found = export_run(folder := of_width(Path(run).expanduser(), width), asked, [*overrides])
     if found["refused"]:
         raise ValueError(" ".join(refusals(found)))

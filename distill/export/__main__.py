@@ -2,7 +2,7 @@
 
 RUN is a run folder, or the words best of SWEEP: the run of a sweep's folder, or of any folder of runs, with the best validation
 top-1; --best "RULE" takes another rule, as in python -m distill.report. --width 0.5 takes, of a run of several widths, the
-student of that one, RUN/width-0.5, in the place of RUN. Written to RUN/export/:
+student of that one, RUN/width-0.5, instead of RUN. Written to RUN/export/:
   student.safetensors, config.json   weights and config: distill.export.load(FOLDER); timm reads a timm student's, too
   student.onnx                       float32
   student.int8.onnx                  activations uint8, weights int8 per channel
@@ -16,7 +16,7 @@ Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `lo
   export.openvino=true               OpenVINO's student.xml and student.bin, too
   export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data
   data.root=DIR, paths.store=DIR     where the data or the store have moved
-A file that does not answer as the PyTorch student does is not written: the exit code is 1, and a sentence says what to try.
+A file that does not answer as the PyTorch student does is not written: the exit code is 1, and a message says what to try.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from shlex import quote
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.config.hints import explained
+from distill.config.hints import with_suggestions
 from distill.export.job import export, place, refusals
 from distill.export.options import read_options
 from distill.export.source_run import of_width
@@ -45,8 +45,8 @@ BEST = "max valid/top1_accuracy"
 def show(found: dict, target: Path) -> None:
     """Print the gate's table, and what to type next."""
     facts = found["facts"]
-    rows, labelled = json.loads(facts["valid_rows"]), "valid_top1_accuracy" in facts
-    if labelled:
+    rows, labeled = json.loads(facts["valid_rows"]), "valid_top1_accuracy" in facts
+    if labeled:
         accuracy, (low, high) = (json.loads(facts[f"valid_{key}"]) for key in ("top1_accuracy", "top1_accuracy_ci"))
         known = f"PyTorch: top-1 {accuracy:.2%} ({low:.1%} to {high:.1%})"
     else:
@@ -66,8 +66,8 @@ def show(found: dict, target: Path) -> None:
         "batch size, and at another picture size",
         style="dim",
     )
-    for sentence in found["left_out"]:
-        console.print(sentence, markup=False)
+    for message in found["left_out"]:
+        console.print(message, markup=False)
     console.print(f"folder: {target}", markup=False)
     console.print(f"next: python -m distill.bench {quote(str(target))}", markup=False)
 
@@ -113,13 +113,13 @@ def main(words: list[str]) -> None:
     loud_warnings()
     tune_allocator()
     set_threads(None)
-    with explained(asked.words):
+    with with_suggestions(asked.words):
         folder = of_width(_folder(asked), asked.width)
         options = read_options([word for word in asked.words if word.startswith("export.")])
         found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
     show(found, place(folder, options))
     if found["refused"]:
-        sys.exit("\n".join(f"error: {sentence}" for sentence in refusals(found)))
+        sys.exit("\n".join(f"error: {message}" for message in refusals(found)))
 
 
 if __name__ == "__main__":

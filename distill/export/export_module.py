@@ -8,7 +8,7 @@ from distill.augment.views import LUMA
 from distill.types import InputSpec
 
 
-class Prepare(nn.Module):
+class Preprocess(nn.Module):
     """Draw a picture of any size as a network wants to see it, as distill.augment.views.render does with the identity view.
 
     images = (R_H x R_W^T - mean) / std: averaging over whole k x k blocks, k = max(1, floor(min(H, W) / S)), and bilinear
@@ -25,9 +25,9 @@ class Prepare(nn.Module):
 
     def __init__(self, spec: InputSpec):
         super().__init__()
-        self.size, self.grey = spec.size, spec.channels == 1
+        self.size, self.gray = spec.size, spec.channels == 1
         self.register_buffer("luma", torch.tensor(LUMA)[:, None])
-        self.register_buffer("centres", (torch.arange(spec.size) + 0.5) / spec.size)
+        self.register_buffer("centers", (torch.arange(spec.size) + 0.5) / spec.size)
         mean, std = (torch.tensor(numbers).expand(spec.channels)[:, None, None] for numbers in (spec.mean, spec.std))
         self.register_buffer("gain", 1 / (255 * std))
         self.register_buffer("offset", mean / std)
@@ -38,7 +38,7 @@ class Prepare(nn.Module):
         block = torch.floor(high.minimum(wide) / self.size).clamp(min=1)
         down, across = self.matrix(height, high / block, block), self.matrix(width, wide / block, block).T
         gain = self.gain / (block * block)
-        if self.grey:  # the gain on three numbers, not on every pixel: a small network feels it
+        if self.gray:  # the gain on three numbers, not on every pixel: a small network feels it
             drawn = (down @ ((image.float() @ (self.luma * gain[0])).squeeze(-1) @ across))[:, None]
         else:
             drawn = down @ (image.float().permute(0, 3, 1, 2) @ across) * gain
@@ -46,11 +46,11 @@ class Prepare(nn.Module):
 
     def matrix(self, side: int, sides: Tensor, block: Tensor) -> Tensor:
         """Return `block` times the share of each of `side` pixels, `sides` blocks, in each pixel that is drawn, [S, side]."""
-        at = (self.centres * sides - 0.5).clamp(min=0).minimum(torch.floor(sides) - 1)
+        at = (self.centers * sides - 0.5).clamp(min=0).minimum(torch.floor(sides) - 1)
         return (1 - (at[:, None] - torch.floor(torch.arange(side, dtype=torch.float32) / block)).abs()).relu()
 
 
-class Bare(nn.Module):
+class LogitsOnly(nn.Module):
     """The network alone: images [B, C, S, S] float32 -> logits [B, K]."""
 
     def __init__(self, student: nn.Module):
@@ -61,13 +61,13 @@ class Bare(nn.Module):
         return self.student(images).logits
 
 
-class Deployed(nn.Module):
+class ExportModule(nn.Module):
     """What is exported: a picture, or with preprocess=False the network's own input, -> logits / temperature, probabilities [B, K]."""
 
     def __init__(self, student: nn.Module, preprocess: bool = True, temperature: float = 1.0):
         super().__init__()
-        self.prepare = Prepare(student.input) if preprocess else nn.Identity()
-        self.net, self.temperature = Bare(student), temperature
+        self.prepare = Preprocess(student.input) if preprocess else nn.Identity()
+        self.net, self.temperature = LogitsOnly(student), temperature
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.net(self.prepare(image)) / self.temperature

@@ -12,8 +12,8 @@ from distill.evaluation import inference as evaluate
 from distill.evaluation.cost import num_parameters
 from distill.evaluation.metrics import agreement, mean_class_accuracy, top1_accuracy
 from distill.evaluation.tables import per_class
-from distill.export.source_run import LICENCES, UNKNOWN, Finished, faces, read_run
-from distill.pipeline.completed import nowhere
+from distill.export.source_run import LICENCES, UNKNOWN, SourceRun, faces, read_run
+from distill.pipeline.completed import without_initial_weights
 from distill.runs.folder import RunFolder
 from distill.system.files import atomic, sha256, write_json
 from distill.system.hardware import pick_device
@@ -40,15 +40,15 @@ def write(folder: Path, target: Path, words: list[str]) -> dict:
     """
     run = read_run(folder, words)
     data, node = faces(run), run.cfg.student
-    rounded = copy.deepcopy(run.student).half()
-    size = sum(tensor.numel() * tensor.element_size() for tensor in rounded.state_dict().values())
+    quantized = copy.deepcopy(run.student).half()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in quantized.state_dict().values())
     if size > MOST:
         raise ValueError(f"{folder}: takes {size:,} bytes in float16; a teacher that is shipped has at most {MOST:,}.")
-    network = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | nowhere(node)
-    used = copy.deepcopy(rounded).float().eval()
+    network = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | without_initial_weights(node)
+    used = copy.deepcopy(quantized).float().eval()
     header = {"classes": list(run.classes), "network": network, evaluate.PROBE: evaluate.probe(used)}
     target.mkdir(parents=True, exist_ok=True)
-    save_weights(target / WEIGHTS, rounded, header)
+    save_weights(target / WEIGHTS, quantized, header)
     numbers = {split: _numbers(run, used, data, split) for split in ("valid", "test")}
     facts = {"network": network, "classes": list(run.classes), "sha256": sha256(target / WEIGHTS), **numbers}
     write_json(target / CONFIG, facts)
@@ -57,12 +57,12 @@ def write(folder: Path, target: Path, words: list[str]) -> dict:
     return facts
 
 
-def _numbers(run: Finished, network: nn.Module, data: Dataset, name: str) -> dict:
+def _numbers(run: SourceRun, network: nn.Module, data: Dataset, name: str) -> dict:
     """Return what the rounded weights reach on a split, in float32, faces as packed."""
     split = data.splits[name]
     device = pick_device(run.cfg.train.device)
     network = network.to(device, memory_format=torch.channels_last)
-    logits = evaluate.answers(network, split)
+    logits = evaluate.student_logits(network, split)
     recorded, _, ids = evaluate.read_predictions(RunFolder(run.folder).predictions(name), run.classes)
     if ids != tuple(split.ids):
         raise ValueError(f"{RunFolder(run.folder).predictions(name)}: is of other faces than those that the run saw.")
@@ -76,7 +76,7 @@ def _numbers(run: Finished, network: nn.Module, data: Dataset, name: str) -> dic
     }
 
 
-def _card(run: Finished, data: Dataset, facts: dict) -> str:
+def _card(run: SourceRun, data: Dataset, facts: dict) -> str:
     """Return the card, in Markdown."""
     spec, result = run.student.input, run.result
     percent = "{:.2f} %".format
@@ -106,7 +106,7 @@ Measured in float32 with the weights as they lie here, faces as packed: {data.pr
 | class | of its test faces found |
 | :-- | --: |
 {recall}
-- Training: {result.epochs} epochs, of which number {(result.best_epoch or 0) + 1} was the best by {result.select}; seed {result.seed}; \
+- Training: {result.epochs} epochs, of which number {(result.best_epoch or 0) + 1} was the best by {result.monitor}; seed {result.seed}; \
 it started from {result.start}
 - Run: `{result.name}`
 - License of the data: {licence}

@@ -13,8 +13,9 @@ from distill.export import onnx_graph as graph
 from distill.export import openvino_executorch as engines
 from distill.export import weights_and_config as package
 from distill.export.options import Options
-from distill.export.runtimes import Opened, of_student, open_file
-from distill.export.source_run import Finished
+from distill.export.runtimes import LoadedModel, from_pytorch, open_file
+from distill.export.source_run import SourceRun
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 EXACT_HINT = (
@@ -27,7 +28,7 @@ FILES = (  # of all forms
 )
 
 
-class Form(NamedTuple):
+class ExportFormat(NamedTuple):
     """One form."""
 
     files: tuple[str, ...]  # its files; the first one is run
@@ -37,48 +38,52 @@ class Form(NamedTuple):
     hint: str = EXACT_HINT  # what to try where the gate refuses it
 
 
-def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], None]) -> Iterator[Form]:
+def export_formats(
+    run: SourceRun, data: Dataset, options: Options, say: Callable[[str], None]
+) -> Iterator[ExportFormat]:
     """Yield the forms that are asked for, each made when it is first saved.
 
     Args:
         run: the finished run.
         data: its data; validation faces set the ranges of int8.
         options: what is asked for.
-        say: takes a sentence about what is left out.
+        say: takes a message about what is left out.
 
     Raises:
         ValueError: a package is not installed, or the network cannot be exported at all.
     """
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
-        raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install -e '.[export]'.")
+        raise ConfigError("export", f"{', '.join(missing)} not installed. Type pip install -e '.[export]'.")
     student, cfg, num_classes = run.student, run.cfg, len(run.classes)
 
     def save_weights(folder: Path, facts: dict[str, str]) -> None:
         package.save(folder, student, cfg.student, run.classes, cfg.plugins, facts, run.temperature)
 
     changed = "Its weights were changed while they were written: type the command again."
-    yield Form((package.WEIGHTS, package.CONFIG), save_weights, hint=changed)
+    yield ExportFormat((package.WEIGHTS, package.CONFIG), save_weights, hint=changed)
     network = graph.bare_onnx(student)
     prepare = graph.prepare_onnx(student) if options.preprocess else None
     whole = graph.whole(network, prepare, student, num_classes, run.temperature)
-    yield Form(("student.onnx",), lambda folder, facts: graph.save_onnx(whole, folder / "student.onnx", facts))
+    yield ExportFormat(("student.onnx",), lambda folder, facts: graph.save_onnx(whole, folder / "student.onnx", facts))
     traced = cache(lambda: graph.deployed(student, options.preprocess, run.temperature))
-    yield Form(("student.pt2",), lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts))
+    yield ExportFormat(
+        ("student.pt2",), lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts)
+    )
     if options.int8:
         images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
-        rounded = cache(
+        quantized = cache(
             lambda: graph.whole(int8.quantize(network, images), prepare, student, num_classes, run.temperature)
         )
-        save = lambda folder, facts: graph.save_onnx(rounded(), folder / "student.int8.onnx", facts)  # noqa: E731
-        yield Form(("student.int8.onnx",), save, exact=False, hint="Type export.int8=false to do without.")
+        save = lambda folder, facts: graph.save_onnx(quantized(), folder / "student.int8.onnx", facts)  # noqa: E731
+        yield ExportFormat(("student.int8.onnx",), save, exact=False, hint="Type export.int8=false to do without.")
     picture = data.splits["valid"].pixels.shape[2:]
     one = cache(lambda: graph.of_one_picture(student, options.preprocess, picture, run.temperature))
     engine_forms = {
-        "openvino": Form(
+        "openvino": ExportFormat(
             ("student.xml", "student.bin"),
             lambda folder, facts: engines.save_openvino(whole, folder / "student.xml", facts),
         ),
-        "executorch": Form(
+        "executorch": ExportFormat(
             ("student.pte",), lambda folder, facts: engines.save_executorch(one(), folder / "student.pte", facts)
         ),
     }
@@ -89,8 +94,8 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
             yield form
 
 
-def opened(form: Form, folder: Path, options: Options, plugins: Sequence[str]) -> Opened:
+def load_exported(form: ExportFormat, folder: Path, options: Options, plugins: Sequence[str]) -> LoadedModel:
     """Open a form that lies in a folder; its network may be from these packages, too."""
     if form.files[0] == package.WEIGHTS:
-        return of_student(package.load(folder, plugins), options.preprocess)
+        return from_pytorch(package.load(folder, plugins), options.preprocess)
     return open_file(folder / form.files[0], torch.get_num_threads(), fresh=True)

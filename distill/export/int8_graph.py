@@ -5,14 +5,14 @@ from collections import Counter
 import numpy as np
 
 MAPS = 4  # dimensions of a map: [B, C, H, W]
-LARGE = 2**12  # weights from which on a matrix product pays for rounding its input
+LARGE = 2**12  # weights from which on a matrix product pays for quantizing its input
 PRODUCTS = ("Gemm", "MatMul")
 
 
-def stays_float(net) -> list[str]:
-    """Return the names of the nodes that rounding would make no faster, only worse.
+def nodes_to_exclude(net) -> list[str]:
+    """Return the names of the nodes that quantization would make no faster, only worse.
 
-    These are all that work on a few numbers per picture (attention, normalisation, small heads), and the two halves of a
+    These are all that work on a few numbers per picture (attention, normalization, small heads), and the two halves of a
     maximum, which round_before_maximum() handles.
 
     Args:
@@ -88,7 +88,7 @@ def averages_as_convolutions(net):
 
 
 def zeros_before_pooling(net):
-    """Return a copy with MaxPool -> Relu as Relu -> MaxPool, which is the same: a layer's answer is then rounded from 0 on.
+    """Return a copy with MaxPool -> Relu as Relu -> MaxPool, which is the same: a layer's output is then quantized from 0 on.
 
     Rounding an answer that a Relu follows at once spends no numbers on what the Relu makes zero.
     """
@@ -116,7 +116,7 @@ def zeros_before_pooling(net):
 def round_before_maximum(net):
     """Return a copy in which the maximum of a convolution's two halves is taken of integers.
 
-    q(max(a, b)) = max(q(a), q(b)), as rounding and clipping never swap two numbers. So the convolution's answer is rounded
+    q(max(a, b)) = max(q(a), q(b)), as quantization is monotonic. So the convolution's output is quantized
     once, as the maximum was, and nothing between them is a float:
     Conv -> [Q -> DQ ->] Split -> Max -> Q' becomes Conv -> Q' -> Split -> Max.
 
@@ -132,7 +132,7 @@ def round_before_maximum(net):
         split = makers.get(maximum.input[0]) if maximum is not None and maximum.op_type == "Max" else None
         if split is None or split.op_type != "Split" or not _alone(split, maximum, users):
             continue
-        given, name = _before_rounding(split.input[0], makers), last.output[0]
+        given, name = _before_quantization(split.input[0], makers), last.output[0]
         gone |= {last.output[0], *split.output, *_passed(split.input[0], makers, users)}
         halves = [f"{name}.half{k}" for k in range(len(split.output))]
         moved[maximum.output[0]] = [
@@ -152,7 +152,7 @@ def round_before_maximum(net):
 
 
 def round_as_before_pooling(net):
-    """Return a copy in which a maximum over pixels keeps the rounding of its input, so that it too is taken of integers.
+    """Return a copy in which a maximum over pixels keeps the quantization of its input, so that it too is taken of integers.
 
     Its numbers are numbers of its input, so they lose nothing by it: Q -> DQ -> MaxPool -> Q' becomes Q -> DQ -> MaxPool -> Q.
     Constants that no node reads any more are gone.
@@ -176,22 +176,22 @@ def round_as_before_pooling(net):
 
 
 def _alone(split, maximum, users: dict[str, list]) -> bool:
-    """Say whether the halves go nowhere but into the maximum, and the maximum nowhere but into one rounding."""
+    """Say whether the halves go nowhere but into the maximum, and the maximum nowhere but into one QuantizeLinear."""
     counts = Counter(len(users.get(name, [])) for name in (*split.output, *maximum.output))
     return list(maximum.input) == list(split.output) and set(counts) == {1}
 
 
-def _before_rounding(name: str, makers: dict) -> str:
+def _before_quantization(name: str, makers: dict) -> str:
     """Return the number that a DequantizeLinear gives back, before it was rounded; else the name itself."""
     if name in makers and makers[name].op_type == "DequantizeLinear":
-        rounded = makers.get(makers[name].input[0])
-        return rounded.input[0] if rounded is not None and rounded.op_type == "QuantizeLinear" else name
+        quantized = makers.get(makers[name].input[0])
+        return quantized.input[0] if quantized is not None and quantized.op_type == "QuantizeLinear" else name
     return name
 
 
 def _passed(name: str, makers: dict, users: dict[str, list]) -> list[str]:
-    """Return the outputs of the rounding and its inverse that lead to a split, where nobody else reads them."""
-    if _before_rounding(name, makers) == name or len(users[name]) > 1:
+    """Return the outputs of QuantizeLinear and DequantizeLinear that lead to a split, where nobody else reads them."""
+    if _before_quantization(name, makers) == name or len(users[name]) > 1:
         return []
-    rounded = makers[name].input[0]
-    return [name] + ([rounded] if len(users[rounded]) == 1 else [])
+    quantized = makers[name].input[0]
+    return [name] + ([quantized] if len(users[quantized]) == 1 else [])

@@ -11,9 +11,9 @@ from torch import Tensor
 from distill.augment.views import identity, render
 from distill.export.int8_graph import (
     averages_as_convolutions,
+    nodes_to_exclude,
     round_as_before_pooling,
     round_before_maximum,
-    stays_float,
     zeros_before_pooling,
 )
 from distill.export.onnx_graph import quiet
@@ -30,7 +30,7 @@ def calibration_images(split: Split, spec: InputSpec, number: int) -> Tensor:
 
 
 def quantize(net, images: Tensor):
-    """Return a graph that is rounded to 8 bits inside; its input and answer stay float.
+    """Return a graph quantized to 8 bits; its input and output stay float.
 
     An activation is scale * (q - zero), q in 0..255, from the least to the largest value seen; a weight is scale_c * q, q in
     -127..127, from the largest of its output channel. uint8 by int8 is the pair that x86 has instructions for. What works on
@@ -41,7 +41,7 @@ def quantize(net, images: Tensor):
         images: the pictures whose ranges count.
 
     Raises:
-        ValueError: a part of this network that the rounding does not know.
+        ValueError: a part of this network that quantization does not support.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -55,11 +55,11 @@ def quantize(net, images: Tensor):
             return None if batch is None else {"images": batch.numpy()}
 
     try:
-        with quiet(), TemporaryDirectory() as folder:  # quiet: its advice to fold batch normalisation, which is done
+        with quiet(), TemporaryDirectory() as folder:  # quiet: its advice to fold batch normalization, which is done
             path = Path(folder) / "int8.onnx"
-            options = {"quant_format": QuantFormat.QDQ, "per_channel": True, "nodes_to_exclude": stays_float(net)}
+            options = {"quant_format": QuantFormat.QDQ, "per_channel": True, "nodes_to_exclude": nodes_to_exclude(net)}
             types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
             quantize_static(averages_as_convolutions(zeros_before_pooling(net)), path, Reader(), **options, **types)
             return round_as_before_pooling(round_before_maximum(onnx.load(path)))
-    except Exception as error:  # of onnx, onnxruntime and the rounding, each its own
-        raise ValueError(f"this network cannot be rounded ({format_error(error, inside=True)})") from error
+    except Exception as error:  # of onnx, onnxruntime and the quantizer, each its own
+        raise ValueError(f"this network cannot be quantized ({format_error(error, inside=True)})") from error

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 from distill.evaluation.metrics import bootstrap
 from distill.export import parity as gate
-from distill.export import source_run as finished
+from distill.export import source_run
 from distill.export.card import card
-from distill.export.formats import FILES, Form, forms, opened
+from distill.export.formats import FILES, ExportFormat, export_formats, load_exported
 from distill.export.options import Options
 from distill.export.runtimes import PARITY
 from distill.runs.folder import RunFolder
@@ -27,41 +27,41 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
     Args:
         folder: the run folder.
         options: what is asked for.
-        words: KEY=VALUE of finished.TAKEN.
+        words: KEY=VALUE of source_run.TAKEN.
 
     Returns:
         What RUN/export/parity.json holds: files: name -> numbers, with the sha256 of each that was written; refused:
-        name -> sentence; left_out: sentences.
+        name -> message; left_out: messages.
 
     Raises:
         ValueError: no finished run, its data are gone, its network cannot be exported at all, or another process is at
             work on it; an earlier export stays as it is then.
     """
-    run = finished.read_run(folder, words)
+    run = source_run.read_run(folder, words)
     with RunFolder(folder).lock(wait=False):
         return _export(run, options)
 
 
-def _export(run: finished.Finished, options: Options) -> dict:
-    folder, data = run.folder, finished.faces(run)
+def _export(run: source_run.SourceRun, options: Options) -> dict:
+    folder, data = run.folder, source_run.faces(run)
     split = data.splits["valid"]
-    recorded, labelled = finished.recorded(run, data), split.is_labelled
-    if not labelled:  # what a file must keep is then the run's own answer
+    recorded, labeled = source_run.recorded(run, data), split.is_labeled
+    if not labeled:  # what a file must keep is then the run's own answer
         split = replace(split, label=recorded.argmax(1))
     wanted = gate.reference(run.student, split, options.preprocess)
-    wanted = gate.refuse_other(run.student, wanted, recorded, run.result.eval.get("views", "plain"))
-    if options.calibrate and labelled:
-        run = finished.calibrated(run, recorded, split.label)
+    wanted = gate.refuse_changed_student(run.student, wanted, recorded, run.result.eval.get("tta", "plain"))
+    if options.calibrate and labeled:
+        run = source_run.calibrated(run, recorded, split.label)
         wanted = gate.calibrated(wanted, run.temperature)
-    known = (wanted.accuracy, bootstrap(wanted.logits, split.label)) if labelled else None
-    facts = finished.facts(run, data, known)
+    known = (wanted.accuracy, bootstrap(wanted.logits, split.label)) if labeled else None
+    facts = source_run.facts(run, data, known)
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
         kept: tuple[str, ...] = ()
-        for form in forms(run, data, options, left_out.append):
+        for form in export_formats(run, data, options, left_out.append):
             numbers, problem = _through(
                 form, Path(temporary), options, facts, wanted, run.student.input, run.cfg.plugins
             )
@@ -90,16 +90,22 @@ def place(folder: Path, options: Options) -> Path:
 
 
 def _through(
-    form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec, plugins: list[str]
+    form: ExportFormat,
+    folder: Path,
+    options: Options,
+    facts: dict,
+    wanted: gate.ReferenceOutputs,
+    spec,
+    plugins: list[str],
 ) -> tuple[dict, str | None]:
     """Make one form in a folder and measure it; return the numbers, and why it is refused or None."""
     numbers = {}
     try:
         form.save(folder, facts)
-        file = opened(form, folder, options, plugins)
+        file = load_exported(form, folder, options, plugins)
         seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
         parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
-        problem, numbers = gate.verdict(parity, form.exact), asdict(parity)
+        problem, numbers = gate.parity_failure(parity, form.exact), asdict(parity)
         if problem:
             return numbers, problem
         own = {"file_agreement_with_pytorch": str(parity.agreement)}
@@ -113,5 +119,5 @@ def _through(
 
 
 def refusals(found: dict) -> list[str]:
-    """Return a sentence for each file that did not pass the gate, see export."""
-    return [f"{name}: {sentence}" for name, sentence in found["refused"].items()]
+    """Return a message for each file that did not pass the gate, see export."""
+    return [f"{name}: {message}" for name, message in found["refused"].items()]

@@ -11,8 +11,9 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from distill.export.export_module import Bare, Deployed, Prepare
+from distill.export.export_module import ExportModule, LogitsOnly, Preprocess
 from distill.export.runtimes import ANSWERS
+from distill.system.errors import ConfigError
 
 AXES = {"image": ("batch", "height", "width", 3)}
 PARTS = "prepare/"  # names of the nodes that prepare the picture
@@ -39,16 +40,17 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
             return torch.export.export(module, (given,), dynamic_shapes=(sizes,))
     except Exception as error:  # torch raises many kinds
         said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ValueError(
-            f"student: torch.export cannot trace this network for every batch size: {said[:200]} In its forward, take sizes "
-            "from shapes by arithmetic, and split a batch with unflatten(0, (n, -1)), not chunk(n)."
+        raise ConfigError(
+            "student",
+            f"torch.export cannot trace this network for every batch size: {said[:200]} In its forward, take sizes "
+            "from shapes by arithmetic, and split a batch with unflatten(0, (n, -1)), not chunk(n).",
         ) from error
 
 
 def deployed(student: nn.Module, preprocess: bool, temperature: float = 1.0) -> torch.export.ExportedProgram:
     """Return the program of the whole student: input -> logits / temperature, probabilities [B, K]."""
     axes = dict(enumerate(AXES["image"][:3])) if preprocess else {0: "batch"}
-    return program(Deployed(student, preprocess, temperature), example(student, preprocess), axes)
+    return program(ExportModule(student, preprocess, temperature), example(student, preprocess), axes)
 
 
 def of_one_picture(
@@ -56,12 +58,12 @@ def of_one_picture(
 ) -> torch.export.ExportedProgram:
     """Return the program of the whole student for one picture of this height and width, for engines of fixed sizes."""
     given = torch.zeros(1, *picture, 3, dtype=torch.uint8) if preprocess else example(student, False)[:1]
-    return program(Deployed(student, preprocess, temperature), given, {})
+    return program(ExportModule(student, preprocess, temperature), given, {})
 
 
 def bare_onnx(student: nn.Module):
     """Return the ONNX graph of the network alone: images [B, C, S, S] -> logits [B, K]."""
-    return _onnx(program(Bare(student), example(student, False), {0: "batch"}), "images", "logits")
+    return _onnx(program(LogitsOnly(student), example(student, False), {0: "batch"}), "images", "logits")
 
 
 def prepare_onnx(student: nn.Module):
@@ -69,7 +71,7 @@ def prepare_onnx(student: nn.Module):
     from onnx import compose
 
     axes = dict(enumerate(AXES["image"][:3]))
-    graph = _onnx(program(Prepare(student.input), example(student, True), axes), "image", "images")
+    graph = _onnx(program(Preprocess(student.input), example(student, True), axes), "image", "images")
     return compose.add_prefix(graph, PARTS, rename_inputs=False, rename_outputs=False)
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
+from distill.system.errors import ConfigError
 from distill.system.typed import as_yaml
 
 
@@ -21,7 +22,7 @@ class Options:
 
     def __post_init__(self):
         if self.calibration < 1:
-            raise ValueError(f"export.calibration: {self.calibration} was asked for; give 1 or more.")
+            raise ConfigError("export.calibration", f"expected 1 or more, got {self.calibration}.")
 
 
 def read_options(words: list[str]) -> Options:
@@ -36,10 +37,10 @@ def read_options(words: list[str]) -> Options:
         if key not in known:
             close = get_close_matches(key, known, n=1, cutoff=0.5)
             meant = f"Did you mean export.{close[0]}? " if close else ""
-            raise ValueError(f"export.{key}: no such key. {meant}There are {', '.join(known)}.")
+            raise ConfigError(f"export.{key}", f"no such key. {meant}There are {', '.join(known)}.")
         value = as_yaml(f"export.{key}", text)
         if type(value) is not known[key]:
             wanted = "true or false" if known[key] is bool else "a whole number"
-            raise ValueError(f"export.{key}: {text!r} was asked for; give {wanted}.")
+            raise ConfigError(f"export.{key}", f"expected {wanted}, got {text!r}.")
         given[key] = value
     return Options(**given)

@@ -16,18 +16,18 @@ from distill.export.runtimes import Answer
 from distill.system.console import bar, track
 from distill.types import Split
 
-LEAST_AGREEMENT = 0.999  # of float files, top-1
-MOST_LOST = 0.005  # of accuracy, by int8 files
+MIN_AGREEMENT = 0.999  # of float files, top-1
+MAX_ACCURACY_DROP = 0.005  # of accuracy, by int8 files
 RECORDED = 5e-3  # mean |dp| to the run's own predictions, which bfloat16 or TF32 may have rounded
 CLOSE = 1e-3  # probabilities of a float file at other sizes and batch sizes
-DRIFT = 0.02  # of agreement, between the packed size and another one, of int8 files
+MAX_AGREEMENT_CHANGE = 0.02  # of agreement, between the packed size and another one, of int8 files
 BATCH, OTHER_BATCHES, FACES = 32, (1, 7), 56  # alone, among a few, and all FACES together
 # height and width in units of the network's side: up, down by blocks, small
 SIZES = ((1.25, 1.7), (2.3, 2.6), (0.6, 0.45))
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceOutputs:
     """What the PyTorch student answers.
 
     Shape:
@@ -67,29 +67,31 @@ class Parity:
     recorded: float | None = None
 
 
-def reference(student: nn.Module, split: Split, preprocess: bool) -> Reference:
+def reference(student: nn.Module, split: Split, preprocess: bool) -> ReferenceOutputs:
     """Ask the PyTorch student, in float32, about the whole split, and about some faces at other sizes."""
     with bar() as progress:
         task = progress.add_task("PyTorch student", total=len(split))
         logits = evaluate.predict(student, split, batch_size=BATCH, tick=lambda n: progress.advance(task, n)).numpy()
     sizes = SIZES if preprocess else ()
-    return Reference(split, logits, tuple(_resized(student, split, *size) for size in sizes))
+    return ReferenceOutputs(split, logits, tuple(_resized(student, split, *size) for size in sizes))
 
 
-def refuse_other(student: nn.Module, wanted: Reference, recorded: np.ndarray, views: str) -> Reference:
+def refuse_changed_student(
+    student: nn.Module, wanted: ReferenceOutputs, recorded: np.ndarray, tta: str
+) -> ReferenceOutputs:
     """Refuse a PyTorch student that does not answer as the run that is told of; return what files are measured by.
 
     Args:
         student: made of the run's config and weights.
         wanted: its answers about faces as packed.
         recorded: [N, K] probabilities that the run has written.
-        views: of which those are, plain, mirror or crops8.
+        tta: of which those are, plain, mirror or crops8.
 
     Raises:
         ValueError: code, weights or predictions were changed since.
     """
-    plain = views == "plain"
-    found = _softmax(wanted.logits if plain else evaluate.answers(student, wanted.split, views).numpy())
+    plain = tta == "plain"
+    found = _softmax(wanted.logits if plain else evaluate.student_logits(student, wanted.split, tta).numpy())
     if (apart := _apart(found, recorded)) > RECORDED:
         raise ValueError(
             f"the student that its code and weights make today answers otherwise than predictions/valid.csv says: mean |dp| "
@@ -99,7 +101,7 @@ def refuse_other(student: nn.Module, wanted: Reference, recorded: np.ndarray, vi
     return replace(wanted, recorded=recorded if plain else None)
 
 
-def calibrated(wanted: Reference, temperature: float) -> Reference:
+def calibrated(wanted: ReferenceOutputs, temperature: float) -> ReferenceOutputs:
     """Return what files are measured by whose logits are divided by a temperature."""
     resized = tuple((pictures, logits / temperature) for pictures, logits in wanted.resized)
     return replace(wanted, logits=wanted.logits / temperature, resized=resized, temperature=temperature)
@@ -123,7 +125,7 @@ def _spread(split: Split) -> np.ndarray:
     return np.unique(np.linspace(0, len(split) - 1, FACES).round().astype(np.int64))
 
 
-def measure(answer: Answer, wanted: Reference, spec=None, words: str = "file") -> Parity:
+def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "file") -> Parity:
     """Run a file on the whole split, again in other batch sizes, and on faces of other sizes.
 
     Args:
@@ -187,27 +189,25 @@ def _largest(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a - b).max())
 
 
-def verdict(parity: Parity, exact: bool) -> str | None:
+def parity_failure(parity: Parity, exact: bool) -> str | None:
     """Return why a file may not be written, or None.
 
     Args:
         parity: what was measured.
         exact: a float file: it agrees and stays close; else an int8 file: it may lose little accuracy.
     """
-    if exact and parity.agreement < LEAST_AGREEMENT:
-        return (
-            f"agrees with the PyTorch student on {parity.agreement:.2%} of the faces, less than {LEAST_AGREEMENT:.1%}"
-        )
+    if exact and parity.agreement < MIN_AGREEMENT:
+        return f"agrees with the PyTorch student on {parity.agreement:.2%} of the faces, less than {MIN_AGREEMENT:.1%}"
     if exact and parity.recorded is not None and parity.recorded > RECORDED:
         return f"answers otherwise than the run's own predictions/valid.csv: mean |dp| {parity.recorded:.3f}"
-    if not exact and -parity.difference > MOST_LOST + 1e-9:  # 2 of 400 faces are 0.005 and a little
-        return f"loses {-100 * parity.difference:.2f} points of validation accuracy, more than {100 * MOST_LOST:.1f}"
+    if not exact and -parity.difference > MAX_ACCURACY_DROP + 1e-9:  # 2 of 400 faces are 0.005 and a little
+        return f"loses {-100 * parity.difference:.2f} points of validation accuracy, more than {100 * MAX_ACCURACY_DROP:.1f}"
     if exact and max(parity.other_batch, parity.other_size) > CLOSE:
         where = "batch size" if parity.other_batch > CLOSE else "picture size"
         return f"answers otherwise at another {where}: a probability differs by {max(parity.other_batch, parity.other_size):.3f}"
     if parity.other_batch > 0.1:  # an int8 file may round one step otherwise
         return f"answers otherwise at another batch size: a probability differs by {parity.other_batch:.3f}"
-    if not exact and parity.other_size_agreement < parity.agreement - DRIFT - 2 / FACES:
+    if not exact and parity.other_size_agreement < parity.agreement - MAX_AGREEMENT_CHANGE - 2 / FACES:
         return (
             f"agrees with the PyTorch student on {parity.other_size_agreement:.1%} of faces of another size, and on "
             f"{parity.agreement:.1%} of those as packed"

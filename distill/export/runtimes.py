@@ -22,7 +22,7 @@ ANSWERS = ("logits", "probabilities")
 LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
 
-class Opened(NamedTuple):
+class LoadedModel(NamedTuple):
     """An exported file, ready to run."""
 
     answer: Answer  # input [B, ...] -> logits, probabilities [B, K]
@@ -59,7 +59,7 @@ def refuse_changed(path: Path, needed: bool = False) -> None:
             raise ValueError(f"{path}: damaged or changed: it is not the file that passed the gate. {again}")
 
 
-def open_file(path: Path, threads: int, fresh: bool = False) -> Opened:
+def open_file(path: Path, threads: int, fresh: bool = False) -> LoadedModel:
     """Open an exported file, after comparing it with parity.json where one lies beside it.
 
     Args:
@@ -89,7 +89,7 @@ def open_file(path: Path, threads: int, fresh: bool = False) -> Opened:
         ) from error
 
 
-def _onnx(path: Path, threads: int) -> Opened:
+def _onnx(path: Path, threads: int) -> LoadedModel:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -100,10 +100,10 @@ def _onnx(path: Path, threads: int) -> Opened:
     shape = tuple(size if isinstance(size, int) else None for size in given.shape)
     dtype = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}[given.type]
     facts = dict(session.get_modelmeta().custom_metadata_map)
-    return Opened(lambda batch: tuple(session.run(list(ANSWERS), {given.name: batch})), dtype, shape, facts)
+    return LoadedModel(lambda batch: tuple(session.run(list(ANSWERS), {given.name: batch})), dtype, shape, facts)
 
 
-def _pt2(path: Path, threads: int) -> Opened:
+def _pt2(path: Path, threads: int) -> LoadedModel:
     import torch
 
     torch.set_num_threads(threads)
@@ -112,10 +112,10 @@ def _pt2(path: Path, threads: int) -> Opened:
     (given,) = program.example_inputs[0]
     dtype = str(given.dtype).removeprefix("torch.")
     shape = (None, None, None, 3) if dtype == "uint8" else (None, *given.shape[1:])
-    return Opened(of_torch(program.module()), dtype, shape, json.loads(more["facts.json"] or "{}"))
+    return LoadedModel(from_module(program.module()), dtype, shape, json.loads(more["facts.json"] or "{}"))
 
 
-def of_torch(module) -> Answer:
+def from_module(module) -> Answer:
     """Return the function of a PyTorch module: tensor -> logits, probabilities."""
     import torch
 
@@ -127,16 +127,16 @@ def of_torch(module) -> Answer:
     return answer
 
 
-def of_student(student, preprocess: bool, facts: dict[str, str] | None = None) -> Opened:
+def from_pytorch(student, preprocess: bool, facts: dict[str, str] | None = None) -> LoadedModel:
     """Return a PyTorch student as an exported file would be: with the picture's preparation, or the network alone."""
-    from distill.export.export_module import Deployed
+    from distill.export.export_module import ExportModule
 
-    module, spec = Deployed(student, preprocess).eval(), student.input
+    module, spec = ExportModule(student, preprocess).eval(), student.input
     shape = (None, None, None, 3) if preprocess else (None, spec.channels, spec.size, spec.size)
-    return Opened(of_torch(module), "uint8" if preprocess else "float32", shape, facts or {})
+    return LoadedModel(from_module(module), "uint8" if preprocess else "float32", shape, facts or {})
 
 
-def _executorch(path: Path, threads: int) -> Opened:
+def _executorch(path: Path, threads: int) -> LoadedModel:
     """A file for one picture: a batch of B is B passes."""
     import torch
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
@@ -153,10 +153,10 @@ def _executorch(path: Path, threads: int) -> Opened:
         return tuple(np.concatenate([part[k].numpy() for part in found]) for k in range(2))
 
     (facts,) = loaded.load_method("facts").execute([])
-    return Opened(answer, dtype, (None, *given.sizes()[1:]), json.loads(facts))
+    return LoadedModel(answer, dtype, (None, *given.sizes()[1:]), json.loads(facts))
 
 
-def _openvino(path: Path, threads: int) -> Opened:
+def _openvino(path: Path, threads: int) -> LoadedModel:
     import openvino
 
     settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
@@ -173,4 +173,4 @@ def _openvino(path: Path, threads: int) -> Opened:
         found = compiled(batch)
         return found["logits"], found["probabilities"]
 
-    return Opened(answer, dtype, shape, facts)
+    return LoadedModel(answer, dtype, shape, facts)

@@ -13,12 +13,13 @@ from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
-from distill.pipeline import completed as finished
+from distill.pipeline import completed
 from distill.pipeline.elastic import as_cut
 from distill.runs import provenance
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
+from distill.system.errors import ConfigError
 from distill.system.files import sha256
 from distill.system.typed import as_yaml
 from distill.system.weights import load_weights, read_weights
@@ -29,7 +30,7 @@ UNKNOWN = "not known: see the data set's own terms"
 TAKEN = ("data.root", "paths.store", "plugins")
 
 
-class Finished(NamedTuple):
+class SourceRun(NamedTuple):
     """A finished run: its folder, config, result, network in eval mode, class names, and what its files divide logits by."""
 
     folder: Path
@@ -40,7 +41,7 @@ class Finished(NamedTuple):
     temperature: float = 1.0
 
 
-def read_run(folder: Path, words: list[str]) -> Finished:
+def read_run(folder: Path, words: list[str]) -> SourceRun:
     """Return a finished run and its student, in eval mode.
 
     Args:
@@ -50,17 +51,17 @@ def read_run(folder: Path, words: list[str]) -> Finished:
     Raises:
         ValueError: no finished run, or another key.
     """
-    weights = finished.weights(folder, f", or type best of {folder}")
+    weights = completed.weights(folder, f", or type best of {folder}")
     cfg = _with(RunConfig.read(RunFolder(folder).config), words)
     provenance.tell_changed(RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
     classes = tuple(metadata["classes"])
-    student = finished.rebuild(cfg.student, classes, cfg.plugins, tensors)
-    evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
+    student = completed.rebuild(cfg.student, classes, cfg.plugins, tensors)
+    evaluate.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
     cfg, student = as_cut(cfg, student)
-    return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
+    return SourceRun(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
 
 
 def of_width(folder: Path, width: float | None) -> Path:
@@ -71,7 +72,7 @@ def of_width(folder: Path, width: float | None) -> Path:
     """
     if width is None:
         return folder
-    finished.weights(folder)
+    completed.weights(folder)
     rows = RunResult.read(RunFolder(folder).result).widths or []
     widths = [row["width"] for row in rows]
     if width not in widths:
@@ -97,7 +98,7 @@ def _with(cfg: RunConfig, words: list[str]) -> RunConfig:
     return cfg
 
 
-def faces(run: Finished) -> Dataset:
+def faces(run: SourceRun) -> Dataset:
     """Return the data that the run saw.
 
     Raises:
@@ -106,14 +107,15 @@ def faces(run: Finished) -> Dataset:
     data = build.dataset(run.cfg.data, run.cfg.paths.store, run.cfg.plugins, needed=("valid",))
     found, seen = build.fingerprint(data), run.result.data.get("fingerprint")
     if found != seen or data.classes != run.classes:
-        raise ValueError(
-            f"data: the faces that this config finds (fingerprint {found[:12]}) are not those that the run saw "
-            f"({str(seen)[:12]}). Give the same data: data.root=DIR."
+        raise ConfigError(
+            "data",
+            f"the faces that this config finds (fingerprint {found[:12]}) are not those that the run saw "
+            f"({str(seen)[:12]}). Give the same data: data.root=DIR.",
         )
     return data
 
 
-def recorded(run: Finished, data: Dataset) -> np.ndarray:
+def recorded(run: SourceRun, data: Dataset) -> np.ndarray:
     """Return the probabilities [N, K] of the validation faces that the run itself has written.
 
     Raises:
@@ -130,7 +132,7 @@ def recorded(run: Finished, data: Dataset) -> np.ndarray:
     return probabilities
 
 
-def calibrated(run: Finished, recorded: np.ndarray, labels: np.ndarray) -> Finished:
+def calibrated(run: SourceRun, recorded: np.ndarray, labels: np.ndarray) -> SourceRun:
     """Return the run with the temperature of its result.json; of one made before there was any, fitted on its predictions.
 
     Args:
@@ -142,7 +144,7 @@ def calibrated(run: Finished, recorded: np.ndarray, labels: np.ndarray) -> Finis
     return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
 
 
-def facts(run: Finished, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
+def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
     """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
 
     Args:

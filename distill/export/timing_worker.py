@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from distill.export.runtimes import Opened, of_student, open_file
+from distill.export.runtimes import LoadedModel, from_pytorch, open_file
 
 EAGER = ("eager", "eager-net")
 
 
-def open_any(path: Path, how: str, threads: int, plugins: Sequence[str]) -> Opened:
+def open_any(path: Path, how: str, threads: int, plugins: Sequence[str]) -> LoadedModel:
     """Open a file, or the PyTorch student of a run or export folder.
 
     Args:
@@ -35,10 +35,10 @@ def open_any(path: Path, how: str, threads: int, plugins: Sequence[str]) -> Open
     torch.set_num_threads(threads)
     student = load(path, plugins)
     facts = {"num_parameters": str(num_parameters(student)), "macs": str(macs(student, student.input))}
-    return of_student(student, how == "eager", facts)
+    return from_pytorch(student, how == "eager", facts)
 
 
-def inputs(opened: Opened, batch: int, picture: tuple[int, int]) -> np.ndarray:
+def inputs(opened: LoadedModel, batch: int, picture: tuple[int, int]) -> np.ndarray:
     """Return random pictures, always the same ones, of the shape that a file wants."""
     free = iter((batch, *picture))
     shape = [next(free) if size is None else size for size in opened.shape]
@@ -48,7 +48,7 @@ def inputs(opened: Opened, batch: int, picture: tuple[int, int]) -> np.ndarray:
     return draw.standard_normal(shape, dtype=np.float32)
 
 
-def passes(opened: Opened, given: np.ndarray, seconds: float) -> list[float]:
+def passes(opened: LoadedModel, given: np.ndarray, seconds: float) -> list[float]:
     """Return the seconds of each pass, after a fifth of the time for warming up; at least five passes."""
     warm = time.perf_counter() + seconds / 5
     opened.answer(given)

@@ -10,10 +10,10 @@ from torch import nn
 
 from distill.build import ALLOWED
 from distill.config.schema import BESIDE_NETWORK
-from distill.evaluation.inference import PROBE, probe, refuse_other_answers
+from distill.evaluation.inference import PROBE, probe, refuse_changed_network
 from distill.export.runtimes import refuse_changed
 from distill.models.timm_net import TimmNet
-from distill.pipeline.completed import nowhere, rebuild
+from distill.pipeline.completed import rebuild, without_initial_weights
 from distill.system.cli import format_error
 from distill.system.files import sha256, write_json
 from distill.system.weights import load_weights, read_weights, save_weights
@@ -45,7 +45,7 @@ def save(
         facts: name -> text, what a reader should know; see facts().
         temperature: what load() divides the logits by.
     """
-    node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | nowhere(node)
+    node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | without_initial_weights(node)
     ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
     ours["temperature"] = temperature
     net = timm_part(student)
@@ -125,7 +125,7 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
             f"{file}: no network can be made of it ({format_error(error, inside=True)}). Export the run again."
         ) from None
     net = timm_part(student)
-    refuse_other_answers(student, load_weights(student if net is None else net, weights, str(folder)), weights)
+    refuse_changed_network(student, load_weights(student if net is None else net, weights, str(folder)), weights)
     student.classes = classes
     student.register_forward_hook(partial(_calibrated, temperature))
     return student.eval()

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, check_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, Names, check_feature_maps, in_float32, pooled
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.objective import check_choices
 from distill.types import Outputs
@@ -44,12 +44,12 @@ class AttentionTransfer(FeatureLoss):
         self.form, self.p = form, p
 
     def make(self) -> None:
-        check_maps(self.pairs, self.term)
+        check_feature_maps(self.pairs, self.term)
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        pairs = [pooled(own, theirs) for own, theirs in self.maps(student, teacher)]
-        return sum(self._distance(self._attention(own), self._attention(theirs)) for own, theirs in pairs)
+        pairs = [pooled(s, t) for s, t in self.maps(student, teacher)]
+        return sum(self._distance(self._attention(s), self._attention(t)) for s, t in pairs)
 
     def _attention(self, x: Tensor) -> Tensor:
         return F.normalize(x.abs().pow(self.p).mean(1).flatten(1), eps=1e-8)

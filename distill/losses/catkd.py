@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from distill.losses.base.feature_loss import FeatureLoss, in_float32
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.pooled_classifier import Pooled, pooled_classifier
-from distill.models.feature_hooks import tap
+from distill.models.feature_hooks import attach_hooks
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 NEEDS = {
@@ -49,7 +50,7 @@ class ClassAttentionTransfer(FeatureLoss):
         self._end("student", student)
 
     def bind(self, student: nn.Module, teacher) -> None:
-        teacher.survey()  # says what to type where it has no maps
+        teacher.inspect_layers()  # says what to type where it has no maps
         ends = {
             role: self._end(role, network)
             for role, network in (("student", student), ("teacher", teacher.live_teacher().network))
@@ -57,30 +58,32 @@ class ClassAttentionTransfer(FeatureLoss):
         self._check(**ends)
         self.pairs = [tuple(end.layer for end in ends.values())]
         self.classifiers = [end.classifier for end in ends.values()]  # a list: they are not this loss's own to learn
-        tap(student, [ends["student"].layer])
-        teacher.tap([ends["teacher"].layer])
+        attach_hooks(student, [ends["student"].layer])
+        teacher.attach_hooks([ends["teacher"].layer])
 
     def _end(self, role: str, network: nn.Module) -> Pooled:
         end = pooled_classifier(network, f"loss.{self.term}: the {role}", NEEDS[role])
         if end.layer.shape[1] < self.pool:
-            raise ValueError(
-                f"loss.{self.term}.pool: {self.pool}, but the {role}'s last map has {end.layer.shape[1]} places along a "
-                f"side. Choose loss.{self.term}.pool=1, or a larger {role}.size."
+            raise ConfigError(
+                f"loss.{self.term}.pool",
+                f"{self.pool}, but the {role}'s last map has {end.layer.shape[1]} places along a "
+                f"side. Choose loss.{self.term}.pool=1, or a larger {role}.size.",
             )
         return end
 
     def _check(self, student: Pooled, teacher: Pooled) -> None:
         if student.classifier.out_features != teacher.classifier.out_features:
-            raise ValueError(
-                f"loss.{self.term}: the teacher knows {teacher.classifier.out_features} classes, the student "
-                f"{student.classifier.out_features}. Choose a teacher of the same classes."
+            raise ConfigError(
+                f"loss.{self.term}",
+                f"the teacher knows {teacher.classifier.out_features} classes, the student "
+                f"{student.classifier.out_features}. Choose a teacher of the same classes.",
             )
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        own, theirs = self.maps(student, teacher)[0]
+        s, t = self.maps(student, teacher)[0]
         of_student, of_teacher = self.classifiers
-        apart = self.attention(own, of_student.weight) - self.attention(theirs, of_teacher.weight.detach())
+        apart = self.attention(s, of_student.weight) - self.attention(t, of_teacher.weight.detach())
         return apart.square().flatten(1).mean(1)
 
     def attention(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -53,12 +53,12 @@ class CorrelationCongruence(RelationalLoss):
 
     def vectors(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         pairs = zip(self.regressors, super().vectors(student, teacher), strict=True)
-        return [(F.normalize(r(own), dim=1), F.normalize(theirs, dim=1)) for r, (own, theirs) in pairs]
+        return [(F.normalize(r(s), dim=1), F.normalize(t, dim=1)) for r, (s, t) in pairs]
 
-    def relation(self, own: Tensor, theirs: Tensor) -> Tensor:
+    def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.form == "taylor":
-            return (self.kernel(own) - self.kernel(theirs)).square().mean()
-        apart = (own - theirs).abs()
+            return (self.kernel(student) - self.kernel(teacher)).square().mean()
+        apart = (student - teacher).abs()
         return (apart[:-1] * apart[1:]).sum() / max(len(apart) - 1, 1)
 
     def kernel(self, e: Tensor) -> Tensor:

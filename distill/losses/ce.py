@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from distill.losses.base.logit_loss import check_length, log_priors
 from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 
@@ -17,7 +18,7 @@ def effective_number_weights(counts: Sequence[int], beta: float) -> list[float]:
 
     Args:
         counts: [K] training pictures of each class, at least 1.
-        beta: in [0, 1); 0 weights all equally, towards 1 as 1 / n_k.
+        beta: in [0, 1); 0 weights all equally, toward 1 as 1 / n_k.
 
     Reference: Cui et al., Class-Balanced Loss Based on Effective Number of Samples, CVPR 2019, equation 3 in 4.
     """
@@ -32,7 +33,7 @@ class CrossEntropy(Loss):
     q = (1 - label_smoothing) * target + label_smoothing / K, tau = logit_adjustment, pi = class_priors.
 
     With tau = 1 the least loss is at softmax(z) proportional to p(k | face) / pi_k: without tau log pi, as z is used after
-    training, each class counts as if all were equally common. kd and dist have teacher_adjustment to match; train.balance
+    training, each class counts as if all were equally common. kd and dist have teacher_adjustment to match; train.class_balance_power
     draws rare classes more often and would count them twice.
 
     Class weights multiply as given; the batch mean divides by B, not by the sum of its samples' weights (unlike PyTorch's
@@ -80,8 +81,8 @@ class CrossEntropy(Loss):
             head_reduction=(head_reduction, ("sum", "mean")),
         )
         if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                f"loss.{self.term}.label_smoothing: {label_smoothing} was asked for; give a fraction in [0, 1)."
+            raise ConfigError(
+                f"loss.{self.term}.label_smoothing", f"expected a fraction in [0, 1), got {label_smoothing}."
             )
         self.hard = target == "hard"
         self.label_smoothing, self.apply_to, self.head_reduction = label_smoothing, apply_to, head_reduction
@@ -90,12 +91,11 @@ class CrossEntropy(Loss):
         self.register_buffer("log_priors", priors, persistent=False)
         for name, numbers in (("class_weights", class_weights), ("head_weights", head_weights)):
             if isinstance(numbers, str):
-                raise ValueError(
-                    f"loss.{self.term}.{name}: {numbers!r} was asked for; give a list of numbers, or null."
-                )
+                raise ConfigError(f"loss.{self.term}.{name}", f"expected a list of numbers, or null, got {numbers!r}.")
             if numbers is not None and not (all(0 <= w < math.inf for w in numbers) and any(numbers)):
-                raise ValueError(
-                    f"loss.{self.term}.{name}: {list(numbers)} was asked for; give finite numbers of at least 0, not all of them 0."
+                raise ConfigError(
+                    f"loss.{self.term}.{name}",
+                    f"expected finite numbers of at least 0, not all of them 0, got {list(numbers)}.",
                 )
             weights = None if numbers is None else torch.tensor([float(w) for w in numbers])
             self.register_buffer(name, weights, persistent=False)
@@ -130,8 +130,9 @@ class CrossEntropy(Loss):
         if self.head_weights is None:
             return reduce_heads(values, self.head_reduction)
         if len(self.head_weights) != values.shape[1]:
-            raise ValueError(
-                f"loss.{self.term}.head_weights: {len(self.head_weights)} numbers for {values.shape[1]} heads; "
-                "give one for each, or null; apply_to=logits has 1."
+            raise ConfigError(
+                f"loss.{self.term}.head_weights",
+                f"{len(self.head_weights)} numbers for {values.shape[1]} heads; "
+                "give one for each, or null; apply_to=logits has 1.",
             )
         return (values * self.head_weights).sum(dim=1)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.relational_loss import channels
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 
@@ -20,7 +21,7 @@ class ContrastiveRepresentation(FeatureLoss):
     loss[b] = -log sigmoid(x_0) - sum_{k=1..K} log sigmoid(-x_k), plus the same of g_t and m_s.
     z = the mean of exp(g . m / temperature) over the first batch, then fixed, one for each direction.
     A batch's rows are first refreshed: m <- momentum m + (1 - momentum) g, at length 1; m <- g the first time. Of a row that
-    a batch holds several times (train.balance) the last one counts.
+    a batch holds several times (train.class_balance_power) the last one counts.
 
     Rows not seen yet are drawn only while no picture of another class has been seen; they hold random vectors. The draw takes
     numbers from torch's own generator by place in the batch: shuffling a batch changes the draw, not its distribution.
@@ -77,9 +78,9 @@ class ContrastiveRepresentation(FeatureLoss):
     def make(self) -> None:
         rows, width = self.rows, self.width
         if len(self.pairs) != 1:
-            raise ValueError(f"loss.{self.term}: {len(self.pairs)} pairs of layers were asked for; it compares one.")
+            raise ConfigError(f"loss.{self.term}", f"expected one pair of layers, got {len(self.pairs)}.")
         if rows is None:
-            raise ValueError(f"loss.{self.term}.rows: null; give the number of packed training pictures.")
+            raise ConfigError(f"loss.{self.term}.rows", "null; give the number of packed training pictures.")
         self.embed_student, self.embed_teacher = (nn.Linear(channels(layer.shape), width) for layer in self.pairs[0])
         for name in ("student_memory", "teacher_memory"):
             self.register_buffer(name, F.normalize(torch.randn(rows, width), dim=1))
@@ -89,26 +90,28 @@ class ContrastiveRepresentation(FeatureLoss):
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         index, label = self._check(student.index), target.argmax(dim=1)
-        own, theirs = self.vectors(student, teacher)[0]
-        own = F.normalize(self.embed_student(own), dim=1)
-        theirs = F.normalize(self.embed_teacher(theirs), dim=1)
+        s, t = self.vectors(student, teacher)[0]
+        s = F.normalize(self.embed_student(s), dim=1)
+        t = F.normalize(self.embed_teacher(t), dim=1)
         last = last_places(index)
-        self._refresh(self.student_memory, index, own[last])
-        self._refresh(self.teacher_memory, index, theirs[last])
+        self._refresh(self.student_memory, index, s[last])
+        self._refresh(self.teacher_memory, index, t[last])
         self.label[index] = label[last]
         rows = torch.cat([index[:, None], self._draw(label)], dim=1)
-        return self._contrast(0, own, self.teacher_memory[rows]) + self._contrast(1, theirs, self.student_memory[rows])
+        return self._contrast(0, s, self.teacher_memory[rows]) + self._contrast(1, t, self.student_memory[rows])
 
     def _check(self, index: Tensor | None) -> Tensor:
         if index is None:
-            raise ValueError(
-                f"loss.{self.term}: remembers pictures by their row in the packed data, but the student's outputs have no "
-                "index. Give outputs._replace(index=batch.index)."
+            raise ConfigError(
+                f"loss.{self.term}",
+                "remembers pictures by their row in the packed data, but the student's outputs have no "
+                "index. Give outputs._replace(index=batch.index).",
             )
         if index.device.type == "cpu" and int(index.max()) >= len(self.label):  # a GPU would have to be waited for
-            raise ValueError(
-                f"loss.{self.term}.rows: {len(self.label)}, but row {int(index.max())} of the packed data came. Give the "
-                "number of packed training pictures, or null."
+            raise ConfigError(
+                f"loss.{self.term}.rows",
+                f"{len(self.label)}, but row {int(index.max())} of the packed data came. Give the "
+                "number of packed training pictures, or null.",
             )
         return index
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from distill.losses.base.logit_loss import check_numbers, check_temperature, cross_entropy, divergence, soft
 from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
 from distill.models.teacher import Teacher
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 
@@ -18,7 +19,8 @@ class MutualLearning(Loss):
     (and loss.ce.weight 1 for the student) both have the published objective.
 
     bind() takes the peer's network in as a part of the loss, so that the optimizer and the checkpoints know it. The best epoch
-    is the student's; the peer keeps the weights of the last one, without a moving average. train.clip bounds the joint norm of both.
+    is the student's; the peer keeps the weights of the last one, without a moving average. train.max_grad_norm bounds the joint norm
+    of both.
 
     Args:
         label_weight: factor of the peer's cross-entropy, at least 0.
@@ -59,14 +61,16 @@ class MutualLearning(Loss):
 
     def bind(self, student: nn.Module, teacher: Teacher) -> None:
         if not teacher.learns:
-            raise ValueError(f"loss.{self.term}: needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd].")
+            raise ConfigError(
+                f"loss.{self.term}", "needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd]."
+            )
         self.peer = teacher.network
 
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        own, theirs = (select_heads(outputs, self.apply_to) for outputs in (student, teacher))
-        with torch.autocast(own.device.type, enabled=False):
-            labels = cross_entropy(target.float()[:, None], soft(theirs, 1.0))
-            imitation = self._imitate(own, teacher) + self._imitate(theirs, student)
+        s, t = (select_heads(outputs, self.apply_to) for outputs in (student, teacher))
+        with torch.autocast(s.device.type, enabled=False):
+            labels = cross_entropy(target.float()[:, None], soft(t, 1.0))
+            imitation = self._imitate(s, teacher) + self._imitate(t, student)
             return imitation + self.label_weight * reduce_heads(labels, self.head_reduction)
 
     def _imitate(self, heads: Tensor, other: Outputs) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.ce import CrossEntropy
+from distill.system.errors import ConfigError
 
 
 class Focal(CrossEntropy):
@@ -42,7 +43,7 @@ class Focal(CrossEntropy):
     ):
         super().__init__(target, class_weights, label_smoothing, apply_to, head_reduction, head_weights)
         if not gamma >= 0:
-            raise ValueError(f"loss.focal.gamma: {gamma} was asked for; give 0 or more, such as 2.")
+            raise ConfigError("loss.focal.gamma", f"expected 0 or more, such as 2, got {gamma}.")
         self.gamma = gamma
 
     def _modulate(self, log_p: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from distill.losses.ce import effective_number_weights
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 
@@ -27,8 +28,8 @@ def fill_from_data(term: str, node: dict, data: Dataset) -> dict:
         beta = filled.pop("beta")
         if filled["class_weights"] == "balanced":
             if not isinstance(beta, int | float) or not 0 <= beta < 1:
-                raise ValueError(f"loss.{term}.beta: {beta} was asked for; give a number in [0, 1), such as 0.9999.")
-            counts = _class_counts(f"loss.{term}.class_weights: balanced was asked for", "or null", data)
+                raise ConfigError(f"loss.{term}.beta", f"expected a number in [0, 1), such as 0.9999, got {beta}.")
+            counts = _class_counts(f"loss.{term}.class_weights: balanced", "or null", data)
             filled["class_weights"] = effective_number_weights(counts, beta)
     option = next((key for key in ("logit_adjustment", "teacher_adjustment") if key in filled), None)
     if option and filled[option] != 0 and filled.get("class_priors", 0) is None:

@@ -5,7 +5,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, check_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, in_float32, pooled
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 
@@ -34,27 +35,28 @@ class FlowOfSolution(FeatureLoss):
     pairing = "stages"
 
     def make(self) -> None:
-        check_maps(self.pairs, self.term)
+        check_feature_maps(self.pairs, self.term)
         if len(self.pairs) < 2:
-            found = ", ".join(f"{own.name} with {theirs.name}" for own, theirs in self.pairs)
-            raise ValueError(
-                f"loss.{self.term}: relates consecutive pairs of maps, and there is one ({found}). Name two or more with "
-                f"loss.{self.term}.student=[stage1,stage2] and loss.{self.term}.teacher=[stage1,stage2]."
+            found = ", ".join(f"{student.name} with {teacher.name}" for student, teacher in self.pairs)
+            raise ConfigError(
+                f"loss.{self.term}",
+                f"relates consecutive pairs of maps, and there is one ({found}). Name two or more with "
+                f"loss.{self.term}.student=[stage1,stage2] and loss.{self.term}.teacher=[stage1,stage2].",
             )
         self.regressors = nn.ModuleList(
-            nn.Identity() if own.shape[0] == theirs.shape[0] else nn.Conv2d(own.shape[0], theirs.shape[0], 1)
-            for own, theirs in self.pairs
+            nn.Identity() if student.shape[0] == teacher.shape[0] else nn.Conv2d(student.shape[0], teacher.shape[0], 1)
+            for student, teacher in self.pairs
         )
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        own, theirs = zip(*self.maps(student, teacher), strict=True)
-        own = [regressor(x) for regressor, x in zip(self.regressors, own, strict=True)]
-        flows = zip(pairwise(own), pairwise(theirs), strict=True)
+        s, t = zip(*self.maps(student, teacher), strict=True)
+        s = [regressor(x) for regressor, x in zip(self.regressors, s, strict=True)]
+        flows = zip(pairwise(s), pairwise(t), strict=True)
         return sum((flow(*ours) - flow(*others)).square().mean((1, 2)) for ours, others in flows)
 
 
 def flow(first: Tensor, second: Tensor) -> Tensor:
-    """Return the products of two maps' channels, averaged over places: [B, C, H, W], [B, D, H, W] -> [B, C, D]."""
+    """Return the products of two maps' channels, averaged over positions: [B, C, H, W], [B, D, H, W] -> [B, C, D]."""
     first, second = (x.flatten(2) for x in pooled(first, second))
     return torch.bmm(first, second.transpose(1, 2)) / first.shape[2]

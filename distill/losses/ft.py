@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, check_maps, in_float32, resize
+from distill.losses.base.feature_loss import FeatureLoss, Names, check_feature_maps, in_float32, resize
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.objective import check_choices
 from distill.types import Outputs
@@ -66,8 +66,8 @@ class FactorTransfer(FeatureLoss):
         self.channels_rate = rate  # read once, so no attribute of the option's name: it follows no ramp
 
     def make(self) -> None:
-        check_maps(self.pairs, self.term)
-        shapes = [(own.shape[0], theirs.shape[0]) for own, theirs in self.pairs]
+        check_feature_maps(self.pairs, self.term)
+        shapes = [(student.shape[0], teacher.shape[0]) for student, teacher in self.pairs]
         factors = [max(1, round(self.channels_rate * c_t)) for _, c_t in shapes]
         both = list(zip(shapes, factors, strict=True))
         self.encoders = nn.ModuleList(convolutions(c_t, c_t, k, k) for (_, c_t), k in both)
@@ -77,14 +77,14 @@ class FactorTransfer(FeatureLoss):
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         parts = zip(self.encoders, self.decoders, self.translators, self.maps(student, teacher), strict=True)
-        return sum(self._value(*learned, own, theirs) for *learned, (own, theirs) in parts)
+        return sum(self._value(*learned, s, t) for *learned, (s, t) in parts)
 
     def _value(
-        self, encoder: nn.Module, decoder: nn.Module, translator: nn.Module, own: Tensor, theirs: Tensor
+        self, encoder: nn.Module, decoder: nn.Module, translator: nn.Module, student: Tensor, teacher: Tensor
     ) -> Tensor:
-        factor = encoder(theirs)
-        rebuilt = (decoder(factor) - theirs).square().flatten(1).mean(1)
-        distance = self._normal(translator(resize(own, theirs))) - self._normal(factor.detach())
+        factor = encoder(teacher)
+        rebuilt = (decoder(factor) - teacher).square().flatten(1).mean(1)
+        distance = self._normal(translator(resize(student, teacher))) - self._normal(factor.detach())
         return distance.abs().pow(self.p).mean(1) + self.reconstruction * rebuilt
 
     def _normal(self, factor: Tensor) -> Tensor:

@@ -37,14 +37,16 @@ class Hint(FeatureLoss):
         self.normalize = normalize
 
     def make(self) -> None:
-        self.regressors = nn.ModuleList(regressor(own.shape, theirs.shape, self.term) for own, theirs in self.pairs)
+        self.regressors = nn.ModuleList(
+            regressor(student.shape, teacher.shape, self.term) for student, teacher in self.pairs
+        )
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         pairs = zip(self.regressors, self.maps(student, teacher), strict=True)
-        return sum(self._distance(r(resize(own, theirs)), theirs) for r, (own, theirs) in pairs) / len(self.regressors)
+        return sum(self._distance(r(resize(s, t)), t) for r, (s, t) in pairs) / len(self.regressors)
 
-    def _distance(self, own: Tensor, theirs: Tensor) -> Tensor:
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.normalize:
-            own, theirs = whiten(own), whiten(theirs)
-        return (own - theirs).square().flatten(1).mean(1) / 2
+            student, teacher = whiten(student), whiten(teacher)
+        return (student - teacher).square().flatten(1).mean(1) / 2

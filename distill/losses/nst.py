@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import FeatureLoss, check_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, in_float32, pooled
 from distill.types import Outputs
 
 
@@ -33,13 +33,13 @@ class NeuronSelectivity(FeatureLoss):
     pairing = "stages"
 
     def make(self) -> None:
-        check_maps(self.pairs, self.term)
+        check_feature_maps(self.pairs, self.term)
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         total = 0.0
-        for own, theirs in self.maps(student, teacher):
-            f_s, f_t = (F.normalize(x.flatten(2), dim=2, eps=1e-8) for x in pooled(own, theirs))
+        for s, t in self.maps(student, teacher):
+            f_s, f_t = (F.normalize(x.flatten(2), dim=2, eps=1e-8) for x in pooled(s, t))
             total = total + kernel(f_s, f_s) + kernel(f_t, f_t) - 2 * kernel(f_s, f_t)
         return total
 

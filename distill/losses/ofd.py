@@ -41,9 +41,9 @@ class Overhaul(PreActivationLoss):
     def make(self) -> None:
         super().make()
         network = self.networks[1].live_teacher().network
-        for place, (_, theirs) in enumerate(self.pairs):
-            norm = norm_of(network, theirs.name)
-            values = torch.zeros(theirs.shape[0]) if norm is None else margin(norm)
+        for place, (_, teacher) in enumerate(self.pairs):
+            norm = norm_of(network, teacher.name)
+            values = torch.zeros(teacher.shape[0]) if norm is None else margin(norm)
             self.register_buffer(f"margin{place}", values[:, None, None], persistent=False)
 
     @in_float32

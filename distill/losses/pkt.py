@@ -37,8 +37,8 @@ class ProbabilisticTransfer(RelationalLoss):
         check_choices(self.term, form=(form, ("paper", "code")))
         self.form = form
 
-    def relation(self, own: Tensor, theirs: Tensor) -> Tensor:
-        p_s, p_t = neighbors(own), neighbors(theirs)
+    def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
+        p_s, p_t = neighbors(student), neighbors(teacher)
         values = p_t * ((p_t + EPS) / (p_s + EPS)).log()
         return values.sum() if self.form == "paper" else values.mean()
 

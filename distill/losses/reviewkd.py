@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, check_maps, in_float32, resize
+from distill.losses.base.feature_loss import FeatureLoss, Names, check_feature_maps, in_float32, resize
 from distill.losses.base.logit_loss import check_numbers
 from distill.types import Outputs
 
@@ -30,7 +30,7 @@ class KnowledgeReview(FeatureLoss):
 
     Reference: Chen et al., Distilling Knowledge via Knowledge Review, arXiv 2104.09044, section 3 (attention based fusion
     and hierarchical context loss). Deviations: the pooled embedding is no stage of its own; stages are taken after their
-    activation; sizes change by area average or bilinearly, where the released code takes the nearest place; the linear
+    activation; sizes change by area average or bilinearly, where the released code takes the nearest position; the linear
     warm-up over 20 epochs is a ramp of the weight.
     """
 
@@ -43,46 +43,47 @@ class KnowledgeReview(FeatureLoss):
         self.width = width
 
     def make(self) -> None:
-        check_maps(self.pairs, self.term)
+        check_feature_maps(self.pairs, self.term)
         width, deepest = min(self.width, self.pairs[-1][0].shape[0]), len(self.pairs) - 1
         self.fusions = nn.ModuleList(
-            Fusion(own.shape[0], width, theirs.shape[0], fuse=k < deepest) for k, (own, theirs) in enumerate(self.pairs)
+            Fusion(student.shape[0], width, teacher.shape[0], fuse=k < deepest)
+            for k, (student, teacher) in enumerate(self.pairs)
         )
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         value, deeper = 0.0, None
-        for fusion, (own, theirs) in reversed(list(zip(self.fusions, self.maps(student, teacher), strict=True))):
-            deeper, answer = fusion(own, deeper, theirs)
-            value = value + hierarchical_distance(answer, theirs)
+        for fusion, (s, t) in reversed(list(zip(self.fusions, self.maps(student, teacher), strict=True))):
+            deeper, answer = fusion(s, deeper, t)
+            value = value + hierarchical_distance(answer, t)
         return value
 
 
 class Fusion(nn.Module):
     """Fuse a student's map with what its deeper ones gave, and answer in the teacher's channels and size."""
 
-    def __init__(self, channels: int, width: int, theirs: int, fuse: bool):
+    def __init__(self, channels: int, width: int, teacher: int, fuse: bool):
         super().__init__()
         self.narrow = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
         self.attention = nn.Sequential(nn.Conv2d(2 * width, 2, 1), nn.Sigmoid()) if fuse else None
-        self.widen = nn.Sequential(nn.Conv2d(width, theirs, 3, padding=1, bias=False), nn.BatchNorm2d(theirs))
+        self.widen = nn.Sequential(nn.Conv2d(width, teacher, 3, padding=1, bias=False), nn.BatchNorm2d(teacher))
 
-    def forward(self, own: Tensor, deeper: Tensor | None, theirs: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.narrow(own)
+    def forward(self, student: Tensor, deeper: Tensor | None, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.narrow(student)
         if self.attention is not None:
             deeper = resize(deeper, x)
             share = self.attention(torch.cat([x, deeper], dim=1))
             x = share[:, :1] * x + share[:, 1:] * deeper
-        x = resize(x, theirs)
+        x = resize(x, teacher)
         return x, self.widen(x)
 
 
-def hierarchical_distance(own: Tensor, theirs: Tensor) -> Tensor:
+def hierarchical_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the squared distance of two maps [B, C, S, S], and of both pooled to sides 4, 2 and 1: [B]."""
-    total, weight, weights = (own - theirs).square().flatten(1).mean(1), 1.0, 1.0
+    total, weight, weights = (student - teacher).square().flatten(1).mean(1), 1.0, 1.0
     for side in (4, 2, 1):
-        if side < theirs.shape[2]:
+        if side < teacher.shape[2]:
             weight /= 2
-            apart = F.adaptive_avg_pool2d(own, side) - F.adaptive_avg_pool2d(theirs, side)
+            apart = F.adaptive_avg_pool2d(student, side) - F.adaptive_avg_pool2d(teacher, side)
             total, weights = total + weight * apart.square().flatten(1).mean(1), weights + weight
     return total / weights

@@ -49,11 +49,11 @@ class RelationalDistillation(RelationalLoss):
         )
         self.distance, self.angle, self.most = distance, angle, most
 
-    def relation(self, own: Tensor, theirs: Tensor) -> Tensor:
-        value = self.distance * F.smooth_l1_loss(distances(own), distances(theirs))
-        n = min(len(own), self.most)
-        chosen = torch.arange(n, device=own.device) * len(own) // n
-        return value + self.angle * F.smooth_l1_loss(cosines(own[chosen]), cosines(theirs[chosen]))
+    def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
+        value = self.distance * F.smooth_l1_loss(distances(student), distances(teacher))
+        n = min(len(student), self.most)
+        chosen = torch.arange(n, device=student.device) * len(student) // n
+        return value + self.angle * F.smooth_l1_loss(cosines(student[chosen]), cosines(teacher[chosen]))
 
 
 def distances(e: Tensor) -> Tensor:
@@ -70,5 +70,5 @@ def cosines(e: Tensor) -> Tensor:
     """
     apart = e[None] - e[:, None]
     length = apart.detach().norm(dim=2, keepdim=True)
-    towards = F.normalize(apart.masked_fill(length <= 1e-6 * length.mean(), 0), dim=2)
-    return towards @ towards.transpose(1, 2)
+    toward = F.normalize(apart.masked_fill(length <= 1e-6 * length.mean(), 0), dim=2)
+    return toward @ toward.transpose(1, 2)

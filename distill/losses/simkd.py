@@ -6,7 +6,8 @@ from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.pooled_classifier import pooled_classifier
 from distill.losses.base.reused_classifier import attach_reused_head
-from distill.models.feature_hooks import Layer, survey, tap
+from distill.models.feature_hooks import Layer, attach_hooks, inspect_layers
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 NEEDS = "Choose teacher=resnet50."
@@ -51,30 +52,34 @@ class ReusedClassifier(FeatureLoss):
         self._last_map(student)
 
     def bind(self, student: nn.Module, teacher) -> None:
-        of_student, _ = self._last_map(student), teacher.survey()  # the latter says what to type where it has no maps
-        theirs = pooled_classifier(teacher.live_teacher().network, f"loss.{self.term}: the teacher", NEEDS)
-        side = min(of_student.shape[1], theirs.layer.shape[1])
-        attach_reused_head(student, of_student, side, theirs.classifier, self.factor)
-        projected = Layer("reused_head.projector", (theirs.layer.shape[0], side, side), False)
-        self.pairs = [(projected, theirs.layer)]
-        tap(student, [projected])
-        teacher.tap([theirs.layer])
+        of_student, _ = (
+            self._last_map(student),
+            teacher.inspect_layers(),
+        )  # the latter says what to type where it has no maps
+        t = pooled_classifier(teacher.live_teacher().network, f"loss.{self.term}: the teacher", NEEDS)
+        side = min(of_student.shape[1], t.layer.shape[1])
+        attach_reused_head(student, of_student, side, t.classifier, self.factor)
+        projected = Layer("reused_head.projector", (t.layer.shape[0], side, side), False)
+        self.pairs = [(projected, t.layer)]
+        attach_hooks(student, [projected])
+        teacher.attach_hooks([t.layer])
 
     def _last_map(self, student: nn.Module) -> Layer:
-        found, asked = survey(student), self.asked[0]
+        found, asked = inspect_layers(student), self.asked[0]
         if asked is None and not found.stages:
-            raise ValueError(f"loss.{self.term}: the student has no maps of [C, S, S]. Choose another student.")
+            raise ConfigError(f"loss.{self.term}", "the student has no maps of [C, S, S]. Choose another student.")
         layer = found.find(asked, f"loss.{self.term}.student") if asked else found.stages[-1]
         if len(layer.shape) != 3:
-            raise ValueError(f"loss.{self.term}.student: {layer.name} answers {list(layer.shape)}; name a map.")
+            raise ConfigError(f"loss.{self.term}.student", f"{layer.name} answers {list(layer.shape)}; name a map.")
         if hasattr(student, "reused_head"):
-            raise ValueError(
-                f"loss.{self.term}: the student has a teacher's classifier already. Give student.weights of another run, or "
-                "go on training these with loss=[ce,kd]."
+            raise ConfigError(
+                f"loss.{self.term}",
+                "the student has a teacher's classifier already. Give student.weights of another run, or "
+                "go on training these with loss=[ce,kd].",
             )
         return layer
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        own, theirs = pooled(*self.maps(student, teacher)[0])
-        return (own - theirs).square().flatten(1).mean(1)
+        s, t = pooled(*self.maps(student, teacher)[0])
+        return (s - t).square().flatten(1).mean(1)

@@ -31,9 +31,7 @@ class SimilarityPreserving(FeatureLoss):
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        return sum(
-            (similarity(own) - similarity(theirs)).square().mean() for own, theirs in self.maps(student, teacher)
-        )
+        return sum((similarity(s) - similarity(t)).square().mean() for s, t in self.maps(student, teacher))
 
 
 def similarity(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, check_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, in_float32, pooled
 from distill.types import Outputs
 
 INITIAL, SMALLEST = 5.0, 1e-5  # variance at the start, and least variance
@@ -37,8 +37,8 @@ class VariationalInformation(FeatureLoss):
     pairing = "stages"
 
     def make(self) -> None:
-        check_maps(self.pairs, self.term)
-        shapes = [(own.shape[0], theirs.shape[0]) for own, theirs in self.pairs]
+        check_feature_maps(self.pairs, self.term)
+        shapes = [(student.shape[0], teacher.shape[0]) for student, teacher in self.pairs]
         self.means = nn.ModuleList(mean_network(c_s, c_t) for c_s, c_t in shapes)
         rho = math.log(math.expm1(INITIAL - SMALLEST))
         self.rho = nn.ParameterList(nn.Parameter(torch.full((c_t,), rho)) for _, c_t in shapes)
@@ -47,9 +47,9 @@ class VariationalInformation(FeatureLoss):
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         total = 0.0
         for mean, rho, maps in zip(self.means, self.rho, self.maps(student, teacher), strict=True):
-            own, theirs = pooled(*maps)
+            s, t = pooled(*maps)
             variance = F.softplus(rho)[:, None, None] + SMALLEST
-            error = (mean(own) - theirs).square() / variance + variance.log()
+            error = (mean(s) - t).square() / variance + variance.log()
             total = total + error.flatten(1).mean(1) / 2
         return total
 

@@ -1,4 +1,4 @@
-"""A network's feature maps by name, taken with hooks: no network is edited, and none pays while nothing is asked for."""
+"""A network's feature maps by name, taken with forward hooks: no network is edited, and there is no cost while no hook is attached."""
 
 import math
 from collections import Counter
@@ -22,8 +22,8 @@ class Layer(NamedTuple):
     overwritten: bool  # True if the network goes on to change the tensor in place, so that it must be copied
 
 
-class Survey(NamedTuple):
-    """What can be taken from a network."""
+class FeatureInfo(NamedTuple):
+    """The layers of a network whose outputs can be taken."""
 
     layers: dict[str, Layer]  # every module that is called once and answers a tensor of a row per picture, by name
     stages: tuple[Layer, ...]  # the last map of each resolution, fine to coarse, [C, S, S] each
@@ -65,7 +65,7 @@ def eval_mode(network: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def survey(network: nn.Module) -> Survey:
+def inspect_layers(network: nn.Module) -> FeatureInfo:
     """Run a network on two random pictures, then on the same in the other order, in eval mode; return what can be taken.
 
     What does not change places with the pictures has no row for each of them (windows of an attention, position
@@ -101,7 +101,7 @@ def survey(network: nn.Module) -> Survey:
             "inside to compare. Choose losses on logits, such as loss=[ce,kd]."
         )
     embedding = layers[f"{classifier}:in"] if classifier else (inner or stages)[-1]
-    return Survey(layers, stages, embedding)
+    return FeatureInfo(layers, stages, embedding)
 
 
 def _watch(network: nn.Module, images: Tensor) -> tuple[Tensor, list[tuple]]:
@@ -167,7 +167,7 @@ def _tokens_as_maps(x: Tensor, prefix: int) -> Tensor:
     return x
 
 
-class Keep:
+class FeatureHook:
     """The hook on one module; an object, so that a copy of the network keeps its maps apart from the original's."""
 
     def __init__(self, found: dict[str, Tensor], layer: Layer):
@@ -178,7 +178,7 @@ class Keep:
         self.found[self.layer.name] = tensor.clone() if self.layer.overwritten else tensor
 
 
-class Taps:
+class FeatureHooks:
     """The hooks of one network: the asked layers' outputs come out in Outputs.features.
 
     A network that looks at several copies of a picture (CERN: its mirror image) answers several rows for each; the first
@@ -195,7 +195,7 @@ class Taps:
         if layer.name in self.asked:
             return
         self.asked[layer.name] = layer
-        module, keep = network.get_submodule(layer.name.removesuffix(":in")), Keep(self.found, layer)
+        module, keep = network.get_submodule(layer.name.removesuffix(":in")), FeatureHook(self.found, layer)
         given = layer.name.endswith(":in")
         self.hooks.append(module.register_forward_pre_hook(keep) if given else module.register_forward_hook(keep))
 
@@ -213,16 +213,16 @@ class Taps:
             hook.remove()
 
 
-def tap(network: nn.Module, layers: Iterable[Layer]) -> None:
-    """Make a network answer these layers' outputs in Outputs.features from now on; asked twice is once."""
-    taps = network.__dict__.get("_taps")
-    if taps is None:
-        taps = network.__dict__["_taps"] = Taps(network)
+def attach_hooks(network: nn.Module, layers: Iterable[Layer]) -> None:
+    """Attach hooks that put these layers' outputs into Outputs.features; a layer that is hooked already is left."""
+    hooks = network.__dict__.get("_feature_hooks")
+    if hooks is None:
+        hooks = network.__dict__["_feature_hooks"] = FeatureHooks(network)
     for layer in layers:
-        taps.add(network, layer)
+        hooks.add(network, layer)
 
 
-def untap(network: nn.Module) -> None:
-    """Take every hook off again."""
-    if taps := network.__dict__.pop("_taps", None):
-        taps.remove()
+def detach_hooks(network: nn.Module) -> None:
+    """Remove every hook."""
+    if hooks := network.__dict__.pop("_feature_hooks", None):
+        hooks.remove()

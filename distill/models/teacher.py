@@ -1,11 +1,11 @@
-"""What a teacher is to training, losses and evaluation, and what is alike in all live ones."""
+"""What a teacher is to training, losses and evaluation, and what all live ones share."""
 
 from collections.abc import Collection
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from distill.models.feature_hooks import Layer, Survey
+from distill.models.feature_hooks import FeatureInfo, Layer
 from distill.types import Batch, MixedBatch, Outputs
 
 
@@ -17,11 +17,11 @@ class Teacher(Protocol):
     forward_images: int  # that went through a network in this process
 
     def __call__(self, batch: Batch | MixedBatch) -> Outputs: ...
-    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None: ...
+    def open(self, split: str, view_id: int, table: Tensor, features: bool = True) -> None: ...
     def reserve(self, views: Collection[int]) -> None: ...
     def input_size(self) -> int: ...
-    def survey(self) -> Survey: ...
-    def tap(self, layers: list[Layer]) -> None: ...
+    def inspect_layers(self) -> FeatureInfo: ...
+    def attach_hooks(self, layers: list[Layer]) -> None: ...
     def live_teacher(self) -> "LiveTeacher": ...
 
 
@@ -30,7 +30,7 @@ class LiveTeacher(nn.Module):
 
     learns = False
 
-    def open(self, split: str, view_id: int, table: Tensor, maps: bool = True) -> None:
+    def open(self, split: str, view_id: int, table: Tensor, features: bool = True) -> None:
         """Make a view the one that is answered; there is nothing to prepare."""
 
     def reserve(self, views: Collection[int]) -> None:

@@ -1,4 +1,4 @@
-"""A finished run: its weights and its network; as a teacher, teacher=run, its name, which is what they are, not where."""
+"""A completed run: its weights and its network; as a teacher, teacher=run, it is named by the SHA-256 of its weights."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,12 +14,13 @@ from distill.runs.folder import RunFolder
 from distill.runs.published import SHIPPED, published_config, published_weights
 from distill.runs.reading import read
 from distill.runs.result import RunResult
+from distill.system.errors import ConfigError
 from distill.system.files import sha256
 from distill.system.weights import read_weights, whole
 from distill.types import Dataset
 
 
-def settle(cfg: RunConfig) -> RunConfig:
+def resolve_weight_files(cfg: RunConfig) -> RunConfig:
     """Return a config whose weight files, and whose teachers that are finished runs, are named by the SHA-256 of the weights.
 
     Faces without labels, of which no class is named, get those that the teacher knows.
@@ -30,12 +31,14 @@ def settle(cfg: RunConfig) -> RunConfig:
     named = {f"teacher.members.{name}": node for name, node in cfg.teacher.get("members", {}).items()}
     for key, node in {"student": cfg.student, "teacher": cfg.teacher, **named}.items():
         if isinstance(file := node.get("weights"), str) and not Path(file).expanduser().is_file():
-            raise ValueError(f"{key}.weights: {file}: no such weight file. Give the path of a .safetensors file.")
+            raise ConfigError(f"{key}.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")
     if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:
         cfg = replace(cfg, data=cfg.data | {"classes": _known(build.members(cfg.teacher)[0])})
-    teacher = _settled(cfg.teacher)
+    teacher = _resolve_weight_file(cfg.teacher)
     if "members" in teacher:
-        teacher = teacher | {"members": {name: _settled(member) for name, member in teacher["members"].items()}}
+        teacher = teacher | {
+            "members": {name: _resolve_weight_file(member) for name, member in teacher["members"].items()}
+        }
     return replace(cfg, student=with_sha256(cfg.student), teacher=with_sha256(teacher))
 
 
@@ -43,23 +46,24 @@ def _known(teacher: dict) -> list[str]:
     """Return the classes that a teacher's weights name."""
     file = weights(Path(teacher["run"]).expanduser()) if "run" in teacher else Path(teacher["weights"])
     if not (classes := read_weights(file)[1].get("classes")):
-        raise ValueError(
-            f"data.classes: {file} does not say what its network answers. Type data.classes=[...], in its order."
+        raise ConfigError(
+            "data.classes", f"{file} does not say what its network answers. Type data.classes=[...], in its order."
         )
     return list(classes)
 
 
-def _settled(node: dict) -> dict:
+def _resolve_weight_file(node: dict) -> dict:
     if "run" not in node:
         return node
     folder = Path(node["run"]).expanduser().absolute()
     found = sha256(weights(folder))
     if node.get("sha256") not in (None, found):
-        raise ValueError(
-            f"teacher.sha256: {node['sha256']} was asked for, but the weights in {folder} are {found}. "
-            "Give the folder of that run, or teacher.sha256=null to take these."
+        raise ConfigError(
+            "teacher.sha256",
+            f"got {node['sha256']}, but the weights in {folder} are {found}. "
+            "Give the folder of that run, or teacher.sha256=null to take these.",
         )
-    kept = {key: value for key, value in node.items() if key not in RECIPE}  # what a data set says of teachers' views
+    kept = {key: value for key, value in node.items() if key not in RECIPE}  # a data set's augmentation for teachers
     return kept | {"run": str(folder), "sha256": found, "name": node.get("name") or label(header(folder))}
 
 
@@ -112,7 +116,7 @@ def header(folder: Path) -> dict:
     """
     network = read_weights(weights(folder))[1].get("network")
     if not isinstance(network, dict):
-        raise ValueError(f"teacher.run: {folder}: its weights do not say of what network they are. Train it again.")
+        raise ConfigError("teacher.run", f"{folder}: its weights do not say of what network they are. Train it again.")
     return network
 
 
@@ -131,7 +135,7 @@ def network(
         num_classes: K.
         classes: the class names.
         name: for people.
-        sha256: of its weights; settle() has compared it.
+        sha256: of its weights; resolve_weight_files() has compared it.
         plugins: packages besides this project's that its target may be from.
 
     Shape:
@@ -146,17 +150,17 @@ def network(
 
 def rebuild(node: dict, classes: tuple[str, ...], plugins: Sequence[str], tensors: dict) -> nn.Module:
     """Make the network of a config without a start, and with the reused head (loss.simkd) where the weights have one."""
-    made = build.network(node | nowhere(node), list(plugins), Dataset("", classes, "", {}))
+    made = build.network(node | without_initial_weights(node), list(plugins), Dataset("", classes, "", {}))
     attach_from_state(made, tensors)
     return made
 
 
-def nowhere(node: dict) -> dict:
-    """Return the keys of a network that say where it started, saying nowhere."""
+def without_initial_weights(node: dict) -> dict:
+    """Return a network's keys for initial weights, set to none."""
     return {key: value for key, value in (("weights", None), ("pretrained", False)) if key in node}
 
 
-def saw(folder: Path) -> str | None:
+def data_fingerprint(folder: Path) -> str | None:
     """Return the fingerprint of the data that a finished run, or a published network, saw."""
     if published_weights(folder):
         return published_config(folder)["facts"].get("data_fingerprint")

@@ -20,6 +20,7 @@ from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
+from distill.system.errors import ConfigError
 from distill.system.hardware import autocast, pick_precision
 from distill.system.weights import save_weights
 from distill.types import Dataset, Outputs
@@ -55,14 +56,14 @@ class InPlace(Loss):
     def __init__(self, widths: list[float], random: int = 1, labels: float = 0.5):
         super().__init__()
         if random < 0:
-            raise ValueError(f"loss.{TERM}.random: {random} was asked for; give 0 or more.")
+            raise ConfigError(f"loss.{TERM}.random", f"expected 0 or more, got {random}.")
         if not 0 <= labels <= 1:
-            raise ValueError(f"loss.{TERM}.labels: {labels} was asked for; give a share in [0, 1], such as 0.5.")
+            raise ConfigError(f"loss.{TERM}.labels", f"expected a share in [0, 1], such as 0.5, got {labels}.")
         self.widths, self.random, self.labels = tuple(widths), random, labels
 
     def check(self, student: nn.Module, num_classes: int) -> None:
         if getattr(student, "widths", None) != self.widths:
-            raise ValueError(f"loss.{TERM}: comes with student.width=elastic or a list of widths, and not without.")
+            raise ConfigError(f"loss.{TERM}", "comes with student.width=elastic or a list of widths, and not without.")
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
         self.sandwich = student.sandwich
@@ -82,10 +83,10 @@ class InPlace(Loss):
 
 
 def taught_in_place(cfg: RunConfig) -> RunConfig:
-    """Return a config whose elastic student's narrower widths are taught, by loss.inplace; any other as it is."""
+    """Return a config whose elastic student's narrower widths are trained, by loss.inplace; any other as it is."""
     student, losses = cfg.student, cfg.loss
     if not (isinstance(student, dict) and isinstance(losses, dict)):
-        return cfg  # which has a sentence of its own
+        return cfg  # which has a message of its own
     width, given = student.get("width"), losses.get(TERM)
     known = getattr(build.target(student, cfg.plugins), "ELASTIC", None)
     if known is None or not (width == "elastic" or isinstance(width, list)):
@@ -115,15 +116,17 @@ def check_elastic(cfg: RunConfig) -> None:
     if TERM not in cfg.loss:
         return
     for attribute, what in (("needs_features", "reads feature maps"), ("changes_student", "changes the student")):
-        if found := build.losses_that(attribute, cfg.loss, cfg.plugins):
-            raise ValueError(
-                f"loss.{found[0]}: {what}, and a student of several widths is several networks. Choose losses on logits, such as "
-                "loss=[ce,dist], or one width, such as student.width=M."
+        if found := build.losses_with(attribute, cfg.loss, cfg.plugins):
+            raise ConfigError(
+                f"loss.{found[0]}",
+                f"{what}, and a student of several widths is several networks. Choose losses on logits, such as "
+                "loss=[ce,dist], or one width, such as student.width=M.",
             )
     if is_peer(cfg.teacher):
-        raise ValueError(
-            "teacher: a peer learns beside one network, and a student of several widths is several. Choose another teacher, or "
-            "one width, such as student.width=M."
+        raise ConfigError(
+            "teacher",
+            "a peer learns beside one network, and a student of several widths is several. Choose another teacher, or "
+            "one width, such as student.width=M.",
         )
 
 
@@ -147,7 +150,7 @@ def estimate_batch_norm(network: nn.Module, cfg: RunConfig, data: Dataset, preci
 
     Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, section 3.4 (calibration of BatchNorm).
     """
-    split, recipe = data.splits["train"], build.recipe(cfg.views)
+    split, recipe = data.splits["train"], build.augmentation(cfg.augment)
     norms = [layer for layer in network.eval().modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -155,7 +158,7 @@ def estimate_batch_norm(network: nn.Module, cfg: RunConfig, data: Dataset, preci
         norm.train().momentum = None  # every batch counts alike
     device = next(network.parameters()).device
     drawn = batches(
-        split, recipe.table(cfg.views.seed, 1, len(split.pixels)), BATCH, epoch_order(cfg.seed, 0, len(split))
+        split, recipe.table(cfg.augment.seed, 1, len(split.pixels)), BATCH, epoch_order(cfg.seed, 0, len(split))
     )
     for batch in islice(drawn, BATCHES):
         batch = to(batch, device)

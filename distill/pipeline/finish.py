@@ -18,7 +18,7 @@ from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
 from distill.models.elastic import cut
 from distill.models.teacher import Teacher
-from distill.pipeline import completed as finished
+from distill.pipeline import completed
 from distill.pipeline.teacher import cost_of, network_cost, start_of
 from distill.runs.config import EvalConfig
 from distill.runs.folder import RunFolder
@@ -47,14 +47,16 @@ def evaluate_run(
         ValueError: the best weights are gone or damaged.
     """
     parallel.barrier()  # the best weights are on the disk
-    weights = finished.best_weights(folder.path)
-    evaluate.refuse_other_answers(student, load_weights(student, weights, "best"), weights)
+    weights = completed.best_weights(folder.path)
+    evaluate.refuse_changed_network(student, load_weights(student, weights, "best"), weights)
     evaluate.refuse_answers_by_batch(student, data.splits["valid"])
     student = cut(student)  # of several widths the first
-    metrics, taught, calibrated = measure(asked, folder, data, student, teacher, precision)
-    others = further(asked, data, student, precision)
-    spoilt = robustness(asked, folder, data, student, precision)
-    alike = parallel.broadcast_from_main(lambda: alignment(asked, folder, data, student, teacher, precision))
+    metrics, teacher_metrics, calibrated = measure(asked, folder, data, student, teacher, precision)
+    others = extra_test_splits(asked, data, student, precision)
+    corrupted = robustness(asked, folder, data, student, precision)
+    similarity = parallel.broadcast_from_main(
+        lambda: layer_similarity(asked, folder, data, student, teacher, precision)
+    )
     images = parallel.total(teacher.forward_images) if teacher else 0
     return parallel.broadcast_from_main(
         lambda: RunResult(
@@ -65,10 +67,10 @@ def evaluate_run(
             eval=vars(asked),
             student={"metrics": metrics, **profile(student, student.input), **speed(student, student.input)},
             calibration=calibrated,
-            further=others,
-            robustness=spoilt,
-            cka=alike,
-            teacher=teacher and {"metrics": taught},
+            extra_test_splits=others,
+            robustness=corrupted,
+            cka=similarity,
+            teacher=teacher and {"metrics": teacher_metrics},
             start=getattr(student, "start", None),
             teacher_forward_images=images,
         )
@@ -93,42 +95,44 @@ def measure(
 ) -> tuple[dict, dict, dict]:
     """Return the student's and the teacher's metrics on valid and test, and the student's calibration; write predictions/.
 
-    The calibration is of faces as packed, whatever eval.views are: so an exported file sees them. Without labels there is none, and
+    The calibration is of faces as packed, whatever eval.tta is: so an exported file sees them. Without labels there is none, and
     the metrics say how near the student comes to the teacher.
     """
-    metrics, taught, plain = {}, {}, {}
+    metrics, teacher_metrics, plain = {}, {}, {}
     device = next(student.parameters()).device
     for name in ("valid", "test"):
         split = data.splits[name]
-        logits = evaluate.answers(student, split, asked.views, precision)
-        as_packed = logits if asked.views == "plain" else evaluate.answers(student, split, "plain", precision)
-        answers = None if teacher is None else evaluate.teacher_answers(teacher, split, device, asked.views)
+        logits = evaluate.student_logits(student, split, asked.tta, precision)
+        as_packed = logits if asked.tta == "plain" else evaluate.student_logits(student, split, "plain", precision)
+        teacher_logits = None if teacher is None else evaluate.teacher_logits(teacher, split, device, asked.tta)
         if not parallel.is_main():
             continue
-        if split.is_labelled:
-            own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=answers)
+        if split.is_labeled:
+            own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=teacher_logits)
         else:
-            own = {} if answers is None else evaluate_likeness(logits, answers)
+            own = {} if teacher_logits is None else evaluate_likeness(logits, teacher_logits)
         metrics |= {f"{name}/{key}": value for key, value in own.items()}
-        evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, answers)
-        if not split.is_labelled:
+        evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, teacher_logits)
+        if not split.is_labeled:
             continue
         plain[name] = (as_packed, split.label)
-        if answers is not None:
-            taught |= {f"{name}/{k}": v for k, v in evaluate_predictions(answers, split.label, data.classes).items()}
-    return metrics, taught, calibration(plain) if plain else {}
+        if teacher_logits is not None:
+            teacher_metrics |= {
+                f"{name}/{k}": v for k, v in evaluate_predictions(teacher_logits, split.label, data.classes).items()
+            }
+    return metrics, teacher_metrics, calibration(plain) if plain else {}
 
 
-def further(asked: EvalConfig, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:
+def extra_test_splits(asked: EvalConfig, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:
     """Return the student's metrics on the other selections of the test pictures; each picture is looked at once."""
-    if not data.further or not data.splits["test"].is_labelled:
+    if not data.extra_test_splits or not data.splits["test"].is_labeled:
         return {}
-    rows = np.unique(np.concatenate([split.rows for split in data.further.values()]))
-    logits = evaluate.answers(
-        student, replace(data.splits["test"], rows=rows, **_blank(rows, data)), asked.views, precision
+    rows = np.unique(np.concatenate([split.rows for split in data.extra_test_splits.values()]))
+    logits = evaluate.student_logits(
+        student, replace(data.splits["test"], rows=rows, **_blank(rows, data)), asked.tta, precision
     )
     found = {}
-    for name, split in data.further.items():
+    for name, split in data.extra_test_splits.items():
         own = logits[np.searchsorted(rows, split.rows)]
         found[name] = {"rows": len(split), **evaluate_predictions(own, split.label, data.classes)}
     return found
@@ -154,7 +158,7 @@ def robustness(asked: EvalConfig, folder: RunFolder, data: Dataset, student, pre
         asked.robustness,
         asked.severities,
         precision,
-        views=asked.views,
+        tta=asked.tta,
     )
     if parallel.is_main():
         write_robustness(folder.robustness, found)
@@ -163,8 +167,10 @@ def robustness(asked: EvalConfig, folder: RunFolder, data: Dataset, student, pre
     return found
 
 
-def alignment(asked: EvalConfig, folder: RunFolder, data: Dataset, student, teacher, precision: torch.dtype) -> dict:
-    """Return how alike the layers of student and teacher are on validation pictures, and draw it."""
+def layer_similarity(
+    asked: EvalConfig, folder: RunFolder, data: Dataset, student, teacher, precision: torch.dtype
+) -> dict:
+    """Return the linear CKA of the student's and the teacher's layers on validation pictures, and draw it."""
     if not asked.cka or teacher is None:
         return {}
     found = cka.compare(student, teacher, data.splits["valid"], precision)
@@ -173,7 +179,9 @@ def alignment(asked: EvalConfig, folder: RunFolder, data: Dataset, student, teac
     return found
 
 
-def teacher_facts(node: dict, plugins: list[str], teacher: Teacher, data: Dataset, taught_by: list[Path]) -> dict:
+def teacher_facts(
+    node: dict, plugins: list[str], teacher: Teacher, data: Dataset, teacher_weight_files: list[Path]
+) -> dict:
     """Return the teacher's line of the table beside its metrics: its name, its start, and the size of its networks together.
 
     Of finished runs it says whether all of them saw this data, in these splits (saw_same_data).
@@ -183,15 +191,22 @@ def teacher_facts(node: dict, plugins: list[str], teacher: Teacher, data: Datase
         plugins: packages that a published network may be from.
         teacher: made of it.
         data: the packed data set.
-        taught_by: the weight file of each of its networks; none of a peer.
+        teacher_weight_files: the weight file of each of its networks; none of a peer.
     """
-    costs = [cost_of(weights, plugins) for weights in taught_by] or [network_cost(teacher.network)]
+    costs = [cost_of(weights, plugins) for weights in teacher_weight_files] or [network_cost(teacher.network)]
     sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
     rates = [cost.get("images_per_second") for cost in costs]
     sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if all(rates) else {}
-    starts = {"start": [start_of(weights) for weights in taught_by], "weights": [str(weights) for weights in taught_by]}
+    starts = {
+        "start": [start_of(weights) for weights in teacher_weight_files],
+        "weights": [str(weights) for weights in teacher_weight_files],
+    }
     runs = [Path(member["run"]) for member in build.members(node) if "run" in member]
-    seen = {"saw_same_data": all(finished.saw(run) == build.fingerprint(data) for run in runs)} if runs else {}
+    seen = (
+        {"saw_same_data": all(completed.data_fingerprint(run) == build.fingerprint(data) for run in runs)}
+        if runs
+        else {}
+    )
     return {"name": config.label(node), **sizes, **starts, **seen}
 
 
@@ -205,7 +220,7 @@ def log_artifacts(logger: RunLogger, folder: RunFolder, data: Dataset, result: R
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
     probabilities, labels, _ = evaluate.read_predictions(folder.predictions("test"), data.classes)
     split, classes = data.splits["test"], list(data.classes)
-    if not split.is_labelled:
+    if not split.is_labeled:
         logger.artifact(folder.weights, f"{result.student['name']}-{folder.name[-8:]}")
         return
     names = ("confusion_matrix", "sample_predictions", *(["cka"] if result.cka else []))

@@ -14,12 +14,13 @@ from distill.config import schema as config
 from distill.config.naming import default_of
 from distill.data.common.twins import told
 from distill.data.loader import steps_per_epoch
-from distill.evaluation.inference import PROBE, probe, refuse_other_answers
+from distill.evaluation.inference import PROBE, probe, refuse_changed_network
 from distill.models.teacher import Teacher
 from distill.runs.config import RunConfig, TrainConfig
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
+from distill.system.errors import ConfigError
 from distill.system.files import digest
 from distill.system.sync_batch import sync_batch_norm
 from distill.system.weights import WITHOUT_CLASSIFIER, read_weights, save_weights
@@ -27,7 +28,7 @@ from distill.training.loggers import JsonLines, NoLines
 from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
-FEW = 5  # training faces of a class; fewer are worth a warning
+RARE = 5  # training faces of a class; fewer are worth a warning
 FEW_VALID = 50  # validation faces; likewise
 MIN_STEPS = 1000  # see conf/train/default.yaml
 
@@ -68,9 +69,10 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
     if getattr(student, "start", None) != "weights":
         theirs = (weights and read_weights(weights)[1].get("classes")) or ()
         if theirs and (unknown := [name for name in header["classes"] if name not in theirs]):
-            raise ValueError(
-                f"teacher.weights: {weights} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. "
-                "Leave such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3."
+            raise ConfigError(
+                "teacher.weights",
+                f"{weights} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. "
+                "Leave such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3.",
             )
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
@@ -79,7 +81,7 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
     if PROBE in metadata:
         columns = [metadata["classes"].index(name) for name in header["classes"]]
         own = {PROBE: np.array(metadata[PROBE])[:, columns]}
-        refuse_other_answers(student, own, Path(weights))
+        refuse_changed_network(student, own, Path(weights))
     if parallel.is_main():
         save_weights(folder.weights, student, header | {PROBE: probe(student)})
     parallel.barrier()
@@ -124,9 +126,10 @@ def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger)
         except ValueError as error:
             if not str(error).startswith(OF_BATCH_NORM):
                 raise
-            raise ValueError(
-                f"train.batch_size: {who} normalizes maps of 1x1 (BatchNorm), for which it needs two "
-                "faces a step. Give train.batch_size=2 or more (of a teacher, teacher.train.batch_size), or a larger size."
+            raise ConfigError(
+                "train.batch_size",
+                f"{who} normalizes maps of 1x1 (BatchNorm), for which it needs two "
+                "faces a step. Give train.batch_size=2 or more (of a teacher, teacher.train.batch_size), or a larger size.",
             ) from error
         finally:
             lines.finish({})
@@ -184,13 +187,13 @@ def tell(data: Dataset) -> None:
         console.print(line)
     if data.extra is not None:
         console.print(
-            f"data.extra: {len(data.extra):,} more training faces without labels, taught by the teacher alone"
+            f"data.extra: {len(data.extra):,} more training faces without labels, for the losses that compare with the teacher"
         )
     counts = [f"{len(split):,} {name}" for name, split in data.splits.items()]
     console.print(f"{data.name}: {', '.join(counts)} faces of {len(data.classes)} classes: {', '.join(data.classes)}")
-    if not data.splits["train"].is_labelled:
+    if not data.splits["train"].is_labeled:
         return
-    few_faces(data)
+    warn_rare_classes(data)
     if (faces := len(data.splits["valid"])) < FEW_VALID:
         console.print(
             f"*** FEW VALIDATION FACES: {faces}. Each is {100 / faces:.1f} points of valid top-1, by which the best epoch is chosen: "
@@ -199,21 +202,22 @@ def tell(data: Dataset) -> None:
         )
 
 
-def few_faces(data: Dataset) -> None:
-    """Warn in one line of classes without a face in a split, or with hardly any to learn from.
+def warn_rare_classes(data: Dataset) -> None:
+    """Warn in one line of classes without a face in a split, or with fewer than RARE in train.
 
     Args:
         data: the packed data set of a run that is about to start.
     """
     counts = {name: np.bincount(split.label, minlength=len(data.classes)) for name, split in data.splits.items()}
     lacking = np.any([of_class == 0 for of_class in counts.values()], axis=0)
-    few = np.flatnonzero(lacking | (counts["train"] < FEW))
+    few = np.flatnonzero(lacking | (counts["train"] < RARE))
     if not len(few):
         return
     told = (
         f"{data.classes[k]} ({', '.join(f'{name} {of_class[k]}' for name, of_class in counts.items())})" for k in few
     )
     console.print(
-        f"*** FEW FACES of {', '.join(told)}. The mean-class accuracy of a split leaves out classes of which it has no face.",
+        f"*** Warning: few training samples for class {', '.join(told)}. "
+        "The mean-class accuracy of a split leaves out classes of which it has no face.",
         style="bold",
     )

@@ -35,7 +35,7 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         refuse_another(one, where)
         results.append((run if cfg.generations == 1 else run_generations)(one, where, job))
     first = results[0]
-    whole = replace(first, name=folder.name, folder=str(folder), robustness={}, further={}, cka={})
+    whole = replace(first, name=folder.name, folder=str(folder), robustness={}, extra_test_splits={}, cka={})
     whole.generations = whole.calibration = whole.widths = None  # those of one fold
     whole.folds = [{"fold": k, **result.student["metrics"]} for k, result in enumerate(results)]
     whole.student = first.student | over_folds([result.student["metrics"] for result in results])

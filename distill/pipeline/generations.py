@@ -1,4 +1,4 @@
-"""Born-again networks: generations=N students of one kind, each taught by the one before."""
+"""Born-again networks: generations=N students of one kind, each distilled from the one before."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +9,7 @@ from distill import build
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import as_logits
 from distill.evaluation.metrics import evaluate_predictions
-from distill.pipeline import completed as finished
-from distill.pipeline import rules
+from distill.pipeline import completed, validation
 from distill.pipeline.job import Job
 from distill.pipeline.reuse import is_measured, refuse_another, write_down
 from distill.pipeline.run import run
@@ -66,7 +65,7 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
 
 def _first(cfg: RunConfig) -> RunConfig:
     """Return the config of generation 1; without a teacher it leaves out the terms that need one."""
-    one, left_out = rules.learned_by(replace(cfg, generations=1))
+    one, left_out = validation.learned_by(replace(cfg, generations=1))
     if cfg.teacher["_target_"] is None:
         one = replace(one, eval=replace(cfg.eval, cka=False))
     if left_out:
@@ -78,14 +77,14 @@ def _first(cfg: RunConfig) -> RunConfig:
 
 
 def _next(cfg: RunConfig, k: int, before: RunFolder) -> RunConfig:
-    """Return the config of generation k, taught by the run in a folder."""
-    live = cfg.train.mixup > 0 or build.losses_that("needs_features", cfg.loss, cfg.plugins)
+    """Return the config of generation k, distilled from the run in a folder."""
+    live = cfg.train.mixup > 0 or build.losses_with("needs_features", cfg.loss, cfg.plugins)
     cache = cfg.teacher.get("cache", not live)
     if isinstance(cache, str) and cache != "features":
         cache = str(Path(cache) / f"generation-{k - 1}")
     node = {"_target_": "distill.pipeline.completed.network", "run": str(before), "name": None, "sha256": None}
     teacher = node | {"cache": cache, "precision": cfg.teacher.get("precision", "auto")}
-    return finished.settle(replace(cfg, generations=1, seed=cfg.seed + k - 1, teacher=teacher))
+    return completed.resolve_weight_files(replace(cfg, generations=1, seed=cfg.seed + k - 1, teacher=teacher))
 
 
 def _together(results: list[RunResult]) -> dict:

@@ -11,7 +11,8 @@ from distill.config import schema as config
 from distill.config.ranges import check_optimizer, kinds
 from distill.data.common.options import BESIDE_OPENER
 from distill.losses.base.option_types import check_options, fits, words
-from distill.runs.config import COMPONENTS, RunConfig, TrainConfig, ViewsConfig
+from distill.runs.config import COMPONENTS, AugmentConfig, RunConfig, TrainConfig
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
@@ -38,10 +39,10 @@ def check_types(cfg: RunConfig) -> None:
     for group in (*COMPONENTS, "logger"):
         if not isinstance(plain[group], dict):
             given = as_typed(plain[group])
-            raise ValueError(f"{group}: {given} was asked for; choose one, see python -m distill.run --help.")
+            raise ValueError(f"{group}: expected a choice, got {given}. See python -m distill.run --help.")
     for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
         if not fits(plain[key], kinds[key]):
-            raise ValueError(f"{key}: {as_typed(plain[key])} was asked for; give {words(kinds[key])}.")
+            raise ConfigError(key, f"expected {words(kinds[key])}, got {as_typed(plain[key])}.")
     _check_recipe("", plain, plugins)
     for group in ("eval", "checkpoint", "paths"):
         check_keys(group, _fields(kinds[group]), plain[group])
@@ -62,7 +63,7 @@ def _check_recipe(where: str, node: dict, plugins: list[str]) -> None:
         node: the run, or a teacher.
         plugins: of the run.
     """
-    for group, kind in (("train", TrainConfig), ("views", ViewsConfig)):
+    for group, kind in (("train", TrainConfig), ("augment", AugmentConfig)):
         check_keys(f"{where}{group}", _fields(kind), node[group])
     check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
     check_optimizer(f"{where}optimizer", node["optimizer"])
@@ -97,7 +98,7 @@ def _check_teacher(key: str, node: dict, plugins: list[str]) -> None:
     if is_peer(node):
         check_keys(key, PEER, rest)
         return
-    if len(recipe) == len(config.RECIPE):  # else it is fine-tuned elsewhere, and the data set speaks of its views alone
+    if len(recipe) == len(config.RECIPE):  # else it is a finished run, and only the data set sets its augmentation
         check_keys(key, {"seed": int}, {"seed": node["seed"]})
         _check_recipe(f"{key}.", recipe, plugins)
     _check_made(key, rest, plugins, USE if "run" in node or "members" in node else USE | NETWORK)
@@ -130,9 +131,9 @@ def check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool 
     """
     for name, value in node.items():
         if name in kinds and not fits(value, kinds[name]):
-            raise ValueError(f"{key}.{name}: {as_typed(value)} was asked for; give {words(kinds[name])}.")
+            raise ConfigError(f"{key}.{name}", f"expected {words(kinds[name])}, got {as_typed(value)}.")
         if name not in kinds and name != "_target_" and not takes_more:
-            raise ValueError(f"{key}.{name}: no such key. There are: {', '.join(kinds)}.")
+            raise ConfigError(f"{key}.{name}", f"no such key. There are: {', '.join(kinds)}.")
 
 
 def _fields(kind: type) -> dict[str, object]:

@@ -11,6 +11,7 @@ from distill.runs.config import EvalConfig, RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
+from distill.system.errors import ConfigError
 from distill.system.files import write_json
 from distill.system.hardware import environment
 from distill.types import Dataset
@@ -97,9 +98,10 @@ def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:
         for what, path, typed in written:
             place = path.expanduser().resolve()
             if place.is_relative_to(home) and not any(part.startswith(".") for part in place.relative_to(home).parts):
-                raise ValueError(
-                    f"data.{key}: {given} holds the {what} {path}, whose pictures would become data. Give data.{key} the folder "
-                    f"of the faces alone, or type {typed}=DIR with another folder."
+                raise ConfigError(
+                    f"data.{key}",
+                    f"{given} holds the {what} {path}, whose pictures would become data. Give data.{key} the folder "
+                    f"of the faces alone, or type {typed}=DIR with another folder.",
                 )
 
 

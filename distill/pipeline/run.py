@@ -10,7 +10,7 @@ from distill import build
 from distill.config import schema as config
 from distill.data.common.test_subsets import asked_subsets
 from distill.data.extra import to_learn_from
-from distill.models.feature_hooks import untap
+from distill.models.feature_hooks import detach_hooks
 from distill.pipeline.elastic import cut_widths
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of, teacher_facts
 from distill.pipeline.fit import (
@@ -32,9 +32,9 @@ from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import track
 from distill.system.hardware import pick_device, pick_precision
-from distill.training.loop import Settings, train, views_with_maps
-from distill.training.optim import Average
-from distill.training.state import Learner
+from distill.training.loop import Settings, train, views_with_features
+from distill.training.optim import ModelEma
+from distill.training.state import TrainState
 from distill.types import Dataset
 
 
@@ -69,34 +69,34 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
             student = student.to(device, memory_format=torch.channels_last)
             objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
             objective.check(student, len(data.classes))
-            optimizer_of = partial(build.optimiser, cfg.optimizer, cfg.student.get("lr_scale"))
+            optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
             optimizer_of([student, objective])  # a mistake in its numbers shows before a teacher is trained
-            labelled, learnt = replace(data, extra=None), to_learn_from(data)
-            asked, cfg = cfg, with_enough_epochs(cfg, learnt)
-            weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labelled))
-            teacher = build.teacher(cfg, learnt, weights, device, track)
+            labeled, learned = replace(data, extra=None), to_learn_from(data)
+            asked, cfg = cfg, with_enough_epochs(cfg, learned)
+            weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labeled))
+            teacher = build.teacher(cfg, learned, weights, device, track)
             torch.manual_seed(cfg.seed)  # of losses' learned parts: the same whether the teacher was found or trained
             objective.bind(student, teacher)
             objective.to(device)
             phases, precision = build.phases(cfg.phases), pick_precision(cfg.train.precision, device)
             if teacher:
-                teacher.reserve(views_with_maps(objective, phases, cfg.train.epochs, cfg.views.cached))
+                teacher.reserve(views_with_features(objective, phases, cfg.train.epochs, cfg.augment.num_views))
             torch.manual_seed(cfg.seed)  # of dropout
             seconds = {"teacher": time.perf_counter() - start}
             header = weights_header(cfg.student, data)
             if epochs := cfg.train.epochs:
                 tell_start(student, cfg.student, data.classes)
                 share_batch_norm(student, teacher)
-                average = Average(student, cfg.train.average) if cfg.train.average else None
-                schedule, who = build.make(cfg.schedule, cfg.plugins), state_id(name, student, learnt)
-                state = Learner(student, objective, optimizer_of([student, objective]), schedule, average, who)
+                ema = ModelEma(student, cfg.train.ema_decay) if cfg.train.ema_decay else None
+                schedule, who = build.make(cfg.schedule, cfg.plugins), state_id(name, student, learned)
+                state = TrainState(student, objective, optimizer_of([student, objective]), schedule, ema, who)
                 with training_output(name, epochs, folder, logger) as (lines, log, progress):
-                    settings = Settings(cfg.train, cfg.views, cfg.seed, precision, cfg.checkpoint.every_steps, phases)
-                    recipe = build.recipe(cfg.views)
-                    fit = train(state, teacher, learnt, recipe, settings, folder, lines, log, progress, header)
+                    settings = Settings(cfg.train, cfg.augment, cfg.seed, precision, cfg.checkpoint.every_steps, phases)
+                    recipe = build.augmentation(cfg.augment)
+                    fit = train(state, teacher, learned, recipe, settings, folder, lines, log, progress, header)
             else:
                 fit = keep_start(student, cfg.student.get("weights"), folder, header)
-            untap(student)  # what is measured now is what will be used
+            detach_hooks(student)  # what is measured now is what will be used
             seconds |= {"train": fit["seconds"]}
 
             def evaluated(one: RunConfig, where: RunFolder, network: torch.nn.Module) -> RunResult:
@@ -108,7 +108,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                     result,
                     student={"name": config.label(one.student)} | result.student,
                     test_subset=asked_subsets(cfg.data),
-                    select=cfg.train.select,
+                    monitor=cfg.train.monitor,
                     epochs=epochs,
                     best_epoch=fit["best_epoch"],
                     steps=fit["steps"],
@@ -118,7 +118,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 )
 
             result = evaluated(cfg, folder, student)
-            result.widths = cut_widths(asked, folder, labelled, student, result, job.command, evaluated)
+            result.widths = cut_widths(asked, folder, labeled, student, result, job.command, evaluated)
             if parallel.is_main():
                 log_artifacts(logger, folder, data, result)
         logger.finish(summary_of(result), exit_code=0)

@@ -10,7 +10,7 @@ from distill import build
 from distill.config import schema as config
 from distill.evaluation.cost import profile, speed
 from distill.evaluation.printed import said_of_chance
-from distill.pipeline import completed as finished
+from distill.pipeline import completed
 from distill.pipeline.fit import enough_epochs, least_steps
 from distill.pipeline.reuse import refuse_other_teacher
 from distill.runs.config import RunConfig
@@ -20,6 +20,7 @@ from distill.runs.published import published_weights
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import console
+from distill.system.errors import ConfigError
 from distill.system.files import digest
 from distill.system.weights import read_weights
 from distill.types import Dataset
@@ -72,7 +73,7 @@ def prepare_teacher(
         ValueError: a weight file that is not there.
     """
     if (file := member.get("weights")) and not Path(file).expanduser().is_file():
-        raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
+        raise ConfigError("teacher.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")
     key = digest([config.learning(inner), build.fingerprint(data)])
     store = Path(inner.paths.store).expanduser() / "teachers"
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")
@@ -99,17 +100,18 @@ def _finished_run(member: dict, data: Dataset) -> Path:
     folder = Path(member["run"])
     what = "the published network" if published_weights(folder) else "the finished run"
     console.print(f"teacher {config.label(member)}: {what} {folder}")
-    weights = finished.weights(folder)
+    weights = completed.weights(folder)
     classes = tuple(read_weights(weights)[1].get("classes", data.classes))
     if classes != data.classes:
-        raise ValueError(
-            f"teacher.run: {folder} knows {', '.join(classes)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
+        raise ConfigError(
+            "teacher.run",
+            f"{folder} knows {', '.join(classes)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
             "finished network teaches the classes that it knows, in their order. Choose a teacher that is fine-tuned, such as "
-            f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}"
+            f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}",
         )
     if not published_weights(folder):
         tell_changed(RunFolder(folder))
-    if finished.saw(folder) != build.fingerprint(data):
+    if completed.data_fingerprint(folder) != build.fingerprint(data):
         console.print(
             "*** It learned from other pictures, labels or splits than this run: make sure that it saw no test face of this one.",
             style="bold",
@@ -134,7 +136,7 @@ def cost_of(weights: Path, plugins: Sequence[str]) -> dict:
     if not published_weights(weights.parent):
         return RunResult.read(RunFolder.of_weights(weights).result).student
     tensors, metadata = read_weights(weights)
-    network = finished.rebuild(metadata["network"], tuple(metadata["classes"]), plugins, tensors)
+    network = completed.rebuild(metadata["network"], tuple(metadata["classes"]), plugins, tensors)
     return network_cost(network)
 
 

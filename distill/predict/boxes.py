@@ -8,12 +8,12 @@ from PIL import Image
 
 from distill.data.common.image_files import csv_file
 
-MARGIN = 0.05  # of the longer side: FER+ crops are 1.05 (quartiles 1.00 to 1.11) times CenterFace's box, same centre
+MARGIN = 0.05  # of the longer side: FER+ crops are 1.05 (quartiles 1.00 to 1.11) times CenterFace's box, same center
 MEANING = "path,x,y,width,height"
 
 
 def squares(boxes: np.ndarray, margin: float) -> np.ndarray:
-    """Return squares with the same centres, their side (1 + margin) times the longer one.
+    """Return squares with the same centers, their side (1 + margin) times the longer one.
 
     Shape:
         boxes: [N, 4] as x, y, width, height -> [N, 4]; they may reach beyond the picture.

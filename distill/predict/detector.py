@@ -142,7 +142,7 @@ def packaged() -> Path:
 
 
 def detector_graph(path: Path) -> bytes:
-    """Return CenterFace for pictures of any size: image [1, 3, H, W] -> centres [1, 1, h, w], sizes, offsets [1, 2, h, w].
+    """Return CenterFace for pictures of any size: image [1, 3, H, W] -> centers [1, 1, h, w], sizes, offsets [1, 2, h, w].
 
     The file that is shipped asks for 32 x 32 pixels, and lists its weights among its inputs, where no engine folds them.
 

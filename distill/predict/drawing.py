@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-COLOURS = ("#8d99ae", "#ffb703", "#fb8500", "#3a86ff", "#e63946", "#6a994e", "#8338ec", "#c77dff")
+COLORS = ("#8d99ae", "#ffb703", "#fb8500", "#3a86ff", "#e63946", "#6a994e", "#8338ec", "#c77dff")
 DARK, LIGHT, FAINT = "#1b1d26", "#f4f4f6", "#3a3d4d"
 LEAST = 360  # height below which a picture is enlarged, that words can be read
 
@@ -30,20 +30,20 @@ def draw(picture: np.ndarray, boxes: np.ndarray, probabilities: np.ndarray, clas
     pen = ImageDraw.Draw(whole)
     for number, (box, row) in enumerate(zip(boxes * scale, probabilities, strict=True)):
         words = f"{number + 1} {classes[int(row.argmax())]} {row.max():.0%}"
-        _box(pen, box, words, COLOURS[int(row.argmax()) % len(COLOURS)], font, image.size)
+        _box(pen, box, words, COLORS[int(row.argmax()) % len(COLORS)], font, image.size)
     _column(pen, probabilities, classes, font, image.width, image.height)
     return np.asarray(whole)
 
 
-def _box(pen: ImageDraw.ImageDraw, box: np.ndarray, words: str, colour: str, font, size: tuple[int, int]) -> None:
+def _box(pen: ImageDraw.ImageDraw, box: np.ndarray, words: str, color: str, font, size: tuple[int, int]) -> None:
     """Draw one box with its words above it, or inside it where there is no room."""
     thick = max(2, font.size // 6)
     (left, top), (right, bottom) = np.maximum(box[:2], 0), np.minimum(box[:2] + box[2:], size) - 1
     left, top, right, bottom = (round(float(v)) for v in (left, top, max(right, left), max(bottom, top)))
-    pen.rectangle((left, top, right, bottom), outline=colour, width=thick)
+    pen.rectangle((left, top, right, bottom), outline=color, width=thick)
     wide, high = pen.textlength(words, font) + font.size // 2, round(1.3 * font.size)
     x, y = max(0, min(left, size[0] - wide)), top - high if top >= high else top
-    pen.rectangle((x, y, x + wide, y + high), fill=colour)
+    pen.rectangle((x, y, x + wide, y + high), fill=color)
     pen.text((x + font.size // 4, y + high / 2), words, DARK, font, anchor="lm")
 
 
@@ -62,5 +62,5 @@ def _column(
             pen.text((x, y), classes[k], LIGHT, font, anchor="lm")
             pen.rectangle((bar, y - 0.35 * line, end, y + 0.3 * line), fill=FAINT)
             full = bar + (end - bar) * float(value)
-            pen.rectangle((bar, y - 0.35 * line, full, y + 0.3 * line), fill=COLOURS[k % len(COLOURS)])
+            pen.rectangle((bar, y - 0.35 * line, full, y + 0.3 * line), fill=COLORS[k % len(COLORS)])
             pen.text((end + letters // 4, y), f"{value:.0%}", LIGHT, font, anchor="lm")

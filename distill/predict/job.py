@@ -17,9 +17,9 @@ from distill.data.common.walker import NAMES, is_picture, shown, told
 from distill.predict import video
 from distill.predict.boxes import check_inside, read_boxes, squares, whole
 from distill.predict.detector import CenterFace
-from distill.predict.output import Csv, Drawn, Json, Printed, live, opened
+from distill.predict.output import AnnotationWriter, Csv, Json, TableWriter, live, opened
 from distill.predict.pictures import listed, read
-from distill.predict.pipeline import FACES, Shot, answered
+from distill.predict.pipeline import FACES, Frame, run_inference
 from distill.predict.student import open_student
 from distill.system.console import bar
 
@@ -71,7 +71,7 @@ class Job:
         if others:
             self.errors.print(told(others), style="dim")
 
-    def _files(self) -> tuple[list[Path], video.Opened | None, dict[str, list]]:
+    def _files(self) -> tuple[list[Path], video.OpenVideo | None, dict[str, list]]:
         """Return pictures, or an opened video or camera; and what is left out."""
         if self.index is not None:
             source = video.camera(self.index)
@@ -100,17 +100,17 @@ class Job:
             return len(self.files)
         return min((n for n in (self.opened.total, self.asked.frames) if n), default=None)
 
-    def say(self, name: str, sentence: str) -> None:
+    def say(self, name: str, message: str) -> None:
         """Say what went wrong with a file, for people alone."""
         self.failed += 1
-        self.errors.print(f"error: {shown(name)}: {sentence}")
+        self.errors.print(f"error: {shown(name)}: {message}")
 
-    def unread(self, name: str, sentence: str) -> Shot:
+    def unread(self, name: str, message: str) -> Frame:
         """Say what cannot be read, and return what stands in its place; the rest goes on."""
-        self.say(name, sentence)
-        return Shot(name, None, (0, 0), np.zeros((0, 4)), None, error=shown(sentence))
+        self.say(name, message)
+        return Frame(name, None, (0, 0), np.zeros((0, 4)), None, error=shown(message))
 
-    def _pictures(self) -> Iterator[Shot]:
+    def _pictures(self) -> Iterator[Frame]:
         missing = set(self.given or ()) if self.path.is_dir() else set()  # one picture has its own rows alone
         for path in self.files:
             missing.discard(abspath(path))
@@ -122,16 +122,16 @@ class Job:
                 continue
             if note:
                 self.errors.print(f"{shown(path)}: {note}", style="dim")
-            yield Shot(str(path), picture, picture.shape[:2], boxes, scores, note=note)
+            yield Frame(str(path), picture, picture.shape[:2], boxes, scores, note=note)
         for name in sorted(missing):
             yield self.unread(name, f"{self.asked.boxes} has boxes for it, but there is no such picture.")
 
-    def _frames(self) -> Iterator[Shot]:
+    def _frames(self) -> Iterator[Frame]:
         name = self.asked.path if self.index is not None else str(self.path)
         try:
             for number, (picture, seconds) in enumerate(islice(self.opened.frames, self.asked.frames)):
                 boxes, scores = self.boxes(picture, None)
-                yield Shot(name, picture, picture.shape[:2], boxes, scores, number, seconds)
+                yield Frame(name, picture, picture.shape[:2], boxes, scores, number, seconds)
         except ValueError as error:
             yield self.unread(name, f"{error}.")
 
@@ -146,15 +146,15 @@ class Job:
         boxes, scores = self.detector(picture)
         return squares(boxes, self.asked.margin), scores
 
-    def run(self, out: Console) -> Printed:
+    def run(self, out: Console) -> TableWriter:
         """Look at everything, or as far as Ctrl-C lets it, and write what is asked for."""
         asked, classes = self.asked, self.student.classes
-        printed = Printed(classes, self.root, rows=not self.opened)
+        printed = TableWriter(classes, self.root, rows=not self.opened)
         with ExitStack() as stack:
             sinks = [printed]
             if asked.draw:
                 rate = self.opened.rate if self.opened else None
-                drawn = Drawn(asked.draw, self.root, classes, rate, self.say)
+                drawn = AnnotationWriter(asked.draw, self.root, classes, rate, self.say)
                 if self.index is None:
                     drawn.plan(self.files or [self.path])
                 asked.draw.mkdir(parents=True, exist_ok=True)
@@ -171,10 +171,10 @@ class Job:
                 self.errors.print("stopped; what was seen until here is kept", style="dim")
         return printed
 
-    def _go(self, sinks: list[Csv | Json | Drawn | Printed], out: Console) -> None:
+    def _go(self, sinks: list[Csv | Json | AnnotationWriter | TableWriter], out: Console) -> None:
         watching = self.index is not None
         shots = self._frames() if self.opened else self._pictures()
-        seen = answered(shots, self.student, bool(self.asked.draw), 1 if watching else FACES)
+        seen = run_inference(shots, self.student, bool(self.asked.draw), 1 if watching else FACES)
         start, hidden = time.perf_counter(), not self.errors.is_terminal
         shows = Live(console=out, transient=True) if watching else None
         with shows or Progress(*bar().columns, console=self.errors, transient=True, disable=hidden) as screen:

@@ -19,7 +19,7 @@ from rich.text import Text
 from distill.data.common.walker import shown
 from distill.predict.drawing import draw
 from distill.predict.pictures import DRAWN, SOFTWARE, identity, is_drawing
-from distill.predict.pipeline import Seen
+from distill.predict.pipeline import FrameResult
 from distill.predict.video import Recording, is_recording
 from distill.system.cli import format_error
 
@@ -36,7 +36,7 @@ def opened(path: str):
     return open(Path(path).expanduser(), "w", encoding="utf-8", newline="")
 
 
-def records(seen: Seen, classes: Sequence[str]) -> list[dict]:
+def records(seen: FrameResult, classes: Sequence[str]) -> list[dict]:
     """Return what there is to say about each face."""
     found = []
     for k, row in enumerate(seen.probabilities):
@@ -62,7 +62,7 @@ class Csv:
         self.rows, self.classes = csv.writer(file, lineterminator="\n"), classes
         self.rows.writerow([*COLUMNS, *(_plain(name, "'") for name in classes), "error"])
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         shot = seen.shot
         first = [_plain(shown(shot.name), "./"), shot.frame, None if shot.seconds is None else round(shot.seconds, 4)]
         for number, face in enumerate(records(seen, self.classes), 1):
@@ -83,7 +83,7 @@ class Json:
         self.file, self.classes, self.empty = file, classes, True
         file.write("[")
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         shot = seen.shot
         if shot.error:
             self._write({"file": shown(shot.name), "error": shot.error})
@@ -101,7 +101,7 @@ class Json:
         self.file.write("\n]\n")
 
 
-class Drawn:
+class AnnotationWriter:
     """Pictures with boxes and bars in a folder, under the names that they have below theirs; a video as one .mp4.
 
     Args:
@@ -118,7 +118,7 @@ class Drawn:
         self.folder, self.root, self.classes, self.rate, self.say = folder, root, classes, rate, say
         self.recording, self.broken, self.places = None, "", {}
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         if not (self.broken or seen.shot.error):
             self._try(seen.shot.name, self._add, seen)
 
@@ -129,7 +129,7 @@ class Drawn:
             self.broken = name if self.rate is not None else ""
             self.say(name, f"not drawn: {format_error(error, inside=True)}.")
 
-    def _add(self, seen: Seen) -> None:
+    def _add(self, seen: FrameResult) -> None:
         shot = seen.shot
         drawn = draw(shot.picture, shot.boxes, seen.probabilities, self.classes)
         target = self.places.get(Path(shot.name)) or self.place(Path(shot.name))
@@ -140,7 +140,7 @@ class Drawn:
             Image.fromarray(drawn).save(target, quality=92, exif=exif)
             return
         if self.recording is None:
-            if self.anothers(target):  # a camera's; those of files are planned
+            if self.foreign_file(target):  # a camera's; those of files are planned
                 raise ValueError(f"{target} is there, and no drawing")
             self.recording = Recording(target, self.rate)
         self.recording.add(drawn, shot.seconds)
@@ -156,7 +156,7 @@ class Drawn:
             target = self.place(path)
             while identity(target) in taken:
                 target = target.with_name(f"{target.name}.png")
-            if known := read.get(identity(target)) or self.anothers(target):
+            if known := read.get(identity(target)) or self.foreign_file(target):
                 raise ValueError(f"--draw: {shown(known)} would be overwritten. Give another folder.")
             taken.add(identity(target))
             self.places[path] = target
@@ -170,7 +170,7 @@ class Drawn:
             target = target.with_name(target.name.replace(":", "-") + (".mp4" if self.rate is not None else ".png"))
         return target
 
-    def anothers(self, target: Path) -> Path | None:
+    def foreign_file(self, target: Path) -> Path | None:
         """Return a target that is there and no drawing of this program."""
         ours = is_drawing if self.rate is None else is_recording
         return target if target.is_file() and target.stat().st_size and not ours(target) else None
@@ -180,14 +180,14 @@ class Drawn:
             self._try(str(self.recording.path), self.recording.close)
 
 
-class Printed:
+class TableWriter:
     """The table that is printed at the end, and how often each expression was seen."""
 
     def __init__(self, classes: Sequence[str], root: Path, rows: bool):
         self.classes, self.root, self.wanted, self.rows = classes, root, rows, []
         self.counts, self.shots, self.left_out, self.without = Counter(), 0, 0, 0
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: FrameResult) -> None:
         name = seen.shot.name
         if seen.shot.error:  # was said when it came up
             return
@@ -216,7 +216,7 @@ class Printed:
             table.add_row(Text(name), box, expression, "" if probability is None else bar(probability, 10))
         return table
 
-    def sentences(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Return what is to be said below the table."""
         total = sum(self.counts.values())
         said = [f"{self.left_out:,} more rows: --csv FILE has them all"] if self.left_out else []
@@ -234,7 +234,7 @@ def bar(share: float, letters: int) -> str:
     return f"{('█' * full + ('', *'▏▎▍▌▋▊▉')[eighths]).ljust(letters)} {share:4.0%}"
 
 
-def live(seen: Seen, classes: Sequence[str], rate: float) -> Text:
+def live(seen: FrameResult, classes: Sequence[str], rate: float) -> Text:
     """Return what a terminal shows of a camera: bars of the three largest faces, and frames per second."""
     lines = [f"{rate:.1f} frames/s, {_faces(len(seen.probabilities))}; Ctrl-C ends"]
     for k in np.argsort(-seen.shot.boxes[:, 2:].prod(1))[:3]:

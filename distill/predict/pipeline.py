@@ -12,7 +12,7 @@ from distill.predict.student import FACES, Student
 PIXELS = 2**25  # of pictures that wait for their answers, where they are kept
 
 
-class Shot(NamedTuple):
+class Frame(NamedTuple):
     """A picture, or a frame of a video, and the boxes around its faces; or what could not be read, and why."""
 
     name: str  # its file or camera
@@ -26,15 +26,15 @@ class Shot(NamedTuple):
     error: str = ""  # why it could not be read, or ""
 
 
-class Seen(NamedTuple):
-    """A shot and the student's answers, [N, K]."""
+class FrameResult(NamedTuple):
+    """A frame and the student's probabilities, [N, K]."""
 
-    shot: Shot
+    shot: Frame
     probabilities: np.ndarray
 
 
-def answered(shots: Iterable[Shot], student: Student, keep: bool, faces: int = FACES) -> Iterator[Seen]:
-    """Yield shots with their answers, in their order.
+def run_inference(shots: Iterable[Frame], student: Student, keep: bool, faces: int = FACES) -> Iterator[FrameResult]:
+    """Yield frames with their probabilities, in order.
 
     Args:
         shots: taken one by one; few are held at a time.
@@ -42,7 +42,7 @@ def answered(shots: Iterable[Shot], student: Student, keep: bool, faces: int = F
         keep: keep the pictures until then, for drawing.
         faces: as many go through the student at once; 1 answers each shot before the next one is taken.
     """
-    waiting: list[Shot] = []
+    waiting: list[Frame] = []
     crops: list[np.ndarray] = []
     pixels = 0
     for shot in shots:
@@ -55,9 +55,9 @@ def answered(shots: Iterable[Shot], student: Student, keep: bool, faces: int = F
     yield from _answer(waiting, crops, student, faces)
 
 
-def _answer(shots: list[Shot], crops: list[np.ndarray], student: Student, faces: int) -> Iterator[Seen]:
+def _answer(shots: list[Frame], crops: list[np.ndarray], student: Student, faces: int) -> Iterator[FrameResult]:
     parts = [student.answer(np.stack(crops[k : k + faces]))[1] for k in range(0, len(crops), faces)]
     answers, first = np.concatenate(parts) if parts else np.zeros((0, len(student.classes)), np.float32), 0
     for shot in shots:
-        yield Seen(shot, answers[first : first + len(shot.boxes)])
+        yield FrameResult(shot, answers[first : first + len(shot.boxes)])
         first += len(shot.boxes)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from distill.export.runtimes import Answer, Opened, open_file
+from distill.export.runtimes import Answer, LoadedModel, open_file
 from distill.predict.boxes import check_boxes, cut, whole
 from distill.predict.pictures import Picture, as_pictures
 from distill.runs.published import SHIPPED
@@ -32,8 +32,8 @@ class Student(NamedTuple):
     Args:
         answer: [B, H, W, 3] uint8 RGB -> logits, probabilities [B, K].
         classes: the K class names.
-        picture: height and width of the pictures that it learnt from; faces are brought to this size first.
-        name: for sentences.
+        picture: height and width of the pictures that it learned from; faces are brought to this size first.
+        name: for messages.
     """
 
     answer: Answer
@@ -105,7 +105,7 @@ def open_student(word: str | PathLike | None, threads: int, asked: str = "--stud
     Args:
         word: a file, a folder or a shipped name; None takes the best shipped one.
         threads: of the engine.
-        asked: what it was typed behind, for sentences.
+        asked: what it was typed behind, for messages.
 
     Raises:
         ValueError: there is no such student, or the file is none.
@@ -115,8 +115,8 @@ def open_student(word: str | PathLike | None, threads: int, asked: str = "--stud
     return Student(opened.answer, classes, picture, str(word or path.parent.name))
 
 
-def open_whole(path: Path, threads: int) -> tuple[Opened, tuple[str, ...], tuple[int, int]]:
-    """Open an exported file that takes pictures; return it, its classes and the size of the pictures it learnt from.
+def open_whole(path: Path, threads: int) -> tuple[LoadedModel, tuple[str, ...], tuple[int, int]]:
+    """Open an exported file that takes pictures; return it, its classes and the size of the pictures it learned from.
 
     Args:
         path: an exported file.

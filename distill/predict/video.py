@@ -23,10 +23,10 @@ class Source(NamedTuple):
 
     file: str  # a path, or a camera's name
     driver: str | None  # of a camera; None for a file
-    name: str  # for sentences and rows
+    name: str  # for messages and rows
 
 
-class Opened(NamedTuple):
+class OpenVideo(NamedTuple):
     """An opened source: how many frames it tells to have or None, its frames per second, and frames with their seconds."""
 
     total: int | None
@@ -54,7 +54,7 @@ def camera(index: int) -> Source:
     return Source(f"video={names[index]}", driver, name)
 
 
-def open_source(source: Source) -> Opened:
+def open_source(source: Source) -> OpenVideo:
     """Open a video or a camera.
 
     Raises:
@@ -83,7 +83,7 @@ def open_source(source: Source) -> Opened:
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     seconds = (container.duration or 0) / 1_000_000
     total = None if source.driver else stream.frames or round(seconds * rate) or None
-    return Opened(total, rate, _frames(container, stream, rate))
+    return OpenVideo(total, rate, _frames(container, stream, rate))
 
 
 def _frames(container, stream, rate: Fraction) -> Iterator[tuple[np.ndarray, float]]:

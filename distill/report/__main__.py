@@ -46,7 +46,7 @@ def faces(found: RunTable) -> Faces | str:
 
 def write(found: RunTable, out: Path, with_faces: bool, plots: Sequence[Sequence[str]] = ()) -> list[Path]:
     """Write the page and both tables, each whole or not at all; return their paths."""
-    damaged = [(run, sentences) for run in found.runs if (sentences := problems(run))]
+    damaged = [(run, messages) for run in found.runs if (messages := problems(run))]
     texts = {
         "report.html": page(found, faces if with_faces else lambda own: None, plots, damaged),
         "report.md": markdown(found),

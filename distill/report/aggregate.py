@@ -100,7 +100,7 @@ class Configuration:
     def faces(self) -> tuple:
         """What its accuracies are of: data set, its place where that tells it apart, numbers of faces, protocol, classes."""
         data = self.runs[0].result.data
-        protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learnt, not validated
+        protocol = str(data["protocol"]).split(", targets ")[0]  # FER+'s targets are learned, not validated
         rows = [data["rows"].get(split, 0) for split in ("valid", "test")]
         return data["name"], self.settings.get("data.root"), *rows, protocol, tuple(data["classes"])
 

@@ -16,7 +16,7 @@ from distill.data.packing.reader import open_pack
 from distill.models.feature_hooks import Layer
 from distill.pipeline.completed import rebuild
 from distill.report.gradcam import grad_cam
-from distill.report.predictions import Answers, of_run
+from distill.report.predictions import Predictions, of_run
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, goal_of
 from distill.system.weights import load_weights, read_weights
@@ -37,7 +37,7 @@ class Face(NamedTuple):
 
 
 class Faces(NamedTuple):
-    """The chosen faces, and facts about them as sentences."""
+    """The chosen faces, and facts about them as messages."""
 
     wrong: list[Face]
     right: list[Face]
@@ -67,10 +67,10 @@ def gather(run: Run, n: int = 12) -> Faces:
     load_weights(student, weights, str(run.folder))
     own, _, layer = grad_cam(student, _images(student, pixels), guesses)
     looks, notes = [("student", own)], [f"Student: {run.result.student['name']}, {_place(layer)}"]
-    said, taught = None, _teacher_maps(run, classes, pixels, notes)
-    if taught is not None:
-        looks.append(("teacher", taught[0]))
-        said = taught[1]
+    said, teacher_maps = None, _teacher_maps(run, classes, pixels, notes)
+    if teacher_maps is not None:
+        looks.append(("teacher", teacher_maps[0]))
+        said = teacher_maps[1]
     faces = []
     for k, row in enumerate(rows):
         own, packed = answers.probabilities[row], pixels[k]
@@ -84,7 +84,7 @@ def gather(run: Run, n: int = 12) -> Faces:
     return Faces(faces[: len(wrong)], faces[len(wrong) :], notes)
 
 
-def choose(answers: Answers, n: int) -> tuple[np.ndarray, np.ndarray]:
+def choose(answers: Predictions, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows of the n surest mistakes, and of the surest right answer of each class."""
     guess, sure = answers.probabilities.argmax(1), answers.probabilities.max(1)
     order = np.argsort(-sure, kind="stable")
@@ -114,8 +114,10 @@ def _teacher_maps(
     """Return the teacher's maps and answers, of several teachers the first one's; none, with a note, where it is out of reach."""
     weights = (run.result.teacher or {}).get("weights") or []
     if not weights:
-        taught = "The run does not say where its teacher's weights are" if run.result.teacher else "It had no teacher"
-        notes.append(taught)
+        teacher_maps = (
+            "The run does not say where its teacher's weights are" if run.result.teacher else "It had no teacher"
+        )
+        notes.append(teacher_maps)
         return None
     node = build.members(run.config.teacher)[0]
     try:
@@ -140,14 +142,14 @@ def _images(network: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def _lit(face: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Return a face with its map over it: darkened and grey where nothing speaks for the class, glowing where much does."""
+    """Return a face with its map over it: darkened and gray where nothing speaks for the class, glowing where much does."""
     from matplotlib import colormaps  # slow to import, and most calls of the command line draw no face
 
     heat = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
     heat = np.asarray(heat).clip(0, 1)
-    grey = face.mean(2, keepdims=True).repeat(3, 2) * 0.75
+    gray = face.mean(2, keepdims=True).repeat(3, 2) * 0.75
     strength = 0.6 * heat[..., None]
-    return (grey * (1 - strength) + 255 * colormaps["inferno"](0.25 + 0.75 * heat)[..., :3] * strength).astype(np.uint8)
+    return (gray * (1 - strength) + 255 * colormaps["inferno"](0.25 + 0.75 * heat)[..., :3] * strength).astype(np.uint8)
 
 
 def _uri(picture: np.ndarray) -> str:

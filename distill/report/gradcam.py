@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.models.feature_hooks import Layer, eval_mode, layout, survey
+from distill.models.feature_hooks import Layer, eval_mode, inspect_layers, layout
 
 TRIED = 12  # maps, from the last one backwards, until the class's score depends on one
 
@@ -28,7 +28,7 @@ def grad_cam(network: nn.Module, images: Tensor, classes: Tensor | None = None) 
     Reference: Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2. Deviation: where the last map does not reach
     the logits (a transformer that answers from its class token alone) the one before is taken, and so on.
     """
-    found = survey(network)
+    found = inspect_layers(network)
     last = found.stages[-1:]
     others = [a for a in found.layers.values() if len(a.shape) == 3 and a.shape[1] > 1 and not a.name.endswith(":in")]
     with eval_mode(network):

@@ -69,7 +69,7 @@ def short_key(key: str) -> str:
     parts = key.split(".")
     if len(parts) > 1 and parts[0] == "teacher":
         return "teacher " + parts[-1]
-    if parts[-1] in ("weight", "form", "target", "cached", "seed", "name") and len(parts) > 1:
+    if parts[-1] in ("weight", "form", "target", "num_views", "seed", "name") and len(parts) > 1:
         return f"{parts[-2]} {parts[-1]}"
     return parts[-1].replace("_", " ")
 
@@ -85,5 +85,5 @@ def full(value: object) -> str:
 
 
 def capital(words: str) -> str:
-    """Return words as they begin a sentence."""
+    """Return words as they begin a message."""
     return words[:1].upper() + words[1:]

@@ -16,7 +16,7 @@ from distill.system.cli import format_error
 LEAST = 10  # faces of a bin that is drawn: the accuracy of fewer says little
 
 
-class Answers(NamedTuple):
+class Predictions(NamedTuple):
     """The predictions of one network on one split.
 
     Shape:
@@ -29,7 +29,7 @@ class Answers(NamedTuple):
     ids: tuple[str, ...]
 
 
-def of_run(run: Run, split: str = "test") -> Answers:
+def of_run(run: Run, split: str = "test") -> Predictions:
     """Read a run's predictions; those of a job over folds are put together.
 
     Raises:
@@ -39,10 +39,10 @@ def of_run(run: Run, split: str = "test") -> Answers:
     found = [read_predictions(RunFolder(leaf.folder).predictions(split), classes) for leaf in run.leaves]
     probabilities, labels = (np.concatenate([part[k] for part in found]) for k in (0, 1))
     name = run.result.student.get("name", "student")
-    return Answers(name, probabilities, labels, tuple(name for part in found for name in part[2]))
+    return Predictions(name, probabilities, labels, tuple(name for part in found for name in part[2]))
 
 
-def of_teacher(run: Run, like: Answers, split: str = "test") -> Answers | None:
+def of_teacher(run: Run, like: Predictions, split: str = "test") -> Predictions | None:
     """Return the teacher's predictions of the same faces, as its own run folder holds them; none where that is out of reach."""
     teacher = run.result.teacher or {}
     weights = teacher.get("weights") or []
@@ -53,11 +53,11 @@ def of_teacher(run: Run, like: Answers, split: str = "test") -> Answers | None:
         found = read_predictions(file, run.result.data["classes"])
     except (ValueError, IndexError):
         return None
-    return Answers(teacher["name"], *found) if found[2] == like.ids else None
+    return Predictions(teacher["name"], *found) if found[2] == like.ids else None
 
 
 def problems(run: Run) -> list[str]:
-    """Return a sentence about each file of a complete run that is damaged, though its result is whole."""
+    """Return a message about each file of a complete run that is damaged, though its result is whole."""
     found = []
     for leaf in run.leaves:
         for split in ("valid", "test"):
@@ -78,7 +78,7 @@ def problems(run: Run) -> list[str]:
     return found
 
 
-def reliability(people: list[Answers]) -> Markup:
+def reliability(people: list[Predictions]) -> Markup:
     """Draw accuracy against confidence of one or two networks; a dot is a bin, its area the number of faces in it."""
     axis = Scale(0, 1, write=percent, marks=(0, 0.2, 0.4, 0.6, 0.8, 1))
     plot = Plot(axis, axis, "confidence (%)", "accuracy (%)", height=430)

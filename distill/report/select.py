@@ -178,7 +178,7 @@ def _is_number(text: str) -> bool:
 def _check(name: str, known: set[str], listed: set[str], option: str) -> None:
     if name.startswith("test/"):
         raise ValueError(
-            f"{option}: {name} was asked for, but choosing is done on validation; the test split is read once, for the winner. "
+            f"{option}: got {name}, but choosing is done on validation; the test split is read once, for the winner. "
             f"Type valid/{name.removeprefix('test/')} or a cost."
         )
     if name not in known:

@@ -23,7 +23,7 @@ def _flat(run: Run) -> dict[str, object]:
     _flatten("", {key: value for key, value in config.settings(run.config).items() if key != "seed"}, found)
     named = {part: config.label(node) for part, node in run.config.components.items()}
     named |= {"data": run.result.data["name"], "loss": " + ".join(run.config.loss)}
-    found["eval.views"] = run.result.eval.get("views", "plain")
+    found["eval.tta"] = run.result.eval.get("tta", "plain")
     kept = {k: _number(v) for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
     return kept | named
 
@@ -36,9 +36,9 @@ def _number(value: object) -> object:
 def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say of which finished run a teacher is, by its folder's name; two weights are two teachers."""
     teachers = [run.config.teacher for run in runs]
-    taught = [(str(own.get("sha256") or ""), Path(str(own.get("run"))).name) for own in teachers]
-    names = _names([(key, name) for key, name in taught if key])
-    for settings, (key, _) in zip(flat, taught, strict=True):
+    teachers = [(str(own.get("sha256") or ""), Path(str(own.get("run"))).name) for own in teachers]
+    names = _names([(key, name) for key, name in teachers if key])
+    for settings, (key, _) in zip(flat, teachers, strict=True):
         if key:
             settings["teacher.run"] = names[key]
 

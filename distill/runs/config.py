@@ -21,23 +21,23 @@ class TrainConfig:
     epochs: int
     min_steps: int | None
     batch_size: int
-    select: str
+    monitor: str
     precision: str
-    clip: float | None
-    average: float
-    balance: float
+    max_grad_norm: float | None
+    ema_decay: float
+    class_balance_power: float
     mixup: float
-    log_every: int
+    log_every_n_steps: int
     threads: int | None
     device: str
 
 
 @dataclass
-class ViewsConfig:
-    """Keys under views: the ranges of augmentation; conf/views/default.yaml says what each is."""
+class AugmentConfig:
+    """Keys under augment: the ranges of augmentation; conf/augment/default.yaml says what each is."""
 
     seed: int
-    cached: int
+    num_views: int
     rotate: float
     scale_min: float
     scale_max: float
@@ -56,7 +56,7 @@ class ViewsConfig:
 class EvalConfig:
     """Keys under eval: what is measured at the end; conf/run.yaml says what each is."""
 
-    views: str
+    tta: str
     robustness: list[str]
     severities: list[int]
     cka: bool
@@ -94,7 +94,7 @@ class RunConfig:
     schedule: Any
     logger: Any
     train: TrainConfig
-    views: ViewsConfig
+    augment: AugmentConfig
     eval: EvalConfig
     checkpoint: CheckpointConfig
     paths: PathsConfig
@@ -154,6 +154,8 @@ class RunConfig:
 
 @cache
 def _defaults() -> dict[str, Any]:
-    names = ("run", "train/default", "views/default")
-    run, train, views = (yaml.safe_load((files("conf") / f"{name}.yaml").read_text(encoding="utf-8")) for name in names)
-    return run | {"train": run["train"] | train, "views": views}
+    names = ("run", "train/default", "augment/default")
+    run, train, augment = (
+        yaml.safe_load((files("conf") / f"{name}.yaml").read_text(encoding="utf-8")) for name in names
+    )
+    return run | {"train": run["train"] | train, "augment": augment}

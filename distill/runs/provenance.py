@@ -14,7 +14,7 @@ from distill.system.console import console
 
 OWN = ("distill", "students", "teachers")
 SECONDS = 10  # that git may take
-SHOWN = 5  # modules that one sentence names
+SHOWN = 5  # modules that one message names
 
 
 def sources(components: dict, plugins: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from distill.system.errors import ConfigError
+
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 CONFIG, OURS = "config.json", "fer_distill"
 WEIGHTS = ("model.safetensors", "student.safetensors")
@@ -36,7 +38,7 @@ def named_folder(word: str, key: str) -> str:
 
     Args:
         word: as typed, such as ferlite_m or runs/NAME.
-        key: for sentences, such as teacher.run.
+        key: for messages, such as teacher.run.
 
     Raises:
         ValueError: it means two.
@@ -45,8 +47,9 @@ def named_folder(word: str, key: str) -> str:
     if "/" in word or published_weights(own) is None:
         return word
     if Path(word).exists():
-        raise ValueError(
-            f"{key}: {word} is a network of this package, and here is a file or folder of that name. Type ./{word} for the one "
-            f"here, {own} for the package's."
+        raise ConfigError(
+            key,
+            f"{word} is a network of this package, and here is a file or folder of that name. Type ./{word} for the one "
+            f"here, {own} for the package's.",
         )
     return str(own)

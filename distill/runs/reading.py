@@ -62,7 +62,7 @@ class Run:
         result = self.result
         found: dict[str, Any] = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
         found["minutes"] = (result.seconds.get("total") or math.nan) / 60
-        for name, values in result.further.items():
+        for name, values in result.extra_test_splits.items():
             found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
         if corrupted := result.robustness:
             found["test/robustness"] = corrupted["mean"]["top1_accuracy"]

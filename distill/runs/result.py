@@ -29,11 +29,11 @@ class RunResult:
         test_subset: name -> folder of the lists of test faces that were measured beside the test split.
         student: name, metrics ("valid/top1_accuracy", fractions in [0, 1]), parameters, MACs, bytes and speed.
         calibration: the temperature that was fitted on validation, and what it changes; None for several folds.
-        further: other selection of the test faces -> its rows and metrics.
+        extra_test_splits: other selection of the test faces -> its rows and metrics.
         robustness: accuracy on corrupted test faces, see distill.evaluation.robustness.
         cka: similarity of student's and teacher's layers.
         teacher: as student, with its weight files; None without one.
-        select: the validation metric that chose the epoch.
+        monitor: the validation metric that chose the epoch.
         epochs: of the training.
         best_epoch: the epoch that was chosen, from 0 on.
         steps: of the training.
@@ -57,11 +57,11 @@ class RunResult:
     test_subset: dict = field(default_factory=dict)
     student: dict = field(default_factory=dict)
     calibration: dict | None = None
-    further: dict[str, dict] = field(default_factory=dict)
+    extra_test_splits: dict[str, dict] = field(default_factory=dict)
     robustness: dict = field(default_factory=dict)
     cka: dict = field(default_factory=dict)
     teacher: dict | None = None
-    select: str | None = None
+    monitor: str | None = None
     epochs: int | None = None
     best_epoch: int | None = None
     steps: int | None = None

@@ -26,7 +26,7 @@ RESULT = {  # of a complete run: key -> type; one that may be None may be missin
     "seconds": dict | None,
     "calibration": dict | None,
     "calibration.temperature": int | float | None,
-    "further": dict[str, dict] | None,
+    "extra_test_splits": dict[str, dict] | None,
     "robustness": dict | None,
 }
 CONFIG = {group: dict for group in ("data", "teacher", "student", "loss", "train", "optimizer", "schedule")} | {

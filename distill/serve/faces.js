@@ -8,7 +8,7 @@ const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const nearest = value => Math.floor(value + 0.5);
 const toEven = value => value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
 
-// The square around a face: the longer side of its box times 1 + margin, about the same centre, on whole pixels.
+// The square around a face: the longer side of its box times 1 + margin, about the same center, on whole pixels.
 export function square([x, y, width, height], margin) {
   const side = (1 + margin) * Math.max(width, height), left = x + (width - side) / 2, up = y + (height - side) / 2;
   const [x0, y0] = [nearest(left), nearest(up)];
@@ -34,9 +34,9 @@ export function crop(image, [left, up, width, height]) {
 function mixture(from, to) {
   const scale = from / to, reach = Math.max(scale, 1);
   return Array.from({ length: to }, (_, k) => {
-    const centre = (k + 0.5) * scale, first = Math.max(0, Math.trunc(centre - reach + 0.5));
-    const last = Math.min(from, Math.trunc(centre + reach + 0.5));
-    const weights = Array.from({ length: last - first }, (_, j) => Math.max(0, 1 - Math.abs((j + first - centre + 0.5) / reach)));
+    const center = (k + 0.5) * scale, first = Math.max(0, Math.trunc(center - reach + 0.5));
+    const last = Math.min(from, Math.trunc(center + reach + 0.5));
+    const weights = Array.from({ length: last - first }, (_, j) => Math.max(0, 1 - Math.abs((j + first - center + 0.5) / reach)));
     const sum = weights.reduce((a, b) => a + b, 0);
     return [first, weights.map(weight => Math.round(weight / sum * ONE))];
   });
@@ -81,7 +81,7 @@ export function fitted(image, longest) {
 }
 
 // The boxes that CenterFace's maps tell of, [{ box, score }], left to right; of those that lie over each other the surest.
-//   heat [h, w]: chance of a face's centre; sizes, offsets [2, h, w]: log of height and width, and the centre's shift down and right
+//   heat [h, w]: chance of a face's center; sizes, offsets [2, h, w]: log of height and width, and the center's shift down and right
 export function decode(heat, sizes, offsets, { width, scale }, threshold, smallest) {
   const columns = width / STRIDE, area = heat.length, found = [];
   heat.forEach((score, k) => {

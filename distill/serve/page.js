@@ -46,9 +46,9 @@ async function look() {
 }
 
 function follow(faces) {  // the face that was chosen, where it is now; else the largest
-  const centre = ({ area: [left, up, width, height] }) => [left + width / 2, up + height / 2], last = state.faces[state.chosen];
-  const [x, y] = last ? centre(last) : [0, 0];
-  const cost = face => last ? Math.hypot(centre(face)[0] - x, centre(face)[1] - y) : -face.area[2];
+  const center = ({ area: [left, up, width, height] }) => [left + width / 2, up + height / 2], last = state.faces[state.chosen];
+  const [x, y] = last ? center(last) : [0, 0];
+  const cost = face => last ? Math.hypot(center(face)[0] - x, center(face)[1] - y) : -face.area[2];
   return faces.reduce((best, face, k) => cost(face) < cost(faces[best]) ? k : best, 0);
 }
 

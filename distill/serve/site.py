@@ -95,8 +95,8 @@ def about(facts: dict[str, str], size: int) -> str:
 
 def _more(facts: dict[str, str], detector: bool) -> list[str]:
     teacher = facts.get("teacher", "null")
-    taught = "" if teacher == "null" else f", taught by {teacher}"
-    said = [f"Run {facts['run']}{taught}."] if "run" in facts else []
+    of_teacher = "" if teacher == "null" else f", distilled from {teacher}"
+    said = [f"Run {facts['run']}{of_teacher}."] if "run" in facts else []
     said += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
     said += [f"Computed by onnxruntime-web {VERSION} (MIT){', faces found by CenterFace (MIT)' if detector else ''}."]
     return said

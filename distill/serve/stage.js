@@ -32,8 +32,8 @@ function place([left, top, width, height], whole, scale, mirrored) {
 }
 
 function mark(pen, [x, y, width, height], name, chosen, wide) {
-  const colour = chosen ? "#39a7f0" : "#ffffff";
-  for (const [line, ink] of [[chosen ? 5 : 4, "rgba(0, 0, 0, .55)"], [chosen ? 3 : 1.5, colour]]) {
+  const color = chosen ? "#39a7f0" : "#ffffff";
+  for (const [line, ink] of [[chosen ? 5 : 4, "rgba(0, 0, 0, .55)"], [chosen ? 3 : 1.5, color]]) {
     Object.assign(pen, { lineWidth: line, strokeStyle: ink });
     pen.beginPath();
     pen.roundRect(x, y, width, height, 6);

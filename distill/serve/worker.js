@@ -24,7 +24,7 @@ async function open(told) {
   return true;
 }
 
-// [K] of what an area holds, brought to the size of the pictures that the student learnt from.
+// [K] of what an area holds, brought to the size of the pictures that the student learned from.
 async function probabilities(image, area) {
   const [height, width] = facts.picture;
   const picture = resize(crop(image, area), area[2], area[3], width, height);

@@ -23,13 +23,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.config import overrides
-from distill.config.hints import explained
+from distill.config.hints import with_suggestions
 from distill.sweep.jobs import ELSEWHERE, folder_of, refuse_idle
 from distill.sweep.multirun import check, job_runner, run_grid
 from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
 from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
+from distill.system.errors import ConfigError
 from distill.system.files import digest
 from distill.system.typed import as_typed, as_yaml
 
@@ -53,11 +54,11 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
         if key == "sweep" or (name != key and name in OPTIONS):
             asked[name] = _value(name, text)
         elif name != key:
-            raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
+            raise ConfigError(key, f"no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
         else:
             rest.append(overrides.quoted(word))
     if type(asked["seed"]) is not int or asked["seed"] < 0:
-        raise ValueError(f"sweep.seed: {as_typed(asked['seed'])} was asked for; give a whole number from 0 on.")
+        raise ValueError(f"sweep.seed: expected a whole number from 0 on, got {as_typed(asked['seed'])}.")
     return asked, rest
 
 
@@ -140,7 +141,7 @@ def main(words: list[str]) -> None:
         return
     loud_warnings()
     asked, rest = parse(words)
-    with explained(rest):
+    with with_suggestions(rest):
         if "sweep" in asked:
             code = choose(read(find(asked["sweep"]), method=asked["method"], run_cap=asked["run_cap"]), asked, rest)
         else:

@@ -16,6 +16,7 @@ from pathlib import Path
 from distill.system import processes
 from distill.system.cli import not_installed
 from distill.system.cores import cores
+from distill.system.errors import ConfigError
 from distill.system.processes import JOB_DIR, Fork, with_parent_death_signal
 
 COMMAND = "distill.run"
@@ -124,7 +125,7 @@ class RayExecutor:
     def __init__(self, address: str, num_cpus: int, num_gpus: float):
         for name, value, least in (("num_cpus", num_cpus, 1), ("num_gpus", num_gpus, 0)):
             if type(value) not in (int, float) or value < least:
-                raise ValueError(f"launcher.{name}: {value} was asked for; give {least} or more.")
+                raise ConfigError(f"launcher.{name}", f"expected {least} or more, got {value}.")
         try:
             import ray
         except ImportError as error:
@@ -136,7 +137,7 @@ class RayExecutor:
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **local)
         except (ConnectionError, RuntimeError) as error:
-            raise ValueError(f"launcher.address: {address}: no Ray cluster answers ({error}).") from error
+            raise ConfigError("launcher.address", f"{address}: no Ray cluster answers ({error}).") from error
         self._remote = ray.remote(max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus)(run_process)
         self.jobs = max(int(ray.cluster_resources().get("CPU", 1) // num_cpus), 1)
 

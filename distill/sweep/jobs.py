@@ -24,6 +24,7 @@ from distill.runs.result import RunResult
 from distill.sweep.executors import LOG
 from distill.system.cli import format_error
 from distill.system.console import console
+from distill.system.errors import ConfigError
 from distill.system.files import atomic, digest, write_json
 
 ELSEWHERE = ("-", "paths.", "logger", "launcher", "hydra", "+hydra", "~hydra")  # words that do not say what a sweep is
@@ -105,9 +106,9 @@ def refuse_idle(swept: Sequence[str]) -> None:
     for key in swept:
         if key.startswith(MEASURED):
             what = f"Leave it out of the sweep, and type python -m distill.measure RUN {key}=... for each."
-            raise ValueError(f"{key}: is measured, not learnt: its values would be one run. {what}")
+            raise ConfigError(key, f"is measured, not learned: its values would be one run. {what}")
         if key.startswith(UNCHANGED):
-            raise ValueError(f"{key}: does not change what is learnt: its values would be one run. Give one value.")
+            raise ConfigError(key, "does not change what is learned: its values would be one run. Give one value.")
 
 
 def add(sweep: Path, number: int, name: str, words: Sequence[str]) -> Path:
@@ -152,7 +153,7 @@ def collect(sweep: Path) -> list[dict]:
     return jobs
 
 
-def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> None:
+def finalize_sweep(sweep: Path, metric: str = METRIC, maximize: bool = True) -> None:
     """Print the jobs, the best first, the winner by its mean over seeds, and what to type next; write jobs.jsonl.
 
     Args:

@@ -13,9 +13,20 @@ from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
 from distill.runs.result import RunResult
 from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
-from distill.sweep.jobs import METRIC, Record, conclude, folder_of, plan, read, refuse_another, refuse_idle, sweep_name
+from distill.sweep.jobs import (
+    METRIC,
+    Record,
+    finalize_sweep,
+    folder_of,
+    plan,
+    read,
+    refuse_another,
+    refuse_idle,
+    sweep_name,
+)
 from distill.system.console import console
 from distill.system.cores import cores
+from distill.system.errors import ConfigError
 from distill.system.processes import sweep_lock
 from distill.types import Dataset
 
@@ -62,7 +73,7 @@ def job_runner(
         try:
             yield executor
         finally:
-            conclude(folder, metric, maximize)
+            finalize_sweep(folder, metric, maximize)
 
 
 def run_jobs(
@@ -174,5 +185,5 @@ def executor_of(launcher: Mapping[str, object], at_a_time: int):
     key, jobs = ("hydra.launcher.n_jobs", launcher["n_jobs"]) if "n_jobs" in launcher else ("sweep.jobs", at_a_time)
     jobs = cores() if jobs == -1 else jobs
     if type(jobs) is not int or jobs < 1:
-        raise ValueError(f"{key}: {jobs} was asked for; give 1 or more, or -1 for one per core.")
+        raise ConfigError(key, f"expected 1 or more, or -1 for one per core, got {jobs}.")
     return LocalExecutor(jobs)

@@ -47,7 +47,7 @@ class Search:
         self, asked: SweepFile, words: Callable, folder: Path, minimize: list, seed: int, several: bool = False
     ):
         if unknown := [name for name in minimize if name not in COSTS]:
-            raise ValueError(f"sweep.minimize: {unknown[0]!r} was asked for. Choose among {', '.join(COSTS)}.")
+            raise ValueError(f"sweep.minimize: expected one of {', '.join(COSTS)}, got {unknown[0]!r}.")
         try:
             import optuna
         except ImportError as error:

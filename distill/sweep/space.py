@@ -80,7 +80,7 @@ def read(path: Path, **changes) -> SweepFile:
 
     def need(fine: bool, key: str, value: object, wanted: str) -> None:
         if not fine:
-            raise ValueError(f"{path.name}: {key}: {as_typed(value)} was asked for; give {wanted}.")
+            raise ValueError(f"{path.name}: {key}: expected {wanted}, got {as_typed(value)}.")
 
     method, cap, early, parameters, command = (said.get(k) for k in KNOWN[4:9])
     need(method in METHODS, "method", method, ", ".join(METHODS))

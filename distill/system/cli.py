@@ -40,7 +40,7 @@ def command_line(stopped: str = "stopped", speaks: Callable[[], bool] = lambda: 
         speaks: says whether this process, of several that do one job, prints the error.
 
     Raises:
-        SystemExit: in the place of whatever the command ended with.
+        SystemExit: instead of whatever the command ended with.
     """
     open_streams()
     if signal.getsignal(signal.SIGINT) is stop_now:
@@ -79,7 +79,7 @@ def format_error(error: BaseException, inside: bool = False) -> str:
 
     Args:
         error: the exception.
-        inside: for a place inside a sentence: the first line, at most 200 letters, without the file and the full stop.
+        inside: for a place inside a message: the first line, at most 200 letters, without the file and the full stop.
     """
     kind, reason = type(error).__name__, getattr(error, "strerror", None)
     lines = str(reason or error).strip().splitlines() or [kind]
@@ -110,7 +110,7 @@ def report_error(error: BaseException) -> str:
 
 
 def not_installed(package: str, error: ImportError, extra: str) -> str:
-    """Return the sentence about a package that cannot be imported: it is missing, or it is there and broken."""
+    """Return the message about a package that cannot be imported: it is missing, or it is there and broken."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error.name} is not installed. Type pip install -e '.[{extra}]'."
     return (
@@ -132,7 +132,7 @@ def parser(command: str, text: str | None) -> argparse.ArgumentParser:
 
 
 def to_export(folder: Path) -> str:
-    """Return the sentence that says how a run's student is exported; of a folder with several runs, that of the best one."""
+    """Return the message that says how a run's student is exported; of a folder with several runs, that of the best one."""
     of, then = ("best of ", " and give the run folder that it names") if any(folder.glob("*/config.yaml")) else ("", "")
     return f"Type python -m distill.export {of}{quote(str(folder))}{then}"
 
@@ -144,7 +144,7 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
 
     def read(text: str) -> float:
         if not low <= kind(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text} was asked for; give a number from {range_words}")
+            raise argparse.ArgumentTypeError(f"expected a number from {range_words}, got {text}")
         return kind(text)
 
     return read

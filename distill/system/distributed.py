@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from distill.system.cli import format_error
+from distill.system.errors import ConfigError
 
 T = TypeVar("T")
 # the others wait while one packs, downloads, or waits for a lock; torchrun ends them if it dies
@@ -91,13 +92,14 @@ def check_device(name: str) -> None:
     """
     gpus, here = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
     if name.startswith("cuda:"):
-        raise ValueError(
-            f"train.device: {name} is one GPU for {world()} processes. Type train.device=cuda: each takes its own."
+        raise ConfigError(
+            "train.device", f"{name} is one GPU for {world()} processes. Type train.device=cuda: each takes its own."
         )
     if name == "cuda" and here > gpus:
-        raise ValueError(
-            f"train.device: {here} processes on this machine, which has {gpus} GPUs. Start torchrun --nproc-per-node={gpus}, "
-            "or type train.device=cpu."
+        raise ConfigError(
+            "train.device",
+            f"{here} processes on this machine, which has {gpus} GPUs. Start torchrun --nproc-per-node={gpus}, "
+            "or type train.device=cpu.",
         )
 
 

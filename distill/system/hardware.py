@@ -10,6 +10,7 @@ import torch
 
 from distill.system import distributed as parallel
 from distill.system.cores import cores
+from distill.system.errors import ConfigError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # glibc's mallopt(3)
 
@@ -44,15 +45,13 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            f"train.device: {name} was asked for, but torch sees no GPU here. Use train.device=cpu or auto."
-        )
+        raise ConfigError("train.device", f"got {name}, but torch sees no GPU here. Use train.device=cpu or auto.")
     if parallel.world() > 1:
         parallel.check_device(name)
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"train.device: {name} is unknown. Choose auto, cpu or cuda.") from error
+        raise ConfigError("train.device", f"{name} is unknown. Choose auto, cpu or cuda.") from error
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -2,6 +2,8 @@
 
 import yaml
 
+from distill.system.errors import ConfigError
+
 
 def as_yaml(key: str, text: str) -> object:
     """Return a value that was typed as YAML has it: false, 3, [a, b].
@@ -16,7 +18,7 @@ def as_yaml(key: str, text: str) -> object:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise ValueError(f"{key}: {text[:200]!r} cannot be read. Close brackets and quotes.") from None
+        raise ConfigError(key, f"{text[:200]!r} cannot be read. Close brackets and quotes.") from None
 
 
 def as_typed(value: object) -> str:

@@ -131,7 +131,7 @@ def whole(path: Path, instead: str) -> Path:
 
     Args:
         path: the file, .safetensors.
-        instead: what to do where it is not, in a sentence.
+        instead: what to do where it is not, in a message.
 
     Raises:
         ValueError: it is gone or damaged.
@@ -186,7 +186,7 @@ def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[
     Args:
         module: the network.
         path: its weight file.
-        who: the config key that asked, for sentences.
+        who: the config key that asked, for messages.
         classes: that the network is to know.
         heads: prefixes of its classifier's tensors, [K, ...].
 

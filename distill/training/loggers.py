@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill.system.errors import ConfigError
+
 MODES = ("auto", "offline", "online", "disabled")
 TIMEOUT = 15.0  # seconds to wait for wandb's server at the start; four times as long for uploads at the end
 
@@ -152,9 +154,10 @@ class Wandb:
             if self.mode == "online":
                 return wandb.init(id=run_id, mode="online", resume="allow", **options)
         except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as error:
-            raise ValueError(
-                f"logger.mode: online was asked for, but wandb refuses: {str(error).rstrip('.')}. Type `wandb login` "
-                "or set WANDB_API_KEY; or use logger.mode=offline."
+            raise ConfigError(
+                "logger.mode",
+                f"got online, but wandb refuses: {str(error).rstrip('.')}. Type `wandb login` "
+                "or set WANDB_API_KEY; or use logger.mode=offline.",
             ) from error
         except Exception as error:
             self._warn("the server does not answer, the run is logged offline", error)
@@ -165,7 +168,7 @@ class Wandb:
             self._warn("the run is not mirrored", error)
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Records numbers, by name, at an optimiser step; steps must not go down."""
+        """Records numbers, by name, at an optimizer step; steps must not go down."""
         self._guard("numbers are not mirrored", lambda: self._run.log(dict(metrics), step=int(step)))
 
     def images(self, pictures: dict[str, str | Path]) -> None:
@@ -247,7 +250,7 @@ class Wandb:
 
 def _resolve(mode: str) -> str:
     if mode not in MODES:
-        raise ValueError(f"logger.mode: {mode!r} was asked for; give one of {', '.join(MODES)}.")
+        raise ConfigError("logger.mode", f"expected {', '.join(MODES)}, got {mode!r}.")
     if mode != "auto":
         return mode
     asked = os.environ.get("WANDB_MODE") or ("online" if _of_an_agent() else "offline")

@@ -1,4 +1,4 @@
-"""The training loop and the step: a teacher is fine-tuned and a student distilled by the same ten lines of maths."""
+"""The training loop and the step: a teacher is fine-tuned and a student distilled by the same ten lines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,27 +10,28 @@ import torch
 from torch import Tensor
 
 from distill.augment.views import ViewRecipe
-from distill.data.loader import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
-from distill.evaluation.inference import PROBE, predict, probe, teacher_answers
+from distill.data.loader import batches, class_balanced_weights, epoch_order, mixup, steps_per_epoch, to
+from distill.evaluation.inference import PROBE, predict, probe, teacher_logits
 from distill.evaluation.likeness import evaluate_likeness
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
-from distill.runs.config import TrainConfig, ViewsConfig
+from distill.runs.config import AugmentConfig, TrainConfig
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import console
+from distill.system.errors import ConfigError
 from distill.system.weights import save_weights
 from distill.training.loggers import JsonLines, NoLines
-from distill.training.meter import Ledger
-from distill.training.optim import clip
-from distill.training.resume import Standing
-from distill.training.state import Learner, averaged
+from distill.training.meter import LossMeter
+from distill.training.optim import clip_gradients
+from distill.training.resume import TrainProgress
+from distill.training.state import TrainState, ema_weights
 from distill.types import Batch, Dataset, MixedBatch, Progress
 
 
 class Phase(NamedTuple):
-    """A stretch of epochs with losses of its own; the learning-rate schedule and the optimiser start afresh in each.
+    """A stretch of epochs with losses of its own; the learning-rate schedule and the optimizer start afresh in each.
 
     Args:
         start: its first epoch.
@@ -51,7 +52,7 @@ class Settings:
 
     Args:
         train: the keys under train.
-        views: the keys under views.
+        augment: the keys under augment.
         seed: of the order of the pictures and of dropout.
         precision: dtype of the forward pass.
         save_every: steps between checkpoints within an epoch; 0 means at epochs' ends only.
@@ -59,7 +60,7 @@ class Settings:
     """
 
     train: TrainConfig
-    views: ViewsConfig
+    augment: AugmentConfig
     seed: int
     precision: torch.dtype
     save_every: int
@@ -73,16 +74,16 @@ class Settings:
 def train_step(
     batch: Batch | MixedBatch,
     teacher: Teacher | None,
-    learner: Learner,
+    train_state: TrainState,
     precision: torch.dtype,
     max_norm: float | None = None,
 ) -> dict[str, Tensor]:
-    """Render, answer, compare, step.
+    """Do one step: views, forward, loss, backward, clip, optimizer, moving average.
 
     Args:
         batch: one mini-batch, the whole of it, on the student's device.
         teacher: Batch -> Outputs or None.
-        learner: student, objective, optimiser and average.
+        train_state: student, objective, optimizer and average.
         precision: dtype of the student's forward pass.
         max_norm: largest joint gradient norm.
 
@@ -92,36 +93,36 @@ def train_step(
     Raises:
         ValueError: the student does not answer Outputs.
     """
-    learner.optimizer.zero_grad(set_to_none=True)
+    train_state.optimizer.zero_grad(set_to_none=True)
     with parallel.watch_peers():
-        total, terms = learner.loss(batch, teacher, precision)
+        total, terms = train_state.loss(batch, teacher, precision)
         total.backward()
-    clip([p for group in learner.optimizer.param_groups for p in group["params"]], max_norm)
-    learner.optimizer.step()
-    if learner.average:
-        learner.average.update(learner.student)
+    clip_gradients([p for group in train_state.optimizer.param_groups for p in group["params"]], max_norm)
+    train_state.optimizer.step()
+    if train_state.ema:
+        train_state.ema.update(train_state.student)
     return {"loss": total.detach(), **terms}
 
 
-def view_of(epoch: int, cached_views: int) -> int:
-    """Return the view id of an epoch: 1, 2, ... and again from 1 after cached_views (0: never again)."""
-    return 1 + (epoch % cached_views if cached_views else epoch)
+def view_of(epoch: int, num_views: int) -> int:
+    """Return the view id of an epoch: 1, 2, ... and again from 1 after num_views (0: never again)."""
+    return 1 + (epoch % num_views if num_views else epoch)
 
 
-def score(metrics: dict[str, float], select: str) -> float:
+def score(metrics: dict[str, float], monitor: str) -> float:
     """Return the selection metric, larger is better: -valid/nll is the negative of valid/nll.
 
     Raises:
         ValueError: it was not measured.
     """
-    name = select.removeprefix("-")
+    name = monitor.removeprefix("-")
     if name not in metrics:
-        raise ValueError(f"train.select: {name} is not measured. Choose one of {', '.join(sorted(metrics))}.")
-    return -metrics[name] if select.startswith("-") else metrics[name]
+        raise ConfigError("train.monitor", f"{name} is not measured. Choose one of {', '.join(sorted(metrics))}.")
+    return -metrics[name] if monitor.startswith("-") else metrics[name]
 
 
 def train(
-    learner: Learner,
+    train_state: TrainState,
     teacher: Teacher | None,
     data: Dataset,
     recipe: ViewRecipe,
@@ -135,8 +136,8 @@ def train(
     """Train to the last epoch, or go on from the folder's last checkpoint, and keep the best epoch's weights.
 
     Args:
-        learner: student, objective, optimiser, schedule and average.
-        teacher: Batch -> Outputs or None, with open(split, view id, table, maps); epochs whose losses do not read it do without.
+        train_state: student, objective, optimizer, schedule and average.
+        teacher: Batch -> Outputs or None, with open(split, view id, table, features); epochs whose losses do not read it do without.
         data: train and valid splits are read; test is not.
         recipe: the ranges of augmentation.
         settings: the numbers of the run.
@@ -153,56 +154,61 @@ def train(
         ValueError: batches too small for the processes, a checkpoint that is none, or no epoch with a metric to compare.
     """
     split, numbers = data.splits["train"], settings.train
-    steps, ledger = steps_per_epoch(len(split), numbers.batch_size), Ledger(numbers.log_every)
-    device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, numbers.balance)
+    steps, meter = steps_per_epoch(len(split), numbers.batch_size), LossMeter(numbers.log_every_n_steps)
+    device, sampling_weights = (
+        next(train_state.student.parameters()).device,
+        class_balanced_weights(split.label, numbers.class_balance_power),
+    )
     refuse_idle_processes(len(split), numbers.batch_size)
     valid = data.splits["valid"]
-    taught = None if valid.is_labelled or teacher is None else teacher_answers(teacher, valid, device)
-    standing = Standing(folder.checkpoint, learner, ledger, lines)
-    at = standing.at
+    teacher_outputs = None if valid.is_labeled or teacher is None else teacher_logits(teacher, valid, device)
+    train_progress = TrainProgress(folder.checkpoint, train_state, meter, lines)
+    at = train_progress.progress
     resumed_at = at["epoch"] * steps + at["step"]
     if 0 < resumed_at < numbers.epochs * steps:
         console.print(f"resuming from epoch {at['epoch'] + 1}, step {at['step']}")
     for epoch in range(at["epoch"], numbers.epochs):
-        view = view_of(epoch, settings.views.cached)
-        table = recipe.table(settings.views.seed, view, len(split.pixels))
+        view = view_of(epoch, settings.augment.num_views)
+        table = recipe.table(settings.augment.seed, view, len(split.pixels))
         phase = settings.phase(epoch)
-        learner.objective.at(epoch, phase.losses)
-        asked = teacher_of(learner.objective, teacher)
+        train_state.objective.at(epoch, phase.losses)
+        asked = teacher_of(train_state.objective, teacher)
         if asked is not None:
-            asked.open("train", view, table, maps=learner.objective.reads("needs_features"))
+            asked.open("train", view, table, features=train_state.objective.reads("needs_features"))
         if epoch == phase.start > 0 and at["step"] == 0:
-            learner.restart()
-        order = epoch_order(settings.seed, epoch, len(split), chances)
-        learner.student.train()
+            train_state.restart()
+        order = epoch_order(settings.seed, epoch, len(split), sampling_weights)
+        train_state.student.train()
         start = at["step"]
         batch: Batch | MixedBatch
         for step, batch in enumerate(batches(split, table, numbers.batch_size, order, start), start):
             done = epoch * steps + step + 1
             now = epoch + step / steps
-            factor = learner.schedule.apply(learner.optimizer, now - phase.start, phase.epochs, phase.lr)
-            learner.objective.at(now, phase.losses)
+            factor = train_state.schedule.apply(train_state.optimizer, now - phase.start, phase.epochs, phase.lr)
+            train_state.objective.at(now, phase.losses)
             if numbers.mixup:
                 batch = mixup(batch, numbers.mixup, settings.seed, epoch, step)
-            ledger.add(train_step(to(batch, device), asked, learner, settings.precision, numbers.clip))
+            meter.add(train_step(to(batch, device), asked, train_state, settings.precision, numbers.max_grad_norm))
             progress.step(epoch, step + 1, steps)
-            if ledger.full() or step + 1 == steps:
-                terms = ledger.flush()
-                log({"epoch": epoch, "train/lr_factor": factor, **terms, **ramps(learner)}, done)
+            if meter.full() or step + 1 == steps:
+                terms = meter.flush()
+                log({"epoch": epoch, "train/lr_factor": factor, **terms, **ramps(train_state)}, done)
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
-                standing.save(epoch, step + 1)
-        metrics = validate(learner, data, settings, taught)
-        value = score(metrics, numbers.select)
-        learner.schedule.observe(value)
+                train_progress.save(epoch, step + 1)
+        metrics = validate(train_state, data, settings, teacher_outputs)
+        value = score(metrics, numbers.monitor)
+        train_state.schedule.observe(value)
         if value > at["best_score"] and phase.start + phase.epochs == numbers.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
-            keep(learner, folder.weights, metadata | {"epoch": epoch} | metrics)
+            save_best(train_state, folder.weights, metadata | {"epoch": epoch} | metrics)
         log({"epoch": epoch, **metrics}, done)
-        standing.save(epoch + 1, 0)
+        train_progress.save(epoch + 1, 0)
         progress.epoch(epoch, metrics, at)
     if at["best_epoch"] < 0:
-        raise ValueError("train: no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr.")
+        raise ConfigError(
+            "train", "no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr."
+        )
     return {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")} | {
         "steps": numbers.epochs * steps,
         "resumed_at": resumed_at,
@@ -216,9 +222,10 @@ def refuse_idle_processes(faces: int, batch_size: int) -> None:
         ValueError: with what to type.
     """
     if min(batch_size, faces) < parallel.world():
-        raise ValueError(
-            f"train: {faces} faces in batches of {batch_size} are not one for each of {parallel.world()} processes. "
-            "Start fewer with torchrun --nproc-per-node=N."
+        raise ConfigError(
+            "train",
+            f"{faces} faces in batches of {batch_size} are not one for each of {parallel.world()} processes. "
+            "Start fewer with torchrun --nproc-per-node=N.",
         )
 
 
@@ -227,46 +234,50 @@ def teacher_of(objective: Objective, teacher: Teacher | None) -> Teacher | None:
     return teacher if teacher and (teacher.learns or objective.reads("needs_teacher")) else None
 
 
-def views_with_maps(objective: Objective, phases: tuple[Phase, ...], epochs: int, cached_views: int) -> set[int]:
+def views_with_features(objective: Objective, phases: tuple[Phase, ...], epochs: int, num_views: int) -> set[int]:
     """Return the training views of those epochs of a run in which a loss reads feature maps."""
     views = set()
     for phase in phases or (Phase(0, epochs),):
         for epoch in range(phase.start, phase.start + phase.epochs):
             objective.at(epoch, phase.losses)
             if objective.reads("needs_features"):
-                views.add(view_of(epoch, cached_views))
+                views.add(view_of(epoch, num_views))
     return views
 
 
-def ramps(learner: Learner) -> dict[str, float]:
+def ramps(train_state: TrainState) -> dict[str, float]:
     """Return train/weight_NAME and the like of whatever changes with the epoch."""
-    return {f"train/{name}": value for name, value in learner.objective.changing().items()}
+    return {f"train/{name}": value for name, value in train_state.objective.changing().items()}
 
 
-def keep(learner: Learner, path: Path, metadata: dict) -> None:
+def save_best(train_state: TrainState, path: Path, metadata: dict) -> None:
     """Write the weights of which validate() spoke; of several processes the main one does."""
     if parallel.is_main():
-        with averaged(learner):
-            save_weights(path, learner.student, metadata | {PROBE: probe(learner.student)})
+        with ema_weights(train_state):
+            save_weights(path, train_state.student, metadata | {PROBE: probe(train_state.student)})
 
 
-def validate(learner: Learner, data: Dataset, settings: Settings, taught: Tensor | None = None) -> dict[str, float]:
+def validate(
+    train_state: TrainState, data: Dataset, settings: Settings, teacher_outputs: Tensor | None = None
+) -> dict[str, float]:
     """Return valid/... metrics of the averaged weights where there is an average, else of the student as it is.
 
     Args:
-        learner: the student and its average.
+        train_state: the student and its average.
         data: its valid split is asked about.
         settings: the precision.
-        taught: [N, K] the teacher's logits about these faces where nobody else has said what they show.
+        teacher_outputs: [N, K] the teacher's logits about these faces where nobody else has said what they show.
     """
     split = data.splits["valid"]
-    with averaged(learner):
-        parallel.broadcast_parameters(learner.student, learner.objective)  # each has BatchNorm statistics of its own
-        logits = predict(learner.student, split, precision=settings.precision)
+    with ema_weights(train_state):
+        parallel.broadcast_parameters(
+            train_state.student, train_state.objective
+        )  # each has BatchNorm statistics of its own
+        logits = predict(train_state.student, split, precision=settings.precision)
 
     def values() -> dict:
-        if taught is not None:
-            return evaluate_likeness(logits, taught)
+        if teacher_outputs is not None:
+            return evaluate_likeness(logits, teacher_outputs)
         return evaluate_predictions(logits.numpy(), split.label, data.classes)
 
     measured = parallel.broadcast_from_main(values)

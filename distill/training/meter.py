@@ -4,15 +4,15 @@ import torch
 from torch import Tensor
 
 
-class Ledger:
-    """Collects the terms of steps on the device and reads them back once per log line.
+class LossMeter:
+    """Collects the loss terms of steps on the device and reads them back once per log line.
 
     Args:
-        log_every: steps per line.
+        log_every_n_steps: steps per line.
     """
 
-    def __init__(self, log_every: int):
-        self.log_every, self.first = log_every, 0
+    def __init__(self, log_every_n_steps: int):
+        self.log_every_n_steps, self.first = log_every_n_steps, 0
         self.names: list[str] = []
         self.rows: list[Tensor] = []
 
@@ -21,7 +21,7 @@ class Ledger:
         self.rows.append(torch.stack([value.float() for value in terms.values()]))
 
     def full(self) -> bool:
-        return len(self.rows) >= self.log_every
+        return len(self.rows) >= self.log_every_n_steps
 
     def flush(self) -> dict[str, float]:
         """Return the mean of each term since the last call.
@@ -43,7 +43,7 @@ class Ledger:
             culprit = next((name for name in names if name != "loss"), "loss")
             raise FloatingPointError(
                 f"loss term {culprit!r} is {rows[step, self.names.index(culprit)].item()} at step {self.first + step + 1}; "
-                "training stopped, the last checkpoint is sound. Lower optimizer.lr, set train.clip=1, or train.precision=fp32."
+                "training stopped, the last checkpoint is sound. Lower optimizer.lr, set train.max_grad_norm=1, or train.precision=fp32."
             )
         return rows
 

@@ -1,10 +1,12 @@
-"""Optimisers, learning-rate schedules and the moving average of the weights."""
+"""Optimizers, learning-rate schedules and the moving average of the weights."""
 
 import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from distill.system.errors import ConfigError
 
 OPTIMIZERS = {
     "adamw": torch.optim.AdamW,
@@ -26,7 +28,7 @@ def optimizer(
     nesterov: bool = True,
     lr_scale: dict[str, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """Make an optimiser over the parameters of several modules.
+    """Make an optimizer over the parameters of several modules.
 
     Args:
         modules: the student and the objective (for a loss's learned parts).
@@ -44,7 +46,7 @@ def optimizer(
         ValueError: unknown name, or an lr_scale key that fits no parameter.
     """
     if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer.name: {name} is unknown. Choose one of {', '.join(OPTIMIZERS)}.")
+        raise ConfigError("optimizer.name", f"{name} is unknown. Choose one of {', '.join(OPTIMIZERS)}.")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     scales = dict(lr_scale or {})
     parts = {f"{name}." for module in modules for name, _ in module.named_modules()}
@@ -55,7 +57,7 @@ def optimizer(
         decay = weight_decay if decay_biases or parameter.ndim > 1 else 0.0
         groups.setdefault((lr * scales.get(prefix, 1.0), decay), []).append(parameter)
     if unused:
-        raise ValueError(f"student.lr_scale: no parameter's name begins with {sorted(unused)[0]!r}.")
+        raise ConfigError("student.lr_scale", f"no parameter's name begins with {sorted(unused)[0]!r}.")
     own = {"momentum": momentum, "nesterov": nesterov} if name == "sgd" else {"betas": tuple(betas), "eps": eps}
     if name != "adamax":
         own["fused"] = True
@@ -66,7 +68,7 @@ def optimizer(
 class Schedule:
     """A factor of every learning rate: linear warm-up, then the shape that a subclass gives.
 
-    factor(t) = t / warmup for t < warmup, else shape((t - warmup) / (epochs - warmup)), t in epochs, fractions included.
+    lr_factor(t) = t / warmup for t < warmup, else shape((t - warmup) / (epochs - warmup)), t in epochs, fractions included.
 
     Args:
         warmup: epochs of linear warm-up.
@@ -81,7 +83,7 @@ class Schedule:
     def observe(self, value: float) -> None:
         """Take the epoch's selection metric (larger is better)."""
 
-    def factor(self, epoch: float, epochs: float) -> float:
+    def lr_factor(self, epoch: float, epochs: float) -> float:
         if epoch < self.warmup:
             return max(epoch, 1e-3) / self.warmup
         return self.shape((epoch - self.warmup) / max(epochs - self.warmup, 1e-9))
@@ -90,8 +92,8 @@ class Schedule:
         """Forget what was observed; a new phase begins."""
 
     def apply(self, optimizer: torch.optim.Optimizer, epoch: float, epochs: float, scale: float = 1.0) -> float:
-        """Set the learning rates of an optimiser to scale times the factor and return both's product."""
-        factor = scale * self.factor(epoch, epochs)
+        """Set the learning rates of an optimizer to scale times the factor and return both's product."""
+        factor = scale * self.lr_factor(epoch, epochs)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         return factor
@@ -140,14 +142,14 @@ class Exponential(Schedule):
     def __init__(self, warmup: float = 0.0, rate: float = 0.95, every: float = 1.0):
         super().__init__(warmup)
         if not 0 < rate <= 1:
-            raise ValueError(f"schedule.rate: {rate} was asked for; give a factor above 0 and at most 1, such as 0.95.")
+            raise ConfigError("schedule.rate", f"expected a factor above 0 and at most 1, such as 0.95, got {rate}.")
         if every <= 0:
-            raise ValueError(f"schedule.every: {every} epochs were asked for; give a number above 0.")
+            raise ConfigError("schedule.every", f"expected a number above 0, got {every}.")
         self.rate, self.every = rate, every
 
-    def factor(self, epoch: float, epochs: float) -> float:
+    def lr_factor(self, epoch: float, epochs: float) -> float:
         if epoch < self.warmup:
-            return super().factor(epoch, epochs)
+            return super().lr_factor(epoch, epochs)
         stairs = math.floor((epoch - self.warmup) / self.every + 1e-9)  # 0.3 / 0.1 is below 3
         return self.rate**stairs
 
@@ -157,14 +159,14 @@ class Plateau(Schedule):
 
     Args:
         warmup: epochs of linear warm-up.
-        drop: what the factor is multiplied by.
-        patience: epochs without a rise that are borne.
+        factor: what the learning rate is multiplied by.
+        patience: epochs without improvement before that.
         threshold: relative rise that counts as one.
     """
 
-    def __init__(self, warmup: float = 0.0, drop: float = 0.2, patience: int = 5, threshold: float = 1e-4):
+    def __init__(self, warmup: float = 0.0, factor: float = 0.2, patience: int = 5, threshold: float = 1e-4):
         super().__init__(warmup)
-        self.drop, self.patience, self.threshold = drop, patience, threshold
+        self.factor, self.patience, self.threshold = factor, patience, threshold
         self.restart()
 
     def restart(self) -> None:
@@ -179,10 +181,10 @@ class Plateau(Schedule):
             return
         self.waited += 1
         if self.waited > self.patience:
-            self.current, self.waited = self.current * self.drop, 0
+            self.current, self.waited = self.current * self.factor, 0
 
 
-class Average:
+class ModelEma:
     """An exponential moving average of a module's weights and buffers.
 
     a <- a + (1 - d) (w - a), d = min(decay, (1 + n) / (10 + n)) at update n, so that a short run is not stuck at its start.
@@ -215,7 +217,7 @@ class Average:
             self.values[name].copy_(value)
 
 
-def clip(parameters: list[Tensor], norm: float | None) -> None:
+def clip_gradients(parameters: list[Tensor], norm: float | None) -> None:
     """Scale gradients down to a joint norm where it is exceeded; null leaves them."""
     if norm:
         torch.nn.utils.clip_grad_norm_(parameters, norm)

@@ -7,26 +7,26 @@ from typing import Any
 from distill.system import distributed as parallel
 from distill.system.weights import load_state, save_state
 from distill.training.loggers import JsonLines, NoLines
-from distill.training.meter import Ledger
-from distill.training.state import Learner
+from distill.training.meter import LossMeter
+from distill.training.state import TrainState
 
 
-class Standing:
-    """Where a run stands; a new one at its beginning, another where its last checkpoint was written.
+class TrainProgress:
+    """The progress of a run: of a new one the beginning, otherwise where its last checkpoint was written.
 
     Args:
         path: checkpoints/last.pt.
-        learner: goes back to what the checkpoint holds.
-        ledger: likewise.
+        train_state: goes back to what the checkpoint holds.
+        meter: likewise.
         lines: metrics.jsonl, which is cut off where it was then.
 
     Raises:
         ValueError: the file is damaged, no checkpoint, or of another run.
     """
 
-    def __init__(self, path: Path, learner: Learner, ledger: Ledger, lines: JsonLines | NoLines):
-        self.path, self.learner, self.ledger, self.lines = path, learner, ledger, lines
-        self.at: dict[str, Any] = {
+    def __init__(self, path: Path, train_state: TrainState, meter: LossMeter, lines: JsonLines | NoLines):
+        self.path, self.train_state, self.meter, self.lines = path, train_state, meter, lines
+        self.progress: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
             "position": 0,
@@ -37,21 +37,21 @@ class Standing:
         }
         if parallel.broadcast_from_main(path.exists):
             self._restore()
-        lines.truncate(self.at["position"])
-        self.began = time.perf_counter() - self.at["seconds"]
+        lines.truncate(self.progress["position"])
+        self.began = time.perf_counter() - self.progress["seconds"]
 
     def _restore(self) -> None:
         state = load_state(self.path)
-        if not isinstance(state, dict) or not {"at", "learner", "ledger"} <= state.keys():
+        if not isinstance(state, dict) or not {"progress", "train_state", "meter"} <= state.keys():
             raise ValueError(f"{self.path}: not a checkpoint of a run. Delete it to start this run again.")
-        self.learner.restore(state["learner"], self.path)
-        self.ledger.restore(state["ledger"])
-        self.at |= state["at"]
+        self.train_state.restore(state["train_state"], self.path)
+        self.meter.restore(state["meter"])
+        self.progress |= state["progress"]
 
     def save(self, epoch: int, step: int) -> None:
         """Write the checkpoint from which the run goes on with this step of this epoch; of several processes the main one."""
-        self.at |= {"epoch": epoch, "step": step, "position": self.lines.position()}
-        self.at["seconds"] = time.perf_counter() - self.began
+        self.progress |= {"epoch": epoch, "step": step, "position": self.lines.position()}
+        self.progress["seconds"] = time.perf_counter() - self.began
         if parallel.is_main():
-            state = {"at": self.at, "learner": self.learner.state(), "ledger": self.ledger.state()}
+            state = {"progress": self.progress, "train_state": self.train_state.state(), "meter": self.meter.state()}
             save_state(self.path, state)

@@ -11,9 +11,10 @@ from distill.augment.views import draw
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
 from distill.system import distributed as parallel
+from distill.system.errors import ConfigError
 from distill.system.hardware import autocast
 from distill.system.sync_batch import all_gather_outputs, local_random_numbers, local_shard
-from distill.training.optim import Average, Schedule
+from distill.training.optim import ModelEma, Schedule
 from distill.types import Batch, InputSpec, MixedBatch, Outputs
 
 
@@ -43,16 +44,17 @@ class BatchLoss(nn.Module):
             with autocast(images.device, precision):
                 student = self.student(images)
             if not isinstance(student, Outputs):
-                raise ValueError(
-                    f"student: answers a {type(student).__name__}. Let it answer Outputs(logits, heads, features) of distill.types."
+                raise ConfigError(
+                    "student",
+                    f"answers a {type(student).__name__}. Let it answer Outputs(logits, heads, features) of distill.types.",
                 )
-            taught = None if teacher is None else teacher(shard)
-        student, taught = all_gather_outputs(student, rows), all_gather_outputs(taught, rows)
-        return self.objective(cast(Outputs, student)._replace(index=batch.index), taught, batch.target)
+            teacher_outputs = None if teacher is None else teacher(shard)
+        student, teacher_outputs = all_gather_outputs(student, rows), all_gather_outputs(teacher_outputs, rows)
+        return self.objective(cast(Outputs, student)._replace(index=batch.index), teacher_outputs, batch.target)
 
 
 @dataclass
-class Learner:
+class TrainState:
     """What a step changes, and what a checkpoint keeps.
 
     Args:
@@ -60,7 +62,7 @@ class Learner:
         objective: its losses, which may have learned parts.
         optimizer: of the parameters of both.
         schedule: of its learning rates.
-        average: the moving average of the student's weights, or None.
+        ema: the exponential moving average of the student's weights, or None.
         identity: of network and data, so that no checkpoint of another run is taken.
     """
 
@@ -68,7 +70,7 @@ class Learner:
     objective: Objective
     optimizer: torch.optim.Optimizer
     schedule: Schedule
-    average: Average | None
+    ema: ModelEma | None
     identity: str
 
     def __post_init__(self) -> None:
@@ -77,11 +79,11 @@ class Learner:
     def state(self) -> dict:
         """Return what a checkpoint keeps, the state of torch's random numbers, too."""
         state = {part: getattr(self, part).state_dict() for part in ("student", "objective", "optimizer", "schedule")}
-        average = self.average.state_dict() if self.average else None
+        ema = self.ema.state_dict() if self.ema else None
         rng = {"torch_rng": torch.get_rng_state()}
         if torch.cuda.is_available():
             rng["cuda_rng"] = torch.cuda.get_rng_state()
-        return state | {"average": average, "identity": self.identity, **rng}
+        return state | {"ema": ema, "identity": self.identity, **rng}
 
     def restart(self) -> None:
         """Begin a phase: neither moments nor schedule remember the last one."""
@@ -93,7 +95,7 @@ class Learner:
 
         Args:
             state: see state.
-            path: of the checkpoint, for sentences.
+            path: of the checkpoint, for messages.
 
         Raises:
             ValueError: it is another run's.
@@ -105,24 +107,24 @@ class Learner:
             )
         for part in ("student", "objective", "optimizer", "schedule"):
             getattr(self, part).load_state_dict(state[part])
-        if self.average:
-            self.average.load_state_dict(state["average"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
         torch.set_rng_state(state["torch_rng"])
         if "cuda_rng" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda_rng"])
 
 
-class averaged:
-    """Put the moving average's weights into the student for the length of a with block."""
+class ema_weights:
+    """A context in which the student has the weights of the moving average."""
 
-    def __init__(self, learner: Learner):
-        self.student, self.average = learner.student, learner.average
+    def __init__(self, train_state: TrainState):
+        self.student, self.ema = train_state.student, train_state.ema
 
     def __enter__(self) -> None:
-        if self.average:
+        if self.ema:
             self.own = {name: value.clone() for name, value in self.student.state_dict().items()}
-            self.student.load_state_dict(self.average.values)
+            self.student.load_state_dict(self.ema.values)
 
     def __exit__(self, *error: object) -> None:
-        if self.average:
+        if self.ema:
             self.student.load_state_dict(self.own)

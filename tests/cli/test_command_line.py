@@ -36,7 +36,7 @@ def typed(*words, shell="", **env):
 @pytest.mark.parametrize(
     "error, sentence",
     [
-        (ValueError("epochs: 0 was asked for"), "error: epochs: 0 was asked for"),
+        (ValueError("epochs: expected "), "error: epochs: expected .*, got 0"),
         (ValueError("several\n  lines"), "error: several lines"),
         (PermissionError(13, "Permission denied", "/a/file"), "error: /a/file: Permission denied"),
         (OSError(28, "No space left on device"), "error: No space left on device"),

@@ -203,7 +203,7 @@ def test_a_training_that_goes_on_from_its_states_is_bit_for_bit_that_which_was_n
 def test_batch_norm_is_estimated_on_training_faces_and_nothing_else_is_changed(learned):
     network = cut(learned, 0.25)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    cfg = {"views": {"seed": 0, "cached": 0} | vars(ViewRecipe()), "seed": 0}
+    cfg = {"augment": {"seed": 0, "num_views": 0} | vars(ViewRecipe()), "seed": 0}
     data = DATA.__class__("tiny", DATA.classes, "all", {"train": split("train", 500, 600)})
     estimate_batch_norm(network, cfg, data, torch.float32)
     changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}

@@ -154,7 +154,7 @@ def test_a_width_that_was_not_trained_is_refused_with_those_that_were(run_folder
         (("teacher=peer", "loss=[ce,dml]"), "teacher: a peer learns beside one network"),
         (("student=cern",), r"student\.width"),
         (("+loss.inplace.random=x",), r"loss\.inplace\.random: 'x'"),
-        (("student.width=[1]",), r"student\.width: \[1\] was asked for"),
+        (("student.width=[1]",), r"student\.width: expected .*, got \[1\]"),
     ],
 )
 def test_what_does_not_go_with_several_widths_gets_a_sentence(words, sentence, tmp_path):

@@ -15,10 +15,9 @@ from distill import export as exporting
 from distill.augment.views import identity, render
 from distill.export import __main__ as command_line
 from distill.export import formats as module_of_forms
-from distill.export import job
+from distill.export import job, source_run
 from distill.export import parity as gate
-from distill.export import source_run as finished
-from distill.export.formats import forms
+from distill.export.formats import export_formats
 from distill.export.options import Options
 from distill.export.runtimes import open_file
 from distill.system.files import sha256
@@ -128,7 +127,7 @@ def test_the_loaded_student_is_the_trained_one(folder):
 
 
 def test_the_bare_network_sees_rendered_faces_and_what_loses_too_much_is_not_left(copy, capsys, monkeypatch):
-    monkeypatch.setattr(gate, "MOST_LOST", -1.0)
+    monkeypatch.setattr(gate, "MAX_ACCURACY_DROP", -1.0)
     place = copy / "export" / "bare"
     (place / ".writing-killed").mkdir(parents=True)
     shutil.copy(copy / "export" / "student.int8.onnx", place)
@@ -169,7 +168,7 @@ def test_words_that_name_no_run_get_one_sentence(home, folder, capsys):
 @pytest.mark.parametrize("name, file", [("openvino", "student.xml"), ("executorch", "student.pte")])
 def test_a_file_for_another_engine_passes_the_same_gate(folder, copy, capsys, monkeypatch, name, file):
     pytest.importorskip(name)
-    monkeypatch.setattr(job, "forms", lambda *given: (f for f in forms(*given) if f.files[0] == file))
+    monkeypatch.setattr(job, "export_formats", lambda *given: (f for f in export_formats(*given) if f.files[0] == file))
     _, said = export(capsys, copy, "export.int8=false", f"export.{name}=true")
     numbers = json.loads((copy / "export" / "parity.json").read_text())["files"][file]
     assert said is None and numbers["agreement"] == 1 and numbers["other_sizes"] == (0 if name == "executorch" else 3)
@@ -184,21 +183,23 @@ def test_engines_that_are_not_installed_are_left_out_and_named(folder, monkeypat
     monkeypatch.setattr(module_of_forms, "find_spec", lambda wanted: None if wanted in names else wanted)
     for name in ("bare_onnx", "prepare_onnx", "whole", "deployed"):  # what takes long, and is of no interest here
         monkeypatch.setattr(module_of_forms.graph, name, lambda *given: None)
-    run, said = finished.read_run(folder, []), []
+    run, said = source_run.read_run(folder, []), []
     options = Options(int8=False, openvino=True, executorch=True)
-    assert [form.files[0] for form in forms(run, finished.faces(run), options, said.append)][-1] == "student.pt2"
+    assert [form.files[0] for form in export_formats(run, source_run.faces(run), options, said.append)][
+        -1
+    ] == "student.pt2"
     wanted = "export.{0}: left out, {0} is not installed. Type pip install -e '.[{0}]'."
     assert said == [wanted.format(name) for name in names]
 
 
 BAD = [
     ("export.int9=off", "export.int9: no such key. Did you mean export.int8?"),
-    ("export.calibration=few", "export.calibration: 'few' was asked for; give a whole number."),
-    ("export.calibration=0", "export.calibration: 0 was asked for; give 1 or more."),
-    ("export.preprocess=2", "export.preprocess: '2' was asked for; give true or false."),
+    ("export.calibration=few", "export.calibration: expected a whole number, got 'few'."),
+    ("export.calibration=0", "export.calibration: expected 1 or more, got 0."),
+    ("export.preprocess=2", "export.preprocess: expected true or false, got '2'."),
     ("export.int8={", "export.int8: '{' cannot be read. Close brackets and quotes."),
     ("export.calibration=!!python/object:os.system", "export.calibration: '!!python/object:os.system' cannot be read."),
-    ("plugins=[5]", "plugins: [5] was asked for; give a list of names, such as plugins=[mypackage]."),
+    ("plugins=[5]", "plugins: expected a list of names, such as plugins=[mypackage], got [5]."),
     ("student.width=2", "student.width=2: cannot be asked of an export. Type export.KEY=VALUE"),
 ]
 
@@ -251,10 +252,10 @@ def test_a_damaged_export_is_told_in_one_sentence(copy):
 
 
 def test_a_picture_is_prepared_as_evaluation_renders_it():
-    from distill.export.export_module import Prepare
+    from distill.export.export_module import Preprocess
 
     for spec in (InputSpec(20, 1, (0.5,), (0.25,)), InputSpec(17, 3, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))):
-        prepare = Prepare(spec)
+        prepare = Preprocess(spec)
         for height, width in ((20, 20), (48, 48), (13, 31), (64, 45), (101, 83), (59, 200), (1, 1)):
             given = torch.from_numpy(pictures(height, width))
             wanted = render(given.permute(0, 3, 1, 2), identity(len(given)), spec)

@@ -50,7 +50,7 @@ def test_ray_has_its_options_in_a_file_and_others_are_refused(tmp_path):
         check([[]], ["launcher=ray", "launcher.cpus=2"], tmp_path)
     for number in (0, -1, "two"):
         _, launcher = check([[]], ["launcher=ray", f"launcher.num_cpus={number}"], tmp_path)
-        with pytest.raises(ValueError, match=rf"launcher\.num_cpus: {number} was asked for; give 1 or more"):
+        with pytest.raises(ValueError, match=r"launcher\.num_cpus: expected 1 or more"):
             executor_of(launcher, 1)
 
 
@@ -137,7 +137,7 @@ def test_cores_are_shared_out_among_the_jobs_of_a_machine(monkeypatch):
 @pytest.mark.slow
 def test_two_jobs_at_a_time_share_the_cores_and_one_fine_tuning_of_their_teacher(tmp_path):
     words = ("-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "data.train=64", "data.valid=32", "data.test=32")
-    words += ("student.size=36", "train.epochs=1", "views.cached=1", "seed=0,1")
+    words += ("student.size=36", "train.epochs=1", "augment.num_views=1", "seed=0,1")
     asked = command(*words, store=tmp_path / "store", runs=tmp_path / "runs")
     done = run(asked, unset("OMP_NUM_THREADS"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -203,5 +203,5 @@ def test_jobs_on_a_ray_cluster_end_in_the_same_sweep_folder_and_a_failed_one_is_
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     assert (sweep / "pooling=both" / "result.json").is_file()
     log = (sweep / "jobs" / "1" / "log.txt").read_text()
-    assert log.count("'third' was asked for") == 1
+    assert log.count("got 'third'") == 1
     assert json.loads((sweep / "pooling=both" / "env.json").read_text())["threads"] == 1

@@ -14,7 +14,7 @@ from face_trees import save, write_class_folders, write_lines
 from distill import measure as command_line
 from distill.data.common.emotions import EMOTIONS, SEVEN
 
-FEDRO = ("neural", "happy", "sad", "surprise", "fear", "disgust", "anger")  # spelt as distributed
+FEDRO = ("neural", "happy", "sad", "surprise", "fear", "disgust", "anger")  # spelled as distributed
 
 
 @pytest.fixture(scope="module")
@@ -83,37 +83,40 @@ def test_without_other_data_a_run_is_measured_on_its_own_and_finds_its_own_numbe
     result = result_of(home / "runs")
     ours = {f"test/{key}": value for key, value in found["test"].items() if key != "rows"}
     assert ours == {key: value for key, value in result["student"]["metrics"].items() if key.startswith("test/")}
-    assert found["data"]["fingerprint"] == result["data"]["fingerprint"] and found["further"]["pose45"]["rows"] == 1
-    assert result["further"].items() <= found["further"].items()
+    assert (
+        found["data"]["fingerprint"] == result["data"]["fingerprint"]
+        and found["extra_test_splits"]["pose45"]["rows"] == 1
+    )
+    assert result["extra_test_splits"].items() <= found["extra_test_splits"].items()
     with open(folder / "predictions" / "test.csv", newline="") as file:
         assert rows == list(csv.DictReader(file))
 
 
-def test_faces_of_a_class_that_the_student_never_learnt_are_left_out_loudly(home, folder):
+def test_faces_of_a_class_that_the_student_never_learned_are_left_out_loudly(home, folder):
     write_class_folders(home / "mine", names=("sad", "happy", "bored"), number=5)
-    done = measure(folder, "data=folder", f"data.root={home / 'mine'}", "data.test=1", "eval.views=mirror")
+    done = measure(folder, "data=folder", f"data.root={home / 'mine'}", "data.test=1", "eval.tta=mirror")
     found, rows = written(done, folder)
     assert found["classes"]["compared"] == ["happiness", "sadness"] and found["classes"]["only_data"] == ["bored"]
-    assert found["dropped"] == {"bored": 5} and found["test"]["rows"] == 10 and found["eval"]["views"] == "mirror"
+    assert found["dropped"] == {"bored": 5} and found["test"]["rows"] == 10 and found["eval"]["tta"] == "mirror"
     assert {row["label"] for row in rows} == {"happiness", "sadness"} >= {row["prediction"] for row in rows}
     assert "*** LEFT OUT of the test faces, because the run does not know them: 5 of bored" in done.stdout
 
 
-def test_test_faces_that_the_run_learnt_from_are_counted_aloud(home, tmp_path):
-    root = write_class_folders(home / "learnt", names=("sad", "happy"), number=20)
+def test_test_faces_that_the_run_learned_from_are_counted_aloud(home, tmp_path):
+    root = write_class_folders(home / "learned", names=("sad", "happy"), number=20)
     job = ("data=folder", f"data.root={root}", "teacher=none", "loss=[ce]", "train.epochs=1", "train.batch_size=8")
     job += ("data.size=40", "data.channels=1")  # measure knows them by itself
     assert distill(*job, store=home / "store", runs=tmp_path).returncode == 0
     (own,) = tmp_path.iterdir()
-    learnt = sum(result_of(tmp_path)["data"]["rows"][name] for name in ("train", "valid"))
+    learned = sum(result_of(tmp_path)["data"]["rows"][name] for name in ("train", "valid"))
     done = measure(own, "data.test=1")
-    assert written(done, own)[0]["seen_in_training"] == learnt > 0 and f"*** {learnt} of the test" in done.stdout
+    assert written(done, own)[0]["seen_in_training"] == learned > 0 and f"*** {learned} of the test" in done.stdout
     plain = written(measure(own), own)[0]
     assert plain["seen_in_training"] == 0 and plain["unseen"] == {}
     some = shutil.copytree(root, tmp_path.parent / "some")
     next(some.rglob("*.png")).unlink()
     found = written(measure(own, "data=folder", f"data.root={some}", "data.test=1"), own)[0]
-    assert learnt - 1 <= found["seen_in_training"] <= learnt and found["test"]["rows"] == 39, (
+    assert learned - 1 <= found["seen_in_training"] <= learned and found["test"]["rows"] == 39, (
         "another pack of these faces"
     )
     assert found["unseen"]["rows"] == 39 - found["seen_in_training"]
@@ -132,14 +135,14 @@ def test_a_run_refuses_data_without_train_and_names_the_command_that_does_not(ho
 BAD = [
     ("paths.store=null", "paths.store: field"),
     ("paths.store=", "paths.store: is empty. Type a path"),
-    ("plugins=[5]", "plugins: [5] was asked for; give a list of names"),
+    ("plugins=[5]", "plugins: expected a list of names"),
     ("student.width=2", "student.width=2: cannot be asked of a finished run. Type KEY=VALUE with data, data.KEY"),
     ("sede=1", "sede=1: cannot be asked of a finished run"),
     ("data.rooot=x", "data.rooot: no such key of the run's own data, which has _target_, root, protocol"),
-    ("eval.vieuws=plain", "eval.vieuws: no such key. Did you mean eval.views"),
-    ("eval.views=plane", "eval.views: 'plane' was asked for"),
+    ("eval.tat=plain", "eval.tat: no such key. Did you mean eval.tta"),
+    ("eval.tta=plane", "eval.tta: expected "),
     ("eval.cka=true", "eval.cka: compares with the teacher, which only the run's own command has"),
-    ("eval.robustness=[masc]", "eval.robustness: 'masc' was asked for"),
+    ("eval.robustness=[masc]", "eval.robustness: expected "),
     ("data=fedro", "data.root: must be given"),
 ]
 

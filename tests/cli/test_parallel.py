@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from distill.config.ranges import check_train
-from distill.models.feature_hooks import survey, tap
+from distill.models.feature_hooks import attach_hooks, inspect_layers
 from distill.runs.config import TrainConfig
 from distill.system import distributed as parallel
 from distill.system.sync_batch import sync_batch_norm
@@ -31,7 +31,7 @@ JOB = (
     *("data.train=300", "teacher.train.precision=fp32", "student.size=36", "loss=[ce,dist,cc]"),
     *("teacher.cache=features", "teacher.precision=fp32"),
     *("train.precision=fp32", "train.batch_size=37", "optimizer=sgd", "optimizer.lr=0.0002", "optimizer.momentum=0"),
-    *("optimizer.nesterov=false", "schedule=plateau", "train.log_every=1", "checkpoint.every_steps=3"),
+    *("optimizer.nesterov=false", "schedule=plateau", "train.log_every_n_steps=1", "checkpoint.every_steps=3"),
 )  # a network without BatchNorm and dropout, whose steps are those of one process up to rounding; Adam would enlarge it
 
 
@@ -142,10 +142,20 @@ def test_check_train_batch_below_the_processes_is_refused(monkeypatch):
     for name, value in zip(parallel.NEEDED, ("0", "0", "4", "4", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     numbers = TrainConfig(
-        1, 3, "valid/nll", "auto", None, average=0, balance=0, mixup=0, log_every=1, threads=None, device="cpu"
+        1,
+        3,
+        "valid/nll",
+        "auto",
+        None,
+        ema_decay=0,
+        class_balance_power=0,
+        mixup=0,
+        log_every_n_steps=1,
+        threads=None,
+        device="cpu",
     )
     with pytest.raises(
-        ValueError, match=r"^train\.batch_size: 3 was asked for; it is that of all 4 processes together"
+        ValueError, match=r"^train\.batch_size: expected 4 or more, that of all 4 processes together, got 3"
     ):
         check_train("train", numbers, 1)
 
@@ -215,8 +225,8 @@ def test_watch_peers_renames_only_the_loss_of_a_process(error, kind):
 
 def test_sync_batch_norm_keeps_names_values_hooks_and_activations():
     student = TimmStudent("test_efficientnet", 8, 32, 1, 0.5, 0.25, False, 0.0).train()
-    found = survey(student)
-    tap(student, [layer for name, layer in found.layers.items() if "bn" in name])
+    found = inspect_layers(student)
+    attach_hooks(student, [layer for name, layer in found.layers.items() if "bn" in name])
     images, before = torch.rand(4, 1, 32, 32), student.state_dict()
     answer = student(images)
     sync_batch_norm(student)

@@ -10,12 +10,12 @@ from inside import SMALL, folder_of, job, read
 from safetensors.torch import load_file
 
 from distill.config.schema import check, typed
-from distill.pipeline import completed as finished
+from distill.pipeline import completed
 
 JOB = (
     "train.epochs=4",
     "checkpoint.every_steps=2",
-    "train.log_every=3",
+    "train.log_every_n_steps=3",
     "schedule.warmup=0",
     "seed=5",
     "train.precision=fp32",
@@ -47,7 +47,7 @@ def test_ramps_are_seen_in_the_log(store, tmp_path):
         "loss=[ce,kd]",
         "loss.kd.weight={from:0,to:0.9,end:2}",
         "loss.kd.temperature={from:8,to:2,end:3}",
-        "train.log_every=6",
+        "train.log_every_n_steps=6",
     )
     done = distill(*JOB, *ramps, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -92,7 +92,7 @@ def test_a_run_killed_around_the_border_of_its_phases_equals_one_that_was_not_bi
     """Three checkpoints are written in an epoch of six steps: the sixth is the end of the first phase."""
     kill_when(checkpoint_writes(tmp_path, writes), *HINT, store=store, runs=tmp_path)
     (folder,) = tmp_path.iterdir()
-    at = torch.load(folder / "checkpoints" / "last.pt")["at"]
+    at = torch.load(folder / "checkpoints" / "last.pt")["progress"]
     assert (2, 0) <= (at["epoch"], at["step"]) < (4, 0)
     done = distill(*HINT, store=store, runs=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def test_a_run_killed_around_the_border_of_its_phases_equals_one_that_was_not_bi
 
 
 def test_maps_are_stored_and_counted_for_the_phase_alone_whose_losses_read_them(tmp_path):
-    words = ("loss=[ce,kd,hint]", "teacher.cache=features", "train.epochs=3", "views.cached=0", "seed=6")
+    words = ("loss=[ce,kd,hint]", "teacher.cache=features", "train.epochs=3", "augment.num_views=0", "seed=6")
     phases = "phases=[{epochs:1,loss:[hint]},{epochs:2,loss:[ce,kd]}]"
     told = job(*words, phases, store=tmp_path, runs=tmp_path / "runs")
     assert "GB for the 1 of this run" in " ".join(told.split())
@@ -130,7 +130,7 @@ def begun(folder, *words):
     """A run folder as a run with these words leaves it when it is killed at once."""
     with initialize_config_module("conf", version_base="1.3"):
         overrides = command(*SMALL, *words, store=folder / "store", runs=folder.parent)[3:]
-        cfg = finished.settle(typed(compose("run", overrides=overrides)))
+        cfg = completed.resolve_weight_files(typed(compose("run", overrides=overrides)))
     folder.mkdir(exist_ok=True)
     cfg.write(folder / "config.yaml")
     return (folder / "config.yaml").read_bytes()

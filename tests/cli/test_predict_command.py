@@ -18,7 +18,7 @@ from predicting import interrupt_after, noise, predict, rows, write_student
 
 from distill.data.common.emotions import EMOTIONS
 from distill.predict import detector, job, output, student
-from distill.predict.pipeline import Seen, Shot
+from distill.predict.pipeline import Frame, FrameResult
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,9 @@ def test_no_cell_of_a_csv_file_is_a_formula(run, tmp_path, capsys, monkeypatch):
     found = rows(tmp_path / "o.csv")
     assert sorted(row["file"] for row in found) == sorted([*(f"./{name}" for name in names[:4]), "a=1.png"])
     assert all(Path(row["file"]).is_file() for row in found)
-    shot = Shot("a.png", None, (9, 9), np.ones((1, 4)), None)
+    shot = Frame("a.png", None, (9, 9), np.ones((1, 4)), None)
     sink = output.Csv(text := StringIO(), ("=cmd", "sad"))
-    sink.add(Seen(shot, np.array([[0.75, 0.25]])))
+    sink.add(FrameResult(shot, np.array([[0.75, 0.25]])))
     header, row = text.getvalue().splitlines()
     assert ",'=cmd,sad,error" in header and ",'=cmd,0.75," in row
 

@@ -34,8 +34,8 @@ def exported(home, *words, option="export.int8=true"):
     folder = folder_of(home / "runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export_line, "loud_warnings", lambda: None)
-        patch.setattr(gate, "MOST_LOST", 1.0)
-        patch.setattr(gate, "DRIFT", 1.0)
+        patch.setattr(gate, "MAX_ACCURACY_DROP", 1.0)
+        patch.setattr(gate, "MAX_AGREEMENT_CHANGE", 1.0)
         export_line.main([str(folder), option])
     return folder
 
@@ -128,12 +128,12 @@ def test_timm_reads_a_timm_student_by_the_name_it_expects(tmp_path):
 def test_the_preprocessor_s_facts_make_the_network_s_input(published):
     facts, student = json.loads((published / "preprocessor_config.json").read_text()), load(published)
     side = facts["size"]["height"]
-    grey = np.random.default_rng(0).integers(0, 256, (1, side, side, 1), dtype=np.uint8)
-    images = (grey * facts["rescale_factor"] - facts["image_mean"]) / facts["image_std"]
+    gray = np.random.default_rng(0).integers(0, 256, (1, side, side, 1), dtype=np.uint8)
+    images = (gray * facts["rescale_factor"] - facts["image_mean"]) / facts["image_std"]
     with torch.no_grad():
         wanted = student(torch.from_numpy(images).permute(0, 3, 1, 2).float()).logits
     opened = open_file(published / "model.onnx", 1)
-    np.testing.assert_allclose(opened.answer(np.repeat(grey, 3, 3))[0], wanted, atol=1e-4)
+    np.testing.assert_allclose(opened.answer(np.repeat(gray, 3, 3))[0], wanted, atol=1e-4)
     assert len(publish.preparation({"size": 9, "channels": 3, "mean": [0.5], "std": [0.1]})["image_std"]) == 3
 
 

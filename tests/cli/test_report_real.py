@@ -85,7 +85,7 @@ def pair(real, tmp_path):
     (folder,) = (real / "runs").iterdir()
     bad = shutil.copytree(folder, tmp_path / "bad", ignore=shutil.ignore_patterns("checkpoints"))
     result = json.loads((bad / "result.json").read_text())
-    result["further"] = {"votes": {"rows": 64, "top1_accuracy": 0.5}}
+    result["extra_test_splits"] = {"votes": {"rows": 64, "top1_accuracy": 0.5}}
     result["student"] |= {"spread": {"valid/top1_accuracy": 0.01}}
     (bad / "result.json").write_text(json.dumps(result | {"folds": [{"fold": 0}, {"fold": 1}]}))
     assert all(run.status == "complete" and run.numbers for run in find([tmp_path])) and read(bad).corruption_curves

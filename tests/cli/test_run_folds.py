@@ -23,7 +23,7 @@ def over_folds(tmp_path, folds):
 
 
 def test_all_folds_are_one_job_that_reports_mean_and_spread_and_a_killed_fold_is_done_alone(tmp_path):
-    job = (*over_folds(tmp_path, 3), "train.batch_size=16", "eval.views=crops8")
+    job = (*over_folds(tmp_path, 3), "train.batch_size=16", "eval.tta=crops8")
     first = distill(*job, store=tmp_path / "store", runs=tmp_path / "runs")
     assert first.returncode == 0, first.stderr
     (folder,) = (tmp_path / "runs").iterdir()

@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 from distill.config import schema as config
 from distill.config.schema import WEIGHTS_SHA256
 from distill.evaluation.inference import read_predictions
-from distill.pipeline import completed as finished
-from distill.pipeline import rules
+from distill.pipeline import completed, validation
 from distill.pipeline import teacher as prepared
 from distill.pipeline.completed import header
 from distill.system.files import digest, sha256
@@ -68,7 +67,7 @@ def test_a_copy_of_the_run_is_the_same_teacher_and_other_weights_are_another(ass
     job("teacher=run", f"teacher.run={copy}", *ONCE, store=store, runs=tmp_path / "runs")
     second = folder_of(tmp_path / "runs")
     assert second.name != before.name and read(second)["teacher_forward_images"] > 0
-    with pytest.raises(SystemExit, match=r"teacher\.sha256: [0-9a-f]{64} was asked for, but the weights in .*copy are"):
+    with pytest.raises(SystemExit, match=r"teacher\.sha256: got [0-9a-f]{64}, but the weights in .*copy are"):
         sha = OmegaConf.load(before / "config.yaml").teacher.sha256
         job("teacher=run", f"teacher.run={copy}", f"teacher.sha256={sha}", store=store, runs=tmp_path / "runs")
 
@@ -144,9 +143,9 @@ def test_all_folds_are_not_taught_by_one_run_which_learned_from_their_test_faces
     words += [f"{'teacher' if where == 'teacher' else f'teacher@{where}'}=run", f"{where}.run=an/assistant"]
     sentence = r"^data\.fold: all .* the teacher an/assistant is one finished run.* or type data\.fold=K"
     with pytest.raises(ValueError, match=sentence):
-        rules.check(composed(*words, "data.fold=all"))
-    rules.check(composed(*words, "data.fold=1"))
-    rules.check(composed(*words[:2], "data.fold=all", "teacher=resnet50"))
+        validation.validate(composed(*words, "data.fold=all"))
+    validation.validate(composed(*words, "data.fold=1"))
+    validation.validate(composed(*words[:2], "data.fold=all", "teacher=resnet50"))
 
 
 def test_predictions_name_the_teachers_choice(taught, assistant):
@@ -191,14 +190,14 @@ def test_a_run_is_named_by_what_its_weight_files_hold(tmp_path, monkeypatch, key
         cfg = composed("data=procedural", chosen, f"+student@{key}=cern") if key == "teacher.student" else None
         cfg = cfg or composed("data=procedural", chosen)
         reduce(dict.__getitem__, key.split("."), vars(cfg))["weights"] = file
-        return config.run_name(cfg), finished.settle(cfg)
+        return config.run_name(cfg), completed.resolve_weight_files(cfg)
 
     (first, settled), (absolute, _), (none, bare) = named("./a"), named(str(tmp_path / "a")), named(None)
     shutil.copy("a", "b")
     assert first == absolute == named("b")[0] == config.run_name(settled) != none
     (tmp_path / "a").write_bytes(b"two")
     assert named("./a")[0] != first == config.run_name(settled), "it is known by what it held when it began"
-    assert named("nowhere")[0] not in (first, none) and bare == finished.settle(bare)
+    assert named("nowhere")[0] not in (first, none) and bare == completed.resolve_weight_files(bare)
     assert WEIGHTS_SHA256 not in str(bare) and str(settled).count(WEIGHTS_SHA256) == 1
 
 
@@ -206,7 +205,7 @@ def test_a_folder_whose_run_began_with_other_weights_is_refused(tmp_path, monkey
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     words = command(*SMALL, *ALONE, f"student.weights={file}", store=tmp_path, runs=tmp_path)[3:]
-    finished.settle(composed(*words)).write(tmp_path / "config.yaml")
+    completed.resolve_weight_files(composed(*words)).write(tmp_path / "config.yaml")
     file.write_bytes(b"two")
     with pytest.raises(SystemExit, match=r"holds another run; its 'student' is "):
         job(*ALONE, f"student.weights={file}", f"paths.run={tmp_path}", store=tmp_path, runs=tmp_path)
@@ -226,7 +225,7 @@ def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_al
     for weights in (None, str(file)):
         cfg.teacher["weights"] = weights
         recipe["student"] = recipe["student"] | ({"weights": sha256(file)} if weights else {})
-        for one in (cfg, finished.settle(cfg)):
+        for one in (cfg, completed.resolve_weight_files(cfg)):
             prepared.teacher_weights(one, None, None)
         assert found[-2:] == [f"resnet50-{digest([recipe, 'faces'])[:12]}"] * 2
     assert len(set(found)) == 2
@@ -242,7 +241,9 @@ def test_prepare_teacher_trained_under_another_default_is_refused(tmp_path, monk
     inner = config.teacher_run(cfg, cfg.teacher)
     inner.write(found[0].config)
     prepared.teacher_weights(cfg, None, None)
-    replace(inner, train=replace(inner.train, log_every=60)).write(found[0].config)  # a default, when it was written
+    replace(inner, train=replace(inner.train, log_every_n_steps=60)).write(
+        found[0].config
+    )  # a default, when it was written
     with pytest.raises(ValueError, match=r"holds a teacher of another recipe: a default has changed"):
         prepared.teacher_weights(cfg, None, None)
 

@@ -29,7 +29,7 @@ def spotted():
 
 
 def faces():
-    """name -> picture file's image: colours, greys, transparency, and shapes of all kinds."""
+    """name -> picture file's image: colors, grays, transparency, and shapes of all kinds."""
     draw = np.random.default_rng(1)
     soft = Image.fromarray(draw.integers(0, 256, (9, 7, 3), dtype=np.uint8)).resize(
         (301, 203), Image.Resampling.BICUBIC
@@ -54,10 +54,10 @@ def browser(address, filmed, tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed")
     folder = tmp_path_factory.mktemp("browser")
-    luma, *colour = filmed.convert("YCbCr").split()
+    luma, *color = filmed.convert("YCbCr").split()
     planes = luma.point(lambda value: 16 + round(value * 219 / 255)).tobytes()
     planes += b"".join(
-        part.resize((160, 120)).point(lambda v: 128 + round((v - 128) * 224 / 255)).tobytes() for part in colour
+        part.resize((160, 120)).point(lambda v: 128 + round((v - 128) * 224 / 255)).tobytes() for part in color
     )
     (folder / "camera.y4m").write_bytes(b"YUV4MPEG2 W320 H240 F30:1 Ip A1:1 C420mpeg2\n" + b"FRAME\n" + planes)
     fake = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")

@@ -46,7 +46,7 @@ def records(runs: Path) -> list[dict]:
 WORDS = [
     ["seed=1,2", "student=microexpnet", "loss.kd.temperature=2,4,8"],
     ["student.pooling=none,both", "seed=range(0,3)", "-m", "hydra.sweep.dir=x", "loss=[ce],[ce,kd]"],
-    ["seed=1", "seed=2,3", "teacher.run='a b','c'", "+new.key=1,2", "train.clip=null,1.5"],
+    ["seed=1", "seed=2,3", "teacher.run='a b','c'", "+new.key=1,2", "train.max_grad_norm=null,1.5"],
 ]
 
 
@@ -94,7 +94,7 @@ def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, ca
     record = sweep_records.Record(place)
     record.end("failed", error="[/x] loss=[ce,kd]")
     record.close(1)
-    sweep_records.conclude(tmp_path)
+    sweep_records.finalize_sweep(tmp_path)
     assert capsys.readouterr().out.count("loss=[ce,kd]  [/x] loss=[ce,kd]") == 2
     bar = console.bar()
     bar.add_task("[/x] loss=[ce,kd]")
@@ -104,7 +104,7 @@ def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, ca
 
 
 def test_a_sweep_that_ends_before_its_first_job_prints_no_table(tmp_path, capsys):
-    sweep_records.conclude(tmp_path)
+    sweep_records.finalize_sweep(tmp_path)
     assert not capsys.readouterr().out
 
 

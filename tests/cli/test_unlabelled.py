@@ -36,7 +36,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def teacher(store, tmp_path_factory):
-    """A finished run on drawn faces: it knows eight classes."""
+    """A finished run on synthetic faces: it knows eight classes."""
     runs = tmp_path_factory.mktemp("teacher")
     job("teacher=none", "loss=[ce]", "train.epochs=1", "student.pooling=none", store=store, runs=runs)
     return folder_of(runs)
@@ -52,7 +52,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def whole_words(monkeypatch):
-    """The words of a tiny job without the sizes of drawn faces."""
+    """The words of a tiny job without the sizes of synthetic faces."""
     monkeypatch.setattr("inside.SMALL", ())
 
 
@@ -73,12 +73,12 @@ def test_losses_that_need_labels_are_left_out_and_the_epoch_is_chosen_by_agreeme
         "best epoch by valid/agreement" in said and "agrees with the teacher on valid" in said and "top-1" not in said
     )
     result = read(folder)
-    assert result["select"] == "valid/agreement" and result["data"]["classes"][0] == "neutral"
+    assert result["monitor"] == "valid/agreement" and result["data"]["classes"][0] == "neutral"
     assert len(result["data"]["classes"]) == 8 and "without labels" in result["data"]["protocol"]
     assert result["student"]["metrics"].keys() == {
         f"{split}/{name}" for split in ("valid", "test") for name in ("agreement", "agreement_ci", "kl")
     }
-    assert result["teacher"]["metrics"] == {} and result["calibration"] == {} and result["further"] == {}
+    assert result["teacher"]["metrics"] == {} and result["calibration"] == {} and result["extra_test_splits"] == {}
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     curve = [line["valid/agreement"] for line in lines if "valid/agreement" in line]
     assert len(curve) == 2 and result["best_epoch"] == int(np.argmax(curve))
@@ -151,20 +151,20 @@ def test_labels_that_are_found_later_measure_such_a_run(taught, store, tmp_path)
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("teacher=none",), r"data\.labels: none was asked for, and teacher none has not learned yet"),
+        (("teacher=none",), r"data\.labels: got none, and teacher none has not learned yet"),
         (
             ("teacher=timm", "teacher.name=test_resnet"),
             r"teacher test_resnet has not learned yet, which takes labels\. Type teacher=ferplus",
         ),
         (("loss=[ce,dkd]",), r"loss: ce, dkd need labels, and data\.labels=none has none\. Type loss=\[kd\]"),
-        (("train.balance=0.5",), r"train\.balance: 0\.5 was asked for, which needs labels"),
-        (("eval.robustness=[mask]",), r"eval\.robustness: \['mask'\] was asked for, which needs labels"),
-        (("generations=2",), r"generations: 2 was asked for, which needs labels"),
-        (("data.labels=some",), r"data\.labels: 'some' was asked for"),
-        (("data.labels=folders", "data.classes=[happiness,neutral]"), r"data\.classes: .* was asked for"),
+        (("train.class_balance_power=0.5",), r"train\.class_balance_power: got 0\.5, which needs labels"),
+        (("eval.robustness=[mask]",), r"eval\.robustness: got \['mask'\], which needs labels"),
+        (("generations=2",), r"generations: got 2, which needs labels"),
+        (("data.labels=some",), r"data\.labels: expected .*, got 'some'"),
+        (("data.labels=folders", "data.classes=[happiness,neutral]"), r"data\.classes: expected .*, got .*"),
         (
-            ("data.labels=folders", "train.select=valid/agreement"),
-            r"train\.select: valid/agreement was asked for; where there are labels",
+            ("data.labels=folders", "train.monitor=valid/agreement"),
+            r"train\.monitor: got valid/agreement; where there are labels",
         ),
     ],
 )

@@ -51,7 +51,7 @@ TAKEN = {
     "peer": {*USE, "student", "seed_offset"},
     "data": {*BESIDE_OPENER},
 }  # what it uses itself
-MADE = {"optimizer": optimizer, "views": ViewRecipe}  # of yamls without a _target_
+MADE = {"optimizer": optimizer, "augment": ViewRecipe}  # of yamls without a _target_
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -113,27 +113,27 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
 @pytest.mark.parametrize("name", names("loss"))
 def test_a_loss_is_made_with_its_weight(name):
     cfg = chosen("loss", name)
-    objective = build.objective(cfg.loss, cfg.plugins, labelled(1, 1), cfg.teacher)
+    objective = build.objective(cfg.loss, cfg.plugins, labeled(1, 1), cfg.teacher)
     assert objective.weights == {name: cfg.loss[name]["weight"]} and list(objective.losses) == [name]
 
 
 @pytest.mark.parametrize("name", ["ce", "focal"])
 def test_balanced_class_weights_come_from_the_training_labels_by_the_effective_number(name):
-    weights = build.objective(*weighted(name, "balanced", 0.5), labelled(1, 2, 3)).losses[name].class_weights
+    weights = build.objective(*weighted(name, "balanced", 0.5), labeled(1, 2, 3)).losses[name].class_weights
     by_hand = torch.tensor([1.0, 0.5 / 0.75, 0.5 / 0.875])  # (1 - 1/2) / (1 - 1/2^n)
     assert torch.allclose(weights, 3 * by_hand / by_hand.sum()) and weights.sum().item() == pytest.approx(3)
-    as_given = build.objective(*weighted(name, [1, 2, 4], 0.5), labelled(1, 2, 3)).losses[name].class_weights
+    as_given = build.objective(*weighted(name, [1, 2, 4], 0.5), labeled(1, 2, 3)).losses[name].class_weights
     assert as_given.tolist() == [1, 2, 4]
-    assert build.objective(*weighted(name, None, 0.5), labelled(1, 2, 3)).losses[name].class_weights is None
+    assert build.objective(*weighted(name, None, 0.5), labeled(1, 2, 3)).losses[name].class_weights is None
 
 
 def test_balanced_weights_that_cannot_be_had_get_a_sentence():
-    with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: balanced .* no training picture shows c1\. Give"):
-        build.objective(*weighted("ce", "balanced", 0.9), labelled(4, 0, 2))
-    with pytest.raises(ValueError, match=r"loss\.focal\.beta: 1 was asked for; give a number in \[0, 1\)"):
-        build.objective(*weighted("focal", "balanced", 1), labelled(4, 1))
-    with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: 'even' was asked for; give a list of numbers"):
-        build.objective(*weighted("ce", "even", 0.9), labelled(4, 1))
+    with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: balanced.* no training picture shows c1\. Give"):
+        build.objective(*weighted("ce", "balanced", 0.9), labeled(4, 0, 2))
+    with pytest.raises(ValueError, match=r"loss\.focal\.beta: expected a number in \[0, 1\).*, got 1"):
+        build.objective(*weighted("focal", "balanced", 1), labeled(4, 1))
+    with pytest.raises(ValueError, match=r"loss\.ce\.class_weights: expected a list of numbers.*, got 'even'"):
+        build.objective(*weighted("ce", "even", 0.9), labeled(4, 1))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_class_priors_of_adjusted_logits_are_the_shares_of_the_training_labels(n
     node = cfg.loss[name]
 
     def priors(counts, **keys):
-        made = build.objective({name: node | keys}, cfg.plugins, labelled(*counts), cfg.teacher).losses[name]
+        made = build.objective({name: node | keys}, cfg.plugins, labeled(*counts), cfg.teacher).losses[name]
         return None if made.log_priors is None else made.log_priors.exp().tolist()
 
     assert priors((1, 2, 5)) is None and priors((0, 2, 5)) is None, "off"
@@ -163,7 +163,7 @@ def weighted(name, class_weights, beta):
     return {name: {"_target_": target, **keys}}, []
 
 
-def labelled(*counts):
+def labeled(*counts):
     """A data set whose training split has so many pictures of each class."""
     label = np.repeat(np.arange(len(counts)), counts)
     split = Split("train", None, np.arange(len(label)), None, label, (), "0")
@@ -171,9 +171,9 @@ def labelled(*counts):
 
 
 @pytest.mark.parametrize("name", names("optimizer"))
-def test_an_optimiser_is_made_with_its_numbers(name):
+def test_an_optimizer_is_made_with_its_numbers(name):
     numbers = chosen("optimizer", name).optimizer
-    made = build.optimiser(numbers, None, [nn.Linear(2, 2)]).param_groups[0]
+    made = build.optimizer(numbers, None, [nn.Linear(2, 2)]).param_groups[0]
     assert isinstance(numbers["lr"], float) and made["lr"] == numbers["lr"]
     assert made["weight_decay"] == numbers["weight_decay"]
 
@@ -188,8 +188,8 @@ def test_a_schedule_is_made_with_its_numbers(name):
 
 def test_views_name_the_numbers_that_the_recipe_takes():
     cfg = composed(*FERPLUS)
-    assert build.recipe(replace(cfg.views, seed=3, cached=5, rotate=7.0)).rotate == 7.0
-    assert build.recipe(cfg.views) == ViewRecipe(), "the yaml and the class have one set of defaults"
+    assert build.augmentation(replace(cfg.augment, seed=3, num_views=5, rotate=7.0)).rotate == 7.0
+    assert build.augmentation(cfg.augment) == ViewRecipe(), "the yaml and the class have one set of defaults"
 
 
 def test_what_a_constructor_has_a_default_for_has_the_same_one_in_its_yaml():
@@ -217,7 +217,7 @@ def same(default, value):
 def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():
     cfg = composed("teacher=resnet50")
     assert cfg.teacher["train"].keys() == vars(cfg.train).keys() - {*MACHINE}
-    assert cfg.teacher["views"].keys() == vars(cfg.views).keys()
+    assert cfg.teacher["augment"].keys() == vars(cfg.augment).keys()
     assert {*RECIPE, *USE} <= cfg.teacher.keys()
 
 
@@ -226,13 +226,20 @@ def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():
 WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "train.threads=1", "train.device=cpu", "logger=none"]
 WHERE += ["data.test_subset=[pose30]", "data.subset_dir=lists", "data.verify=true"]
 WHERE += ["plugins=[mine]", "checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there", "eval.cka=true"]
-WHAT = ["seed=1", "views.seed=1", "train.epochs=9", "student.width=0.5", "loss=[ce]", "loss.dist.weight=0.5"]
+WHAT = ["seed=1", "augment.seed=1", "train.epochs=9", "student.width=0.5", "loss=[ce]", "loss.dist.weight=0.5"]
 WHAT += ["teacher=none", "teacher.seed=1", "teacher.train.epochs=3", "optimizer=sgd", "schedule.warmup=2"]
-WHAT += ["train.balance=1", "views.autoaugment=true", "loss.ce.class_weights=balanced", "loss=[focal,kd]"]
+WHAT += ["train.class_balance_power=1", "augment.autoaugment=true", "loss.ce.class_weights=balanced", "loss=[focal,kd]"]
 WHAT += ["data.protocol=votes", "data.limit=9", "generations=2", "teacher=run", "teacher=peer"]
-STUDENT = ["seed=1", "student.width=2", "student=microexpnet", "loss.dist.temperature=8", "loss=[kd]", "views.rotate=3"]
-STUDENT += ["views.seed=1", "train.epochs=2", "optimizer=sgd", "schedule=plateau", "teacher.precision=fp32"]
-TEACHER = ["teacher.seed=1", "teacher.views.rotate=3", "teacher.train.epochs=2", "teacher.size=48"]
+STUDENT = [
+    "seed=1",
+    "student.width=2",
+    "student=microexpnet",
+    "loss.dist.temperature=8",
+    "loss=[kd]",
+    "augment.rotate=3",
+]
+STUDENT += ["augment.seed=1", "train.epochs=2", "optimizer=sgd", "schedule=plateau", "teacher.precision=fp32"]
+TEACHER = ["teacher.seed=1", "teacher.augment.rotate=3", "teacher.train.epochs=2", "teacher.size=48"]
 TEACHER += ["teacher=mobilenetv3", "teacher.optimizer.lr=1", "teacher.loss.ce.target=hard", "data.protocol=votes"]
 
 

@@ -8,7 +8,7 @@ from commandline import ROOT
 from hydra import compose, initialize_config_module
 
 from distill.config import schema as config
-from distill.pipeline import rules
+from distill.pipeline import validation
 
 QUESTIONS = ("ferlite_taught", "ferlite_temperature", "ferlite_weight", "ferlite_losses", "microexpnet_poolings")
 GROUPED = re.compile(r",(?![^\[]*\])")
@@ -32,12 +32,12 @@ def test_the_jobs_of_a_question_differ_in_nothing_but_what_it_asks(name):
             for word in words
         ]
         with initialize_config_module("conf", version_base="1.3"):
-            cfg, _ = rules.learned_by(config.typed(compose("run", overrides=one)))
-        rules.check(cfg)
+            cfg, _ = validation.learned_by(config.typed(compose("run", overrides=one)))
+        validation.validate(cfg)
         made.append(cfg)
         swept |= {word.split("=")[0] for word in words if word.split("=")[0] not in ("experiment", "data.root")}
     assert len(made) > 2 and swept
-    for group in ("train", "views", "optimizer", "schedule", "data"):
+    for group in ("train", "augment", "optimizer", "schedule", "data"):
         assert all(getattr(cfg, group) == getattr(made[0], group) for cfg in made), group
     students = [{key: value for key, value in cfg.student.items() if key != "pooling"} for cfg in made]
     assert all(student == students[0] for student in students)

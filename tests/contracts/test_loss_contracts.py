@@ -15,13 +15,13 @@ from distill import build
 from distill.augment.views import ViewRecipe, draw, identity
 from distill.config.schema import typed
 from distill.losses.base.objective import Objective
-from distill.models.feature_hooks import untap
+from distill.models.feature_hooks import detach_hooks
 from distill.types import Batch, Dataset, Outputs, Split
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception
-from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache
+from teachers.output_store import manifest
 from teachers.peer import Peer
 from teachers.timm_teacher import TimmTeacher
 
@@ -94,7 +94,7 @@ def a_teacher(name):
         peer = Peer(a_student(MicroExpNet, 9), "peer", CLASSES, torch.float32)
         peer.open("train", 0, None)
         return peer
-    untap(network())
+    detach_hooks(network())
     return FrozenTeacher(copy.deepcopy(network()), "resnet18", CLASSES, torch.float32)
 
 
@@ -172,7 +172,7 @@ def test_gradients_reach_the_student_and_every_learned_part_which_moves_with_a_s
     before = [p.detach().clone() for p in learned]
     torch.optim.SGD([*bound.student.parameters(), *learned], 0.1).step()
     moved = sum(not torch.equal(p, q) for p, q in zip(learned, before, strict=True))
-    assert moved >= 0.9 * len(learned), "all but a bias before a normalisation"
+    assert moved >= 0.9 * len(learned), "all but a bias before a normalization"
 
 
 @every_loss

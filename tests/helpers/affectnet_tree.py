@@ -12,7 +12,7 @@ NONE, UNCERTAIN, NO_FACE = 8, 9, 10
 
 
 def shade(expression, number=0):
-    """Return the grey of a picture, which tells its expression."""
+    """Return the gray of a picture, which tells its expression."""
     return 20 + 20 * expression + number % 5
 
 

@@ -17,8 +17,8 @@ def frame(person, sequence, number):
     return f"{person}/{sequence:03}/{person}_{sequence:03}_{number:08}.png"
 
 
-def grey(name):
-    """Return the grey of a frame, which tells its sequence and number."""
+def gray(name):
+    """Return the gray of a frame, which tells its sequence and number."""
     _, sequence, number = name.rsplit("/", 1)[-1].removesuffix(".png").split("_")
     return 20 * int(sequence) + 2 * int(number)
 
@@ -41,7 +41,7 @@ def write_frames(root, size=(24, 20)):
     for person, sequence in sequences():
         for number in range(1, LENGTH + 1):
             name = frame(person, sequence, number)
-            write_picture(root / name, grey(name), size)
+            write_picture(root / name, gray(name), size)
 
 
 def write_authors(root):
@@ -87,5 +87,5 @@ def write_faces48(root):
     """Write the folders anger, contempt, ... of 48x48 faces: the last three frames of every sequence."""
     for at in sequences():
         for name in last(*at):
-            write_picture(root / FOLDERS[label_of(*at)] / name.rsplit("/", 1)[-1], grey(name), (48, 48))
+            write_picture(root / FOLDERS[label_of(*at)] / name.rsplit("/", 1)[-1], gray(name), (48, 48))
     return root

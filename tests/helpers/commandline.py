@@ -20,7 +20,7 @@ TINY = (
     *("data.train=192", "data.valid=64", "data.test=64"),
     *("teacher=timm", "teacher.name=test_resnet", "teacher.pretrained=false", "teacher.size=32"),
     *("teacher.train.epochs=1", "teacher.train.batch_size=32", "student=microexpnet"),
-    *("train.epochs=2", "train.batch_size=32", "train.log_every=2", "views.cached=2", "logger=none"),
+    *("train.epochs=2", "train.batch_size=32", "train.log_every_n_steps=2", "augment.num_views=2", "logger=none"),
 )
 
 

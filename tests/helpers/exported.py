@@ -22,8 +22,8 @@ def export_whatever(folder: Path) -> Path:
     """Export a run; one epoch teaches too little for the gate of int8, which has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line, "loud_warnings", lambda: None)
-        patch.setattr(gate, "MOST_LOST", 1.0)
-        patch.setattr(gate, "DRIFT", 1.0)
+        patch.setattr(gate, "MAX_ACCURACY_DROP", 1.0)
+        patch.setattr(gate, "MAX_AGREEMENT_CHANGE", 1.0)
         command_line.main([str(folder)])
     return folder
 

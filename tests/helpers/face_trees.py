@@ -1,4 +1,4 @@
-"""Writes tiny labelled data sets of noise in the layouts in which they are distributed."""
+"""Writes tiny labeled data sets of noise in the layouts in which they are distributed."""
 
 import zlib
 from pathlib import Path

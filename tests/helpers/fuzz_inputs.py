@@ -42,7 +42,7 @@ SMALL += (
 )
 COMMANDS = {  # name -> (module, its main, words that work)
     "run": ("distill.run", SMALL),
-    "measure": ("distill.measure", ("run", "data=procedural", "data.test=8", "data.seed=3", "eval.views=mirror")),
+    "measure": ("distill.measure", ("run", "data=procedural", "data.test=8", "data.seed=3", "eval.tta=mirror")),
     "export": ("distill.export.__main__", ("run", "export.int8=false", "export.calibration=8")),
     "publish": ("distill.publish", ("run", "hub", "--overwrite")),
     "report": ("distill.report.__main__", ("run", "--format", "md", "--out", "page")),

@@ -1,10 +1,10 @@
-"""Lists of labelled pictures of noise, and the data sets that distill.data.common.labelled makes of them."""
+"""Lists of labeled pictures of noise, and the data sets that distill.data.common.labeled makes of them."""
 
 from functools import partial
 
 from face_trees import face
 
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 
 ABC = ("a", "b", "c")
@@ -24,7 +24,7 @@ def opened(tmp_path, entries, classes=ABC, size=20, **options):
     lists = {"folds": options.pop("folds")} if isinstance(options.get("folds"), list) else {}
     own = {key: options.pop(key) for key in ("keep", "subsets", "walked", "words", "notes") if key in options}
     asked = DataOptions(size=size, **options)
-    return labelled(tmp_path, "faces", {"reader": "test"}, lambda: entries, classes, options=asked, **own, **lists)
+    return labeled(tmp_path, "faces", {"reader": "test"}, lambda: entries, classes, options=asked, **own, **lists)
 
 
 def persons(number=80, each=6):

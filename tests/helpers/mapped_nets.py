@@ -2,7 +2,7 @@
 
 import torch
 
-from distill.models.feature_hooks import survey, tap
+from distill.models.feature_hooks import attach_hooks, inspect_layers
 from students.cern import Cern
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception
@@ -45,8 +45,8 @@ def pictures(network, rows=3, seed=1):
 
 def features(network, *asked, rows=3):
     """Tap, answer, and return the asked maps in order."""
-    layers = [survey(network).find(name, "loss.x.student") for name in asked]
-    tap(network, layers)
+    layers = [inspect_layers(network).find(name, "loss.x.student") for name in asked]
+    attach_hooks(network, layers)
     with torch.no_grad():
         found = network.eval()(pictures(network, rows)).features
     return [found[layer.name] for layer in layers]

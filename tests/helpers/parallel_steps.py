@@ -20,8 +20,8 @@ from distill.losses.hint import Hint
 from distill.losses.kd import KnowledgeDistillation
 from distill.losses.sp import SimilarityPreserving
 from distill.system import distributed as parallel
-from distill.training.loop import Learner, train_step
-from distill.training.optim import Average, Constant
+from distill.training.loop import TrainState, train_step
+from distill.training.optim import Constant, ModelEma
 from distill.types import Dataset, Split
 from students.microexpnet import MicroExpNet
 from students.timm_student import TimmStudent
@@ -111,13 +111,13 @@ def started(case):
     objective = objective.double()
     parameters = [*student.parameters(), *objective.parameters()]
     optimizer = torch.optim.AdamW([{"params": parameters, "base_lr": 1e-3}], 1e-3, weight_decay=0.1)
-    return teacher, Learner(student, objective, optimizer, Constant(), Average(student, 0.9), "tiny")
+    return teacher, TrainState(student, objective, optimizer, Constant(), ModelEma(student, 0.9), "tiny")
 
 
 def steps(case, stopped_after=None):
     """Return every gradient of each step, and what is left after the last, by name; a stop goes on from the main one's state."""
     data, table = faces(), ViewRecipe().table(0, 1, FACES).double()
-    teacher, learner = started(case)
+    teacher, train_state = started(case)
     found = {}
     for step in range(STEPS):
         batch = gather(data.splits["train"], table, np.arange(step * ROWS, (step + 1) * ROWS))
@@ -125,15 +125,15 @@ def steps(case, stopped_after=None):
             batch = mixup(batch._replace(target=batch.target.to(torch.float32)), 1.0, 0, 0, step)
             batch = batch._replace(target=batch.target.double(), share=batch.share.double())
         if step == stopped_after:
-            state = parallel.broadcast_from_main(learner.state)
-            teacher, learner = started(case)
-            learner.restore(state, None)
-        numbers = train_step(batch, teacher, learner, torch.float32, 5.0)
+            state = parallel.broadcast_from_main(train_state.state)
+            teacher, train_state = started(case)
+            train_state.restore(state, None)
+        numbers = train_step(batch, teacher, train_state, torch.float32, 5.0)
         found |= {f"{step} {name}": value for name, value in numbers.items()}
-        named = [*learner.student.named_parameters("student"), *learner.objective.named_parameters("objective")]
+        named = [*train_state.student.named_parameters("student"), *train_state.objective.named_parameters("objective")]
         found |= {f"{step} gradient {name}": p.grad.clone() for name, p in named if p.grad is not None}
-    parallel.broadcast_parameters(learner.student, learner.objective)  # as before every validation
-    state = nn.ModuleDict({"student": learner.student, "objective": learner.objective}).state_dict()
+    parallel.broadcast_parameters(train_state.student, train_state.objective)  # as before every validation
+    state = nn.ModuleDict({"student": train_state.student, "objective": train_state.objective}).state_dict()
     found |= {name: tensor.clone() for name, tensor in state.items()}
     return found | {"next random number": torch.rand(1)}
 

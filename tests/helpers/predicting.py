@@ -35,14 +35,14 @@ def write_student(folder: Path) -> Path:
 
 
 def write_linear(folder: Path) -> Path:
-    """Write a stand-in without layers, made at once: mean colour -> logits, as RUN/export/student.onnx."""
+    """Write a stand-in without layers, made at once: mean color -> logits, as RUN/export/student.onnx."""
     from onnx import TensorProto, checker, helper, numpy_helper, save
 
     weights = np.random.default_rng(0).normal(0, 0.02, (3, 8)).astype(np.float32)
     nodes = [
         helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["pixels", "sides"], ["colour"], keepdims=0),
-        helper.make_node("MatMul", ["colour", "weights"], ["logits"]),
+        helper.make_node("ReduceMean", ["pixels", "sides"], ["color"], keepdims=0),
+        helper.make_node("MatMul", ["color", "weights"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
     given = [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", "H", "W", 3])]
@@ -88,7 +88,7 @@ def interrupt_after(monkeypatch, number: int) -> None:
         raise KeyboardInterrupt
 
     whole = job.answered
-    monkeypatch.setattr(job, "answered", few)
+    monkeypatch.setattr(job, "run_inference", few)
 
 
 def predict(capsys, *words) -> tuple[object, str, str]:

@@ -13,8 +13,8 @@ from distill.losses.kd import KnowledgeDistillation
 from distill.runs.config import COMPONENTS, RunConfig
 from distill.runs.folder import RunFolder
 from distill.training.loggers import JsonLines
-from distill.training.loop import Learner, Settings, train
-from distill.training.optim import Average, Constant, optimizer
+from distill.training.loop import Settings, TrainState, train
+from distill.training.optim import Constant, ModelEma, optimizer
 from distill.types import Dataset, InputSpec, Outputs, Split
 from teachers.frozen import FrozenTeacher
 
@@ -52,18 +52,18 @@ def frozen(seed=0, size=12):
     return FrozenTeacher(Net(seed, size), "live", CLASSES, torch.float32)
 
 
-def learner():
+def train_state():
     net = Net(5)
     objective = Objective({"ce": CrossEntropy(), "kd": KnowledgeDistillation()}, {"ce": 0.5, "kd": 0.5})
     steps = optimizer([net], name="adam", lr=1e-2, weight_decay=0.0, decay_biases=False)
-    return Learner(net, objective, steps, Constant(0), Average(net, 0.9), "net")
+    return TrainState(net, objective, steps, Constant(0), ModelEma(net, 0.9), "net")
 
 
 def settings_of(phases=(), **changed):
     """The numbers of a training, those of conf/ where nothing is said."""
-    numbers = {"epochs": 3, "batch_size": 8, "average": 0.9, "log_every": 2} | changed
-    cfg = RunConfig.from_dict(NO_COMPONENTS | {"train": numbers, "views": {"cached": 2}})
-    return Settings(cfg.train, cfg.views, 0, torch.float32, 2, phases)
+    numbers = {"epochs": 3, "batch_size": 8, "ema_decay": 0.9, "log_every_n_steps": 2} | changed
+    cfg = RunConfig.from_dict(NO_COMPONENTS | {"train": numbers, "augment": {"num_views": 2}})
+    return Settings(cfg.train, cfg.augment, 0, torch.float32, 2, phases)
 
 
 def run(folder, stop_at=None, **changed):
@@ -73,10 +73,10 @@ def run(folder, stop_at=None, **changed):
         if (epoch, done) == stop_at:
             raise KeyboardInterrupt
 
-    settings = settings_of(**{"balance": 1.0, "mixup": 0.4} | changed)
+    settings = settings_of(**{"class_balance_power": 1.0, "mixup": 0.4} | changed)
     nothing = SimpleNamespace(step=step, terms=lambda *a: None, epoch=lambda *a: None)
     folder.mkdir(exist_ok=True)
-    lines, made, teacher = JsonLines(folder / "metrics.jsonl"), learner(), frozen(1)
+    lines, made, teacher = JsonLines(folder / "metrics.jsonl"), train_state(), frozen(1)
     try:
         train(made, teacher, DATA, ViewRecipe(), settings, RunFolder(folder), lines, lines.log, nothing, {})
     except KeyboardInterrupt:

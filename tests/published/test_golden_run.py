@@ -19,7 +19,7 @@ def test_run_of_seed_0_has_the_stored_first_20_losses(tmp_path):
     is next to none; a network with BatchNorm that AdamW trains is elsewhere by 1e-3 after twenty steps.
     """
     words = ("student=microexpnet", "data.train=320", "data.size=48", "teacher.optimizer.lr=1e-6", "train.epochs=1")
-    precision = ("teacher.train.precision=fp32", "teacher.precision=fp32", "train.log_every=1")
+    precision = ("teacher.train.precision=fp32", "teacher.precision=fp32", "train.log_every_n_steps=1")
     job(*words, *precision, store=tmp_path / "store", runs=tmp_path / "runs")
     lines = (folder_of(tmp_path / "runs") / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [line["train/loss"] for line in map(json.loads, lines) if "train/loss" in line]

@@ -17,7 +17,7 @@ from distill.config import overrides
 from distill.config.schema import typed
 from distill.export import __main__ as export
 from distill.export.options import read_options
-from distill.pipeline import rules
+from distill.pipeline import validation
 from distill.predict import __main__ as predict
 from distill.report import __main__ as report
 from distill.report.select import parse
@@ -87,7 +87,7 @@ def test_a_printed_command_makes_a_run(line):
     assert bool(swept) == ("-m" in ALL[line])
     with initialize_config_module("conf", version_base="1.3"):
         cfg = compose("run", overrides=jobs[0])
-    rules.check(rules.learned_by(typed(cfg))[0])
+    validation.validate(validation.learned_by(typed(cfg))[0])
 
 
 def read_export(words, tmp_path, monkeypatch):
@@ -203,7 +203,7 @@ def read_torchrun(words):
 
 def read_job(words):
     with initialize_config_module("conf", version_base="1.3"):
-        rules.check(rules.learned_by(typed(compose("run", overrides=words)))[0])
+        validation.validate(validation.learned_by(typed(compose("run", overrides=words)))[0])
 
 
 PROGRAMS = {

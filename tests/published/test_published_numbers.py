@@ -114,7 +114,7 @@ def test_what_is_said_of_ferlite_is_what_its_results_say(stem):
     found, unseen, other = (
         json.loads((RESULTS / f"{stem}{name}.json").read_text()) for name in ("", "-unseen", "-muxspace48")
     )
-    metrics, clean = found["student"]["metrics"], unseen["further"]["without_near_duplicates"]
+    metrics, clean = found["student"]["metrics"], unseen["extra_test_splits"]["without_near_duplicates"]
     valid, test, mean_class = (
         f"{100 * metrics[key]:.2f}" for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")
     )
@@ -171,14 +171,14 @@ def test_the_table_of_protocols_is_that_of_the_results():
     assert list(rows) == STUDENTS
     for name, row in rows.items():
         for protocol in row.keys() - {"student"}:
-            assert row[protocol] == spread(r["further"][protocol]["top1_accuracy"] for r in runs(name)), name
+            assert row[protocol] == spread(r["extra_test_splits"][protocol]["top1_accuracy"] for r in runs(name)), name
 
 
 def test_the_table_of_spoilt_faces_is_that_of_the_results():
     rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "sunglasses")}
     assert len(rows) == 8
     for name, row in rows.items():
-        later = RESULTS / f"ferplus-{RUNS[name]}-spoilt.json"  # of python -m distill.measure
+        later = RESULTS / f"ferplus-{RUNS[name]}-corrupted.json"  # of python -m distill.measure
         found = (json.loads(later.read_text()) if later.exists() else runs(name)[0])["robustness"]
         assert found["severities"] == [1, 3, 5]
         shares = {"clean": found["clean"]} | {kind: of["mean"] for kind, of in found["corruptions"].items()}
@@ -213,7 +213,7 @@ def test_the_tables_of_losses_are_those_of_the_results(place, file):
     with open(RESULTS / file, newline="") as lines:
         for row in csv.DictReader(lines):
             how = "weighted" if row["loss.ttm.weighted"] == "true" else ""
-            how = "standardised, T = 1" if row["loss.kd.standardize"] == "true" else how
+            how = "standardized, T = 1" if row["loss.kd.standardize"] == "true" else how
             found[row["loss"] + (f" ({how})" if how else "")].append(row)
     rows = [rows for rows in tables("docs/losses-ferplus.md") if "test ECE" in rows[0]][place]
     assert {row["loss"] for row in rows} >= {name for name, seeds in found.items() if len(seeds) > 1}

@@ -11,7 +11,7 @@ import torch
 
 from distill.data.common.emotions import EMOTIONS
 from distill.export import load
-from distill.export.export_module import Deployed
+from distill.export.export_module import ExportModule
 from distill.export.runtimes import open_file
 from distill.predict.student import SHIPPED, open_student, shipped
 
@@ -26,7 +26,7 @@ def test_the_students_are_there_and_leave_room_for_a_teacher_within_14_megabytes
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_students_weights_and_onnx_answer_alike_for_pictures_of_several_sizes(name):
-    student, opened = Deployed(load(SHIPPED / name)).eval(), open_file(SHIPPED / name / "model.onnx", 1)
+    student, opened = ExportModule(load(SHIPPED / name)).eval(), open_file(SHIPPED / name / "model.onnx", 1)
     rng = np.random.default_rng(0)
     for height, width in ((48, 48), (75, 130), (300, 301)):
         pictures = rng.integers(0, 256, (2, height, width, 3), np.uint8)

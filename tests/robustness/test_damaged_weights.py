@@ -6,7 +6,7 @@ import shutil
 import pytest
 from inside import folder_of, job, read
 
-from distill.pipeline import completed as finished
+from distill.pipeline import completed
 
 ALONE = ("teacher=none", "loss=[ce]", "train.epochs=1")
 BEST = "checkpoints/best.safetensors"
@@ -46,7 +46,7 @@ def remove(folder):
 def test_the_folder_of_a_finished_run_is_to_be_deleted(complete, tmp_path, spoil, why):
     copy = shutil.copytree(complete, tmp_path / "copy")
     spoil(copy)
-    for ask in (finished.weights, finished.header):
+    for ask in (completed.weights, completed.header):
         with pytest.raises(
             ValueError, match=rf"^{copy / BEST}: {why}\. Delete the folder {copy} and start its command again\.$"
         ):

@@ -109,7 +109,7 @@ def test_an_empty_label_file_is_named(tmp_path, root):
     [
         ({"protocol": "mode"}, "data.protocol: there is no protocol 'mode'. Use one of majority, argmax, votes, emo"),
         ({"target": "soft"}, "data.target: there is no target 'soft'. Use one of votes, majority"),
-        ({"limit": 0}, "data.limit: 0 pictures of each split were asked for. Use at least 1"),
+        ({"limit": 0}, "data.limit: expected 1 or more pictures of each split, or null for all, got 0"),
     ],
 )
 def test_an_unknown_choice_lists_the_known_ones_before_anything_is_read(tmp_path, options, match):

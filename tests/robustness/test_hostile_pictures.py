@@ -159,15 +159,15 @@ def test_cmyk_becomes_rgb(tmp_path):
 
 @pytest.mark.parametrize("kind", ["png", "tif", "pgm"])
 def test_sixteen_bits_are_scaled_to_eight(tmp_path, kind):
-    grey = np.asarray(smooth().convert("L"))
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / f"a.{kind}")
+    gray = np.asarray(smooth().convert("L"))
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / f"a.{kind}")
     assert Image.open(tmp_path / f"a.{kind}").mode.startswith("I")
-    same(read(tmp_path / f"a.{kind}")[0], np.repeat(grey[..., None], 3, 2))
+    same(read(tmp_path / f"a.{kind}")[0], np.repeat(gray[..., None], 3, 2))
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png", "tif"])
 def test_of_an_animation_the_first_picture_is_taken_and_that_is_said(run, tmp_path, capsys, kind):
-    frames = [Image.new("RGB", (48, 48), colour) for colour in ("red", "blue", "green")]
+    frames = [Image.new("RGB", (48, 48), color) for color in ("red", "blue", "green")]
     frames[0].save(tmp_path / f"a.{kind}", save_all=True, append_images=frames[1:], duration=100)
     pixels, note = read(tmp_path / f"a.{kind}")
     same(pixels, np.full((48, 48, 3), (255, 0, 0)), 3)
@@ -211,7 +211,7 @@ def test_transparency_becomes_white(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGB"])
-def test_grey_palette_and_single_pixels_are_read(run, tmp_path, capsys, mode):
+def test_gray_palette_and_single_pixels_are_read(run, tmp_path, capsys, mode):
     smooth().convert(mode).save(tmp_path / "a.png")
     same(read(tmp_path / "a.png")[0], np.asarray(smooth().convert(mode).convert("RGB")))
     Image.new("RGB", (1, 1), "red").convert(mode).save(tmp_path / "b.png")

@@ -1,4 +1,4 @@
-"""Labelled pictures that are not as they should be: file and row are named, and no pack is left behind."""
+"""Labeled pictures that are not as they should be: file and row are named, and no pack is left behind."""
 
 import numpy as np
 import pytest
@@ -85,12 +85,12 @@ def test_a_picture_that_is_not_there_is_named_with_its_row(tmp_path):
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"size": 4}, "data.size: 4 pixels were asked for; give 8 to 1024"),
-        ({"channels": 2}, "data.channels: 2 was asked for; store 1"),
-        ({"valid": 0}, "data.valid: 0 was asked for; hold out a share between 0 and 1"),
-        ({"valid": 1.0}, "data.valid: 1.0 was asked for"),
-        ({"test": 0}, "data.test: 0 was asked for"),
-        ({"limit": 0}, "data.limit: 0 pictures of each split were asked for"),
+        ({"size": 4}, "data.size: expected 8 to 1024"),
+        ({"channels": 2}, "data.channels: expected 1"),
+        ({"valid": 0}, "data.valid: expected a share between 0 and 1"),
+        ({"valid": 1.0}, "data.valid: expected "),
+        ({"test": 0}, "data.test: expected "),
+        ({"limit": 0}, "data.limit: expected 1 or more pictures of each split"),
     ],
 )
 def test_a_number_out_of_range_is_refused_before_anything_is_read(tmp_path, options, match):
@@ -101,8 +101,8 @@ def test_a_number_out_of_range_is_refused_before_anything_is_read(tmp_path, opti
 @pytest.mark.parametrize(
     ("entries", "options", "match"),
     [
-        (persons(), {"fold": 10, "folds": 10}, "data.fold: 10 was asked for; there are 10 folds, 0 to 9"),
-        (persons(), {"fold": 0, "folds": 81}, "data.folds: 81 folds were asked for of 80 persons"),
+        (persons(), {"fold": 10, "folds": 10}, "data.fold: expected 0 to 9, got 10"),
+        (persons(), {"fold": 0, "folds": 81}, "data.folds: expected 2 or more, at most the 80 persons, got 81"),
         (persons(), {"fold": 0, "folds": [["1", "2"], ["2"]]}, "persons 2 are in two folds"),
         (persons(), {"fold": 0, "folds": [["x"], ["2"]]}, "holds no picture for .*test"),
         (listed(all=30), {"fold": 0, "folds": 3}, "tells no persons to make folds of"),

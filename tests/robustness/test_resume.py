@@ -6,7 +6,7 @@ import pytest
 from commandline import assert_equal_runs, checkpoint_writes, distill, kill_when
 from safetensors.torch import load_file
 
-JOB = ("train.epochs=3", "checkpoint.every_steps=2", "views.cached=2", "train.log_every=3", "seed=11")
+JOB = ("train.epochs=3", "checkpoint.every_steps=2", "augment.num_views=2", "train.log_every_n_steps=3", "seed=11")
 
 
 @pytest.fixture(scope="module")

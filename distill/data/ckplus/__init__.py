@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 from distill.data.ckplus.frames import FRAME, listed_frames, published_folds, sequence_frames
 from distill.data.common.emotions import EMOTIONS, canonical, named
 from distill.data.common.image_files import folder, source
-from distill.data.common.labelled import Entry, class_entries, labelled
+from distill.data.common.labeled import Entry, class_entries, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import class_folders
+from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -26,7 +27,7 @@ LICENCE = (
 
 
 def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **options: Any) -> Dataset:
-    """Open CK+: the last three frames of every labelled sequence, and its first frame as a neutral face.
+    """Open CK+: the last three frames of every labeled sequence, and its first frame as a neutral face.
 
     CK+48 has no neutral face: it has seven classes to learn from, and all eight as a test set alone (fold null, test 1).
 
@@ -39,18 +40,16 @@ def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **op
             folds must be their number.
 
     Raises:
-        ValueError: a root, file, row, name or fold that cannot be used, in a sentence that says which and why.
+        ValueError: a root, file, row, name or fold that cannot be used, in a message that says which and why.
     """
     if margin is not None and not 0 <= margin <= 2:
-        raise ValueError(f"data.margin: {margin} was asked for; give 0 to 2, e.g. 0.2, or null for whole frames.")
+        raise ConfigError("data.margin", f"expected 0 to 2, e.g. 0.2, or null for whole frames, got {margin}.")
     asked = DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options)
     form = _form(folder(root, LAYOUT), margin)
     if asked.fold is not None and form.folds is not None and asked.folds != len(form.folds):
-        raise ValueError(
-            f"data.folds: {asked.folds} were asked for; the lists in {root} make {len(form.folds)}. Use that."
-        )
+        raise ConfigError("data.folds", f"expected {len(form.folds)}, as the lists in {root} make, got {asked.folds}.")
     alone = asked.fold is None and asked.test == 1
-    return labelled(
+    return labeled(
         store,
         "ckplus",
         source("ckplus", VERSION, form.paths) | {"form": form.words},
@@ -65,7 +64,7 @@ def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **op
     )
 
 
-class Form(NamedTuple):
+class Release(NamedTuple):
     """One of the forms CK+ comes in: what is read, what lists its pictures, and its own folds."""
 
     words: str
@@ -76,7 +75,7 @@ class Form(NamedTuple):
     walked: Sequence[Path] = ()
 
 
-def _form(root: Path, margin: float | None) -> Form:
+def _form(root: Path, margin: float | None) -> Release:
     """Find the form in a folder or a little deeper: lists come before the authors' labels, those before CK+48."""
     homes = [root, *class_folders(root)]
     for home in homes:
@@ -87,7 +86,7 @@ def _form(root: Path, margin: float | None) -> Form:
     for home in homes:
         if any(canonical(path.name) for path in class_folders(home)):
             return _faces48(home)
-    raise ValueError(f"data.root: {root} holds no CK+. Give {LAYOUT}.")
+    raise ConfigError("data.root", f"{root} holds no CK+. Give {LAYOUT}.")
 
 
 def _persons_folder(root: Path, name: str) -> Path | None:
@@ -96,33 +95,33 @@ def _persons_folder(root: Path, name: str) -> Path | None:
     return next((path for path in found if any(path.glob("S*/"))), None)
 
 
-def _lists(home: Path) -> Form:
+def _lists(home: Path) -> Release:
     images = next((home / name for name in (ALIGNED, FRAMES) if (home / name).is_dir()), None)
     if images is None:
-        raise ValueError(f"data.root: {home} has {LIST} but no pictures in {ALIGNED}. Copy them there.")
+        raise ConfigError("data.root", f"{home} has {LIST} but no pictures in {ALIGNED}. Copy them there.")
     listed = home / LIST
     cross = listed.parent / "cv"
     folds = published_folds(cross) if cross.is_dir() else None
     words = f"CK+, frames of {listed.name} and the first" + (", published folds" if cross.is_dir() else "")
-    return Form(words, [listed, images], lambda: listed_frames(listed, images), folds)
+    return Release(words, [listed, images], lambda: listed_frames(listed, images), folds)
 
 
-def _sequences(root: Path, emotion: Path, margin: float | None) -> Form:
+def _sequences(root: Path, emotion: Path, margin: float | None) -> Release:
     images = _persons_folder(root, FRAMES)
     if images is None:
-        raise ValueError(f"data.root: {root} has Emotion but no {FRAMES}. Copy the pictures there.")
+        raise ConfigError("data.root", f"{root} has Emotion but no {FRAMES}. Copy the pictures there.")
     landmarks = None if margin is None else _persons_folder(root, "Landmarks")
     cut = f"faces cut out, margin {margin}" if landmarks else "whole frames"
     paths = [emotion, images, *filter(None, [landmarks])]
     words = f"CK+, last three frames and the first, {cut}"
-    return Form(words, paths, lambda: sequence_frames(emotion, images, landmarks, margin))
+    return Release(words, paths, lambda: sequence_frames(emotion, images, landmarks, margin))
 
 
-def _faces48(home: Path) -> Form:
+def _faces48(home: Path) -> Release:
     folders = class_folders(home)
     neutral = any(canonical(path.name) == "neutral" for path in folders)
     words = f"CK+48{'' if neutral else ', no neutral faces'}"
-    return Form(words, [home], lambda: list(_entries48(home)), None, neutral, [home])
+    return Release(words, [home], lambda: list(_entries48(home)), None, neutral, [home])
 
 
 def _entries48(home: Path) -> Iterator[Entry]:

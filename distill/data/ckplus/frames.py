@@ -1,4 +1,4 @@
-"""Which frames of CK+ are read: those of the authors' labelled sequences, or those of the published lists."""
+"""Which frames of CK+ are read: those of the authors' labeled sequences, or those of the published lists."""
 
 import re
 from contextlib import suppress
@@ -11,8 +11,9 @@ from PIL import Image
 from distill.data.common.emotions import CK_PLUS, EMOTIONS, numbered
 from distill.data.common.image_files import Picture, lines, picture
 from distill.data.common.image_reader import open_image
-from distill.data.common.labelled import Entry
+from distill.data.common.labeled import Entry
 from distill.data.common.walker import pictures_below
+from distill.system.errors import ConfigError
 
 FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})\.png")  # person, sequence, frame
 LAST = 3  # frames of a sequence that show its emotion
@@ -52,7 +53,7 @@ def sequence_frames(emotion: Path, images: Path, landmarks: Path | None, margin:
             load = partial(face, frame, points, margin) if points else Picture(str(frame))
             entries.append(Entry("all", name, index, load, str(file), person))
     if not entries:
-        raise ValueError(f"data.root: {emotion} has no S*/*/S*_emotion.txt. Copy the labels there as distributed.")
+        raise ConfigError("data.root", f"{emotion} has no S*/*/S*_emotion.txt. Copy the labels there as distributed.")
     return entries
 
 
@@ -117,7 +118,7 @@ def published_folds(cross: Path) -> list[set[str]]:
     """
     numbers = sorted(int(path.stem.removeprefix("test_ids_")) for path in cross.glob("test_ids_*[0-9].csv"))
     if not numbers:
-        raise ValueError(f"data.root: {cross} has no test_ids_0.csv. Copy the lists of folds there, or remove it.")
+        raise ConfigError("data.root", f"{cross} has no test_ids_0.csv. Copy the lists of folds there, or remove it.")
     folds = []
     for k in numbers:
         tested, trained = (_persons(cross / f"{part}_ids_{k}.csv") for part in ("test", "train"))
@@ -133,5 +134,5 @@ def published_folds(cross: Path) -> list[set[str]]:
 def _persons(path: Path) -> dict[str, str]:
     """Return {person: where} of a list of frames."""
     if not path.is_file():
-        raise ValueError(f"data.root: {path} is not there, though other lists of folds are. Copy it there.")
+        raise ConfigError("data.root", f"{path} is not there, though other lists of folds are. Copy it there.")
     return {_frame(name.strip('",'), where)[0]: where for (name, *_), where in lines(path, 1, "file")}

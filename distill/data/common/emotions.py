@@ -14,7 +14,7 @@ OULU_CASIA = ("neutral", "anger", "disgust", "fear", "happiness", "sadness", "su
 JAFFE = OULU_CASIA
 
 SYNONYMS = {
-    "neural": "neutral",  # as the folders of FED-RO are spelt
+    "neural": "neutral",  # as the folders of FED-RO are spelled
     "normal": "neutral",
     "happy": "happiness",
     "joy": "happiness",

@@ -1,4 +1,4 @@
-"""A labelled picture before it is opened, and the way of a list of them into a pack."""
+"""A labeled picture before it is opened, and the way of a list of them into a pack."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -18,15 +18,15 @@ SPLITS = ("train", "valid", "test")
 
 
 class Entry(NamedTuple):
-    """One labelled picture before it is opened."""
+    """One labeled picture before it is opened."""
 
     split: str  # train, valid or test as distributed, or all where folds or hash decide; all goes with no other
     id: str  # unique name, usually the path below the root
-    label: int  # index into the classes that labelled() is told
-    # opens the picture, any size, grey or colour; called only while packing, from several threads. What it raises
+    label: int  # index into the classes that labeled() is told
+    # opens the picture, any size, gray or color; called only while packing, from several threads. What it raises
     # (ValueError, OSError, ...) is told with `where` in front, so its own words need no file or row.
     load: Callable[[], Image.Image]
-    where: str  # file and row, for sentences
+    where: str  # file and row, for messages
     subject: str = ""  # the person where known, so that no person is in two splits that are made here
 
 
@@ -36,7 +36,7 @@ def class_entries(split: str, path: Path, label: Callable[[str, str], int], abov
     Args:
         split: of all of them.
         path: the folder.
-        label: a folder's name, and the folder for sentences -> its class.
+        label: a folder's name, and the folder for messages -> its class.
         above: what an id has before CLASS/FILE.
     """
     for of_class in class_folders(path):

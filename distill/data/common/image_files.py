@@ -1,4 +1,4 @@
-"""What readers of labelled pictures share: roots, list files, pictures, and what a source looked like when it was read."""
+"""What readers of labeled pictures share: roots, list files, pictures, and what a source looked like when it was read."""
 
 import csv
 import hashlib
@@ -11,6 +11,7 @@ from PIL import Image
 
 from distill.data.common.image_reader import open_image
 from distill.data.common.walker import shown, walk
+from distill.system.errors import ConfigError
 
 
 def folder(root: str | Path, layout: str, key: str = "data.root") -> Path:
@@ -18,7 +19,7 @@ def folder(root: str | Path, layout: str, key: str = "data.root") -> Path:
 
     Args:
         root: as given by the user, ~ is expanded.
-        layout: what belongs there, for the sentence.
+        layout: what belongs there, for the message.
         key: the config key that it came from.
 
     Raises:
@@ -26,7 +27,7 @@ def folder(root: str | Path, layout: str, key: str = "data.root") -> Path:
     """
     path = Path(root).expanduser().absolute()
     if not path.is_dir():
-        raise ValueError(f"{key}: {path} {'is no folder' if path.exists() else 'does not exist'}. Give {layout}.")
+        raise ConfigError(key, f"{path} {'is no folder' if path.exists() else 'does not exist'}. Give {layout}.")
     return path
 
 
@@ -39,7 +40,7 @@ def first_of(root: Path, names: Iterable[str], layout: str) -> Path:
     names = tuple(names)
     found = next((root / name for name in names if (root / name).exists()), None)
     if found is None:
-        raise ValueError(f"data.root: {root} has no {' or '.join(names)}. Give {layout}.")
+        raise ConfigError("data.root", f"{root} has no {' or '.join(names)}. Give {layout}.")
     return found
 
 
@@ -59,7 +60,7 @@ def lines(path: Path, columns: int, meaning: str) -> Iterator[tuple[list[str], s
         meaning: what the words are, e.g. "file label".
 
     Yields:
-        the words of a line, and its file and row for sentences.
+        the words of a line, and its file and row for messages.
 
     Raises:
         ValueError: a line with fewer words.
@@ -80,11 +81,11 @@ def csv_file(path: Path) -> Iterator[tuple[list[str], str]]:
 
 
 def csv_rows(text: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
-    """Read an open csv file, its header too; yields the cells of a row, none of a blank one, and its file and row for sentences.
+    """Read an open csv file, its header too; yields the cells of a row, none of a blank one, and its file and row for messages.
 
     Args:
         text: the open file.
-        name: what it is called in sentences.
+        name: what it is called in messages.
 
     Raises:
         ValueError: a quote that is never closed.

@@ -1,4 +1,4 @@
-"""The one reader of picture files, for training and use: any picture as an upright 8-bit image, or a sentence that says why not."""
+"""The one reader of picture files, for training and use: any picture as an upright 8-bit image, or a message that says why not."""
 
 import struct
 import zlib
@@ -32,7 +32,7 @@ def open_image(file: str | Path | BinaryIO) -> tuple[Image.Image, str]:
         file: its path, or an open file.
 
     Returns:
-        An image of mode L where the file's is grey, else RGB; and a note or "".
+        An image of mode L where the file's is gray, else RGB; and a note or "".
 
     Raises:
         ValueError: why it cannot be read.

@@ -1,4 +1,4 @@
-"""The options that every opener of labelled pictures takes, and the types of data keys."""
+"""The options that every opener of labeled pictures takes, and the types of data keys."""
 
 import inspect
 import types
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from distill.data.packing.near_duplicates import CHOICES, REPORT
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 
 KINDS = {
@@ -23,11 +24,11 @@ KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """What every opener of labelled pictures takes beside its root; conf/data has each data set's own values.
+    """What every opener of labeled pictures takes beside its root; conf/data has each data set's own values.
 
     Args:
         size: height and width to store [pixels], 8 to 1024; pictures that are not square are made so by the resize.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (gray) or 3 (RGB).
         valid: share of the training pictures held out where no validation split is distributed, in (0, 1).
         test: share held out where no test split is distributed and there are no folds, in (0, 1]; 1 makes every picture a
             test picture.
@@ -38,7 +39,7 @@ class DataOptions:
         verify: compare the sha256 of every packed array with the manifest.
 
     Raises:
-        ValueError: a value of another type or out of range, in a sentence that names its key.
+        ValueError: a value of another type or out of range, in a message that names its key.
     """
 
     size: int = 100
@@ -54,14 +55,14 @@ class DataOptions:
     def __post_init__(self):
         check_types(vars(self), get_type_hints(DataOptions), DEFAULTS)
         if not 8 <= self.size <= 1024:
-            raise ValueError(f"data.size: {self.size} pixels were asked for; give 8 to 1024.")
+            raise ConfigError("data.size", f"expected 8 to 1024, got {self.size}.")
         if self.channels not in (1, 3):
-            raise ValueError(f"data.channels: {self.channels} was asked for; store 1 (grey) or 3 (RGB).")
+            raise ConfigError("data.channels", f"expected 1 (gray) or 3 (RGB), got {self.channels}.")
         if not 0 < self.valid < 1:
-            raise ValueError(f"data.valid: {self.valid} was asked for; hold out a share between 0 and 1, e.g. 0.1.")
+            raise ConfigError("data.valid", f"expected a share between 0 and 1, e.g. 0.1, got {self.valid}.")
         if not 0 < self.test <= 1:
-            raise ValueError(
-                f"data.test: {self.test} was asked for; give a share above 0, e.g. 0.2, or 1 for a test set alone."
+            raise ConfigError(
+                "data.test", f"expected a share above 0, e.g. 0.2, or 1 for a test set alone, got {self.test}."
             )
         check_limit(self.limit)
 
@@ -77,7 +78,7 @@ def check_limit(limit: int | None) -> None:
         ValueError: limit is below 1.
     """
     if limit is not None and limit < 1:
-        raise ValueError(f"data.limit: {limit} pictures of each split were asked for. Use at least 1, or null for all.")
+        raise ConfigError("data.limit", f"expected 1 or more pictures of each split, or null for all, got {limit}.")
 
 
 def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
         opener: the function that its target names.
 
     Raises:
-        ValueError: a key of another type, in a sentence that names it.
+        ValueError: a key of another type, in a message that names it.
     """
     hints, known = get_type_hints(opener), inspect.signature(opener).parameters.items()
     defaults = {name: one.default for name, one in known if one.default is not inspect.Parameter.empty}
@@ -96,12 +97,12 @@ def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
         hints, defaults = get_type_hints(DataOptions) | hints, DEFAULTS | defaults
     of_folds = {"fold"} if node.get("fold") == "all" else set()  # run_folds gives each job its number
     if (asked := node.get("near_duplicates", REPORT)) not in CHOICES:
-        raise ValueError(
-            f"data.near_duplicates: expected {' or '.join(CHOICES)}, got {as_typed(asked)}. Type one of them."
+        raise ConfigError(
+            "data.near_duplicates", f"expected {' or '.join(CHOICES)}, got {as_typed(asked)}. Type one of them."
         )
     if type(extra := node.get("extra")) not in (str, type(None)) or extra == "":
-        raise ValueError(
-            f"data.extra: expected a folder of pictures or null, got {as_typed(extra)}. Type data.extra=DIR."
+        raise ConfigError(
+            "data.extra", f"expected a folder of pictures or null, got {as_typed(extra)}. Type data.extra=DIR."
         )
     own = {key: value for key, value in node.items() if key not in BESIDE_OPENER}
     return own | check_types({key: value for key, value in own.items() if key not in of_folds}, hints, defaults)
@@ -113,10 +114,10 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: M
     Args:
         values: key -> value, as composed.
         hints: key -> annotation; keys without one, or with one of other types, are not looked at.
-        defaults: key -> a value that would do, for sentences.
+        defaults: key -> a value that would do, for messages.
 
     Raises:
-        ValueError: a value of another type, or an empty text, in a sentence that names the key.
+        ValueError: a value of another type, or an empty text, in a message that names the key.
     """
     found = dict(values)
     for key, value in values.items():
@@ -126,12 +127,15 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: M
         if type(value) is int and str in kinds and int not in kinds:
             found[key] = str(value)
         elif value == "" and str in kinds:
-            raise ValueError(
-                f"data.{key}: expected a text, got an empty one (an unset variable?). Type {_example(key, defaults)}."
+            raise ConfigError(
+                f"data.{key}",
+                f"expected a text, got an empty one (an unset variable?). Type {_example(key, defaults)}.",
             )
         elif not (type(value) in kinds or (type(value) is int and float in kinds) or isinstance(value, Path)):
             wanted = " or ".join(dict.fromkeys(KINDS[kind] for kind in kinds if kind is not Path))
-            raise ValueError(f"data.{key}: expected {wanted}, got {as_typed(value)}. Type {_example(key, defaults)}.")
+            raise ConfigError(
+                f"data.{key}", f"expected {wanted}, got {as_typed(value)}. Type {_example(key, defaults)}."
+            )
     return found
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
+from distill.system.errors import ConfigError
+
 
 def hold_out(ids: Sequence[str], label: np.ndarray, subject: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Mark what is held out: whole persons where any is known, otherwise pictures of every class alike.
@@ -52,13 +54,13 @@ def numbered_folds(subject: np.ndarray, folds: int | Sequence[Collection[str]]) 
     persons = sorted(set(subject.tolist()) - {""}, key=lambda name: (len(name), name))
     if isinstance(folds, int):
         if not 2 <= folds <= len(persons):
-            raise ValueError(f"data.folds: {folds} folds were asked for of {len(persons)} persons; give 2 or more.")
+            raise ConfigError("data.folds", f"expected 2 or more, at most the {len(persons)} persons, got {folds}.")
         folds = [part.tolist() for part in np.array_split(np.array(persons), folds)]
     of_person = {person: k for k, members in enumerate(folds) for person in members}
     if len(of_person) < sum(len(set(members)) for members in folds):
         twice = [p for p, n in Counter(p for members in folds for p in set(members)).items() if n > 1]
-        raise ValueError(
-            f"data.fold: persons {', '.join(sorted(twice)[:5])} are in two folds. Take the published lists."
+        raise ConfigError(
+            "data.fold", f"persons {', '.join(sorted(twice)[:5])} are in two folds. Take the published lists."
         )
     return np.array([of_person.get(person, -1) for person in subject.tolist()], np.int64), len(folds)
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from distill.data.common.image_files import find_below, folder, lines
+from distill.system.errors import ConfigError
 
 
 def asked_subsets(data: Mapping[str, object]) -> dict[str, str | None]:
@@ -23,7 +24,7 @@ def read_subsets(
     files: Mapping[str, tuple[str, ...]],
     parse: Callable[[list[str], str], tuple[str, int | None]],
 ) -> dict[str, dict[str, int] | list[str]]:
-    """Read the lists of test subsets, as labelled(subsets=...) wants them.
+    """Read the lists of test subsets, as labeled(subsets=...) wants them.
 
     Args:
         asked: occlusion, pose30, pose45, some of them, or None for no subset.
@@ -40,15 +41,15 @@ def read_subsets(
     """
     names = asked if isinstance(asked, list | tuple) else [asked] if asked else []
     if unknown := [name for name in names if name not in files]:
-        raise ValueError(
-            f"data.test_subset: there is no subset {unknown[0]!r}. Use null or some of {', '.join(files)}."
+        raise ConfigError(
+            "data.test_subset", f"there is no subset {unknown[0]!r}. Use null or some of {', '.join(files)}."
         )
     found = {}
     for name in names:
         path = _list_file(name, root, subset_dir, files[name])
         listed = dict(parse(words, where) for words, where in lines(path, 1, "one picture a line"))
         if not listed:
-            raise ValueError(f"data.test_subset: {path} is empty. Take the published list.")
+            raise ConfigError("data.test_subset", f"{path} is empty. Take the published list.")
         found[name] = list(listed) if None in listed.values() else listed
     return found
 
@@ -61,9 +62,10 @@ def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files
         home = root if root.is_dir() else root.parent
     found = find_below(home, files)
     if found is None:
-        raise ValueError(
-            f"data.test_subset: {name} needs {' or '.join(files)} in {home}; it is not there. Copy the list there, or "
-            "give data.subset_dir its folder."
+        raise ConfigError(
+            "data.test_subset",
+            f"{name} needs {' or '.join(files)} in {home}; it is not there. Copy the list there, or "
+            "give data.subset_dir its folder.",
         )
     return found
 
@@ -91,9 +93,10 @@ def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[
     at = {one: {exact[one]} if one in exact else stems.get(one.rpartition(".")[0] or one, set()) for one in listed}
     found = {one: min(positions) for one, positions in at.items() if len(positions) == 1}
     if not found:
-        raise ValueError(
-            f"data.test_subset: none of the {len(listed):,} pictures listed for {name} is among the {len(ids):,} for "
-            "test. Take the list of this data set."
+        raise ConfigError(
+            "data.test_subset",
+            f"none of the {len(listed):,} pictures listed for {name} is among the {len(ids):,} for "
+            "test. Take the list of this data set.",
         )
     facts = {"listed": len(listed), "found": len(found), "missing": len(listed) - len(found)}
     if isinstance(listed, Mapping):

@@ -8,11 +8,12 @@ import numpy as np
 from distill.data.common.walker import told as left_out_told
 from distill.data.packing.near_duplicates import DROP, bands, pairs
 from distill.system.console import WITHOUT_TWINS
+from distill.system.errors import ConfigError
 from distill.types import Dataset, Split
 
 
 def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str) -> Dataset:
-    """Return a data set, and one to learn from with what its splits share counted in notes, and the test without it in further.
+    """Return a data set, and one to learn from with what its splits share counted in notes, and the test without it in extra_test_splits.
 
     Args:
         data: the packed data set.
@@ -23,39 +24,43 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
         ValueError: it lacks a split, each test face is a training or validation face, or no training face is left.
     """
     if missing := [name for name in needed if name not in data.splits]:
-        raise ValueError(
-            f"data: {data.name}, as asked for, has no {' and no '.join(missing)} split. A run learns from train, chooses by "
+        raise ConfigError(
+            "data",
+            f"{data.name}, as asked for, has no {' and no '.join(missing)} split. A run learns from train, chooses by "
             "valid and is told by test: give data.test a share below 1, such as 0.2; or measure a finished run on the test "
-            "split alone with python -m distill.measure RUN and the same words for data."
+            "split alone with python -m distill.measure RUN and the same words for data.",
         )
     if "train" not in data.splits or data.splits["test"].photo is None:
         return data
     train, valid, test = (data.splits[name] for name in ("train", "valid", "test"))
     if "train" in needed and copied(test, [train, valid]).all():
-        raise ValueError(
-            f"data: each of the {len(test):,} test faces of {data.name} is, pixel for pixel, a training or validation face; "
+        raise ConfigError(
+            "data",
+            f"each of the {len(test):,} test faces of {data.name} is, pixel for pixel, a training or validation face; "
             "such a test says nothing of other faces. Put other faces into the test split, or delete it and type data.test=0.2 to hold "
-            "some out."
+            "some out.",
         )
     dropped = 0
     if near_duplicates == DROP:
         twin = same_photo(train, [valid, test])
         if twin.all():
-            raise ValueError(
-                "data.near_duplicates: drop_from_train leaves no training face. Type data.near_duplicates=report."
+            raise ConfigError(
+                "data.near_duplicates", "drop_from_train leaves no training face. Type data.near_duplicates=report."
             )
         dropped, train = int(twin.sum()), selected(train, ~twin)
     exact = {"valid": copied(valid, [train]), "test": copied(test, [train, valid])}
     near = {"valid": same_photo(valid, [train]), "test": same_photo(test, [train, valid])}
     counts = {name: [int(near[name].sum()), int(exact[name].sum())] for name in near}
     protocol = f"{data.protocol}; {dropped:,} near-duplicates left out of train" if dropped else data.protocol
-    further = {} if not near["test"].any() or near["test"].all() else {WITHOUT_TWINS: selected(test, ~near["test"])}
+    extra_test_splits = (
+        {} if not near["test"].any() or near["test"].all() else {WITHOUT_TWINS: selected(test, ~near["test"])}
+    )
     return replace(
         data,
         protocol=protocol,
         splits=data.splits | {"train": train},
         notes=data.notes | {"near_duplicates": counts | {"dropped_from_train": dropped}},
-        further=data.further | further,
+        extra_test_splits=data.extra_test_splits | extra_test_splits,
     )
 
 
@@ -77,7 +82,7 @@ def same_photo(split: Split, others: Iterable[Split]) -> np.ndarray:
     return np.isin(split.photo[split.rows], np.concatenate([other.photo[other.rows] for other in others]))
 
 
-def alike(split: Split, others: Iterable[Split]) -> np.ndarray:
+def near_duplicate(split: Split, others: Iterable[Split]) -> np.ndarray:
     """Say the same of splits of another pack, whose faces may be of another size: they are compared now.
 
     Shape:

@@ -16,6 +16,7 @@ from distill.data.ferplus.csv_pair import PIXELS, VOTE_FILE, CsvPair
 from distill.data.ferplus.label_folders import LAYOUT, LabelFolders, folder_files, tar_files, zip_files
 from distill.data.ferplus.protocols import PROTOCOLS, SPLITS, check_names, check_official, count, rows_of
 from distill.data.packing.reader import Packed, pack
+from distill.system.errors import ConfigError
 from distill.types import Dataset, Split
 
 SUBSETS = {"occlusion": ("occlusion_list.txt",), "pose30": ("pose_30_list.txt",), "pose45": ("pose_45_list.txt",)}
@@ -54,13 +55,13 @@ def ferplus(
         verify: compare the sha256 of every packed array with the manifest.
 
     Returns:
-        Splits train, valid, test; further: the test faces under every protocol, and the subsets. sha256 is that of a
+        Splits train, valid, test; extra_test_splits: the test faces under every protocol, and the subsets. sha256 is that of a
         split's packed pixels, whatever the protocol. notes tells the counts of every protocol (train, valid, test), the
         vote file and whether the data set is complete; and how many listed faces of each subset the protocol keeps, and
         how many of them the list labels otherwise.
 
     Raises:
-        ValueError: a root, file, row, protocol, target or subset that cannot be used, in a sentence that says which and
+        ValueError: a root, file, row, protocol, target or subset that cannot be used, in a message that says which and
             why.
 
     Reference:
@@ -79,11 +80,13 @@ def ferplus(
     of_split = {name: train_protocol if name == "train" else protocol for name in SPLITS}
     splits = {name: _split(name, packed, of_split[name], target, root) for name in SPLITS}
     kept = [name for name in PROTOCOLS if counts[name][SPLITS.index("test")]]  # the same network scores differently
-    further, found = {name: _split("test", packed, name, target, root) for name in kept}, {}
+    extra_test_splits, found = {name: _split("test", packed, name, target, root) for name in kept}, {}
     for name, listed in subsets.items():
         rows, found[name] = select(splits["test"].ids, splits["test"].label, name, listed)
-        further[name] = selected(splits["test"], rows)
-    splits, further = ({n: selected(s, slice(limit)) for n, s in part.items()} for part in (splits, further))
+        extra_test_splits[name] = selected(splits["test"], rows)
+    splits, extra_test_splits = (
+        {n: selected(s, slice(limit)) for n, s in part.items()} for part in (splits, extra_test_splits)
+    )
     notes = {
         "votes": vote_file,
         "counts": {name: list(numbers) for name, numbers in counts.items()},
@@ -97,7 +100,7 @@ def ferplus(
     words = f"{protocol} ({vote_file}), targets {target}"
     if train_protocol != protocol:
         words += f", trained on the rows of {train_protocol}"
-    return Dataset("ferplus", EMOTIONS, words, splits, notes, further)
+    return Dataset("ferplus", EMOTIONS, words, splits, notes, extra_test_splits)
 
 
 def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> Packed:
@@ -115,7 +118,7 @@ def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> P
     packed = pack(Path(store), "ferplus", reader.source(), reader.rows, reader.facts, verify)
     empty = [split for split in SPLITS if split not in packed.splits]
     if empty:
-        raise ValueError(f"data.root: {root} holds no picture for {', '.join(empty)}. FER+ is {INPUTS}.")
+        raise ConfigError("data.root", f"{root} holds no picture for {', '.join(empty)}. FER+ is {INPUTS}.")
     return packed
 
 
@@ -126,21 +129,21 @@ def reader_of(root: Path) -> LabelFolders | CsvPair:
         ValueError: nothing is there, or it is none of the known forms.
     """
     if not root.exists():
-        raise ValueError(f"data.root: {root} does not exist. Give {INPUTS}.")
+        raise ConfigError("data.root", f"{root} does not exist. Give {INPUTS}.")
     if root.is_file():
         if zipfile.is_zipfile(root):
             return LabelFolders(root, zip_files)
         with suppress(OSError, EOFError):
             if tarfile.is_tarfile(root):
                 return LabelFolders(root, tar_files)
-        raise ValueError(f"data.root: {root} is neither a folder nor a tar or zip archive. Give {INPUTS}.")
+        raise ConfigError("data.root", f"{root} is neither a folder nor a tar or zip archive. Give {INPUTS}.")
     pair = [find_below(root, [name]) for name in (PIXELS, VOTE_FILE)]
     pictures = find_below(root, ["FER2013T*/*.png"], deep=2)
     if all(pair) and not pictures:
         return CsvPair(*pair)
     if not pictures and any(pair):
         found, missing = (PIXELS, VOTE_FILE) if pair[0] else (VOTE_FILE, PIXELS)
-        raise ValueError(f"data.root: {root} has {found} but not {missing}; the pictures need both. Copy it there.")
+        raise ConfigError("data.root", f"{root} has {found} but not {missing}; the pictures need both. Copy it there.")
     return LabelFolders(root, folder_files)
 
 
@@ -148,9 +151,10 @@ def _split(name: str, whole: Packed, protocol: str, target: str, root: str | Pat
     packed = whole.splits[name]
     rows, distribution, label = rows_of(packed.annotations, protocol, target)
     if not len(rows):
-        raise ValueError(
-            f"data.protocol: {protocol} keeps none of the {len(packed.ids)} pictures for {name} in {root}. "
-            "Use data.protocol=emotions, or a larger data set."
+        raise ConfigError(
+            "data.protocol",
+            f"{protocol} keeps none of the {len(packed.ids)} pictures for {name} in {root}. "
+            "Use data.protocol=emotions, or a larger data set.",
         )
     ids = tuple(packed.ids[row] for row in rows)
     return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256, *whole.copies[name])

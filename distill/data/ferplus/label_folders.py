@@ -19,6 +19,7 @@ from distill.data.common.image_files import csv_rows
 from distill.data.common.image_reader import open_image
 from distill.data.ferplus.protocols import VOTES
 from distill.data.packing.reader import Row
+from distill.system.errors import ConfigError
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 LABELS = re.compile(r"(?:.*/)?FER2013(Train|Valid|Test|TrainValid)/label\.csv")
@@ -135,7 +136,7 @@ class LabelFolders:
         try:
             return self.list_files(self.path)
         except DAMAGE as error:
-            raise ValueError(f"data.root: {self.path} is damaged ({error}). Copy or download it again.") from error
+            raise ConfigError("data.root", f"{self.path} is damaged ({error}). Copy or download it again.") from error
 
     def rows(self) -> Iterator[Row]:
         """Decode the pictures in the order of the label files.
@@ -154,11 +155,11 @@ class LabelFolders:
 
 
 def decode(data: bytes, where: str) -> np.ndarray:
-    """Return one picture as grey, [1, H, W] uint8.
+    """Return one picture as gray, [1, H, W] uint8.
 
     Args:
         data: the bytes of its file.
-        where: file and row, for sentences.
+        where: file and row, for messages.
 
     Raises:
         ValueError: it is cut off, or no picture.
@@ -175,13 +176,14 @@ def decode(data: bytes, where: str) -> np.ndarray:
 def _pictures(files: Files) -> Iterator[Picture]:
     folders = {LABELS.fullmatch(name)[1]: name for name in files.labels}
     if len(folders) < len(files.labels) or {"Train", "TrainValid"} <= set(folders):
-        raise ValueError(
-            f"data.root: {files.path} holds FER+ more than once: {', '.join(sorted(files.labels))}. "
-            "Give data.root the folder of one of them."
+        raise ConfigError(
+            "data.root",
+            f"{files.path} holds FER+ more than once: {', '.join(sorted(files.labels))}. "
+            "Give data.root the folder of one of them.",
         )
     for needed in ("Train", "Valid", "Test"):
         if needed not in folders and (needed == "Test" or "TrainValid" not in folders):
-            raise ValueError(f"data.root: {files.path} has no FER2013{needed}/label.csv. FER+ is {LAYOUT}.")
+            raise ConfigError("data.root", f"{files.path} has no FER2013{needed}/label.csv. FER+ is {LAYOUT}.")
     for folder in ("Train", "TrainValid", "Valid", "Test"):
         if folder in folders:
             yield from _label_rows(files, folders[folder], folder)
@@ -226,7 +228,7 @@ def votes_of(columns: list[str], where: str) -> np.ndarray:
 
     Args:
         columns: ten texts.
-        where: file and row, for sentences.
+        where: file and row, for messages.
 
     Raises:
         ValueError: one is anything but a number of at least 0.

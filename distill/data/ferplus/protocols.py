@@ -7,6 +7,7 @@ says little without the name of the file. The known counts of both are kept here
 import numpy as np
 
 from distill.data.common.emotions import EMOTIONS
+from distill.system.errors import ConfigError
 
 VOTES = (*EMOTIONS, "unknown", "NF")
 K = len(EMOTIONS)
@@ -132,15 +133,15 @@ def check_names(protocol: str, target: str, key: str = "data.protocol") -> None:
     Args:
         protocol: see rows_of.
         target: see rows_of.
-        key: of the protocol, for sentences.
+        key: of the protocol, for messages.
 
     Raises:
         ValueError: it does not exist.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"{key}: there is no protocol {protocol!r}. Use one of {', '.join(PROTOCOLS)}.")
+        raise ConfigError(key, f"there is no protocol {protocol!r}. Use one of {', '.join(PROTOCOLS)}.")
     if target not in TARGETS:
-        raise ValueError(f"data.target: there is no target {target!r}. Use one of {', '.join(TARGETS)}.")
+        raise ConfigError("data.target", f"there is no target {target!r}. Use one of {', '.join(TARGETS)}.")
 
 
 def count(votes: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
@@ -159,7 +160,7 @@ def check_official(vote_file: str, counts: dict[str, tuple[int, ...]], where: st
     Args:
         vote_file: name of the file with the votes: the published ones differ.
         counts: see count.
-        where: the data set's path, for sentences.
+        where: the data set's path, for messages.
 
     Returns:
         True for the complete data set, False for any other set of pictures.
@@ -172,9 +173,10 @@ def check_official(vote_file: str, counts: dict[str, tuple[int, ...]], where: st
         return False
     for protocol, expected in official.items():
         if counts[protocol] != expected:
-            raise ValueError(
-                f"data.root: {where} holds all {sum(official['pictures']):,} pictures of FER+, but protocol {protocol} "
+            raise ConfigError(
+                "data.root",
+                f"{where} holds all {sum(official['pictures']):,} pictures of FER+, but protocol {protocol} "
                 f"keeps {counts[protocol]} of train, valid, test instead of {expected}: votes were changed in its "
-                f"{vote_file}. Take the published file from github.com/microsoft/FERPlus."
+                f"{vote_file}. Take the published file from github.com/microsoft/FERPlus.",
             )
     return True

@@ -18,7 +18,7 @@ from distill.system.console import bar
 from distill.system.cores import cores
 
 AHEAD = 64  # pictures in memory that are being decoded
-TOLD = 20  # pictures that one sentence names
+TOLD = 20  # pictures that one message names
 
 
 class Unreadable(NamedTuple):
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     Shape:
         pixels:     [C, H, W] uint8, or a function that decodes them (or returns Unreadable), called from a thread.
         annotation: [V], votes or one-hot, stored as float32.
-        where:      file and row, for a sentence about this picture.
+        where:      file and row, for a message about this picture.
     """
 
     split: str

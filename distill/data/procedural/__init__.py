@@ -1,4 +1,4 @@
-"""Procedural faces: a seeded data set of grey drawings with eight expressions; nothing to download."""
+"""Procedural faces: a seeded data set of gray drawings with eight expressions; nothing to download."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from distill.data.common.emotions import EMOTIONS
 from distill.data.packing.reader import Row, pack
 from distill.data.procedural.camera import render
 from distill.data.procedural.people import ANNOTATORS, people
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 from distill.types import Dataset, Split
 
@@ -34,7 +35,7 @@ def procedural(
 ) -> Dataset:
     """Draw faces that show eight expressions, or open them where they have been drawn before.
 
-    Picture i of a split depends on (seed, split, i) and the knobs alone; eight in a row show one person, once with each
+    Picture i of a split depends on (seed, split, i) and the parameters alone; eight in a row show one person, once with each
     expression, and no person is in two splits. Ten simulated annotators see an ambiguous expression differently:
 
         target = votes / 10, label = argmax target
@@ -60,14 +61,16 @@ def procedural(
         Expressions follow the action units of Ekman and Friesen, Facial Action Coding System, 1978, by eye.
     """
     counts = dict(zip(SPLITS, (train, valid, test), strict=True))
-    knobs = {"intensity": intensity, "mixture": mixture, "occlusion": occlusion, "pose": pose, "light": light}
+    parameters = {"intensity": intensity, "mixture": mixture, "occlusion": occlusion, "pose": pose, "light": light}
     _check({"seed": (seed, 0, 2**63), "size": (size, 24, 1024)}, whole=True)
     _check({name: (count, 8, 2**32) for name, count in counts.items()}, whole=True)
-    _check({name: (knob, 0, 1.5 if name in ("pose", "light") else 1) for name, knob in knobs.items()}, whole=False)
-    drawn_by = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in MODULES)).hexdigest()
-    source = {"drawn_by": drawn_by, "seed": seed, "size": size, **counts, **knobs}
+    _check({name: (knob, 0, 1.5 if name in ("pose", "light") else 1) for name, knob in parameters.items()}, whole=False)
+    renderer_sha256 = hashlib.sha256(
+        b"".join(Path(__file__).with_name(name).read_bytes() for name in MODULES)
+    ).hexdigest()
+    source = {"renderer_sha256": renderer_sha256, "seed": seed, "size": size, **counts, **parameters}
     facts = {"rows": sum(counts.values())}
-    packed = pack(Path(store), "procedural", source, lambda: _rows(seed, size, counts, knobs), lambda: facts)
+    packed = pack(Path(store), "procedural", source, lambda: _rows(seed, size, counts, parameters), lambda: facts)
     splits = {name: _split(name, packed.splits[name]) for name in SPLITS}
     notes = {"packed": packed.folder.name, **source}
     return Dataset("procedural", EMOTIONS, f"procedural seed {seed}, votes of {ANNOTATORS}", splits, notes)
@@ -78,10 +81,10 @@ def _check(values: dict, whole: bool) -> None:
         number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
         if not (number and low <= value <= high):
             kind = "a whole number" if whole else "a number"
-            raise ValueError(f"data.{name}: {as_typed(value)} was asked for; give {kind} from {low} to {high}.")
+            raise ConfigError(f"data.{name}", f"expected {kind} from {low} to {high}, got {as_typed(value)}.")
 
 
-def draw(seed: int, split: int, count: int, size: int, first: int = 0, **knobs) -> tuple[np.ndarray, np.ndarray]:
+def draw(seed: int, split: int, count: int, size: int, first: int = 0, **parameters) -> tuple[np.ndarray, np.ndarray]:
     """Draw pictures `first` to `first + count` of a split.
 
     Args:
@@ -90,19 +93,19 @@ def draw(seed: int, split: int, count: int, size: int, first: int = 0, **knobs) 
         count: number of pictures N.
         size: their side H [pixels].
         first: a multiple of 8.
-        knobs: intensity, mixture, occlusion, pose, light.
+        parameters: intensity, mixture, occlusion, pose, light.
 
     Returns:
         pictures [N, H, H] uint8 and votes [N, 8].
     """
-    faces, votes, grain = people(seed, split, count, size, first, **knobs)
+    faces, votes, grain = people(seed, split, count, size, first, **parameters)
     return render(faces, grain), votes
 
 
-def _rows(seed: int, size: int, counts: dict, knobs: dict) -> Iterator[Row]:
+def _rows(seed: int, size: int, counts: dict, parameters: dict) -> Iterator[Row]:
     for number, (name, count) in enumerate(counts.items()):
         for first in range(0, count, BLOCK):
-            pictures, votes = draw(seed, number, min(BLOCK, count - first), size, first, **knobs)
+            pictures, votes = draw(seed, number, min(BLOCK, count - first), size, first, **parameters)
             for i, (picture, vote) in enumerate(zip(pictures, votes, strict=True), first):
                 yield Row(name, f"{name}-{i:06d}", picture[None], vote)
 

@@ -11,7 +11,7 @@ OCCLUDERS = ("nothing", "sunglasses", "hand", "bar", "scarf")
 
 
 def render(people: SimpleNamespace, grain: np.ndarray) -> np.ndarray:
-    """Draws one grey picture per person.
+    """Draws one gray picture per person.
 
     Args:
         people: parameters by name (see procedural_people), each [N] float32.

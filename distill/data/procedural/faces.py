@@ -1,4 +1,4 @@
-"""Draws grey faces from tables of numbers: a head is an ellipsoid, its features are soft shapes on it.
+"""Draws gray faces from tables of numbers: a head is an ellipsoid, its features are soft shapes on it.
 
 Only + - * / and sqrt touch pixels, all of them exactly rounded, so the bytes depend neither on the machine nor on
 how many faces are drawn together. Face coordinates: the head is about 1.5 wide and 1.9 high, x to the right, y down.
@@ -101,7 +101,7 @@ def backdrop(f, g):
 
 
 def head(image, f, g):
-    """The skin, lit from one side, with sockets, cheeks and chin modelled by soft shadows."""
+    """The skin, lit from one side, with sockets, cheeks and chin modeled by soft shadows."""
     lit = 0.62 + 0.34 * g.nz + f.light_x * g.nx + f.light_y * g.ny
     skin = f.skin * lit
     cheek = blob((g.ap - 0.36) / 0.24, (g.q - 0.22 + 0.05 * f.cheek_raise) / 0.2)
@@ -159,15 +159,15 @@ def eyes(image, f, g):
 
 def brows(image, f, g):
     """Brows with their inner and outer ends raised or lowered, and the lines they fold into the forehead."""
-    centre = f.eye_x + 0.01 - 0.035 * f.brow_lower
-    t = np.clip((g.ap - centre) / f.brow_width, -1, 1)
+    center = f.eye_x + 0.01 - 0.035 * f.brow_lower
+    t = np.clip((g.ap - center) / f.brow_width, -1, 1)
     inner, outer = (1 - t) / 2, (1 + t) / 2
     cocked = 0.5 * f.dimple * g.half
     y = f.brow_y - f.brow_arch * (1 - t * t) + 0.05 * outer * outer
     y = y - 0.20 * f.inner_raise * inner + 0.05 * f.lid_droop * outer
     y = y - (0.13 * f.outer_raise + 0.10 * cocked) * (0.3 + 0.7 * outer)
     y = y + f.brow_lower * (0.03 + 0.15 * inner * inner) + f.wrinkle * 0.05
-    away = np.maximum(np.abs(g.q - y) - f.brow_thick * (1.1 - 0.65 * outer), np.abs(g.ap - centre) - f.brow_width)
+    away = np.maximum(np.abs(g.q - y) - f.brow_thick * (1.1 - 0.65 * outer), np.abs(g.ap - center) - f.brow_width)
     paint(image, f.brow_dark * cover(away, g.blur * 1.2), f.hair * 0.55)
     knit = np.maximum(f.brow_lower, 0.7 * f.wrinkle)
     glabella = between(g.q, f.brow_y - 0.02, f.brow_y + 0.18, g.blur * 2)
@@ -218,9 +218,9 @@ def mouth(image, f, g):
     t = g.p / reach
     tt = t * t
     lift = 0.13 * f.corner_pull + 0.19 * f.dimple * g.half - 0.13 * f.corner_depress + f.rest_curve
-    centre = f.mouth_y - 0.03 * f.chin_raise + 0.02 * f.jaw_drop - 0.02 * f.upper_raise
-    y = g.q - centre + lift * (np.minimum(tt, 1.3) - 0.4)
-    folds(image, f, g, centre - 0.6 * lift)
+    center = f.mouth_y - 0.03 * f.chin_raise + 0.02 * f.jaw_drop - 0.02 * f.upper_raise
+    y = g.q - center + lift * (np.minimum(tt, 1.3) - 0.4)
+    folds(image, f, g, center - 0.6 * lift)
     boxy = np.clip(0.35 + 0.5 * f.lip_stretch + 0.3 * f.jaw_drop, 0, 1)
     k = 1 - tt * (1 - boxy + boxy * tt)
     thin = 1 - 0.62 * f.lip_press

@@ -39,7 +39,7 @@ ACTIONS = (
     "upper_raise", "corner_pull", "dimple", "corner_depress", "chin_raise", "lip_stretch", "lip_press", "jaw_drop",
     "lips_part",
 )  # fmt: skip
-SHOWN = {
+EXPRESSION_ACTIONS = {
     "neutral": ({}, {}),
     "happiness": (
         dict(corner_pull=1, cheek_raise=0.8, lid_tight=0.2, lips_part=1, jaw_drop=0.25),
@@ -74,7 +74,9 @@ SHOWN = {
         dict(dimple=1, outer_raise=0.2, lid_tight=0.4),
     ),
 }  # fmt: skip
-FULL = np.array([[[way.get(a, 0) for a in ACTIONS] for way in SHOWN[e]] for e in EMOTIONS])  # [8, 2, A]
+FULL_INTENSITY = np.array(
+    [[[way.get(a, 0) for a in ACTIONS] for way in EXPRESSION_ACTIONS[e]] for e in EMOTIONS]
+)  # [8, 2, A]
 ANNOTATORS = 10
 
 
@@ -98,7 +100,7 @@ def expressions(main, draws, intensity, mixture):
     share = np.where(mixed < mixture, 0.52 + 0.33 * share, 1.0)
     other = (other * len(EMOTIONS)).astype(int)
     way = np.clip(2 * way - 0.5, 0, 1)[:, None]
-    full = FULL[:, 0][None] * (1 - way[:, None]) + FULL[:, 1][None] * way[:, None]
+    full = FULL_INTENSITY[:, 0][None] * (1 - way[:, None]) + FULL_INTENSITY[:, 1][None] * way[:, None]
     rows = np.arange(len(main))
     blend = share[:, None] * full[rows, main] + (1 - share[:, None]) * full[rows, other]
     seen = np.zeros((len(main), len(EMOTIONS)))

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill.evaluation.inference import answers
+from distill.evaluation.inference import student_logits
 from distill.evaluation.metrics import mean_class_accuracy, top1_accuracy
 from distill.evaluation.robustness.camera import blur, dark, noise, rotate
 from distill.evaluation.robustness.overlays import hand, mask, patch, sunglasses
+from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.types import Split
 
@@ -39,7 +40,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 def corrupt(
     pixels: np.ndarray, name: str, severity: int, seed: int = 0, rows: np.ndarray | Sequence[int] | None = None
 ) -> np.ndarray:
-    """Hide or spoil a part of every face: what a picture gets depends on (seed, name, row) alone, not on its neighbours.
+    """Corrupt every face: what a picture gets depends on (seed, name, row) alone, not on its neighbors.
 
     A picture gets the same draws at every severity: a patch grows and noise swells, they do not move.
 
@@ -79,29 +80,29 @@ def corrupt(
     if rows.shape != pixels.shape[:1]:
         raise ValueError(f"rows: {list(rows.shape)} for {len(pixels)} pictures; give one packed row per picture.")
     function, amounts = _TABLE[name]
-    spoilt = np.empty(pixels.shape, np.uint8)
+    corrupted = np.empty(pixels.shape, np.uint8)
     block = max(BLOCK // (pixels.shape[2] * pixels.shape[3]), 1)
     for start in range(0, len(pixels), block):
         part = slice(start, start + block)
         image = pixels[part].astype(np.float32) / 255
         function(image, amounts[severity - 1], _draws(seed, name, rows[part], image.shape[1:]))
-        spoilt[part] = np.clip(image * 255 + 0.5, 0, 255)
-    return spoilt
+        corrupted[part] = np.clip(image * 255 + 0.5, 0, 255)
+    return corrupted
 
 
 def check(names: Iterable[str], severities: Iterable[int]) -> None:
-    """Refuse corruptions and severities that there are not, with a sentence.
+    """Refuse corruptions and severities that do not exist.
 
     Raises:
         ValueError: with the names or numbers there are.
     """
     for name in names:
         if name not in CORRUPTIONS:
-            raise ValueError(f"eval.robustness: {name!r} was asked for. Choose from {', '.join(CORRUPTIONS)}.")
+            raise ConfigError("eval.robustness", f"expected one of {', '.join(CORRUPTIONS)}, got {name!r}.")
     for severity in severities:
         if severity not in SEVERITIES:
-            raise ValueError(
-                f"eval.severities: {severity!r} was asked for. Choose from {', '.join(map(str, SEVERITIES))}."
+            raise ConfigError(
+                "eval.severities", f"expected one of {', '.join(map(str, SEVERITIES))}, got {severity!r}."
             )
 
 
@@ -113,7 +114,7 @@ def evaluate_robustness(
     severities: Sequence[int] = SEVERITIES,
     precision: torch.dtype = torch.float32,
     seed: int = 0,
-    views: str = "plain",
+    tta: str = "plain",
 ) -> dict:
     """Measure a network on a split as it is and under every corruption at every severity.
 
@@ -125,7 +126,7 @@ def evaluate_robustness(
         severities: some of 1 to 5.
         precision: dtype of the forward pass.
         seed: of the corruptions.
-        views: plain, mirror or crops8, as the split itself is evaluated.
+        tta: test-time augmentation: plain, mirror or crops8, as the split itself is evaluated.
 
     Returns:
         {"split", "rows", "seed", "version", "severities": [..], "clean": scores, "corruptions": {name: {"1": scores, ..,
@@ -146,7 +147,7 @@ def evaluate_robustness(
 
     def scores(name: str | None = None, severity: int = 0) -> dict[str, float]:
         parts = [_part(split, at, name, severity, seed) for at in range(0, len(split), 1024)]
-        logits = torch.cat([answers(network, part, views, precision) for part in parts])
+        logits = torch.cat([student_logits(network, part, tta, precision) for part in parts])
         if logits.shape[1] != len(classes):
             raise ValueError(f"logits: {logits.shape[1]} columns for {len(classes)} classes ({', '.join(classes)}).")
         return {f.__name__: f(logits, split.label) for f in (top1_accuracy, mean_class_accuracy)}

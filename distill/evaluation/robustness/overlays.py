@@ -1,4 +1,4 @@
-"""Things in front of a face: a surgical mask, sunglasses, a hand, a grey box; drawn for crops that a straight face fills.
+"""Things in front of a face: a surgical mask, sunglasses, a hand, a gray box; drawn for crops that a straight face fills.
 
 Coordinates run from -1 to 1, u to the right and v down, whatever the size of the picture. The face is the average one of
 FER+: eyes at (+-0.35, -0.26), tip of the nose at v = 0.18, mouth at 0.55, chin at 0.97, cheeks at u = +-0.7.
@@ -28,7 +28,7 @@ def mask(image: np.ndarray, amount: tuple[float, float], draws: np.ndarray) -> N
     Args:
         image: [N, C, H, W] float32 in [0, 1].
         amount: v of its upper edge on the nose, opacity.
-        draws: [N, 8] uniforms of each picture: how it sits, which colour.
+        draws: [N, 8] uniforms of each picture: how it sits, which color.
     """
     top, opacity = amount
     f = _frame(image, draws)
@@ -83,7 +83,7 @@ def hand(image: np.ndarray, amount: tuple[float, float], draws: np.ndarray) -> N
 
     Args:
         image: [N, C, H, W] float32 in [0, 1].
-        amount: (u, v) of the knuckles, u towards the side the hand comes from.
+        amount: (u, v) of the knuckles, u toward the side the hand comes from.
         draws: [N, 8] uniforms of each picture: how it lies, from which side, its tone.
     """
     f = _frame(image, draws)
@@ -102,7 +102,7 @@ def hand(image: np.ndarray, amount: tuple[float, float], draws: np.ndarray) -> N
 
 
 def patch(image: np.ndarray, amount: float, draws: np.ndarray) -> None:
-    """Paint a grey box somewhere, wholly inside the picture, in place.
+    """Paint a gray box somewhere, wholly inside the picture, in place.
 
     Args:
         image: [N, C, H, W] float32 in [0, 1].
@@ -136,7 +136,7 @@ def _frame(image: np.ndarray, draws: np.ndarray) -> SimpleNamespace:
 
 
 def _finger(f: SimpleNamespace, finger: tuple[float, ...]) -> None:
-    """Lay a rounded stick with a nail and two joints, and its shadow on its neighbour."""
+    """Lay a rounded stick with a nail and two joints, and its shadow on its neighbor."""
     x0, y0, x1, y1, half = finger
     away = _segment(f.u, f.v, (x0, y0), (x1, y1)) - half
     _lay(f, 0.45 * _cover(away - 0.025, f.blur) * (f.v < 0.12), 0.25)
@@ -152,7 +152,7 @@ def _finger(f: SimpleNamespace, finger: tuple[float, ...]) -> None:
 
 
 def _round(distance: np.ndarray, depth: float) -> np.ndarray:
-    """Light on something round: 1 at a depth inside its edge, darker towards the edge."""
+    """Light on something round: 1 at a depth inside its edge, darker toward the edge."""
     near = np.clip(1 + distance / depth, 0, 1)
     return 1 - 0.38 * near * near * near
 
@@ -180,9 +180,9 @@ def _lay(f: SimpleNamespace, amount: np.ndarray, tone: np.ndarray | float) -> No
     f.tone += amount * (tone - f.tone)
 
 
-def _paint(image: np.ndarray, amount: np.ndarray, tone: np.ndarray, colour: np.ndarray) -> None:
-    """image <- (1 - amount) * image + tone * colour, in place; [N, H, W] and colour [N, 3], by its luma on grey."""
+def _paint(image: np.ndarray, amount: np.ndarray, tone: np.ndarray, color: np.ndarray) -> None:
+    """image <- (1 - amount) * image + tone * color, in place; [N, H, W] and color [N, 3], by its luma on gray."""
     if image.shape[1] == 1:
-        colour = colour @ LUMA[:, None]
+        color = color @ LUMA[:, None]
     image *= (1 - amount)[:, None]
-    image += tone[:, None] * colour[:, :, None, None]
+    image += tone[:, None] * color[:, :, None, None]

@@ -13,7 +13,7 @@ from distill.evaluation.calibration import as_logits, before_and_after, scaled
 from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
 from distill.report.number_format import plain
-from distill.report.predictions import Answers, of_run
+from distill.report.predictions import Predictions, of_run
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, read
 from distill.system.cli import to_export
@@ -37,7 +37,7 @@ class Evidence(NamedTuple):
 
     run: Run  # the finished run
     parity: dict  # export/parity.json
-    answers: dict[str, Answers]  # valid, test -> the predictions
+    answers: dict[str, Predictions]  # valid, test -> the predictions
     measured: list[dict]  # what python -m distill.measure left in measured/
     names: dict[str, str]  # file of the export -> its name beside the card; others are not mentioned
 
@@ -80,7 +80,7 @@ def card(folder: Path, names: dict[str, str] | None = None) -> str:
 
 
 def escape(value: object) -> Markup:
-    """Return a value as Markdown shows it, in the place of jinja's escaping for HTML."""
+    """Return a value as Markdown shows it, instead of jinja's escaping for HTML."""
     if isinstance(value, Markup):
         return value
     return Markup(re.sub(r"([\\`*<\[\]&|]|(?<!\w)_|_(?!\w))", r"\\\1", re.sub(r"\s*\n\s*", " ", str(value))))
@@ -90,7 +90,7 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
     """Return a finished run, its export/parity.json, and the SHA-256 of each exported file as it was written.
 
     Raises:
-        ValueError: the run is not finished, not exported, or has learnt on since then.
+        ValueError: the run is not finished, not exported, or has learned on since then.
     """
     run = read(folder)
     if run.status != "complete":
@@ -153,7 +153,7 @@ def _context(found: Evidence) -> dict:
     is_timm = config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))
     return {
         **{"result": result, "data": data, "student": result.student, "teacher": result.teacher},
-        **{"cfg": run.config, "augmentation": vars(run.config.views)},
+        **{"cfg": run.config, "augmentation": vars(run.config.augment)},
         **{"env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
         **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
@@ -179,14 +179,14 @@ def _by_labels(found: Evidence) -> dict:
     """Return what the labels of the faces say: each class, calibration; without labels nothing."""
     test = found.answers["test"]
     if test.labels.min() < 0:
-        return {"labelled": False, "class_rows": {}, "few": [], "missed": [], "calibrated": {"temperature": 1}}
+        return {"labeled": False, "class_rows": {}, "few": [], "missed": [], "calibrated": {"temperature": 1}}
     names = found.run.result.data["classes"]
     classes = {s: per_class(a.probabilities, a.labels, names) for s, a in list(found.answers.items())[::-1]}
     calibrated = _calibrated(found)
     probabilities = scaled(test.probabilities, calibrated["temperature"])
     confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
     return {
-        "labelled": True,
+        "labeled": True,
         "class_rows": classes,
         "few": [row for row in classes["test"] if row.faces < FEW],
         "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
@@ -202,7 +202,7 @@ def _results(found: Evidence) -> dict[str, Scores]:
     rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
     subsets, test = found.run.result.test_subset, rows["test"]
     rows = {name: own for name, own in rows.items() if own.top1}
-    for name, values in found.run.result.further.items():  # the protocol of test itself comes once
+    for name, values in found.run.result.extra_test_splits.items():  # the protocol of test itself comes once
         own = scores(values)
         if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
             rows[f"test faces of {'list' if name in subsets else 'protocol'} {name}"] = own

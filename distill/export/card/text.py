@@ -9,8 +9,8 @@ from distill.runs.reading import Run
 
 KINDS = {  # data set -> what its faces are
     "procedural": "drawn, not photographed: a student of them is for trying the tools, not for the faces of people",
-    "ferplus": "found in the web by emotion words (in the wild), grey, 48 pixels, labelled by ten people each",
-    "fer2013": "found in the web by emotion words (in the wild), grey, 48 pixels",
+    "ferplus": "found in the web by emotion words (in the wild), gray, 48 pixels, labeled by ten people each",
+    "fer2013": "found in the web by emotion words (in the wild), gray, 48 pixels",
     "rafdb": "found in the web (in the wild)",
     "affectnet": "found in the web (in the wild)",
     "expw": "found in the web (in the wild)",

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.base.objective import Loss
-from distill.models.feature_hooks import Layer, Survey, survey, tap
+from distill.models.feature_hooks import FeatureInfo, Layer, attach_hooks, inspect_layers
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 Names = str | list[str] | None
@@ -41,49 +42,50 @@ class FeatureLoss(Loss):
         self.pairs: list[tuple[Layer, Layer]] = []
 
     def check(self, student: nn.Module, num_classes: int) -> None:
-        found = survey(student)
+        found = inspect_layers(student)
         if not self._named(found, "student") and self.pairing != "embedding":
             self._check_stages("student", found.stages)
 
     def bind(self, student: nn.Module, teacher) -> None:
-        of_student, of_teacher = survey(student), teacher.survey()
+        of_student, of_teacher = inspect_layers(student), teacher.inspect_layers()
         names = [self._named(of_student, "student"), self._named(of_teacher, "teacher")]
         sizes = (student.input.size, teacher.input_size())
         self.pairs = self._pair(*names, of_student, of_teacher, sizes)
-        tap(student, [layer for layer, _ in self.pairs])
-        teacher.tap([layer for _, layer in self.pairs])
+        attach_hooks(student, [layer for layer, _ in self.pairs])
+        teacher.attach_hooks([layer for _, layer in self.pairs])
         self.make()
 
     def make(self) -> None:
         """Make the learned parts, knowing self.pairs."""
 
-    def _named(self, found: Survey, role: str) -> list[Layer] | None:
+    def _named(self, found: FeatureInfo, role: str) -> list[Layer] | None:
         """Return the layers that are asked for by name of a network, or None."""
         asked = self.asked[role == "teacher"]
         names = [asked] if isinstance(asked, str) else asked
         return names and [found.find(name, f"loss.{self.term}.{role}") for name in names]
 
-    def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
+    def _pair(self, student, teacher, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
         if self.pairing == "embedding":
-            own, theirs = own or [of_student.embedding], theirs or [of_teacher.embedding]
+            student, teacher = student or [of_student.embedding], teacher or [of_teacher.embedding]
         if self.pairing == "last":
-            self._check_stages("student", own or of_student.stages)
-            self._check_stages("teacher", theirs or of_teacher.stages)
-            own, theirs = own or [of_student.stages[-1]], theirs or [of_teacher.stages[-1]]
-        if not own:
-            own = self._default(theirs, of_student, of_teacher, sizes)
-        if not theirs:
-            theirs = [_nearest(layer, of_teacher.stages, sizes) for layer in own]
-        if len(own) != len(theirs):
-            raise ValueError(
-                f"loss.{self.term}: {len(own)} layers of the student ({', '.join(layer.name for layer in own)}) for "
-                f"{len(theirs)} of the teacher ({', '.join(layer.name for layer in theirs)}); name as many of each."
+            self._check_stages("student", student or of_student.stages)
+            self._check_stages("teacher", teacher or of_teacher.stages)
+            student, teacher = student or [of_student.stages[-1]], teacher or [of_teacher.stages[-1]]
+        if not student:
+            student = self._default(teacher, of_student, of_teacher, sizes)
+        if not teacher:
+            teacher = [_nearest(layer, of_teacher.stages, sizes) for layer in student]
+        if len(student) != len(teacher):
+            raise ConfigError(
+                f"loss.{self.term}",
+                f"{len(student)} layers of the student ({', '.join(layer.name for layer in student)}) for "
+                f"{len(teacher)} of the teacher ({', '.join(layer.name for layer in teacher)}); name as many of each.",
             )
-        return list(zip(own, theirs, strict=True))
+        return list(zip(student, teacher, strict=True))
 
-    def _default(self, theirs, of_student, of_teacher, sizes) -> list[Layer]:
-        if theirs:
-            return [_nearest(layer, of_student.stages, sizes[::-1]) for layer in theirs]
+    def _default(self, teacher, of_student, of_teacher, sizes) -> list[Layer]:
+        if teacher:
+            return [_nearest(layer, of_student.stages, sizes[::-1]) for layer in teacher]
         self._check_stages("student", of_student.stages)
         self._check_stages("teacher", of_teacher.stages)
         if self.pairing == "stage":
@@ -93,24 +95,21 @@ class FeatureLoss(Loss):
 
     def _check_stages(self, who: str, stages) -> None:
         if not stages:
-            raise ValueError(
-                f"loss.{self.term}: the {who} has no maps of [C, S, S]. Name layers with loss.{self.term}.{who}=..."
+            raise ConfigError(
+                f"loss.{self.term}", f"the {who} has no maps of [C, S, S]. Name layers with loss.{self.term}.{who}=..."
             )
 
     def maps(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         """Return the paired outputs in float32; no gradient reaches the teacher's."""
-        return [
-            (student.features[own.name].float(), teacher.features[theirs.name].detach().float())
-            for own, theirs in self.pairs
-        ]
+        return [(student.features[s.name].float(), teacher.features[t.name].detach().float()) for s, t in self.pairs]
 
     def vectors(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
-        """Return the paired outputs as [B, C]: maps and tokens are averaged over their places."""
-        return [(vector(own), vector(theirs)) for own, theirs in self.maps(student, teacher)]
+        """Return the paired outputs as [B, C]: maps and tokens are averaged over their positions."""
+        return [(vector(s), vector(t)) for s, t in self.maps(student, teacher)]
 
 
 def vector(x: Tensor) -> Tensor:
-    """Average a map [B, C, H, W] or tokens [B, N, C] over places: [B, C]; vectors stay."""
+    """Average a map [B, C, H, W] or tokens [B, N, C] over positions: [B, C]; vectors stay."""
     return x.flatten(2).mean(2) if x.ndim == 4 else x.mean(1) if x.ndim == 3 else x
 
 
@@ -124,31 +123,32 @@ def _nearest(layer: Layer, stages: tuple[Layer, ...], sizes: tuple[int, int]) ->
     return min(reversed(stages), key=lambda other: round(abs(math.log(other.shape[1] / sizes[1] / share)), 3))
 
 
-def regressor(own: tuple[int, ...], theirs: tuple[int, ...], term: str) -> nn.Module:
+def regressor(student: tuple[int, ...], teacher: tuple[int, ...], term: str) -> nn.Module:
     """Return what turns a student's layer of one shape into as many channels as a teacher's.
 
     Raises:
         ValueError: one is a map and the other a vector, or both are tokens [N, C] and not as many.
     """
-    if len(own) != len(theirs) or (len(own) == 2 and own[0] != theirs[0]):
-        raise ValueError(
-            f"loss.{term}: the student's layer answers {list(own)}, the teacher's {list(theirs)}; name two maps, two vectors, "
-            f"or as many tokens, with loss.{term}.student and loss.{term}.teacher."
+    if len(student) != len(teacher) or (len(student) == 2 and student[0] != teacher[0]):
+        raise ConfigError(
+            f"loss.{term}",
+            f"the student's layer answers {list(student)}, the teacher's {list(teacher)}; name two maps, two vectors, "
+            f"or as many tokens, with loss.{term}.student and loss.{term}.teacher.",
         )
-    return nn.Conv2d(own[0], theirs[0], 1) if len(own) == 3 else nn.Linear(own[-1], theirs[-1])
+    return nn.Conv2d(student[0], teacher[0], 1) if len(student) == 3 else nn.Linear(student[-1], teacher[-1])
 
 
-def resize(own: Tensor, theirs: Tensor) -> Tensor:
+def resize(student: Tensor, teacher: Tensor) -> Tensor:
     """Bring a map [B, C, H, W] to the height and width of another; vectors stay."""
-    if own.ndim != 4 or own.shape[2:] == theirs.shape[2:]:
-        return own
-    if own.shape[2] > theirs.shape[2]:
-        return F.adaptive_avg_pool2d(own, theirs.shape[2:])
-    return F.interpolate(own, theirs.shape[2:], mode="bilinear", align_corners=False)
+    if student.ndim != 4 or student.shape[2:] == teacher.shape[2:]:
+        return student
+    if student.shape[2] > teacher.shape[2]:
+        return F.adaptive_avg_pool2d(student, teacher.shape[2:])
+    return F.interpolate(student, teacher.shape[2:], mode="bilinear", align_corners=False)
 
 
 def whiten(x: Tensor) -> Tensor:
-    """Bring every channel to mean 0 and variance 1 over the batch and its places."""
+    """Bring every channel to mean 0 and variance 1 over the batch and its positions."""
     over = [0, *range(2, x.ndim)] if x.ndim == 4 else list(range(x.ndim - 1))
     if x.numel() == x.shape[1 if x.ndim == 4 else -1]:
         return x  # one number per channel has no variance
@@ -166,7 +166,7 @@ def in_float32(forward: Callable) -> Callable:
     return exact
 
 
-def check_maps(pairs: list[tuple[Layer, Layer]], term: str) -> None:
+def check_feature_maps(pairs: list[tuple[Layer, Layer]], term: str) -> None:
     """Refuse layers that are no maps.
 
     Raises:
@@ -175,9 +175,10 @@ def check_maps(pairs: list[tuple[Layer, Layer]], term: str) -> None:
     for pair in pairs:
         for layer, role in zip(pair, ("student", "teacher"), strict=True):
             if len(layer.shape) != 3:
-                raise ValueError(
-                    f"loss.{term}.{role}: {layer.name} answers {list(layer.shape)}, and this loss compares maps [C, H, W]. "
-                    "Name a stage or a convolution."
+                raise ConfigError(
+                    f"loss.{term}.{role}",
+                    f"{layer.name} answers {list(layer.shape)}, and this loss compares maps [C, H, W]. "
+                    "Name a stage or a convolution.",
                 )
 
 

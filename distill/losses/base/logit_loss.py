@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 
@@ -55,9 +56,10 @@ class LogitLoss(Loss, ABC):
         z_s = select_heads(student, self.apply_to)
         z_t = select_heads(teacher, "logits").detach() if self.needs_teacher else None
         if z_t is not None and z_t.shape[-1] != z_s.shape[-1]:
-            raise ValueError(
-                f"loss.{self.term}: the teacher knows {z_t.shape[-1]} classes, the student {z_s.shape[-1]}. "
-                "Choose a teacher of the same classes."
+            raise ConfigError(
+                f"loss.{self.term}",
+                f"the teacher knows {z_t.shape[-1]} classes, the student {z_s.shape[-1]}. "
+                "Choose a teacher of the same classes.",
             )
         if self.teacher_adjustment:
             z_t = z_t - self.teacher_adjustment * self.log_priors.to(z_t)
@@ -116,7 +118,7 @@ def check_numbers(term: str, **chosen: tuple[object, bool, str]) -> None:
     """
     for key, (value, will_do, wanted) in chosen.items():
         if not will_do:
-            raise ValueError(f"loss.{term}.{key}: {value} was asked for; give {wanted}.")
+            raise ConfigError(f"loss.{term}.{key}", f"expected {wanted}, got {value}.")
 
 
 def check_temperature(term: str, temperature: float) -> None:
@@ -131,7 +133,7 @@ def check_length(term: str, key: str, values: Sequence | None, num_classes: int)
         ValueError: naming the config key and both numbers.
     """
     if values is not None and len(values) != num_classes:
-        raise ValueError(f"loss.{term}.{key}: {len(values)} numbers for {num_classes} classes.")
+        raise ConfigError(f"loss.{term}.{key}", f"{len(values)} numbers for {num_classes} classes.")
 
 
 def log_priors(term: str, priors: Sequence[float] | None, **tau: float) -> Tensor | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from distill.losses.base.ramps import Ramp, ramp
+from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 
@@ -36,7 +37,7 @@ class Loss(nn.Module):
         """Refuse a student, or a number of classes, that this loss does not fit: known before any teacher is trained.
 
         Raises:
-            ValueError: a sentence with the loss's key.
+            ValueError: a message with the loss's key.
         """
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
@@ -70,16 +71,19 @@ class Objective(nn.Module):
     ):
         super().__init__()
         if not losses:
-            raise ValueError("loss: none was chosen, so there is nothing to learn. Choose loss=[ce] or loss=[ce,kd].")
+            raise ConfigError(
+                "loss", "none was chosen, so there is nothing to learn. Choose loss=[ce] or loss=[ce,kd]."
+            )
         assert losses.keys() == weights.keys()
         self.ramps = {name: ramp(weight, f"loss.{name}.weight") for name, weight in weights.items()}
         for name, weight in self.ramps.items():
             for value in (weight.first, weight.last):
                 if not (math.isfinite(value) and value >= 0):
-                    raise ValueError(f"loss.{name}.weight: {value} was asked for; give a finite number of at least 0.")
+                    raise ConfigError(f"loss.{name}.weight", f"expected a finite number of at least 0, got {value}.")
         if all(weight.first == weight.last == 0 for weight in self.ramps.values()):
-            raise ValueError(
-                f"loss: the weight of {', '.join(losses)} is 0, so there is nothing to learn. Type loss.{min(losses)}.weight=1."
+            raise ConfigError(
+                "loss",
+                f"the weight of {', '.join(losses)} is 0, so there is nothing to learn. Type loss.{min(losses)}.weight=1.",
             )
         self.losses, self.options = nn.ModuleDict(losses), dict(options or {})
         for name, loss in self.losses.items():
@@ -135,8 +139,9 @@ class Objective(nn.Module):
         """
         for name, loss in sorted(self.losses.items(), key=lambda item: not item[1].changes_student):
             if loss.needs_teacher and teacher is None:
-                raise ValueError(
-                    f"loss.{name}: needs a teacher, but teacher=none was chosen. Choose teacher=resnet50, or loss=[ce]."
+                raise ConfigError(
+                    f"loss.{name}",
+                    "needs a teacher, but teacher=none was chosen. Choose teacher=resnet50, or loss=[ce].",
                 )
             loss.bind(student, teacher)
 
@@ -170,4 +175,4 @@ def check_choices(term: str, **chosen: tuple[str, tuple[str, ...]]) -> None:
     """
     for key, (value, choices) in chosen.items():
         if value not in choices:
-            raise ValueError(f"loss.{term}.{key}: {value!r} was asked for. Choose {' or '.join(choices)}.")
+            raise ConfigError(f"loss.{term}.{key}", f"expected {' or '.join(choices)}, got {value!r}.")

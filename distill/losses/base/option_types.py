@@ -7,6 +7,7 @@ from types import NoneType
 from typing import get_args, get_origin
 
 from distill.losses.base.ramps import is_ramp, ramp
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 
 WORDS = {
@@ -36,14 +37,15 @@ def check_options(key: str, make: Callable, given: Mapping[str, object]) -> None
         name for name, option in known.items() if option.default is Parameter.empty and option.kind not in variadic
     ]
     if missing := [name for name in needed if name not in given]:
-        raise ValueError(
-            f"{key}.{missing[0]}: has no value. Give it one in conf/loss/{key.rsplit('.', 1)[-1]}.yaml; weight is no option of a class."
+        raise ConfigError(
+            f"{key}.{missing[0]}",
+            f"has no value. Give it one in conf/loss/{key.rsplit('.', 1)[-1]}.yaml; weight is no option of a class.",
         )
     for name, value in given.items():
         if name in known:
             _check(f"{key}.{name}", value, known[name])
         elif not any(word.kind is Parameter.VAR_KEYWORD for word in known.values()):
-            raise ValueError(f"{key}: there is no option {name!r}. Choose from {', '.join(known)}.")
+            raise ConfigError(key, f"there is no option {name!r}. Choose from {', '.join(known)}.")
 
 
 def _check(key: str, value: object, option: Parameter) -> None:
@@ -52,12 +54,12 @@ def _check(key: str, value: object, option: Parameter) -> None:
     ends = [value]
     if is_ramp(value):
         if not fits(0.5, kind):
-            raise ValueError(f"{key}: {words(kind)} cannot follow a ramp over epochs; give one value{such}.")
+            raise ConfigError(key, f"{words(kind)} cannot follow a ramp over epochs; give one value{such}.")
         made = ramp(value, key)
         ends = [made.first, made.last]
     for end in ends:
         if not fits(end, kind):
-            raise ValueError(f"{key}: {as_typed(end)} was asked for; give {words(kind)}{such}.")
+            raise ConfigError(key, f"expected {words(kind)}{such}, got {as_typed(end)}.")
 
 
 def fits(value: object, kind: object) -> bool:

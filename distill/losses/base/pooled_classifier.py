@@ -5,13 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.models.feature_hooks import Layer, Taps, eval_mode, survey
+from distill.models.feature_hooks import FeatureHooks, Layer, eval_mode, inspect_layers
 
 
 class Pooled(NamedTuple):
     """The end of such a network."""
 
-    layer: Layer  # the map [C, S, S] whose average over places is what the classifier sees
+    layer: Layer  # the map [C, S, S] whose average over positions is what the classifier sees
     classifier: nn.Linear  # C -> K
 
 
@@ -26,7 +26,7 @@ def pooled_classifier(network: nn.Module, who: str, instead: str) -> Pooled:
     Raises:
         ValueError: the network ends otherwise.
     """
-    found = survey(network)
+    found = inspect_layers(network)
     name = found.embedding.name
     classifier = network.get_submodule(name.removesuffix(":in"))
     if name.endswith(":in") and isinstance(classifier, nn.Linear):
@@ -38,7 +38,7 @@ def pooled_classifier(network: nn.Module, who: str, instead: str) -> Pooled:
             outputs = [layer for layer in fitting if not layer.name.endswith(":in")]
             return Pooled((outputs or fitting)[-1], classifier)
     raise ValueError(
-        f"{who} does not end in global average pooling, of a map of more than one place, and one linear classifier. {instead}"
+        f"{who} does not end in global average pooling, of a map of more than one position, and one linear classifier. {instead}"
     )
 
 
@@ -51,11 +51,11 @@ def _try(network: nn.Module, layers: list[Layer]) -> dict[str, Tensor]:
     """Return the layers' outputs for a random picture in eval mode."""
     parameter, spec = next(network.parameters()), network.input
     picture = torch.rand(1, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
-    taps = Taps(network)
+    hooks = FeatureHooks(network)
     try:
         for layer in layers:
-            taps.add(network, layer)
+            hooks.add(network, layer)
         with eval_mode(network):
             return network(picture.to(parameter)).features
     finally:
-        taps.remove()
+        hooks.remove()

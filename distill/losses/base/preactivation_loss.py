@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, check_maps, resize
-from distill.models.feature_hooks import Layer, Survey
+from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, resize
+from distill.models.feature_hooks import FeatureInfo, Layer
 from distill.types import Outputs
 
 
@@ -24,10 +24,10 @@ class PreActivationLoss(FeatureLoss):
         super().bind(student, teacher)
         del self.networks
 
-    def _pair(self, own, theirs, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
-        pairs = super()._pair(own, theirs, of_student, of_teacher, sizes)
+    def _pair(self, s, t, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
+        pairs = super()._pair(s, t, of_student, of_teacher, sizes)
         student, teacher = self.networks[0], self.networks[1].live_teacher().network
-        move_own, move_theirs = self.moved[0] and not own, self.moved[1] and not theirs
+        move_own, move_theirs = self.moved[0] and not s, self.moved[1] and not t
         return [
             (
                 before_activation(layer, of_student, student) if move_own else layer,
@@ -37,16 +37,18 @@ class PreActivationLoss(FeatureLoss):
         ]
 
     def make(self) -> None:
-        check_maps(self.pairs, self.term)
+        check_feature_maps(self.pairs, self.term)
         self.connectors = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(own.shape[0], theirs.shape[0], 1, bias=False), nn.BatchNorm2d(theirs.shape[0]))
-            for own, theirs in self.pairs
+            nn.Sequential(
+                nn.Conv2d(student.shape[0], teacher.shape[0], 1, bias=False), nn.BatchNorm2d(teacher.shape[0])
+            )
+            for student, teacher in self.pairs
         )
 
     def connected(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         """Return the pairs of maps, the student's of the teacher's shape."""
         pairs = zip(self.connectors, self.maps(student, teacher), strict=True)
-        return [(connector(resize(own, theirs)), theirs) for connector, (own, theirs) in pairs]
+        return [(connector(resize(s, t)), t) for connector, (s, t) in pairs]
 
 
 def deeper_counts_more(values: list[Tensor]) -> Tensor:
@@ -64,7 +66,7 @@ def norm_of(network: nn.Module, name: str) -> nn.BatchNorm2d | None:
     return norm if type(norm) is nn.BatchNorm2d else None
 
 
-def before_activation(stage: Layer, found: Survey, network: nn.Module) -> Layer:
+def before_activation(stage: Layer, found: FeatureInfo, network: nn.Module) -> Layer:
     """Return what the last BatchNorm2d of the stage's shape gave by the time that the stage is done; without one, the stage."""
     names = list(found.layers)
     done = reversed(names[: names.index(stage.name) + 1])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 
 SHAPES = ("linear", "cosine", "exponential")
@@ -65,23 +66,24 @@ def ramp(value: float | Mapping, key: str) -> Ramp:
         return Ramp(_number(value, key), _number(value, key))
     known = {"from", "to", "start", "end", "shape"}
     if value.keys() - known or not {"from", "to"} <= value.keys():
-        raise ValueError(
-            f"{key}: {dict(value)} was asked for. A ramp has from and to, and may have start, end (epochs) and shape: "
-            "{from: 0, to: 0.9, end: 5}."
+        raise ConfigError(
+            key,
+            "expected from and to, and perhaps start, end (epochs) and shape, as in "
+            f"{{from: 0, to: 0.9, end: 5}}, got {dict(value)}.",
         )
     start = value.get("start", 0)
     parts = {"from": value["from"], "to": value["to"], "start": start, "end": value.get("end", start)}
     made = Ramp(*(_number(part, f"{key}.{name}") for name, part in parts.items()), value.get("shape", "linear"))
     if made.shape not in SHAPES:
-        raise ValueError(f"{key}.shape: {made.shape!r} was asked for. Choose {', '.join(SHAPES)}.")
+        raise ConfigError(f"{key}.shape", f"expected {', '.join(SHAPES)}, got {made.shape!r}.")
     if not 0 <= made.start <= made.end:
-        raise ValueError(f"{key}: from epoch {made.start:g} to epoch {made.end:g}; give 0 <= start <= end.")
+        raise ConfigError(key, f"from epoch {made.start:g} to epoch {made.end:g}; give 0 <= start <= end.")
     if made.shape == "exponential" and min(made.first, made.last) <= 0:
-        raise ValueError(f"{key}: from {made.first:g} to {made.last:g}; an exponential ramp needs both above 0.")
+        raise ConfigError(key, f"from {made.first:g} to {made.last:g}; an exponential ramp needs both above 0.")
     return made
 
 
 def _number(value: object, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{key}: {as_typed(value)} was asked for; give a number.")
+        raise ConfigError(key, f"expected a number, got {as_typed(value)}.")
     return float(value)

@@ -17,16 +17,16 @@ class RelationalLoss(FeatureLoss, ABC):
     """A loss on how the pictures of a batch lie to each other; a child compares one pair of embeddings in relation().
 
     Shape:
-        features [B, C, H, W], [B, N, C] or [B, C], averaged over their places -> a scalar, the mean over pairs.
+        features [B, C, H, W], [B, N, C] or [B, C], averaged over their positions -> a scalar, the mean over pairs.
     """
 
     pairing = "embedding"
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        values = [self.relation(own, theirs) for own, theirs in self.vectors(student, teacher)]
+        values = [self.relation(s, t) for s, t in self.vectors(student, teacher)]
         return sum(values) / len(values)
 
     @abstractmethod
-    def relation(self, own: Tensor, theirs: Tensor) -> Tensor:
+    def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Return a scalar from the student's [B, C] and the teacher's [B, C']."""

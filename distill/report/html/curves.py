@@ -1,4 +1,4 @@
-"""Lines over epochs and over the severity of a corruption, one per run, told apart by hovering rather than by a hundred colours."""
+"""Lines over epochs and over the severity of a corruption, one per run, told apart by hovering rather than by a hundred colors."""
 
 from collections.abc import Sequence
 

@@ -81,11 +81,11 @@ def is_crossed(found: RunTable) -> bool:
 
 def _together(found: RunTable) -> list[list[str]]:
     """Return the settings, those in one list that divide the configurations in the same way."""
-    alike: dict[tuple[int, ...], list[str]] = {}
+    same_values: dict[tuple[int, ...], list[str]] = {}
     for key in found.keys:
         values = [repr(c.values[key]) for c in found.configurations]
-        alike.setdefault(tuple(values.index(value) for value in values), []).append(key)
-    return list(alike.values())
+        same_values.setdefault(tuple(values.index(value) for value in values), []).append(key)
+    return list(same_values.values())
 
 
 def _numeric(key: str, known: list[Level]) -> str:

@@ -14,7 +14,7 @@ from distill.report.aggregate import SPEEDS, Configuration, RunTable
 from distill.report.example_faces import Faces
 from distill.report.html import curves, effects, pareto, summary
 from distill.report.number_format import cut, full, plain, show
-from distill.report.predictions import LEAST, Answers, of_run, of_teacher, reliability
+from distill.report.predictions import LEAST, Predictions, of_run, of_teacher, reliability
 from distill.report.select import condition
 from distill.runs.reading import FIRST, Run
 
@@ -33,9 +33,9 @@ def page(
 
     Args:
         found: the runs.
-        faces: gives the faces of a data set's best student, a sentence why there are none, or None where they are not wanted.
+        faces: gives the faces of a data set's best student, a message why there are none, or None where they are not wanted.
         plots: (key) or (key, other key) of each plot of top-1 over a setting.
-        damaged: (run, sentences) of those of which a file is damaged, though the result is whole.
+        damaged: (run, messages) of those of which a file is damaged, though the result is whole.
 
     Raises:
         ValueError: a plot's key is none of the runs', or no number.
@@ -135,7 +135,7 @@ def _errors(run: Run) -> dict:
     }
 
 
-def _network(own: Answers, classes: list[str]) -> dict:
+def _network(own: Predictions, classes: list[str]) -> dict:
     return {
         "who": own.who,
         "confusion": confusion_matrix(own.probabilities, own.labels).tolist(),

@@ -39,7 +39,7 @@ def charts(found: RunTable) -> list[tuple[str, str]]:
 
 
 def teacher_note(found: RunTable) -> str:
-    """Return a sentence that says where the teachers are, which would squeeze the students' points together."""
+    """Return a message that says where the teachers are, which would squeeze the students' points together."""
     teachers = {run.result.teacher["name"]: run.teacher_numbers for run in found.runs if run.result.teacher}
     words = [
         f"{name}: {amount('percent', t[FIRST], 0)} %, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"

@@ -72,7 +72,7 @@ def speeds(found: RunTable) -> str:
     if files := sorted({c.speed_of for c in found.configurations if c.speed_of}):
         return (
             f"Latency and images/s of {' and '.join(files)} are the exported file's on one thread, as python -m distill.bench "
-            "timed it, in the place of eager PyTorch's."
+            "timed it, instead of eager PyTorch's."
         )
     timed = any("latency_ms" in c.mean for c in found.configurations)
     return "They are eager PyTorch's; python -m distill.bench of an exported run times its files." if timed else ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from distill.data.common.emotions import SEVEN, named
 from distill.data.common.image_files import folder, picture, source, table
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
@@ -26,7 +26,7 @@ def listed_faces(store: str | Path, root: str | Path, **options: Any) -> Dataset
         ValueError: a root, file or row that cannot be used, in a sentence that says which and why.
     """
     home = folder(root, LAYOUT)
-    return labelled(
+    return labeled(
         store,
         "listed_faces",
         source("listed_faces", VERSION, [home]),

@@ -6,7 +6,7 @@ from distill.types import InputSpec, Outputs
 
 
 class Separable(nn.Module):
-    """Classify a grey face with one 3x3 convolution and four depthwise separable ones.
+    """Classify a gray face with one 3x3 convolution and four depthwise separable ones.
 
     Args:
         num_classes: K.

@@ -13,7 +13,7 @@ class Plain(nn.Module):
     Args:
         num_classes: K.
         size: input height and width [pixels].
-        channels: 1 (grey) or 3 (RGB; grey faces are repeated).
+        channels: 1 (gray) or 3 (RGB; gray faces are repeated).
         mean, std: of the input, in units of pixels / 255.
         width: channels of the first pair; each following pair has twice as many.
 

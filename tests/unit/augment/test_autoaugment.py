@@ -73,7 +73,7 @@ def scipy_affine(operation, picture, value):
 
 @pytest.mark.parametrize("kind", ["noise", "smooth", "dark", "flat"])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation_on_colour_is_that_of_pil_or_scipy(operation, kind):
+def test_an_operation_on_color_is_that_of_pil_or_scipy(operation, kind):
     faces = pictures(kind)
     values = torch.from_numpy(np.random.default_rng(1).uniform(*GRIDS[operation], len(faces))).float()
     ours = operate(operation, faces, values).permute(0, 2, 3, 1).numpy().astype(int)
@@ -89,11 +89,11 @@ def test_an_operation_on_colour_is_that_of_pil_or_scipy(operation, kind):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_grey_face_is_changed_as_three_equal_channels_are(operation):
-    grey = pictures("smooth", channels=1)
-    values = torch.linspace(*GRIDS[operation], len(grey))
-    colour = operate(operation, grey.expand(-1, 3, -1, -1), values)
-    assert (operate(operation, grey, values).int() - colour.int()).abs().max() <= (operation in GEOMETRY)
+def test_a_gray_face_is_changed_as_three_equal_channels_are(operation):
+    gray = pictures("smooth", channels=1)
+    values = torch.linspace(*GRIDS[operation], len(gray))
+    color = operate(operation, gray.expand(-1, 3, -1, -1), values)
+    assert (operate(operation, gray, values).int() - color.int()).abs().max() <= (operation in GEOMETRY)
 
 
 def test_a_positive_translation_moves_the_face_left_or_up_and_a_positive_turn_clockwise():

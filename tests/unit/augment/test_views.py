@@ -35,13 +35,13 @@ def dot(size, x, y, width=0.05):
 
 
 def place(images):
-    """Centre of mass of a dot, relative to the picture, (x, y)."""
+    """Center of mass of a dot, relative to the picture, (x, y)."""
     weight, at = images[0, 0] / images[0, 0].sum(), (torch.arange(images.shape[-1]) + 0.5) / images.shape[-1]
     return (weight.sum(0) @ at).item(), (weight.sum(1) @ at).item()
 
 
 def smooth(size, seed=0):
-    """Low frequencies of grey values, the same picture at every size."""
+    """Low frequencies of gray values, the same picture at every size."""
     coarse = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
     fine = F.interpolate(coarse, size=(576, 576), mode="bicubic", align_corners=False).clamp(0, 1)
     return (255 * F.avg_pool2d(fine, 576 // size)).round().to(torch.uint8)
@@ -165,7 +165,7 @@ def test_a_shift_moves_the_face_right_and_down_by_a_fraction_of_the_picture():
     assert torch.allclose(moved[..., :12, 6:], pixels[..., :1, :-6].float().expand(-1, -1, 12, -1), atol=0.05)
 
 
-def test_a_zoom_moves_places_away_from_the_centre_by_its_factor():
+def test_a_zoom_moves_places_away_from_the_center_by_its_factor():
     pixels = dot(96, 0.7, 0.4)
     x, y = place(render(pixels, row(scale=1.5), InputSpec(96)))
     assert (x, y) == pytest.approx((0.5 + 1.5 * 0.2, 0.5 - 1.5 * 0.1), abs=2e-3)
@@ -191,7 +191,7 @@ def test_a_bright_dot_lands_at_the_same_relative_place_at_every_size(packed, siz
 
 @pytest.mark.parametrize("shift", [0, 0.5 / 192, 1 / 192])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_fine_checkerboard_shrinks_to_even_grey_wherever_it_is_sampled(channels, shift):
+def test_a_fine_checkerboard_shrinks_to_even_gray_wherever_it_is_sampled(channels, shift):
     board = (255 * ((torch.arange(192)[:, None] + torch.arange(192)[None, :]) % 2)).to(torch.uint8)
     view = row(shift_x=shift, shift_y=shift)
     images = render(board.expand(1, channels, 192, 192), view, InputSpec(48, channels))
@@ -219,28 +219,28 @@ def test_rendering_leaves_the_packed_pixels_and_the_table_as_they_were():
     assert torch.equal(pixels, before[0]) and torch.equal(view, before[1])
 
 
-# Light and colour
+# Light and color
 
 
-def test_the_erased_box_is_grey_and_covers_the_stated_part_at_every_size():
+def test_the_erased_box_is_gray_and_covers_the_stated_part_at_every_size():
     view = row(box_x=0.5, box_y=0.625, box_w=0.25, box_h=0.5)
     for size in (48, 96):
         images = render(torch.full((1, 1, 48, 48), 250, dtype=torch.uint8), view, InputSpec(size))[0, 0]
-        grey = (images - 0.5).abs() < 1e-6
-        assert grey.float().mean().item() == pytest.approx(0.25 * 0.5)
-        rows, columns = grey.any(1).nonzero().ravel(), grey.any(0).nonzero().ravel()
+        gray = (images - 0.5).abs() < 1e-6
+        assert gray.float().mean().item() == pytest.approx(0.25 * 0.5)
+        rows, columns = gray.any(1).nonzero().ravel(), gray.any(0).nonzero().ravel()
         assert (rows.min(), rows.max() + 1) == (0.375 * size, 0.875 * size)
         assert (columns.min(), columns.max() + 1) == (0.375 * size, 0.625 * size)
-        assert torch.allclose(images[~grey], torch.tensor(250 / 255))
+        assert torch.allclose(images[~gray], torch.tensor(250 / 255))
 
 
 def test_boxes_of_a_table_cover_what_lies_within_the_picture():
     view = ViewRecipe(erase=1).table(0, 1, 64)
     images = render(torch.zeros(64, 1, 48, 48, dtype=torch.uint8), view, InputSpec(192))
-    grey = (images[:, 0] - 0.5 - view[:, 5, None, None]).abs() < 1e-6
-    centre, half = view[:, 7:9], view[:, 9:11] / 2
-    sides = (centre + half).clamp(max=1) - (centre - half).clamp(min=0)
-    assert torch.allclose(grey.float().mean((1, 2)), sides.prod(1), atol=0.01)
+    gray = (images[:, 0] - 0.5 - view[:, 5, None, None]).abs() < 1e-6
+    center, half = view[:, 7:9], view[:, 9:11] / 2
+    sides = (center + half).clamp(max=1) - (center - half).clamp(min=0)
+    assert torch.allclose(gray.float().mean((1, 2)), sides.prod(1), atol=0.01)
 
 
 def test_brightness_and_contrast_follow_the_formula():
@@ -250,11 +250,11 @@ def test_brightness_and_contrast_follow_the_formula():
     assert torch.allclose(images, torch.tensor(wanted), atol=1e-6)
 
 
-def test_colour_becomes_grey_as_in_pillow_and_grey_becomes_colour_by_repeating():
-    colour = noise(channels=3)
-    grey = np.asarray(Image.fromarray(colour[0].permute(1, 2, 0).numpy()).convert("L"))
-    ours = render(colour, identity(1), InputSpec(48, 1))[0, 0] * 255
-    assert (ours - torch.tensor(grey).float()).abs().max() < 0.51
+def test_color_becomes_gray_as_in_pillow_and_gray_becomes_color_by_repeating():
+    color = noise(channels=3)
+    gray = np.asarray(Image.fromarray(color[0].permute(1, 2, 0).numpy()).convert("L"))
+    ours = render(color, identity(1), InputSpec(48, 1))[0, 0] * 255
+    assert (ours - torch.tensor(gray).float()).abs().max() < 0.51
     repeated = render(noise(), identity(1), InputSpec(48, 3))
     assert repeated.shape == (1, 3, 48, 48)
     assert torch.equal(repeated[:, :1].expand(-1, 3, -1, -1), repeated) and repeated.std() > 0.1

@@ -22,8 +22,9 @@ generations: 1
 plugins: []
 data: {_target_: former.place.ferplus, root: /faces, protocol: majority, train_protocol: null, target: votes,
   test_subset: null, subset_dir: null, limit: null, verify: false}
-teacher: {train: {epochs: 7, batch_size: 16, select: valid/top1_accuracy, precision: auto, clip: null, average: 0.998,
-    balance: 0.0, mixup: 0.0, log_every: 50}, views: {seed: 0, cached: 0, rotate: 15, scale_min: 0.8, scale_max: 1.08,
+teacher: {train: {epochs: 7, batch_size: 16, monitor: valid/top1_accuracy, precision: auto, max_grad_norm: null, ema_decay: 0.998,
+    class_balance_power: 0.0, mixup: 0.0, log_every_n_steps: 50}, augment: {seed: 0, num_views: 0, rotate: 15, scale_min: 0.8,
+      scale_max: 1.08,
     shift: 0.1, flip: 0.5, brightness: 0.2, contrast: 0.25, erase: 0.5, erase_min: 0.1, erase_max: 0.4, autoaugment: false},
   optimizer: {name: adamw, lr: 0.0008, weight_decay: 0.05, betas: [0.9, 0.999], eps: 1.0e-08, decay_biases: false},
   schedule: {_target_: former.place.Cosine, warmup: 1.0, final: 0.0}, loss: {ce: {_target_: former.place.CrossEntropy,
@@ -40,11 +41,12 @@ phases: null
 optimizer: {name: adamw, lr: 0.001, weight_decay: 0.05, betas: [0.9, 0.999], eps: 1.0e-08, decay_biases: false}
 schedule: {_target_: former.place.Cosine, warmup: 0.5, final: 0.0}
 logger: {_target_: former.place.Wandb, project: fer-distill, entity: null, mode: auto, tags: []}
-train: {epochs: 8, batch_size: 32, select: valid/top1_accuracy, precision: auto, clip: null, average: 0.998, balance: 0.0,
-  mixup: 0.0, log_every: 50, threads: null, device: auto}
-views: {seed: 0, cached: 8, rotate: 15.0, scale_min: 0.8, scale_max: 1.08, shift: 0.1, flip: 0.5, brightness: 0.2, contrast: 0.25,
+train: {epochs: 8, batch_size: 32, monitor: valid/top1_accuracy, precision: auto, max_grad_norm: null, ema_decay: 0.998,
+  class_balance_power: 0.0,
+  mixup: 0.0, log_every_n_steps: 50, threads: null, device: auto}
+augment: {seed: 0, num_views: 8, rotate: 15.0, scale_min: 0.8, scale_max: 1.08, shift: 0.1, flip: 0.5, brightness: 0.2, contrast: 0.25,
   erase: 0.5, erase_min: 0.1, erase_max: 0.4, autoaugment: false}
-eval: {views: plain, robustness: [], severities: [1, 3, 5], cka: false}
+eval: {tta: plain, robustness: [], severities: [1, 3, 5], cka: false}
 checkpoint: {every_steps: 200}
 paths: {store: store, runs: runs, run: null}
 experiment: null
@@ -57,8 +59,9 @@ generations: 1
 plugins: []
 data: {_target_: former.place.procedural, seed: 0, size: 48, train: 2400, valid: 600, test: 600, intensity: 0.7,
   mixture: 0.15, occlusion: 0.1, pose: 0.5, light: 0.5}
-teacher: {members: {first: {train: {epochs: 7, batch_size: 16, select: valid/top1_accuracy, precision: auto, clip: null,
-        average: 0.998, balance: 0.0, mixup: 0.0, log_every: 50}, views: {seed: 0, cached: 0, rotate: 15, scale_min: 0.8,
+teacher: {members: {first: {train: {epochs: 7, batch_size: 16, monitor: valid/top1_accuracy, precision: auto, max_grad_norm: null,
+        ema_decay: 0.998, class_balance_power: 0.0, mixup: 0.0, log_every_n_steps: 50}, augment: {seed: 0, num_views: 0, rotate: 15,
+          scale_min: 0.8,
         scale_max: 1.08, shift: 0.1, flip: 0.5, brightness: 0.2, contrast: 0.25, erase: 0.5, erase_min: 0.1, erase_max: 0.4,
         autoaugment: false}, optimizer: {name: adamw, lr: 0.0008, weight_decay: 0.05, betas: [0.9, 0.999], eps: 1.0e-08,
         decay_biases: false}, schedule: {_target_: former.place.Cosine, warmup: 1.0, final: 0.0}, loss: {ce: {
@@ -66,8 +69,9 @@ teacher: {members: {first: {train: {epochs: 7, batch_size: 16, select: valid/top
           label_smoothing: 0.0, apply_to: heads, head_reduction: mean, head_weights: null}}, _target_: former.place.TimmTeacher,
       name: resnet50, size: 48, channels: 3, mean: null, std: null, weights: null, pretrained: null, drop_rate: 0.0,
       drop_path_rate: 0.0, options: {}, cache: true, precision: auto, seed: 0}, second: {train: {epochs: 10, batch_size: 32,
-        select: valid/top1_accuracy, precision: auto, clip: null, average: 0.998, balance: 0.0, mixup: 0.0, log_every: 50},
-      views: {seed: 0, cached: 0, rotate: 15, scale_min: 0.8, scale_max: 1.08, shift: 0.1, flip: 0.5, brightness: 0.2,
+        monitor: valid/top1_accuracy, precision: auto, max_grad_norm: null, ema_decay: 0.998, class_balance_power: 0.0, mixup: 0.0,
+            log_every_n_steps: 50},
+      augment: {seed: 0, num_views: 0, rotate: 15, scale_min: 0.8, scale_max: 1.08, shift: 0.1, flip: 0.5, brightness: 0.2,
         contrast: 0.25, erase: 0.5, erase_min: 0.1, erase_max: 0.4, autoaugment: false}, optimizer: {name: adamw,
         lr: 0.0008, weight_decay: 0.05, betas: [0.9, 0.999], eps: 1.0e-08, decay_biases: false}, schedule: {_target_: former.place.Cosine,
         warmup: 1.0, final: 0.0}, loss: {ce: {_target_: former.place.CrossEntropy, weight: 1.0, target: soft,
@@ -75,7 +79,7 @@ teacher: {members: {first: {train: {epochs: 7, batch_size: 16, select: valid/top
       _target_: former.place.TimmTeacher, name: mobilenetv3_large_100, size: 96, channels: 3, mean: null,
       std: null, weights: null, pretrained: null, drop_rate: 0.0, drop_path_rate: 0.0, options: {}, cache: true,
       precision: auto, seed: 0}}, _target_: former.place.Ensemble, average: probabilities, weights: null,
-  cache: true, precision: auto, views: {rotate: 5, scale_min: 0.95, scale_max: 1.05, shift: 0.03, brightness: 0.1,
+  cache: true, precision: auto, augment: {rotate: 5, scale_min: 0.95, scale_max: 1.05, shift: 0.03, brightness: 0.1,
     contrast: 0.1, erase: 0}}
 student: {_target_: former.place.MicroExpNet, size: 84, width: XXS, pooling: both, dropout: 0.0, init: xavier,
   mean: 0.5, std: 0.25, weights: null, lr_scale: null}
@@ -85,11 +89,12 @@ phases: null
 optimizer: {name: sgd, lr: 0.05, weight_decay: 0.0005, momentum: 0.9, nesterov: true, decay_biases: false}
 schedule: {_target_: former.place.Cosine, warmup: 0.5, final: 0.0}
 logger: {_target_: former.place.Wandb, project: fer-distill, entity: null, mode: auto, tags: []}
-train: {epochs: 6, batch_size: 16, select: valid/top1_accuracy, precision: auto, clip: null, average: 0.998, balance: 0.0,
-  mixup: 0.0, log_every: 50, threads: null, device: auto}
-views: {seed: 0, cached: 8, rotate: 5.0, scale_min: 0.95, scale_max: 1.05, shift: 0.03, flip: 0.5, brightness: 0.1, contrast: 0.1,
+train: {epochs: 6, batch_size: 16, monitor: valid/top1_accuracy, precision: auto, max_grad_norm: null, ema_decay: 0.998,
+  class_balance_power: 0.0,
+  mixup: 0.0, log_every_n_steps: 50, threads: null, device: auto}
+augment: {seed: 0, num_views: 8, rotate: 5.0, scale_min: 0.95, scale_max: 1.05, shift: 0.03, flip: 0.5, brightness: 0.1, contrast: 0.1,
   erase: 0.0, erase_min: 0.1, erase_max: 0.4, autoaugment: false}
-eval: {views: plain, robustness: [], severities: [1, 3, 5], cka: false}
+eval: {tta: plain, robustness: [], severities: [1, 3, 5], cka: false}
 checkpoint: {every_steps: 200}
 paths: {store: store, runs: runs, run: null}
 experiment: null

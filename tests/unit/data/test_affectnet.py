@@ -37,8 +37,8 @@ def test_a_csv_release_is_read_in_the_canonical_order_and_its_validation_set_is_
     test = data.splits["test"]
     assert test.ids == tuple(name("bbb", i) for i in range(16)), "in the order of validation.csv, first row included"
     assert [EMOTIONS[k] for k in test.label] == [ORDER[i % 8] for i in range(16)]
-    grey = test.pixels[test.rows].mean((1, 2, 3))
-    assert np.abs(grey - [shade(i % 8, i) for i in range(16)]).max() < 3, "each label is that of its own picture"
+    gray = test.pixels[test.rows].mean((1, 2, 3))
+    assert np.abs(gray - [shade(i % 8, i) for i in range(16)]).max() < 3, "each label is that of its own picture"
     assert "test is the published validation set" in data.protocol and "valid: 25% of train held out" in data.protocol
     assert not set(data.splits["train"].ids) & set(data.splits["valid"].ids)
 
@@ -103,8 +103,8 @@ def test_a_published_list_chooses_the_test_pictures_by_name(root, form):
     (root / LINES[form][0]).write_text(listed(form, [7, 2, 2, 15, 99]))
     asked = form[:9].split(",")[0]
     data = open_it(root, test_subset=asked)
-    assert data.further[asked].ids == (name("bbb", 2), name("bbb", 7), name("bbb", 15))
-    assert [EMOTIONS[k] for k in data.further[asked].label] == ["sadness", "contempt", "contempt"]
+    assert data.extra_test_splits[asked].ids == (name("bbb", 2), name("bbb", 7), name("bbb", 15))
+    assert [EMOTIONS[k] for k in data.extra_test_splits[asked].label] == ["sadness", "contempt", "contempt"]
     assert data.notes["test_subset"] == {asked: {"listed": 4, "found": 3, "missing": 1, "other_label": 0}}
     assert len(data.splits["train"]) == 40 and len(data.splits["test"]) == 16
     assert open_it(root).notes["packed"] == data.notes["packed"], "a subset needs no pack of its own"
@@ -112,7 +112,7 @@ def test_a_published_list_chooses_the_test_pictures_by_name(root, form):
 
 def test_with_seven_classes_a_subset_has_no_contempt(root):
     (root / "pose_30_affectnet_list.txt").write_text(listed("pose30", [1, 7]))
-    assert open_it(root, test_subset="pose30", classes=7).further["pose30"].ids == (name("bbb", 1),)
+    assert open_it(root, test_subset="pose30", classes=7).extra_test_splits["pose30"].ids == (name("bbb", 1),)
 
 
 def test_lists_are_looked_for_where_they_are_said_to_be(root):
@@ -121,7 +121,7 @@ def test_lists_are_looked_for_where_they_are_said_to_be(root):
     (lists / "occlusion_affectnet_list.txt").write_text(listed("occlusion", [3]))
     with pytest.raises(ValueError, match=r"data.test_subset: occlusion needs occlusion_affectnet_list.txt in"):
         open_it(root, test_subset="occlusion")
-    assert len(open_it(root, test_subset="occlusion", subset_dir=str(lists)).further["occlusion"]) == 1
+    assert len(open_it(root, test_subset="occlusion", subset_dir=str(lists)).extra_test_splits["occlusion"]) == 1
 
 
 @pytest.mark.parametrize("line", ["bbb.jpg", "pose/0/bbb.jpg", "0/bbb/left.jpg", "11/bbb.jpg"])
@@ -134,7 +134,7 @@ def test_an_unknown_subset_or_number_of_classes_lists_the_known_ones(root):
     refused(
         root, r"data.test_subset: there is no subset 'pose60'. Use null or some of occlusion, ", test_subset="pose60"
     )
-    refused(root, r"data.classes: 6 was asked for; AffectNet has 8, or 7 without contempt", classes=6)
+    refused(root, r"data.classes: expected 8, or 7 without contempt, got 6", classes=6)
 
 
 def test_a_row_of_another_width_is_named(root):
@@ -217,8 +217,8 @@ def test_the_npy_release_is_read_in_the_order_of_its_numbers(npy):
     test = data.splits["test"]
     assert test.ids == tuple(f"val_set/{3 * i}.jpg" for i in range(16)) and data.notes["release"] == "npy"
     assert [EMOTIONS[k] for k in test.label] == [ORDER[i % 8] for i in range(16)]
-    grey = test.pixels[test.rows].mean((1, 2, 3))
-    assert np.abs(grey - [shade(i % 8, i) for i in range(16)]).max() < 3
+    gray = test.pixels[test.rows].mean((1, 2, 3))
+    assert np.abs(gray - [shade(i % 8, i) for i in range(16)]).max() < 3
     assert len(open_it(npy, classes=7).splits["test"]) == 14
 
 

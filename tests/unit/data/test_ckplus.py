@@ -45,8 +45,8 @@ def test_three_last_frames_show_the_emotion_and_the_first_is_neutral(make, form)
     split = all_of_it(make(form))
     found = dict(zip(split.ids, [EMOTIONS[k] for k in split.label], strict=True))
     assert found == expected() and len(split) == 12 * 7 * 4
-    greys = np.rint(split.pixels[split.rows].mean((1, 2, 3))).tolist()
-    assert greys == [tree.grey(name) for name in split.ids], "each label is that of its own picture"
+    grays = np.rint(split.pixels[split.rows].mean((1, 2, 3))).tolist()
+    assert grays == [tree.gray(name) for name in split.ids], "each label is that of its own picture"
 
 
 def test_faces48_have_the_emotions_of_their_folders_and_the_persons_of_their_names(make):
@@ -81,7 +81,7 @@ def test_published_folds_come_first(make):
     data = open_it(root, folds=6, fold=2)
     assert persons(data.splits["test"]) == {tree.PERSONS[2], tree.PERSONS[8]}
     assert "published folds" in data.protocol and data.splits["test"].label.tolist().count(0) == 14
-    with pytest.raises(ValueError, match=r"data.folds: 10 were asked for; the lists in .* make 6. Use that"):
+    with pytest.raises(ValueError, match=r"data.folds: expected 6, as the lists in .* make, got 10"):
         open_it(root)
 
 
@@ -225,4 +225,4 @@ def test_what_is_no_ckplus_is_told_what_ckplus_is(make, tmp_path):
     refused(root, r"bored: 'bored' is none of the classes neutral, happiness")
     (tmp_path / "other").mkdir()
     refused(tmp_path / "other", r"holds no CK\+. Give a folder with cohn-kanade-images and Emotion, one with")
-    refused(root, r"data.margin: 3 was asked for; give 0 to 2", margin=3)
+    refused(root, r"data.margin: expected 0 to 2.*, got 3", margin=3)

@@ -1,4 +1,4 @@
-"""Faces without labels beside a labelled data set: who learns from them, what they cost, and what is refused."""
+"""Faces without labels beside a labeled data set: who learns from them, what they cost, and what is refused."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from inside import folder_of, job, read
 from distill.augment.views import identity
 from distill.data.extra import Joined, to_learn_from, with_extra
 from distill.data.folder import folder
-from distill.data.loader import balanced_chances, batches
+from distill.data.loader import batches, class_balanced_weights
 from distill.losses.ce import CrossEntropy
 from distill.types import Outputs
 
@@ -57,15 +57,17 @@ def test_a_face_without_a_label_costs_nothing_in_a_loss_on_labels(options):
     assert values[1] == 0 and (logits.grad[1] == 0).all() and (values[[0, 2]] > 0).all()
 
 
-def test_balanced_sampling_draws_a_face_without_a_label_as_often_as_a_labelled_one_on_average():
-    chances = balanced_chances(np.array([0, 0, 0, 1, -1, -1]), 1.0)
-    assert chances.sum() == pytest.approx(1) and chances[:3].sum() == pytest.approx(chances[3])
-    assert chances[4] == chances[5] == pytest.approx(chances[:4].mean())
+def test_balanced_sampling_draws_a_face_without_a_label_as_often_as_a_labeled_one_on_average():
+    sampling_weights = class_balanced_weights(np.array([0, 0, 0, 1, -1, -1]), 1.0)
+    assert sampling_weights.sum() == pytest.approx(1) and sampling_weights[:3].sum() == pytest.approx(
+        sampling_weights[3]
+    )
+    assert sampling_weights[4] == sampling_weights[5] == pytest.approx(sampling_weights[:4].mean())
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Leave out what the drawn faces take."""
+    """Leave out what the synthetic faces take."""
     monkeypatch.setattr("inside.SMALL", ("student.size=36", "train.threads=1", "train.precision=fp32"))
 
 
@@ -79,7 +81,7 @@ def test_a_student_learns_from_them_and_its_teacher_and_its_evaluation_know_noth
 
     _, without = run("without")
     said, given = run("with", f"data.extra={home / 'more'}")
-    assert "12 more training faces without labels, taught by the teacher alone" in said
+    assert "12 more training faces without labels, for the losses that compare with the teacher" in said
     assert len(list((tmp_path / "store" / "teachers").glob("*/result.json"))) == 1, "one teacher for both"
     own, other = read(given), read(without)
     assert own["data"]["rows"] == other["data"]["rows"] and own["data"]["extra"]["faces"] == 12

@@ -6,7 +6,7 @@ from face_trees import labels, no_pack_left, save, write_lines
 from distill.data.common.emotions import SEVEN
 from distill.data.fedro import fedro
 
-FOLDERS = ("neural", "happy", "sad", "surprise", "fear", "disgust", "anger")  # spelt as distributed
+FOLDERS = ("neural", "happy", "sad", "surprise", "fear", "disgust", "anger")  # spelled as distributed
 NAMES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 LIST = "occlusion_emotion_fedro_our_list.txt"
 

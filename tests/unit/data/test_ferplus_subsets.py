@@ -27,14 +27,16 @@ def test_a_subset_is_the_listed_test_faces_beside_the_whole_test_split(tmp_path,
     file, lines = LISTS[name]
     write_lines(root / file, lines)
     whole, data = ferplus(tmp_path / "store", root), ferplus(tmp_path / "store", root, test_subset=name)
-    subset = data.further[name]
+    subset = data.extra_test_splits[name]
     assert subset.ids == tuple(f"fer003222{i}.png" for i in ((4,) if name == "pose45" else (1, 4)))
     assert subset.label.tolist() == [1, 4][-len(subset) :] and subset.target.shape == (len(subset), 8)
     facts = dict(zip(("listed", "found", "missing", "other_label"), FOUND[name], strict=True))
     assert data.notes["test_subset"] == {name: facts} and whole.notes["test_subset"] == {}
     assert data.protocol == whole.protocol and data.notes["packed"] == whole.notes["packed"]
     assert {part: split.ids for part, split in data.splits.items()} == {p: s.ids for p, s in whole.splits.items()}
-    assert data.further.keys() - whole.further.keys() == {name} and "votes" in whole.further
+    assert (
+        data.extra_test_splits.keys() - whole.extra_test_splits.keys() == {name} and "votes" in whole.extra_test_splits
+    )
     assert data.notes["counts"] == whole.notes["counts"]
 
 
@@ -42,24 +44,30 @@ def test_several_subsets_can_be_asked_for(tmp_path, root):
     for file, lines in LISTS.values():
         write_lines(root / file, lines)
     data = ferplus(tmp_path / "store", root, test_subset=["pose45", "occlusion"])
-    assert {name: len(data.further[name]) for name in ("pose45", "occlusion")} == {"pose45": 1, "occlusion": 2}
-    assert list(data.notes["test_subset"]) == ["pose45", "occlusion"] and "pose30" not in data.further
+    assert {name: len(data.extra_test_splits[name]) for name in ("pose45", "occlusion")} == {
+        "pose45": 1,
+        "occlusion": 2,
+    }
+    assert list(data.notes["test_subset"]) == ["pose45", "occlusion"] and "pose30" not in data.extra_test_splits
 
 
 def test_lists_lie_beside_an_archive_or_in_subset_dir(tmp_path, root):
     source = tree.archive(root, tmp_path / "fer.zip")
     write_lines(tmp_path / "pose_45_list.txt", LISTS["pose45"][1])
     write_lines(tmp_path / "lists" / "pose_30_list.txt", LISTS["pose30"][1])
-    assert len(ferplus(tmp_path / "store", source, test_subset="pose45").further["pose45"]) == 1
+    assert len(ferplus(tmp_path / "store", source, test_subset="pose45").extra_test_splits["pose45"]) == 1
     data = ferplus(tmp_path / "store", source, test_subset="pose30", subset_dir=tmp_path / "lists", limit=1)
-    assert [len(split) for split in (*data.splits.values(), data.further["pose30"])] == [1, 1, 1, 1]
+    assert [len(split) for split in (*data.splits.values(), data.extra_test_splits["pose30"])] == [1, 1, 1, 1]
 
 
 def test_faces_that_the_protocol_drops_are_missing(tmp_path, root):
     write_lines(root / "pose_30_list.txt", LISTS["pose30"][1])
     tree.edit(root, lambda rows: rows[1].__setitem__(slice(2, 12), [0] * 8 + [10, 0]), "test")
     data = ferplus(tmp_path / "store", root, test_subset="pose30")
-    assert data.further["pose30"].ids == ("fer0032224.png",) and data.notes["test_subset"]["pose30"]["missing"] == 1
+    assert (
+        data.extra_test_splits["pose30"].ids == ("fer0032224.png",)
+        and data.notes["test_subset"]["pose30"]["missing"] == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,10 +109,13 @@ def test_a_subset_asked_of_a_finished_run_is_measured_without_a_step_of_training
     assert asked.returncode == 0, asked.stderr
     result = result_of(where["runs"])
     assert [path.read_bytes() for path in kept] == before and result["teacher_forward_images"] == 0
-    assert result["further"]["occlusion"]["rows"] == 2 and "occlusion" not in whole["further"]
-    assert whole["further"].items() <= result["further"].items() and result["data"]["rows"] == tree.SIZES
+    assert result["extra_test_splits"]["occlusion"]["rows"] == 2 and "occlusion" not in whole["extra_test_splits"]
+    assert (
+        whole["extra_test_splits"].items() <= result["extra_test_splits"].items()
+        and result["data"]["rows"] == tree.SIZES
+    )
     assert result["student"]["metrics"] == whole["student"]["metrics"]
-    accuracies = (result["further"]["occlusion"][key] for key in ("top1_accuracy", "mean_class_accuracy"))
+    accuracies = (result["extra_test_splits"]["occlusion"][key] for key in ("top1_accuracy", "mean_class_accuracy"))
     words = "the student on test subset occlusion: top-1 {:.2%}, mean-class {:.2%} of 2 faces".format(*accuracies)
     assert words in asked.stdout
     again = distill(*job, "data.test_subset=occlusion", **where)

@@ -17,7 +17,7 @@ NUMBER = {code: i for i, code in enumerate(CODES)}  # of the list file
 NAMES = [f"{woman}.{code}{k}.{7 * i + 1}.tiff" for i, woman in enumerate(WOMEN) for code in CODES for k in (1, 2)]
 
 
-def grey(name):
+def gray(name):
     return 20 + 30 * NUMBER[name[3:5]]
 
 
@@ -27,11 +27,11 @@ def code_of(name):
 
 @pytest.fixture
 def root(tmp_path):
-    """Two pictures of each expression of each woman, grey, TIFF, and the notes that lie beside them."""
+    """Two pictures of each expression of each woman, gray, TIFF, and the notes that lie beside them."""
     root = tmp_path / "jaffedbase"
     (root / "jaffe").mkdir(parents=True)
     for name in NAMES:
-        Image.new("L", (32, 32), grey(name)).save(root / "jaffe" / name)
+        Image.new("L", (32, 32), gray(name)).save(root / "jaffe" / name)
     (root / "jaffe" / "README_FIRST.txt").write_text("ratings")
     return root
 
@@ -62,14 +62,14 @@ def test_names_tell_the_expressions(root):
     assert data.classes == EMOTIONS[:7]
     for split in data.splits.values():
         assert [EMOTIONS[k] for k in split.label] == [code_of(name) for name in split.ids]
-        assert np.rint(split.pixels[split.rows].mean((1, 2, 3))).tolist() == [grey(name) for name in split.ids]
+        assert np.rint(split.pixels[split.rows].mean((1, 2, 3))).tolist() == [gray(name) for name in split.ids]
 
 
 def test_the_folder_itself_is_a_root_too(root):
     assert len(open_it(root / "jaffe").splits["test"]) == 14
 
 
-def test_all_of_it_is_a_test_set_for_students_that_learnt_elsewhere(root):
+def test_all_of_it_is_a_test_set_for_students_that_learned_elsewhere(root):
     data = open_it(root, fold=None, test=1)
     assert list(data.splits) == ["test"] and len(data.splits["test"]) == 140
 

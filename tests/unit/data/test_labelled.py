@@ -1,4 +1,4 @@
-"""Labelled pictures become train, valid and test: what is stored, who is held out, and what is refused."""
+"""Labeled pictures become train, valid and test: what is stored, who is held out, and what is refused."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from listed_faces import ABC, entry, listed, opened, persons
 from PIL import Image
 
 from distill.data.common.emotions import EMOTIONS, RAFDB, SEVEN, canonical, named, numbered
-from distill.data.common.labelled import labelled
+from distill.data.common.labeled import labeled
 from distill.data.common.options import DataOptions
 
 
@@ -32,14 +32,14 @@ def test_pictures_labels_and_ids_come_back_as_listed(tmp_path):
     assert data.splits["train"].target.dtype == np.float32 and data.splits["train"].rows.dtype == np.int64
 
 
-def test_grey_is_stored_as_one_channel_and_colour_as_three(tmp_path):
-    grey, colour = (opened(tmp_path, listed(train=30, test=9), channels=c).splits["test"] for c in (1, 3))
+def test_gray_is_stored_as_one_channel_and_color_as_three(tmp_path):
+    gray, color = (opened(tmp_path, listed(train=30, test=9), channels=c).splits["test"] for c in (1, 3))
     name = "test/004.png"
-    np.testing.assert_array_equal(pixels(grey, name)[0], np.asarray(face(name).convert("L")))
-    assert pixels(colour, name).shape == (3, 20, 20)
+    np.testing.assert_array_equal(pixels(gray, name)[0], np.asarray(face(name).convert("L")))
+    assert pixels(color, name).shape == (3, 20, 20)
 
 
-def test_a_grey_picture_is_repeated_where_colour_is_stored(tmp_path):
+def test_a_gray_picture_is_repeated_where_color_is_stored(tmp_path):
     entries = [e._replace(load=lambda e=e: face(e.id).convert("L")) for e in listed(train=30, test=9)]
     stored = pixels(opened(tmp_path, entries).splits["test"], "test/004.png")
     assert (stored == stored[0]).all()
@@ -56,7 +56,7 @@ def test_the_second_call_neither_lists_nor_opens_anything(tmp_path):
     first = opened(tmp_path, listed(train=30, test=9))
     must_not = lambda: pytest.fail("listed again")  # noqa: E731
     options = DataOptions(size=20, valid=0.3, seed=2, limit=5)
-    again = labelled(tmp_path, "faces", {"reader": "test"}, must_not, ABC, options=options)
+    again = labeled(tmp_path, "faces", {"reader": "test"}, must_not, ABC, options=options)
     assert again.notes["packed"] == first.notes["packed"] and len(again.splits["valid"]) == 5
 
 
@@ -157,11 +157,11 @@ def test_limit_keeps_all_classes_of_pictures_that_come_class_by_class(tmp_path):
 def test_a_subset_is_the_listed_pictures_by_id_or_stem_and_counts_what_is_missing(tmp_path):
     asked = {"pose30": ["test/004.png", "007", "nobody", "train/003.png"], "pose45": ["008"]}
     data = opened(tmp_path, listed(train=30, test=30), subsets=asked)
-    ids = {name: split.ids for name, split in data.further.items()}
+    ids = {name: split.ids for name, split in data.extra_test_splits.items()}
     assert ids == {"pose30": ("test/004.png", "test/007.png"), "pose45": ("test/008.png",)}
     assert data.notes["test_subset"]["pose30"] == {"listed": 4, "found": 2, "missing": 2}
     assert len(data.splits["train"]) == 27 and len(data.splits["test"]) == 30
-    assert pixels(data.further["pose45"], "test/008.png").shape == (3, 20, 20)
+    assert pixels(data.extra_test_splits["pose45"], "test/008.png").shape == (3, 20, 20)
 
 
 def test_labels_of_a_subsets_list_are_compared(tmp_path):
@@ -172,7 +172,7 @@ def test_labels_of_a_subsets_list_are_compared(tmp_path):
 def test_a_stem_that_two_pictures_have_names_neither(tmp_path):
     entries = [*listed(train=30, test=30), entry("test", 40)._replace(id="test/more/004.jpg")]
     data = opened(tmp_path, entries, subsets={"pose30": ["004", "005"]})
-    assert data.further["pose30"].ids == ("test/005.png",)
+    assert data.extra_test_splits["pose30"].ids == ("test/005.png",)
 
 
 # Names

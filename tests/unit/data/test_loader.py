@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distill.augment.views import ViewRecipe
-from distill.data.loader import balanced_chances, batches, epoch_order, gather, in_order, steps_per_epoch, to
+from distill.data.loader import batches, class_balanced_weights, epoch_order, gather, in_order, steps_per_epoch, to
 from distill.types import Split
 
 PACKED, KEPT = 40, 23
@@ -41,11 +41,11 @@ def test_an_order_mixes_well():
 
 def test_a_balanced_epoch_draws_every_class_equally_often_with_replacement_and_depends_on_seed_and_epoch_alone():
     label = np.repeat([0, 1, 2], [9000, 900, 100])
-    chances = balanced_chances(label, 1.0)
-    order = epoch_order(4, 2, len(label), chances)
+    sampling_weights = class_balanced_weights(label, 1.0)
+    order = epoch_order(4, 2, len(label), sampling_weights)
     np.random.seed(0), torch.manual_seed(0)
-    assert (order == epoch_order(4, 2, len(label), chances)).all()
-    assert (order != epoch_order(4, 3, len(label), chances)).mean() > 0.9
+    assert (order == epoch_order(4, 2, len(label), sampling_weights)).all()
+    assert (order != epoch_order(4, 3, len(label), sampling_weights)).mean() > 0.9
     assert order.shape == label.shape and order.min() >= 0 and order.max() < len(label)
     drawn = np.bincount(label[order])
     assert np.abs(drawn - 10_000 / 3).max() < 5 * np.sqrt(10_000 * 2 / 9)
@@ -55,16 +55,16 @@ def test_a_balanced_epoch_draws_every_class_equally_often_with_replacement_and_d
     assert abs(np.corrcoef(np.arange(len(places)), places)[0, 1]) < 5 / np.sqrt(len(places))
 
 
-@pytest.mark.parametrize("balance", [0.5, 1.0, 2.0])
-def test_balance_is_the_exponent_of_one_over_the_class_count(balance):
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_balance_is_the_exponent_of_one_over_the_class_count(power):
     label = np.array([2, 0, 0, 0, 0, 2, 3])  # four of class 0, two of 2, one of 3
-    chances = balanced_chances(label, balance)
-    assert chances.sum() == pytest.approx(1)
-    assert chances / chances[-1] == pytest.approx(np.array([2, 4, 4, 4, 4, 2, 1.0]) ** -balance)
+    sampling_weights = class_balanced_weights(label, power)
+    assert sampling_weights.sum() == pytest.approx(1)
+    assert sampling_weights / sampling_weights[-1] == pytest.approx(np.array([2, 4, 4, 4, 4, 2, 1.0]) ** -power)
 
 
 def test_without_balance_an_epoch_is_the_shuffle_that_it_always_was():
-    assert balanced_chances(np.array([0, 0, 1]), 0.0) is None
+    assert class_balanced_weights(np.array([0, 0, 1]), 0.0) is None
     assert epoch_order(4, 2, 10, None).tolist() == [7, 6, 5, 2, 8, 1, 9, 3, 0, 4]
 
 

@@ -7,7 +7,7 @@ from commandline import ROOT
 from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 from safetensors.torch import load_file
-from tiny_training import DATA, Net, frozen, learner, run
+from tiny_training import DATA, Net, frozen, run, train_state
 
 from distill.augment.autoaugment import VERSION
 from distill.augment.views import ViewRecipe, draw, render
@@ -15,12 +15,12 @@ from distill.config.schema import typed
 from distill.data.loader import gather, mixup
 from distill.losses.base.logit_loss import LogitLoss
 from distill.losses.ce import CrossEntropy
-from distill.pipeline import rules
+from distill.pipeline import validation
 from distill.training.loop import train_step
 from distill.types import InputSpec, MixedBatch, Outputs
-from teachers.answer_store import manifest
 from teachers.ensemble import Ensemble
 from teachers.logit_cache import LogitCache
+from teachers.output_store import manifest
 
 TABLE = ViewRecipe(autoaugment=True).table(0, 1, 60)
 
@@ -75,7 +75,7 @@ def test_a_live_teacher_and_an_ensemble_see_the_mixed_pictures_that_the_student_
 
 
 def test_a_step_shows_teacher_and_student_one_mixture():
-    student, teacher = learner(), frozen(1)
+    student, teacher = train_state(), frozen(1)
     mixed = mixup(batch(), 1.0, 0, 0, 0)
     terms = train_step(mixed, teacher, student, torch.float32)
     assert torch.equal(student.student.seen[-1], teacher.network.seen[-1])
@@ -110,22 +110,22 @@ def composed(*overrides):
 @pytest.mark.parametrize("name", ["microexpnet", "dkd", "nkd", "tfkd"])
 def test_a_loss_that_reads_one_class_from_a_target_is_not_for_mixed_faces(name):
     with pytest.raises(ValueError, match=rf"^loss\.{name}: reads one class .* Type train\.mixup=0, or choose losses"):
-        rules.check(composed("teacher.cache=false", f"loss=[ce,{name}]"))
-    rules.check(composed("teacher.cache=false", f"loss=[ce,{name}]", "train.mixup=0"))
+        validation.validate(composed("teacher.cache=false", f"loss=[ce,{name}]"))
+    validation.validate(composed("teacher.cache=false", f"loss=[ce,{name}]", "train.mixup=0"))
 
 
 def test_a_loss_that_remembers_faces_is_not_for_mixtures():
     with pytest.raises(ValueError, match=r"^loss\.crd: remembers faces.* Type train\.mixup=0, or leave it out"):
-        rules.check(composed("teacher.cache=false", "loss=[ce,crd]"))
+        validation.validate(composed("teacher.cache=false", "loss=[ce,crd]"))
 
 
 def test_a_teachers_own_losses_are_looked_at_too():
     words = ("train.mixup=0", "teacher.train.mixup=0.2")
-    rules.check(composed(*words))
+    validation.validate(composed(*words))
     cfg = composed(*words, "loss=[ce,tfkd]")
     cfg.teacher["loss"] = {"tfkd": cfg.loss["tfkd"]}
     with pytest.raises(ValueError, match=r"^teacher\.loss\.tfkd: reads one class .* Type teacher\.train\.mixup=0"):
-        rules.check(cfg)
+        validation.validate(cfg)
 
 
 def test_every_loss_on_logits_that_reads_the_largest_entry_alone_says_so():
@@ -164,10 +164,10 @@ def test_a_mixed_and_balanced_run_that_was_stopped_goes_on_bit_for_bit(tmp_path,
 
 
 def test_each_option_changes_a_run_and_none_shows_every_face_once_as_it_is(tmp_path):
-    off = {"balance": 0.0, "mixup": 0.0}
+    off = {"class_balance_power": 0.0, "mixup": 0.0}
     logs = [
         (run(tmp_path / name, **off | more), state(tmp_path / name)[0])[1]
-        for name, more in (("off", {}), ("balance", {"balance": 1.0}), ("mixup", {"mixup": 0.4}))
+        for name, more in (("off", {}), ("balance", {"class_balance_power": 1.0}), ("mixup", {"mixup": 0.4}))
     ]
     assert len(set(logs)) == 3
     net = run(tmp_path / "again", **off)

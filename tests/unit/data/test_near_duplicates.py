@@ -68,7 +68,7 @@ def test_photographs_that_splits_share_are_counted_and_told_in_a_line(root, stor
         "data: 10 of 24 test faces show a photograph that train or valid has, too (4 pixel for pixel), 2 of 8 valid faces show a "
         "photograph that train has, too (2 pixel for pixel); data.near_duplicates=drop_from_train leaves them out of train"
     ]
-    without = data.further[WITHOUT_TWINS]
+    without = data.extra_test_splits[WITHOUT_TWINS]
     assert set(without.ids) == {f"test/{name}/{number}.png" for name in ("a", "b") for number in range(40, 47)}
 
 
@@ -80,7 +80,7 @@ def test_they_are_left_out_of_train_where_that_is_asked_for(root, store):
     gone = set(whole.splits["train"].ids) - set(data.splits["train"].ids)
     assert gone == {f"train/{name}/{number}.png" for name in ("a", "b") for number in (0, 1, 10, 11, 12, 20)}
     assert data.notes["near_duplicates"] == {"valid": [0, 0], "test": [0, 0], "dropped_from_train": 12}
-    assert "12 near-duplicates left out of train" in data.protocol and WITHOUT_TWINS not in data.further
+    assert "12 near-duplicates left out of train" in data.protocol and WITHOUT_TWINS not in data.extra_test_splits
     assert len(labels(data)) == len(data.splits["train"]) + 32 and build.fingerprint(data) != build.fingerprint(whole)
     nodes = [asked_for(root, store, near_duplicates=n)[0] for n in ("report", "drop_from_train")]
     names = [config.identity(RunConfig.from_dict(REST | {"data": node}))["data"] for node in nodes]
@@ -119,7 +119,7 @@ def test_a_test_split_that_is_train_is_refused_with_what_to_type(tmp_path, valid
 def test_faces_that_only_look_alike_are_not_one_photograph(tmp_path):
     write_class_folders(tmp_path / "faces", ("a", "b"), 30)
     data = build.dataset(*asked_for(tmp_path / "faces", tmp_path / "store", size=20))
-    assert data.notes["near_duplicates"]["test"] == [0, 0] and twins.told(data) == [] and not data.further
+    assert data.notes["near_duplicates"]["test"] == [0, 0] and twins.told(data) == [] and not data.extra_test_splits
 
 
 def test_flat_pictures_are_copies_and_nothing_else(tmp_path):
@@ -162,7 +162,7 @@ def test_faces_of_another_pack_and_size_are_compared_by_their_photograph(root, s
     data = build.dataset(*asked_for(root, store))
     write(tmp_path / "new", "a", [0, 10, 90], lambda image: image.convert("L").resize((100, 100)))
     other = folder(tmp_path / "store", tmp_path / "new" / "a", size=64, channels=1, test=1).splits["test"]
-    seen = twins.alike(other, [data.splits["train"], data.splits["valid"]])
+    seen = twins.near_duplicate(other, [data.splits["train"], data.splits["valid"]])
     assert dict(zip(other.ids, seen.tolist(), strict=True)) == {
         f"{name}/{number}.png": number != 90 for name in ("a", "b") for number in (0, 10, 90)
     }

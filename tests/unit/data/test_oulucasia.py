@@ -74,9 +74,9 @@ def test_a_person_who_is_not_there_moves_nobody_into_another_fold(root):
 def test_other_numbers_of_folds_and_none(root):
     assert persons(open_it(root, folds=5, fold=1).splits["test"]) == set(range(16, 32))
     assert len(open_it(root, fold=None, test=1).splits["test"]) == 560
-    with pytest.raises(ValueError, match=r"data.fold: 10 was asked for; there are 10 folds, 0 to 9"):
+    with pytest.raises(ValueError, match=r"data.fold: expected 0 to 9, got 10"):
         open_it(root, fold=10)
-    with pytest.raises(ValueError, match=r"data.folds: 81 were asked for of 80 persons"):
+    with pytest.raises(ValueError, match=r"data.folds: expected 2 to 80, the number of persons, such as 10, got 81"):
         open_it(root, folds=81)
 
 

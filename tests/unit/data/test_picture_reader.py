@@ -50,8 +50,8 @@ def test_a_face_is_packed_as_predict_reads_it(tmp_path, write):
 def test_white_shows_through_where_a_training_face_is_transparent(tmp_path):
     root = write_class_folders(tmp_path / "faces", ("a", "b"), 3)
     transparent(root / "a" / "z.png")
-    grey = folder(tmp_path / "store", root, size=20, channels=1, test=1).splits["test"]
-    assert (pixels(grey, "a/z.png")[:, :, :10] == 255).all() and pixels(grey, "a/z.png")[:, :, 10:].min() < 255
+    gray = folder(tmp_path / "store", root, size=20, channels=1, test=1).splits["test"]
+    assert (pixels(gray, "a/z.png")[:, :, :10] == 255).all() and pixels(gray, "a/z.png")[:, :, 10:].min() < 255
 
 
 def test_postscript_starts_no_program_whatever_its_name(tmp_path, monkeypatch):

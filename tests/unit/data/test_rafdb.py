@@ -86,7 +86,7 @@ def test_a_subset_is_the_listed_test_faces_beside_all_of_them(tmp_path, root, na
     options = {"subset_dir": home} if place == "subset_dir" else {}
     data = opened(tmp_path, root, test_subset=name, **options)
     listed = [line for line in lines if "0999" not in line]
-    assert data.further[name].ids == tuple(re.search(r"test_\d+", line)[0] + ".jpg" for line in listed)
+    assert data.extra_test_splits[name].ids == tuple(re.search(r"test_\d+", line)[0] + ".jpg" for line in listed)
     counts = {"listed": len(lines), "found": len(listed), "missing": len(lines) - len(listed)}
     assert data.notes["test_subset"] == {name: counts | {"other_label": int(name == "pose30")}}
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 63, "valid": 7, "test": 21}

@@ -19,7 +19,7 @@ def name(i):
 
 
 def write_folders(root):
-    """Write 28 + 14 pictures in folders Angry, Disgust, ...; the grey tells the emotion."""
+    """Write 28 + 14 pictures in folders Angry, Disgust, ...; the gray tells the emotion."""
     for folder, count in SPLITS.values():
         for i in range(count):
             path = root / folder / name(i)
@@ -52,7 +52,7 @@ def open_it(root, **options):
 refused = partial(refused_by, open_it)
 
 
-def greys(split):
+def grays(split):
     return np.rint(split.pixels[split.rows].mean((1, 2, 3))).tolist()
 
 
@@ -65,7 +65,7 @@ def test_lists_are_read_in_the_canonical_order_and_validation_is_the_test_split(
     assert {split: len(data.splits[split]) for split in data.splits} == {"train": 21, "valid": 7, "test": 14}
     test = data.splits["test"]
     assert [EMOTIONS[k] for k in test.label] == [CANONICAL[i % 7] for i in range(14)]
-    assert greys(test) == [30 * (i % 7) + 10 for i in range(14)], "each label is that of its own picture"
+    assert grays(test) == [30 * (i % 7) + 10 for i in range(14)], "each label is that of its own picture"
     assert "test is the published validation set" in data.protocol and "valid: 25% of train held out" in data.protocol
     assert not set(data.splits["train"].ids) & set(data.splits["valid"].ids)
 
@@ -77,7 +77,7 @@ def test_without_lists_the_folders_tell_the_same(tmp_path, names):
         (root / folder).rename(root / renamed)
     test = open_it(root).splits["test"]
     assert len(test) == 14
-    assert sorted(zip([EMOTIONS[k] for k in test.label], greys(test), strict=True)) == sorted(
+    assert sorted(zip([EMOTIONS[k] for k in test.label], grays(test), strict=True)) == sorted(
         (CANONICAL[i % 7], 30 * (i % 7) + 10) for i in range(14)
     )
 

@@ -86,8 +86,8 @@ def folder(finished):
     assert temperature != 3.0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line, "loud_warnings", lambda: None)
-        patch.setattr(gate, "MOST_LOST", 1.0)
-        patch.setattr(gate, "DRIFT", 1.0)
+        patch.setattr(gate, "MAX_ACCURACY_DROP", 1.0)
+        patch.setattr(gate, "MAX_AGREEMENT_CHANGE", 1.0)
         command_line.main([str(copy)])
     return copy
 
@@ -109,7 +109,7 @@ def test_a_run_writes_its_temperature_and_what_it_changes(finished):
 
 def test_a_run_says_its_temperature_in_one_line_and_fits_it_to_faces_as_packed(finished, tmp_path):
     words = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.valid=64", "data.size=40")
-    said = job(*words, "eval.views=mirror", store=finished.parents[1] / "store", runs=tmp_path)
+    said = job(*words, "eval.tta=mirror", store=finished.parents[1] / "store", runs=tmp_path)
     other = read(folder_of(tmp_path))
     assert other["calibration"] == read(finished)["calibration"], "the same student, asked about other views"
     assert other["student"]["metrics"]["valid/nll"] != other["calibration"]["valid"]["before"]["nll"]
@@ -123,12 +123,12 @@ def pictures(number):
 
 @pytest.mark.parametrize("name", ["student.onnx", "student.pt2", "student.int8.onnx"])
 def test_every_file_and_the_loaded_student_answer_logits_divided_by_the_temperature(folder, name):
-    from distill.export.export_module import Deployed
+    from distill.export.export_module import ExportModule
 
     given, loaded = pictures(6), exporting.load(folder / "export")
     with torch.no_grad():
-        wanted, probabilities = (part.numpy() for part in Deployed(loaded)(torch.from_numpy(given)))
-        raw = type(loaded).forward(loaded, Deployed(loaded).prepare(torch.from_numpy(given))).logits.numpy()
+        wanted, probabilities = (part.numpy() for part in ExportModule(loaded)(torch.from_numpy(given)))
+        raw = type(loaded).forward(loaded, ExportModule(loaded).prepare(torch.from_numpy(given))).logits.numpy()
     np.testing.assert_allclose(wanted, raw / 3, atol=1e-6)
     opened = open_file(folder / "export" / name, 1)
     found = opened.answer(given)

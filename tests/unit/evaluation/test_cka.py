@@ -30,7 +30,7 @@ def by_hand(x, y):
 
 
 def ours(x, y):
-    return cka.hsic(cka.centred_gram(x), cka.centred_gram(y))
+    return cka.hsic(cka.centered_gram(x), cka.centered_gram(y))
 
 
 def similarity(x, y):

@@ -49,7 +49,13 @@ def test_a_corruption_is_a_row_of_its_severities_and_their_mean():
 def test_what_was_measured_on_other_faces_is_printed_with_its_intervals_and_corruptions(tmp_path, capsys):
     test = SCORES | {"rows": 1234, "top1_accuracy_ci": [0.35, 0.45], "mean_class_accuracy_ci": [0.2, 0.4]}
     result = {
-        **{"run": "a run", "data": {"name": "fedro", "protocol": "all"}, "test": test, "unseen": {}, "further": {}},
+        **{
+            "run": "a run",
+            "data": {"name": "fedro", "protocol": "all"},
+            "test": test,
+            "unseen": {},
+            "extra_test_splits": {},
+        },
         **{"robustness": corrupted(), "dropped": {}, "seen_in_training": 0, "near_duplicates": 0},
         "classes": {"compared": ["fear"], "only_run": [], "only_data": []},
     }

@@ -8,14 +8,16 @@ from distill.evaluation import figures
 
 def test_pictures_are_a_thousand_pixels_wide_and_nothing_else_is_left(tmp_path):
     draw = np.random.default_rng(0)
-    labels, chances = draw.integers(0, 3, 40), draw.dirichlet(np.ones(3), 40)
+    labels, sampling_weights = draw.integers(0, 3, 40), draw.dirichlet(np.ones(3), 40)
     counts = np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]])
     figures.confusion_matrix(counts, ["a", "b", "c"], tmp_path / "matrix.png")
-    for name, shape, n in (("grey", (40, 1, 48, 48), 24), ("colour", (40, 3, 32, 32), 7), ("few", (2, 1, 48, 48), 24)):
+    for name, shape, n in (("gray", (40, 1, 48, 48), 24), ("color", (40, 3, 32, 32), 7), ("few", (2, 1, 48, 48), 24)):
         faces = draw.integers(0, 256, shape, dtype=np.uint8)
         rows = len(faces)
-        figures.sample_predictions(faces, labels[:rows], chances[:rows], ["a", "b", "c"], tmp_path / f"{name}.png", n=n)
-    assert {path.name for path in tmp_path.iterdir()} == {"matrix.png", "grey.png", "colour.png", "few.png"}
+        figures.sample_predictions(
+            faces, labels[:rows], sampling_weights[:rows], ["a", "b", "c"], tmp_path / f"{name}.png", n=n
+        )
+    assert {path.name for path in tmp_path.iterdir()} == {"matrix.png", "gray.png", "color.png", "few.png"}
     for path in tmp_path.iterdir():
         picture = Image.open(path)
         assert picture.width == 1000 and np.asarray(picture.convert("L")).std() > 10
@@ -37,7 +39,7 @@ def scores(severities, **ends):
     return {"rows": 3137, "severities": severities, "clean": clean, "corruptions": curves, "mean": mean}
 
 
-def test_robustness_curves_are_drawn_for_one_severity_and_for_more_corruptions_than_colours(tmp_path):
+def test_robustness_curves_are_drawn_for_one_severity_and_for_more_corruptions_than_colors(tmp_path):
     figures.robustness(scores([3], mask=0.0), tmp_path / "one.png")
     figures.robustness(scores([1, 3, 5], **{f"kind{k}": 0.3 for k in range(11)}), tmp_path / "many.png")
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "many.png"}

@@ -21,14 +21,14 @@ def answers():
 
 def test_accuracies_recall_confusion_and_likelihood_equal_scikit_learn(answers):
     logits, labels = answers
-    guesses, chances = logits.argmax(1), np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    guesses, sampling_weights = logits.argmax(1), np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert metrics.top1_accuracy(logits, labels) == pytest.approx(oracle.accuracy_score(labels, guesses), abs=1e-12)
     balanced = oracle.balanced_accuracy_score(labels, guesses)
     assert metrics.mean_class_accuracy(logits, labels) == pytest.approx(balanced, abs=1e-12)
     recall = oracle.recall_score(labels, guesses, average=None)
     np.testing.assert_allclose(metrics.per_class_recall(logits, labels), recall)
     np.testing.assert_array_equal(metrics.confusion_matrix(logits, labels), oracle.confusion_matrix(labels, guesses))
-    assert metrics.nll(logits, labels) == pytest.approx(oracle.log_loss(labels, chances), abs=1e-12)
+    assert metrics.nll(logits, labels) == pytest.approx(oracle.log_loss(labels, sampling_weights), abs=1e-12)
 
 
 def test_a_class_without_pictures_has_no_recall_and_does_not_count_in_the_mean():
@@ -46,8 +46,8 @@ def test_calibration_error_equals_a_sum_by_hand():
 
 def test_calibration_error_equals_a_plain_loop_over_bins(answers):
     logits, labels = answers
-    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    confidence, right, total = chances.max(1), chances.argmax(1) == labels, 0.0
+    sampling_weights = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    confidence, right, total = sampling_weights.max(1), sampling_weights.argmax(1) == labels, 0.0
     for low in np.arange(15) / 15:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
         if inside.any():

@@ -10,7 +10,7 @@ from commandline import benchmark
 from PIL import Image
 from torch import nn
 
-from distill.evaluation.inference import answers
+from distill.evaluation.inference import student_logits
 from distill.evaluation.metrics import mean_class_accuracy, top1_accuracy
 from distill.evaluation.robustness import (
     CORRUPTIONS,
@@ -28,12 +28,12 @@ EYES, MOUTH, FOREHEAD = (slice(15, 21), slice(10, 38)), (slice(34, 41), slice(16
 
 
 @pytest.fixture(scope="module")
-def grey():
+def gray():
     return faces(48)[:24]
 
 
 @pytest.fixture(scope="module")
-def colour():
+def color():
     return np.repeat(faces(128)[:3], 3, axis=1)
 
 
@@ -44,17 +44,17 @@ def hidden(before, after, zone):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_picture_is_spoilt_by_its_own_row_and_not_by_its_neighbours_or_place(name, grey):
+def test_a_picture_is_spoilt_by_its_own_row_and_not_by_its_neighbors_or_place(name, gray):
     rows = np.arange(100, 124)
-    whole = corrupt(grey, name, 3, seed=5, rows=rows)
+    whole = corrupt(gray, name, 3, seed=5, rows=rows)
     order = np.random.default_rng(0).permutation(24)
-    np.testing.assert_array_equal(corrupt(grey[order], name, 3, seed=5, rows=rows[order]), whole[order])
+    np.testing.assert_array_equal(corrupt(gray[order], name, 3, seed=5, rows=rows[order]), whole[order])
     for k in (0, 7, 23):
-        np.testing.assert_array_equal(corrupt(grey[k : k + 1], name, 3, seed=5, rows=rows[k : k + 1]), whole[k : k + 1])
+        np.testing.assert_array_equal(corrupt(gray[k : k + 1], name, 3, seed=5, rows=rows[k : k + 1]), whole[k : k + 1])
 
 
-def test_more_pictures_than_one_block_are_all_spoilt_as_one_by_one(grey):
-    many = np.tile(grey, (4, 1, 1, 1))
+def test_more_pictures_than_one_block_are_all_spoilt_as_one_by_one(gray):
+    many = np.tile(gray, (4, 1, 1, 1))
     whole = corrupt(many, "hand", 4)
     assert 48 * 48 * len(many) > 2**17
     for k in (0, 55, 57, 95):
@@ -62,16 +62,16 @@ def test_more_pictures_than_one_block_are_all_spoilt_as_one_by_one(grey):
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_another_seed_or_row_is_another_occlusion_but_the_same_light_and_lens(name, grey):
-    same = np.repeat(grey[:1], 8, axis=0)
+def test_another_seed_or_row_is_another_occlusion_but_the_same_light_and_lens(name, gray):
+    same = np.repeat(gray[:1], 8, axis=0)
     first, other = corrupt(same, name, 4), corrupt(same, name, 4, seed=1)
     drawn = name not in ("blur", "dark")
     assert (first != other).any() == drawn and (first != first[:1]).any() == drawn
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_grey_and_colour_keep_their_shape_and_the_given_pixels_stay(name, grey, colour):
-    for pixels in (grey, colour, grey[:, :, :40], grey[:0]):
+def test_gray_and_color_keep_their_shape_and_the_given_pixels_stay(name, gray, color):
+    for pixels in (gray, color, gray[:, :, :40], gray[:0]):
         before = pixels.copy()
         spoilt = corrupt(pixels, name, 2)
         assert spoilt.shape == pixels.shape and spoilt.dtype == np.uint8
@@ -80,26 +80,26 @@ def test_grey_and_colour_keep_their_shape_and_the_given_pixels_stay(name, grey, 
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_every_severity_changes_the_face_more_than_the_one_before(name, grey):
-    change = [np.abs(corrupt(grey, name, severity).astype(int) - grey).mean() for severity in SEVERITIES]
+def test_every_severity_changes_the_face_more_than_the_one_before(name, gray):
+    change = [np.abs(corrupt(gray, name, severity).astype(int) - gray).mean() for severity in SEVERITIES]
     assert change[0] > 2 and (np.diff(change) > 0.3).all(), change
 
 
-def test_a_mask_hides_the_mouth_sunglasses_the_eyes_and_a_hand_part_of_the_mouth(grey):
-    shown = {name: corrupt(grey, name, 3) for name in ("mask", "sunglasses", "hand")}
-    assert hidden(grey, shown["mask"], MOUTH) > 0.7 > 0.05 > hidden(grey, shown["mask"], EYES)
-    assert hidden(grey, shown["sunglasses"], EYES) > 0.6 > 0.01 > hidden(grey, shown["sunglasses"], MOUTH)
-    assert 0.9 > hidden(grey, shown["hand"], MOUTH) > 0.25 > 0.02 > hidden(grey, shown["hand"], EYES)
-    assert all(hidden(grey, after, FOREHEAD) < 0.01 for after in shown.values())
+def test_a_mask_hides_the_mouth_sunglasses_the_eyes_and_a_hand_part_of_the_mouth(gray):
+    shown = {name: corrupt(gray, name, 3) for name in ("mask", "sunglasses", "hand")}
+    assert hidden(gray, shown["mask"], MOUTH) > 0.7 > 0.05 > hidden(gray, shown["mask"], EYES)
+    assert hidden(gray, shown["sunglasses"], EYES) > 0.6 > 0.01 > hidden(gray, shown["sunglasses"], MOUTH)
+    assert 0.9 > hidden(gray, shown["hand"], MOUTH) > 0.25 > 0.02 > hidden(gray, shown["hand"], EYES)
+    assert all(hidden(gray, after, FOREHEAD) < 0.01 for after in shown.values())
 
 
-def test_masks_come_in_several_colours_and_are_the_same_in_grey_by_their_luma(colour):
-    spoilt = corrupt(np.repeat(colour[:1], 40, axis=0), "mask", 5)
+def test_masks_come_in_several_colors_and_are_the_same_in_gray_by_their_luma(color):
+    spoilt = corrupt(np.repeat(color[:1], 40, axis=0), "mask", 5)
     cloth = spoilt[:, :, 85, 64].astype(int)
     blue, black = cloth[:, 2] - cloth[:, 0] > 30, cloth.max(1) < 90
     assert 8 <= blue.sum() <= 32 and 1 <= black.sum() <= 15
     luma = np.tensordot([0.299, 0.587, 0.114], spoilt, (0, 1))
-    single = corrupt(np.repeat(colour[:1, :1], 40, axis=0), "mask", 5)[:, 0]
+    single = corrupt(np.repeat(color[:1, :1], 40, axis=0), "mask", 5)[:, 0]
     assert np.abs(luma - single).max() <= 1.5
 
 
@@ -146,14 +146,14 @@ def test_faces_are_turned_by_the_degrees_asked_to_either_side():
     assert 8 <= (x > 0).sum() <= 32
 
 
-def test_what_there_is_not_is_refused_with_what_there_is(grey):
-    with pytest.raises(ValueError, match=r"eval.robustness: 'fog' was asked for. Choose from mask, .*, rotate\."):
-        corrupt(grey, "fog", 1)
+def test_what_there_is_not_is_refused_with_what_there_is(gray):
+    with pytest.raises(ValueError, match=r"eval.robustness: expected one of mask, .*, rotate, got 'fog'\."):
+        corrupt(gray, "fog", 1)
     for severity in (0, 6, 1.5, "3"):
         with pytest.raises(ValueError, match=r"eval.severities: .* Choose from 1, 2, 3, 4, 5\."):
-            corrupt(grey, "mask", severity)
+            corrupt(gray, "mask", severity)
     with pytest.raises(ValueError, match=r"rows: \[2\] for 24 pictures"):
-        corrupt(grey, "mask", 1, rows=[0, 1])
+        corrupt(gray, "mask", 1, rows=[0, 1])
 
 
 class Brightness(nn.Module):
@@ -188,7 +188,7 @@ def test_an_evaluation_is_that_of_the_corrupted_rows_of_the_split(split):
         for severity in (1, 5):
             spoilt = corrupt(split.pixels[split.rows], name, severity, 3, split.rows)
             own = Split("", spoilt, np.arange(13), split.target, split.label, split.ids, "")
-            logits = answers(network, own)
+            logits = student_logits(network, own)
             scores = {f.__name__: f(logits, split.label) for f in (top1_accuracy, mean_class_accuracy)}
             assert found["corruptions"][name][str(severity)] == scores
     dark = found["corruptions"]["dark"]

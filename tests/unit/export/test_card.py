@@ -210,7 +210,7 @@ def test_a_card_says_what_every_kind_of_teacher_began_with(copy, node, starts, s
         ("'paths={store: /home/anna/b c/d, runs: \"e, g/f\"}'", "'paths={store: d, runs: f}'"),
         ("data.root=/home/a=b/c", "data.root=c"),
         ("'loss=[ce,kd]' hydra/launcher=joblib", "'loss=[ce,kd]' hydra/launcher=joblib"),
-        ("train.select=-valid/nll", "train.select=-valid/nll"),
+        ("train.monitor=-valid/nll", "train.monitor=-valid/nll"),
     ],
 )
 def test_of_a_path_in_the_command_the_last_part_is_shown(typed, shown):

@@ -13,7 +13,7 @@ from distill.export import formats as module_of_forms
 from distill.export import job
 from distill.export import onnx_graph as graph
 from distill.export import parity as gate
-from distill.export.formats import FILES, forms
+from distill.export.formats import FILES, export_formats
 from distill.export.runtimes import open_file
 from distill.runs.folder import RunFolder
 from students.microexpnet import MicroExpNet
@@ -57,14 +57,14 @@ def test_a_form_that_an_engine_or_a_converter_breaks_on_is_refused_and_the_other
     def breaks(*given, **named):
         raise NotImplementedError("no such operation")
 
-    monkeypatch.setattr(job, "opened", breaks_at_seven)
+    monkeypatch.setattr(job, "load_exported", breaks_at_seven)
     monkeypatch.setattr(module_of_forms.graph, "save_program", breaks)
     monkeypatch.setattr("onnxruntime.quantization.quantize_static", breaks)
     _, said = export(capsys, folder)
     wanted = {
         "student.onnx": "RuntimeError: [ONNXRuntimeError] : 1 : FAIL : Reshape. An operation of this network",
         "student.pt2": "NotImplementedError: no such operation. An operation of this network",
-        "student.int8.onnx": "this network cannot be rounded (NotImplementedError: no such operation). Type export.int8=false",
+        "student.int8.onnx": "this network cannot be quantized (NotImplementedError: no such operation). Type export.int8=false",
     }
     lines = dict(zip(wanted, said.splitlines(), strict=True))
     assert all(lines[name].startswith(f"error: {name}: {words}") for name, words in wanted.items())
@@ -105,7 +105,7 @@ def test_an_export_that_cannot_begin_leaves_the_earlier_one_as_it_was(folder, ca
 
 def test_a_card_that_cannot_be_written_is_said_and_the_proven_files_stay(folder, capsys, monkeypatch):
     (folder / "predictions" / "test.csv").unlink()
-    monkeypatch.setattr(job, "forms", lambda *given: [next(forms(*given))])
+    monkeypatch.setattr(job, "export_formats", lambda *given: [next(export_formats(*given))])
     out, said = export(capsys, folder)
     assert said is None and "model-card.md: not written: " in out and "test.csv" in out
     assert set(contents(folder)) == WEIGHTS

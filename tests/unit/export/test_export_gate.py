@@ -21,9 +21,9 @@ from distill.export import onnx_graph as graph
 from distill.export import parity as gate
 from distill.export import runtimes as running
 from distill.export import weights_and_config as package
-from distill.export.export_module import Bare, Deployed
+from distill.export.export_module import ExportModule, LogitsOnly
 from distill.losses.base.reused_classifier import attach_reused_head
-from distill.models.feature_hooks import survey
+from distill.models.feature_hooks import inspect_layers
 from distill.types import Dataset
 from students.microexpnet import MicroExpNet
 from students.timm_student import TimmStudent
@@ -64,7 +64,7 @@ def sharp(split):
     wanted = gate.reference(student, split, True)
     found = replace(split, label=wanted.logits.argmax(1))
     assert len(set(found.label.tolist())) >= 4
-    return student, gate.Reference(found, wanted.logits, wanted.resized)
+    return student, gate.ReferenceOutputs(found, wanted.logits, wanted.resized)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def rounded(student, split, tmp_path):
 def test_every_student_is_traced_for_every_batch_size(words):
     student = network(words)
     spec = student.input
-    traced = graph.program(Bare(student), graph.example(student, False), {0: "batch"}).module()
+    traced = graph.program(LogitsOnly(student), graph.example(student, False), {0: "batch"}).module()
     for number in (1, 3):
         images = torch.randn(number, spec.channels, spec.size, spec.size)
         torch.testing.assert_close(traced(images), student(images).logits, atol=1e-5, rtol=1e-5)
@@ -101,7 +101,7 @@ def test_the_mirroring_student_becomes_a_graph_that_answers_alike(mirroring, spl
     wanted = gate.reference(student, split, True)
     whole = graph.whole(net, graph.prepare_onnx(student), student, 8)
     parity = gate.measure(answer(whole, tmp_path), wanted)
-    assert gate.verdict(parity, exact=True) is None and max(parity.other_batch, parity.other_size) < 1e-4
+    assert gate.parity_failure(parity, exact=True) is None and max(parity.other_batch, parity.other_size) < 1e-4
 
 
 def test_the_mirroring_student_is_rounded_where_it_pays(mirroring, split, tmp_path):
@@ -116,7 +116,7 @@ def test_the_mirroring_student_is_rounded_where_it_pays(mirroring, split, tmp_pa
     assert "AveragePool" not in kinds
     floats = {"Sigmoid", "ReduceL2", "Div", "Mul"}
     near = {makers.get(name) for node in proto.graph.node if node.op_type in floats for name in node.input}
-    assert floats <= set(kinds) and not {"QuantizeLinear"} & near, "attention and normalisation stay float"
+    assert floats <= set(kinds) and not {"QuantizeLinear"} & near, "attention and normalization stay float"
     assert all(pooled_as_given(proto)) and len(pooled_as_given(proto)) == 3
     given, wanted = images[:7].numpy(), student(images[:7]).logits.detach()
     found = answer(graph.whole(proto, None, student, 8), tmp_path)(given)[0]
@@ -174,7 +174,7 @@ def test_rounding_before_a_maximum_changes_no_number(tmp_path):
 
 def test_a_reused_classifier_is_exported_with_its_student(tmp_path):
     student = network(STUDENTS["microexpnet"])
-    attach_reused_head(student, survey(student).stages[-1], 2, torch.nn.Linear(12, 8))
+    attach_reused_head(student, inspect_layers(student).stages[-1], 2, torch.nn.Linear(12, 8))
     own = student.eval().out.bias.detach().clone()
     images = torch.randn(3, 1, 30, 30)
     wanted = student(images).logits.detach()
@@ -202,26 +202,26 @@ def test_a_student_with_one_huge_channel_cannot_be_rounded_and_is_refused(sharp,
         spoilt.conv1.bias[0] *= 3000
         spoilt.conv2.weight[:, 0] /= 3000
     np.testing.assert_allclose(gate.reference(spoilt, wanted.split, False).logits, wanted.logits, atol=0.05)
-    verdict = gate.verdict(gate.measure(rounded(spoilt, wanted.split, tmp_path), wanted), exact=False)
+    verdict = gate.parity_failure(gate.measure(rounded(spoilt, wanted.split, tmp_path), wanted), exact=False)
     assert verdict.startswith("loses ") and "more than 0.5" in verdict
 
 
 def test_a_file_that_is_right_at_one_picture_size_alone_is_refused(sharp):
     student, wanted = sharp
-    right, side = running.of_torch(Deployed(student)), wanted.split.pixels.shape[2]
+    right, side = running.from_module(ExportModule(student)), wanted.split.pixels.shape[2]
 
     def cut(batch):
         return right(np.ascontiguousarray(batch[:, :side, :side]))
 
-    assert gate.verdict(gate.measure(right, wanted), exact=True) is None
+    assert gate.parity_failure(gate.measure(right, wanted), exact=True) is None
     parity = gate.measure(cut, wanted)
-    assert parity.agreement == 1 and "at another picture size" in gate.verdict(parity, exact=True)
-    assert "faces of another size" in gate.verdict(parity, exact=False)
+    assert parity.agreement == 1 and "at another picture size" in gate.parity_failure(parity, exact=True)
+    assert "faces of another size" in gate.parity_failure(parity, exact=False)
 
 
 def test_a_file_that_is_right_at_one_batch_size_alone_is_refused(sharp):
     student, wanted = sharp
-    right = running.of_torch(Deployed(student))
+    right = running.from_module(ExportModule(student))
 
     def of_the_first(batch):
         logits, probabilities = right(batch)
@@ -231,26 +231,26 @@ def test_a_file_that_is_right_at_one_batch_size_alone_is_refused(sharp):
             else (logits[:1] + 0 * logits, probabilities[:1] + 0 * probabilities)
         )
 
-    verdict = gate.verdict(gate.measure(of_the_first, wanted), exact=True)
+    verdict = gate.parity_failure(gate.measure(of_the_first, wanted), exact=True)
     assert verdict.startswith("answers otherwise at another batch size")
 
 
 def test_a_file_that_is_wrong_about_many_faces_in_another_order_is_refused(sharp):
     student, wanted = sharp
-    right = running.of_torch(Deployed(student))
+    right = running.from_module(ExportModule(student))
 
     def by_place(batch):
         """Right about a batch of 32, of 1 and of 7; in a larger one each answer depends on the face before it."""
         return tuple((part + 0.01 * np.roll(part, 1, 0)) / 1.01 if len(batch) > 32 else part for part in right(batch))
 
     parity = gate.measure(by_place, wanted)
-    assert parity.agreement == 1 and "at another batch size" in gate.verdict(parity, exact=True)
+    assert parity.agreement == 1 and "at another batch size" in gate.parity_failure(parity, exact=True)
 
 
 def test_a_file_that_disagrees_or_answers_no_numbers_is_refused(sharp):
     student, wanted = sharp
-    right = running.of_torch(Deployed(student))
-    verdict = gate.verdict(gate.measure(lambda batch: right(255 - batch), wanted), exact=True)
+    right = running.from_module(ExportModule(student))
+    verdict = gate.parity_failure(gate.measure(lambda batch: right(255 - batch), wanted), exact=True)
     assert verdict.startswith("agrees with the PyTorch student on ") and "less than 99.9%" in verdict
     with pytest.raises(ValueError, match="not all finite"):
         gate.measure(lambda batch: tuple(np.nan * part for part in right(batch)), wanted)
@@ -261,7 +261,7 @@ def test_a_file_that_disagrees_or_answers_no_numbers_is_refused(sharp):
 @pytest.mark.parametrize("number", gate.OTHER_BATCHES)
 def test_a_file_that_answers_no_numbers_at_another_batch_or_picture_size_is_refused(sharp, number):
     student, wanted = sharp
-    right, side = running.of_torch(Deployed(student)), wanted.split.pixels.shape[2]
+    right, side = running.from_module(ExportModule(student)), wanted.split.pixels.shape[2]
 
     def spoilt(where):
         return lambda batch: tuple(np.nan * part if where(batch) else part for part in right(batch))

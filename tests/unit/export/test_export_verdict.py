@@ -11,7 +11,7 @@ from cached_faces import faces
 from distill.augment.views import identity, render
 from distill.export import parity as gate
 from distill.export.int8_static import calibration_images
-from distill.export.parity import FACES, Parity, verdict
+from distill.export.parity import FACES, Parity, parity_failure
 from distill.types import InputSpec
 from students.microexpnet import MicroExpNet
 
@@ -31,8 +31,8 @@ LINES = [
 
 @pytest.mark.parametrize(("exact", "good", "bad", "sentence"), LINES)
 def test_a_file_passes_on_one_side_of_each_line_and_not_on_the_other(exact, good, bad, sentence):
-    assert verdict(replace(WELL, **good), exact) is None
-    assert re.search(sentence, verdict(replace(WELL, **bad), exact) or "nothing")
+    assert parity_failure(replace(WELL, **good), exact) is None
+    assert re.search(sentence, parity_failure(replace(WELL, **bad), exact) or "nothing")
 
 
 def test_ranges_are_seen_on_faces_from_all_over_the_split():

@@ -17,7 +17,7 @@ from teachers.frozen import FrozenTeacher
 from teachers.peer import Peer
 
 PEERS = ("teacher=peer", "loss=[ce,dml]", "loss.ce.weight=1", "student.dropout=0.5", "train.epochs=3")
-PEERS += ("checkpoint.every_steps=2", "train.average=0.9", "views.cached=2")
+PEERS += ("checkpoint.every_steps=2", "train.ema_decay=0.9", "augment.num_views=2")
 B, H, K = 6, 5, 8
 
 
@@ -121,7 +121,7 @@ def test_the_peer_is_a_part_of_the_objective_and_a_frozen_teacher_is_refused():
 
 def test_student_and_peer_start_apart_and_both_learn_and_are_measured(whole):
     result = read(whole)
-    state = torch.load(whole / "checkpoints" / "last.pt", weights_only=True)["learner"]
+    state = torch.load(whole / "checkpoints" / "last.pt", weights_only=True)["train_state"]
     prefix = "losses.dml.peer."
     peer = {name.removeprefix(prefix): value for name, value in state["objective"].items()}
     assert peer.keys() == state["student"].keys()
@@ -140,7 +140,9 @@ def test_a_killed_run_of_two_students_goes_on_and_equals_an_uninterrupted_one_bi
     folder = folder_of(tmp_path)
     assert 0 < read(folder)["resumed_at_step"] < read(folder)["steps"]
     assert_equal_runs(folder, whole)
-    ours, theirs = (torch.load(f / "checkpoints" / "last.pt", weights_only=True)["learner"] for f in (folder, whole))
+    ours, theirs = (
+        torch.load(f / "checkpoints" / "last.pt", weights_only=True)["train_state"] for f in (folder, whole)
+    )
     for part in ("student", "objective"):
         assert all(ours[part][name].equal(value) for name, value in theirs[part].items())
 

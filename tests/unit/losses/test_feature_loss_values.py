@@ -36,7 +36,7 @@ def pool(x, size):
 
 
 def enlarge(x, size):
-    """Interpolate between the four pixels around, centres at (i + 1/2) H / n - 1/2."""
+    """Interpolate between the four pixels around, centers at (i + 1/2) H / n - 1/2."""
     out = np.zeros((*x.shape[:2], *size))
     for i in range(size[0]):
         for j in range(size[1]):
@@ -188,7 +188,7 @@ def vid(loss, pairs):
 
 CASES = {
     "hint": (Hint, hint),
-    "hint, not normalised": (lambda: Hint(normalize=False), hint),
+    "hint, not normalized": (lambda: Hint(normalize=False), hint),
     "at": (AttentionTransfer, at),
     "at, paper": (lambda: AttentionTransfer(form="paper"), at),
     "at, p = 1": (lambda: AttentionTransfer(p=1.0), at),

@@ -24,7 +24,7 @@ from distill.types import Outputs
 
 LOSSES = {
     "hint": Hint,
-    "hint, not normalised": lambda: Hint(normalize=False),
+    "hint, not normalized": lambda: Hint(normalize=False),
     "at": AttentionTransfer,
     "at, paper": lambda: AttentionTransfer(form="paper"),
     "sp": SimilarityPreserving,

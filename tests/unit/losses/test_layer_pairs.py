@@ -1,12 +1,12 @@
 """Which stages meet where no layer is named: the rules that the losses on feature maps promise."""
 
 from distill.losses.base.feature_loss import FeatureLoss
-from distill.models.feature_hooks import Layer, Survey
+from distill.models.feature_hooks import FeatureInfo, Layer
 
 
 def network(*sides):
     stages = tuple(Layer(f"s{side}", (4, side, side), False) for side in sides)
-    return Survey({layer.name: layer for layer in stages}, stages, Layer("e:in", (4,), False))
+    return FeatureInfo({layer.name: layer for layer in stages}, stages, Layer("e:in", (4,), False))
 
 
 def pairs(kind, student, teacher, sizes):

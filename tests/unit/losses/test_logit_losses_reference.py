@@ -222,7 +222,7 @@ def test_with_two_classes_the_rest_is_zero_and_the_labels_part_is_kd():
     assert torch.allclose(label, KnowledgeDistillation()(student, teacher, target), atol=1e-5)
 
 
-def test_standardised_kd_ignores_both_spreads_and_is_kd_of_standardised_logits():
+def test_standardized_kd_ignores_both_spreads_and_is_kd_of_standardized_logits():
     student, teacher, _ = batch(heads=1)
     loss = KnowledgeDistillation(0.7, standardize=True)
     value, by_hand = loss(student, teacher, None), [outputs(standardize(o.logits)) for o in (student, teacher)]
@@ -232,7 +232,7 @@ def test_standardised_kd_ignores_both_spreads_and_is_kd_of_standardised_logits()
 
 
 @pytest.mark.parametrize(("temperature", "surest"), [(2.0, 0.37), (1.0, 0.71), (0.5, 0.98)])
-def test_standardised_logits_bound_how_sure_a_teacher_of_eight_classes_can_be(temperature, surest):
+def test_standardized_logits_bound_how_sure_a_teacher_of_eight_classes_can_be(temperature, surest):
     assert (standardize(1e3 * one_hot(0)) / temperature).softmax(1).max().item() == pytest.approx(surest, abs=0.005)
 
 
@@ -283,7 +283,7 @@ def test_dist_ignores_scales_leaves_out_the_batch_part_of_one_sample_and_what_do
     assert gradient(Dist(), z, batch()[1].logits, None).abs().max() == 0
 
 
-def test_normalised_mlkd_does_not_change_when_the_batch_is_repeated_and_the_papers_does():
+def test_normalized_mlkd_does_not_change_when_the_batch_is_repeated_and_the_papers_does():
     student, teacher, _ = batch()
     twice = [Outputs(o.logits.repeat(2, 1), o.heads.repeat(2, 1, 1), {}) for o in (student, teacher)]
     for normalize in (True, False):

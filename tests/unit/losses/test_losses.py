@@ -63,7 +63,7 @@ def test_kl_and_ce_forms_have_one_gradient_and_differ_by_the_teachers_entropy():
     assert torch.allclose(*grads, atol=1e-5)
 
 
-def test_logits_that_hardly_vary_are_not_standardised_and_get_no_gradient():
+def test_logits_that_hardly_vary_are_not_standardized_and_get_no_gradient():
     loss, shape = KnowledgeDistillation(standardize=True), torch.arange(K, dtype=torch.float32) - (K - 1) / 2
     sure = 5.0 * torch.eye(K)[:1]
     for spread, counts in ((0.0, False), (1e-6, False), (3e-4, False), (1e-3, True), (1.0, True)):

@@ -96,10 +96,10 @@ def crd(loss, s, t, target, index):
     label = loss.label.clone()
     label[index] = target.argmax(1)
     drawn, memory = [], {int(i): (a, b) for i, a, b in zip(index, g_s, g_t, strict=True)}
-    chances = torch.rand(len(s), loss.negatives)
+    sampling_weights = torch.rand(len(s), loss.negatives)
     for b in range(len(s)):
         others = sorted((int(c), r) for r, c in enumerate(label) if c >= 0 and c != target[b].argmax())
-        drawn.append([int(index[b]), *(others[int(u * len(others))][1] for u in chances[b])])
+        drawn.append([int(index[b]), *(others[int(u * len(others))][1] for u in sampling_weights[b])])
     total = np.zeros(len(s))
     for anchors, side in ((g_s, 1), (g_t, 0)):
         e = np.array([[math.exp(a @ memory[r][side] / loss.temperature) for r in rows]

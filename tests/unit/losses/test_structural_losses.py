@@ -17,7 +17,7 @@ from distill.losses.pkt import ProbabilisticTransfer
 from distill.losses.reviewkd import KnowledgeReview
 from distill.losses.simkd import ReusedClassifier
 from distill.system.weights import load_weights, read_weights, save_weights
-from distill.training.optim import Average, optimizer
+from distill.training.optim import ModelEma, optimizer
 from distill.types import InputSpec, Outputs
 from students.microexpnet import MicroExpNet
 from students.mobilenet_inception import MobileNetInception
@@ -220,10 +220,10 @@ def test_the_students_answer_is_the_teachers_classifier_behind_the_projector(mak
     assert head.projector[0].weight.grad.abs().max() > 0 and head.classifier.weight.grad is None
 
 
-def test_optimiser_average_profile_and_copies_see_the_reused_head():
+def test_optimizer_average_profile_and_copies_see_the_reused_head():
     plain, ((objective, own, theirs), student, _) = profile(micro(), micro().input), case(ReusedClassifier, micro)
     made = optimizer([student, objective], "adamw", 1e-2, weight_decay=0.0, decay_biases=False)
-    average, before = Average(student, 0.9), copy.deepcopy(student.state_dict())
+    average, before = ModelEma(student, 0.9), copy.deepcopy(student.state_dict())
     objective(own, theirs, TARGET)[0].backward()
     made.step(), average.update(student)
     moved = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}

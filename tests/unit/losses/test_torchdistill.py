@@ -77,7 +77,7 @@ def test_their_kd_with_alpha_0_forgets_t_squared_and_ours_alone_has_it():
         theirs.KDLoss(*LOGITS, temperature=T)  # their own defaults
 
 
-def test_standardised_logits_are_theirs():
+def test_standardized_logits_are_theirs():
     z, z_t, label = logits()
     value = theirs.LogitStdKDLoss(*LOGITS, temperature=2.0, alpha=1e-9, beta=1.0)(
         told(z, "out"), told(z_t, "out"), label

@@ -10,7 +10,7 @@ from face_trees import write_class_folders
 
 from distill.config import schema as config
 from distill.evaluation.printed import warnings_of
-from distill.pipeline.fit import few_faces, tell, with_enough_epochs
+from distill.pipeline.fit import tell, warn_rare_classes, with_enough_epochs
 from distill.pipeline.teacher import teacher_weights
 from distill.runs.config import RunConfig
 from distill.runs.result import RunResult
@@ -47,8 +47,8 @@ def test_classes_with_few_faces_are_named_once_before_teacher_and_student_are_tr
     line, valid = (line for line in printed.splitlines() if line.startswith("*** FEW"))
     assert re.match(r"\*\*\* FEW VALIDATION FACES: \d\. Each is \d+\.\d points of valid top-1", valid)
     assert line == (
-        "*** FEW FACES of yawn (train 1, valid 0, test 1). The mean-class accuracy of a split leaves out classes of which it "
-        "has no face."
+        "*** few training samples for class yawn (train 1, valid 0, test 1). "
+        "The mean-class accuracy of a split leaves out classes of which it has no face."
     )
     assert printed.index(line) < printed.index("epoch") and "test_resnet  epoch" in printed
 
@@ -65,12 +65,12 @@ def test_classes_with_few_faces_are_named_once_before_teacher_and_student_are_tr
     ],
 )
 def test_a_class_is_named_that_lacks_a_split_or_has_fewer_than_five_training_faces(counts, told, capsys):
-    few_faces(faces(**counts))
-    assert capsys.readouterr().out.startswith(f"*** FEW FACES of {told}. ")
+    warn_rare_classes(faces(**counts))
+    assert capsys.readouterr().out.startswith(f"*** few training samples for class {told}. ")
 
 
 def test_a_data_set_with_enough_faces_of_every_class_says_nothing(capsys):
-    few_faces(faces(train=(5, 50, 9), valid=(1, 2, 3), test=(1, 2, 3)))
+    warn_rare_classes(faces(train=(5, 50, 9), valid=(1, 2, 3), test=(1, 2, 3)))
     assert capsys.readouterr().out == ""
 
 

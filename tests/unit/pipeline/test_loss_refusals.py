@@ -19,7 +19,7 @@ from distill.losses.focal import Focal
 from distill.losses.hint import Hint
 from distill.losses.nst import NeuronSelectivity
 from distill.losses.simkd import ReusedClassifier
-from distill.pipeline import rules
+from distill.pipeline import validation
 from distill.types import InputSpec, Outputs
 from students.microexpnet import MicroExpNet
 
@@ -83,7 +83,7 @@ NOTHING = "so nothing is learned in them. Type loss"
 )
 def test_epochs_that_would_teach_nothing_are_refused(words, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}"):
-        rules.check(config(*words))
+        validation.validate(config(*words))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_epochs_that_would_teach_nothing_are_refused(words, sentence):
     ],
 )
 def test_a_weight_that_is_0_for_a_while_or_beside_others_is_allowed(words):
-    rules.check(config(*words))
+    validation.validate(config(*words))
 
 
 def config(*words):
@@ -171,7 +171,7 @@ def test_what_is_no_loss_or_lacks_a_value_or_its_first_line_is_said():
     with pytest.raises(
         ValueError, match=r"^loss\._target_: distill\.x\.X is there, but .* with # @package loss\.NAME$"
     ):
-        rules.check(replace(config(), loss={"_target_": "distill.x.X", "weight": 1}))
+        validation.validate(replace(config(), loss={"_target_": "distill.x.X", "weight": 1}))
 
 
 def test_a_student_that_answers_a_tensor_is_told_what_to_answer(tmp_path, monkeypatch):

@@ -6,9 +6,9 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
 from distill.config import schema as config
-from distill.config.hints import explain
+from distill.config.hints import suggest_override
 from distill.config.overrides import defaults
-from distill.pipeline import rules
+from distill.pipeline import validation
 from distill.runs.config import RunConfig
 
 DEFAULT = defaults()["loss"]
@@ -22,7 +22,7 @@ def composed(*words: str):
 def refused(*words: str) -> str:
     with pytest.raises(HydraException) as error:
         composed(*words)
-    return explain(error.value, list(words))
+    return suggest_override(error.value, list(words))
 
 
 NAMES = sorted(path.stem for path in (ROOT / "conf" / "loss").glob("*.yaml"))
@@ -52,7 +52,7 @@ def test_a_name_that_is_no_loss_is_told_as_any_other_key():
 
 
 def alone(*words: str) -> tuple[RunConfig, list[str]]:
-    return rules.learned_by(config.typed(composed("teacher=none", *words)))
+    return validation.learned_by(config.typed(composed("teacher=none", *words)))
 
 
 def test_without_a_teacher_its_losses_are_left_out_and_labels_alone_have_weight_1():
@@ -82,4 +82,4 @@ def test_without_a_teacher_losses_that_all_need_one_are_refused(words, sentence)
 
 
 def test_with_a_teacher_or_generations_that_will_have_one_nothing_is_left_out():
-    assert alone("generations=2")[1] == [] and rules.learned_by(config.typed(composed()))[1] == []
+    assert alone("generations=2")[1] == [] and validation.learned_by(config.typed(composed()))[1] == []

@@ -11,7 +11,7 @@ from exported import export
 from inside import folder_of, job
 
 from distill import measure
-from distill.evaluation.inference import PROBE, probe, read_predictions, refuse_other_answers
+from distill.evaluation.inference import PROBE, probe, read_predictions, refuse_changed_network
 from distill.export import load
 from distill.export import parity as gate
 from distill.export import weights_and_config as package
@@ -90,7 +90,7 @@ def test_a_student_whose_code_was_changed_is_neither_exported_nor_measured_nor_a
 
 def test_a_student_that_does_not_answer_as_its_predictions_say_is_not_exported(own, capsys, monkeypatch):
     _, folder = own
-    monkeypatch.setattr("distill.evaluation.inference.refuse_other_answers", lambda *given: None)
+    monkeypatch.setattr("distill.evaluation.inference.refuse_changed_network", lambda *given: None)
     monkeypatch.setattr("mine.parts.act", lambda x: 7 * x.flip(1))
     said = export(capsys, folder)[1]
     assert re.search(
@@ -121,8 +121,8 @@ def test_an_unchanged_student_passes_and_its_files_are_compared_with_the_runs_pr
 def test_a_file_that_answers_otherwise_than_the_run_is_refused():
     numbers = {"agreement": 1.0, "accuracy": 0.5, "accuracy_ci": (0.4, 0.6), "difference": 0.0, "other_batch": 0.0}
     numbers |= {"other_size": 0.0, "other_size_agreement": 1.0, "other_sizes": 0}
-    assert gate.verdict(gate.Parity(**numbers, recorded=0.004), exact=True) is None
-    assert "predictions/valid.csv" in gate.verdict(gate.Parity(**numbers, recorded=0.006), exact=True)
+    assert gate.parity_failure(gate.Parity(**numbers, recorded=0.004), exact=True) is None
+    assert "predictions/valid.csv" in gate.parity_failure(gate.Parity(**numbers, recorded=0.006), exact=True)
 
 
 @pytest.fixture()
@@ -154,9 +154,9 @@ def test_an_exported_folder_whose_code_answers_otherwise_is_not_loaded(student, 
 def test_weights_of_another_origin_have_no_probe_and_are_taken(student, tmp_path):
     save_weights(tmp_path / "w.safetensors", student, {"classes": ["a"]})
     metadata = load_weights(student, tmp_path / "w.safetensors", "student.weights")
-    refuse_other_answers(student, metadata, tmp_path)
+    refuse_changed_network(student, metadata, tmp_path)
     with pytest.raises(ValueError, match="answers otherwise"):
-        refuse_other_answers(student, metadata | {PROBE: [[0.0] * 8] * 4}, tmp_path)
+        refuse_changed_network(student, metadata | {PROBE: [[0.0] * 8] * 4}, tmp_path)
 
 
 def test_a_run_keeps_the_probe_of_its_best_weights(own):

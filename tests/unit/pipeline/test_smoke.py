@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from distill.config.schema import typed
-from distill.pipeline import rules
+from distill.pipeline import validation
 
 ANSWERS = {"data.root": "faces", "teacher.name": "resnet18", "teacher.run": "runs/assistant"}
 PEER = ("teacher=peer", "loss=[ce,dml]", "loss.ce.weight=1")
@@ -35,9 +35,9 @@ def composed(*words):
 
 def test_a_few_faces_and_one_epoch_of_a_small_teacher_are_what_comes():
     cfg = composed("debug=smoke")
-    rules.check(cfg)
+    validation.validate(cfg)
     assert cfg.debug == {"limit": 256, "teacher_epochs": 1} and composed("debug=overfit").debug == "overfit"
-    assert cfg.data["train"] == 256 and cfg.train.epochs == 2 and cfg.train.log_every == 4
+    assert cfg.data["train"] == 256 and cfg.train.epochs == 2 and cfg.train.log_every_n_steps == 4
     assert cfg.teacher["name"] == "resnet18" and cfg.teacher["train"]["epochs"] == 1
 
 
@@ -46,7 +46,7 @@ def test_the_teacher_that_is_asked_for_is_the_one_that_is_tried(name):
     losses = PEER[1:] if name == "peer" else ("loss=[ce]",) if name == "none" else ()
     words = (f"teacher={name}", *losses)
     cfg, long = composed("debug=smoke", *words), composed("data=procedural", *words)
-    rules.check(cfg)
+    validation.validate(cfg)
     for node in (long.teacher, *long.teacher.get("members", {}).values()):
         if "train" in node and name != "smoke":
             assert node["train"]["epochs"] > 1
@@ -57,7 +57,7 @@ def test_the_teacher_that_is_asked_for_is_the_one_that_is_tried(name):
 @pytest.mark.parametrize("name", names("data"))
 def test_any_data_set_can_be_tried_and_is_cut_short_where_it_can_be(name):
     cfg = composed("debug=smoke", f"data={name}")
-    rules.check(cfg)
+    validation.validate(cfg)
     options = {key: value for key, value in cfg.data.items() if key not in ("_target_", "near_duplicates", "extra")}
     inspect.signature(get_object(cfg.data["_target_"])).bind(store="store", **options)
     assert options.get("limit", 256) == 256 and ("limit" in options or name in ("procedural", "smoke"))

@@ -6,7 +6,7 @@ import numpy as np
 
 from distill.predict.job import Job
 from distill.predict.output import records
-from distill.predict.pipeline import PIXELS, Seen, Shot, answered
+from distill.predict.pipeline import PIXELS, Frame, FrameResult, run_inference
 from distill.predict.student import Student
 
 STUDENT = Student(lambda crops: (None, np.full((len(crops), 2), 0.5, np.float32)), ("a", "b"), (8, 8), "x")
@@ -15,8 +15,8 @@ STUDENT = Student(lambda crops: (None, np.full((len(crops), 2), 0.5, np.float32)
 def taken_until_the_first_answer(side, keep):
     taken = []
     picture = np.zeros((side, side, 3), np.uint8)
-    shots = (Shot(str(taken.append(k)), picture, (side, side), np.zeros((0, 4)), None) for k in range(200))
-    assert next(answered(shots, STUDENT, keep)).probabilities.shape == (0, 2)
+    shots = (Frame(str(taken.append(k)), picture, (side, side), np.zeros((0, 4)), None) for k in range(200))
+    assert next(run_inference(shots, STUDENT, keep)).probabilities.shape == (0, 2)
     return len(taken)
 
 
@@ -26,8 +26,8 @@ def test_pictures_without_faces_do_not_wait_for_ever_nor_do_large_ones_that_are_
 
 
 def test_every_face_has_its_own_score_and_probabilities():
-    shot = Shot("a", None, (9, 9), np.array([[1.04, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.91, 0.72]))
-    first, second = records(Seen(shot, np.array([[0.75, 0.25], [0.125, 0.875]])), ("a", "b"))
+    shot = Frame("a", None, (9, 9), np.array([[1.04, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.91, 0.72]))
+    first, second = records(FrameResult(shot, np.array([[0.75, 0.25], [0.125, 0.875]])), ("a", "b"))
     assert first == {
         **{"box": [1.0, 2.0, 3.0, 4.0], "score": 0.91, "expression": "a", "probability": 0.75},
         "probabilities": {"a": 0.75, "b": 0.25},

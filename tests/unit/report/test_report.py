@@ -221,7 +221,7 @@ def test_best_reads_its_words_in_capitals_too_and_knows_settings_that_all_runs_s
         (three, "MAX valid/top1_accuracy WHERE bytes<9e5 AND latency_ms<1", three / "b"),
         (three, "Min bytes Where seed>=0 And student.width!=XXS", three / "sweep" / "a0"),
         (tmp_path, "max valid/top1_accuracy where student.width==S and teacher==resnet50 and data==procedural", one),
-        (tmp_path, "max valid/top1_accuracy where views.autoaugment==false and loss.dist.temperature>0", one),
+        (tmp_path, "max valid/top1_accuracy where augment.autoaugment==false and loss.dist.temperature>0", one),
     ):
         report.main([str(folders), "--best", rule])
         assert capsys.readouterr().out == f"{folder}\n", rule

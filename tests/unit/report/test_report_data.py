@@ -26,7 +26,7 @@ def own(folder, root, *settings, valid, seed=0, **more):
 
 @pytest.fixture
 def mixed(tmp_path):
-    """Two students on drawn faces, two on own ones, one on other own ones, the latter two with as many faces each."""
+    """Two students on synthetic faces, two on own ones, one on other own ones, the latter two with as many faces each."""
     runs = tmp_path / "runs"
     write_run(runs / "drawn", "student.width=S", valid=0.9)
     write_run(runs / "drawn2", valid=0.8, parameters=30_000)

@@ -37,11 +37,11 @@ def test_runs_on_two_folders_of_faces_are_not_seeds_of_one_another(tmp_path):
 
 
 def test_runs_measured_on_eight_crops_are_a_row_of_their_own(tmp_path):
-    write_run(tmp_path / "plain", eval={"views": "plain"})
-    write_run(tmp_path / "crops", "seed=1", valid=0.6, eval={"views": "crops8"})
+    write_run(tmp_path / "plain", eval={"tta": "plain"})
+    write_run(tmp_path / "crops", "seed=1", valid=0.6, eval={"tta": "crops8"})
     assert [c.values for c in aggregate_runs(find([tmp_path])).configurations] == [
-        {"eval.views": "plain"},
-        {"eval.views": "crops8"},
+        {"eval.tta": "plain"},
+        {"eval.tta": "crops8"},
     ]
 
 

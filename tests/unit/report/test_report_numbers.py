@@ -15,7 +15,7 @@ from distill.report.aggregate import aggregate_runs
 from distill.report.example_faces import choose
 from distill.report.html import curves, page
 from distill.report.html.summary import chance, data_words
-from distill.report.predictions import Answers, of_run, of_teacher, reliability
+from distill.report.predictions import Predictions, of_run, of_teacher, reliability
 from distill.report.select import best
 from distill.runs.reading import find, read
 
@@ -50,7 +50,7 @@ def test_a_teacher_is_drawn_beside_its_student_only_where_it_answered_about_the_
 def test_a_bin_of_few_faces_is_not_drawn_and_a_dots_area_is_their_number():
     confidence = np.repeat([0.97, 0.62, 0.52], [80, 11, 9])
     probabilities = np.stack([confidence, 1 - confidence], 1)
-    picture = reliability([Answers("x", probabilities, np.zeros(100, int), ("",) * 100)])
+    picture = reliability([Predictions("x", probabilities, np.zeros(100, int), ("",) * 100)])
     radii = sorted(float(part.split('"')[0]) for part in picture.split(' r="')[1:])
     assert [((r - 2.5) / 9) ** 2 for r in radii] == pytest.approx([0.11, 0.8], rel=1e-3)
     assert "80 faces at 97 % confidence, 100 % right" in picture and "9 faces at 52" not in picture
@@ -58,7 +58,7 @@ def test_a_bin_of_few_faces_is_not_drawn_and_a_dots_area_is_their_number():
 
 def test_the_faces_shown_are_the_surest_mistakes_and_of_each_class_the_surest_right_answer():
     probabilities = np.array([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.55, 0.45], [0.8, 0.2]])
-    answers = Answers("x", probabilities, np.array([1, 1, 1, 1, 0, 0]), ("",) * 6)
+    answers = Predictions("x", probabilities, np.array([1, 1, 1, 1, 0, 0]), ("",) * 6)
     wrong, right = choose(answers, 1)
     assert wrong.tolist() == [1] and right.tolist() == [5, 2]
     assert choose(answers, 9)[0].tolist() == [1, 0], "no more than there are"
@@ -113,7 +113,7 @@ def test_numbers_of_an_axis_do_not_lie_on_one_another():
     assert len(re.findall(r'class="axis" d="M[\d. ]+v4"', drawn)) == 4, "each keeps its mark"
 
 
-def test_faces_that_were_learnt_from_are_a_range_where_runs_on_the_same_test_faces_had_more_or_fewer(tmp_path):
+def test_faces_that_were_learned_from_are_a_range_where_runs_on_the_same_test_faces_had_more_or_fewer(tmp_path):
     for k, train in enumerate((2400, 600)):
         folder = write_run(tmp_path / str(k), f"data.limit={train}", valid=0.7 + 0.1 * k)
         result = json.loads((folder / "result.json").read_text())

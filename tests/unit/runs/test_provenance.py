@@ -98,7 +98,7 @@ def test_it_is_told_when_a_run_is_measured_and_when_it_is_measured_again_its_sou
     measure(copy, ["plugins=[ours]", "train.device=cpu", "train.threads=1"])
     assert "was made: ours.net." in capsys.readouterr().out
     before = json.loads((copy / "env.json").read_text())["sources"]
-    job(*WORDS, "eval.views=mirror", store=home / "store", runs=home / "runs")
+    job(*WORDS, "eval.tta=mirror", store=home / "store", runs=home / "runs")
     assert json.loads((copy / "env.json").read_text())["sources"] == before
     job(*WORDS, store=home / "store", runs=home / "runs")
 

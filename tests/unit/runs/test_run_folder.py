@@ -28,7 +28,7 @@ def test_a_complete_result_is_read_as_it_was_written_without_the_keys_of_other_r
     result.write(tmp_path / "result.json")
     assert RunResult.read(tmp_path / "result.json") == result
     found = json.loads((tmp_path / "result.json").read_text())
-    assert found["teacher"] is None and found["seed"] == 3 and found["further"] == {}
+    assert found["teacher"] is None and found["seed"] == 3 and found["extra_test_splits"] == {}
     assert not {"error", "folds", "generations", "ensemble"} & found.keys()
 
 

@@ -137,7 +137,7 @@ def test_a_global_scale_without_a_scaled_global_head_is_noticed(variant):
 
 
 @pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "base_only"])
-def test_normalised_classifier_weights_make_the_logits_a_multiple_of_the_cosine(variant):
+def test_normalized_classifier_weights_make_the_logits_a_multiple_of_the_cosine(variant):
     net = make_cern(size=32, width=0.25, variant=variant, scale=30.0 if variant != "no_global" else 1.0, normalize=True)
     raw = make_cern(size=32, width=0.25, variant=variant, scale=30.0 if variant != "no_global" else 1.0)
     images = torch.rand(4, 1, 32, 32)

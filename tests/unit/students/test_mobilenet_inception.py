@@ -80,7 +80,7 @@ def test_dropout_acts_in_training_alone():
     assert not torch.equal(net(images).logits, net(images).logits)
 
 
-def test_few_pictures_are_learnt_by_heart():
+def test_few_pictures_are_learned_by_heart():
     torch.manual_seed(0)
     net = make(4, 32, 0.25, reconstruction="B", dropout=0.0).train()
     images, label = torch.rand(8, 3, 32, 32), torch.arange(8) % 4

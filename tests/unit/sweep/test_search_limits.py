@@ -42,7 +42,7 @@ def search_of(tmp_path, **changes):
     )
 
 
-def test_jobs_at_work_count_towards_the_cap(tmp_path):
+def test_jobs_at_work_count_toward_the_cap(tmp_path):
     pool = Pool(tmp_path, lambda number, asked, folder: result(folder, top1_accuracy=0.5) if asked == 2 else None, 2)
     assert search_of(tmp_path).run(pool, 3) == 0 and len(pool.places) == 3
 

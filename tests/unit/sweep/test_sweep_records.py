@@ -29,6 +29,6 @@ def test_a_sweep_lacks_what_failed_or_was_not_run_but_neither_what_was_pruned_no
     for number, status in enumerate(ended):
         place = sweep_records.add(tmp_path, number, f"job {number}", [])
         sweep_records.Record(place).update(status=status, **{"valid/top1_accuracy": 0.5})
-    sweep_records.conclude(tmp_path)
+    sweep_records.finalize_sweep(tmp_path)
     said = capsys.readouterr().out
     assert ("next: the same command again" in said) == lacks and ("distill.export best of" in said)

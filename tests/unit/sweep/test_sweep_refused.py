@@ -9,7 +9,7 @@ from commandline import distill
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
-from distill.config.hints import explain
+from distill.config.hints import suggest_override
 from distill.runs.reading import find
 from distill.sweep import __main__ as sweep_command
 from distill.sweep import jobs as sweep_records
@@ -23,7 +23,7 @@ def test_a_refused_job_leaves_its_error_in_its_place_and_the_report_of_the_sweep
     assert done.returncode == 1 and "2 jobs: 1 complete, 1 failed" in done.stdout, done.stdout + done.stderr
     (sweep,) = (tmp_path / "runs" / "sweeps").iterdir()
     said = json.loads((sweep / "jobs" / "1" / "result.json").read_text())
-    assert said["status"] == "failed" and "train.epochs: -1 was asked for" in said["error"]
+    assert said["status"] == "failed" and "train.epochs: expected " in said["error"]
     complete, failed = sorted(find([sweep]), key=lambda run: run.status)
     assert (complete.status, complete.folder) == ("complete", (sweep / "epochs=1").resolve())
     assert (failed.status, failed.folder) == ("failed", (sweep / "jobs" / "1").resolve())
@@ -72,15 +72,15 @@ WORDS = [
 def test_a_word_of_a_sweep_that_cannot_be_meant_gets_one_sentence_with_what_is_nearest(words, sentence):
     with pytest.raises(HydraException) as error, initialize_config_module("conf", version_base="1.3"):
         compose("run", overrides=words, return_hydra_config=True)
-    said = explain(error.value, words)
+    said = suggest_override(error.value, words)
     assert re.match(sentence, said) and "\n" not in said
 
 
 IDLE = [
-    ("eval.views", r"eval\.views: is measured, not learnt.*python -m distill\.measure RUN eval\.views="),
-    ("data.test_subset", r"data\.test_subset: is measured, not learnt"),
-    ("train.threads", r"train\.threads: does not change what is learnt: its values would be one run"),
-    ("checkpoint.every_steps", r"checkpoint\.every_steps: does not change what is learnt"),
+    ("eval.tta", r"eval\.tta: is measured, not learned.*python -m distill\.measure RUN eval\.tta="),
+    ("data.test_subset", r"data\.test_subset: is measured, not learned"),
+    ("train.threads", r"train\.threads: does not change what is learned: its values would be one run"),
+    ("checkpoint.every_steps", r"checkpoint\.every_steps: does not change what is learned"),
 ]
 
 
@@ -125,5 +125,5 @@ def test_flags_of_the_other_command_are_refused_rather_than_passed_over():
 def test_no_jobs_at_a_time_is_told_what_to_type(tmp_path):
     for words in (["launcher=joblib", "hydra.launcher.n_jobs=0"], []):
         _, launcher = sweeps.check([[]], words, tmp_path)
-        with pytest.raises(ValueError, match=r"(n_jobs|sweep\.jobs): 0 was asked for; give 1 or more, or -1 for one"):
+        with pytest.raises(ValueError, match=r"(n_jobs|sweep\.jobs): expected 1 or more, or -1 for one.*, got 0"):
             sweeps.executor_of(launcher, 0)

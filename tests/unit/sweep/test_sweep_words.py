@@ -87,7 +87,7 @@ def test_a_sweep_ends_with_the_best_first_and_the_winner_is_the_best_mean_over_s
     for number, (name, accuracy) in enumerate(valid.items()):
         record = sweep_records.Record(sweep_records.add(tmp_path, number, name, name.split(",")))
         record.update(status="complete", folder=f"runs/{number}", **{"valid/top1_accuracy": accuracy})
-    sweep_records.conclude(tmp_path)
+    sweep_records.finalize_sweep(tmp_path)
     said = capsys.readouterr().out.splitlines()
     ranks = [line.split()[:3] for line in said if line.split()[1:2] == ["complete"]]
     order = ["width=M,seed=0", "width=S,seed=1", "width=S,seed=0", "width=M,seed=1"]
@@ -95,5 +95,5 @@ def test_a_sweep_ends_with_the_best_first_and_the_winner_is_the_best_mean_over_s
     (best,) = (line for line in said if line.startswith("best: "))
     assert "width=S,seed=1" in best and "runs/3" in best and "2 seeds, mean valid top-1 75.00%" in best
     assert f"next: python -m distill.export best of {tmp_path}" in said
-    sweep_records.conclude(tmp_path, "valid/top1_accuracy", maximize=False)
+    sweep_records.finalize_sweep(tmp_path, "valid/top1_accuracy", maximize=False)
     assert "best: width=M,seed=1" in " ".join(capsys.readouterr().out.split()).replace("complete ", "")

@@ -85,7 +85,7 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     state = {"at": at, "net": net.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
     save_state(tmp_path / "last.pt", state)
     back = load_state(tmp_path / "last.pt")
-    assert back["at"] == at and same(back["net"], state["net"]) and torch.equal(back["rng"], state["rng"])
+    assert back["progress"] == at and same(back["net"], state["net"]) and torch.equal(back["rng"], state["rng"])
     moments, theirs = (s["optimizer"]["state"][0]["exp_avg"] for s in (state, back))
     assert moments.abs().sum() > 0 and torch.equal(moments, theirs)
 

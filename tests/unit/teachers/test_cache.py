@@ -13,10 +13,10 @@ from torch import nn
 from distill.augment.views import ViewRecipe, identity
 from distill.data.loader import in_order
 from distill.types import Dataset, InputSpec, Outputs, Split
-from teachers.answer_store import manifest
 from teachers.ensemble import Ensemble
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache
+from teachers.output_store import manifest
 
 CPU, RECIPE = torch.device("cpu"), ViewRecipe()
 
@@ -269,5 +269,5 @@ def test_wrong_weights_of_an_ensemble_get_a_sentence(weights):
 
 
 def test_an_unknown_average_gets_a_sentence():
-    with pytest.raises(ValueError, match=r"teacher\.average: 'median' was asked for\. Choose logits or probabilities"):
+    with pytest.raises(ValueError, match=r"teacher\.average: expected logits or probabilities.*, got 'median'"):
         Ensemble([frozen()], average="median")

@@ -18,9 +18,9 @@ from torch import nn
 from distill.augment.views import ViewRecipe
 from distill.data.loader import in_order
 from distill.types import InputSpec, Outputs
-from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache
+from teachers.output_store import manifest
 
 CPU, RECIPE, BATCH = torch.device("cpu"), ViewRecipe(), 8
 
@@ -48,8 +48,8 @@ def cache(folder, make=frozen, precision="torch.float32", features=True):
 
 
 def tapped(teacher, *names):
-    found = teacher.survey()
-    teacher.tap([found.find(name, "k") for name in names])
+    found = teacher.inspect_layers()
+    teacher.attach_hooks([found.find(name, "k") for name in names])
     return teacher
 
 
@@ -148,7 +148,7 @@ def test_maps_that_do_not_fit_on_the_disk_are_refused_before_the_first_is_comput
     teacher.reserve({1, 2, 3})  # the second of them is there
     free.free -= 1
     with pytest.raises(
-        ValueError, match=r"^teacher\.cache: features .* 3 training views need 0\.00 GB more .*views\.cached=N"
+        ValueError, match=r"^teacher\.cache: features .* 3 training views need 0\.00 GB more .*augment\.num_views=N"
     ):
         teacher.reserve({1, 2, 3})
 
@@ -221,7 +221,7 @@ def test_a_cache_of_logits_alone_refuses_to_be_asked_for_maps(tmp_path):
     with pytest.raises(
         ValueError, match=r"stored logits have no feature maps\. Type teacher\.cache=features or teacher\.cache=false"
     ):
-        cache(tmp_path / "c", features=False).survey()
+        cache(tmp_path / "c", features=False).inspect_layers()
 
 
 # The command line
@@ -283,5 +283,7 @@ def test_a_run_counts_the_views_that_it_will_store(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
     for cached, views in ((0, 3), (2, 2), (9, 3)):
         with pytest.raises(SystemExit, match=rf"^error: teacher\.cache: .* maps of {views} training views need 0\.0"):
-            job(*HINT, "train.epochs=3", f"views.cached={cached}", store=tmp_path / "store", runs=tmp_path / "runs")
+            job(
+                *HINT, "train.epochs=3", f"augment.num_views={cached}", store=tmp_path / "store", runs=tmp_path / "runs"
+            )
     assert not list((tmp_path / "store").rglob("train-*.npy")), "nothing was computed"

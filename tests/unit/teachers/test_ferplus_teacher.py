@@ -38,7 +38,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(store, tmp_path_factory):
-    """The folder of a teacher that one epoch of drawn faces has fine-tuned."""
+    """The folder of a teacher that one epoch of synthetic faces has fine-tuned."""
     job(*TINY, "teacher.train.epochs=1", store=store, runs=tmp_path_factory.mktemp("runs"))
     (folder,) = (path.parent for path in (store / "teachers").glob("*/result.json"))
     return folder
@@ -96,9 +96,9 @@ def test_it_teaches_a_students_own_faces_whose_classes_are_some_of_its_own_in_an
 def test_it_teaches_faces_without_labels_some_of_its_classes(mine, shipped, store, tmp_path):
     root = write_class_folders(tmp_path / "mine", ("a", "b"), 15)
     words = (f"teacher.weights={shipped}/model.safetensors", "teacher.train.epochs=0", "data.labels=none")
-    mine(root, *words, "data.classes=[sadness,neutral]", "train.select=-valid/kl", store=store, runs=tmp_path / "runs")
+    mine(root, *words, "data.classes=[sadness,neutral]", "train.monitor=-valid/kl", store=store, runs=tmp_path / "runs")
     result = read(folder_of(tmp_path / "runs"))
-    assert result["data"]["classes"] == ["sadness", "neutral"] and result["select"] == "-valid/kl"
+    assert result["data"]["classes"] == ["sadness", "neutral"] and result["monitor"] == "-valid/kl"
     assert 0 <= result["student"]["metrics"]["test/agreement"] <= 1
 
 
@@ -138,7 +138,7 @@ def test_the_shipped_teacher_is_found_in_the_package_and_nothing_of_it_is_traine
 def test_the_shipped_teacher_has_at_most_7_megabytes_and_the_hash_and_answers_that_its_files_say():
     from hashlib import sha256
 
-    from distill.evaluation.inference import refuse_other_answers
+    from distill.evaluation.inference import refuse_changed_network
 
     file, facts = (
         SHIPPED / "ferplus" / "model.safetensors",
@@ -148,4 +148,4 @@ def test_the_shipped_teacher_has_at_most_7_megabytes_and_the_hash_and_answers_th
     assert facts["classes"] == list(EMOTIONS)
     node = {key: value for key, value in facts["network"].items() if key not in ("_target_", "weights", "pretrained")}
     net = TimmTeacher(**node, num_classes=8, classes=EMOTIONS, weights=str(file), pretrained=False)
-    refuse_other_answers(net, read_weights(file)[1], file)
+    refuse_changed_network(net, read_weights(file)[1], file)

@@ -252,12 +252,12 @@ def test_the_published_recipe_has_the_published_loss_rates_and_decay():
     inner = teacher_run(cfg, cfg.teacher)
     net = build.bare_teacher(cfg.teacher | {"backbone": "resnet18"}, [], CLASSES)
     assert isinstance(net.att.local_attention_masks, torch.nn.ModuleList) and net.input.size == 224
-    made = build.optimiser(inner.optimizer, inner.student["lr_scale"], [net])
+    made = build.optimizer(inner.optimizer, inner.student["lr_scale"], [net])
     groups = {id(p): group for group in made.param_groups for p in group["params"]}
     for name, parameter in net.named_parameters():
         group, rate = groups[id(parameter)], 1e-4 if name.startswith("base.") else 1e-2
         assert (group["lr"], group["weight_decay"], group["momentum"]) == (pytest.approx(rate), 1e-3, 0.9), name
-    assert [build.make(inner.schedule, []).factor(epoch, 60) for epoch in (0, 0.9, 1, 2.5)] == pytest.approx(
+    assert [build.make(inner.schedule, []).lr_factor(epoch, 60) for epoch in (0, 0.9, 1, 2.5)] == pytest.approx(
         [1, 1, 0.95, 0.9025]
     )
     heads, label = torch.randn(2, 5, 8), torch.tensor([1, 7])

@@ -8,21 +8,21 @@ import torch
 from distill.losses.base.objective import Loss, Objective
 from distill.training import resume
 from distill.training.loop import score, view_of
-from distill.training.meter import Ledger
+from distill.training.meter import LossMeter
 
 
 def test_standing_resumed_run_adds_seconds_and_cuts_later_lines(tmp_path, monkeypatch):
     clock, cut = [100.0], []
     monkeypatch.setattr(resume.time, "perf_counter", lambda: clock[0])
-    learner = SimpleNamespace(state=dict, restore=lambda state, path: None)
+    train_state = SimpleNamespace(state=dict, restore=lambda state, path: None)
     lines = SimpleNamespace(position=lambda: 77, truncate=cut.append)
     for began, ended, seconds in ((100.0, 130.0, 30.0), (5.0, 7.0, 32.0), (0.0, 1.0, 33.0)):
         clock[0] = began
-        standing = resume.Standing(tmp_path / "last.pt", learner, Ledger(1), lines)
+        train_progress = resume.TrainProgress(tmp_path / "last.pt", train_state, LossMeter(1), lines)
         clock[0] = ended
-        standing.save(standing.at["epoch"] + 1, 4)
-        assert standing.at["seconds"] == pytest.approx(seconds)
-    assert cut == [0, 77, 77] and (standing.at["epoch"], standing.at["step"]) == (3, 4)
+        train_progress.save(train_progress.at["epoch"] + 1, 4)
+        assert train_progress.at["seconds"] == pytest.approx(seconds)
+    assert cut == [0, 77, 77] and (train_progress.at["epoch"], train_progress.at["step"]) == (3, 4)
 
 
 def test_view_of_repeats_after_cached_views_and_score_negates_after_minus():

@@ -231,18 +231,18 @@ def test_auto_does_what_the_environment_says_and_is_offline_otherwise(tmp_path, 
 
 def test_auto_goes_online_when_the_environment_asks(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
-    with pytest.raises(ValueError, match="online was asked for"):
+    with pytest.raises(ValueError, match="got online"):
         Wandb(tmp_path)
 
 
 def test_an_explicit_mode_wins_over_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    with pytest.raises(ValueError, match="online was asked for"):
+    with pytest.raises(ValueError, match="got online"):
         Wandb(tmp_path, mode="online")
 
 
 def test_unknown_modes_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match=r"logger\.mode: 'on' was asked for; give one of auto, offline, "):
+    with pytest.raises(ValueError, match=r"logger\.mode: expected auto, offline, .*, got 'on'"):
         Wandb(tmp_path, mode="on")
     monkeypatch.setenv("WANDB_MODE", "later")
     with pytest.raises(ValueError, match="WANDB_MODE: 'later' is in the environment"):

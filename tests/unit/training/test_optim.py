@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from distill.training import optim
-from distill.training.optim import OPTIMIZERS, Average, Constant, Cosine, Exponential, Plateau, clip
+from distill.training.optim import OPTIMIZERS, Constant, Cosine, Exponential, ModelEma, Plateau, clip_gradients
 
 optimizer = partial(optim.optimizer, weight_decay=0.0, decay_biases=False)
 
@@ -28,11 +28,11 @@ def groups_of(made, module):
     }
 
 
-# Optimisers
+# Optimizers
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimiser_steps_every_parameter_of_every_module_once(name):
+def test_an_optimizer_steps_every_parameter_of_every_module_once(name):
     modules = [net(), nn.Linear(2, 2)]
     made = optimizer(modules, name, lr=0.1, weight_decay=0.01)
     listed = [id(p) for group in made.param_groups for p in group["params"]]
@@ -56,7 +56,7 @@ def test_biases_and_norm_scales_do_not_decay_unless_asked(name):
         assert len(decays) == 4 and set(decays.values()) == {0.05 if asked else 0.0}
 
 
-def test_the_numbers_asked_for_reach_the_optimiser():
+def test_the_numbers_asked_for_reach_the_optimizer():
     adam = optimizer([net()], "adamw", 0.1, betas=(0.8, 0.9), eps=1e-5).param_groups[0]
     assert (adam["lr"], tuple(adam["betas"]), adam["eps"]) == (0.1, (0.8, 0.9), 1e-5)
     sgd = optimizer([net()], "sgd", 0.1, momentum=0.7, nesterov=True).param_groups[0]
@@ -83,7 +83,7 @@ def test_lr_scale_of_a_part_that_a_variant_leaves_empty_is_no_mistake():
     assert {group["lr"] for group in made.param_groups} == {0.2}
 
 
-def test_an_unknown_optimiser_is_named_with_those_that_exist():
+def test_an_unknown_optimizer_is_named_with_those_that_exist():
     with pytest.raises(ValueError, match=r"optimizer\.name: lion is unknown.*adamw, adam, adamax, sgd"):
         optimizer([net()], "lion", 0.1)
 
@@ -98,7 +98,7 @@ def test_clipping_keeps_the_direction_and_limits_the_joint_norm():
     a, b = (torch.zeros(2, requires_grad=True) for _ in range(2))
     for limit, factor in ((None, 1), (10, 1), (1, 1 / 5)):
         a.grad, b.grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])
-        clip([a, b], limit)
+        clip_gradients([a, b], limit)
         assert torch.allclose(a.grad, torch.tensor([3.0 * factor, 0]), atol=1e-5)
         assert torch.allclose(b.grad, torch.tensor([0, 4.0 * factor]), atol=1e-5)
 
@@ -110,17 +110,17 @@ def test_cosine_falls_from_one_to_final_by_the_formula():
     schedule = Cosine(warmup=0, final=0.1)
     half = math.sqrt(0.5)
     wanted = {0: 1.0, 2: 0.1 + 0.9 * (1 + half) / 2, 4: 0.55, 6: 0.1 + 0.9 * (1 - half) / 2, 8: 0.1}
-    assert {t: schedule.factor(t, 8) for t in wanted} == pytest.approx(wanted)
+    assert {t: schedule.lr_factor(t, 8) for t in wanted} == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("schedule", [Cosine(warmup=2), Constant(warmup=2), Exponential(warmup=2), Plateau(warmup=2)])
 def test_warm_up_is_a_straight_line_from_nearly_nothing_to_one(schedule):
-    assert 0 < schedule.factor(0, 10) < 0.001
-    assert [schedule.factor(t, 10) for t in (0.5, 1, 1.5, 2)] == pytest.approx([0.25, 0.5, 0.75, 1])
+    assert 0 < schedule.lr_factor(0, 10) < 0.001
+    assert [schedule.lr_factor(t, 10) for t in (0.5, 1, 1.5, 2)] == pytest.approx([0.25, 0.5, 0.75, 1])
 
 
 def test_cosine_after_warm_up_spans_the_epochs_that_are_left():
-    assert Cosine(warmup=2, final=0).factor(6, 10) == pytest.approx(0.5)
+    assert Cosine(warmup=2, final=0).lr_factor(6, 10) == pytest.approx(0.5)
 
 
 def test_a_schedule_sets_each_group_from_its_own_base_rate_however_often_it_is_applied():
@@ -135,27 +135,27 @@ def test_exponential_goes_down_a_stair_at_the_end_of_every_epoch_whatever_their_
     schedule = Exponential(rate=0.95)
     wanted = {0: 1, 0.99: 1, 1: 0.95, 1.5: 0.95, 2: 0.95**2, 59.9: 0.95**59}
     for epochs in (5, 60):
-        assert {t: schedule.factor(t, epochs) for t in wanted} == pytest.approx(wanted)
+        assert {t: schedule.lr_factor(t, epochs) for t in wanted} == pytest.approx(wanted)
 
 
 def test_exponential_counts_its_stairs_from_the_end_of_warm_up():
     schedule = Exponential(warmup=0.5, rate=0.1, every=2)
     wanted = {0.25: 0.5, 0.5: 1, 2.4: 1, 2.5: 0.1, 4.5: 0.01}
-    assert {t: schedule.factor(t, 9) for t in wanted} == pytest.approx(wanted)
-    assert Exponential(rate=0.5, every=0.1).factor(0.3, 1) == 0.125
+    assert {t: schedule.lr_factor(t, 9) for t in wanted} == pytest.approx(wanted)
+    assert Exponential(rate=0.5, every=0.1).lr_factor(0.3, 1) == 0.125
 
 
 @pytest.mark.parametrize("numbers, key", [({"rate": 0}, "rate"), ({"rate": 1.5}, "rate"), ({"every": 0}, "every")])
 def test_stairs_that_cannot_be_are_refused(numbers, key):
-    with pytest.raises(ValueError, match=rf"^schedule\.{key}: {numbers[key]} .* give a"):
+    with pytest.raises(ValueError, match=rf"^schedule\.{key}: expected a .*, got {numbers[key]}\."):
         Exponential(**numbers)
 
 
 def test_plateau_bears_patience_epochs_without_a_rise_and_then_drops():
-    schedule, factors = Plateau(drop=0.5, patience=2, threshold=0), []
+    schedule, factors = Plateau(factor=0.5, patience=2, threshold=0), []
     for value in (0.6, 0.7, 0.7, 0.6, 0.5, 0.5, 0.5, 0.5, 0.8, 0.8):
         schedule.observe(value)
-        factors.append(schedule.factor(0, 10))
+        factors.append(schedule.lr_factor(0, 10))
     assert factors == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]
 
 
@@ -175,7 +175,7 @@ def test_a_schedule_goes_on_from_its_state(make):
     second.load_state_dict(first.state_dict())
     for value in [0.4] * 6:
         first.observe(value), second.observe(value)
-    assert vars(first) == vars(second) and first.factor(5, 10) == second.factor(5, 10)
+    assert vars(first) == vars(second) and first.lr_factor(5, 10) == second.lr_factor(5, 10)
 
 
 # Moving average
@@ -184,7 +184,7 @@ def test_a_schedule_goes_on_from_its_state(make):
 def test_the_average_follows_the_formula_with_its_slow_start():
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 0.0)
-    average, wanted = Average(module, decay=0.3), 0.0
+    average, wanted = ModelEma(module, decay=0.3), 0.0
     for n, weight in enumerate((1.0, 2.0, -1.0, 5.0, 3.0), start=1):
         nn.init.constant_(module.weight, weight)
         average.update(module)
@@ -196,7 +196,7 @@ def test_the_average_follows_the_formula_with_its_slow_start():
 
 def test_the_average_copies_integer_buffers_averages_the_others_and_leaves_the_module_alone():
     module = net()
-    average = Average(module, 0.99)
+    average = ModelEma(module, 0.99)
     for _ in range(3):
         module(5 + torch.randn(4, 1, 4, 4))
         before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -209,7 +209,7 @@ def test_the_average_copies_integer_buffers_averages_the_others_and_leaves_the_m
 
 def test_the_average_goes_on_from_its_state():
     module = net()
-    one, other = Average(module, 0.9), Average(net(), 0.9)
+    one, other = ModelEma(module, 0.9), ModelEma(net(), 0.9)
     for step in range(4):
         nn.init.constant_(module[3].weight, step)
         one.update(module)

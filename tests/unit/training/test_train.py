@@ -5,7 +5,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 import torch
-from tiny_training import DATA, Net, frozen, learner, run
+from tiny_training import DATA, Net, frozen, run, train_state
 
 from distill.augment.views import ViewRecipe
 from distill.data.loader import gather
@@ -22,7 +22,7 @@ def test_train_after_validation_only_the_student_is_in_train_mode(monkeypatch, t
 
 
 def test_train_step_reads_no_number_back_from_the_device(monkeypatch):
-    made, teacher = learner(), frozen(1)
+    made, teacher = train_state(), frozen(1)
     made.optimizer = torch.optim.SGD(made.student.parameters(), 0.1)  # Adam reads its own count of steps, on the CPU
     faces = gather(DATA.splits["train"], ViewRecipe().table(0, 1, 60), np.arange(16))
     with monkeypatch.context() as patch:

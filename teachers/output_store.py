@@ -47,7 +47,7 @@ def manifest(
     }
 
 
-class AnswerStore:
+class OutputStore:
     """One array [M, ...] per split, view and layer, M being all packed pictures; a layer of None is the logits.
 
     Logits are float32 [M, K], NaN for the rows that the protocol leaves out; feature maps have the type in which the teacher

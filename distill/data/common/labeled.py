@@ -1,6 +1,6 @@
 """Pictures with one label each: a reader lists them, here they are packed once and become train, valid and test.
 
-A reader is one function that lists Entry rows and calls labelled(); it finds what it needs in labels.py (orders of label
+A reader is one function that lists Entry rows and calls labeled(); it finds what it needs in labels.py (orders of label
 files, names), pictures.py (files, list files, descriptions of a source) and subsets.py (lists of occluded, turned faces).
 """
 
@@ -14,15 +14,16 @@ from distill.data.common.options import DataOptions
 from distill.data.common.splits import hold_out, numbered_folds, spread
 from distill.data.common.test_subsets import select
 from distill.data.packing.reader import Packed, pack
+from distill.system.errors import ConfigError
 from distill.types import Dataset, Split
 
-__all__ = ["Entry", "class_entries", "labelled"]
+__all__ = ["Entry", "class_entries", "labeled"]
 
 UNKNOWN = -1  # the label of a face without one
 VERSION = 2  # of how a picture becomes an array; raise it when the same files would give other pixels
 
 
-def labelled(
+def labeled(
     store: str | Path,
     name: str,
     source: dict,
@@ -37,9 +38,9 @@ def labelled(
     words: str = "",
     notes: dict | None = None,
 ) -> Dataset:
-    """Open a labelled data set as train, valid and test; the first call for a source decodes it into the store.
+    """Open a labeled data set as train, valid and test; the first call for a source decodes it into the store.
 
-    Pictures are turned to grey or RGB and resized to size x size with antialiasing. Splits stay as distributed; where
+    Pictures are turned to gray or RGB and resized to size x size with antialiasing. Splits stay as distributed; where
     there is no validation split, a share of the training pictures is held out, by the hash of (seed, id) within each
     class, or whole persons where persons are known. Split `all` is divided by persons into folds: fold k is test and
     some persons of the rest are valid; without folds a share is held out for test first.
@@ -54,7 +55,7 @@ def labelled(
         keep: the classes to offer, an ordered part of classes; None keeps all. One pack serves all choices.
         options: see there.
         folds: the persons of each fold, where they are published; None cuts the persons into options.folds runs.
-        subsets: name -> ids: these pictures of the test split, which stays whole, are Dataset.further[name]. An id is
+        subsets: name -> ids: these pictures of the test split, which stays whole, are Dataset.extra_test_splits[name]. An id is
             that of an entry, or its file name or stem; those that are not there are counted in notes. A mapping
             id -> label index into classes has its labels compared and differences counted.
         walked: folders of which every picture should be an entry: what is not is counted and said; each Entry.load is a
@@ -67,13 +68,13 @@ def labelled(
 
     Raises:
         ValueError: a key out of range, a picture that cannot be read, an id listed twice, a split or class without
-            pictures, in a sentence.
+            pictures, in a message.
     """
     keep = keep or classes
     assert set(keep) <= set(classes) and len(set(classes)) == len(classes)
     listing = Listing(name, entries, classes, options.size, options.channels, walked)
     stored = {"size": options.size, "channels": options.channels}
-    key = source | {"labelled": VERSION, "classes": list(classes)} | stored
+    key = source | {"labeled": VERSION, "classes": list(classes)} | stored
     packed = pack(Path(store), name, key, listing.rows, listing.facts, options.verify)
     parts = {split: _Part(packed, split, classes, keep) for split in packed.splits}
     chosen, rule = _divide(name, parts, options, folds)
@@ -83,18 +84,19 @@ def labelled(
     if "train" in chosen:
         part, rows = chosen["train"]
         if never := [keep[k] for k in range(len(keep)) if k not in part.label[rows]]:
-            raise ValueError(
-                f"data.root: {name} has no picture of {', '.join(never)} among its {len(rows):,} for train. Check its lists "
-                "and folders: every class must occur there."
+            raise ConfigError(
+                "data.root",
+                f"{name} has no picture of {', '.join(never)} among its {len(rows):,} for train. Check its lists "
+                "and folders: every class must occur there.",
             )
     splits = {split: part.split(split, spread(rows, options.limit)) for split, (part, rows) in chosen.items()}
     facts["classes_of_test"] = np.bincount(splits["test"].label, minlength=len(keep)).tolist()
-    (part, rows), further, about = chosen["test"], {}, {}
+    (part, rows), extra_test_splits, about = chosen["test"], {}, {}
     for subset, listed in (subsets or {}).items():
         kept, about[subset] = select([part.ids[row] for row in rows], part.packed_label[rows], subset, listed)
-        further[subset] = part.split("test", spread(rows[kept], options.limit))
+        extra_test_splits[subset] = part.split("test", spread(rows[kept], options.limit))
     facts |= {"test_subset": about} if about else {}
-    return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts, further)
+    return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts, extra_test_splits)
 
 
 class _Part:
@@ -130,7 +132,7 @@ def _divide(name: str, parts: dict[str, _Part], options: DataOptions, folds: Seq
         assert len(parts) == 1
         return _divide_all(name, parts["all"], options, folds or options.folds)
     if options.fold is not None:
-        raise ValueError(f"data.fold: {name} is divided as distributed, it has no folds. Use data.fold=null.")
+        raise ConfigError("data.fold", f"{name} is divided as distributed, it has no folds. Use data.fold=null.")
     chosen = {split: (part, part.rows) for split, part in parts.items()}
     _check_splits(name, chosen, ("train", "test"))
     if "valid" in chosen:
@@ -146,10 +148,10 @@ def _divide_all(name: str, part: _Part, options: DataOptions, folds: int | Seque
     fold, test, valid, seed = options.fold, options.test, options.valid, options.seed
     if fold is not None:
         if not part.subject.any():
-            raise ValueError(f"data.fold: {name} tells no persons to make folds of. Use data.fold=null.")
+            raise ConfigError("data.fold", f"{name} tells no persons to make folds of. Use data.fold=null.")
         of_row, count = numbered_folds(part.subject, folds)
         if not 0 <= fold < count:
-            raise ValueError(f"data.fold: {fold} was asked for; there are {count} folds, 0 to {count - 1}.")
+            raise ConfigError("data.fold", f"expected 0 to {count - 1}, got {fold}.")
         tested = part.rows[of_row[part.rows] == fold]
         rest = part.rows[(of_row[part.rows] != fold) & (of_row[part.rows] >= 0)]
         rule = [f"test: fold {fold} of {count} by persons"]
@@ -168,4 +170,4 @@ def _divide_all(name: str, part: _Part, options: DataOptions, folds: int | Seque
 def _check_splits(name: str, chosen: dict, needed: tuple[str, ...]) -> None:
     empty = [split for split in needed if split not in chosen or not len(chosen[split][1])]
     if empty:
-        raise ValueError(f"data.root: {name} holds no picture for {', '.join(empty)}. Check its lists and folders.")
+        raise ConfigError("data.root", f"{name} holds no picture for {', '.join(empty)}. Check its lists and folders.")

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from distill.data.loader import in_order, to
 from distill.models.feature_hooks import Layer
 from distill.system import distributed as parallel
+from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.types import Batch
-from teachers.answer_store import AnswerStore, to_array
+from teachers.output_store import OutputStore, to_array
 
 
 def fill(
-    store: AnswerStore,
+    store: OutputStore,
     live: Callable[[], nn.Module],
     split: str,
     view_id: int,
@@ -83,5 +84,5 @@ def _answer(
         return dict.fromkeys(asked)
     answer = live(to(batch, device))
     if not answer.logits.isfinite().all():
-        raise ValueError(f"teacher: its logits of {where} are not all finite. Try teacher.precision=fp32.")
+        raise ConfigError("teacher", f"its logits of {where} are not all finite. Try teacher.precision=fp32.")
     return {layer: answer.features[layer.name] if layer else answer.logits for layer in asked}

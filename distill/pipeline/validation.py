@@ -1,4 +1,4 @@
-"""Rules between the parts of a run's config, those that read the components' classes too, each with a sentence."""
+"""Validation of a run's config: rules between its parts, those that read the components' classes too."""
 
 import math
 from collections.abc import Mapping
@@ -9,34 +9,36 @@ from distill import build
 from distill.config import schema as config
 from distill.config.ranges import check_weights
 from distill.evaluation import robustness
-from distill.evaluation.inference import evaluation_rows
+from distill.evaluation.inference import tta_views
 from distill.evaluation.likeness import KNOWN
 from distill.losses.base.ramps import ramp
 from distill.pipeline.elastic import TERM, check_elastic
 from distill.pipeline.key_types import check_types
 from distill.runs.config import EvalConfig, RunConfig
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
 
 
-def check(cfg: RunConfig) -> None:
+def validate(cfg: RunConfig) -> None:
     """Refuse a config that makes no run.
 
     Raises:
-        ValueError: one sentence per rule.
+        ValueError: the first setting that breaks a rule.
     """
     _refuse_nameless(cfg.loss)
     check_types(cfg)
     config.check(cfg)
     check_evaluation(cfg.eval)
     build.data_node(cfg.data, cfg.plugins)
-    select = cfg.train.select
-    if select.removeprefix("-") in KNOWN and cfg.data.get("labels") != "none":
-        raise ValueError(
-            f"train.select: {select} was asked for; where there are labels, the epoch is chosen by them. Type "
-            "train.select=valid/top1_accuracy."
+    monitor = cfg.train.monitor
+    if monitor.removeprefix("-") in KNOWN and cfg.data.get("labels") != "none":
+        raise ConfigError(
+            "train.monitor",
+            f"got {monitor}; where there are labels, the epoch is chosen by them. Type "
+            "train.monitor=valid/top1_accuracy.",
         )
     check_extra(cfg)
     check_teacher(cfg)
@@ -54,24 +56,26 @@ def check_extra(cfg: RunConfig) -> None:
     if cfg.data.get("extra") is None:
         return
     if cfg.teacher["_target_"] is None or is_peer(cfg.teacher):
-        raise ValueError(
-            "data.extra: faces without labels need a teacher that has learned already. Choose one, such as teacher=resnet50, or "
-            "type data.extra=null."
+        raise ConfigError(
+            "data.extra",
+            "faces without labels need a teacher that has learned already. Choose one, such as teacher=resnet50, or "
+            "type data.extra=null.",
         )
-    those = partial(build.losses_that, losses=cfg.loss, plugins=cfg.plugins)
+    those = partial(build.losses_with, losses=cfg.loss, plugins=cfg.plugins)
     needing = [*those("needs_label"), *those("needs_every_label")]
     if needing:
-        raise ValueError(
-            f"loss.{needing[0]}: needs the label of every face, and those of data.extra have none. Choose losses such as ce and kd, "
-            "or type data.extra=null."
+        raise ConfigError(
+            f"loss.{needing[0]}",
+            "needs the label of every face, and those of data.extra have none. Choose losses such as ce and kd, "
+            "or type data.extra=null.",
         )
     if not those("needs_teacher"):
-        raise ValueError(
-            "data.extra: no loss reads the teacher's answers. Add one, such as loss=[ce,kd], or type data.extra=null."
+        raise ConfigError(
+            "data.extra", "no loss reads the teacher's answers. Add one, such as loss=[ce,kd], or type data.extra=null."
         )
 
 
-def check_unlabelled(cfg: RunConfig) -> None:
+def check_unlabeled(cfg: RunConfig) -> None:
     """Refuse what a run on faces without labels cannot do.
 
     Raises:
@@ -80,23 +84,22 @@ def check_unlabelled(cfg: RunConfig) -> None:
     for member in (teachers := build.members(cfg.teacher)):
         if not ("run" in member or (member.get("weights") and member.get("train", {}).get("epochs") == 0)):
             asked = config.label(teachers[0] if len(teachers) == 1 else cfg.teacher)
-            raise ValueError(
-                f"data.labels: none was asked for, and teacher {asked} has not learned yet, which takes labels. Type teacher=ferplus, "
-                "teacher=run teacher.run=DIR, or teacher.weights=FILE teacher.train.epochs=0 of a network that knows the classes."
+            raise ConfigError(
+                "data.labels",
+                f"got none, and teacher {asked} has not learned yet, which takes labels. Type teacher=ferplus, "
+                "teacher=run teacher.run=DIR, or teacher.weights=FILE teacher.train.epochs=0 of a network that knows the classes.",
             )
     for key, given, usual in (
-        ("train.balance", cfg.train.balance, 0),
+        ("train.class_balance_power", cfg.train.class_balance_power, 0),
         ("eval.robustness", cfg.eval.robustness, []),
         ("generations", cfg.generations, 1),
     ):
         if given != usual:
-            raise ValueError(
-                f"{key}: {given} was asked for, which needs labels; data.labels=none has none. Type {key}={usual}."
-            )
+            raise ConfigError(key, f"got {given}, which needs labels; data.labels=none has none. Type {key}={usual}.")
 
 
 def check_evaluation(asked: EvalConfig) -> None:
-    """Refuse evaluation views, corruptions and severities that there are not.
+    """Refuse test-time augmentation, corruptions and severities that do not exist.
 
     Args:
         asked: the keys under eval.
@@ -104,7 +107,7 @@ def check_evaluation(asked: EvalConfig) -> None:
     Raises:
         ValueError: with those there are.
     """
-    evaluation_rows(asked.views)
+    tta_views(asked.tta)
     robustness.check(asked.robustness, asked.severities)
 
 
@@ -120,20 +123,20 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
         ValueError: no loss is left.
     """
     _refuse_nameless(cfg.loss)
-    unlabelled = cfg.data.get("labels") == "none"
-    if unlabelled:
-        check_unlabelled(cfg)
-        taught, *needing = (
-            build.losses_that(need, cfg.loss, cfg.plugins)
+    unlabeled = cfg.data.get("labels") == "none"
+    if unlabeled:
+        check_unlabeled(cfg)
+        comparing, *needing = (
+            build.losses_with(need, cfg.loss, cfg.plugins)
             for need in ("needs_teacher", "needs_label", "needs_every_label")
         )
-        left_out = [name for name in cfg.loss if name not in taught or any(name in names for names in needing)]
-        select = cfg.train.select if cfg.train.select.removeprefix("-") in KNOWN else KNOWN[0]
-        cfg = replace(cfg, train=replace(cfg.train, select=select))
+        left_out = [name for name in cfg.loss if name not in comparing or any(name in names for names in needing)]
+        monitor = cfg.train.monitor if cfg.train.monitor.removeprefix("-") in KNOWN else KNOWN[0]
+        cfg = replace(cfg, train=replace(cfg.train, monitor=monitor))
     elif cfg.teacher["_target_"] is not None or cfg.generations != 1:
         return cfg, []
     else:
-        left_out = build.losses_that("needs_teacher", cfg.loss, cfg.plugins)
+        left_out = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
     kept, phases = {name: loss for name, loss in cfg.loss.items() if name not in left_out}, cfg.phases
     own = [name for name in kept if name != TERM]  # which is no choice
     if left_out and isinstance(phases, list):
@@ -145,14 +148,16 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
         ]
     if left_out and not own:
         need = "needs" if len(left_out) == 1 else "need"
-        if unlabelled:
-            raise ValueError(
-                f"loss: {', '.join(left_out)} {need} labels, and data.labels=none has none. Type loss=[kd] or another loss on the "
-                "teacher's answers."
+        if unlabeled:
+            raise ConfigError(
+                "loss",
+                f"{', '.join(left_out)} {need} labels, and data.labels=none has none. Type loss=[kd] or another loss on the "
+                "teacher's answers.",
             )
-        raise ValueError(
-            f"loss: teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
-            "such as teacher=resnet50."
+        raise ConfigError(
+            "loss",
+            f"teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
+            "such as teacher=resnet50.",
         )
     if len(own) == 1 and _is_positive(kept[own[0]].get("weight")):
         kept = kept | {own[0]: kept[own[0]] | {"weight": 1.0}}
@@ -167,8 +172,8 @@ def losses_told(cfg: RunConfig, left_out: list[str]) -> str:
         left_out: names of the losses that learned_by left out for want of a teacher.
     """
     teacher = "the generation before" if cfg.teacher["_target_"] is None else f"teacher {config.label(cfg.teacher)}"
-    taught = build.losses_that("needs_teacher", cfg.loss, cfg.plugins)
-    told, by = [], {TERM: "labels and the widest width"} | dict.fromkeys(taught, teacher)
+    comparing = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
+    told, by = [], {TERM: "labels and the widest width"} | dict.fromkeys(comparing, teacher)
     for name, node in cfg.loss.items():
         weight = ramp(node["weight"], f"loss.{name}.weight")
         share = f"{weight.first:g}" if weight.first == weight.last else f"{weight.first:g} to {weight.last:g}"
@@ -179,11 +184,12 @@ def losses_told(cfg: RunConfig, left_out: list[str]) -> str:
 
 def _refuse_nameless(losses: dict) -> None:
     if not isinstance(losses, dict):
-        raise ValueError(f"loss: {as_typed(losses)} was asked for; choose one, such as loss=[ce,dist].")
+        raise ConfigError("loss", f"expected one, such as loss=[ce,dist], got {as_typed(losses)}.")
     for name, node in losses.items():
         if not isinstance(node, dict):
-            raise ValueError(
-                f"loss.{name}: {node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME"
+            raise ConfigError(
+                f"loss.{name}",
+                f"{node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME",
             )
 
 
@@ -199,24 +205,26 @@ def check_losses(where: str, cfg: RunConfig) -> None:
         cfg: the run, or the fine-tuning of a teacher.
 
     Raises:
-        ValueError: one sentence per rule.
+        ValueError: the first setting that breaks a rule.
     """
     check_weights(where, cfg.loss, cfg.phases, cfg.train.epochs)
-    if cfg.train.mixup and (labelled := build.losses_that("needs_label", cfg.loss, cfg.plugins)):
-        raise ValueError(
-            f"{where}loss.{labelled[0]}: reads one class from each target, and a mixed face shows two. "
-            f"Type {where}train.mixup=0, or choose losses that take the whole target, such as ce and kd."
+    if cfg.train.mixup and (labeled := build.losses_with("needs_label", cfg.loss, cfg.plugins)):
+        raise ConfigError(
+            f"{where}loss.{labeled[0]}",
+            "reads one class from each target, and a mixed face shows two. "
+            f"Type {where}train.mixup=0, or choose losses that take the whole target, such as ce and kd.",
         )
-    if cfg.train.mixup and (remembering := build.losses_that("needs_memory", cfg.loss, cfg.plugins)):
-        raise ValueError(
-            f"{where}loss.{remembering[0]}: remembers faces, and a mixture is none of them. Type {where}train.mixup=0, or "
-            "leave it out."
+    if cfg.train.mixup and (remembering := build.losses_with("needs_memory", cfg.loss, cfg.plugins)):
+        raise ConfigError(
+            f"{where}loss.{remembering[0]}",
+            f"remembers faces, and a mixture is none of them. Type {where}train.mixup=0, or leave it out.",
         )
     for name, loss in cfg.loss.items():
         if loss.get("class_weights") != "balanced" and loss.get("beta", BETA) != BETA and "class_weights" in loss:
-            raise ValueError(
-                f"{where}loss.{name}.beta: {loss['beta']} was asked for, but only balanced class weights have it. "
-                f"Add {where}loss.{name}.class_weights=balanced, or leave beta out."
+            raise ConfigError(
+                f"{where}loss.{name}.beta",
+                f"got {loss['beta']}, but only balanced class weights have it. "
+                f"Add {where}loss.{name}.class_weights=balanced, or leave beta out.",
             )
 
 
@@ -224,64 +232,72 @@ def check_teacher(cfg: RunConfig) -> None:
     """Refuse a teacher, a number of generations or an evaluation that do not go together.
 
     Raises:
-        ValueError: one sentence per rule.
+        ValueError: the first setting that breaks a rule.
     """
     teacher, generations = cfg.teacher, cfg.generations
     members = teacher.get("members", {})
     if generations < 1:
-        raise ValueError(f"generations: {generations} was asked for; give 1 or more.")
+        raise ConfigError("generations", f"expected 1 or more, got {generations}.")
     if any(is_peer(member) for member in members.values()):
-        raise ValueError(
-            "teacher.members: a peer learns beside the student and is no member of an ensemble. Type teacher=peer."
+        raise ConfigError(
+            "teacher.members", "a peer learns beside the student and is no member of an ensemble. Type teacher=peer."
         )
     mutual = [name for name, loss in cfg.loss.items() if loss["_target_"] == "distill.losses.dml.MutualLearning"]
     if is_peer(teacher):
         _check_peer(cfg, teacher, mutual)
     elif mutual:
-        raise ValueError(f"loss.{mutual[0]}: needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd].")
+        raise ConfigError(f"loss.{mutual[0]}", "needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd].")
     if cfg.data.get("fold") == "all" and (runs := [t["run"] for t in (teacher, *members.values()) if "run" in t]):
-        raise ValueError(
-            f"data.fold: all was asked for, but the teacher {runs[0]} is one finished run, and the people that it learned "
+        raise ConfigError(
+            "data.fold",
+            f"got all, but the teacher {runs[0]} is one finished run, and the people that it learned "
             "from are the test faces of other folds. Choose a teacher that is fine-tuned in each fold, such as "
-            "teacher=resnet50, or type data.fold=K with a run of that same fold."
+            "teacher=resnet50, or type data.fold=K with a run of that same fold.",
         )
     if cfg.eval.cka and members:
-        raise ValueError(
-            "eval.cka: the layers of an ensemble are those of several networks. Choose one teacher, or eval.cka=false."
+        raise ConfigError(
+            "eval.cka",
+            "the layers of an ensemble are those of several networks. Choose one teacher, or eval.cka=false.",
         )
     if cfg.eval.cka and teacher["_target_"] is None and generations == 1:
-        raise ValueError(
-            "eval.cka: compares the layers of student and teacher, but teacher=none was chosen. Choose a teacher, such as "
-            "teacher=resnet50 or teacher=run teacher.run=DIR, or eval.cka=false."
+        raise ConfigError(
+            "eval.cka",
+            "compares the layers of student and teacher, but teacher=none was chosen. Choose a teacher, such as "
+            "teacher=resnet50 or teacher=run teacher.run=DIR, or eval.cka=false.",
         )
 
 
 def _check_peer(cfg: RunConfig, peer: dict, mutual: list[str]) -> None:
     if peer.get("cache") is not False:
-        raise ValueError(
-            f"teacher.cache: {peer['cache']} was asked for, but a peer changes at every step. teacher=peer needs teacher.cache=false."
+        raise ConfigError(
+            "teacher.cache",
+            f"got {peer['cache']}, but a peer changes at every step. teacher=peer needs teacher.cache=false.",
         )
     if peer["seed_offset"] < 1:
-        raise ValueError(
-            f"teacher.seed_offset: {peer['seed_offset']} was asked for; give 1 or more: two students of one start stay the same."
+        raise ConfigError(
+            "teacher.seed_offset",
+            f"expected 1 or more: two students of one start stay the same, got {peer['seed_offset']}.",
         )
     if cfg.generations > 1:
-        raise ValueError(
-            "generations: from the second on the teacher is the generation before, which does not learn as a peer does. "
-            "Type generations=1, or choose another teacher."
+        raise ConfigError(
+            "generations",
+            "from the second on the teacher is the generation before, which does not learn as a peer does. "
+            "Type generations=1, or choose another teacher.",
         )
     if cfg.student.get("lr_scale"):
-        raise ValueError(
-            "student.lr_scale: names parameters of the student and would not reach those of its peer. teacher=peer needs "
-            "student.lr_scale=null."
+        raise ConfigError(
+            "student.lr_scale",
+            "names parameters of the student and would not reach those of its peer. teacher=peer needs "
+            "student.lr_scale=null.",
         )
     if not mutual:
-        raise ValueError(
-            "teacher: a peer learns by loss.dml alone, which was not chosen. Type loss=[ce,dml] loss.ce.weight=1."
+        raise ConfigError(
+            "teacher", "a peer learns by loss.dml alone, which was not chosen. Type loss=[ce,dml] loss.ce.weight=1."
         )
-    if mapped := build.losses_that("needs_features", cfg.loss, cfg.plugins):
-        raise ValueError(
-            f"loss.{mapped[0]}: reads the feature maps of a finished teacher, which a peer is not. Leave it out with teacher=peer."
+    if mapped := build.losses_with("needs_features", cfg.loss, cfg.plugins):
+        raise ConfigError(
+            f"loss.{mapped[0]}",
+            "reads the feature maps of a finished teacher, which a peer is not. Leave it out with teacher=peer.",
         )
 
 
@@ -295,6 +311,6 @@ def check_choices(choices: Mapping[str, object]) -> None:
         ValueError: with what to type.
     """
     if "logger" not in choices:
-        raise ValueError(
-            "logger: one goes with metrics.jsonl, not several. Type logger=wandb, tensorboard, csv or none."
+        raise ConfigError(
+            "logger", "one goes with metrics.jsonl, not several. Type logger=wandb, tensorboard, csv or none."
         )

@@ -1,0 +1,17 @@
+"""A mistake in a config: which key, and what to type instead."""
+
+
+class ConfigError(ValueError):
+    """A value that its key cannot have; as text, KEY: MESSAGE.
+
+    Args:
+        key: as it is typed, such as train.epochs.
+        message: what was expected, what was given, what to type.
+    """
+
+    def __init__(self, key: str, message: str):
+        super().__init__(key, message)
+        self.key, self.message = key, message
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}"

@@ -1,0 +1,34 @@
+"""ConfigError names its key."""
+
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from distill.config.ranges import check_train
+from distill.runs.config import TrainConfig
+from distill.system.errors import ConfigError
+
+TRAIN = TrainConfig(1, 1, "valid/nll", "auto", None, 0.9, 0.0, 0.0, 1, None, "cpu")
+
+WRONG = {
+    "epochs": 0,
+    "monitor": "test/nll",
+    "max_grad_norm": 0,
+    "ema_decay": 1,
+    "class_balance_power": -1,
+    "precision": "fp16",
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_check_train_number_out_of_range_names_its_key(name):
+    with pytest.raises(ConfigError) as error:
+        check_train("teacher.train", replace(TRAIN, **{name: WRONG[name]}), least_epochs=1)
+    assert error.value.key == f"teacher.train.{name}" and "expected" in error.value.message
+
+
+def test_config_error_pickled_keeps_key_and_text():
+    error = ConfigError("train.epochs", "expected 1 or more, got 0.")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.key, str(again)) == ("train.epochs", "train.epochs: expected 1 or more, got 0.")
