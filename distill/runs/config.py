@@ -120,8 +120,8 @@ class RunConfig:
             TypeError: a key that no run has.
         """
         usual, kinds = _defaults(), {own.name: own.type for own in fields(cls)}
-        whole = {key: value for key, value in usual.items() if key in kinds} | found
-        groups = {key: kind for key, kind in kinds.items() if is_dataclass(kind)}
+        whole: dict[str, Any] = {key: value for key, value in usual.items() if key in kinds} | found
+        groups: dict[str, Any] = {key: kind for key, kind in kinds.items() if is_dataclass(kind)}
         return cls(**whole | {key: kind(**usual[key] | found.get(key, {})) for key, kind in groups.items()})
 
     @classmethod
@@ -134,16 +134,14 @@ class RunConfig:
         """
         try:
             found = yaml.safe_load(file.read_text(encoding="utf-8"))
-            problem = unlike(found, CONFIG) if isinstance(found, dict) else "is no mapping"
-            config = None if problem else cls.from_dict(found)
+            if problem := unlike(found, CONFIG) if isinstance(found, dict) else "is no mapping":
+                raise ValueError(problem)
+            return cls.from_dict(found)
         except (ValueError, TypeError, yaml.YAMLError) as error:
-            problem = " ".join(str(error).split())
-        if problem:
             raise ValueError(
-                f"{file}: damaged, or no config of a run ({problem}). Bring it back as it was, or delete the folder and train "
-                "again."
-            )
-        return config
+                f"{file}: damaged, or no config of a run ({' '.join(str(error).split())}). Bring it back as it was, or delete the "
+                "folder and train again."
+            ) from error
 
     def write(self, file: Path) -> None:
         """Write it."""

@@ -87,7 +87,8 @@ class _Arrays:
     """The arrays of all splits while they grow."""
 
     def __init__(self, partial: Path):
-        self.partial, self.shape = partial, None
+        self.partial = partial
+        self.shape: tuple[int, ...] | None = None
         self.splits: dict[str, _SplitWriter] = {}
 
     def append(self, row: Row) -> None:
