@@ -36,17 +36,17 @@ def published(width: float, size: int, folder: Path) -> tuple[Path, str, float |
     """Write an export folder of the published graph with weights from the start; return it, its name, and no accuracy."""
     words = [f"student.width={width}", f"student.size={size}"]
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.plain(compose("run", overrides=["student=cern", *words, "logger=none"]))
-    student = build.network(cfg, Dataset("", EMOTIONS, "", {}))
-    package.save(folder, student, cfg["student"], EMOTIONS, [], {})
+        cfg = config.typed(compose("run", overrides=["student=cern", *words, "logger=none"]))
+    student = build.network(cfg.student, cfg.plugins, Dataset("", EMOTIONS, "", {}))
+    package.save(folder, student, cfg.student, EMOTIONS, [], {})
     return folder, f"CERN, width {width:g}, {size} px, eager PyTorch", None
 
 
 def trained(run: Path, folder: Path) -> tuple[Path, str, float | None]:
     """Write an export folder of a run's student; return it, its name, and its validation top-1."""
     found = finished.read_run(run, [])
-    node, metrics = found.cfg["student"], found.result["student"]["metrics"]
-    package.save(folder, found.student, node, found.classes, found.cfg["plugins"], {})
+    node, metrics = found.cfg.student, found.result["student"]["metrics"]
+    package.save(folder, found.student, node, found.classes, found.cfg.plugins, {})
     name = f"CERN, width {node['width']:g}, {node['size']} px, {node['variant']}, eager PyTorch"
     return folder, name, metrics["valid/top1_accuracy"]
 

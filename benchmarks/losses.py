@@ -11,6 +11,7 @@ import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from hydra import compose, initialize_config_module
 from distill import build
 from distill.augment.views import draw, identity
 from distill.config import schema as config
-from distill.losses.base.docs_page import CONF, COST
 from distill.system.hardware import environment
 from distill.types import Batch, Dataset, Split
 from students.microexpnet import MicroExpNet
@@ -28,6 +28,8 @@ from teachers.frozen import FrozenTeacher
 from teachers.peer import Peer
 from teachers.timm_teacher import TimmTeacher
 
+ROOT = Path(__file__).resolve().parents[1]
+CONF, COST = ROOT / "conf" / "loss", ROOT / "docs" / "losses_cost.json"
 FACES, CLASSES = 64, tuple("abcdefgh")
 HOW = (
     "extra milliseconds of processor time per training step of MicroExpNet XXS (catkd: of MobileNetV2 + Inception B) at batch 64, "
@@ -94,13 +96,13 @@ def stepper(net, batch, objective=None, taught_by=None):
     return step
 
 
-def extra(name: str, cfg: dict, repeats: int) -> float:
+def extra(name: str, node: dict, repeats: int) -> float:
     """Return the milliseconds that a loss adds to a step."""
-    split, node = data().splits["train"], cfg["loss"][name]
+    split = data().splits["train"]
     target = torch.from_numpy(split.target)
     rows = torch.arange(FACES)
     batch = Batch(torch.from_numpy(split.pixels), identity(FACES), target, target.argmax(1), rows)
-    objective = build.objective(cfg | {"loss": {name: node}}, data())
+    objective = build.objective({name: node}, [], data())
     net, taught_by, plain = bound(objective, node)
     objective.at(100.0)
     steps = {"bare": stepper(student(plain), batch), "whole": stepper(net, batch, objective, taught_by)}
@@ -124,10 +126,10 @@ def main() -> None:
     torch.set_num_threads(1)
     with initialize_config_module("conf", version_base="1.3"):
         chosen = (f"loss=[{','.join(asked.losses)}]", "teacher=resnet50", "teacher.cache=features")
-        cfg = config.plain(compose("run", overrides=["data=procedural", *chosen]))
+        cfg = config.typed(compose("run", overrides=["data=procedural", *chosen]))
     measured = {}
     for name in asked.losses:
-        measured[name] = round(extra(name, cfg, asked.repeats), 1)
+        measured[name] = round(extra(name, cfg.loss[name], asked.repeats), 1)
         print(f"{name:18} {measured[name]:8.1f} ms", flush=True)
     if asked.write:
         before = json.loads(COST.read_text(encoding="utf-8"))["milliseconds"] if COST.exists() else {}

@@ -26,8 +26,8 @@ def network(words: str) -> torch.nn.Module:
     """Make the student that words ask for, with weights from the start."""
     asked = [*shlex.split(words), "logger=none", "teacher=none", "loss=[ce]"]
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.plain(compose("run", overrides=asked))
-    made = build.network(cfg, Dataset("", EMOTIONS, "", {}))
+        cfg = config.typed(compose("run", overrides=asked))
+    made = build.network(cfg.student, cfg.plugins, Dataset("", EMOTIONS, "", {}))
     return made.eval().to(memory_format=torch.channels_last)
 
 

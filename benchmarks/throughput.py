@@ -90,22 +90,25 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
             "data.test=64",
             f"paths.store={store}",
         ]
-        cfg = config.plain(compose("run", overrides=overrides))
-    data = build.dataset(cfg)
+        cfg = config.typed(compose("run", overrides=overrides))
+    data = build.dataset(cfg.data, cfg.paths.store, cfg.plugins)
     precision, recipe = pick_precision("auto", CPU), ViewRecipe()
-    network = build.network(cfg, data).to(memory_format=torch.channels_last)
+    network = build.network(cfg.student, cfg.plugins, data).to(memory_format=torch.channels_last)
     count = batch_size * min(FACES // batch_size, 192 if profile(network, network.input)["macs"] < 50e6 else 6)
     small = replace(data, splits=data.splits | {"train": first(data.splits["train"], count)})
     split = small.splits["train"]
     teacher = StoredLogits(len(split.pixels), len(data.classes))
-    objective = build.objective(cfg, data)
+    objective = build.objective(cfg.loss, cfg.plugins, data)
     objective.bind(network, teacher)
-    optimizer = build.optimiser(cfg, [network, objective])
-    learner = Learner(network, objective, optimizer, build.schedule(cfg), Average(network, 0.998), student)
+    optimizer = build.optimiser(cfg.optimizer, None, [network, objective])
+    learner = Learner(
+        network, objective, optimizer, build.make(cfg.schedule, cfg.plugins), Average(network, 0.998), student
+    )
     resident = next(batches(split, recipe.table(0, 1, len(split.pixels)), batch_size, epoch_order(0, 0, count)))
     images = render(resident.pixels, resident.view, network.input).contiguous(memory_format=torch.channels_last)
     soft, folders = teacher(resident), iter(range(1000))
-    settings = Settings(1, batch_size, "valid/nll", 0, 0, 0, precision, None, 0.998, log_every=50, save_every=200)
+    numbers = replace(cfg.train, epochs=1, batch_size=batch_size, select="valid/nll")
+    settings = Settings(numbers, replace(cfg.views, cached=0), 0, precision, save_every=200)
 
     def bare():
         for _ in range(count // batch_size):
@@ -150,14 +153,14 @@ def shared_parts(store: Path) -> dict[str, float]:
         "teacher.size=64",
     ]
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.plain(compose("run", overrides=overrides))
+        cfg = config.typed(compose("run", overrides=overrides))
     start = time.perf_counter()
-    data = build.dataset(cfg)
+    data = build.dataset(cfg.data, cfg.paths.store, cfg.plugins)
     packing = (FACES + 128) / (time.perf_counter() - start)
     files = [png(picture[0]) for picture in data.splits["train"].pixels[:1000]]
     small = replace(data, splits={"train": first(data.splits["train"], 768)})
     precision, recipe = pick_precision("auto", CPU), ViewRecipe()
-    network = build.bare_teacher(cfg, cfg["teacher"], data)
+    network = build.bare_teacher(cfg.teacher, cfg.plugins, data.classes)
     teacher = FrozenTeacher(network, "resnet50", data.classes, precision)
     cache = LogitCache(store / "logits", manifest(small, "none", [], recipe, 0, "auto"), lambda: teacher, small, CPU)
     views = iter(range(1, 100))

@@ -72,16 +72,8 @@ class Worker:
     """
 
     def __init__(self, path: Path, how: str, threads: int, picture: str, plugins: Sequence[str] = ()):
-        command = [
-            sys.executable,
-            "-m",
-            "distill.export.timing_worker",
-            str(path),
-            how,
-            str(threads),
-            picture,
-            *plugins,
-        ]
+        words = [str(path), how, str(threads), picture, *plugins]
+        command = [sys.executable, "-m", "distill.export.timing_worker", *words]
         self.path, self.said = path, TemporaryFile("w+", errors="replace", encoding="utf-8")  # noqa: SIM115  a pipe unread fills up
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said, "text": True}
         self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes)
@@ -192,14 +184,9 @@ def _row(name: str, path: Path, how: str, threads: int, ready: dict, times: dict
         "passes": {str(batch): spread(values, batch) for batch, values in times.items()},
         "peak_memory_bytes": memory,
         "file_bytes": sum(file.stat().st_size for file in files),
-        "num_parameters": _number(facts.get("num_parameters")),
-        "macs": _number(facts.get("macs")),
+        **{name: int(facts[name]) if name in facts else None for name in ("num_parameters", "macs")},
         "valid_top1_accuracy": facts.get("file_top1_accuracy"),
     }
-
-
-def _number(text: str | None) -> int | None:
-    return None if text is None else int(text)
 
 
 def show(rows: list[dict], picture: str) -> None:
@@ -217,7 +204,10 @@ def show(rows: list[dict], picture: str) -> None:
     for name in ("", "threads", *timed, "MB"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        cells = [cell for batch in batches for cell in _cells(row["passes"][batch])]
+        cells = []
+        for timed in row["passes"].values():
+            low, middle, high = map(_digits, (timed["quartiles"][0], timed["milliseconds"], timed["quartiles"][1]))
+            cells += [middle, f"{low}-{high}", f"{timed['images_per_second']:,.0f}"]
         memory = f"{row['peak_memory_bytes'] / 1e6:,.0f}"
         table.add_row(str(numbers[row["name"]]), str(row["threads"]), *cells, memory)
     console.print(table)
@@ -227,11 +217,6 @@ def show(rows: list[dict], picture: str) -> None:
         "MB: the most memory that the process held",
         style="dim",
     )
-
-
-def _cells(timed: dict) -> tuple[str, ...]:
-    low, high = timed["quartiles"]
-    return _digits(timed["milliseconds"]), f"{_digits(low)}-{_digits(high)}", f"{timed['images_per_second']:,.0f}"
 
 
 def _digits(value: float) -> str:

@@ -1,7 +1,7 @@
 """Names and numbers in, objects out: the only caller of hydra's instantiate."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 
@@ -18,18 +18,18 @@ from distill.evaluation.inference import refuse_other_answers
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
-from distill.losses.base.reused_classifier import NAME as REUSED_HEAD
-from distill.losses.base.reused_classifier import attach_from_state
+from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_from_state
 from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
+from distill.runs.config import RunConfig, ViewsConfig
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.files import digest, sha256
 from distill.system.hardware import pick_precision
-from distill.system.weights import load_weights, read_weights, start_from
+from distill.system.weights import load_weights, read_weights, rows_of, start_from
 from distill.training.loggers import Silent
 from distill.training.loop import Phase
-from distill.training.optim import Schedule, optimizer
+from distill.training.optim import optimizer
 from distill.types import Dataset, RunLogger
 from teachers.answer_store import manifest
 from teachers.frozen import FrozenTeacher
@@ -73,22 +73,25 @@ def _home(target: str) -> str:
         ) from error
 
 
-def dataset(cfg: dict, needed: tuple[str, ...] = ("train", "valid", "test")) -> Dataset:
+def dataset(
+    node: dict, store: str, plugins: list[str], needed: tuple[str, ...] = ("train", "valid", "test")
+) -> Dataset:
     """Load the packed data set, see distill.data.extra.checked_with_extra; packs it first where that has not been done.
 
     Args:
-        cfg: plain config.
+        node: the key data.
+        store: folder for everything that is computed once.
+        plugins: packages that its _target_ may be from.
         needed: the splits that it must have.
     """
-    store, node = Path(cfg["paths"]["store"]).expanduser(), data_node(cfg)
-    data = parallel.main_first(lambda: make(node, cfg["plugins"], store=store))
-    return checked_with_extra(data, needed, cfg["data"], store)
+    folder, own = Path(store).expanduser(), data_node(node, plugins)
+    data = parallel.main_first(lambda: make(own, plugins, store=folder))
+    return checked_with_extra(data, needed, node, folder)
 
 
-def data_node(cfg: dict) -> dict:
+def data_node(node: dict, plugins: list[str]) -> dict:
     """Return the keys of data as the function that opens them wants them, see distill.data.common.options.typed."""
-    _refuse_target(cfg["data"]["_target_"], cfg["plugins"])
-    return typed(cfg["data"], get_object(cfg["data"]["_target_"]))
+    return typed(node, target(node, plugins))
 
 
 def fingerprint(data: Dataset) -> str:
@@ -97,45 +100,49 @@ def fingerprint(data: Dataset) -> str:
     return digest([splits, list(data.classes)])
 
 
-def network(cfg: dict, data: Dataset) -> nn.Module:
+def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.Module:
     """Make the network that is trained, seeded, with its starting weights."""
-    node = {key: value for key, value in cfg["student"].items() if key not in BESIDE_NETWORK}
+    node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK}
     for target in targets(node):
-        _refuse_target(target, cfg["plugins"])
+        _refuse_target(target, plugins)
     check_network(node["_target_"], get_object(node["_target_"]))
-    torch.manual_seed(cfg["seed"])
+    torch.manual_seed(seed)
     if node["_target_"].startswith("teachers."):
         with kinds("student"):
-            return make(node, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
+            return make(node, plugins, num_classes=len(data.classes), classes=data.classes)
     weights = node.pop("weights", None)
     with kinds("student"):
-        student = make(node, cfg["plugins"], num_classes=len(data.classes))
+        student = make(node, plugins, num_classes=len(data.classes))
     if weights:
         tensors, metadata = read_weights(weights)
         check_same_input(node, weights, metadata)
-        heads = (*_classifier(node, cfg["plugins"], student, len(data.classes)), f"{REUSED_HEAD}.")
-        if list(metadata.get("classes", data.classes)) == list(data.classes):
-            attach_from_state(student, tensors)
+        own = rows_of(tensors, CLASSIFIER, metadata.get("classes") or data.classes, data.classes)
+        attach_from_state(student, tensors | own if own else {})
+        heads = (*_classifier(node, plugins, student, len(data.classes)), CLASSIFIER if own else ATTACHED)
         student.start = start_from(student, weights, "student.weights", data.classes, heads)
     return student
 
 
-def _classifier(node: dict, plugins: list[str], student: nn.Module, num_classes: int) -> list[str]:
+def _classifier(node: dict, plugins: list[str], student: nn.Module, num_classes: int) -> tuple[str, ...]:
     """Return the names of the tensors whose shape depends on the number of classes."""
-    own = node | ({"pretrained": False} if "pretrained" in node else {})
+    more = {"pretrained": False} if "pretrained" in node else {}
     with torch.random.fork_rng(devices=[]), kinds("student"):
-        other = make(own, plugins, num_classes=num_classes + 1).state_dict()
-    return [name for name, tensor in student.state_dict().items() if tensor.shape != other[name].shape]
+        other = make(node, plugins, num_classes=num_classes + 1, **more).state_dict()
+    own = student.state_dict()
+    return tuple(name for name, tensor in other.items() if tensor.shape != own[name].shape)
 
 
-def objective(cfg: dict, data: Dataset) -> Objective:
-    """Make the weighted losses, options that the data say as numbers; bind() shows them both networks."""
-    nodes = {name: fill_from_data(name, node, data) for name, node in cfg["loss"].items()}
+def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | None = None) -> Objective:
+    """Make the weighted losses, options that the data say as numbers; bind() shows them both networks.
+
+    A teacher, the key of the config, must have the feature maps that a loss reads.
+    """
+    nodes = {name: fill_from_data(name, node, data) for name, node in losses.items()}
     weights = {name: node.pop("weight") for name, node in nodes.items()}
-    made = {name: _scheduled(name, node, cfg["plugins"]) for name, node in nodes.items()}
+    made = {name: _scheduled(name, node, plugins) for name, node in nodes.items()}
     for name, (loss, _) in made.items():
-        if loss.needs_features:
-            _check_maps(name, cfg["teacher"])
+        if loss.needs_features and teacher:
+            _check_maps(name, teacher)
     return Objective(
         {name: loss for name, (loss, _) in made.items()},
         weights,
@@ -143,9 +150,9 @@ def objective(cfg: dict, data: Dataset) -> Objective:
     )
 
 
-def losses_that(cfg: dict, attribute: str) -> list[str]:
-    """Return the names of a run's losses that have an attribute: needs_teacher, needs_features, needs_memory or needs_label."""
-    return [name for name, node in cfg["loss"].items() if getattr(target(node, cfg["plugins"]), attribute, False)]
+def losses_that(attribute: str, losses: dict, plugins: list[str]) -> list[str]:
+    """Return the names of the losses that have an attribute: needs_teacher, needs_features, needs_memory or needs_label."""
+    return [name for name, node in losses.items() if getattr(target(node, plugins), attribute, False)]
 
 
 def _check_maps(name: str, teacher: dict) -> None:
@@ -180,9 +187,9 @@ def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, di
     return loss, ramps
 
 
-def phases(cfg: dict) -> tuple[Phase, ...]:
+def phases(listed: list[dict] | None) -> tuple[Phase, ...]:
     """Return the run's phases, one after the other."""
-    listed = cfg["phases"] or []
+    listed = listed or []
     starts = accumulate((phase["epochs"] for phase in listed), initial=0)
     return tuple(
         Phase(start, phase["epochs"], phase.get("loss") and tuple(phase["loss"]), phase.get("lr", 1.0))
@@ -190,28 +197,24 @@ def phases(cfg: dict) -> tuple[Phase, ...]:
     )
 
 
-def schedule(cfg: dict) -> Schedule:
-    """Make the learning-rate schedule."""
-    return make(cfg["schedule"], cfg["plugins"])
-
-
-def optimiser(cfg: dict, modules: list[nn.Module]) -> torch.optim.Optimizer:
+def optimiser(node: dict, lr_scale: dict | None, modules: list[nn.Module]) -> torch.optim.Optimizer:
     """Make the optimiser over the parameters of student and objective."""
     with kinds("optimizer"):
-        return optimizer(modules, **cfg["optimizer"], lr_scale=cfg["student"].get("lr_scale"))
+        return optimizer(modules, **node, lr_scale=lr_scale)
 
 
-def recipe(views: dict) -> tuple[ViewRecipe, int, int]:
-    """Return the ranges, the seed and the number of cached views."""
-    ranges = {key: value for key, value in views.items() if key not in ("seed", "cached")}
-    return ViewRecipe(**ranges), views["seed"], views["cached"]
+def recipe(views: ViewsConfig) -> ViewRecipe:
+    """Return the ranges of augmentation."""
+    return ViewRecipe(**{key: value for key, value in vars(views).items() if key not in ("seed", "cached")})
 
 
-def logger(cfg: dict, **more) -> RunLogger:
+def logger(cfg: RunConfig, **more) -> RunLogger:
     """Make the logger, more being what it is told of the run; processes other than the main one stay silent."""
     if not parallel.is_main():
         return Silent()
-    return make(cfg["logger"], cfg["plugins"], **more)
+    labels = [f"{part}={label(getattr(cfg, part))}" for part in ("data", "teacher", "student")]
+    labels += [f"loss={loss}" for loss in cfg.loss]
+    return make(cfg.logger, cfg.plugins, config=asdict(cfg), labels=labels, **more)
 
 
 def members(node: dict) -> list[dict]:
@@ -219,7 +222,9 @@ def members(node: dict) -> list[dict]:
     return list(node["members"].values()) if "members" in node else [node]
 
 
-def teacher(cfg: dict, data: Dataset, weights: list[Path], device: torch.device, progress: Callable) -> Teacher | None:
+def teacher(
+    cfg: RunConfig, data: Dataset, weights: list[Path], device: torch.device, progress: Callable
+) -> Teacher | None:
     """Make the teacher: none, a peer, live, or answered from the cache of its logits.
 
     Args:
@@ -232,68 +237,64 @@ def teacher(cfg: dict, data: Dataset, weights: list[Path], device: torch.device,
     Returns:
         The teacher, or None.
     """
-    node = cfg["teacher"]
+    node = cfg.teacher
     if node["_target_"] is None:
         return None
-    if is_peer(node):
-        given = {"network": bare_teacher(cfg, node, data), "name": label(node), "classes": data.classes}
-        precision = pick_precision(cfg["train"]["precision"], device)
-        return make({"_target_": node["_target_"]}, cfg["plugins"], **given, precision=precision).to(device)
+    if is_peer(node):  # the student, not from its weights, with the keys that the peer has otherwise, by another seed
+        own = {} if "_target_" in node["student"] else cfg.student | {"weights": None}
+        net = network(own | node["student"], cfg.plugins, data, cfg.seed + node["seed_offset"])
+        given = {"network": net, "name": label(node), "classes": data.classes}
+        precision = pick_precision(cfg.train.precision, device)
+        return make({"_target_": node["_target_"]}, cfg.plugins, **given, precision=precision).to(device)
     precision = pick_precision(node["precision"], device)
-    live = partial(_live_teacher, cfg, data, weights, device, precision)
+
+    def live() -> nn.Module:
+        return _live_teacher(node, cfg.plugins, data.classes, weights, precision).to(device)
+
     if node["cache"] is False:
         return live()
-    expected = _cache_manifest(cfg, data, weights, precision)
-    own = Path(cfg["paths"]["store"]).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
+    expected = _cache_manifest(node, cfg.views, data, weights, precision)
+    own = Path(cfg.paths.store).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
     folder = own if node["cache"] in (True, "features") else Path(node["cache"]).expanduser()
     return LogitCache(folder, expected, live, data, device, features=node["cache"] == "features", progress=progress)
 
 
 def _live_teacher(
-    cfg: dict, data: Dataset, weights: list[Path], device: torch.device, precision: torch.dtype
+    node: dict, plugins: list[str], classes: tuple[str, ...], weights: list[Path], precision: torch.dtype
 ) -> nn.Module:
     """Make the network of a teacher, or the ensemble of several, with their weights."""
-    node = cfg["teacher"]
     of = zip(members(node), weights, strict=True)
-    made = [_frozen(cfg, member, file, data, precision) for member, file in of]
+    made = [_frozen(member, plugins, file, classes, precision) for member, file in of]
     if "members" not in node:
-        return made[0].to(device)
+        return made[0]
     rest = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "members")}
-    return make(rest, cfg["plugins"], members=made).to(device)
+    return make(rest, plugins, members=made)
 
 
-def _cache_manifest(cfg: dict, data: Dataset, weights: list[Path], precision: torch.dtype) -> dict:
+def _cache_manifest(node: dict, views: ViewsConfig, data: Dataset, weights: list[Path], precision: torch.dtype) -> dict:
     """Return everything that the cached logits of a run's teacher depend on."""
-    node, (ranges, seed, _) = cfg["teacher"], recipe(cfg["views"])
     prints = [sha256(file) for file in weights]
     asked = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
     fingerprint = prints[0] if "members" not in node else digest([prints, asked])
     keys = ("size", "channels", "mean", "std")  # of a finished run: in its weights
     inputs = [[member.get(key) for key in keys] for member in members(node)]
-    return manifest(data, fingerprint, inputs, ranges, seed, str(precision))
+    return manifest(data, fingerprint, inputs, recipe(views), views.seed, str(precision))
 
 
-def bare_teacher(cfg: dict, node: dict, data: Dataset) -> nn.Module:
-    """Make one teacher's network without any weights; a peer's starts like the student's, by another seed."""
-    if is_peer(node):
-        return network(_peer_config(cfg, node), data)
+def bare_teacher(node: dict, plugins: list[str], classes: tuple[str, ...]) -> nn.Module:
+    """Make one teacher's network without any weights."""
     bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, *BESIDE_NETWORK)}
     if "run" not in node and not node["_target_"].startswith("teachers."):  # made as network() made it for its training
         own = {key: value for key, value in bare.items() if key != "weights"}
         own |= {"pretrained": False} if "pretrained" in own else {}
-        return make(own, cfg["plugins"], num_classes=len(data.classes))
-    more = {"plugins": cfg["plugins"]} if "run" in node else {"weights": None, "pretrained": False}
-    return make(bare | more, cfg["plugins"], num_classes=len(data.classes), classes=data.classes)
+        return make(own, plugins, num_classes=len(classes))
+    more = {"plugins": plugins} if "run" in node else {"weights": None, "pretrained": False}
+    return make(bare | more, plugins, num_classes=len(classes), classes=classes)
 
 
-def _peer_config(cfg: dict, node: dict) -> dict:
-    """Return the config of the peer's network: the student's, not from its weights, with the keys that the peer has otherwise."""
-    own = node["student"]
-    student = own if "_target_" in own else cfg["student"] | {"weights": None} | own
-    return cfg | {"student": student, "seed": cfg["seed"] + node["seed_offset"]}
-
-
-def _frozen(cfg: dict, node: dict, weights: Path, data: Dataset, precision: torch.dtype) -> FrozenTeacher:
-    net = bare_teacher(cfg, node, data)
+def _frozen(
+    node: dict, plugins: list[str], weights: Path, classes: tuple[str, ...], precision: torch.dtype
+) -> FrozenTeacher:
+    net = bare_teacher(node, plugins, classes)
     refuse_other_answers(net, load_weights(net, weights, "teacher"), weights)
-    return FrozenTeacher(net, label(node), data.classes, precision)
+    return FrozenTeacher(net, label(node), classes, precision)

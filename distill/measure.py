@@ -13,14 +13,13 @@ import json
 import os
 import shlex
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from hydra import compose, initialize_config_module
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from distill import build
@@ -37,6 +36,7 @@ from distill.pipeline import completed as finished
 from distill.pipeline import finish as outcome
 from distill.pipeline import rules
 from distill.runs import provenance
+from distill.runs.config import EvalConfig, RunConfig
 from distill.runs.folder import RunFolder
 from distill.system.cli import command_line
 from distill.system.console import WITHOUT_TWINS, loud_warnings
@@ -82,23 +82,27 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     """
     weights = finished.weights(folder)
     cfg = _config(folder, words)
-    theirs = _own_data(folder, cfg)
-    cfg["data"] |= _as_packed(config.written(folder)["data"], theirs, cfg["data"], words)
-    provenance.tell_changed(config.written(folder) | {"plugins": cfg["plugins"]}, RunFolder(folder))
-    set_threads(cfg["train"]["threads"])
-    device = pick_device(cfg["train"]["device"])
-    precision = pick_precision(cfg["train"]["precision"], device)
+    theirs = _own_data(folder, cfg.paths.store)
+    cfg.data |= _as_packed(RunConfig.read(RunFolder(folder).config).data, theirs, cfg.data, words)
+    provenance.tell_changed(RunFolder(folder))
+    set_threads(cfg.train.threads)
+    device = pick_device(cfg.train.device)
+    precision = pick_precision(cfg.train.precision, device)
     known = tuple(read_weights(weights)[1]["classes"])
-    whole = build.dataset(cfg, needed=("test",))
+    whole = build.dataset(cfg.data, cfg.paths.store, cfg.plugins, needed=("test",))
+    if not whole.splits["test"].is_labelled:
+        raise ValueError(
+            "data.labels: none says nothing that answers could be compared with. Type data.labels=folders, or data=NAME."
+        )
     data, dropped = _in_common(whole, known)
-    student = finished.rebuild(cfg["student"], known, cfg["plugins"], read_weights(weights)[0])
+    student = finished.rebuild(cfg.student, known, cfg.plugins, read_weights(weights)[0])
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device, memory_format=torch.channels_last)
-    asked = {"data": config.identity(cfg)["data"], "subsets": asked_subsets(cfg["data"]), "eval": cfg["eval"]}
+    asked = {"data": config.identity(cfg)["data"], "subsets": asked_subsets(cfg.data), "eval": vars(cfg.eval)}
     path = RunFolder(folder).measured / f"{data.name}-{digest([asked, str(precision)])[:8]}.json"
     split = data.splits["test"]
-    logits = evaluate.answers(student, split, cfg["eval"]["views"], precision)
+    logits = evaluate.answers(student, split, cfg.eval.views, precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
     seen, alike = _seen(folder, theirs, data)
     new, clean = (np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, alike))
@@ -108,16 +112,20 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "run": folder.resolve().name,
         "weights": sha256(weights),
         "data": outcome.data_facts(whole),
-        "classes": {"compared": data.classes, **_alone("run", known, data), **_alone("data", whole.classes, data)},
+        "classes": {
+            "compared": data.classes,
+            "only_run": [name for name in known if name not in data.classes],
+            "only_data": [name for name in whole.classes if name not in data.classes],
+        },
         "dropped": dropped,
         "seen_in_training": None if seen is None else int(seen.sum()),
         "near_duplicates": None if alike is None else int(alike.sum()),
-        "eval": cfg["eval"],
-        "test_subset": asked_subsets(cfg["data"]),
+        "eval": vars(cfg.eval),
+        "test_subset": asked_subsets(cfg.data),
         "test": _numbers(logits, split, data, np.arange(len(split))),
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
-        "further": outcome.further(cfg["eval"], data, student, precision) | apart,
-        "robustness": _robustness(cfg["eval"], path, data, student, precision),
+        "further": outcome.further(cfg.eval, data, student, precision) | apart,
+        "robustness": _robustness(cfg.eval, path, data, student, precision),
         "precision": str(precision).removeprefix("torch."),
         "environment": environment(),
     }
@@ -129,9 +137,9 @@ def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> d
     return {"rows": len(rows), **evaluate_predictions(logits[rows], split.label[rows], data.classes)}
 
 
-def _config(folder: Path, words: list[str]) -> dict:
+def _config(folder: Path, words: list[str]) -> RunConfig:
     """Return the run's own config with the given words on top of it."""
-    own = config.written(folder)
+    own = asdict(RunConfig.read(RunFolder(folder).config))
     elsewhere = any(word.startswith("data=") for word in words)
     for word in words:
         key = word.lstrip("+").partition("=")[0]
@@ -148,15 +156,12 @@ def _config(folder: Path, words: list[str]) -> dict:
     if elsewhere:
         del own["data"]
     with initialize_config_module("conf", version_base="1.3"):
-        today = compose("run")  # its keys have types, and the run may be older than some of them
-        typed = {group: OmegaConf.merge(today[group], own[group]) for group in ("train", "views", "eval", "paths")}
-        ConfigStore.instance().store("measured_run", {"defaults": ["_self_", {"data": None}], **own, **typed})
-        cfg = config.plain(compose("measured_run", overrides=words))
-    cfg = config.absolute(cfg)
-    config.check(cfg | {"teacher": {"_target_": None}, "phases": None})
-    check_plugins(cfg.setdefault("plugins", []))
-    rules.check_evaluation(cfg["eval"])
-    if cfg["data"].get("fold") == "all":
+        ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **own})
+        cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
+    config.check(replace(cfg, teacher={"_target_": None}, phases=None))
+    check_plugins(cfg.plugins)
+    rules.check_evaluation(cfg.eval)
+    if cfg.data.get("fold") == "all":
         raise ValueError(
             "data.fold: all has no test split of its own. Give a fold's number, or data.fold=null data.test=1."
         )
@@ -181,10 +186,11 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     return replace(data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, further=further), dropped
 
 
-def _own_data(folder: Path, cfg: dict) -> Dataset | None:
+def _own_data(folder: Path, store: str) -> Dataset | None:
     """Return the data that the run was made with, or None where they are no longer there."""
     try:
-        return build.dataset(config.written(folder) | {"paths": cfg["paths"]})
+        own = RunConfig.read(RunFolder(folder).config)
+        return build.dataset(own.data, store, own.plugins)
     except (ValueError, OSError):
         return None
 
@@ -234,18 +240,11 @@ def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> 
     return replace(split, rows=split.rows[kept], target=target, label=new[split.label[kept]], ids=ids)
 
 
-def _alone(who: str, classes: tuple[str, ...], data: Dataset) -> dict[str, list[str]]:
-    return {f"only_{who}": [name for name in classes if name not in data.classes]}
-
-
-def _robustness(asked: dict, path: Path, data: Dataset, student: nn.Module, precision) -> dict:
-    if not asked["robustness"]:
+def _robustness(asked: EvalConfig, path: Path, data: Dataset, student: nn.Module, precision) -> dict:
+    if not asked.robustness:
         return {}
-    names, severities = asked["robustness"], asked["severities"]
-    test = data.splits["test"]
-    found = robustness.evaluate_robustness(
-        student, test, data.classes, names, severities, precision, views=asked["views"]
-    )
+    given = (student, data.splits["test"], data.classes, asked.robustness, asked.severities, precision)
+    found = robustness.evaluate_robustness(*given, views=asked.views)
     robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), found)
     return found
 

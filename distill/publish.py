@@ -6,6 +6,8 @@ RUN is a run folder that python -m distill.export has been through. Written to D
   model.onnx, model.int8.onnx      what the export holds of ONNX and OpenVINO (model.xml, model.bin)
   preprocessor_config.json         how a picture is prepared; the ONNX files do it themselves
   --overwrite                      replace a folder that holds other files
+  --teacher                        of any finished run, no export is needed: weights in float16 and their card, to teach with:
+                                   teacher.weights=DIR/model.safetensors teacher.train.epochs=0
 Nothing of it is or holds a pickle: student.pt2, whose example input is one, stays in RUN/export/.
 """
 
@@ -21,7 +23,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.augment.views import LUMA
-from distill.export import load
+from distill.export import float16_teacher, load
 from distill.export.card.card import card, exported
 from distill.export.weights_and_config import CONFIG, OURS, PUBLISHED, WEIGHTS
 from distill.system.cli import command_line, parser, user_path
@@ -68,9 +70,10 @@ def publish(folder: Path, target: Path, overwrite: bool) -> dict:
             raise ValueError(f"{folder}/export: holds no {WEIGHTS}, the gate refused it. Export this run again.")
         (new / CARD).write_text(card(folder, names), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
-        load(
-            new, json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS]["plugins"]
-        )  # those of the run, which is one's own
+        plugins = json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS][
+            "plugins"
+        ]  # of the run, which is one's own
+        load(new, plugins)
         _swap(new, target, Path(temporary) / "old")
     return parity
 
@@ -185,10 +188,15 @@ def main(words: list[str]) -> None:
     options.add_argument("run", type=user_path, metavar="RUN")
     options.add_argument("folder", type=lambda word: user_path(word).resolve(), metavar="DIR")
     options.add_argument("--overwrite", action="store_true")
+    options.add_argument("--teacher", action="store_true")
     asked = options.parse_args(words)
     loud_warnings()
     set_threads(None)
     try:
+        if asked.teacher:
+            facts = float16_teacher.write(asked.run, asked.folder, [])
+            console.print(f"folder: {asked.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}", markup=False)
+            return
         parity = publish(asked.run, asked.folder, asked.overwrite)
     except OSError as error:
         raise ValueError(f"{asked.folder}: cannot be written ({error.strerror}). Give another folder.") from error

@@ -16,6 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from distill import build
 from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
@@ -24,11 +25,13 @@ from distill.config.overrides import composed_job
 from distill.evaluation.printed import summary
 from distill.pipeline import completed as finished
 from distill.pipeline import rules
+from distill.pipeline.elastic import taught_in_place
 from distill.pipeline.folds import run_folds
 from distill.pipeline.generations import run_generations
 from distill.pipeline.job import Job
 from distill.pipeline.reuse import is_measured, refuse_another, refuse_inside_data
 from distill.pipeline.run import run
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
 from distill.runs.result import RunResult
@@ -49,19 +52,22 @@ NEXT = (
 
 
 @hydra.main(config_path="pkg://conf", config_name="run", version_base="1.3")
-def main(cfg: DictConfig) -> None:
+def main(composed: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep, and print its table."""
     # the guard stands already here: hydra would print all words before the error
     with guard(), sweep_records.recorded(job_dir()) if job_dir() else nullcontext() as record:
         asked = HydraConfig.get()
-        cfg, folder = prepare_config(cfg, asked.runtime.choices)
+        cfg, folder = prepare_config(composed, asked.runtime.choices)
+        done = is_measured(folder, cfg.eval, cfg.data)
         if record:
             record.begin(folder.path)
-            if sweeps.is_reused(record, cfg, folder):
-                return
-        job, done = begin(cfg, folder, asked.overrides.task, record)
-        result = runner(cfg)(cfg, folder, job)
-        show(cfg, folder, result, done)
+            if done and not cfg.is_several:
+                data = build.dataset(cfg.data, cfg.paths.store, cfg.plugins)
+                if sweeps.is_reused(record, folder, data):
+                    return
+        job = begin(folder, done, cfg.is_several, asked.overrides.task, record)
+        result = runner(cfg.data, cfg.generations)(cfg, folder, job)
+        show(result, folder, done, cfg.loss, cfg.is_several)
 
 
 @dataclass(frozen=True)
@@ -95,59 +101,66 @@ def run_overrides(overrides: Sequence[str] = ()) -> Run:
         ValueError: a mistake in the words, with what to type; or data or weights that are not there.
     """
     cfg, folder = prepare_config(*composed_job(overrides))
-    job, done = begin(cfg, folder, overrides)
-    result = runner(cfg)(cfg, folder, job)
-    show(cfg, folder, result, done)
+    done = is_measured(folder, cfg.eval, cfg.data)
+    job = begin(folder, done, cfg.is_several, overrides)
+    result = runner(cfg.data, cfg.generations)(cfg, folder, job)
+    show(result, folder, done, cfg.loss, cfg.is_several)
     return Run(folder.path.absolute(), result.student["metrics"], result.to_dict())
 
 
-def prepare_config(cfg: DictConfig, choices: Mapping[str, object]) -> tuple[dict, RunFolder]:
-    """Return a checked, plain config and the run folder of what it says, choices being the yaml of each group."""
+def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple[RunConfig, RunFolder]:
+    """Return a checked config and the run folder of what it says, choices being the yaml of each group."""
     rules.check_choices(choices)
-    cfg, left_out = rules.learned_by(config.plain(cfg))
+    cfg, left_out = rules.learned_by(taught_in_place(config.typed(composed)))
     rules.check(cfg)
-    typed_paths, cfg = cfg["paths"], finished.settle(config.absolute(cfg))
+    typed_paths, unlabelled, cfg = cfg.paths, cfg.data.get("labels") == "none", finished.settle(config.absolute(cfg))
     if parallel.is_main():
-        console.print(rules.losses_told(cfg, left_out))
-    folder = RunFolder(Path(typed_paths["run"] or Path(typed_paths["runs"]) / config.run_name(cfg)).expanduser())
-    refuse_inside_data(cfg, folder)
+        if unlabelled:
+            why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""
+            console.print(
+                f"data.labels=none: the teacher alone teaches, by {', '.join(cfg.loss)}{why}; best epoch by {cfg.train.select}"
+            )
+        console.print(rules.losses_told(cfg, [] if unlabelled else left_out))
+    folder = RunFolder(Path(typed_paths.run or Path(typed_paths.runs) / config.run_name(cfg)).expanduser())
+    refuse_inside_data(cfg.data, folder, cfg.paths.store)
     refuse_another(cfg, folder)
+    set_threads(cfg.train.threads)
     return cfg, folder
 
 
 def begin(
-    cfg: dict, folder: RunFolder, words: Sequence[str], record: sweep_records.Record | None = None
-) -> tuple[Job, bool]:
-    """Say what is about to be done; return what its runs are a part of, and whether they are complete already.
+    folder: RunFolder, done: bool, several: bool, words: Sequence[str], record: sweep_records.Record | None = None
+) -> Job:
+    """Say what is about to be done; return what its runs are a part of.
 
     Args:
-        cfg: plain, checked config.
         folder: its run folder.
+        done: its runs are complete already.
+        several: there are several.
         words: what was typed.
         record: of the sweep's job that it is, or None.
     """
-    set_threads(cfg["train"]["threads"])
-    if not (done := is_measured(folder, cfg)):
+    if not done:
         console.print(f"run folder: {folder}")
-    tell_changed(cfg, folder)
-    group = folder.name if sweeps.is_several(cfg) else record and record.sweep.name
+    tell_changed(folder)
+    group = folder.name if several else record and record.sweep.name
     command = shlex.join(["python", "-m", "distill.run", *(word for word in words if not word.startswith("launcher="))])
-    return Job(group=group, name=record and record.facts["name"], command=command), done
+    return Job(group=group, name=record and record.facts["name"], command=command)
 
 
-def runner(cfg: dict) -> Callable[[dict, RunFolder, Job], RunResult]:
+def runner(data: dict, generations: int) -> Callable[[RunConfig, RunFolder, Job], RunResult]:
     """Return what does a job: run(), or a loop above it."""
-    if cfg["data"].get("fold") == "all":
+    if data.get("fold") == "all":
         return run_folds
-    return run_generations if cfg["generations"] > 1 else run
+    return run_generations if generations > 1 else run
 
 
-def show(cfg: dict, folder: RunFolder, result: RunResult, done: bool) -> None:
+def show(result: RunResult, folder: RunFolder, done: bool, losses: dict, several: bool) -> None:
     """Print the table of a job, and that it was done before where it was."""
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
-    step = 0 if result.data["name"] == "procedural" else 1 if "kd" in cfg["loss"] else 2
-    best = "best of " if sweeps.is_several(cfg) else ""
+    step = 0 if result.data["name"] == "procedural" else 1 if "kd" in losses else 2
+    best = "best of " if several else ""
     summary(result, NEXT[step].format(folder=f"{best}{shlex.quote(str(folder))}"))
 
 

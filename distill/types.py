@@ -1,5 +1,6 @@
 """The types that cross module borders: what a batch, a model's answer, an input and a data set are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -23,7 +24,7 @@ class Batch(NamedTuple):
     view: Tensor
     target: Tensor
     label: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method of that name
 
 
 class MixedBatch(NamedTuple):
@@ -41,7 +42,7 @@ class MixedBatch(NamedTuple):
     view: Tensor
     target: Tensor
     label: Tensor
-    index: Tensor
+    index: Tensor  # type: ignore[assignment]  # a tuple has a method of that name
     partner: Tensor
     share: Tensor
 
@@ -59,7 +60,7 @@ class Outputs(NamedTuple):
     logits: Tensor
     heads: Tensor
     features: dict[str, Tensor]
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class InputSpec:
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
         object.__setattr__(self, "std", tuple(float(s) for s in self.std))
         if self.channels not in (1, 3):
@@ -118,6 +119,11 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether anybody has said what its faces show; else each label is -1 and each target 0."""
+        return len(self.label) == 0 or bool(self.label[0] >= 0)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -147,7 +153,9 @@ class RunLogger(Protocol):
 
     def log(self, metrics: dict[str, float], step: int) -> None: ...
     def images(self, pictures: dict[str, Path]) -> None: ...
-    def confusion_matrix(self, labels, predictions, classes, picture: Path) -> None: ...
+    def confusion_matrix(
+        self, labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str], picture: Path
+    ) -> None: ...
     def artifact(self, path: Path, name: str) -> None: ...
     def finish(self, result: dict, exit_code: int = 0) -> None: ...
 

@@ -1,10 +1,9 @@
-"""What the pages have from other files: python docs/generate.py writes docs/configuration.md, tables and listings.
+"""What the pages have from other files: python docs/generate.py writes docs/configuration.md, README.md's table, figures and listings.
 
 As a hook of mkdocs it also makes the pages that exist on the site alone: one per loss out of losses.md, and CONTRIBUTING.md and
 CHANGELOG.md under their own titles.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,45 +104,10 @@ def configuration() -> str:
     return "\n\n".join(part.strip() for part in sections) + "\n"
 
 
-def shipped() -> str:
-    """Return how fast the students are that come with the package, from docs/speeds/shipped.json."""
-    timed = json.loads((DOCS / "speeds" / "shipped.json").read_text())["rows"]
-    table = ["| file | bytes | one picture | images/s | 32 at a time, images/s |", "|---|---|---|---|---|"]
-    for row in timed:
-        one, many = row["passes"]["1"], row["passes"]["32"]
-        numbers = f"{one['milliseconds']:.3g} ms | {one['images_per_second']:,.0f} | {many['images_per_second']:,.0f}"
-        table.append(f"| {row['name'].removeprefix('distill/shipped/')} | {row['file_bytes']:,} | {numbers} |")
-    return "\n".join(table)
-
-
-def networks() -> str:
-    """Return how fast networks are in PyTorch, from docs/speeds/networks.json."""
-    timed = json.loads((DOCS / "speeds" / "networks.json").read_text())["networks"]
-    table = ["| network | one face | images/s, batches of 64 |", "|---|---|---|"]
-    table += [f"| `{words}` | {t['latency_ms']:.3g} ms | {t['images_per_second']:,.0f} |" for words, t in timed.items()]
-    return "\n".join(table)
-
-
-def sweep_cost() -> str:
-    """Return what a teacher adds to a sweep, from docs/sweep_cost.json."""
-    timed = json.loads((DOCS / "sweep_cost.json").read_text())
-    options, seconds, count = timed["options"], timed["seconds"], timed["students"]
-    table = [
-        f"| {count} students, {options['epochs']} epochs, {options['faces']:,} faces of {options['size']} px | time | processor time |"
-    ]
-    table += ["|---|---|---|"]
-    names = {"alone": "labels alone", "stored": "stored logits", "live": "live teacher"}
-    table += [f"| {name} | {seconds[side][0]:,.0f} s | {seconds[side][1]:,.0f} s |" for side, name in names.items()]
-    ratios = {"stored / alone": "stored_over_alone", "live / stored": "live_over_stored"}
-    table += [f"| {name} | {timed[key][0]:.3g} | {timed[key][1]:.3g} |" for name, key in ratios.items()]
-    return "\n".join(table)
-
-
-TABLES = {"sweep_cost": sweep_cost, "shipped": shipped, "networks": networks}
-
-
 def filled(page: str) -> str:
     """Return a page with what stands between <!-- table: NAME --> or <!-- file: PATH --> and <!-- end --> as it is now."""
+
+    from tables import TABLES
 
     def content(found: re.Match) -> str:
         kind, name = found[2], found[3]
@@ -158,10 +122,17 @@ def filled(page: str) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Return the pages of docs/ that are made from other files, or have parts that are, as they should be now."""
+    """Return README.md, pages and figures of docs/ that are made from other files or have parts that are, as they should be now."""
+    from figure import figure  # beside this file, as tables is
+    from tables import front_rows
+
     made = DOCS / "configuration.md"
-    written = sorted(path for path in DOCS.glob("*.md") if path != made and "<!-- end -->" in path.read_text())
-    return {made: configuration()} | {path: filled(path.read_text()) for path in written}
+    texts = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+    written = [path for path in texts if path != made and "<!-- end -->" in path.read_text()]
+    figures = {
+        DOCS / name: figure(front_rows(), dark) for name, dark in (("front.svg", False), ("front-dark.svg", True))
+    }
+    return {made: configuration()} | {path: filled(path.read_text()) for path in written} | figures
 
 
 def loss_pages(page: str) -> tuple[str, dict[str, str]]:

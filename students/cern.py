@@ -84,6 +84,7 @@ def zero_sum(layer: nn.Module) -> None:
         weight = torch.randn_like(layer.weight).flatten(1)
         weight = (weight - weight.mean(1, keepdim=True)) / weight.shape[1] ** 0.5
         layer.weight.copy_(weight.view_as(layer.weight))
+        assert layer.bias is not None
         layer.bias.zero_()
 
 
@@ -177,7 +178,7 @@ class Cern(nn.Module):
 
     def weight(self, head: int) -> Tensor:
         """Return a classifier's weight [K, features], its rows of length 1 if normalize_weights."""
-        weight = self.classifiers[head].weight
+        weight = self.classifiers[head].get_parameter("weight")
         return F.normalize(weight) if self.normalize_weights else weight
 
 

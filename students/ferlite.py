@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.models.elastic import make_elastic
 from distill.types import Outputs
 from students.layers import choose, input_spec
 
@@ -69,7 +70,7 @@ class Block(nn.Module):
         else:
             self.body = nn.Sequential(convolution(inputs, inputs, 3, step, inputs), convolution(inputs, outputs, 1))
         self.residual = kind == "dense" or not changed
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if self.residual and changed:
             self.shortcut = nn.Sequential(nn.AvgPool2d(step), convolution(inputs, outputs, 1))
 
@@ -85,7 +86,8 @@ class FerLite(nn.Module):
     Args:
         num_classes: K.
         size: picture side in pixels, a multiple of 8.
-        width: S, M or L; or a number, the factor of M's channels, rounded to multiples of 8.
+        width: S, M or L; or a number, the factor of M's channels, rounded to multiples of 8; or a list of numbers, several
+            widths in one network, which is about the first; or elastic, those of ELASTIC.
         pooling: how a stage halves the map: none (its first convolution has stride 2), avg or max (2 x 2, before it).
         dropout: fraction of the averaged features dropped before the linear layer.
         mean, std: of the input, in units of pixels / 255.
@@ -97,11 +99,13 @@ class FerLite(nn.Module):
         ValueError: for a size, width, pooling or dropout that cannot be.
     """
 
+    ELASTIC = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
+
     def __init__(
         self,
         num_classes: int,
         size: int,
-        width: str | float,
+        width: str | float | list[float],
         pooling: str,
         dropout: float,
         mean: float | Sequence[float],
@@ -113,7 +117,8 @@ class FerLite(nn.Module):
             raise ValueError(f"student.size: expected a multiple of 8 from 16 on, such as 48 or 64, got {size}.")
         if not 0 <= dropout < 1:
             raise ValueError(f"student.dropout: expected a fraction in [0, 1), got {dropout}.")
-        graph = scaled(width)
+        widths = several(self.ELASTIC if width == "elastic" else width)
+        graph = scaled(max(widths) if widths else width)
         self.input = input_spec(size, 1, mean, std)
         self.stem = nn.Sequential(convolution(1, graph.stem, 3, 2), nn.ReLU())
         blocks, channels = [], graph.stem
@@ -126,11 +131,32 @@ class FerLite(nn.Module):
         self.head = nn.Sequential(convolution(channels, graph.head, 1), nn.ReLU())
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(graph.head, num_classes)
+        if widths:
+            like = {"pooling": pooling, "dropout": dropout, "mean": mean, "std": std}
+            make_elastic(self, widths, lambda width: FerLite(num_classes, size, width, **like))
 
     def forward(self, images: Tensor) -> Outputs:
         x = self.head(self.blocks(self.stem(images)))
         logits = self.classifier(self.dropout(x.mean(dim=(2, 3))))
         return Outputs(logits, logits[:, None], {})
+
+
+def several(width: str | float | Sequence[float]) -> tuple[float, ...]:
+    """Return the widths of a list, or none where one width was asked for.
+
+    Raises:
+        ValueError: less than two of them, a size in the place of a number, or two that are the same network.
+    """
+    if not isinstance(width, list | tuple):
+        return ()
+    if len(width) < 2 or any(isinstance(one, str) for one in width):
+        raise ValueError(
+            f"student.width: {width} was asked for; several widths are two or more factors of M's channels, such as [1,0.75,0.5]. "
+            "S, M and L have other numbers of blocks."
+        )
+    if len({scaled(one) for one in width}) < len(width):
+        raise ValueError(f"student.width: two of {width} are one network, in multiples of 8 channels. Leave one out.")
+    return tuple(float(one) for one in width)
 
 
 def scaled(width: str | float) -> Graph:
@@ -143,7 +169,8 @@ def scaled(width: str | float) -> Graph:
         return SIZES[width]
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 16:
         raise ValueError(
-            f"student.width: expected S, M, L or a factor of M's channels above 0 such as 0.75, got {width!r}."
+            "student.width: expected S, M, L, elastic, a factor of M's channels above 0 such as 0.75, or a list of factors, "
+            f"got {width!r}."
         )
 
     def times(channels: int) -> int:

@@ -99,6 +99,7 @@ def initialise(net: nn.Module, init: str) -> None:
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
+            assert layer.bias is not None
             nn.init.normal_(layer.bias, std=0.5 if init == "published" else 0.0)
 
 

@@ -135,7 +135,8 @@ class MobileNetInception(nn.Module):
             raise ValueError(f"student.dropout: {dropout} was asked for; give a fraction in [0, 1).")
         self.input = input_spec(size, 3, mean, std)
         stem = [scaled(n, width, 4) for n in (8, 12, 8, 4)]
-        layers, channels = [InceptionStem(stem, pooling)], sum(stem)
+        layers: list[nn.Module] = [InceptionStem(stem, pooling)]
+        channels = sum(stem)
         for expansion, out, count, stride in BOTTLENECKS[:rows]:
             for i in range(count):
                 layers.append(Bottleneck(channels, scaled(out, width, 8), expansion, 1 if i else stride))

@@ -14,11 +14,8 @@ from torch import nn
 
 from distill.system.weights import save_weights
 
-MEAN, STD, SIZE = (
-    0.4486,
-    0.25,
-    96,
-)  # of the input, units of pixels / 255; the published network subtracts 114.4 and does not divide
+# of the input, units of pixels / 255; the published network subtracts 114.4 and does not divide
+MEAN, STD, SIZE = 0.4486, 0.25, 96
 LICENSE = "weights of HSE FaceRes, from the MIT package @vladmandic/human; trained on faces: research use"
 FACES = 2048  # pictures that the statistics are estimated on, at most
 

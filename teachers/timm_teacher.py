@@ -28,12 +28,12 @@ class TimmTeacher(TimmNet):
     Args:
         name: as in timm.list_models(), e.g. resnet50.
         num_classes: K.
-        classes: the class names, compared with those in the header of a weight file.
+        classes: the class names; of a weight file whose header names more, or others first, these rows of the classifier are taken.
         size: picture side in pixels.
         channels: 1 or 3.
         mean: of the input, units of pixels / 255; null means the network's published one.
         std: likewise.
-        weights: a local .safetensors file; its head may be missing or of other classes, then the head starts anew.
+        weights: a local .safetensors file; its head may be missing or without one of the classes, then it starts anew.
         pretrained: true insists on timm's published weights, null takes them where they can be reached, false does without.
         drop_rate: fraction of features dropped before the classifier.
         drop_path_rate: fraction of residual branches dropped; only for networks that have them.
@@ -106,9 +106,8 @@ def download(name: str, insist: bool, **options) -> nn.Module | None:
     level = chatter.level
     chatter.setLevel(logging.CRITICAL)  # it reports every retry; what matters is said once, below
     offline = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = (
-        offline or not hub_answers()
-    )  # what is in its cache is then found without 50 s of retries
+    # what is in its cache is then found without 50 s of retries
+    constants.HF_HUB_OFFLINE = offline or not hub_answers()
     try:
         return timm.create_model(name, pretrained=True, **options)
     except Exception as error:

@@ -84,10 +84,8 @@ class ViewRecipe:
             return identity(rows)
         generator = np.random.Generator(np.random.Philox(key=np.array([seed, view_id], dtype=np.uint64)))
         u = generator.random((rows, 12))
-        sign, slant = (
-            2 * u - 1,
-            2 * generator.random(rows) - 1,
-        )  # drawn last: the other columns stay as they were without it
+        sign = 2 * u - 1
+        slant = 2 * generator.random(rows) - 1  # drawn last: the other columns stay as they were without it
         erased = u[:, 11] < self.erase
         sides = np.where(erased[:, None], self.erase_min + (self.erase_max - self.erase_min) * u[:, 9:11], 0.0)
         columns = (

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.initialize import get_gh_backup, restore_gh_from_backup
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from distill.config.hints import explain, explained
@@ -112,7 +112,10 @@ def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
             whole = compose("run", overrides=[quoted(word) for word in words], return_hydra_config=True)
     finally:
         restore_gh_from_backup(outer)
-    return OmegaConf.masked_copy(whole, [key for key in whole if key != "hydra"]), dict(whole.hydra.runtime.choices)
+    choices = dict(whole.hydra.runtime.choices)
+    with open_dict(whole):
+        del whole["hydra"]
+    return whole, choices
 
 
 def _conf():

@@ -8,15 +8,17 @@ from torch import nn
 
 from distill.losses.base.option_types import fits
 from distill.losses.base.ramps import ramp
+from distill.runs.config import TrainConfig, ViewsConfig
 from distill.system import distributed as parallel
 from distill.system.typed import as_typed
 
 SELECTABLE = tuple(
-    f"valid/{name}" for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll")
+    f"valid/{name}"
+    for name in ("top1_accuracy", "mean_class_accuracy", "expected_calibration_error", "nll", "agreement", "kl")
 )
 
 
-def check_train(key: str, train: dict, least_epochs: int) -> None:
+def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
     """Refuse numbers under train, of the run or of a teacher, that are out of range.
 
     Args:
@@ -29,24 +31,24 @@ def check_train(key: str, train: dict, least_epochs: int) -> None:
     """
     least = {"epochs": least_epochs, "batch_size": 1, "log_every": 1, "average": 0, "balance": 0, "mixup": 0}
     for name, bound in least.items():
-        if train[name] < bound:
-            raise ValueError(f"{key}.{name}: {train[name]} was asked for; give {bound} or more.")
-    if (train.get("min_steps") or 0) < 0:  # runs that are older than it are measured, too
-        raise ValueError(f"{key}.min_steps: {train['min_steps']} was asked for; give 0 or more, or null.")
-    if train["batch_size"] < (processes := parallel.expected_world_size()):
+        if getattr(train, name) < bound:
+            raise ValueError(f"{key}.{name}: {getattr(train, name)} was asked for; give {bound} or more.")
+    if (train.min_steps or 0) < 0:
+        raise ValueError(f"{key}.min_steps: {train.min_steps} was asked for; give 0 or more, or null.")
+    if train.batch_size < (processes := parallel.expected_world_size()):
         raise ValueError(
-            f"{key}.batch_size: {train['batch_size']} was asked for; it is that of all {processes} processes together. "
+            f"{key}.batch_size: {train.batch_size} was asked for; it is that of all {processes} processes together. "
             f"Give {processes} or more, or start fewer with torchrun --nproc-per-node=N."
         )
-    if train["average"] >= 1:
-        raise ValueError(f"{key}.average: {train['average']} was asked for; give a decay below 1, or 0 for none.")
-    if train["clip"] is not None and train["clip"] <= 0:
-        raise ValueError(f"{key}.clip: {train['clip']:g} was asked for; give a norm above 0, or null for none.")
-    if train["precision"] not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"{key}.precision: {train['precision']!r} was asked for. Choose auto, fp32 or bf16.")
-    if train["select"].removeprefix("-") not in SELECTABLE:
+    if train.average >= 1:
+        raise ValueError(f"{key}.average: {train.average} was asked for; give a decay below 1, or 0 for none.")
+    if train.clip is not None and train.clip <= 0:
+        raise ValueError(f"{key}.clip: {train.clip:g} was asked for; give a norm above 0, or null for none.")
+    if train.precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"{key}.precision: {train.precision!r} was asked for. Choose auto, fp32 or bf16.")
+    if train.select.removeprefix("-") not in SELECTABLE:
         raise ValueError(
-            f"{key}.select: {train['select']!r} was asked for; the best epoch is chosen on validation alone. "
+            f"{key}.select: {train.select!r} was asked for; the best epoch is chosen on validation alone. "
             f"Choose one of {', '.join(SELECTABLE)}, with a minus sign in front where less is better."
         )
 
@@ -70,13 +72,18 @@ def check_optimizer(key: str, node: dict) -> None:
         )
 
 
-def check_phases(cfg: dict) -> None:
+def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
     """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}.
+
+    Args:
+        listed: the key phases.
+        of_run: the key loss.
+        run_epochs: train.epochs.
 
     Raises:
         ValueError: a phase that is none, a loss that is in no phase or not of this run, or epochs that do not add up.
     """
-    if (listed := cfg["phases"]) is None:
+    if listed is None:
         return
     example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
     if not isinstance(listed, list) or not listed:
@@ -93,39 +100,39 @@ def check_phases(cfg: dict) -> None:
             raise ValueError(
                 f"phases: {phase} was asked for; give a list of losses, such as loss:[ce,kd], or leave it out."
             )
-        if unknown := [name for name in losses or [] if name not in cfg["loss"]]:
+        if unknown := [name for name in losses or [] if name not in of_run]:
             raise ValueError(
-                f"phases: {unknown[0]!r} is not among the losses of this run: {', '.join(cfg['loss'])}. "
-                f"Type loss=[{','.join([*cfg['loss'], *unknown])}]."
+                f"phases: {unknown[0]!r} is not among the losses of this run: {', '.join(of_run)}. "
+                f"Type loss=[{','.join([*of_run, *unknown])}]."
             )
-    used = {name for phase in listed for name in phase.get("loss") or cfg["loss"]}
-    if left := [name for name in cfg["loss"] if name not in used]:
+    used = {name for phase in listed for name in phase.get("loss") or of_run}
+    if left := [name for name in of_run if name not in used]:
         raise ValueError(
             f"loss.{left[0]}: is in none of the phases, so nothing would be learned by it. Add it to one of them, or type "
-            f"loss=[{','.join(name for name in cfg['loss'] if name in used)}]."
+            f"loss=[{','.join(name for name in of_run if name in used)}]."
         )
     total = sum(phase["epochs"] for phase in listed)
-    if total != cfg["train"]["epochs"]:
-        raise ValueError(
-            f"phases: they last {total} epochs, train.epochs is {cfg['train']['epochs']}. Type train.epochs={total}."
-        )
+    if total != run_epochs:
+        raise ValueError(f"phases: they last {total} epochs, train.epochs is {run_epochs}. Type train.epochs={total}.")
 
 
-def check_weights(where: str, node: dict) -> None:
+def check_weights(where: str, losses: dict, phases: list[dict] | None, epochs: int) -> None:
     """Refuse epochs, of the run or of a phase, in which every weight is 0.
 
     Args:
         where: what stands before its keys, such as teacher.
-        node: the run, or the recipe of a teacher.
+        losses: the key loss.
+        phases: the key phases.
+        epochs: train.epochs.
 
     Raises:
         ValueError: with the epochs.
     """
     start = 0
-    for phase in node.get("phases") or [{"epochs": node["train"]["epochs"]}]:
+    for phase in phases or [{"epochs": epochs}]:
         end = start + phase["epochs"]
-        names = phase.get("loss") or list(node["loss"])
-        weights = [ramp(node["loss"][name]["weight"], f"{where}loss.{name}.weight") for name in names]
+        names = phase.get("loss") or list(losses)
+        weights = [ramp(losses[name]["weight"], f"{where}loss.{name}.weight") for name in names]
         if names and not any(weight(start) or weight(math.nextafter(end, start)) for weight in weights):
             raise ValueError(
                 f"{where}loss: the weight of {', '.join(names)} is 0 from epoch {start} to epoch {end}, so nothing is learned "
@@ -134,32 +141,33 @@ def check_weights(where: str, node: dict) -> None:
         start = end
 
 
-def check_mixup(where: str, node: dict) -> None:
+def check_mixup(where: str, mixup: float, losses: dict, teacher: dict) -> None:
     """Refuse mixed pictures beside stored answers, or beside targets that are not mixed.
 
     Args:
         where: teacher. for what a teacher is fine-tuned with, else nothing.
-        node: the config that holds train, loss and perhaps teacher.
+        mixup: train.mixup.
+        losses: the key loss.
+        teacher: the key teacher.
 
     Raises:
         ValueError: what train.mixup cannot go with.
     """
-    if node["train"]["mixup"] == 0:
+    if mixup == 0:
         return
-    teacher = node.get("teacher", {"_target_": None})
     if teacher["_target_"] is not None and teacher.get("cache") is not False:
         raise ValueError(
-            f"train.mixup: {node['train']['mixup']} was asked for, but stored logits are those of faces, not of their "
-            "mixtures. train.mixup needs teacher.cache=false or teacher=none."
+            f"train.mixup: {mixup} was asked for, but stored logits are those of faces, not of their mixtures. train.mixup "
+            "needs teacher.cache=false or teacher=none."
         )
-    for name, loss in node["loss"].items():
+    for name, loss in losses.items():
         if loss.get("target") == "hard":
             raise ValueError(
                 f"{where}loss.{name}.target: hard undoes {where}train.mixup; give {where}loss.{name}.target=soft."
             )
 
 
-def check_views(key: str, views: dict) -> None:
+def check_views(key: str, views: ViewsConfig) -> None:
     """Refuse ranges and probabilities of views that are out of range.
 
     Args:
@@ -170,14 +178,13 @@ def check_views(key: str, views: dict) -> None:
         ValueError: the first that is, and what to give.
     """
     for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
-        if not 0 < views[low] <= views[high]:
-            if low == "erase_min" and views["erase"] == 0:
-                continue
-            raise ValueError(f"{key}: {low}={views[low]} and {high}={views[high]}; give 0 < {low} <= {high}.")
+        least, most = getattr(views, low), getattr(views, high)
+        if not 0 < least <= most and (low, views.erase) != ("erase_min", 0):
+            raise ValueError(f"{key}: {low}={least} and {high}={most}; give 0 < {low} <= {high}.")
     for name in ("flip", "erase"):
-        if not 0 <= views[name] <= 1:
-            raise ValueError(f"{key}.{name}: {views[name]} was asked for; a probability lies between 0 and 1.")
-    if views["cached"] < 0 or views["seed"] < 0:
+        if not 0 <= (value := getattr(views, name)) <= 1:
+            raise ValueError(f"{key}.{name}: {value} was asked for; a probability lies between 0 and 1.")
+    if views.cached < 0 or views.seed < 0:
         raise ValueError(f"{key}: seed and cached must be 0 or more.")
 
 
@@ -187,7 +194,7 @@ def check_plugins(plugins: object) -> None:
     Raises:
         ValueError: with what to type.
     """
-    if not fits(plugins, list[str]):
+    if not fits(plugins, list[str]) or not all(part.isidentifier() for name in plugins for part in name.split(".")):
         raise ValueError(
             f"plugins: {as_typed(plugins)} was asked for; give a list of names, such as plugins=[mypackage]."
         )

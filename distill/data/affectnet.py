@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distill.data.common.emotions import AFFECTNET, EMOTIONS, SEVEN, numbered
-from distill.data.common.image_files import folder, picture, source, table
+from distill.data.common.image_files import csv_file, find_below, folder, picture, source
 from distill.data.common.image_reader import BROKEN
 from distill.data.common.labelled import Entry, labelled
 from distill.data.common.options import DataOptions
@@ -111,8 +111,9 @@ class CsvRelease(NamedTuple):
         return chain(self._rows(self.train, "train"), self._rows(self.test, "test"))
 
     def _rows(self, path: Path, split: str) -> Iterator[Entry]:
-        for cells, where in table(path):
-            if cells[0].strip() == COLUMNS[0]:  # published: a header in training.csv, none in validation.csv
+        for cells, where in csv_file(path):
+            # published: a header in training.csv, none in validation.csv
+            if not cells or cells[0].strip() == COLUMNS[0]:
                 continue
             if len(cells) != len(COLUMNS):
                 raise ValueError(
@@ -176,8 +177,8 @@ def _decoded(data: bytes) -> str:
 
 def _release(root: Path, images: str | None) -> CsvRelease | NpyRelease:
     """Find out which release a folder, or a folder in it, holds."""
-    train, valid = (_found(root, f"{name}.csv") for name in ("training", "validation"))
-    train_set, val_set = (_found(root, f"{name}_set/") for name in ("train", "val"))
+    names = ("training.csv", "validation.csv", "train_set/", "val_set/")
+    train, valid, train_set, val_set = (find_below(root, [name], deep=2) for name in names)
     if train and train_set:
         raise ValueError(f"data.root: {root} holds AffectNet twice: {train} and {train_set}. Give the folder of one.")
     if train_set and val_set:
@@ -185,10 +186,6 @@ def _release(root: Path, images: str | None) -> CsvRelease | NpyRelease:
     if not (train and valid):
         raise ValueError(f"data.root: {root} holds no AffectNet, or half of it. Give {LAYOUT}.")
     return CsvRelease(train, valid, _images(root, images))
-
-
-def _found(root: Path, name: str) -> Path | None:
-    return next((path for at in ("", "*/", "*/*/") for path in sorted(root.glob(at + name))), None)
 
 
 def _images(root: Path, images: str | None) -> Path:

@@ -21,11 +21,7 @@ LAYOUT = f"a folder with label/label.lst (lines: {COLUMNS}) and image/origin/*.j
 LICENCE = "ExpW (Zhang et al., IJCV 2018): for non-commercial research; do not redistribute it."
 
 
-def expw(
-    store: str | Path,
-    root: str | Path,
-    **options: Any,
-) -> Dataset:
+def expw(store: str | Path, root: str | Path, **options: Any) -> Dataset:
     """Open ExpW, every face cut out at its box; it is published without splits, so that test is held out too.
 
     Faces of one picture stay together. A box that leaves its picture is cut at the edge, and one that is not square is

@@ -8,6 +8,7 @@ import numpy as np
 
 from distill.data.common.entries import Entry, Listing
 from distill.data.common.image_files import folder, picture, source
+from distill.data.common.labelled import UNKNOWN
 from distill.data.common.splits import spread
 from distill.data.common.twins import alike, checked_splits, selected
 from distill.data.common.walker import pictures_below
@@ -15,7 +16,6 @@ from distill.data.packing.reader import pack
 from distill.types import Dataset, Split
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
-UNKNOWN = -1  # the label of a face without one
 
 
 class Joined:
@@ -69,7 +69,12 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
     """
     home, train = folder(root, "a folder of pictures that each show one face", "data.extra"), data.splits["train"]
     channels, size = train.pixels.shape[1:3]
-    listing = Listing("extra", lambda: list(_entries(home)), ("",), size, channels, [home])
+
+    def entries() -> list[Entry]:
+        files = pictures_below(home, deep=True)
+        return [Entry("train", f.relative_to(home).as_posix(), 0, picture(f, str(f)), str(f)) for f in files]
+
+    listing = Listing("extra", entries, ("",), size, channels, [home])
     key = source("extra", VERSION, [home]) | {"size": size, "channels": channels}
     packed = pack(Path(store), "extra", key, listing.rows, listing.facts, verify)
     pixels, _, ids, sha256 = packed.splits["train"]
@@ -84,11 +89,6 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
             f"data.extra: each of the {len(split):,} pictures in {home} shows a photograph of valid or test. Give other faces."
         )
     return replace(data, extra=selected(split, ~seen))
-
-
-def _entries(home: Path):
-    for path in pictures_below(home, deep=True):
-        yield Entry("train", path.relative_to(home).as_posix(), 0, picture(path, str(path)), str(path))
 
 
 def about_extra(data: Dataset) -> dict | None:

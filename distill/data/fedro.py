@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.common.emotions import SEVEN, named
-from distill.data.common.image_files import by_class, folder, lines, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.image_files import folder, lines, picture, source
+from distill.data.common.labelled import Entry, class_entries, labelled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
@@ -17,11 +17,7 @@ LAYOUT = f"the folder with {IMAGES}/<emotion>/<file> and perhaps {LIST} (lines: 
 LICENCE = "FED-RO (Li et al., TIP 2019): for non-commercial research, on request; do not redistribute it."
 
 
-def fedro(
-    store: str | Path,
-    root: str | Path,
-    **options: Any,
-) -> Dataset:
+def fedro(store: str | Path, root: str | Path, **options: Any) -> Dataset:
     """Open FED-RO's 400 faces with seven emotions.
 
     The papers train elsewhere and test on all of it: that is test=1, a test split and no other. With less, train and
@@ -47,7 +43,7 @@ def fedro(
         store,
         "fedro",
         source("fedro", VERSION, [images, *lists]),
-        lambda: list(_listed(images, lists[0]) if lists else _folders(images)),
+        lambda: list(_entries(images, *lists)),
         SEVEN,
         walked=() if lists else [images],
         words="FED-RO",
@@ -56,13 +52,11 @@ def fedro(
     )
 
 
-def _listed(images: Path, list_file: Path) -> Iterator[Entry]:
+def _entries(images: Path, list_file: Path | None = None) -> Iterator[Entry]:
+    if list_file is None:
+        yield from class_entries("all", images, lambda name, where: named(name, SEVEN, where))
+        return
     for words, where in lines(list_file, 1, "emotion/file"):
         name = " ".join(words)  # file names from the web hold blanks
         label = named(name.partition("/")[0], SEVEN, where)
         yield Entry("all", name, label, picture(images / name, where), where)
-
-
-def _folders(images: Path) -> Iterator[Entry]:
-    for emotion, label, file in by_class(images, lambda name, where: named(name, SEVEN, where)):
-        yield Entry("all", f"{emotion}/{file.name}", label, picture(file, str(file)), str(file))

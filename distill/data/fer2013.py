@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from distill.data.common.emotions import FER2013, SEVEN, named, numbered
-from distill.data.common.image_files import by_class, csv_rows, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.image_files import csv_rows, source
+from distill.data.common.labelled import Entry, class_entries, labelled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
@@ -41,11 +41,7 @@ LICENCE = (
 )
 
 
-def fer2013(
-    store: str | Path,
-    root: str | Path,
-    **options: Any,
-) -> Dataset:
+def fer2013(store: str | Path, root: str | Path, **options: Any) -> Dataset:
     """Open FER2013; PublicTest is the validation split, where it is distributed, and PrivateTest the test split.
 
     Args:
@@ -85,12 +81,26 @@ def _reader(root: Path):
     if folders["train"] is None or folders["test"] is None:
         raise ValueError(f"data.root: {root} holds no FER2013. Give {LAYOUT}.")
     folders = {split: path for split, path in folders.items() if path is not None}
-    return [*folders.values()], partial(_folder_entries, folders), "FER2013 folders"
+
+    def entries() -> list[Entry]:
+        of = [
+            (split, path, lambda name, where: named(name, SEVEN, where), f"{path.name}/")
+            for split, path in folders.items()
+        ]
+        return [entry for folder in of for entry in class_entries(*folder)]
+
+    return [*folders.values()], entries, "FER2013 folders"
 
 
 def _csv_entries(file: Path) -> list[Entry]:
     with _text(file) as text:
-        return _entries((row, where) for row, where in csv_rows(text, str(file)) if row)
+        rows = ((row, where) for row, where in csv_rows(text, str(file)) if row)
+        header, where = next(rows, ([], "its row 1"))
+        header = [name.strip() for name in header]
+        if not {"emotion", "pixels", "Usage"} <= set(header):
+            raise ValueError(f"{where} must be a header with columns emotion, pixels and Usage; it is {header[:5]}.")
+        columns = [header.index(name) for name in ("emotion", "pixels", "Usage")]
+        return [_entry(number, row, columns, where) for number, (row, where) in enumerate(rows)]
 
 
 @contextmanager
@@ -134,15 +144,6 @@ def _is(known: str, name: str) -> bool:
     return PurePosixPath(name).name == known and not name.startswith("__MACOSX")
 
 
-def _entries(rows: Iterator[tuple[list[str], str]]) -> list[Entry]:
-    header, where = next(rows, ([], "its row 1"))
-    header = [name.strip() for name in header]
-    if not {"emotion", "pixels", "Usage"} <= set(header):
-        raise ValueError(f"{where} must be a header with columns emotion, pixels and Usage; it is {header[:5]}.")
-    columns = [header.index(name) for name in ("emotion", "pixels", "Usage")]
-    return [_entry(number, row, columns, where) for number, (row, where) in enumerate(rows)]
-
-
 def _entry(number: int, row: list[str], columns: list[int], where: str) -> Entry:
     if len(row) <= max(columns):
         raise ValueError(f"{where} has {len(row)} columns; it must have emotion, pixels and Usage.")
@@ -158,12 +159,3 @@ def _image(text: str) -> Image.Image:
     if len(values) != SIDE * SIDE:
         raise ValueError(f"it has {len(values)} pixels instead of {SIDE * SIDE}")
     return Image.fromarray(np.frombuffer(values, np.uint8).reshape(SIDE, SIDE))
-
-
-def _folder_entries(folders: dict[str, Path]) -> list[Entry]:
-    return [entry for split, path in folders.items() for entry in _class_folders(split, path)]
-
-
-def _class_folders(split: str, path: Path) -> Iterator[Entry]:
-    for emotion, label, file in by_class(path, lambda name, where: named(name, SEVEN, where)):
-        yield Entry(split, f"{path.name}/{emotion}/{file.name}", label, picture(file, str(file)), str(file))

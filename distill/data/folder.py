@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from distill.data.common.emotions import EMOTIONS, canonical
 from distill.data.common.image_files import Picture, source
 from distill.data.common.image_files import folder as existing
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.labelled import UNKNOWN, Entry, labelled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import class_folders, pictures_below, shown
-from distill.types import Dataset
+from distill.types import Dataset, Split
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 SPLITS = {
@@ -26,9 +29,11 @@ def folder(
     store: str | Path,
     root: str | Path,
     subject: str | None = None,
+    labels: str = "folders",
+    classes: list[str] | None = None,
     **options: Any,
 ) -> Dataset:
-    """Open class-named folders with any classes.
+    """Open class-named folders with any classes, or pictures of which nobody has said what they show.
 
     Emotions and well-known synonyms (happy, Angry) get their canonical name and come first in canonical order, other
     classes follow by the alphabet. Folders beside train, valid and test are not looked at.
@@ -39,6 +44,9 @@ def folder(
             pictures may lie deeper in a class's folder.
         subject: regular expression whose first group names the person in a path below root, such as `(S\\d+)_`; whole
             persons are held out then. None where persons are unknown.
+        labels: folders, whose names are the classes; or none: whatever the folders are called, each picture has the label -1
+            and a target of zeros.
+        classes: of labels=none alone: what the teacher is asked about.
         options: fields of DataOptions.
 
     Raises:
@@ -47,6 +55,14 @@ def folder(
     home = existing(root, LAYOUT)
     person = _pattern(subject)
     splits = _splits(home)
+    if labels == "none":
+        return _without_labels(store, home, subject, splits, person, classes, DataOptions(**options))
+    if labels != "folders" or classes is not None:
+        key, given, example = ("classes", classes, "null") if labels == "folders" else ("labels", labels, "none")
+        raise ValueError(
+            f"data.{key}: {given!r} was asked for. data.labels is folders, whose names are the classes, or none, of the classes in "
+            f"data.classes. Type data.{key}={example}."
+        )
     of_split = {split: _class_folders(path) for split, path in splits.items()}
     classes = _classes(home, {name for names in of_split.values() for name in names})
     return labelled(
@@ -63,6 +79,41 @@ def folder(
         walked=[home],
         words=shown(home.name),
         options=DataOptions(**options),
+    )
+
+
+def _without_labels(
+    store: str | Path,
+    home: Path,
+    subject: str | None,
+    splits: dict[str, Path],
+    person: re.Pattern | None,
+    classes: list[str] | None,
+    options: DataOptions,
+) -> Dataset:
+    """Open all pictures below each split, as packed without any class."""
+    if len(set(classes or ())) < 2:
+        raise ValueError(
+            "data.classes: faces without labels are taught what a teacher knows. Choose one that has learned, such as "
+            "teacher=ferplus, or type two classes or more, such as data.classes=[neutral,happiness]."
+        )
+    data = labelled(
+        store,
+        "folder",
+        source("folder", VERSION, [home]) | {"subject": subject, "labels": "none"},
+        lambda: [entry for split, path in splits.items() for entry in _entries(split, path, home, "", ("",), person)],
+        ("",),
+        walked=[home],
+        words=f"{shown(home.name)}, without labels",
+        options=options,
+    )
+
+    def blank(split: Split) -> Split:
+        rows = len(split)
+        return replace(split, target=np.zeros((rows, len(classes)), np.float32), label=np.full(rows, UNKNOWN))
+
+    return replace(
+        data, classes=tuple(map(str, classes)), splits={name: blank(split) for name, split in data.splits.items()}
     )
 
 

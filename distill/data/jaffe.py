@@ -27,12 +27,7 @@ LAYOUT = "the folder with pictures such as NA.NE2.200.tiff, or the folder around
 LICENCE = "JAFFE (Lyons, Kamachi and Gyoba, 1998): for non-commercial research; do not redistribute it."
 
 
-def jaffe(
-    store: str | Path,
-    root: str | Path,
-    list_file: str | None = None,
-    **options: Any,
-) -> Dataset:
+def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **options: Any) -> Dataset:
     """Open JAFFE; with ten folds, each is one person.
 
     Args:
@@ -54,7 +49,7 @@ def jaffe(
         store,
         "jaffe",
         source("jaffe", VERSION, [images, *filter(None, [listed])]),
-        lambda: list(_files(images) if listed is None else _listed(images, listed)),
+        lambda: list(_entries(images, listed)),
         SEVEN,
         walked=[images] if listed is None else (),
         words="JAFFE" if listed is None else f"JAFFE, {listed.name}",
@@ -84,11 +79,10 @@ def _entry(images: Path, name: str, where: str) -> Entry:
     return Entry("all", name, SEVEN.index(CODES[found[2]]), picture(images / name, where), where, found[1])
 
 
-def _files(images: Path) -> Iterator[Entry]:
-    return (_entry(images, file.name, str(file)) for file in pictures_below(images))
-
-
-def _listed(images: Path, path: Path) -> Iterator[Entry]:
+def _entries(images: Path, path: Path | None) -> Iterator[Entry]:
+    if path is None:
+        yield from (_entry(images, file.name, str(file)) for file in pictures_below(images))
+        return
     for (name, text, *_), where in lines(path, 2, "file label"):
         entry = _entry(images, name, where)
         label = numbered(text, JAFFE, SEVEN, where)

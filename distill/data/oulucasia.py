@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill.data.common.emotions import OULU_CASIA, SEVEN, named, numbered
-from distill.data.common.image_files import folder, lines, picture, source
+from distill.data.common.image_files import find_below, folder, lines, picture, source
 from distill.data.common.labelled import Entry, labelled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import pictures_below
@@ -53,8 +53,8 @@ def oulucasia(
             f"data.folds: {asked.folds} were asked for of {PERSONS} persons; give 2 to {PERSONS}, e.g. 10."
         )
     home = folder(root, LAYOUT)
-    listed = _given(home, list_file, "list_file") or _found(home, LIST)
-    pictures = _given(home, images, "images") or _found(home, f"{IMAGES if listed else light}/")
+    listed = _given(home, list_file, "list_file") or find_below(home, [LIST])
+    pictures = _given(home, images, "images") or find_below(home, [f"{IMAGES if listed else light}/"])
     if pictures is None:
         missing = f"{listed} but no {IMAGES}" if listed else f"neither {LIST} nor {light}"
         raise ValueError(f"data.root: {home} has {missing}. Give {LAYOUT}.")
@@ -78,10 +78,6 @@ def _given(home: Path, name: str | None, key: str) -> Path | None:
     if not (path.is_file() if key == "list_file" else path.is_dir()):
         raise ValueError(f"data.{key}: {path} is not there. Give a path from data.root, or null.")
     return path
-
-
-def _found(home: Path, name: str) -> Path | None:
-    return next((path for at in ("", "*/") for path in sorted(home.glob(at + name))), None)
 
 
 def _listed(images: Path, path: Path) -> Iterator[Entry]:

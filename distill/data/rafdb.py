@@ -1,12 +1,14 @@
 """RAF-DB's basic emotions, aligned faces: the official lists, or the folders 1 to 7 that circulate."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from distill.data.common.emotions import RAFDB, SEVEN, numbered
-from distill.data.common.image_files import by_class, folder, lines, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.image_files import folder, lines, picture, source
+from distill.data.common.labelled import Entry, class_entries, labelled
 from distill.data.common.options import DataOptions
 from distill.data.common.test_subsets import read_subsets
 from distill.types import Dataset
@@ -52,72 +54,52 @@ def rafdb(
         al., Region Attention Networks, TIP 2020; their lists have labels from 0, the official ones from 1.
     """
     home = folder(root, LAYOUT)
-    read = _reader(home)
+    paths, walked, entries = _reader(home)
     return labelled(
         store,
         "rafdb",
-        source("rafdb", VERSION, read.paths),
-        read,
+        source("rafdb", VERSION, paths),
+        entries,
         SEVEN,
         subsets=read_subsets(test_subset, home, subset_dir, SUBSETS, _listed),
-        walked=read.walked,
+        walked=walked,
         words="RAF-DB basic",
         notes={"licence": LICENCE, "official": OFFICIAL},
         options=DataOptions(**options),
     )
 
 
-def _reader(root: Path) -> "Lists | Folders":
+def _reader(root: Path) -> tuple[list[Path], list[Path], Callable[[], Iterator[Entry]]]:
+    """Find out which layout a folder holds: the paths to describe, those of which every picture is an entry, and the lister."""
     for home in (root / name for name in HOMES):
         lists = [home / "EmoLabel" / BOTH]
         if not lists[0].is_file():
             lists = [home / "EmoLabel" / name for name in LISTS.values()]
         if all(path.is_file() for path in lists):
-            return Lists(home, lists)
+            images = folder(home / "Image" / "aligned", LAYOUT)
+            return [*lists, images], [], partial(_of_lists, lists, images)
         if (home / "train" / "1").is_dir() and (home / "test").is_dir():
-            return Folders(home)
+            parts = [home / "train", home / "test"]
+            return parts, parts, partial(_of_folders, parts)
     raise ValueError(f"data.root: {root} holds no RAF-DB. Give {LAYOUT}.")
 
 
-class Lists:
-    """The official layout: lines `train_00001.jpg 5`, pictures Image/aligned/train_00001_aligned.jpg."""
-
-    def __init__(self, home: Path, lists: list[Path]):
-        self.home, self.lists = home, lists
-        self.images = folder(home / "Image" / "aligned", LAYOUT)
-        self.paths, self.walked = [*lists, self.images], ()
-
-    def __call__(self) -> list[Entry]:
-        return [entry for path in self.lists for entry in self._entries(path)]
-
-    def _entries(self, path: Path) -> Iterator[Entry]:
-        for (name, text, *_), where in lines(path, 2, "file label, e.g. train_00001.jpg 5"):
-            label = numbered(text, RAFDB, SEVEN, where, first=1)
-            split = _split(name, where)
-            file = self.images / f"{PurePosixPath(name).stem}_aligned.jpg"
-            yield Entry(split, name, label, picture(file, where), where)
+def _of_lists(lists: list[Path], images: Path) -> Iterator[Entry]:
+    """Read the official layout: lines `train_00001.jpg 5`, pictures Image/aligned/train_00001_aligned.jpg."""
+    rows = chain.from_iterable(lines(path, 2, "file label, e.g. train_00001.jpg 5") for path in lists)
+    for (name, text, *_), where in rows:
+        label = numbered(text, RAFDB, SEVEN, where, first=1)
+        split = name.partition("_")[0]
+        if split not in ("train", "test"):
+            raise ValueError(f"{where}: {name} must begin with train_ or test_.")
+        yield Entry(split, name, label, picture(images / f"{PurePosixPath(name).stem}_aligned.jpg", where), where)
 
 
-class Folders:
-    """The layout that circulates: train/1..7 and test/1..7, the number is the label."""
-
-    def __init__(self, home: Path):
-        self.home = home
-        self.paths = self.walked = [home / "train", home / "test"]
-
-    def __call__(self) -> list[Entry]:
-        return [entry for path in self.paths for entry in self._entries(path)]
-
-    def _entries(self, path: Path) -> Iterator[Entry]:
-        for _, label, file in by_class(path, lambda name, where: numbered(name, RAFDB, SEVEN, where, first=1)):
-            yield Entry(path.name, _id(file.name), label, picture(file, str(file)), str(file))
-
-
-def _split(name: str, where: str) -> str:
-    split = name.partition("_")[0]
-    if split not in ("train", "test"):
-        raise ValueError(f"{where}: {name} must begin with train_ or test_.")
-    return split
+def _of_folders(parts: list[Path]) -> Iterator[Entry]:
+    """Read the layout that circulates: train/1..7 and test/1..7, the number is the label."""
+    for path in parts:
+        for entry in class_entries(path.name, path, lambda name, where: numbered(name, RAFDB, SEVEN, where, first=1)):
+            yield entry._replace(id=_id(entry.id))
 
 
 def _id(name: str) -> str:

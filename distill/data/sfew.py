@@ -1,13 +1,12 @@
 """SFEW 2.0, faces of film frames with 7 emotions: list files, or a folder for each emotion."""
 
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from distill.data.common.emotions import SEVEN, SFEW, canonical, named, numbered
-from distill.data.common.image_files import by_class, first_of, folder, lines, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.image_files import first_of, folder, lines, picture, source
+from distill.data.common.labelled import Entry, class_entries, labelled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
 
@@ -26,11 +25,7 @@ LICENCE = (
 )
 
 
-def sfew(
-    store: str | Path,
-    root: str | Path,
-    **options: Any,
-) -> Dataset:
+def sfew(store: str | Path, root: str | Path, **options: Any) -> Dataset:
     """Open SFEW; its published validation set is the test split, and validation is held out of training.
 
     Args:
@@ -51,7 +46,7 @@ def sfew(
         store,
         "sfew",
         source("sfew", VERSION, [*images.values(), *lists.values()]),
-        lambda: list(chain.from_iterable(_rows(split, images[split], lists.get(split)) for split in images)),
+        lambda: [entry for split in images for entry in _entries(split, images[split], lists.get(split))],
         SEVEN,
         walked=() if lists else [*images.values()],
         words="SFEW, test is the published validation set (the labels of the test set are not public)",
@@ -60,15 +55,10 @@ def sfew(
     )
 
 
-def _rows(split: str, images: Path, list_file: Path | None) -> Iterator[Entry]:
-    if list_file is not None:
-        yield from _listed(split, images, list_file)
+def _entries(split: str, images: Path, list_file: Path | None) -> Iterator[Entry]:
+    if list_file is None:
+        yield from class_entries(split, images, lambda name, where: named(name, SEVEN, where), f"{split}/")
         return
-    for emotion, label, file in by_class(images, lambda name, where: named(name, SEVEN, where)):
-        yield Entry(split, f"{split}/{emotion}/{file.name}", label, picture(file, str(file)), str(file))
-
-
-def _listed(split: str, images: Path, list_file: Path) -> Iterator[Entry]:
     for (name, text, *_), where in lines(list_file, 2, "file label"):
         label = numbered(text, SFEW, SEVEN, where)
         beside = canonical(Path(name).parent.name)

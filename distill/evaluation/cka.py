@@ -62,8 +62,8 @@ def compare(student: nn.Module, teacher, split: Split, precision: torch.dtype) -
             for side in sides
             for name, layer in sides[side].items()
         }
-        for pair in _pairs(list(grams)):
-            found[pair] = found.get(pair, 0.0) + hsic(grams[pair[0]], grams[pair[1]])
+        for a, b in [(key, key) for key in grams] + [(a, b) for a in grams for b in grams if a[0] < b[0]]:
+            found[a, b] = found.get((a, b), 0.0) + hsic(grams[a], grams[b])
     student.train(training)
     untap(student)
     untap(live.network)
@@ -91,12 +91,6 @@ def centred_gram(x: Tensor) -> Tensor:
 def hsic(k: Tensor, l: Tensor) -> float:  # noqa: E741
     """Return the unbiased HSIC of two U-centred Gram matrices."""
     return float((k * l).sum() / (len(k) * (len(k) - 3)))
-
-
-def _pairs(keys: list) -> list[tuple]:
-    """Return each key with itself, and each of the student's with each of the teacher's."""
-    own, theirs = ([key for key in keys if key[0] == side] for side in ("student", "teacher"))
-    return [(key, key) for key in keys] + [(a, b) for a in own for b in theirs]
 
 
 def _ratio(found: dict, a: tuple, b: tuple) -> float:

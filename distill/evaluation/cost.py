@@ -13,14 +13,7 @@ from distill.types import InputSpec
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Number of parameters, trainable or frozen; buffers (running means) are not parameters.
-
-    Args:
-        model: the network.
-
-    Returns:
-        A count; a parameter that two layers share counts once.
-    """
+    """Number of parameters, trainable or frozen; one that two layers share counts once, buffers (running means) do not."""
     return sum(p.numel() for p in model.parameters())
 
 
@@ -34,9 +27,6 @@ def macs(model: nn.Module, input: InputSpec) -> int:
     Args:
         model: the network; its modes (train, eval) are left as they were.
         input: what it wants to see.
-
-    Returns:
-        A count.
     """
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, input.channels, input.size, input.size, dtype=like.dtype, device=like.device)
@@ -46,13 +36,9 @@ def macs(model: nn.Module, input: InputSpec) -> int:
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Size of the network's weights as a float32 safetensors file without metadata.
+    """Bytes of the network's weights as a float32 safetensors file without metadata, header included.
 
-    Args:
-        model: the network.
-
-    Returns:
-        Bytes, header included; whole-number buffers keep their type, tensors that share memory are written once each.
+    Whole-number buffers keep their type, tensors that share memory are written once each.
     """
     state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
     state = {
@@ -63,15 +49,7 @@ def weight_bytes(model: nn.Module) -> int:
 
 
 def profile(model: nn.Module, input: InputSpec) -> dict[str, int]:
-    """The three numbers of a model table.
-
-    Args:
-        model: the network.
-        input: what it wants to see.
-
-    Returns:
-        num_parameters, macs (one picture), bytes (float32 weights file).
-    """
+    """The three numbers of a model table: num_parameters, macs (one picture), bytes (float32 weights file)."""
     return {"num_parameters": num_parameters(model), "macs": macs(model, input), "bytes": weight_bytes(model)}
 
 

@@ -9,16 +9,8 @@ import numpy as np
 from distill.system.files import atomic
 
 WRONG, RIGHT, GREY = "#b3261e", "#1b1b1b", "#6b6b6b"
-LINES = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#aa4499",
-    "#1b1b1b",
-    "#b3261e",
-    "#56a0d3",
-    "#8a6d00",
-)  # told apart by most eyes
+# told apart by most eyes
+LINES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#1b1b1b", "#b3261e", "#56a0d3", "#8a6d00")
 
 
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
@@ -46,8 +38,14 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     axes.tick_params(length=0, labelsize=12)
     axes.set_xlabel("predicted class", fontsize=13)
     axes.set_ylabel("true class (pictures)", fontsize=13)
-    axes.set_title(_matrix_title(matrix), fontsize=15, pad=14)
-    _write_counts(axes, matrix, share)
+    total = matrix.sum()
+    axes.set_title(f"{matrix.trace() / max(total, 1):.1%} of {total:,} pictures right", fontsize=15, pad=14)
+    for i, j in np.argwhere(matrix > 0):
+        big, small = ("white", "white") if share[i, j] > 0.55 else (RIGHT, GREY)
+        middle = {"ha": "center", "va": "center"}
+        weight = "bold" if i == j else "normal"
+        axes.text(j, i - 0.1, f"{share[i, j]:.0%}", fontsize=12, fontweight=weight, color=big, **middle)
+        axes.text(j, i + 0.24, f"{matrix[i, j]:,}", fontsize=9, color=small, **middle)
     axes.set_xticks(np.arange(0.5, len(classes) - 1), minor=True)
     axes.set_yticks(np.arange(0.5, len(classes) - 1), minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
@@ -205,20 +203,6 @@ def _draw_face(cell, face: np.ndarray, label: int, probabilities: np.ndarray, cl
     if guess != label:
         truth = f"is {classes[label]} ({probabilities[label]:.0%})"
         cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)
-
-
-def _write_counts(axes, matrix: np.ndarray, share: np.ndarray) -> None:
-    for i, j in np.argwhere(matrix > 0):
-        big, small = ("white", "white") if share[i, j] > 0.55 else (RIGHT, GREY)
-        middle = {"ha": "center", "va": "center"}
-        weight = "bold" if i == j else "normal"
-        axes.text(j, i - 0.1, f"{share[i, j]:.0%}", fontsize=12, fontweight=weight, color=big, **middle)
-        axes.text(j, i + 0.24, f"{matrix[i, j]:,}", fontsize=9, color=small, **middle)
-
-
-def _matrix_title(matrix: np.ndarray) -> str:
-    total = matrix.sum()
-    return f"{matrix.trace() / max(total, 1):.1%} of {total:,} pictures right"
 
 
 def _save(figure, path: str | Path) -> None:

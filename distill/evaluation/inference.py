@@ -15,10 +15,8 @@ from distill.system.files import atomic
 from distill.system.hardware import autocast
 from distill.types import Batch, Split
 
-PROBE, CLOSE = (
-    "probe",
-    1e-3,
-)  # key of a weight file's metadata; largest difference of a logit, shares of the largest logit
+PROBE = "probe"  # key of a weight file's metadata
+CLOSE = 1e-3  # largest difference of a logit, shares of the largest logit
 CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
 
 
@@ -167,8 +165,38 @@ def refuse_other_answers(network: nn.Module, metadata: dict, path: Path) -> None
     near = CLOSE * max(1, np.abs(kept).max())
     if kept.shape != found.shape or not np.allclose(kept, found, rtol=0, atol=near, equal_nan=True):
         raise ValueError(
-            f"{path}: its network answers otherwise today than when these weights were written: its code was changed since. "
-            "Bring the code back as it was, or train again with the code as it is: paths.run=ANOTHER_FOLDER."
+            f"{path}: its network answers otherwise today than when these weights were written: its code, or "
+            "its input (size, mean, std), was changed since. Bring them back as they were, or train again with the code as it "
+            "is: paths.run=ANOTHER_FOLDER."
+        )
+
+
+@torch.no_grad()
+def refuse_answers_by_batch(network: nn.Module, split: Split, faces: int = 8) -> None:
+    """Refuse a network whose answer about a face depends on the faces beside it: its accuracy would depend on their order.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec. Its mode is left as it was.
+        split: the packed split; some faces of it are asked about together, in another order, and each alone, in float32.
+        faces: how many.
+
+    Raises:
+        ValueError: the logits differ.
+    """
+    device, training = next(network.parameters()).device, network.training
+    rows = split.rows[np.unique(np.linspace(0, len(split) - 1, min(faces, len(split))).astype(np.int64))]
+    pixels = torch.from_numpy(split.pixels[rows]).to(device)
+    network.eval()
+    with torch.backends.cudnn.flags(enabled=False):  # it would round to TF32
+        images = render(pixels, identity(len(rows)).to(device), network.input)
+        together, order = network(images).logits, torch.arange(len(rows) - 1, -1, -1, device=device)
+        others = network(images[order]).logits[order], torch.cat([network(image[None]).logits for image in images])
+    network.train(training)
+    near = CLOSE * max(1.0, float(together.abs().max()))
+    if not all(torch.allclose(together, other, rtol=0, atol=near, equal_nan=True) for other in others):
+        raise ValueError(
+            f"student: {type(network).__name__} answers otherwise about a face when others are beside it, so that no accuracy "
+            "of it means anything. Let nothing in its forward() mix the faces of a batch in eval mode."
         )
 
 
@@ -184,12 +212,13 @@ def write_predictions(
             ["id", "label", "prediction", *["teacher_prediction"][: len(taught)], *[f"p_{c}" for c in classes]]
         )
         for k, name in enumerate(split.ids):
-            named = [classes[j] for j in (split.label[k], np.argmax(probabilities[k]), *(t[k] for t in taught))]
+            label = classes[split.label[k]] if split.label[k] >= 0 else ""
+            named = [label, *(classes[j] for j in (np.argmax(probabilities[k]), *(t[k] for t in taught)))]
             rows.writerow([name, *named, *(f"{p:.6f}" for p in probabilities[k])])
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return [N, K] probabilities, [N] labels and [N] ids of a predictions file.
+    """Return [N, K] probabilities, [N] labels, -1 where a face has none, and [N] ids of a predictions file.
 
     Raises:
         ValueError: it is missing, damaged or empty.
@@ -198,7 +227,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
-        labels = np.array([classes.index(row["label"]) for row in rows])
+        labels = np.array([classes.index(row["label"]) if row["label"] else -1 for row in rows])
         ids = tuple(row["id"] for row in rows)
         for row, column in np.argwhere(~((probabilities >= 0) & (probabilities <= 1)))[:1]:
             given = rows[row][f"p_{classes[column]}"]

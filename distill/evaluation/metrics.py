@@ -1,4 +1,7 @@
-"""Numbers that say how good a classifier is: pure functions of logits [N, K] and labels [N], in float64, seeded."""
+"""Numbers that say how good a classifier is: pure functions of logits [N, K] and labels [N], in float64, seeded.
+
+Labels are class indices in the order of the logits.
+"""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -14,15 +17,8 @@ BINS = 15  # of confidence in the expected calibration error
 def top1_accuracy(logits: Array, labels: Array) -> float:
     """Share of rows whose largest logit is at the label.
 
-    Args:
-        logits: the predictions.
-        labels: the true class indices.
-
     Shape:
-        logits: [N, K]; labels: [N].
-
-    Returns:
-        A number in [0, 1].
+        logits: [N, K]; labels: [N] -> a number in [0, 1].
     """
     logits, labels = _pair(logits, labels)
     return float(np.mean(logits.argmax(1) == labels))
@@ -31,15 +27,8 @@ def top1_accuracy(logits: Array, labels: Array) -> float:
 def confusion_matrix(logits: Array, labels: Array) -> np.ndarray:
     """Counts of (true class, predicted class).
 
-    Args:
-        logits: the predictions.
-        labels: the true class indices.
-
     Shape:
-        logits: [N, K]; labels: [N].
-
-    Returns:
-        [K, K] int64; rows are true classes, columns predicted ones; the sum is N.
+        logits: [N, K]; labels: [N] -> [K, K] int64; rows are true classes, columns predicted ones; the sum is N.
     """
     logits, labels = _pair(logits, labels)
     classes = logits.shape[1]
@@ -49,15 +38,8 @@ def confusion_matrix(logits: Array, labels: Array) -> np.ndarray:
 def per_class_recall(logits: Array, labels: Array) -> np.ndarray:
     """Share of each class's rows that are predicted as that class.
 
-    Args:
-        logits: the predictions.
-        labels: the true class indices.
-
     Shape:
-        logits: [N, K]; labels: [N].
-
-    Returns:
-        [K] float64 in [0, 1]; NaN for a class that no label has.
+        logits: [N, K]; labels: [N] -> [K] float64 in [0, 1]; NaN for a class that no label has.
     """
     matrix = confusion_matrix(logits, labels)
     rows = matrix.sum(1)
@@ -67,15 +49,8 @@ def per_class_recall(logits: Array, labels: Array) -> np.ndarray:
 def mean_class_accuracy(logits: Array, labels: Array) -> float:
     """Mean recall over the classes that occur in the labels (balanced accuracy).
 
-    Args:
-        logits: the predictions.
-        labels: the true class indices.
-
     Shape:
-        logits: [N, K]; labels: [N].
-
-    Returns:
-        A number in [0, 1].
+        logits: [N, K]; labels: [N] -> a number in [0, 1].
     """
     return float(np.nanmean(per_class_recall(logits, labels)))
 
@@ -101,15 +76,8 @@ def wilson(right: int, n: int) -> tuple[float, float]:
 def nll(logits: Array, labels: Array) -> float:
     """Mean negative log-likelihood of the labels in nats: -mean(log softmax(logits)[label]).
 
-    Args:
-        logits: the predictions.
-        labels: the true class indices.
-
     Shape:
-        logits: [N, K]; labels: [N].
-
-    Returns:
-        A number >= 0.
+        logits: [N, K]; labels: [N] -> a number >= 0.
     """
     logits, labels = _pair(logits, labels)
     return float(-np.mean(_log_softmax(logits)[np.arange(len(labels)), labels]))
@@ -123,15 +91,8 @@ def binned(confidence: np.ndarray, bins: int) -> np.ndarray:
 def expected_calibration_error(logits: Array, labels: Array) -> float:
     """Gap between confidence and accuracy: sum over 15 bins of (n_b / N) * |accuracy_b - mean confidence_b|.
 
-    Args:
-        logits: the predictions.
-        labels: the true class indices.
-
     Shape:
-        logits: [N, K]; labels: [N].
-
-    Returns:
-        A number in [0, 1].
+        logits: [N, K]; labels: [N] -> a number in [0, 1].
 
     Reference:
         Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3.
@@ -145,15 +106,8 @@ def expected_calibration_error(logits: Array, labels: Array) -> float:
 def agreement(logits_a: Array, logits_b: Array) -> float:
     """Share of rows on which two models predict the same class, right or wrong.
 
-    Args:
-        logits_a: one model's predictions.
-        logits_b: the other's, of the same rows in the same class order.
-
     Shape:
-        logits_a, logits_b: [N, K].
-
-    Returns:
-        A number in [0, 1].
+        logits_a, logits_b: [N, K], of the same rows in the same class order -> a number in [0, 1].
 
     Raises:
         ValueError: the shapes differ.
@@ -204,15 +158,8 @@ def mean_class_interval(logits: Array, labels: Array) -> tuple[float, float]:
     Formula:
         low = mean(p) - sqrt(sum (p_k - low_k)^2) / K, high = mean(p) + sqrt(sum (high_k - p_k)^2) / K
 
-    Args:
-        logits: the predictions.
-        labels: the true class indices.
-
     Shape:
-        logits: [N, K]; labels: [N].
-
-    Returns:
-        (low, high) in [0, 1].
+        logits: [N, K]; labels: [N] -> (low, high) in [0, 1].
 
     Reference:
         Zou and Donner 2008, Construction of Confidence Limits about Effect Measures: a General Approach, section 2.

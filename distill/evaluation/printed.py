@@ -25,7 +25,7 @@ def summary(result: RunResult, next_step: str) -> None:
     for name in ("", *(f"{role} {network['name']}" for role, network in columns)):
         table.add_column(name, justify="right" if name else "left")
     for name, *cells in zip(_NUMBERS, *(_numbers(network) for _, network in columns), strict=True):
-        if teacher or name != "agreement":
+        if set(cells) != {"-"} or name.startswith("images/s"):
             table.add_row(name, *cells)
     console.print()
     console.print(table)
@@ -45,6 +45,8 @@ def summary(result: RunResult, next_step: str) -> None:
     for line in warnings_of(result):
         console.print(line, style="bold")
     _extra_test_splits(result.further, result.test_subset)
+    if result.widths:
+        _front(result.widths, result.folder)
     if result.robustness:
         console.print(f"accuracy on corrupted test faces: {result.folder}/robustness.csv and figures/robustness.png")
     console.print(f"run folder: {result.folder}")
@@ -88,7 +90,7 @@ def said_of_chance(data: dict, role: str, network: dict) -> str:
     )
 
 
-_NUMBERS = ("valid top-1", "test top-1", "test mean-class", "agreement", "parameters", "MACs", "size")
+_NUMBERS = ("valid top-1", "test top-1", "test mean-class", "agreement", "valid KL", "parameters", "MACs", "size")
 _NUMBERS += ("images/s, one thread",)
 
 
@@ -100,8 +102,28 @@ def _numbers(network: dict) -> list[str]:
         more = f" ± {100 * spread[key]:.2f}" if key in spread else ""
         cells.append(f"{metrics[key]:.2%}{more}" if key in metrics else "-")
     rate = network.get("images_per_second")
+    cells.append(f"{metrics['valid/kl']:.3f}" if "valid/kl" in metrics else "-")
     cells += [f"{network['num_parameters']:,}", compact(network["macs"]), compact(network["bytes"], BYTES)]
     return [*cells, "-" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"]
+
+
+def _front(rows: list[dict], folder: str) -> None:
+    """Print what each width of an elastic student costs and reaches, widest first."""
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
+    for name in ("width", "parameters", "MACs", "ms, eager", "valid top-1", "test top-1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in sorted(rows, key=lambda row: -row["width"]):
+        milliseconds = row["latency_ms"]
+        costs = (f"{row['num_parameters']:,}", compact(row["macs"]), (milliseconds and f"{milliseconds:.2f}") or "-")
+        table.add_row(
+            f"{row['width']:g}", *costs, f"{row['valid/top1_accuracy']:.2%}", f"{row['test/top1_accuracy']:.2%}"
+        )
+    console.print(table)
+    console.print(
+        f"the epoch was chosen by width {rows[0]['width']:g}; the others are runs of their own, {folder}/width-W, for "
+        "python -m distill.export RUN --width W",
+        markup=False,
+    )
 
 
 def _extra_test_splits(found: dict[str, dict], subsets: dict) -> None:

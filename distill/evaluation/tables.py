@@ -37,25 +37,15 @@ class Scores(NamedTuple):
 
 
 class ClassRow(NamedTuple):
-    """One class: its faces, recall, precision and F1, and the class that it is mistaken for most often, with its share.
+    """One class: its faces, recall, precision and F1, and the class that it is mistaken for most often, with its share."""
 
-    Args:
-        name: of the class.
-        faces: how many are of it.
-        found: how many of them are called so.
-        recall: None where no face is of the class.
-        precision: None where no face is called so.
-        f1: None where no face is of the class.
-        mistaken: None where no face of it is mistaken.
-    """
-
-    name: str
-    faces: int
-    found: int
-    recall: Share | None
-    precision: Share | None
-    f1: float | None
-    mistaken: tuple[str, float] | None
+    name: str  # of the class
+    faces: int  # how many are of it
+    found: int  # how many of them are called so
+    recall: Share | None  # None where no face is of the class
+    precision: Share | None  # None where no face is called so
+    f1: float | None  # None where no face is of the class
+    mistaken: tuple[str, float] | None  # None where no face of it is mistaken
 
 
 class Bin(NamedTuple):
@@ -69,21 +59,13 @@ class Bin(NamedTuple):
 
 
 class Corruptions(NamedTuple):
-    """Top-1 on corrupted faces.
+    """Top-1 on corrupted faces."""
 
-    Args:
-        faces: how many.
-        clean: on the same faces as they are.
-        mean: over corruptions and severities.
-        severities: of each corruption.
-        rows: corruption -> one number per severity, and their mean.
-    """
-
-    faces: int
-    clean: float
-    mean: float
-    severities: list[int]
-    rows: dict[str, list[float]]
+    faces: int  # how many
+    clean: float  # on the same faces as they are
+    mean: float  # over corruptions and severities
+    severities: list[int]  # of each corruption
+    rows: dict[str, list[float]]  # corruption -> one number per severity, and their mean
 
 
 def scores(values: dict, prefix: str = "", faces: int | None = None) -> Scores:

@@ -10,13 +10,14 @@ from pathlib import Path
 from distill.system.callable_module import make_callable
 
 
-def export(run: str | PathLike, overrides: Sequence[str] = (), **options: object) -> Path:
+def export(run: str | PathLike, overrides: Sequence[str] = (), width: float | None = None, **options: object) -> Path:
     """Write the files of a finished run that answer as its student does on the whole validation split.
 
     Args:
         run: its folder, or what distill.run returned.
         overrides: where the data or the store have moved: data.root=DIR, paths.store=DIR.
-        options: those of `python -m distill.export`, such as int8="qat" or openvino=True.
+        width: of a run of several widths, the student of this one; None for the first.
+        options: those of `python -m distill.export`, such as int8=False or openvino=True.
 
     Returns:
         The folder that the files are in.
@@ -29,10 +30,11 @@ def export(run: str | PathLike, overrides: Sequence[str] = (), **options: object
     from distill.export.job import export as export_run
     from distill.export.job import place, refusals
     from distill.export.options import read_options
+    from distill.export.source_run import of_width
 
     asked = read_options([f"export.{key}={value}" for key, value in options.items()])
     with explained([*overrides]):
-        found = export_run(folder := Path(run).expanduser(), asked, [*overrides])
+        found = export_run(folder := of_width(Path(run).expanduser(), width), asked, [*overrides])
     if found["refused"]:
         raise ValueError(" ".join(refusals(found)))
     return place(folder, asked)

@@ -1,7 +1,8 @@
 """A finished student as files that run elsewhere, each proven on the whole validation split: python -m distill.export RUN
 
 RUN is a run folder, or the words best of SWEEP: the run of a sweep's folder, or of any folder of runs, with the best validation
-top-1; --best "RULE" takes another rule, as in python -m distill.report. Written to RUN/export/:
+top-1; --best "RULE" takes another rule, as in python -m distill.report. --width 0.5 takes, of a run of several widths, the
+student of that one, RUN/width-0.5, in the place of RUN. Written to RUN/export/:
   student.safetensors, config.json   weights and config: distill.export.load(FOLDER); timm reads a timm student's, too
   student.onnx                       float32
   student.int8.onnx                  activations uint8, weights int8 per channel
@@ -10,9 +11,7 @@ top-1; --best "RULE" takes another rule, as in python -m distill.report. Written
 Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
   export.preprocess=false            the bare network into RUN/export/bare/: `images`, float [B, C, S, S], already rendered
   export.calibrate=false             logits as they were trained, not divided by the temperature that was fitted on validation
-  export.int8=static|qat|off         rounded after training; fine-tuned with the rounding, taught by the unrounded student,
-                                     export.qat_epochs=2 at a time until it passes, export.qat_rounds=3 times at most, with
-                                     export.qat_lr=1e-4; not at all
+  export.int8=false                  no file that is rounded to 8 bits
   export.calibration=256             validation pictures that set the ranges of int8
   export.openvino=true               OpenVINO's student.xml and student.bin, too
   export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data
@@ -32,6 +31,7 @@ from rich.table import Table
 from distill.config.hints import explained
 from distill.export.job import export, place, refusals
 from distill.export.options import read_options
+from distill.export.source_run import of_width
 from distill.report.aggregate import aggregate_runs
 from distill.report.select import best
 from distill.runs.reading import find
@@ -45,12 +45,14 @@ BEST = "max valid/top1_accuracy"
 def show(found: dict, target: Path) -> None:
     """Print the gate's table, and what to type next."""
     facts = found["facts"]
-    rows, accuracy, (low, high) = (
-        json.loads(facts[f"valid_{key}"]) for key in ("rows", "top1_accuracy", "top1_accuracy_ci")
-    )
+    rows, labelled = json.loads(facts["valid_rows"]), "valid_top1_accuracy" in facts
+    if labelled:
+        accuracy, (low, high) = (json.loads(facts[f"valid_{key}"]) for key in ("top1_accuracy", "top1_accuracy_ci"))
+        known = f"PyTorch: top-1 {accuracy:.2%} ({low:.1%} to {high:.1%})"
+    else:
+        known = "no labels, so no accuracy: top-1 is by the run's own answers"
     console.print(
-        f"{found['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); "
-        f"PyTorch: top-1 {accuracy:.2%} ({low:.1%} to {high:.1%})",
+        f"{found['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); {known}",
         markup=False,
     )
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
@@ -99,6 +101,7 @@ def _folder(asked: argparse.Namespace) -> Path:
 def _read(words: list[str]) -> argparse.Namespace:
     options = parser("python -m distill.export", __doc__)
     options.add_argument("--best", metavar="RULE")
+    options.add_argument("--width", metavar="W", type=float)
     options.add_argument("words", nargs="+", metavar="RUN | best of SWEEP | KEY=VALUE")
     return options.parse_intermixed_args(words)
 
@@ -111,7 +114,7 @@ def main(words: list[str]) -> None:
     tune_allocator()
     set_threads(None)
     with explained(asked.words):
-        folder = _folder(asked)
+        folder = of_width(_folder(asked), asked.width)
         options = read_options([word for word in asked.words if word.startswith("export.")])
         found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
     show(found, place(folder, options))

@@ -17,29 +17,24 @@ from distill.export.runtimes import Opened, of_student, open_file
 from distill.export.source_run import Finished
 from distill.types import Dataset
 
-
-class Form(NamedTuple):
-    """One form.
-
-    Args:
-        files: its files; the first one is run.
-        exact: a float form, which must agree with PyTorch; an int8 one may lose little accuracy.
-        save: (folder, facts) -> None.
-        hint: what to try where the gate refuses it.
-        improve: makes it better and says True, or False where no more can be done; None where nothing can.
-    """
-
-    files: tuple[str, ...]
-    exact: bool
-    save: Callable[[Path, dict[str, str]], None]
-    hint: str
-    improve: Callable[[], bool] | None = None
-
-
-FILES = (
+EXACT_HINT = (
+    "An operation of this network is exported wrongly: compare the students' own, and keep adaptive pooling at fixed sizes; "
+    "export.preprocess=false shows whether it is the picture's preparation."
+)
+FILES = (  # of all forms
     *(package.WEIGHTS, package.CONFIG, "student.onnx", "student.pt2", "student.int8.onnx"),
     *("student.xml", "student.bin", "student.pte"),
-)  # of all forms
+)
+
+
+class Form(NamedTuple):
+    """One form."""
+
+    files: tuple[str, ...]  # its files; the first one is run
+    # (folder, facts) -> None; what it writes is made when it is first called
+    save: Callable[[Path, dict[str, str]], None]
+    exact: bool = True  # a float form, which must agree with PyTorch; an int8 one may lose little accuracy
+    hint: str = EXACT_HINT  # what to try where the gate refuses it
 
 
 def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], None]) -> Iterator[Form]:
@@ -54,108 +49,44 @@ def forms(run: Finished, data: Dataset, options: Options, say: Callable[[str], N
     Raises:
         ValueError: a package is not installed, or the network cannot be exported at all.
     """
-    _require("onnx", "onnxscript", "onnxruntime")
-    student, cfg = run.student, run.cfg
-    weights = (package.WEIGHTS, package.CONFIG)
-    yield Form(
-        weights,
-        True,
-        lambda folder, facts: package.save(
-            folder, student, cfg["student"], run.classes, cfg["plugins"], facts, run.temperature
-        ),
-        "Its weights were changed while they were written: type the command again.",
-    )
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
+        raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install -e '.[export]'.")
+    student, cfg, num_classes = run.student, run.cfg, len(run.classes)
+
+    def save_weights(folder: Path, facts: dict[str, str]) -> None:
+        package.save(folder, student, cfg.student, run.classes, cfg.plugins, facts, run.temperature)
+
+    changed = "Its weights were changed while they were written: type the command again."
+    yield Form((package.WEIGHTS, package.CONFIG), save_weights, hint=changed)
     network = graph.bare_onnx(student)
     prepare = graph.prepare_onnx(student) if options.preprocess else None
-    whole = graph.whole(network, prepare, student, len(run.classes), run.temperature)
-    yield Form(("student.onnx",), True, _onnx("student.onnx", lambda: whole), EXACT_HINT)
+    whole = graph.whole(network, prepare, student, num_classes, run.temperature)
+    yield Form(("student.onnx",), lambda folder, facts: graph.save_onnx(whole, folder / "student.onnx", facts))
     traced = cache(lambda: graph.deployed(student, options.preprocess, run.temperature))
-    yield Form(
-        ("student.pt2",),
-        True,
-        lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts),
-        EXACT_HINT,
-    )
-    if options.int8 != "off":
-        rounded = Rounded(run, data, options, network, prepare)
-        save = _onnx("student.int8.onnx", rounded.graph)
-        yield Form(("student.int8.onnx",), False, save, _int8_hint(options), rounded.improve)
-    for name, make in (("openvino", _openvino), ("executorch", _executorch)):
+    yield Form(("student.pt2",), lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts))
+    if options.int8:
+        images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
+        rounded = cache(
+            lambda: graph.whole(int8.quantize(network, images), prepare, student, num_classes, run.temperature)
+        )
+        save = lambda folder, facts: graph.save_onnx(rounded(), folder / "student.int8.onnx", facts)  # noqa: E731
+        yield Form(("student.int8.onnx",), save, exact=False, hint="Type export.int8=false to do without.")
+    picture = data.splits["valid"].pixels.shape[2:]
+    one = cache(lambda: graph.of_one_picture(student, options.preprocess, picture, run.temperature))
+    engine_forms = {
+        "openvino": Form(
+            ("student.xml", "student.bin"),
+            lambda folder, facts: engines.save_openvino(whole, folder / "student.xml", facts),
+        ),
+        "executorch": Form(
+            ("student.pte",), lambda folder, facts: engines.save_executorch(one(), folder / "student.pte", facts)
+        ),
+    }
+    for name, form in engine_forms.items():
         if getattr(options, name) and find_spec(name) is None:
             say(f"export.{name}: left out, {name} is not installed. Type pip install -e '.[{name}]'.")
         elif getattr(options, name):
-            yield make(run, data, options, whole)
-
-
-class Rounded:
-    """The graph that is rounded to 8 bits: of the network or, with int8=qat, of a copy that is fine-tuned with the rounding.
-
-    Args:
-        run, data, options: see forms().
-        network: its float graph, images -> logits.
-        prepare: the graph that prepares a picture, or None.
-    """
-
-    def __init__(self, run: Finished, data: Dataset, options: Options, network, prepare):
-        self.run, self.network, self.prepare, self.made = run, network, prepare, None
-        self.images = int8.calibration_images(data.splits["valid"], run.student.input, options.calibration)
-        self.rounds = iter(())
-        if options.int8 == "qat":
-            from distill.export.int8_qat import fine_tuned
-
-            self.network, self.rounds = None, fine_tuned(run, data, options)
-
-    def graph(self):
-        if self.network is None:
-            self.improve()
-        if self.made is None:
-            rounded, run = int8.quantize(self.network, self.images), self.run
-            self.made = graph.whole(rounded, self.prepare, run.student, len(run.classes), run.temperature)
-        return self.made
-
-    def improve(self) -> bool:
-        """Fine-tune for one more round; say whether there was one."""
-        if (student := next(self.rounds, None)) is None:
-            return False
-        self.network, self.made = graph.bare_onnx(student), None
-        return True
-
-
-def _openvino(run: Finished, data: Dataset, options: Options, whole) -> Form:
-    files = ("student.xml", "student.bin")
-    return Form(files, True, lambda folder, facts: engines.save_openvino(whole, folder / files[0], facts), EXACT_HINT)
-
-
-def _executorch(run: Finished, data: Dataset, options: Options, whole) -> Form:
-    picture = data.splits["valid"].pixels.shape[2:]
-    traced = cache(lambda: graph.of_one_picture(run.student, options.preprocess, picture, run.temperature))
-    return Form(
-        ("student.pte",),
-        True,
-        lambda folder, facts: engines.save_executorch(traced(), folder / "student.pte", facts),
-        EXACT_HINT,
-    )
-
-
-EXACT_HINT = (
-    "An operation of this network is exported wrongly: compare the students' own, and keep adaptive pooling at fixed sizes; "
-    "export.preprocess=false shows whether it is the picture's preparation."
-)
-
-
-def _int8_hint(options: Options) -> str:
-    if options.int8 == "qat":
-        return f"Type export.qat_rounds={2 * options.qat_rounds}, or export.int8=off to do without."
-    return "Type export.int8=qat to fine-tune it with the rounding, or export.int8=off to do without."
-
-
-def _onnx(name: str, make: Callable) -> Callable[[Path, dict[str, str]], None]:
-    return lambda folder, facts: graph.save_onnx(make(), folder / name, facts)
-
-
-def _require(*names: str) -> None:
-    if missing := [name for name in names if find_spec(name) is None]:
-        raise ValueError(f"export: {', '.join(missing)} not installed. Type pip install -e '.[export]'.")
+            yield form
 
 
 def opened(form: Form, folder: Path, options: Options, plugins: Sequence[str]) -> Opened:

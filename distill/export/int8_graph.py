@@ -20,20 +20,18 @@ def stays_float(net) -> list[str]:
     """
     weights = {tensor.name: int(np.prod(tensor.dims)) for tensor in net.graph.initializer}
     shapes, users = _shapes(net), _users(net)
-    return [node.name for node in net.graph.node if not _pays(node, weights, shapes) or _feeds_maximum(node, users)]
 
+    def pays(node) -> bool:
+        if node.op_type in PRODUCTS:
+            return any(weights.get(name, 0) >= LARGE for name in node.input)
+        sizes = [shapes.get(name, []) for name in (*node.input, *node.output) if name not in weights]
+        return any(len(size) == MAPS and size[2:] != [1, 1] for size in sizes)
 
-def _pays(node, weights: dict[str, int], shapes: dict[str, list[int]]) -> bool:
-    if node.op_type in PRODUCTS:
-        return any(weights.get(name, 0) >= LARGE for name in node.input)
-    sizes = [shapes.get(name, []) for name in (*node.input, *node.output) if name not in weights]
-    return any(len(size) == MAPS and size[2:] != [1, 1] for size in sizes)
+    def feeds_maximum(node) -> bool:
+        after = (other for name in node.output for other in users.get(name, []))
+        return node.op_type == "Split" and all(other.op_type == "Max" for other in after)
 
-
-def _feeds_maximum(node, users: dict[str, list]) -> bool:
-    return node.op_type == "Split" and all(
-        other.op_type == "Max" for name in node.output for other in users.get(name, [])
-    )
+    return [node.name for node in net.graph.node if not pays(node) or feeds_maximum(node)]
 
 
 def _shapes(net) -> dict[str, list[int]]:
@@ -52,6 +50,12 @@ def _users(net) -> dict[str, list]:
     return users
 
 
+def _copy(net):
+    copy = type(net)()
+    copy.CopyFrom(net)
+    return copy
+
+
 def _attributes(node) -> dict:
     from onnx import helper
 
@@ -63,11 +67,9 @@ def averages_as_convolutions(net):
 
     Averages of other kinds (padded, dilated, of sizes rounded up) stay as they are.
     """
-    import onnx
     from onnx import helper, numpy_helper
 
-    copy, shapes, nodes = onnx.ModelProto(), _shapes(net), []
-    copy.CopyFrom(net)
+    copy, shapes, nodes = _copy(net), _shapes(net), []
     for node in net.graph.node:
         own, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
         kernel, strides = own.get("kernel_shape", []), own.get("strides", [])
@@ -90,10 +92,7 @@ def zeros_before_pooling(net):
 
     Rounding an answer that a Relu follows at once spends no numbers on what the Relu makes zero.
     """
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(net)
+    copy = _copy(net)
     makers, users = {name: node for node in copy.graph.node for name in node.output}, _users(copy)
     places, moved = {node.name: place for place, node in enumerate(copy.graph.node)}, set()
     for relu in (node for node in net.graph.node if node.op_type == "Relu"):
@@ -103,8 +102,7 @@ def zeros_before_pooling(net):
         first, last = places[pool.name], places[relu.name]
         before, after = copy.graph.node[first], copy.graph.node[last]
         given, answer, between = pool.input[0], relu.output[0], pool.output[0]
-        kept = onnx.NodeProto()
-        kept.CopyFrom(before)
+        kept = _copy(before)
         before.CopyFrom(after)
         after.CopyFrom(kept)
         before.input[0], before.output[0], after.input[0], after.output[0] = given, between, between, answer
@@ -125,7 +123,6 @@ def round_before_maximum(net):
     Args:
         net: QDQ graph.
     """
-    import onnx
     from onnx import helper
 
     makers, users = {name: node for node in net.graph.node for name in node.output}, _users(net)
@@ -147,9 +144,8 @@ def round_before_maximum(net):
             ),
             helper.make_node("Max", halves, [name], name=maximum.name),
         ]
-    copy = onnx.ModelProto()
-    copy.CopyFrom(net)
     kept = [moved.get(node.output[0], [node]) for node in net.graph.node if node.output[0] not in gone]
+    copy = _copy(net)
     del copy.graph.node[:]
     copy.graph.node.extend(node for nodes in kept for node in nodes)
     return copy
@@ -164,10 +160,7 @@ def round_as_before_pooling(net):
     Args:
         net: QDQ graph.
     """
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(net)
+    copy = _copy(net)
     makers, users = {name: node for node in copy.graph.node for name in node.output}, _users(copy)
     for pool in (node for node in copy.graph.node if node.op_type == "MaxPool"):
         before, after = makers.get(pool.input[0]), users.get(pool.output[0], [])

@@ -1,6 +1,5 @@
 """Rounding a network to 8 bits: static QDQ, activations uint8, weights int8 per channel, ranges from validation pictures."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +16,7 @@ from distill.export.int8_graph import (
     stays_float,
     zeros_before_pooling,
 )
+from distill.export.onnx_graph import quiet
 from distill.system.cli import format_error
 from distill.types import InputSpec, Split
 
@@ -54,10 +54,8 @@ def quantize(net, images: Tensor):
             batch = next(self.batches, None)
             return None if batch is None else {"images": batch.numpy()}
 
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # its advice to fold batch normalisation: the exporter has done so
     try:
-        with TemporaryDirectory() as folder:
+        with quiet(), TemporaryDirectory() as folder:  # quiet: its advice to fold batch normalisation, which is done
             path = Path(folder) / "int8.onnx"
             options = {"quant_format": QuantFormat.QDQ, "per_channel": True, "nodes_to_exclude": stays_float(net)}
             types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
@@ -65,5 +63,3 @@ def quantize(net, images: Tensor):
             return round_as_before_pooling(round_before_maximum(onnx.load(path)))
     except Exception as error:  # of onnx, onnxruntime and the rounding, each its own
         raise ValueError(f"this network cannot be rounded ({format_error(error, inside=True)})") from error
-    finally:
-        logging.disable(before)

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +15,6 @@ from distill.export.options import Options
 from distill.export.runtimes import PARITY
 from distill.runs.folder import RunFolder
 from distill.system.cli import format_error
-from distill.system.console import console
 from distill.system.files import sha256, write_json
 from distill.system.hardware import environment
 
@@ -46,13 +45,16 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
 def _export(run: finished.Finished, options: Options) -> dict:
     folder, data = run.folder, finished.faces(run)
     split = data.splits["valid"]
-    recorded = finished.recorded(run, data)
+    recorded, labelled = finished.recorded(run, data), split.is_labelled
+    if not labelled:  # what a file must keep is then the run's own answer
+        split = replace(split, label=recorded.argmax(1))
     wanted = gate.reference(run.student, split, options.preprocess)
     wanted = gate.refuse_other(run.student, wanted, recorded, run.result.eval.get("views", "plain"))
-    if options.calibrate:
+    if options.calibrate and labelled:
         run = finished.calibrated(run, recorded, split.label)
         wanted = gate.calibrated(wanted, run.temperature)
-    facts = finished.facts(run, data, wanted.accuracy, bootstrap(wanted.logits, split.label))
+    known = (wanted.accuracy, bootstrap(wanted.logits, split.label)) if labelled else None
+    facts = finished.facts(run, data, known)
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed
@@ -61,7 +63,7 @@ def _export(run: finished.Finished, options: Options) -> dict:
         kept: tuple[str, ...] = ()
         for form in forms(run, data, options, left_out.append):
             numbers, problem = _through(
-                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg["plugins"]
+                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg.plugins
             )
             files |= {form.files[0]: numbers}
             refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
@@ -90,24 +92,18 @@ def place(folder: Path, options: Options) -> Path:
 def _through(
     form: Form, folder: Path, options: Options, facts: dict, wanted: gate.Reference, spec, plugins: list[str]
 ) -> tuple[dict, str | None]:
-    """Make one form in a folder and measure it; return the numbers, and why it is refused or None.
-
-    A refused form that can be improved is, and is measured again.
-    """
+    """Make one form in a folder and measure it; return the numbers, and why it is refused or None."""
     numbers = {}
     try:
-        while True:
-            form.save(folder, facts)
-            file = opened(form, folder, options, plugins)
-            seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
-            parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
-            problem, numbers = gate.verdict(parity, form.exact), parity.numbers()
-            if not problem:
-                break
-            if form.improve is None or not form.improve():
-                return numbers, problem
-            console.print(f"{form.files[0]}: {problem}: it is fine-tuned on", markup=False)
-        own = {"file_top1_accuracy": str(parity.accuracy), "file_agreement_with_pytorch": str(parity.agreement)}
+        form.save(folder, facts)
+        file = opened(form, folder, options, plugins)
+        seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
+        parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
+        problem, numbers = gate.verdict(parity, form.exact), asdict(parity)
+        if problem:
+            return numbers, problem
+        own = {"file_agreement_with_pytorch": str(parity.agreement)}
+        own |= {"file_top1_accuracy": str(parity.accuracy)} if "valid_top1_accuracy" in facts else {}
         form.save(folder, facts | own)
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
         return numbers, format_error(error, inside=True)

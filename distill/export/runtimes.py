@@ -23,19 +23,12 @@ LIMITS = "An expression on a face is not an emotion; no answer of this network s
 
 
 class Opened(NamedTuple):
-    """An exported file, ready to run.
+    """An exported file, ready to run."""
 
-    Args:
-        answer: input [B, ...] -> logits, probabilities [B, K].
-        dtype: of the input: uint8 (pictures) or float32 (the bare network's).
-        shape: of the input; None where a size is free.
-        facts: name -> text, as the file's metadata has them.
-    """
-
-    answer: Answer
-    dtype: str
-    shape: tuple[int | None, ...]
-    facts: dict[str, str]
+    answer: Answer  # input [B, ...] -> logits, probabilities [B, K]
+    dtype: str  # of the input: uint8 (pictures) or float32 (the bare network's)
+    shape: tuple[int | None, ...]  # of the input; None where a size is free
+    facts: dict[str, str]  # name -> text, as the file's metadata has them
 
 
 def refuse_changed(path: Path, needed: bool = False) -> None:

@@ -8,14 +8,15 @@ import numpy as np
 from torch import nn
 
 from distill import build
-from distill.config import schema as config
 from distill.config.ranges import check_plugins
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import as_logits, fit_temperature
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed as finished
+from distill.pipeline.elastic import as_cut
 from distill.runs import provenance
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system.files import sha256
@@ -32,7 +33,7 @@ class Finished(NamedTuple):
     """A finished run: its folder, config, result, network in eval mode, class names, and what its files divide logits by."""
 
     folder: Path
-    cfg: dict
+    cfg: RunConfig
     result: RunResult
     student: nn.Module
     classes: tuple[str, ...]
@@ -50,27 +51,49 @@ def read_run(folder: Path, words: list[str]) -> Finished:
         ValueError: no finished run, or another key.
     """
     weights = finished.weights(folder, f", or type best of {folder}")
-    cfg = _with(config.written(folder), words)
-    provenance.tell_changed(cfg, RunFolder(folder))
+    cfg = _with(RunConfig.read(RunFolder(folder).config), words)
+    provenance.tell_changed(RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
     classes = tuple(metadata["classes"])
-    student = finished.rebuild(cfg["student"], classes, cfg["plugins"], tensors)
+    student = finished.rebuild(cfg.student, classes, cfg.plugins, tensors)
     evaluate.refuse_other_answers(student, load_weights(student, weights, str(folder)), weights)
+    cfg, student = as_cut(cfg, student)
     return Finished(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
 
 
-def _with(cfg: dict, words: list[str]) -> dict:
+def of_width(folder: Path, width: float | None) -> Path:
+    """Return the run folder of the student of a width, of a run of several widths; without a width the run's own.
+
+    Raises:
+        ValueError: the run is not finished, or has no student of this width.
+    """
+    if width is None:
+        return folder
+    finished.weights(folder)
+    rows = RunResult.read(RunFolder(folder).result).widths or []
+    widths = [row["width"] for row in rows]
+    if width not in widths:
+        known = f"There are {', '.join(f'{one:g}' for one in widths)}." if widths else "It is a run of one width."
+        raise ValueError(f"--width: {folder} has no student of width {width:g}. {known}")
+    return folder if width == widths[0] else RunFolder(folder).width(width).path
+
+
+def _with(cfg: RunConfig, words: list[str]) -> RunConfig:
     for word in words:
         key, equals, text = word.partition("=")
         if key not in TAKEN or not equals:
             raise ValueError(
                 f"{word}: cannot be asked of an export. Type export.KEY=VALUE, or {', '.join(f'{k}=...' for k in TAKEN)}."
             )
-        group, _, name = key.partition(".")
-        cfg[group] = cfg[group] | {name: text} if name else as_yaml(group, text)
-    check_plugins(cfg.setdefault("plugins", []))
+        if key == "data.root":
+            cfg.data["root"] = text
+        elif key == "paths.store":
+            cfg.paths.store = text
+        else:
+            cfg.plugins = as_yaml(key, text)
+            check_plugins(cfg.plugins)
     return cfg
 
 
@@ -80,7 +103,7 @@ def faces(run: Finished) -> Dataset:
     Raises:
         ValueError: the data are gone, or they are not those that the run saw.
     """
-    data = build.dataset(run.cfg, needed=("valid",))
+    data = build.dataset(run.cfg.data, run.cfg.paths.store, run.cfg.plugins, needed=("valid",))
     found, seen = build.fingerprint(data), run.result.data.get("fingerprint")
     if found != seen or data.classes != run.classes:
         raise ValueError(
@@ -119,17 +142,20 @@ def calibrated(run: Finished, recorded: np.ndarray, labels: np.ndarray) -> Finis
     return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
 
 
-def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, float]) -> dict[str, str]:
+def facts(run: Finished, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
     """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
 
     Args:
         run: the finished run.
         data: its data.
-        accuracy: of the PyTorch student on the validation faces, in [0, 1].
-        interval: of the accuracy.
+        accuracy: of the PyTorch student on the validation faces, in [0, 1], and its interval; None where they have no labels.
     """
     split, train, spec = data.splits["valid"], data.splits.get("train"), run.student.input
-    faces = train and np.bincount(train.label, minlength=len(run.classes)).tolist()
+    faces = accuracy and train and np.bincount(train.label, minlength=len(run.classes)).tolist()
+    agreement = run.result.student["metrics"].get("valid/agreement")
+    measured = {"valid_agreement_with_the_teacher": agreement}
+    if accuracy is not None:
+        measured = {"valid_top1_accuracy": accuracy[0], "valid_top1_accuracy_ci": list(accuracy[1])}
     data = run.result.data
     known = {
         "classes": list(run.classes),
@@ -137,8 +163,7 @@ def facts(run: Finished, data: Dataset, accuracy: float, interval: tuple[float, 
         "protocol": data["protocol"],
         "train_faces_per_class": faces,
         "valid_rows": len(split),
-        "valid_top1_accuracy": accuracy,
-        "valid_top1_accuracy_ci": list(interval),
+        **measured,
         "temperature": run.temperature,
         "weights_sha256": sha256(RunFolder(run.folder).weights),
         "data_fingerprint": data.get("fingerprint"),

@@ -68,15 +68,9 @@ def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
     from timm.models import _hub
 
     spec = student.input
-    numbers = {
-        name: tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist()) for name in ("mean", "std")
-    }
-    data = {
-        "input_size": (spec.channels, spec.size, spec.size),
-        "interpolation": "bilinear",
-        "crop_pct": 1.0,
-        **numbers,
-    }
+    data = {"input_size": (spec.channels, spec.size, spec.size), "interpolation": "bilinear", "crop_pct": 1.0}
+    for name in ("mean", "std"):
+        data[name] = tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist())
     with TemporaryDirectory() as folder:
         path = Path(folder) / CONFIG
         _hub.save_config_for_hf(student.net, path, model_config={"label_names": list(classes)}, data_config=data)

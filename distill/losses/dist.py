@@ -53,9 +53,7 @@ class Dist(LogitLoss):
     ):
         super().__init__(apply_to, "mean", teacher_adjustment, class_priors)
         check_numbers(
-            self.term,
-            beta=(beta, beta >= 0, "0 or more, such as 1"),
-            gamma=(gamma, gamma >= 0, "0 or more, such as 1"),
+            self.term, beta=(beta, beta >= 0, "0 or more, such as 1"), gamma=(gamma, gamma >= 0, "0 or more, such as 1")
         )
         check_temperature(self.term, temperature)
         self.beta, self.gamma, self.temperature, self.scale_t2 = beta, gamma, temperature, scale_t2

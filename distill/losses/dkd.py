@@ -58,9 +58,7 @@ class DecoupledDistillation(LogitLoss):
     ):
         super().__init__(apply_to, head_reduction)
         check_numbers(
-            self.term,
-            alpha=(alpha, alpha >= 0, "0 or more, such as 1"),
-            beta=(beta, beta >= 0, "0 or more, such as 2"),
+            self.term, alpha=(alpha, alpha >= 0, "0 or more, such as 1"), beta=(beta, beta >= 0, "0 or more, such as 2")
         )
         check_temperature(self.term, temperature)
         self.alpha, self.beta, self.temperature = alpha, beta, temperature

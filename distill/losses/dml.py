@@ -50,9 +50,7 @@ class MutualLearning(Loss):
     ):
         super().__init__()
         check_choices(
-            self.term,
-            apply_to=(apply_to, ("heads", "logits")),
-            head_reduction=(head_reduction, ("sum", "mean")),
+            self.term, apply_to=(apply_to, ("heads", "logits")), head_reduction=(head_reduction, ("sum", "mean"))
         )
         check_numbers(self.term, label_weight=(label_weight, label_weight >= 0, "0 or more, such as 1"))
         check_temperature(self.term, temperature)

@@ -39,7 +39,8 @@ def fill_from_data(term: str, node: dict, data: Dataset) -> dict:
 
 def _class_counts(asked: str, instead: str, data: Dataset) -> list[int]:
     """Return how many training pictures each class has, none of them 0."""
-    counts = np.bincount(data.splits["train"].label, minlength=len(data.classes)).tolist()
+    label = data.splits["train"].label
+    counts = np.bincount(label[label >= 0], minlength=len(data.classes)).tolist()
     if 0 in counts:
         raise ValueError(
             f"{asked}, but no training picture shows {data.classes[counts.index(0)]}. "

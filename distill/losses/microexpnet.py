@@ -35,11 +35,7 @@ class MicroExpNetMixture(LogitLoss):
     needs_label = True
 
     def __init__(
-        self,
-        alpha: float = 0.5,
-        temperature: float = 8.0,
-        apply_to: str = "heads",
-        head_reduction: str = "mean",
+        self, alpha: float = 0.5, temperature: float = 8.0, apply_to: str = "heads", head_reduction: str = "mean"
     ):
         super().__init__(apply_to, head_reduction)
         check_numbers(self.term, alpha=(alpha, 0 <= alpha <= 1, "a share in [0, 1], such as 0.5"))

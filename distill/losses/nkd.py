@@ -42,11 +42,7 @@ class NormalizedDistillation(LogitLoss):
     needs_label = True
 
     def __init__(
-        self,
-        gamma: float = 1.5,
-        temperature: float = 1.0,
-        apply_to: str = "heads",
-        head_reduction: str = "mean",
+        self, gamma: float = 1.5, temperature: float = 1.0, apply_to: str = "heads", head_reduction: str = "mean"
     ):
         super().__init__(apply_to, head_reduction)
         check_numbers(self.term, gamma=(gamma, gamma >= 0, "0 or more, such as 1.5"))

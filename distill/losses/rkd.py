@@ -38,12 +38,7 @@ class RelationalDistillation(RelationalLoss):
     term = "rkd"
 
     def __init__(
-        self,
-        student: Names = None,
-        teacher: Names = None,
-        distance: float = 1.0,
-        angle: float = 2.0,
-        most: int = 64,
+        self, student: Names = None, teacher: Names = None, distance: float = 1.0, angle: float = 2.0, most: int = 64
     ):
         super().__init__(student, teacher)
         check_numbers(

@@ -36,13 +36,7 @@ class Sinkhorn(LogitLoss):
     term = "sinkhorn"
     relational = True
 
-    def __init__(
-        self,
-        temperature: float = 2.0,
-        epsilon: float = 0.1,
-        iterations: int = 20,
-        apply_to: str = "heads",
-    ):
+    def __init__(self, temperature: float = 2.0, epsilon: float = 0.1, iterations: int = 20, apply_to: str = "heads"):
         super().__init__(apply_to)
         check_temperature(self.term, temperature)
         check_numbers(

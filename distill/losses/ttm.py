@@ -30,11 +30,7 @@ class TransformedTeacherMatching(LogitLoss):
     term = "ttm"
 
     def __init__(
-        self,
-        gamma: float = 0.5,
-        weighted: bool = False,
-        apply_to: str = "heads",
-        head_reduction: str = "mean",
+        self, gamma: float = 0.5, weighted: bool = False, apply_to: str = "heads", head_reduction: str = "mean"
     ):
         super().__init__(apply_to, head_reduction)
         check_numbers(self.term, gamma=(gamma, gamma > 0, "a number above 0, such as 0.5"))

@@ -33,11 +33,7 @@ class WeightedSoftLabels(LogitLoss):
     needs_every_label = True
 
     def __init__(
-        self,
-        temperature: float = 2.0,
-        scale_t2: bool = True,
-        apply_to: str = "heads",
-        head_reduction: str = "mean",
+        self, temperature: float = 2.0, scale_t2: bool = True, apply_to: str = "heads", head_reduction: str = "mean"
     ):
         super().__init__(apply_to, head_reduction)
         check_temperature(self.term, temperature)

@@ -15,31 +15,19 @@ from distill.types import Outputs
 
 
 class Layer(NamedTuple):
-    """A place in a network whose output can be taken.
+    """A place in a network whose output can be taken."""
 
-    Args:
-        name: a module's dotted name; with :in after it, that module's input.
-        shape: of the output without the batch: [C, H, W], [C], or [N, C].
-        overwritten: True if the network goes on to change the tensor in place, so that it must be copied.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    overwritten: bool
+    name: str  # a module's dotted name; with :in after it, that module's input
+    shape: tuple[int, ...]  # of the output without the batch: [C, H, W], [C], or [N, C]
+    overwritten: bool  # True if the network goes on to change the tensor in place, so that it must be copied
 
 
 class Survey(NamedTuple):
-    """What can be taken from a network.
+    """What can be taken from a network."""
 
-    Args:
-        layers: every module that is called once and answers a tensor of a row per picture, by name.
-        stages: the last map of each resolution, fine to coarse, [C, S, S] each.
-        embedding: what the classifier sees, or the last vector.
-    """
-
-    layers: dict[str, Layer]
-    stages: tuple[Layer, ...]
-    embedding: Layer
+    layers: dict[str, Layer]  # every module that is called once and answers a tensor of a row per picture, by name
+    stages: tuple[Layer, ...]  # the last map of each resolution, fine to coarse, [C, S, S] each
+    embedding: Layer  # what the classifier sees, or the last vector
 
     def find(self, asked: str, key: str) -> Layer:
         """Return a layer by stageN, embedding, a module's name (a timm network's without its net.), or the end of one name.

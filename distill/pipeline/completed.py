@@ -1,6 +1,7 @@
 """A finished run: its weights and its network; as a teacher, teacher=run, its name, which is what they are, not where."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -8,6 +9,7 @@ from torch import nn
 from distill import build
 from distill.config.schema import RECIPE, label, with_sha256
 from distill.losses.base.reused_classifier import attach_from_state
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.published import SHIPPED, published_config, published_weights
 from distill.runs.reading import read
@@ -17,20 +19,34 @@ from distill.system.weights import read_weights, whole
 from distill.types import Dataset
 
 
-def settle(cfg: dict) -> dict:
+def settle(cfg: RunConfig) -> RunConfig:
     """Return a config whose weight files, and whose teachers that are finished runs, are named by the SHA-256 of the weights.
+
+    Faces without labels, of which no class is named, get those that the teacher knows.
 
     Raises:
         ValueError: no such weight file, a folder without a finished run, or with other weights than the config names.
     """
-    members = {f"teacher.members.{name}": node for name, node in cfg["teacher"].get("members", {}).items()}
-    for key, node in {"student": cfg["student"], "teacher": cfg["teacher"], **members}.items():
+    named = {f"teacher.members.{name}": node for name, node in cfg.teacher.get("members", {}).items()}
+    for key, node in {"student": cfg.student, "teacher": cfg.teacher, **named}.items():
         if isinstance(file := node.get("weights"), str) and not Path(file).expanduser().is_file():
             raise ValueError(f"{key}.weights: {file}: no such weight file. Give the path of a .safetensors file.")
-    teacher = _settled(cfg["teacher"])
+    if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:
+        cfg = replace(cfg, data=cfg.data | {"classes": _known(build.members(cfg.teacher)[0])})
+    teacher = _settled(cfg.teacher)
     if "members" in teacher:
         teacher = teacher | {"members": {name: _settled(member) for name, member in teacher["members"].items()}}
-    return cfg | {"student": with_sha256(cfg["student"]), "teacher": with_sha256(teacher)}
+    return replace(cfg, student=with_sha256(cfg.student), teacher=with_sha256(teacher))
+
+
+def _known(teacher: dict) -> list[str]:
+    """Return the classes that a teacher's weights name."""
+    file = weights(Path(teacher["run"]).expanduser()) if "run" in teacher else Path(teacher["weights"])
+    if not (classes := read_weights(file)[1].get("classes")):
+        raise ValueError(
+            f"data.classes: {file} does not say what its network answers. Type data.classes=[...], in its order."
+        )
+    return list(classes)
 
 
 def _settled(node: dict) -> dict:
@@ -130,9 +146,7 @@ def network(
 
 def rebuild(node: dict, classes: tuple[str, ...], plugins: Sequence[str], tensors: dict) -> nn.Module:
     """Make the network of a config without a start, and with the reused head (loss.simkd) where the weights have one."""
-    made = build.network(
-        {"student": node | nowhere(node), "seed": 0, "plugins": list(plugins)}, Dataset("", classes, "", {})
-    )
+    made = build.network(node | nowhere(node), list(plugins), Dataset("", classes, "", {}))
     attach_from_state(made, tensors)
     return made
 

@@ -3,30 +3,27 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import torch
 from torch import nn
 
 from distill import build
-from distill.augment.views import ViewRecipe
 from distill.config import schema as config
 from distill.config.naming import default_of
 from distill.data.common.twins import told
 from distill.data.loader import steps_per_epoch
-from distill.evaluation.inference import PROBE, probe
-from distill.losses.base.objective import Objective
+from distill.evaluation.inference import PROBE, probe, refuse_other_answers
 from distill.models.teacher import Teacher
+from distill.runs.config import RunConfig, TrainConfig
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
 from distill.system.files import digest
-from distill.system.hardware import pick_precision
 from distill.system.sync_batch import sync_batch_norm
-from distill.system.weights import save_weights
+from distill.system.weights import WITHOUT_CLASSIFIER, read_weights, save_weights
 from distill.training.loggers import JsonLines, NoLines
-from distill.training.loop import Learner, Settings
-from distill.training.optim import Average
 from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
@@ -41,48 +38,65 @@ def weights_header(student: dict, data: Dataset) -> dict:
     return {"classes": list(data.classes), "network": network, "data": data.name, "protocol": data.protocol}
 
 
-def keep_start(student: nn.Module, folder: RunFolder, header: dict) -> dict:
+def tell_start(network: nn.Module, node: dict, classes: tuple[str, ...]) -> None:
+    """Say that a network which starts from a weight file gets a new classifier, where it does.
+
+    Args:
+        network: that is about to be trained.
+        node: its keys in the config.
+        classes: of the data.
+    """
+    if getattr(network, "start", None) == WITHOUT_CLASSIFIER:
+        theirs = read_weights(node["weights"])[1].get("classes")
+        of = f"knows {', '.join(map(str, theirs))}" if theirs else f"has no classifier of {len(classes)} classes"
+        name, file = config.label(node), node["weights"]
+        console.print(f"{name}: {file} {of}; the classifier starts anew, for {', '.join(classes)}")
+
+
+def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, header: dict) -> dict:
     """Keep the weights as they are, of a teacher that is finished already; return what train does, best_epoch -1.
 
+    Args:
+        student: the network with its weights.
+        weights: their file.
+        folder: run folder; its best weights are written.
+        header: of these.
+
     Raises:
-        ValueError: no finished weights are there to keep.
+        ValueError: no finished weights are there to keep, or the network answers otherwise than their file says.
     """
     if getattr(student, "start", None) != "weights":
+        theirs = (weights and read_weights(weights)[1].get("classes")) or ()
+        if theirs and (unknown := [name for name in header["classes"] if name not in theirs]):
+            raise ValueError(
+                f"teacher.weights: {weights} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. "
+                "Leave such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3."
+            )
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
         )
+    metadata = read_weights(weights)[1]
+    if PROBE in metadata:
+        columns = [metadata["classes"].index(name) for name in header["classes"]]
+        own = {PROBE: np.array(metadata[PROBE])[:, columns]}
+        refuse_other_answers(student, own, Path(weights))
     if parallel.is_main():
         save_weights(folder.weights, student, header | {PROBE: probe(student)})
     parallel.barrier()
     return {"best_epoch": -1, "best": {}, "seconds": 0.0, "steps": 0, "resumed_at": 0}
 
 
-def train_state(cfg: dict, student: nn.Module, objective: Objective, teacher: Teacher | None, data: Dataset) -> Learner:
-    """Return student and losses with a new optimizer, schedule and moving average."""
-    if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":  # SyncBatchNorm knows no CPU
+def state_id(name: str, student: nn.Module, data: Dataset) -> str:
+    """Return what a checkpoint is told by: the student's name, and a digest of its shapes and of the data."""
+    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
+    return f"{name}-{digest([shapes, build.fingerprint(data)])[:12]}"
+
+
+def share_batch_norm(student: nn.Module, teacher: Teacher | None) -> None:
+    """Let BatchNorm of what learns see the faces of all processes; SyncBatchNorm knows no CPU."""
+    if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":
         for network in (student, teacher.network) if teacher and teacher.learns else (student,):
             sync_batch_norm(network)
-    decay = cfg["train"]["average"]
-    average = Average(student, decay) if decay else None
-    shapes = {name: list(value.shape) for name, value in student.state_dict().items()}
-    who = f"{config.label(cfg['student'])}-{digest([shapes, build.fingerprint(data)])[:12]}"
-    optimizer = build.optimiser(cfg, [student, objective])
-    return Learner(student, objective, optimizer, build.schedule(cfg), average, who)
-
-
-def training_settings(cfg: dict, device: torch.device) -> tuple[ViewRecipe, Settings]:
-    """Return the ranges of augmentation and the numbers of a training run."""
-    recipe, view_seed, cached = build.recipe(cfg["views"])
-    names = ("epochs", "batch_size", "select", "clip", "average", "log_every", "balance", "mixup")
-    return recipe, Settings(
-        **{key: cfg["train"][key] for key in names},
-        seed=cfg["seed"],
-        view_seed=view_seed,
-        cached_views=cached,
-        precision=pick_precision(cfg["train"]["precision"], device),
-        save_every=cfg["checkpoint"]["every_steps"],
-        phases=build.phases(cfg),
-    )
 
 
 @contextmanager
@@ -118,42 +132,42 @@ def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger)
             lines.finish({})
 
 
-def least_steps(train: dict) -> int:
+def least_steps(train: TrainConfig) -> int:
     """Return for how many steps a network is trained at least, by the keys under train."""
-    asked = train.get("min_steps")
-    return (MIN_STEPS if train["epochs"] == default_of("train", "epochs") else 0) if asked is None else asked
+    if train.min_steps is not None:
+        return train.min_steps
+    return MIN_STEPS if train.epochs == default_of("train", "epochs") else 0
 
 
-def enough_epochs(train: dict, faces: int) -> int:
+def enough_epochs(train: TrainConfig, faces: int) -> int:
     """Return for how many epochs a network is trained: train.epochs, or as many more as train.min_steps takes of few faces.
 
     Args:
         train: the keys under train.
         faces: of the training split.
     """
-    if not train["epochs"]:  # a finished teacher
+    if not train.epochs:  # a finished teacher
         return 0
-    return max(train["epochs"], math.ceil(least_steps(train) / steps_per_epoch(faces, train["batch_size"])))
+    return max(train.epochs, math.ceil(least_steps(train) / steps_per_epoch(faces, train.batch_size)))
 
 
-def with_enough_epochs(cfg: dict, data: Dataset) -> dict:
+def with_enough_epochs(cfg: RunConfig, data: Dataset) -> RunConfig:
     """Return a run's config with the epochs that it is trained for, and say what is trained on what, and for how long.
 
     Args:
         cfg: the run's config; phases have epochs of their own, of which there are not more.
         data: what it learns from.
     """
-    train, faces = cfg["train"], len(data.splits["train"])
-    epochs = train["epochs"] if cfg["phases"] else enough_epochs(train, faces)
-    steps = steps_per_epoch(faces, train["batch_size"])
+    train, faces = cfg.train, len(data.splits["train"])
+    epochs = train.epochs if cfg.phases else enough_epochs(train, faces)
+    steps = steps_per_epoch(faces, train.batch_size)
     if epochs:
-        size = train["batch_size"]
-        few = f"; few faces are seen more often than train.epochs={train['epochs']} times, see train.min_steps"
+        few = f"; few faces are seen more often than train.epochs={train.epochs} times, see train.min_steps"
         console.print(
-            f"{config.label(cfg['student'])}: {_count(faces, 'training face')} in batches of {size}: {_count(steps, 'step')} "
-            f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}{few if epochs > train['epochs'] else ''}"
+            f"{config.label(cfg.student)}: {_count(faces, 'training face')} in batches of {train.batch_size}: {_count(steps, 'step')} "
+            f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}{few if epochs > train.epochs else ''}"
         )
-    return cfg | {"train": train | {"epochs": epochs, "min_steps": least_steps(train)}}
+    return replace(cfg, train=replace(train, epochs=epochs, min_steps=least_steps(train)))
 
 
 def _count(number: int, word: str) -> str:
@@ -174,6 +188,8 @@ def tell(data: Dataset) -> None:
         )
     counts = [f"{len(split):,} {name}" for name, split in data.splits.items()]
     console.print(f"{data.name}: {', '.join(counts)} faces of {len(data.classes)} classes: {', '.join(data.classes)}")
+    if not data.splits["train"].is_labelled:
+        return
     few_faces(data)
     if (faces := len(data.splits["valid"])) < FEW_VALID:
         console.print(

@@ -7,18 +7,19 @@ from distill.pipeline.generations import run_generations
 from distill.pipeline.job import Job
 from distill.pipeline.reuse import is_measured, refuse_another, write_down
 from distill.pipeline.run import run
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 
 
-def run_folds(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
+def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     """Do the job once per fold, each in a run folder of its own, and write mean and spread over the folds.
 
     A fold that is complete is not done again, so a killed job goes on in the fold where it was.
 
     Args:
-        cfg: plain, checked config with data.fold=all and data.folds, their number.
+        cfg: checked config with data.fold=all and data.folds, their number.
         folder: run folder of the whole; fold k is in folder/fold-k.
         job: what the runs are a part of.
 
@@ -26,16 +27,16 @@ def run_folds(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
         The first fold's result with the mean of every metric, `spread` (sample standard deviation over the folds, as
         fractions) and `folds` (each fold's own metrics).
     """
-    if not is_measured(folder, cfg):
+    if not is_measured(folder, cfg.eval, cfg.data):
         write_down(cfg, folder, job.command)
     results = []
-    for fold in range(cfg["data"]["folds"]):
-        one, where = cfg | {"data": cfg["data"] | {"fold": fold}}, folder.part("fold", fold)
+    for fold in range(cfg.data["folds"]):
+        one, where = replace(cfg, data=cfg.data | {"fold": fold}), folder.part("fold", fold)
         refuse_another(one, where)
-        results.append((run if cfg["generations"] == 1 else run_generations)(one, where, job))
+        results.append((run if cfg.generations == 1 else run_generations)(one, where, job))
     first = results[0]
     whole = replace(first, name=folder.name, folder=str(folder), robustness={}, further={}, cka={})
-    whole.generations = whole.calibration = None  # those of one fold
+    whole.generations = whole.calibration = whole.widths = None  # those of one fold
     whole.folds = [{"fold": k, **result.student["metrics"]} for k, result in enumerate(results)]
     whole.student = first.student | over_folds([result.student["metrics"] for result in results])
     if first.teacher:

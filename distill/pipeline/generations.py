@@ -14,20 +14,21 @@ from distill.pipeline import rules
 from distill.pipeline.job import Job
 from distill.pipeline.reuse import is_measured, refuse_another, write_down
 from distill.pipeline.run import run
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import console
 
 
-def run_generations(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
+def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     """Do the job once per generation: the first as asked, generation k with the run of generation k - 1 as its teacher.
 
     Each starts afresh, with seed + k - 1. A generation that is complete is not done again. Without a first teacher, generation 1
     learns as a run with teacher=none does.
 
     Args:
-        cfg: plain, checked config with generations, their number.
+        cfg: checked config with generations, their number.
         folder: run folder of the whole; generation k is in folder/generation-k.
         job: what the runs are a part of.
 
@@ -38,10 +39,10 @@ def run_generations(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
     Reference: Furlanello et al., Born-Again Neural Networks, arXiv 1805.04770, section 3 and equation 5 (ensemble).
     Deviation: of the labels and the teacher's answers each generation learns by the run's own losses.
     """
-    if not is_measured(folder, cfg):
+    if not is_measured(folder, cfg.eval, cfg.data):
         write_down(cfg, folder, job.command)
     results = []
-    for k in range(1, cfg["generations"] + 1):
+    for k in range(1, cfg.generations + 1):
         one = _first(cfg) if k == 1 else _next(cfg, k, folder.part("generation", k - 1))
         refuse_another(one, where := folder.part("generation", k))
         results.append(run(one, where, job))
@@ -63,29 +64,28 @@ def run_generations(cfg: dict, folder: RunFolder, job: Job) -> RunResult:
     return whole
 
 
-def _first(cfg: dict) -> dict:
+def _first(cfg: RunConfig) -> RunConfig:
     """Return the config of generation 1; without a teacher it leaves out the terms that need one."""
-    one, left_out = rules.learned_by(cfg | {"generations": 1})
-    if cfg["teacher"]["_target_"] is None:
-        one = one | {"eval": cfg["eval"] | {"cka": False}}
+    one, left_out = rules.learned_by(replace(cfg, generations=1))
+    if cfg.teacher["_target_"] is None:
+        one = replace(one, eval=replace(cfg.eval, cka=False))
     if left_out:
         console.print(
-            f"*** generation 1 has no teacher: it learns by {', '.join(one['loss'])} alone, without {', '.join(left_out)}",
+            f"*** generation 1 has no teacher: it learns by {', '.join(one.loss)} alone, without {', '.join(left_out)}",
             style="bold",
         )
     return one
 
 
-def _next(cfg: dict, k: int, before: RunFolder) -> dict:
+def _next(cfg: RunConfig, k: int, before: RunFolder) -> RunConfig:
     """Return the config of generation k, taught by the run in a folder."""
-    first = cfg["teacher"]
-    live = cfg["train"]["mixup"] > 0 or build.losses_that(cfg, "needs_features")
-    cache = first.get("cache", not live)
+    live = cfg.train.mixup > 0 or build.losses_that("needs_features", cfg.loss, cfg.plugins)
+    cache = cfg.teacher.get("cache", not live)
     if isinstance(cache, str) and cache != "features":
         cache = str(Path(cache) / f"generation-{k - 1}")
     node = {"_target_": "distill.pipeline.completed.network", "run": str(before), "name": None, "sha256": None}
-    teacher = node | {"cache": cache, "precision": first.get("precision", "auto")}
-    return finished.settle(cfg | {"generations": 1, "seed": cfg["seed"] + k - 1, "teacher": teacher})
+    teacher = node | {"cache": cache, "precision": cfg.teacher.get("precision", "auto")}
+    return finished.settle(replace(cfg, generations=1, seed=cfg.seed + k - 1, teacher=teacher))
 
 
 def _together(results: list[RunResult]) -> dict:

@@ -1,12 +1,10 @@
 """What a run is a part of, and what is recorded of how it ends."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from distill import build
-from distill.config import schema as config
 from distill.pipeline.finish import summary_of
 from distill.pipeline.reuse import result_of
 from distill.runs.folder import RunFolder
@@ -35,26 +33,22 @@ class Job:
         """Return the job of this run's teacher."""
         return replace(self, type="teacher", command=None)
 
-
-def open_logger(cfg: dict, folder: RunFolder, job: Job) -> RunLogger:
-    """Make the logger of a run, named as its sweep names it and otherwise as its folder."""
-    name = folder.name
-    if job.name and job.type == "student":
-        name = f"{job.name}/{name}" if RunFolder(folder.path.parent).config.is_file() else job.name
-    labels = [f"{part}={config.label(cfg[part])}" for part in ("data", "teacher", "student")]
-    labels += [f"loss={loss}" for loss in cfg["loss"]]
-    of = {"name": name, "group": job.group, "job_type": job.type, "labels": labels}
-    return build.logger(cfg, folder=folder.path, config=cfg, **of)
+    def names(self, folder: RunFolder) -> dict[str, str | None]:
+        """Return what a logger calls one of its runs: as its sweep names it, and otherwise as its folder."""
+        name = folder.name
+        if self.name and self.type == "student":
+            name = f"{self.name}/{name}" if RunFolder(folder.path.parent).config.is_file() else self.name
+        return {"name": name, "group": self.group, "job_type": self.type}
 
 
 @contextmanager
-def recording(cfg: dict, folder: RunFolder, job: Job) -> Iterator[RunLogger]:
+def recording(folder: RunFolder, open_logger: Callable[[], RunLogger]) -> Iterator[RunLogger]:
     """Yield the logger of a run; where the run fails, it and result.json say so."""
     if parallel.is_main() and not folder.is_complete():
         folder.result.unlink(missing_ok=True)  # clear an earlier failure
     logger = None
     try:
-        logger = open_logger(cfg, folder, job)
+        logger = open_logger()
         yield logger
     except BaseException as error:
         if logger is not None:
@@ -66,9 +60,9 @@ def recording(cfg: dict, folder: RunFolder, job: Job) -> Iterator[RunLogger]:
         raise
 
 
-def result_again(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None) -> RunResult:
+def result_again(folder: RunFolder, data: Dataset, open_logger: Callable[[], RunLogger]) -> RunResult:
     """Return the result of a complete run; `wandb agent`, which chooses by what its jobs say, is told it, too."""
-    result = result_of(folder, data or build.dataset(cfg))
+    result = result_of(folder, data)
     if os.environ.get("WANDB_SWEEP_ID"):
-        open_logger(cfg, folder, job).finish(summary_of(result), exit_code=0)
+        open_logger().finish(summary_of(result), exit_code=0)
     return result

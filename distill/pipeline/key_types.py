@@ -1,7 +1,7 @@
 """Types of the config's keys: the schema's fields, and the annotations of what each _target_ makes."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from inspect import Parameter, signature
 
 import torch
@@ -11,6 +11,7 @@ from distill.config import schema as config
 from distill.config.ranges import check_optimizer, kinds
 from distill.data.common.options import BESIDE_OPENER
 from distill.losses.base.option_types import check_options, fits, words
+from distill.runs.config import COMPONENTS, RunConfig, TrainConfig, ViewsConfig
 from distill.system.typed import as_typed
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
@@ -25,57 +26,44 @@ GIVEN = {  # arguments that are no keys: build gives them
 NETWORK = {"weights": str | None, "lr_scale": dict | None, config.WEIGHTS_SHA256: str | None}
 USE = {"cache": bool | str, "precision": str}
 PEER = {"student": dict, "seed_offset": int, "cache": bool | str}
-TYPED = {
-    "train": config.Train,
-    "views": config.Views,
-    "eval": config.Eval,
-    "checkpoint": config.Checkpoint,
-    "paths": config.Paths,
-}
 
 
-def check_types(cfg: dict) -> None:
+def check_types(cfg: RunConfig) -> None:
     """Refuse values of another type than their key has, and keys that nothing reads.
-
-    Args:
-        cfg: plain config.
 
     Raises:
         ValueError: naming the key.
     """
-    for group in ("data", "student", "teacher", "loss", "optimizer", "schedule", "logger", *TYPED):
-        if not isinstance(cfg.get(group), dict):
-            raise ValueError(
-                f"{group}: {as_typed(cfg.get(group))} was asked for; choose one, see python -m distill.run --help."
-            )
+    plain, kinds, plugins = asdict(cfg), _fields(RunConfig), cfg.plugins
+    for group in (*COMPONENTS, "logger"):
+        if not isinstance(plain[group], dict):
+            given = as_typed(plain[group])
+            raise ValueError(f"{group}: {given} was asked for; choose one, see python -m distill.run --help.")
     for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
-        kind = _fields(config.Run)[key]
-        if not fits(cfg[key], kind):
-            raise ValueError(f"{key}: {as_typed(cfg[key])} was asked for; give {words(kind)}.")
-    plugins = cfg["plugins"]
-    _check_recipe("", cfg)
+        if not fits(plain[key], kinds[key]):
+            raise ValueError(f"{key}: {as_typed(plain[key])} was asked for; give {words(kinds[key])}.")
+    _check_recipe("", plain, plugins)
     for group in ("eval", "checkpoint", "paths"):
-        check_keys(group, _fields(TYPED[group]), cfg[group])
-    _check_made("student", cfg["student"], plugins, NETWORK)
-    _try_student(cfg["student"], plugins)
-    _check_made("logger", cfg["logger"], plugins)
-    _check_teacher("teacher", cfg["teacher"], plugins)
-    kinds, takes_more = _arguments("data", build.target(cfg["data"], plugins))
+        check_keys(group, _fields(kinds[group]), plain[group])
+    _check_made("student", cfg.student, plugins, NETWORK)
+    _try_student(cfg.student, plugins)
+    _check_made("logger", cfg.logger, plugins)
+    _check_teacher("teacher", cfg.teacher, plugins)
+    kinds, takes_more = _arguments("data", build.target(cfg.data, plugins))
     known = dict.fromkeys([*kinds, *BESIDE_OPENER], Parameter.empty)  # build takes the last ones for every data set
-    check_keys("data", known, cfg["data"], takes_more)
+    check_keys("data", known, cfg.data, takes_more)
 
 
-def _check_recipe(where: str, node: dict, plugins: list[str] | None = None) -> None:
+def _check_recipe(where: str, node: dict, plugins: list[str]) -> None:
     """Check what a network is trained with.
 
     Args:
         where: what stands before its keys, such as teacher.
         node: the run, or a teacher.
-        plugins: of the run, where the node is a teacher.
+        plugins: of the run.
     """
-    plugins = node["plugins"] if plugins is None else plugins
-    for group in ("train", "views"):
-        check_keys(f"{where}{group}", _fields(TYPED[group]), node[group])
+    for group, kind in (("train", TrainConfig), ("views", ViewsConfig)):
+        check_keys(f"{where}{group}", _fields(kind), node[group])
     check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
     check_optimizer(f"{where}optimizer", node["optimizer"])
     _check_made(f"{where}schedule", node["schedule"], plugins)

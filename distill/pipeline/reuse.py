@@ -7,6 +7,7 @@ from distill.config import schema as config
 from distill.data.common.test_subsets import asked_subsets
 from distill.data.extra import about_extra
 from distill.runs import provenance
+from distill.runs.config import EvalConfig, RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
@@ -15,7 +16,7 @@ from distill.system.hardware import environment
 from distill.types import Dataset
 
 
-def is_measured(folder: RunFolder, cfg: dict) -> bool:
+def is_measured(folder: RunFolder, asked: EvalConfig, data: dict) -> bool:
     """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
 
     def found() -> bool:
@@ -23,7 +24,7 @@ def is_measured(folder: RunFolder, cfg: dict) -> bool:
             return False
         result = RunResult.read(folder.result)
         measured = {"cka": False} | result.eval  # as runs were that knew nothing of it
-        return measured == cfg["eval"] and result.test_subset == asked_subsets(cfg["data"])
+        return measured == vars(asked) and result.test_subset == asked_subsets(data)
 
     return parallel.broadcast_from_main(found)
 
@@ -44,7 +45,7 @@ def result_of(folder: RunFolder, data: Dataset) -> RunResult:
     return result
 
 
-def refuse_another(cfg: dict, folder: RunFolder) -> None:
+def refuse_another(cfg: RunConfig, folder: RunFolder) -> None:
     """Refuse a run folder that holds a run of another config, whichever of the two has the key that differs.
 
     Raises:
@@ -52,7 +53,7 @@ def refuse_another(cfg: dict, folder: RunFolder) -> None:
     """
     if not folder.config.exists():
         return
-    found = config.written(folder.path)
+    found = RunConfig.read(folder.config)
     ours, theirs = config.identity(cfg), config.identity(found)
     for key in [*ours, *theirs]:
         if theirs.get(key) != ours.get(key):
@@ -63,7 +64,7 @@ def refuse_another(cfg: dict, folder: RunFolder) -> None:
             )
 
 
-def refuse_other_teacher(cfg: dict, folder: RunFolder) -> None:
+def refuse_other_teacher(cfg: RunConfig, folder: RunFolder) -> None:
     """Refuse a stored teacher that has the name of this one, and another recipe: a default was another when it was trained.
 
     Args:
@@ -73,25 +74,25 @@ def refuse_other_teacher(cfg: dict, folder: RunFolder) -> None:
     Raises:
         ValueError: it is another one.
     """
-    if folder.config.exists() and config.learning(config.written(folder.path)) != config.learning(cfg):
+    if folder.config.exists() and config.learning(RunConfig.read(folder.config)) != config.learning(cfg):
         raise ValueError(
             f"{folder}: holds a teacher of another recipe: a default has changed since it was trained. Delete the folder; the "
             "teacher is trained again."
         )
 
 
-def refuse_inside_data(cfg: dict, folder: RunFolder) -> None:
+def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:
     """Refuse a run folder below the folder of the data, or a store in class folders: what is written would become data.
 
     Raises:
         ValueError: with what to type.
     """
     for key in ("root", "extra"):
-        if (given := cfg["data"].get(key)) is None:
+        if (given := data.get(key)) is None:
             continue
         written = [("run folder", folder.path, "paths.runs")]
-        if key == "extra" or cfg["data"]["_target_"] == "distill.data.folder.folder":
-            written.append(("store", Path(cfg["paths"]["store"]), "paths.store"))
+        if key == "extra" or data.get("_target_") == "distill.data.folder.folder":
+            written.append(("store", Path(store), "paths.store"))
         home = Path(str(given)).expanduser().resolve()
         for what, path, typed in written:
             place = path.expanduser().resolve()
@@ -102,9 +103,9 @@ def refuse_inside_data(cfg: dict, folder: RunFolder) -> None:
                 )
 
 
-def write_down(cfg: dict, folder: RunFolder, command: str | None) -> None:
+def write_down(cfg: RunConfig, folder: RunFolder, command: str | None) -> None:
     """Write config.yaml, and env.json with what was typed and the code, into a run folder; of several processes the main one."""
     if parallel.is_main():
         facts = environment() | {"processes": parallel.world()} | ({"command": command} if command else {})
-        write_json(folder.env, facts | provenance.code(cfg, folder))
-        config.write(cfg, folder.path)
+        cfg.write(folder.config)
+        write_json(folder.env, facts | provenance.code(folder))

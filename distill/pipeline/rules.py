@@ -2,67 +2,100 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from distill import build
 from distill.config import schema as config
 from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import evaluation_rows
+from distill.evaluation.likeness import KNOWN
 from distill.losses.base.ramps import ramp
+from distill.pipeline.elastic import TERM, check_elastic
 from distill.pipeline.key_types import check_types
+from distill.runs.config import EvalConfig, RunConfig
 from distill.system.typed import as_typed
 from teachers.peer import is_peer
 
 BETA = 0.9999  # as conf/loss has it; the key is there, and in a run's name, even where it does nothing
 
 
-def check(cfg: dict) -> None:
+def check(cfg: RunConfig) -> None:
     """Refuse a config that makes no run.
-
-    Args:
-        cfg: plain config.
 
     Raises:
         ValueError: one sentence per rule.
     """
-    _refuse_nameless(cfg["loss"])
+    _refuse_nameless(cfg.loss)
     check_types(cfg)
     config.check(cfg)
-    check_evaluation(cfg["eval"])
-    build.data_node(cfg)
+    check_evaluation(cfg.eval)
+    build.data_node(cfg.data, cfg.plugins)
+    select = cfg.train.select
+    if select.removeprefix("-") in KNOWN and cfg.data.get("labels") != "none":
+        raise ValueError(
+            f"train.select: {select} was asked for; where there are labels, the epoch is chosen by them. Type "
+            "train.select=valid/top1_accuracy."
+        )
     check_extra(cfg)
     check_teacher(cfg)
-    teachers = [cfg["teacher"], *cfg["teacher"].get("members", {}).values()]
-    for where, node in [("", cfg), *(("teacher.", t) for t in teachers if t["_target_"] and "train" in t)]:
-        check_losses(where, node | {"plugins": cfg["plugins"]})
+    check_elastic(cfg)
+    for where, one in config.recipes(cfg):
+        check_losses(where, one)
 
 
-def check_extra(cfg: dict) -> None:
+def check_extra(cfg: RunConfig) -> None:
     """Refuse faces without labels where nobody teaches them, or where a loss needs to know what each face shows.
 
     Raises:
         ValueError: with what to type.
     """
-    if cfg["data"].get("extra") is None:
+    if cfg.data.get("extra") is None:
         return
-    if cfg["teacher"]["_target_"] is None or is_peer(cfg["teacher"]):
+    if cfg.teacher["_target_"] is None or is_peer(cfg.teacher):
         raise ValueError(
             "data.extra: faces without labels need a teacher that has learned already. Choose one, such as teacher=resnet50, or "
             "type data.extra=null."
         )
-    needing = [*build.losses_that(cfg, "needs_label"), *build.losses_that(cfg, "needs_every_label")]
+    those = partial(build.losses_that, losses=cfg.loss, plugins=cfg.plugins)
+    needing = [*those("needs_label"), *those("needs_every_label")]
     if needing:
         raise ValueError(
             f"loss.{needing[0]}: needs the label of every face, and those of data.extra have none. Choose losses such as ce and kd, "
             "or type data.extra=null."
         )
-    if not build.losses_that(cfg, "needs_teacher"):
+    if not those("needs_teacher"):
         raise ValueError(
             "data.extra: no loss reads the teacher's answers. Add one, such as loss=[ce,kd], or type data.extra=null."
         )
 
 
-def check_evaluation(asked: dict) -> None:
+def check_unlabelled(cfg: RunConfig) -> None:
+    """Refuse what a run on faces without labels cannot do.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    for member in (teachers := build.members(cfg.teacher)):
+        if not ("run" in member or (member.get("weights") and member.get("train", {}).get("epochs") == 0)):
+            asked = config.label(teachers[0] if len(teachers) == 1 else cfg.teacher)
+            raise ValueError(
+                f"data.labels: none was asked for, and teacher {asked} has not learned yet, which takes labels. Type teacher=ferplus, "
+                "teacher=run teacher.run=DIR, or teacher.weights=FILE teacher.train.epochs=0 of a network that knows the classes."
+            )
+    for key, given, usual in (
+        ("train.balance", cfg.train.balance, 0),
+        ("eval.robustness", cfg.eval.robustness, []),
+        ("generations", cfg.generations, 1),
+    ):
+        if given != usual:
+            raise ValueError(
+                f"{key}: {given} was asked for, which needs labels; data.labels=none has none. Type {key}={usual}."
+            )
+
+
+def check_evaluation(asked: EvalConfig) -> None:
     """Refuse evaluation views, corruptions and severities that there are not.
 
     Args:
@@ -71,15 +104,14 @@ def check_evaluation(asked: dict) -> None:
     Raises:
         ValueError: with those there are.
     """
-    evaluation_rows(asked["views"])
-    robustness.check(asked["robustness"], asked["severities"])
+    evaluation_rows(asked.views)
+    robustness.check(asked.robustness, asked.severities)
 
 
-def learned_by(cfg: dict) -> tuple[dict, list[str]]:
-    """Leave out the losses that a run without a teacher cannot learn by; one that is left alone has weight 1.
+def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
+    """Leave out the losses that a run without a teacher, or without labels, cannot learn by; one that is left alone has weight 1.
 
-    Args:
-        cfg: plain config.
+    Without labels the epoch is chosen by how often the student answers as the teacher does.
 
     Returns:
         (config, names of the losses that were left out).
@@ -87,12 +119,23 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
     Raises:
         ValueError: no loss is left.
     """
-    _refuse_nameless(cfg["loss"])
-    if cfg["teacher"]["_target_"] is not None or cfg["generations"] != 1:
+    _refuse_nameless(cfg.loss)
+    unlabelled = cfg.data.get("labels") == "none"
+    if unlabelled:
+        check_unlabelled(cfg)
+        taught, *needing = (
+            build.losses_that(need, cfg.loss, cfg.plugins)
+            for need in ("needs_teacher", "needs_label", "needs_every_label")
+        )
+        left_out = [name for name in cfg.loss if name not in taught or any(name in names for names in needing)]
+        select = cfg.train.select if cfg.train.select.removeprefix("-") in KNOWN else KNOWN[0]
+        cfg = replace(cfg, train=replace(cfg.train, select=select))
+    elif cfg.teacher["_target_"] is not None or cfg.generations != 1:
         return cfg, []
-    left_out = build.losses_that(cfg, "needs_teacher")
-    kept = {name: loss for name, loss in cfg["loss"].items() if name not in left_out}
-    phases = cfg["phases"]
+    else:
+        left_out = build.losses_that("needs_teacher", cfg.loss, cfg.plugins)
+    kept, phases = {name: loss for name, loss in cfg.loss.items() if name not in left_out}, cfg.phases
+    own = [name for name in kept if name != TERM]  # which is no choice
     if left_out and isinstance(phases, list):
         phases = [
             phase | {"loss": [name for name in phase["loss"] if name not in left_out]}
@@ -100,36 +143,38 @@ def learned_by(cfg: dict) -> tuple[dict, list[str]]:
             else phase
             for phase in phases
         ]
-    if left_out and not kept:
+    if left_out and not own:
         need = "needs" if len(left_out) == 1 else "need"
+        if unlabelled:
+            raise ValueError(
+                f"loss: {', '.join(left_out)} {need} labels, and data.labels=none has none. Type loss=[kd] or another loss on the "
+                "teacher's answers."
+            )
         raise ValueError(
             f"loss: teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
             "such as teacher=resnet50."
         )
-    if len(kept) == 1:
-        ((name, loss),) = kept.items()
-        kept = {name: loss | {"weight": 1.0}} if _is_positive(loss.get("weight")) else kept
-    return cfg | {"loss": kept, "phases": phases}, left_out
+    if len(own) == 1 and _is_positive(kept[own[0]].get("weight")):
+        kept = kept | {own[0]: kept[own[0]] | {"weight": 1.0}}
+    return replace(cfg, loss=kept, phases=phases), left_out
 
 
-def losses_told(cfg: dict, left_out: list[str]) -> str:
+def losses_told(cfg: RunConfig, left_out: list[str]) -> str:
     """Return the line that says by which losses a run learns, what each compares the student with, and why others are left out.
 
     Args:
         cfg: checked config.
-        left_out: names of the losses that learned_by left out.
+        left_out: names of the losses that learned_by left out for want of a teacher.
     """
-    by_teacher = build.losses_that(cfg, "needs_teacher")
-    teacher = (
-        "the generation before" if cfg["teacher"]["_target_"] is None else f"teacher {config.label(cfg['teacher'])}"
-    )
-    told = []
-    for name, node in cfg["loss"].items():
+    teacher = "the generation before" if cfg.teacher["_target_"] is None else f"teacher {config.label(cfg.teacher)}"
+    taught = build.losses_that("needs_teacher", cfg.loss, cfg.plugins)
+    told, by = [], {TERM: "labels and the widest width"} | dict.fromkeys(taught, teacher)
+    for name, node in cfg.loss.items():
         weight = ramp(node["weight"], f"loss.{name}.weight")
         share = f"{weight.first:g}" if weight.first == weight.last else f"{weight.first:g} to {weight.last:g}"
-        told.append(f"{name} ({teacher if name in by_teacher else 'labels'}, weight {share})")
+        told.append(f"{name} ({by.get(name, 'labels')}, weight {share})")
     why = f"; teacher=none leaves out {', '.join(left_out)}" if left_out else ""
-    return f"loss: {' + '.join(told)}{', in phases' if cfg['phases'] else ''}{why}"
+    return f"loss: {' + '.join(told)}{', in phases' if cfg.phases else ''}{why}"
 
 
 def _refuse_nameless(losses: dict) -> None:
@@ -146,29 +191,28 @@ def _is_positive(weight: object) -> bool:
     return type(weight) in (int, float) and 0 < weight < math.inf
 
 
-def check_losses(where: str, node: dict) -> None:
+def check_losses(where: str, cfg: RunConfig) -> None:
     """Refuse losses that mixed pictures mislead, and weights and options that would do nothing.
 
     Args:
         where: what stands before its keys, such as teacher.
-        node: the run, or the recipe of a teacher, with plugins.
+        cfg: the run, or the fine-tuning of a teacher.
 
     Raises:
         ValueError: one sentence per rule.
     """
-    train, losses = node["train"], node["loss"]
-    check_weights(where, node)
-    if train["mixup"] and (labelled := build.losses_that(node, "needs_label")):
+    check_weights(where, cfg.loss, cfg.phases, cfg.train.epochs)
+    if cfg.train.mixup and (labelled := build.losses_that("needs_label", cfg.loss, cfg.plugins)):
         raise ValueError(
             f"{where}loss.{labelled[0]}: reads one class from each target, and a mixed face shows two. "
             f"Type {where}train.mixup=0, or choose losses that take the whole target, such as ce and kd."
         )
-    if train["mixup"] and (remembering := build.losses_that(node, "needs_memory")):
+    if cfg.train.mixup and (remembering := build.losses_that("needs_memory", cfg.loss, cfg.plugins)):
         raise ValueError(
             f"{where}loss.{remembering[0]}: remembers faces, and a mixture is none of them. Type {where}train.mixup=0, or "
             "leave it out."
         )
-    for name, loss in losses.items():
+    for name, loss in cfg.loss.items():
         if loss.get("class_weights") != "balanced" and loss.get("beta", BETA) != BETA and "class_weights" in loss:
             raise ValueError(
                 f"{where}loss.{name}.beta: {loss['beta']} was asked for, but only balanced class weights have it. "
@@ -176,16 +220,13 @@ def check_losses(where: str, node: dict) -> None:
             )
 
 
-def check_teacher(cfg: dict) -> None:
+def check_teacher(cfg: RunConfig) -> None:
     """Refuse a teacher, a number of generations or an evaluation that do not go together.
-
-    Args:
-        cfg: plain config that config.check() let pass.
 
     Raises:
         ValueError: one sentence per rule.
     """
-    teacher, generations = cfg["teacher"], cfg["generations"]
+    teacher, generations = cfg.teacher, cfg.generations
     members = teacher.get("members", {})
     if generations < 1:
         raise ValueError(f"generations: {generations} was asked for; give 1 or more.")
@@ -193,29 +234,29 @@ def check_teacher(cfg: dict) -> None:
         raise ValueError(
             "teacher.members: a peer learns beside the student and is no member of an ensemble. Type teacher=peer."
         )
-    mutual = [name for name, loss in cfg["loss"].items() if loss["_target_"] == "distill.losses.dml.MutualLearning"]
+    mutual = [name for name, loss in cfg.loss.items() if loss["_target_"] == "distill.losses.dml.MutualLearning"]
     if is_peer(teacher):
         _check_peer(cfg, teacher, mutual)
     elif mutual:
         raise ValueError(f"loss.{mutual[0]}: needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd].")
-    if cfg["data"].get("fold") == "all" and (runs := [t["run"] for t in (teacher, *members.values()) if "run" in t]):
+    if cfg.data.get("fold") == "all" and (runs := [t["run"] for t in (teacher, *members.values()) if "run" in t]):
         raise ValueError(
             f"data.fold: all was asked for, but the teacher {runs[0]} is one finished run, and the people that it learned "
             "from are the test faces of other folds. Choose a teacher that is fine-tuned in each fold, such as "
             "teacher=resnet50, or type data.fold=K with a run of that same fold."
         )
-    if cfg["eval"]["cka"] and members:
+    if cfg.eval.cka and members:
         raise ValueError(
             "eval.cka: the layers of an ensemble are those of several networks. Choose one teacher, or eval.cka=false."
         )
-    if cfg["eval"]["cka"] and teacher["_target_"] is None and generations == 1:
+    if cfg.eval.cka and teacher["_target_"] is None and generations == 1:
         raise ValueError(
             "eval.cka: compares the layers of student and teacher, but teacher=none was chosen. Choose a teacher, such as "
             "teacher=resnet50 or teacher=run teacher.run=DIR, or eval.cka=false."
         )
 
 
-def _check_peer(cfg: dict, peer: dict, mutual: list[str]) -> None:
+def _check_peer(cfg: RunConfig, peer: dict, mutual: list[str]) -> None:
     if peer.get("cache") is not False:
         raise ValueError(
             f"teacher.cache: {peer['cache']} was asked for, but a peer changes at every step. teacher=peer needs teacher.cache=false."
@@ -224,12 +265,12 @@ def _check_peer(cfg: dict, peer: dict, mutual: list[str]) -> None:
         raise ValueError(
             f"teacher.seed_offset: {peer['seed_offset']} was asked for; give 1 or more: two students of one start stay the same."
         )
-    if cfg["generations"] > 1:
+    if cfg.generations > 1:
         raise ValueError(
             "generations: from the second on the teacher is the generation before, which does not learn as a peer does. "
             "Type generations=1, or choose another teacher."
         )
-    if cfg["student"].get("lr_scale"):
+    if cfg.student.get("lr_scale"):
         raise ValueError(
             "student.lr_scale: names parameters of the student and would not reach those of its peer. teacher=peer needs "
             "student.lr_scale=null."
@@ -238,7 +279,7 @@ def _check_peer(cfg: dict, peer: dict, mutual: list[str]) -> None:
         raise ValueError(
             "teacher: a peer learns by loss.dml alone, which was not chosen. Type loss=[ce,dml] loss.ce.weight=1."
         )
-    if mapped := build.losses_that(cfg, "needs_features"):
+    if mapped := build.losses_that("needs_features", cfg.loss, cfg.plugins):
         raise ValueError(
             f"loss.{mapped[0]}: reads the feature maps of a finished teacher, which a peer is not. Leave it out with teacher=peer."
         )

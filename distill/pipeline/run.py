@@ -2,40 +2,47 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from distill import build
 from distill.config import schema as config
+from distill.data.common.test_subsets import asked_subsets
 from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import untap
-from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of
+from distill.pipeline.elastic import cut_widths
+from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of, teacher_facts
 from distill.pipeline.fit import (
     keep_start,
+    share_batch_norm,
+    state_id,
     tell,
-    train_state,
+    tell_start,
     training_output,
-    training_settings,
     weights_header,
     with_enough_epochs,
 )
 from distill.pipeline.job import Job, recording, result_again
 from distill.pipeline.reuse import is_measured, write_down
 from distill.pipeline.teacher import teacher_weights
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import track
-from distill.system.hardware import pick_device
-from distill.training.loop import train, views_with_maps
+from distill.system.hardware import pick_device, pick_precision
+from distill.training.loop import Settings, train, views_with_maps
+from distill.training.optim import Average
+from distill.training.state import Learner
 from distill.types import Dataset
 
 
-def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> RunResult:
+def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None) -> RunResult:
     """Find a run complete, go on with it, or start it: data, student, objective, teacher, training, evaluation.
 
     Args:
-        cfg: plain, checked config.
+        cfg: checked config.
         folder: its run folder.
         job: what the run is a part of.
         data: the packed data set where the caller has it already, as for a teacher's fine-tuning, which is a run of its own.
@@ -46,47 +53,72 @@ def run(cfg: dict, folder: RunFolder, job: Job, data: Dataset | None = None) -> 
     Raises:
         ValueError: what cannot go on as asked; result.json then says so, too.
     """
-    if is_measured(folder, cfg):
-        return result_again(cfg, folder, job, data)
+    open_data = partial(build.dataset, cfg.data, cfg.paths.store, cfg.plugins)
+    open_logger = partial(build.logger, cfg, folder=folder.path, **job.names(folder))
+    if is_measured(folder, cfg.eval, cfg.data):
+        return result_again(folder, data or open_data(), open_logger)
     with parallel.only_main(folder.lock(wait=job.name is not None)):
-        if is_measured(folder, cfg):  # by another process, while this one waited
-            return result_again(cfg, folder, job, data)
+        if is_measured(folder, cfg.eval, cfg.data):  # by another process, while this one waited
+            return result_again(folder, data or open_data(), open_logger)
         write_down(cfg, folder, job.command)
-        with recording(cfg, folder, job) as logger:
+        with recording(folder, open_logger) as logger:
             if data is None:
-                tell(data := build.dataset(cfg))
-            clock = {"start": time.perf_counter()}
-            device = pick_device(cfg["train"]["device"])
-            student = parallel.main_first(lambda: build.network(cfg, data))
+                tell(data := open_data())
+            start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
+            student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
             student = student.to(device, memory_format=torch.channels_last)
-            objective = build.objective(cfg, data)
+            objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
             objective.check(student, len(data.classes))
-            build.optimiser(cfg, [student, objective])  # a mistake in its numbers shows before a teacher is trained
+            optimizer_of = partial(build.optimiser, cfg.optimizer, cfg.student.get("lr_scale"))
+            optimizer_of([student, objective])  # a mistake in its numbers shows before a teacher is trained
             labelled, learnt = replace(data, extra=None), to_learn_from(data)
-            cfg = with_enough_epochs(cfg, learnt)
+            asked, cfg = cfg, with_enough_epochs(cfg, learnt)
             weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labelled))
             teacher = build.teacher(cfg, learnt, weights, device, track)
-            torch.manual_seed(
-                cfg["seed"]
-            )  # of losses' learned parts: the same whether the teacher was found or trained
+            torch.manual_seed(cfg.seed)  # of losses' learned parts: the same whether the teacher was found or trained
             objective.bind(student, teacher)
             objective.to(device)
+            phases, precision = build.phases(cfg.phases), pick_precision(cfg.train.precision, device)
             if teacher:
-                phases, cached = build.phases(cfg), cfg["views"]["cached"]
-                teacher.reserve(views_with_maps(objective, phases, cfg["train"]["epochs"], cached))
-            torch.manual_seed(cfg["seed"])  # of dropout
-            clock["teacher"] = time.perf_counter()
-            header = weights_header(cfg["student"], data)
-            if epochs := cfg["train"]["epochs"]:
-                state = train_state(cfg, student, objective, teacher, learnt)
-                recipe, settings = training_settings(cfg, device)
-                with training_output(config.label(cfg["student"]), epochs, folder, logger) as (lines, log, progress):
+                teacher.reserve(views_with_maps(objective, phases, cfg.train.epochs, cfg.views.cached))
+            torch.manual_seed(cfg.seed)  # of dropout
+            seconds = {"teacher": time.perf_counter() - start}
+            header = weights_header(cfg.student, data)
+            if epochs := cfg.train.epochs:
+                tell_start(student, cfg.student, data.classes)
+                share_batch_norm(student, teacher)
+                average = Average(student, cfg.train.average) if cfg.train.average else None
+                schedule, who = build.make(cfg.schedule, cfg.plugins), state_id(name, student, learnt)
+                state = Learner(student, objective, optimizer_of([student, objective]), schedule, average, who)
+                with training_output(name, epochs, folder, logger) as (lines, log, progress):
+                    settings = Settings(cfg.train, cfg.views, cfg.seed, precision, cfg.checkpoint.every_steps, phases)
+                    recipe = build.recipe(cfg.views)
                     fit = train(state, teacher, learnt, recipe, settings, folder, lines, log, progress, header)
             else:
-                fit = keep_start(student, folder, header)
+                fit = keep_start(student, cfg.student.get("weights"), folder, header)
             untap(student)  # what is measured now is what will be used
-            clock["train"] = time.perf_counter()
-            result = evaluate_run(cfg, folder, data, student, teacher, device, fit, clock, weights)
+            seconds |= {"train": fit["seconds"]}
+
+            def evaluated(one: RunConfig, where: RunFolder, network: torch.nn.Module) -> RunResult:
+                began = time.perf_counter()
+                result = evaluate_run(cfg.eval, where, data, network, teacher, precision)
+                if teacher:
+                    result.teacher |= teacher_facts(cfg.teacher, cfg.plugins, teacher, data, weights)
+                return replace(
+                    result,
+                    student={"name": config.label(one.student)} | result.student,
+                    test_subset=asked_subsets(cfg.data),
+                    select=cfg.train.select,
+                    epochs=epochs,
+                    best_epoch=fit["best_epoch"],
+                    steps=fit["steps"],
+                    resumed_at_step=fit["resumed_at"],
+                    seed=cfg.seed,
+                    seconds=seconds | {"total": sum(seconds.values()) + time.perf_counter() - began},
+                )
+
+            result = evaluated(cfg, folder, student)
+            result.widths = cut_widths(asked, folder, labelled, student, result, job.command, evaluated)
             if parallel.is_main():
                 log_artifacts(logger, folder, data, result)
         logger.finish(summary_of(result), exit_code=0)

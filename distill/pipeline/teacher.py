@@ -1,6 +1,7 @@
 """Where the weights of a run's teacher come from: the store, its own fine-tuning, or a finished run."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from distill import build
@@ -10,6 +11,7 @@ from distill.evaluation.printed import said_of_chance
 from distill.pipeline import completed as finished
 from distill.pipeline.fit import enough_epochs, least_steps
 from distill.pipeline.reuse import refuse_other_teacher
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
 from distill.runs.published import published_weights
@@ -23,7 +25,7 @@ from teachers.peer import is_peer
 from teachers.store import find_or_train
 
 
-def teacher_weights(cfg: dict, data: Dataset, train: Callable[[dict, RunFolder], object]) -> list[Path]:
+def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> list[Path]:
     """Return the weight file of the teacher, or of each member of an ensemble; none without one, and of a peer.
 
     Args:
@@ -34,44 +36,49 @@ def teacher_weights(cfg: dict, data: Dataset, train: Callable[[dict, RunFolder],
     Raises:
         ValueError: a weight file that is not there, or no finished run.
     """
-    node = cfg["teacher"]
-    if node["_target_"] is None or is_peer(node):
+    if cfg.teacher["_target_"] is None or is_peer(cfg.teacher):
         return []
-    return [prepare_teacher(cfg, member, data, train) for member in build.members(node)]
+    return [
+        _finished_run(member, data)
+        if "run" in member
+        else prepare_teacher(_fine_tuning(cfg, member, data), member, data, train)
+        for member in build.members(cfg.teacher)
+    ]
 
 
-def prepare_teacher(cfg: dict, member: dict, data: Dataset, train: Callable[[dict, RunFolder], object]) -> Path:
+def _fine_tuning(cfg: RunConfig, member: dict, data: Dataset) -> RunConfig:
+    """Return the config of a teacher's fine-tuning; of few faces its least number of steps, where it has none, is the run's."""
+    inner = config.teacher_run(cfg, member)
+    as_run = replace(inner.train, min_steps=least_steps(cfg.train))
+    if inner.train.min_steps is None and enough_epochs(as_run, len(data.splits["train"])) > as_run.epochs:
+        return replace(inner, train=as_run)
+    return inner
+
+
+def prepare_teacher(
+    inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object]
+) -> Path:
     """Return the weight file of one teacher, found in the store by its fingerprint or trained as a run of its own.
 
     Args:
-        cfg: the run's config.
-        member: the teacher's part of it, or that of a member of an ensemble.
+        inner: the config of its fine-tuning.
+        member: the key teacher, or that of a member of an ensemble.
         data: the packed data set.
         train: see teacher_weights.
 
     Raises:
-        ValueError: a weight file that is not there, or no finished run.
+        ValueError: a weight file that is not there.
     """
-    if "run" in member:
-        return _finished_run(member, data)
-    inner = config.teacher_run(cfg, member)
-    as_run = inner["train"] | {"min_steps": least_steps(cfg["train"])}  # null is the run's own
-    if inner["train"].get("min_steps") is None and enough_epochs(as_run, len(data.splits["train"])) > as_run["epochs"]:
-        inner["train"] = as_run
     if (file := member.get("weights")) and not Path(file).expanduser().is_file():
         raise ValueError(f"teacher.weights: {file}: no such weight file. Give the path of a .safetensors file.")
     key = digest([config.learning(inner), build.fingerprint(data)])
-    store = Path(cfg["paths"]["store"]).expanduser() / "teachers"
+    store = Path(inner.paths.store).expanduser() / "teachers"
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")
     refuse_other_teacher(inner, folder)
     found = parallel.broadcast_from_main(folder.is_complete)
-    new = (
-        "is fine-tuned once, then found again,"
-        if member["train"]["epochs"]
-        else f"is {file or 'without weights'}, kept"
-    )
+    new = "is fine-tuned once, then found again," if inner.train.epochs else f"is {file or 'without weights'}, kept"
     console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
-    tell_changed(inner, folder)
+    tell_changed(folder)
     weights = find_or_train(folder, lambda: train(inner, folder))
     result = RunResult.read(folder.result)
     if warning := said_of_chance(result.data, "teacher", result.student):
@@ -99,7 +106,7 @@ def _finished_run(member: dict, data: Dataset) -> Path:
             f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}"
         )
     if not published_weights(folder):
-        tell_changed(config.written(folder), RunFolder(folder))
+        tell_changed(RunFolder(folder))
     if finished.saw(folder) != build.fingerprint(data):
         console.print(
             "*** It learned from other pictures, labels or splits than this run: make sure that it saw no test face of this one.",

@@ -63,13 +63,6 @@ def main(words: list[str]) -> None:
     asked = _arguments(words)
     loud_warnings()
     out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False, markup=False)
-    code = _predict(asked, out)
-    if code:
-        sys.exit(code)
-
-
-def _predict(asked: argparse.Namespace, out: Console) -> int:
-    """Do what is asked for and print what came out; return the exit code."""
     job = Job(asked)
     start = time.perf_counter()
     printed = job.run(out)
@@ -84,8 +77,9 @@ def _predict(asked: argparse.Namespace, out: Console) -> int:
         f"{printed.shots / seconds:,.1f} {what}/s"
     )
     if job.stopped and job.index is None:
-        return 130
-    return 1 if job.failed else 0
+        sys.exit(130)
+    if job.failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

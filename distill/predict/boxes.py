@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distill.data.common.image_files import table
+from distill.data.common.image_files import csv_file
 
 MARGIN = 0.05  # of the longer side: FER+ crops are 1.05 (quartiles 1.00 to 1.11) times CenterFace's box, same centre
 MEANING = "path,x,y,width,height"
@@ -60,7 +60,7 @@ def read_boxes(file: Path, folder: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise ValueError(f"--boxes: there is no file {file}. Give a csv file with rows of {MEANING}.")
     found: dict[str, list] = {}
-    for number, (cells, where) in enumerate(table(file)):
+    for number, (cells, where) in enumerate(row for row in csv_file(file) if row[0]):
         box = _numbers(cells[1:5])
         if box is None and number == 0:
             continue  # a header

@@ -80,11 +80,7 @@ class CenterFace:
 
 
 def find_faces(
-    picture: Picture,
-    threshold: float = THRESHOLD,
-    smallest: float = SMALLEST,
-    size: int = SIZE,
-    margin: float = MARGIN,
+    picture: Picture, threshold: float = THRESHOLD, smallest: float = SMALLEST, size: int = SIZE, margin: float = MARGIN
 ) -> np.ndarray:
     """Find the faces in a picture by CenterFace, as squares like those that students learned from.
 
@@ -167,9 +163,7 @@ def detector_graph(path: Path) -> bytes:
         outputs = [value.name for value in graph.output if value.name in ANSWERS]  # not the landmarks
         names, kind = iter((*inputs, *outputs)), onnx.TensorProto.FLOAT
         shapes = [["batch", 3, "height", "width"], *(["batch", n, "h", "w"] for n in (1, 2, 2))]
-        values = [
-            onnx.helper.make_tensor_value_info(name, kind, shape) for name, shape in zip(names, shapes, strict=True)
-        ]
+        values = [onnx.helper.make_tensor_value_info(*one) for one in zip(names, [kind] * 4, shapes, strict=True)]
         for part, chosen in ((graph.input, values[:1]), (graph.output, values[1:]), (graph.value_info, [])):
             del part[:]
             part.extend(chosen)

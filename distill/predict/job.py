@@ -110,10 +110,6 @@ class Job:
         self.say(name, sentence)
         return Shot(name, None, (0, 0), np.zeros((0, 4)), None, error=shown(sentence))
 
-    def shots(self) -> Iterator[Shot]:
-        """Yield pictures or frames with the boxes around their faces."""
-        return self._frames() if self.opened else self._pictures()
-
     def _pictures(self) -> Iterator[Shot]:
         missing = set(self.given or ()) if self.path.is_dir() else set()  # one picture has its own rows alone
         for path in self.files:
@@ -177,7 +173,8 @@ class Job:
 
     def _go(self, sinks: list[Csv | Json | Drawn | Printed], out: Console) -> None:
         watching = self.index is not None
-        seen = answered(self.shots(), self.student, bool(self.asked.draw), 1 if watching else FACES)
+        shots = self._frames() if self.opened else self._pictures()
+        seen = answered(shots, self.student, bool(self.asked.draw), 1 if watching else FACES)
         start, hidden = time.perf_counter(), not self.errors.is_terminal
         shows = Live(console=out, transient=True) if watching else None
         with shows or Progress(*bar().columns, console=self.errors, transient=True, disable=hidden) as screen:

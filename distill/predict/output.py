@@ -42,15 +42,9 @@ def records(seen: Seen, classes: Sequence[str]) -> list[dict]:
     for k, row in enumerate(seen.probabilities):
         score = None if seen.shot.scores is None else round(float(seen.shot.scores[k]), 4)
         best = int(row.argmax())
-        found.append(
-            {
-                "box": [round(float(value), 1) for value in seen.shot.boxes[k]],
-                "score": score,
-                "expression": classes[best],
-                "probability": round(float(row[best]), 6),
-                "probabilities": {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)},
-            }
-        )
+        face = {"box": [round(float(value), 1) for value in seen.shot.boxes[k]], "score": score}
+        face |= {"expression": classes[best], "probability": round(float(row[best]), 6)}
+        found.append(face | {"probabilities": {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}})
     return found
 
 
@@ -119,12 +113,7 @@ class Drawn:
     """
 
     def __init__(
-        self,
-        folder: Path,
-        root: Path,
-        classes: Sequence[str],
-        rate: Fraction | None,
-        say: Callable[[str, str], None],
+        self, folder: Path, root: Path, classes: Sequence[str], rate: Fraction | None, say: Callable[[str, str], None]
     ):
         self.folder, self.root, self.classes, self.rate, self.say = folder, root, classes, rate, say
         self.recording, self.broken, self.places = None, "", {}
@@ -208,9 +197,8 @@ class Printed:
         self.shots += 1
         self.without += not faces
         self.counts.update(face["expression"] for face in faces)
-        rows = [(name, " ".join(f"{v:.0f}" for v in f["box"]), f["expression"], f["probability"]) for f in faces] or [
-            (name, "no face found", "", None)
-        ]
+        rows = [(name, " ".join(f"{v:.0f}" for v in f["box"]), f["expression"], f["probability"]) for f in faces]
+        rows = rows or [(name, "no face found", "", None)]
         room = max(0, ROWS - len(self.rows)) if self.wanted else 0
         self.rows += rows[:room]
         self.left_out += len(rows[room:]) if self.wanted else 0

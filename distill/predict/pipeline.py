@@ -13,29 +13,17 @@ PIXELS = 2**25  # of pictures that wait for their answers, where they are kept
 
 
 class Shot(NamedTuple):
-    """A picture, or a frame of a video, and the boxes around its faces; or what could not be read, and why.
+    """A picture, or a frame of a video, and the boxes around its faces; or what could not be read, and why."""
 
-    Args:
-        name: its file or camera.
-        picture: [H, W, 3] uint8 RGB; None once it is no longer needed.
-        size: its height and width.
-        boxes: [N, 4] as x, y, width, height in its pixels.
-        scores: [N] of the detector; None where the boxes are given.
-        frame: its number in a video, from 0, or None.
-        seconds: its time in a video, or None.
-        note: what is remarkable about the file, or "".
-        error: why it could not be read, or "".
-    """
-
-    name: str
-    picture: np.ndarray | None
-    size: tuple[int, int]
-    boxes: np.ndarray
-    scores: np.ndarray | None
-    frame: int | None = None
-    seconds: float | None = None
-    note: str = ""
-    error: str = ""
+    name: str  # its file or camera
+    picture: np.ndarray | None  # [H, W, 3] uint8 RGB; None once it is no longer needed
+    size: tuple[int, int]  # its height and width
+    boxes: np.ndarray  # [N, 4] as x, y, width, height in its pixels
+    scores: np.ndarray | None  # [N] of the detector; None where the boxes are given
+    frame: int | None = None  # its number in a video, from 0, or None
+    seconds: float | None = None  # its time in a video, or None
+    note: str = ""  # what is remarkable about the file, or ""
+    error: str = ""  # why it could not be read, or ""
 
 
 class Seen(NamedTuple):

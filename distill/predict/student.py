@@ -157,10 +157,9 @@ def find(word: str | PathLike | None, asked: str = "--student") -> Path:
     """
     names = shipped()
     if word is None:
-        best = next((name for name in (*PREFERRED, *names) if name in names), None)
-        if best is None:
+        if not names:
             raise ValueError(f"{asked}: none comes with this installation. Give a run folder or a .onnx file.")
-        return SHIPPED / best / PUBLISHED
+        return SHIPPED / next(name for name in (*PREFERRED, *names) if name in names) / PUBLISHED
     if word in names:
         own = SHIPPED / word / PUBLISHED
         if Path(word).exists():

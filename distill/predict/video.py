@@ -19,17 +19,11 @@ DRIVERS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
 
 class Source(NamedTuple):
-    """What PyAV opens.
+    """What PyAV opens."""
 
-    Args:
-        file: a path, or a camera's name.
-        driver: of a camera; None for a file.
-        name: for sentences and rows.
-    """
-
-    file: str
-    driver: str | None
-    name: str
+    file: str  # a path, or a camera's name
+    driver: str | None  # of a camera; None for a file
+    name: str  # for sentences and rows
 
 
 class Opened(NamedTuple):
@@ -126,22 +120,19 @@ class Recording:
         """
         av = _av()
         try:
-            self._add(av, picture, seconds)
+            if self.container is None:
+                self._start(av, picture)
+            size = self.stream.width, self.stream.height
+            if picture.shape[1::-1] != size:
+                image = Image.fromarray(picture)
+                near = abs(image.width - size[0]) < 2 and abs(image.height - size[1]) < 2
+                picture = np.asarray(image.crop((0, 0, *size)) if near else image.resize(size))
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            self.last = max(self.last + 1, round(seconds * TICKS))
+            frame.pts, frame.time_base = self.last, Fraction(1, TICKS)
+            self.container.mux(self.stream.encode(frame))
         except av.error.FFmpegError as error:
             raise ValueError(format_error(error, inside=True)) from None
-
-    def _add(self, av, picture: np.ndarray, seconds: float) -> None:
-        if self.container is None:
-            self._start(av, picture)
-        size = self.stream.width, self.stream.height
-        if picture.shape[1::-1] != size:
-            image = Image.fromarray(picture)
-            near = abs(image.width - size[0]) < 2 and abs(image.height - size[1]) < 2
-            picture = np.asarray(image.crop((0, 0, *size)) if near else image.resize(size))
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-        self.last = max(self.last + 1, round(seconds * TICKS))
-        frame.pts, frame.time_base = self.last, Fraction(1, TICKS)
-        self.container.mux(self.stream.encode(frame))
 
     def _start(self, av, picture: np.ndarray) -> None:
         self.container = av.open(f"file:{self.part}", "w", format="mp4")

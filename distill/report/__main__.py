@@ -6,6 +6,7 @@ DIR is a run folder, or a folder that holds run folders at any depth. Written be
   report.csv    the table for programs, one row per run, with its command
   --where KEY=VALUE  only runs with this setting, by its key in config.yaml, seed or data; with !=, <, <=, > and >= too; repeatable
   --plot KEY[,KEY]   top-1 over a numeric setting, with a line for each value of the second one; repeatable
+  --pair             print only how two run folders, A B, differ on the same faces, with McNemar's test
   --debug            count runs of debug=smoke and debug=overfit, which are left out without it
   --best RULE        print only the winning run folder: "max valid/top1_accuracy where bytes<1e6 and latency_ms<1";
                      where the runs are of several data sets: "max valid/top1_accuracy where data==ferplus", or
@@ -25,6 +26,7 @@ from distill.report.example_faces import Faces, gather
 from distill.report.html.page import page
 from distill.report.html.summary import count
 from distill.report.markdown_csv import comma_separated, markdown
+from distill.report.pair import pair
 from distill.report.predictions import problems
 from distill.report.select import best, where
 from distill.runs.reading import find
@@ -60,6 +62,9 @@ def write(found: RunTable, out: Path, with_faces: bool, plots: Sequence[Sequence
 
 def report(asked: argparse.Namespace) -> None:
     """Do what the command line asks for."""
+    if asked.pair:
+        print(pair(asked.folders))
+        return
     found = where(aggregate_runs(find(asked.folders), asked.debug), asked.where)
     if asked.best is not None:
         print(best(found, asked.best))
@@ -85,6 +90,7 @@ def main(words: list[str]) -> None:
     options.add_argument(
         "--plot", action="append", default=[], type=lambda text: text.split(",", 1), metavar="KEY[,KEY]"
     )
+    options.add_argument("--pair", action="store_true")
     options.add_argument("--debug", action="store_true")
     options.add_argument("--best", metavar="RULE")
     options.add_argument("--format", choices=("md", "csv"))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from distill.report.number_format import fewer_words, plain, value_words
-from distill.report.settings import COMPONENTS, settings_of
+from distill.report.settings import settings_of
+from distill.runs.config import COMPONENTS
 from distill.runs.folder import RunFolder
-from distill.runs.reading import COSTS, FIRST, Run
+from distill.runs.reading import COSTS, FIRST, Run, goal_of
 
 SPEEDS = ("latency_ms", "images_per_second")
 
@@ -49,32 +50,40 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Configuration:
-    """The runs that differ in nothing but their seed.
+    """The runs that differ in nothing but their seed."""
 
-    Args:
-        runs: best on validation first.
-        settings: all of them by dotted key, and each component's name under the component; not the seed.
-        mean: of every number over the runs.
-        spread: their sample standard deviation; over folds where one job did them all; without a number where there is one run.
-        number: its rank in a table by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself.
-        values: the settings that differ between the configurations of the table.
-        label: these in words, no two configurations alike.
-        short: the same without the names of the settings.
-    """
-
-    runs: tuple[Run, ...]
+    runs: tuple[Run, ...]  # best on validation first
+    # all of them by dotted key, and each component's name under the component; not the seed
     settings: dict[str, object]
-    mean: dict[str, float]
+    mean: dict[str, float]  # of every number over the runs
+    # their sample standard deviation; over folds where one job did them all; without a number where there is one run
     spread: dict[str, float]
+    # its rank in a table by mean validation top-1, from 1 on; data sets follow one another, each ranked by itself
     number: int = 0
+    # the settings that differ between the configurations of the table
     values: dict[str, object] = field(default_factory=dict)
-    label: str = ""
-    short: str = ""
+    label: str = ""  # these in words, no two configurations alike
+    short: str = ""  # the same without the names of the settings
 
     @property
     def repeats(self) -> str:
         folds = len(self.runs[0].result.folds or ()) if len(self.runs) == 1 else 0
         return f"{folds} folds" if folds else str(len(self.runs))
+
+    @property
+    def goal(self) -> str:
+        """The name of the number that it is ranked by."""
+        return goal_of(self.mean)
+
+    @property
+    def score(self) -> float:
+        """Its mean over the runs."""
+        return self.mean[self.goal]
+
+    @property
+    def goal_words(self) -> str:
+        """What that number is: without labels nobody knows what is right."""
+        return "validation top-1" if self.goal == FIRST else "agreement with the teacher on validation"
 
     @property
     def data_name(self) -> str:
@@ -97,19 +106,12 @@ class Configuration:
 
 
 class RunTable(NamedTuple):
-    """Everything that a report is made from.
+    """Everything that a report is made from."""
 
-    Args:
-        keys: the settings that differ, dotted, or the name of a component.
-        configurations: best first; of several data sets, one after the other.
-        left_out: runs that are not in the table, with the reason in .error.
-        debug: how many runs of debug=smoke or overfit are neither in the table nor in left_out.
-    """
-
-    keys: tuple[str, ...]
-    configurations: tuple[Configuration, ...]
-    left_out: tuple[Run, ...] = ()
-    debug: int = 0
+    keys: tuple[str, ...]  # the settings that differ, dotted, or the name of a component
+    configurations: tuple[Configuration, ...]  # best first; of several data sets, one after the other
+    left_out: tuple[Run, ...] = ()  # runs that are not in the table, with the reason in .error
+    debug: int = 0  # how many runs of debug=smoke or overfit are neither in the table nor in left_out
 
     @property
     def columns(self) -> list[Column]:
@@ -161,7 +163,7 @@ def aggregate_runs(runs: Sequence[Run], debug: bool = False) -> RunTable:
 
 def table_of(configurations: Sequence[Configuration], first: int = 1) -> RunTable:
     """Return configurations as a table of their own: ranked, numbered, and called by the settings that differ among them."""
-    ranked = sorted(configurations, key=lambda c: (repr(c.faces), -c.mean[FIRST]))
+    ranked = sorted(configurations, key=lambda c: (repr(c.faces), -c.score))
     keys = _swept([c.settings for c in ranked])
     values = [{key: c.settings.get(key) for key in keys} for c in ranked]
     labels = _labels(keys, values, ranked)
@@ -194,7 +196,7 @@ def _timed_together(runs: list[Run]) -> list[Run]:
 
 
 def _network(run: Run) -> str:
-    return repr([run.config["student"], run.result.student.get("macs")])
+    return repr([run.config.student, run.result.student.get("macs")])
 
 
 def _machine(run: Run) -> str:
@@ -206,7 +208,7 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
     newest: dict[object, Run] = {}
     older: list[tuple[Run, Run]] = []
     for run in sorted(members, key=lambda run: -RunFolder(run.folder).result.stat().st_mtime):
-        seed = run.config.get("seed")
+        seed = run.config.seed
         if seed in newest:
             older.append((run, newest[seed]))
         else:
@@ -215,7 +217,7 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
         Run(run.folder, "repeated", f"the same configuration and seed as {other.folder}, which is newer")
         for run, other in older
     ]
-    return sorted(newest.values(), key=lambda run: -run.numbers[FIRST]), again
+    return sorted(newest.values(), key=lambda run: -run.numbers[goal_of(run.numbers)]), again
 
 
 def _swept(flat: list[dict]) -> list[str]:

@@ -18,9 +18,8 @@ from distill.pipeline.completed import rebuild
 from distill.report.gradcam import grad_cam
 from distill.report.predictions import Answers, of_run
 from distill.runs.folder import RunFolder
-from distill.runs.reading import FIRST, Run
+from distill.runs.reading import Run, goal_of
 from distill.system.weights import load_weights, read_weights
-from distill.types import Dataset
 
 SIDE = 96  # pixels of a picture on the page
 Answer = tuple[str, float]  # class, probability
@@ -55,20 +54,31 @@ def gather(run: Run, n: int = 12) -> Faces:
     Raises:
         ValueError: packed pictures, predictions or the student's weights are out of reach.
     """
-    run = max(run.leaves, key=lambda leaf: leaf.result.student["metrics"][FIRST])
+    run = max(run.leaves, key=lambda leaf: leaf.numbers[goal_of(leaf.numbers)])
     answers, classes = of_run(run), tuple(run.result.data["classes"])
+    if answers.labels.min() < 0:
+        raise ValueError("nobody has said what they show")
     wrong, right = choose(answers, n)
     rows = np.concatenate([wrong, right])
     pixels = _pictures(run, [answers.ids[row] for row in rows])
     guesses = torch.from_numpy(answers.probabilities[rows].argmax(1))
-    student = _student(run, classes)
+    weights = RunFolder(run.folder).weights
+    student = rebuild(run.config.student, classes, run.config.plugins, read_weights(weights)[0])
+    load_weights(student, weights, str(run.folder))
     own, _, layer = grad_cam(student, _images(student, pixels), guesses)
     looks, notes = [("student", own)], [f"Student: {run.result.student['name']}, {_place(layer)}"]
     said, taught = None, _teacher_maps(run, classes, pixels, notes)
     if taught is not None:
         looks.append(("teacher", taught[0]))
         said = taught[1]
-    faces = [_face(k, row, answers, classes, pixels[k], looks, said) for k, row in enumerate(rows)]
+    faces = []
+    for k, row in enumerate(rows):
+        own, packed = answers.probabilities[row], pixels[k]
+        picture = Image.fromarray(packed[0].numpy() if len(packed) == 1 else packed.permute(1, 2, 0).numpy())
+        face = np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+        seen = [(whose, _uri(_lit(face, maps[k].numpy()))) for whose, maps in looks]
+        told, answer = said and said[k], (classes[int(own.argmax())], float(own.max()))
+        faces.append(Face(answers.ids[row], classes[answers.labels[row]], answer, told, _uri(face), seen))
     if licence := run.result.data.get("notes", {}).get("licence"):
         notes.append(str(licence))
     return Faces(faces[: len(wrong)], faces[len(wrong) :], notes)
@@ -87,7 +97,7 @@ def choose(answers: Answers, n: int) -> tuple[np.ndarray, np.ndarray]:
 def _pictures(run: Run, ids: list[str]) -> Tensor:
     """Return [N, C, H, W] uint8 of faces by name, from the packed data of the store: a report packs nothing itself."""
     packed = run.result.data.get("notes", {}).get("packed")
-    folder = Path(run.config["paths"]["store"]).expanduser() / "packed" / str(packed)
+    folder = Path(run.config.paths.store).expanduser() / "packed" / str(packed)
     if not packed or not folder.is_dir():
         raise ValueError(f"the packed pictures are not in {folder.parent} (there would be {packed})")
     splits = open_pack(folder).splits
@@ -98,30 +108,18 @@ def _pictures(run: Run, ids: list[str]) -> Tensor:
     raise ValueError(f"{folder} does not hold all faces of predictions/test.csv")
 
 
-def _nothing_seen(classes: tuple[str, ...]) -> Dataset:
-    return Dataset("", classes, "", {})
-
-
-def _student(run: Run, classes: tuple[str, ...]) -> nn.Module:
-    weights = RunFolder(run.folder).weights
-    network = rebuild(run.config["student"], classes, run.config.get("plugins", []), read_weights(weights)[0])
-    load_weights(network, weights, str(run.folder))
-    return network
-
-
 def _teacher_maps(
     run: Run, classes: tuple[str, ...], pixels: Tensor, notes: list[str]
 ) -> tuple[Tensor, list[Answer]] | None:
     """Return the teacher's maps and answers, of several teachers the first one's; none, with a note, where it is out of reach."""
     weights = (run.result.teacher or {}).get("weights") or []
     if not weights:
-        notes.append(
-            "It had no teacher" if not run.result.teacher else "The run does not say where its teacher's weights are"
-        )
+        taught = "The run does not say where its teacher's weights are" if run.result.teacher else "It had no teacher"
+        notes.append(taught)
         return None
-    node = next(iter(run.config["teacher"].get("members", {"": run.config["teacher"]}).values()))
+    node = build.members(run.config.teacher)[0]
     try:
-        network = build.bare_teacher(run.config, node, _nothing_seen(classes))
+        network = build.bare_teacher(node, run.config.plugins, classes)
         load_weights(network, weights[0], "teacher")
         maps, probabilities, layer = grad_cam(network, _images(network, pixels))
     except Exception as error:  # whatever it is, the student's maps are worth showing
@@ -141,28 +139,12 @@ def _images(network: nn.Module, pixels: Tensor) -> Tensor:
     return render(pixels, identity(len(pixels)), network.input).contiguous()
 
 
-def _face(k: int, row: int, answers: Answers, classes, pixels: Tensor, looks, said: list[Answer] | None) -> Face:
-    probabilities = answers.probabilities[row]
-    guess = int(probabilities.argmax())
-    face = _drawn(pixels)
-    seen = [(whose, _uri(_lit(face, maps[k].numpy()))) for whose, maps in looks]
-    own = (classes[guess], float(probabilities[guess]))
-    return Face(answers.ids[row], classes[answers.labels[row]], own, said and said[k], _uri(face), seen)
-
-
-def _drawn(pixels: Tensor) -> np.ndarray:
-    """Return [SIDE, SIDE, 3] uint8 of one packed face."""
-    picture = Image.fromarray(pixels[0].numpy() if len(pixels) == 1 else pixels.permute(1, 2, 0).numpy())
-    return np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
 def _lit(face: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Return a face with its map over it: darkened and grey where nothing speaks for the class, glowing where much does."""
     from matplotlib import colormaps  # slow to import, and most calls of the command line draw no face
 
-    heat = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)).clip(
-        0, 1
-    )
+    heat = Image.fromarray(heat.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    heat = np.asarray(heat).clip(0, 1)
     grey = face.mean(2, keepdims=True).repeat(3, 2) * 0.75
     strength = 0.6 * heat[..., None]
     return (grey * (1 - strength) + 255 * colormaps["inferno"](0.25 + 0.75 * heat)[..., :3] * strength).astype(np.uint8)

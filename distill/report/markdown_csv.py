@@ -42,7 +42,7 @@ def comma_separated(found: RunTable) -> str:
         for run in c.runs:
             own = [full(c.values[key]) for key in found.keys]
             numbers = [run.numbers.get(name, "") for name in names]
-            seed, speed = run.config.get("seed"), c.speed_of or ""
+            seed, speed = run.config.seed, c.speed_of or ""
             rows.writerow([c.number, run.status, *own, seed, *numbers, speed, run.folder, run.command, ""])
     for run in found.left_out:
         blank = [""] * (len(found.keys) + 2 + len(names))

@@ -82,3 +82,8 @@ def cut(words: str, most: int = 28) -> str:
 def full(value: object) -> str:
     """Return a setting with nothing left out, for what is sorted, searched and shown on hovering."""
     return value if isinstance(value, str) else str(value) if isinstance(value, list | dict) else plain(value, "")
+
+
+def capital(words: str) -> str:
+    """Return words as they begin a sentence."""
+    return words[:1].upper() + words[1:]

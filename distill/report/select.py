@@ -15,15 +15,8 @@ from distill.runs.reading import FIRST, Run, is_number
 RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+|[^<>=!]+?)\s*")  # a folder's name may hold blanks
 AND = re.compile(r"\s+and\s+", re.IGNORECASE)
-COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-    "==": operator.eq,
-    "=": operator.eq,
-    "!=": operator.ne,
-}
+COMPARE: dict[str, Callable[[float, float], bool]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt}
+COMPARE |= {">=": operator.ge, "==": operator.eq, "=": operator.eq, "!=": operator.ne}
 SAME = {"==": True, "=": True, "!=": False}  # of words
 EXAMPLE = 'Type for example --best "max valid/top1_accuracy where bytes<1e6 and latency_ms<1".'
 
@@ -94,10 +87,10 @@ def _of_seeds(found: RunTable, bounds: list[list], option: str) -> list[Configur
     """Return the configurations of the runs whose seeds meet all bounds."""
     kept = []
     for c in found.configurations:
-        if runs := [run for run in c.runs if all(COMPARE[how](run.config["seed"], bound) for how, bound in bounds)]:
+        if runs := [run for run in c.runs if all(COMPARE[how](run.config.seed, bound) for how, bound in bounds)]:
             kept.append(configuration(runs, c.settings))
     if not kept:
-        there = ", ".join(map(str, sorted({run.config["seed"] for run in found.runs})))
+        there = ", ".join(map(str, sorted({run.config.seed for run in found.runs})))
         raise ValueError(
             f"{option}: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
         )
@@ -222,10 +215,8 @@ def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> 
     value = _known(c).get(name)
     if isinstance(value, str) and isinstance(bound, float) and _is_number(value):
         value = float(value)  # a folder may be called 2024
-    if isinstance(value, str) and isinstance(bound, str) and bound.startswith("["):
-        value, bound = (
-            words.replace(" + ", ",").replace(" ", "").strip("[]") for words in (value, bound)
-        )  # loss=[ce,kd]
+    if isinstance(value, str) and isinstance(bound, str) and bound.startswith("["):  # loss=[ce,kd]
+        value, bound = (words.replace(" + ", ",").replace(" ", "").strip("[]") for words in (value, bound))
     if isinstance(value, str) or isinstance(bound, str):
         return value is not None and comparison in SAME and (value == bound) is SAME[comparison]
     return value is not None and COMPARE[comparison](value, bound)

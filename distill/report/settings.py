@@ -7,7 +7,6 @@ from pathlib import Path
 from distill.config import schema as config
 from distill.runs.reading import Run
 
-COMPONENTS = ("student", "teacher", "loss", "data", "optimizer", "schedule")
 HIDDEN = ("data.root", "data.subset_dir", "teacher.sha256", "experiment", "debug")  # where and how found, not what
 
 
@@ -20,15 +19,13 @@ def settings_of(runs: Sequence[Run]) -> list[dict[str, object]]:
 
 
 def _flat(run: Run) -> dict[str, object]:
-    asked = {"phases": None, "generations": 1} | config.settings(run.config)
     found: dict[str, object] = {}
-    _flatten("", {key: value for key, value in asked.items() if key != "seed"}, found)
-    named = {part: config.label(run.config[part]) for part in COMPONENTS if part != "loss" and part in run.config}
-    named["data"] = run.result.data["name"]
-    named["loss"] = " + ".join(run.config["loss"])
+    _flatten("", {key: value for key, value in config.settings(run.config).items() if key != "seed"}, found)
+    named = {part: config.label(node) for part, node in run.config.components.items()}
+    named |= {"data": run.result.data["name"], "loss": " + ".join(run.config.loss)}
     found["eval.views"] = run.result.eval.get("views", "plain")
     kept = {k: _number(v) for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
-    return kept | {part: named[part] for part in COMPONENTS if part in named}
+    return kept | named
 
 
 def _number(value: object) -> object:
@@ -38,7 +35,7 @@ def _number(value: object) -> object:
 
 def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say of which finished run a teacher is, by its folder's name; two weights are two teachers."""
-    teachers = [run.config["teacher"] for run in runs]
+    teachers = [run.config.teacher for run in runs]
     taught = [(str(own.get("sha256") or ""), Path(str(own.get("run"))).name) for own in teachers]
     names = _names([(key, name) for key, name in taught if key])
     for settings, (key, _) in zip(flat, taught, strict=True):
@@ -49,7 +46,7 @@ def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
 def _tell_data_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say where the faces are from, as data.root, where no other setting tells one data set from another."""
     faces = [run.result.data.get("fingerprint") for run in runs]
-    roots = [str(run.config["data"].get("root") or run.result.data["name"]) for run in runs]
+    roots = [str(run.config.data.get("root") or run.result.data["name"]) for run in runs]
     asked = [repr(sorted((k, repr(v)) for k, v in own.items() if k.split(".")[0] == "data")) for own in flat]
     same: dict[str, set] = {}
     for words, key in zip(asked, faces, strict=True):

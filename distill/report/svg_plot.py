@@ -167,7 +167,9 @@ def place_labels(
     boxes, found = [(x - 5, y - 5, x + 5, y + 5) for x, y in taken], []
     for x, y, words in wanted:
         for dx, dy, anchor in BESIDE:
-            box = _box(x + dx, y + dy, 7 * len(words), anchor)
+            width = 7 * len(words)
+            left, foot = x + dx - {"start": 0, "middle": width / 2, "end": width}[anchor], y + dy
+            box = (left, foot - 11, left + width, foot + 3)
             inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 14 and box[3] < HEIGHT - BOTTOM
             if inside and not any(_overlap(box, other) for other in boxes):
                 boxes.append(box)
@@ -176,11 +178,6 @@ def place_labels(
         else:
             found.append(None)
     return found
-
-
-def _box(x: float, y: float, width: float, anchor: str) -> tuple[float, float, float, float]:
-    left = x - {"start": 0, "middle": width / 2, "end": width}[anchor]
-    return left, y - 11, left + width, y + 3
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -94,10 +94,14 @@ class RunFolder:
         """Return the folder of a sub-run, of kind fold or generation."""
         return RunFolder(self.path / f"{kind}-{number}")
 
+    def width(self, width: float) -> "RunFolder":
+        """Return the folder of the student of one width that was cut from this run's."""
+        return RunFolder(self.path / f"width-{width:g}")
+
     def parts(self) -> list["RunFolder"]:
         """Return the folders of the sub-runs that have begun, in their order."""
         found = [path.parent for path in self.path.glob("*-*/config.yaml") if PART.fullmatch(path.parent.name)]
-        return [RunFolder(path) for path in sorted(found, key=lambda path: int(PART.fullmatch(path.name)[2]))]
+        return [RunFolder(path) for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))]
 
     def is_complete(self) -> bool:
         """Say whether it holds a finished run."""

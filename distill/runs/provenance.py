@@ -4,27 +4,28 @@ import ast
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.system.console import console
 
 OWN = ("distill", "students", "teachers")
-BESIDE = ("logger", "paths")  # groups of a config whose classes do not change what is learned
 SECONDS = 10  # that git may take
 SHOWN = 5  # modules that one sentence names
 
 
-def sources(cfg: dict) -> dict[str, str]:
-    """Return module -> SHA-256 of its source: of every class that a config names, and of what plugins import of plugins.
+def sources(components: dict, plugins: Sequence[str]) -> dict[str, str]:
+    """Return module -> SHA-256 of its source: of every class that is named, and of what plugins import of plugins.
 
     Args:
-        cfg: plain config.
+        components: see RunConfig; at any depth.
+        plugins: packages besides this project's whose sources count.
     """
-    packages = [name.partition(".")[0] for name in cfg.get("plugins") or []]
-    named = list(_targets({key: value for key, value in cfg.items() if key not in BESIDE}))
+    packages = [name.partition(".")[0] for name in plugins]
+    named = list(_targets(components))
     todo, found = [name for name in named if name.partition(".")[0] in (*OWN, *packages)], {}
     while todo:
         name, content = _source(todo.pop())
@@ -60,7 +61,7 @@ def _source(name: str) -> tuple[str | None, bytes]:
 def _imports(module: str, source: bytes) -> Iterator[str]:
     """Yield every name that a module imports, relative ones resolved, and its parent packages."""
     spec = find_spec(module)
-    package = module if spec.submodule_search_locations else module.rpartition(".")[0]
+    package = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
     yield package
     try:
         tree = ast.parse(source)
@@ -74,15 +75,10 @@ def _imports(module: str, source: bytes) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def tell_changed(cfg: dict, folder: RunFolder) -> None:
-    """Say loudly, in one line, which code of a run was changed since it was made; nothing of a run that does not know.
-
-    Args:
-        cfg: the run's config.
-        folder: its run folder.
-    """
-    then = recorded(folder)
-    now = sources(cfg) if then else {}
+def tell_changed(folder: RunFolder) -> None:
+    """Say loudly, in one line, which code of a run was changed since it was made; nothing of a run that does not know."""
+    then = recorded(folder) if folder.config.is_file() else {}
+    now = _current(folder)[0] if then else {}
     if different := [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         console.print(
@@ -100,28 +96,35 @@ def recorded(folder: RunFolder) -> dict[str, str]:
         return {}
 
 
-def code(cfg: dict, folder: RunFolder) -> dict[str, object]:
+def code(folder: RunFolder) -> dict[str, object]:
     """Return what env.json says of the code: git (package -> commit and dirty, None where no commit holds it) and sources.
 
     Args:
-        cfg: the run's config.
-        folder: its run folder, where it is complete its sources stay; where others go on with it, the earlier ones too.
+        folder: of the run, with its config; where it is complete its sources stay; where others go on with it, the earlier
+            ones too.
     """
-    then, now = recorded(folder), sources(cfg)
+    then, (now, plugins) = recorded(folder), _current(folder)
     kept = {"sources": then} if then and folder.is_complete() else {"sources": now}
     if then and kept["sources"] != then:
         kept["earlier_sources"] = then
-    return {"git": {name: git_state(name) for name in ("distill", *(cfg.get("plugins") or []))}, **kept}
+    return {"git": {name: git_state(name) for name in ("distill", *plugins)}, **kept}
+
+
+def _current(folder: RunFolder) -> tuple[dict[str, str], list[str]]:
+    """Return the sources of a run as they are today, and its plugins."""
+    config = RunConfig.read(folder.config)
+    return sources(config.components, config.plugins), config.plugins
 
 
 def git_state(package: str) -> dict[str, object] | None:
     """Return commit and dirty (a tracked file differs from it) of the repository that a package is tracked in, or None."""
     try:
-        file = Path(find_spec(package).origin)
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            return None
+        file = Path(spec.origin)
         git = ["git", "--no-optional-locks", "-C", str(file.parent)]
-        _said(
-            [*git, "ls-files", "--error-unmatch", file.name]
-        )  # else the repository is that of whom it is installed for
+        _said([*git, "ls-files", "--error-unmatch", file.name])  # else it is that of whom it is installed for
         commit = _said([*git, "rev-parse", "HEAD"])
         return {"commit": commit, "dirty": bool(_said([*git, "status", "--porcelain", "--untracked-files=no"]))}
     except (OSError, ValueError, ImportError, AttributeError, TypeError, subprocess.SubprocessError):

@@ -7,16 +7,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import yaml
-
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
-from distill.runs.result_schema import CONFIG, ENV, RESULT, unlike
+from distill.runs.result_schema import ENV, RESULT, unlike
 from distill.system.cli import format_error
 
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
-FIRST = "valid/top1_accuracy"  # what everything here is ranked by
+FIRST, AGREEMENT = (
+    "valid/top1_accuracy",
+    "valid/agreement",
+)  # what everything here is ranked by: of faces without labels the second
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms", "images_per_second")
 ENGINES = (".onnx", ".xml", ".pt2", ".pte", ".int8.onnx")  # of exported files, the one whose speed is shown first
 
@@ -29,7 +32,7 @@ class Run:
         folder: where it is, links resolved.
         status: complete, failed, pruned (stopped by a search), unfinished or damaged.
         error: why it is not complete, in words.
-        config: config.yaml.
+        config: config.yaml; None where it cannot be read.
         result: result.json.
         env: env.json.
         parts: the sub-runs of a job over folds or generations.
@@ -38,7 +41,7 @@ class Run:
     folder: Path
     status: str
     error: str
-    config: dict = field(default_factory=dict)
+    config: RunConfig | None = None
     result: RunResult = field(default_factory=RunResult)
     env: dict = field(default_factory=dict)
     parts: tuple["Run", ...] = ()
@@ -57,7 +60,7 @@ class Run:
         if self.status != "complete":
             return {}
         result = self.result
-        found = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
+        found: dict[str, Any] = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
         found["minutes"] = (result.seconds.get("total") or math.nan) / 60
         for name, values in result.further.items():
             found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
@@ -90,7 +93,7 @@ class Run:
     @property
     def is_debug(self) -> bool:
         """Whether it was a trial of the tools, debug=smoke or debug=overfit."""
-        return bool(self.config.get("debug"))
+        return self.config is not None and bool(self.config.debug)
 
     @cached_property
     def exported_speed(self) -> dict | None:
@@ -145,12 +148,13 @@ def find(folders: Iterable[Path]) -> list[Run]:
 
 
 def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """Yield run folders; what lies in a run folder, and the teachers of a store, are not runs of their own."""
+    """Yield run folders; of what lies in one only students of other widths, and of a store no teachers, are runs of their own."""
     if folder in seen:
         return
     seen.add(folder)
     if _holds_run(folder):
         yield folder
+        yield from sorted(path.parent for path in folder.glob("width-*/result.json"))
         return
     try:
         inner = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
@@ -185,7 +189,7 @@ def read(folder: Path) -> Run:
 def _read(folder: Path) -> Run:
     here = RunFolder(folder)
     parts = tuple(read(part.path) for part in here.parts())
-    env = _mapping(here.env, {})
+    env = _mapping(here.env, {}) or {}
     env = {} if unlike(env, ENV) else env
     env = env or (parts[0].env if parts else {})
     try:
@@ -193,29 +197,21 @@ def _read(folder: Path) -> Run:
     except (OSError, ValueError):
         result = None
     try:
-        config = _config(here.config)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        config = RunConfig.read(here.config)
+    except (OSError, ValueError) as error:
         if result and result.status in ("failed", "pruned"):  # a job of a sweep that was refused has no config
-            return Run(folder, result.status, str(result.error), {}, result, env, parts)
-        why = f"config.yaml: {format_error(error, inside=True)}"
-        return Run(folder, "damaged", why, env=env, parts=parts)
+            return Run(folder, result.status, str(result.error), None, result, env, parts)
+        return Run(folder, "damaged", format_error(error, inside=True), env=env, parts=parts)
     if not here.result.exists():
-        return Run(folder, "unfinished", _progress(here, config, parts), config, env=env, parts=parts)
+        return Run(folder, "unfinished", _progress(here, config.train.epochs, parts), config, env=env, parts=parts)
     if result is None:
         return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, env=env, parts=parts)
     if result.status != "complete":
-        error = str(result.error or f"status {result.status!r}")
-        return Run(folder, "pruned" if result.status == "pruned" else "failed", error, config, result, env, parts)
+        failure = str(result.error or f"status {result.status!r}")
+        return Run(folder, "pruned" if result.status == "pruned" else "failed", failure, config, result, env, parts)
     if problem := unlike(vars(result), RESULT) or _no_accuracy(result):
         return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
     return _countable(Run(folder, "complete", "", config, result, env, parts))
-
-
-def _config(path: Path) -> dict:
-    value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if problem := unlike(value, CONFIG) if isinstance(value, dict) else "is no mapping":
-        raise ValueError(f"is cut off or no config of a run: {problem}")
-    return value
 
 
 def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
@@ -227,8 +223,13 @@ def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
 
 
 def _no_accuracy(result: RunResult) -> str | None:
-    value = result.student["metrics"].get(FIRST)
+    value = result.student["metrics"].get(goal_of(result.student["metrics"]))
     return None if is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
+
+
+def goal_of(numbers: dict) -> str:
+    """Return the name of the number that a run is ranked by."""
+    return FIRST if FIRST in numbers or AGREEMENT not in numbers else AGREEMENT
 
 
 def _countable(run: Run) -> Run:
@@ -246,16 +247,13 @@ def _numbers(network: dict) -> dict[str, float]:
     return {name: value for name, value in found.items() if is_number(value)}
 
 
-def _progress(folder: RunFolder, config: dict, parts: tuple[Run, ...]) -> str:
+def _progress(folder: RunFolder, epochs: int, parts: tuple[Run, ...]) -> str:
     if parts:
         done = sum(part.status == "complete" for part in parts)
         return f"stopped or still at work: {done} of its sub-runs are complete"
-    done = sum("valid/top1_accuracy" in line for line in _lines(folder.metrics))
-    epochs = config["train"].get("epochs", "?")
-    of = (
-        f"{done} of {epochs} epochs" if epochs == "?" or done <= epochs else f"{done} epochs"
-    )  # train.min_steps: of more
-    return f"stopped or still at work: {of} are done"
+    done = sum(FIRST in line or AGREEMENT in line for line in _lines(folder.metrics))
+    of = f" of {epochs}" if done <= epochs else ""  # train.min_steps: of more
+    return f"stopped or still at work: {done}{of} epochs are done"
 
 
 def _lines(path: Path) -> Iterator[dict]:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from distill.system.files import write_json
 
-ONLY_IF_ANY = ("calibration", "folds", "generations", "ensemble", "error")  # keys that other results do not have
+ONLY_IF_ANY = (
+    "calibration",
+    "folds",
+    "generations",
+    "ensemble",
+    "widths",
+    "error",
+)  # keys that other results do not have
 
 
 @dataclass
@@ -38,6 +45,7 @@ class RunResult:
         folds: the metrics of each fold, of data.fold=all.
         generations: the metrics of each generation.
         ensemble: the metrics of all generations together.
+        widths: of a student of several widths, the first its own: width, folder, costs and metrics of each.
         error: why the run is not complete.
     """
 
@@ -65,6 +73,7 @@ class RunResult:
     folds: list[dict] | None = None
     generations: list[dict] | None = None
     ensemble: dict | None = None
+    widths: list[dict] | None = None
     error: str | None = None
 
     @classmethod

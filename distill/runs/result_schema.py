@@ -1,8 +1,9 @@
 """What the files of a run are like, as far as a report reads them."""
 
 import json
+from collections.abc import Mapping
 from types import UnionType
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 RESULT = {  # of a complete run: key -> type; one that may be None may be missing
     "student": dict,
@@ -35,7 +36,7 @@ CONFIG = {group: dict for group in ("data", "teacher", "student", "loss", "train
 ENV = {"packages": dict | None, "command": str | None}
 
 
-def unlike(found: dict, types: dict[str, object]) -> str | None:
+def unlike(found: dict, types: Mapping[str, object]) -> str | None:
     """Say which key of a mapping is missing or not of its type, the first of them; what lies in a None is not looked at."""
     for key, kind in types.items():
         group, _, name = key.rpartition(".")
@@ -46,7 +47,7 @@ def unlike(found: dict, types: dict[str, object]) -> str | None:
     return None
 
 
-def _is(value: object, kind) -> bool:
+def _is(value: object, kind: Any) -> bool:
     """Say whether a value of JSON is of a type such as list[str] or dict | None."""
     if isinstance(kind, UnionType):
         return any(_is(value, one) for one in get_args(kind))

@@ -24,14 +24,13 @@ from pathlib import Path
 
 from distill.config import overrides
 from distill.config.hints import explained
-from distill.sweep.jobs import ELSEWHERE, conclude, folder_of, refuse_another, refuse_idle
-from distill.sweep.multirun import check, executor_of, is_several, run_grid
+from distill.sweep.jobs import ELSEWHERE, folder_of, refuse_idle
+from distill.sweep.multirun import check, job_runner, run_grid
 from distill.sweep.search import Search, settings
 from distill.sweep.space import SweepFile, find, read
 from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.files import digest
-from distill.system.processes import sweep_lock
 from distill.system.typed import as_typed, as_yaml
 
 SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
@@ -47,27 +46,27 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
     """
     asked, rest = dict(OPTIONS), []
     for word in words:
-        key, _, value = word.partition("=")
-        group, _, name = key.partition(".")
+        key, _, text = word.partition("=")
+        name = key.removeprefix("sweep.")
         if word.startswith("-"):
             raise ValueError(f"{word}: is no option. Type sweep.jobs=N for N jobs at a time, or see --help.")
-        if group != "sweep":
-            rest.append(overrides.quoted(word))
-        elif name in OPTIONS or not name:
-            asked[name or "sweep"] = _value(key, value)
-        else:
+        if key == "sweep" or (name != key and name in OPTIONS):
+            asked[name] = _value(name, text)
+        elif name != key:
             raise ValueError(f"{key}: no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
+        else:
+            rest.append(overrides.quoted(word))
     if type(asked["seed"]) is not int or asked["seed"] < 0:
         raise ValueError(f"sweep.seed: {as_typed(asked['seed'])} was asked for; give a whole number from 0 on.")
     return asked, rest
 
 
-def _value(key: str, text: str) -> object:
+def _value(name: str, text: str) -> object:
     """Return the value of a word: a path as it is typed, a list also where it is one word."""
-    if key in ("sweep", "sweep.folder"):
-        return None if text == "null" else text.strip("'\"")
-    value = as_yaml(key, text)
-    if key == "sweep.minimize":
+    if name in ("sweep", "folder"):
+        return None if text == "null" else text.strip("'\"") or None
+    value = as_yaml(f"sweep.{name}", text)
+    if name == "minimize":
         return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [text]
     return value
 
@@ -99,26 +98,22 @@ def choose(file: SweepFile, asked: dict, rest: list[str]) -> int:
 
     kept = sorted(word for word in rest if not word.startswith(ELSEWHERE))
     said = digest([file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"], kept])
-    folder = folder_of(rest, f"{Path(file.name).stem[:60]}-{said[:8]}")
-    folder = Path(asked["folder"]).expanduser().absolute() if asked["folder"] else folder
+    folder = folder_of(rest, f"{Path(file.name).stem[:60]}-{said[:8]}", asked["folder"])
     first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
     try:
         cfg, launcher = check([words(first)], rest, folder)
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
-    several = is_several(cfg) or not file.parameters.keys().isdisjoint(SEVERAL)
-    with sweep_lock(folder):
-        refuse_another(folder, said)
+    several = (
+        cfg["data"].get("fold") == "all" or cfg["generations"] > 1 or not file.parameters.keys().isdisjoint(SEVERAL)
+    )
+    cap = TRIALS if file.run_cap is None and file.method != "grid" else file.run_cap
+    with job_runner(folder, said, launcher, asked["jobs"], file.metric, file.maximize) as executor:
         search = Search(file, words, folder, asked["minimize"], asked["seed"], several)
-        console.print(f"sweep folder: {folder} (what job N prints is in jobs/N/log.txt)")
-        executor = executor_of(launcher, asked["jobs"])
-        try:
-            failed = search.run(executor, TRIALS if file.run_cap is None and file.method != "grid" else file.run_cap)
-        finally:
-            conclude(folder, file.metric, file.maximize)
-        for number, values, chosen in search.best():
-            told = zip([file.metric, *asked["minimize"]], values, strict=True)
-            console.print(f"best: job {number}  {'  '.join(f'{n} {v:.6g}' for n, v in told)}  {settings(chosen)}")
+        failed = search.run(executor, cap)
+    for number, values, chosen in search.best():
+        told = zip([file.metric, *asked["minimize"]], values, strict=True)
+        console.print(f"best: job {number}  {'  '.join(f'{n} {v:.6g}' for n, v in told)}  {settings(chosen)}")
     return int(failed > 0)
 
 
@@ -147,8 +142,7 @@ def main(words: list[str]) -> None:
     asked, rest = parse(words)
     with explained(rest):
         if "sweep" in asked:
-            file = read(find(str(asked["sweep"])), method=asked["method"], run_cap=asked["run_cap"])
-            code = choose(file, asked, rest)
+            code = choose(read(find(asked["sweep"]), method=asked["method"], run_cap=asked["run_cap"]), asked, rest)
         else:
             code = spread(asked, rest)
     if code:

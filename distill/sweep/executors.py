@@ -23,16 +23,9 @@ LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")
 LOG = "log.txt"  # in a job's folder: what it prints
 STOP = "stop"  # a file in a job's folder that asks it to end
 GRACE_PERIOD_S = 30.0  # that a job has for ending when it is asked to, before it is killed
-PLAIN = (
-    "name",
-    "timeout_min",
-    "cpus_per_task",
-    "gpus_per_node",
-    "tasks_per_node",
-    "mem_gb",
-    "nodes",
-    "stderr_to_stdout",
-)
+PLAIN = {"name", "timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes"} | {
+    "stderr_to_stdout"
+}
 Poll = Callable[[], int | None]
 
 
@@ -64,15 +57,11 @@ class Stoppable:
 
 def run_process(command: list[str], job_dir: str, cwd: str, environment: dict[str, str]) -> int:
     """Run one job to its end, or until its folder holds a file stop; return its exit code."""
-    return _start(command, Path(job_dir), cwd, environment).wait()
-
-
-def _start(command: list[str], job_dir: Path, cwd: str, environment: dict[str, str]) -> Stoppable:
-    (job_dir / STOP).unlink(missing_ok=True)  # of an earlier start
-    with open(job_dir / LOG, "ab") as log:
+    Path(job_dir, STOP).unlink(missing_ok=True)  # of an earlier start
+    with open(Path(job_dir, LOG), "ab") as log:
         where = {"cwd": cwd, "env": os.environ | environment, "stdin": subprocess.DEVNULL}
         process = subprocess.Popen(with_parent_death_signal(command), **where, stdout=log, stderr=subprocess.STDOUT)
-    return Stoppable(process, job_dir)
+    return Stoppable(process, Path(job_dir)).wait()
 
 
 def run_here(words: list[str]) -> None:
@@ -89,7 +78,7 @@ def _job(words: list[str], job_dir: Path, threads: int) -> tuple[list[str], str,
 
 
 class LocalExecutor:
-    """So many jobs at a time on this machine, its cores shared out; each is forked off here, where it can be.
+    """So many jobs at a time on this machine, its cores shared out; each is forked off here.
 
     Args:
         jobs: at a time.
@@ -104,17 +93,12 @@ class LocalExecutor:
             import_module(name)
 
     def start(self, words: list[str], job_dir: Path) -> Poll:
-        command, _, cwd, environment = _job(words, job_dir, self.threads)
-
         def work() -> None:
-            os.environ.update(environment)
+            os.environ.update({JOB_DIR: str(job_dir), "OMP_NUM_THREADS": str(self.threads)})
             self.run(words)
 
-        if hasattr(os, "fork"):
-            (job_dir / STOP).unlink(missing_ok=True)
-            self._running.append(Stoppable(Fork(work, job_dir / LOG), job_dir))
-        else:
-            self._running.append(_start(command, job_dir, cwd, environment))
+        (job_dir / STOP).unlink(missing_ok=True)
+        self._running.append(Stoppable(Fork(work, job_dir / LOG), job_dir))
         return self._running[-1].poll
 
     def close(self) -> None:

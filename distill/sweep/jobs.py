@@ -54,7 +54,7 @@ class Record:
         link = self.sweep / self.facts["name"]
         with suppress(OSError):
             link.unlink(missing_ok=True)
-            link.symlink_to(os.path.relpath(folder.absolute(), self.sweep.absolute()), target_is_directory=True)
+            link.symlink_to(os.path.relpath(folder.absolute(), self.sweep.absolute()))
 
     def end(self, status: str, **facts) -> None:
         """Note how it ended; where there is no run folder to say that it failed, result.json in its own folder does."""
@@ -71,12 +71,9 @@ class Record:
             name = Signals(-code).name
             self.end("failed", error=f"was killed by {name}; the same command again goes on from its last checkpoint")
         elif code > 0 and status in ("pending", "running"):
-            errors = (
-                re.findall(r"^error: (.*)", log.read_text(errors="replace", encoding="utf-8"), re.MULTILINE)
-                if log.exists()
-                else []
-            )
-            self.end("failed", error=[f"ended with exit code {code}; {log} says more", *errors][-1])
+            said = log.read_text(errors="replace", encoding="utf-8") if log.exists() else ""
+            errors = re.findall(r"^error: (.*)", said, re.MULTILINE)
+            self.end("failed", error=errors[-1] if errors else f"ended with exit code {code}; {log} says more")
         console.print(f"job {self.facts['number']}: {line(self.facts)}")
 
 
@@ -88,15 +85,15 @@ def read(job_dir: Path) -> dict:
         return {"number": job_dir.name, "name": f"job-{job_dir.name}", "overrides": [], "status": "pending"}
 
 
-def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> None:
-    """Write the record of every job before the first one begins."""
-    names: set[str] = set()
+def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> list[Path]:
+    """Write the record of every job before the first one begins; return their folders."""
+    places: dict[str, Path] = {}
     for number, words in enumerate(jobs):
         name = name_of(words, swept) or "job"
-        name = f"{name}-{number}" if name in names else name
-        names.add(name)
-        add(sweep, number, name, words)
+        name = f"{name}-{number}" if name in places else name
+        places[name] = add(sweep, number, name, words)
     collect(sweep)
+    return list(places.values())
 
 
 def refuse_idle(swept: Sequence[str]) -> None:
@@ -107,10 +104,8 @@ def refuse_idle(swept: Sequence[str]) -> None:
     """
     for key in swept:
         if key.startswith(MEASURED):
-            raise ValueError(
-                f"{key}: is measured, not learnt: its values would be one run. Leave it out of the sweep, and type "
-                f"python -m distill.measure RUN {key}=... for each."
-            )
+            what = f"Leave it out of the sweep, and type python -m distill.measure RUN {key}=... for each."
+            raise ValueError(f"{key}: is measured, not learnt: its values would be one run. {what}")
         if key.startswith(UNCHANGED):
             raise ValueError(f"{key}: does not change what is learnt: its values would be one run. Give one value.")
 
@@ -157,20 +152,19 @@ def collect(sweep: Path) -> list[dict]:
     return jobs
 
 
-def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> int:
+def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> None:
     """Print the jobs, the best first, the winner by its mean over seeds, and what to type next; write jobs.jsonl.
 
     Args:
         sweep: its folder.
         metric: what jobs are compared by, of validation.
         maximize: whether more is better.
-
-    Returns:
-        The exit code: 1 where a job is missing.
     """
     jobs = collect(sweep)
     if all(facts["status"] == "pending" for facts in jobs):
-        return 1  # what went wrong before the first one is said elsewhere
+        return  # what went wrong before the first one is said elsewhere
+    if metric == METRIC and not any(METRIC in facts for facts in jobs):
+        metric = "valid/agreement"  # of faces without labels
     ranked = [facts for facts in jobs if facts["status"] == "complete" and facts.get(metric) is not None]
     ranked.sort(key=lambda facts: facts[metric], reverse=maximize)
     console.print()
@@ -181,8 +175,7 @@ def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> int:
     told = ", ".join(f"{number} {state}" for state, number in states.items())
     told = told.replace(" complete", f" complete ({reused} of them before)") if reused else told
     console.print(f"{len(jobs)} jobs: {told}; sweep folder: {sweep}")
-    missing = not states.keys() <= {"complete", "pruned", "retrying"}
-    if missing:
+    if not states.keys() <= {"complete", "pruned", "retrying"}:
         console.print("next: the same command again runs what is missing")
     if ranked:
         seeds: dict[tuple, list[dict]] = {}
@@ -192,20 +185,18 @@ def conclude(sweep: Path, metric: str = METRIC, maximize: bool = True) -> int:
         over = f" (of {len(best)} seeds, mean {_value(best, metric)})" if len(best) > 1 else ""
         console.print(f"best: {line(best[0], metric).removeprefix('complete').strip()}{over}")
         rule = "" if metric == METRIC else f" --best '{'max' if maximize else 'min'} {metric}'"
-        which = f"best of {shlex.quote(str(sweep))}{rule}"
-        console.print(f"next: python -m distill.export {which}")
+        console.print(f"next: python -m distill.export best of {shlex.quote(str(sweep))}{rule}")
         console.print(f"next: python -m distill.report {shlex.quote(str(sweep))}")
-    return int(missing)
 
 
 def line(facts: dict, metric: str = METRIC) -> str:
     """Return how a job stands, in a line."""
-    seconds = facts.get("seconds")
     words = [f"{_state(facts):<9}{facts['name']}"]
-    words += [_value([facts], metric)] if facts["status"] == "complete" and facts.get(metric) is not None else []
-    words += ["reused" if facts.get("reused") else f"{seconds:.0f} s"] if seconds is not None else []
-    words += [str(facts["folder"])] if facts.get("folder") else []
-    words += [facts["error"].splitlines()[0]] if facts.get("error") else []
+    if facts["status"] == "complete" and facts.get(metric) is not None:
+        words.append(_value([facts], metric))
+    if (seconds := facts.get("seconds")) is not None:
+        words.append("reused" if facts.get("reused") else f"{seconds:.0f} s")
+    words += [text.splitlines()[0] for text in (facts.get("folder"), facts.get("error")) if text]
     return "  ".join(words)
 
 
@@ -235,10 +226,11 @@ def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
     return f"{keys or 'sweep'}-{digest(asked)[:8]}"
 
 
-def folder_of(words: Sequence[str], name: str) -> Path:
-    """Return the folder of a sweep, among the run folders that its words ask for."""
-    home = Path(overrides.value_of(words, "paths.runs") or "runs").expanduser()
-    return home.absolute() / "sweeps" / name
+def folder_of(words: Sequence[str], name: str, asked: str | None = None) -> Path:
+    """Return the folder of a sweep: the one that is asked for, or one among the run folders that its words ask for."""
+    return (
+        Path(asked or Path(overrides.value_of(words, "paths.runs") or "runs") / "sweeps" / name).expanduser().absolute()
+    )
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:

@@ -1,22 +1,23 @@
 """The jobs of a sweep, done: every combination of what is typed, or what a search asks for; each is found complete or begun."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from distill import build
 from distill.config import overrides
-from distill.pipeline.reuse import is_measured
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
 from distill.runs.result import RunResult
 from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
-from distill.sweep.jobs import Record, conclude, folder_of, plan, refuse_another, refuse_idle, sweep_name
+from distill.sweep.jobs import METRIC, Record, conclude, folder_of, plan, read, refuse_another, refuse_idle, sweep_name
 from distill.system.console import console
 from distill.system.cores import cores
 from distill.system.processes import sweep_lock
+from distill.types import Dataset
 
 MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
@@ -30,20 +31,38 @@ class Job:
     poll: Poll
 
 
-def is_reused(record: Record, cfg: dict, folder: RunFolder) -> bool:
-    """Say whether a job's one run is complete and saw the data that are there now, and note it then."""
-    if is_several(cfg) or not is_measured(folder, cfg):
+def is_reused(record: Record, folder: RunFolder, data: Dataset) -> bool:
+    """Say whether a job's one run, which is complete, saw the data that are there now, and note it then."""
+    if RunResult.read(folder.result).data["fingerprint"] != build.fingerprint(data):
         return False
-    if RunResult.read(folder.result).data["fingerprint"] != build.fingerprint(build.dataset(cfg)):
-        return False
-    tell_changed(cfg, folder)
+    tell_changed(folder)
     record.update(reused=True)
     return True
 
 
-def is_several(cfg: dict) -> bool:
-    """Say whether a job is made of several runs."""
-    return cfg["data"].get("fold") == "all" or cfg["generations"] > 1
+@contextmanager
+def job_runner(
+    folder: Path, what: str, launcher: Mapping, at_a_time: int, metric: str = METRIC, maximize: bool = True
+) -> Iterator:
+    """Yield the executor of a grid's or a search's jobs, the sweep's folder locked; at the end say how each job ended.
+
+    Args:
+        folder: of the sweep.
+        what: a digest of what is asked for: the folder takes no other sweep.
+        launcher, at_a_time: see executor_of.
+        metric, maximize: see conclude.
+
+    Raises:
+        ValueError: another process is at work there, or the folder is another sweep's.
+    """
+    with sweep_lock(folder):
+        refuse_another(folder, what)
+        executor = executor_of(launcher, at_a_time)
+        console.print(f"sweep folder: {folder} (what job N prints is in jobs/N/log.txt)")
+        try:
+            yield executor
+        finally:
+            conclude(folder, metric, maximize)
 
 
 def run_jobs(
@@ -89,27 +108,18 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
     jobs, swept = overrides.spread(words)
     refuse_idle(swept)
     name = sweep_name(words, swept)
-    folder = Path(folder).expanduser().absolute() if folder else folder_of(words, name)
+    folder = folder_of(words, name, folder)
     _, launcher = check(jobs, words, folder)
-    with sweep_lock(folder):
-        refuse_another(folder, name)
-        executor = executor_of(launcher, at_a_time)
-        plan(folder, jobs, swept)
-        at_once = f"{len(jobs)} jobs, {min(executor.jobs, len(jobs))} at a time"
-        console.print(f"sweep folder: {folder} ({at_once}; what job N prints is in jobs/N/log.txt)")
-        pending = (
-            (folder / "jobs" / str(number), [*job, *overrides.for_jobs(words)]) for number, job in enumerate(jobs)
-        )
+    with job_runner(folder, name, launcher, at_a_time) as executor:
+        places = plan(folder, jobs, swept)
+        pending = zip(places, jobs, strict=True)
 
         def next_job(running: int) -> Job | None:
-            job_dir, job = next(pending, (None, None))
-            return job_dir and Job(job_dir, executor.start(job, job_dir))
+            place, job = next(pending, (None, None))
+            return place and Job(place, executor.start([*job, *overrides.for_jobs(words)], place))
 
-        try:
-            run_jobs(executor, next_job, lambda job, code: Record(job.job_dir).close(code))
-        finally:
-            code = conclude(folder)
-    return code
+        run_jobs(executor, next_job, lambda job, code: Record(job.job_dir).close(code))
+    return int(any(read(place)["status"] != "complete" for place in places))
 
 
 def multirun(words: Sequence[str]) -> int:

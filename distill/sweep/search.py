@@ -56,7 +56,7 @@ class Search:
         self.asked, self.words, self.folder, self.minimize, self.optuna = asked, words, folder, minimize, optuna
         self.space = {key: self._distribution(spec) for key, spec in asked.parameters.items()}
         self.study = self._study(seed)
-        self.prunes = asked.early_terminate is not None and not minimize and not several
+        self.prunes = bool(asked.early_terminate) and not minimize and not several
         if asked.early_terminate and not self.prunes:
             why = "one number: with sweep.minimize" if minimize else "single runs: with data.fold=all or generations=N"
             console.print(f"pruning compares {why} no trial is stopped early")
@@ -77,6 +77,8 @@ class Search:
             load_if_exists=True,
             directions=["maximize" if self.asked.maximize else "minimize", *["minimize"] * len(self.minimize)],
         )
+        if early := self.asked.early_terminate:  # at min_iter, min_iter eta, ... epochs the best 1 / eta go on
+            study.pruner = optuna.pruners.SuccessiveHalvingPruner(early["min_iter"], early["eta"])
         sampler = optuna.samplers.TPESampler if self.asked.method == "bayes" else optuna.samplers.RandomSampler
         study.sampler = sampler(seed=seed + len(study.trials))  # one that goes on does not draw its first trials again
         return study
@@ -144,24 +146,10 @@ class Search:
             if epoch > job.epochs:
                 job.epochs = epoch
                 job.trial.report(value, epoch)
-                if self.is_behind(value, epoch):
+                if job.trial.should_prune():
                     job.behind = True
                     (job.job_dir / STOP).touch()
                     return
-
-    def is_behind(self, value: float, epoch: int) -> bool:
-        """Say whether a value is not among the best 1 / eta after min_iter, min_iter eta, min_iter eta^2, ... epochs.
-
-        What was killed is run again and would count twice: trials that failed are left out.
-
-        Reference: Li et al., A System for Massively Parallel Hyperparameter Tuning, arXiv 1810.05934 (asynchronous halving).
-        """
-        rung, eta = self.asked.early_terminate["min_iter"], self.asked.early_terminate["eta"]
-        while rung < epoch:
-            rung *= eta
-        values = [trial.intermediate_values.get(epoch) for trial in self._trials("RUNNING", "COMPLETE", "PRUNED")]
-        values = sorted((v for v in values if v is not None), reverse=self.asked.maximize)
-        return rung == epoch and value not in values[: max(len(values) // eta, 1)]
 
     def _tell(self, job: Trial, code: int) -> int:
         """Tell the study how a trial ended; return 1 where it failed."""

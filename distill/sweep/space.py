@@ -14,35 +14,23 @@ from distill.system.typed import as_typed
 METHODS = ("bayes", "random", "grid")
 RANGES = ("uniform", "q_uniform", "log_uniform_values", "int_uniform")
 ARGS = "${args_no_hyphens}"
-KNOWN = ("name", "description", "program", "command", "method", "metric", "parameters", "run_cap", "early_terminate")
+KNOWN = ("name", "description", "program", "metric", "method", "run_cap", "early_terminate", "parameters", "command")
 KNOWN += ("project", "entity")
 
 
 @dataclass(frozen=True)
 class SweepFile:
-    """What a sweep file asks for.
+    """What a sweep file asks for."""
 
-    Args:
-        name: of the file.
-        words: what every job's command line begins with, the command's words that are no macro.
-        method: bayes, random or grid.
-        metric: what is compared, of validation.
-        maximize: whether more is better.
-        parameters: key -> {"values": [...]} or {"min": ..., "max": ..., "log": ..., "step": ...}.
-        fixed: key -> value.
-        run_cap: number of jobs; None where the file does not say.
-        early_terminate: {"min_iter": epochs, "eta": factor}, or None.
-    """
-
-    name: str
-    words: list[str]
-    method: str
-    metric: str
-    maximize: bool
-    parameters: dict[str, dict]
-    fixed: dict[str, object]
-    run_cap: int | None
-    early_terminate: dict | None
+    name: str  # of the file
+    words: list[str]  # what every job's command line begins with, the command's words that are no macro
+    method: str  # bayes, random or grid
+    metric: str  # what is compared, of validation
+    maximize: bool  # whether more is better
+    parameters: dict[str, dict]  # key -> {"values": [...]} or {"min": ..., "max": ..., "log": ..., "step": ...}
+    fixed: dict[str, object]  # key -> value
+    run_cap: int | None  # number of jobs; None where the file does not say
+    early_terminate: dict | None  # {"min_iter": epochs, "eta": factor}, or None
 
     def command(self, chosen: Mapping[str, object]) -> list[str]:
         """Return the command line of a job, as wandb's agent writes it."""
@@ -54,9 +42,8 @@ class SweepFile:
         Raises:
             ValueError: a parameter is a range.
         """
-        for key, spec in self.parameters.items():
-            if "values" not in spec:
-                raise ValueError(f"{self.name}: parameters.{key}: is a range; method: grid needs values: [...].")
+        if ranges := [key for key, spec in self.parameters.items() if "values" not in spec]:
+            raise ValueError(f"{self.name}: parameters.{ranges[0]}: is a range; method: grid needs values: [...].")
         values = [spec["values"] for spec in self.parameters.values()]
         return [dict(zip(self.parameters, chosen, strict=True)) for chosen in itertools.product(*values)]
 
@@ -95,39 +82,31 @@ def read(path: Path, **changes) -> SweepFile:
         if not fine:
             raise ValueError(f"{path.name}: {key}: {as_typed(value)} was asked for; give {wanted}.")
 
-    method, cap, early, parameters = (said.get(k) for k in ("method", "run_cap", "early_terminate", "parameters"))
+    method, cap, early, parameters, command = (said.get(k) for k in KNOWN[4:9])
     need(method in METHODS, "method", method, ", ".join(METHODS))
     need(cap is None or (type(cap) is int and cap >= 1), "run_cap", cap, "1 or more")
     metric = said["metric"] if isinstance(said.get("metric"), dict) else {}
-    known = metric.get("name") in SELECTABLE
-    need(known, "metric", said.get("metric"), f"a goal, and a name of validation, {', '.join(SELECTABLE)}")
-    goal = "maximize" if "accuracy" in metric["name"] else "minimize"
+    known = f"a goal, and a name of validation, {', '.join(SELECTABLE)}"
+    need(metric.get("name") in SELECTABLE, "metric", said.get("metric"), known)
+    goal = "maximize" if metric["name"].endswith(("accuracy", "agreement")) else "minimize"
     need(metric.get("goal") == goal, "metric.goal", metric.get("goal"), f"goal: {goal} for {metric['name']}")
-    command = said.get("command")
-    need(
-        isinstance(command, list) and ARGS in command, "command", command, f"a list with {ARGS}, for hydra's key=value"
-    )
+    listed = isinstance(command, list) and ARGS in command
+    need(listed, "command", command, f"a list with {ARGS}, for hydra's key=value")
     need(isinstance(parameters, dict) and bool(parameters), "parameters", parameters, "keys of python -m distill.run")
     halving = {"min_iter": early.get("min_iter"), "eta": early.get("eta", 3)} if isinstance(early, dict) else {}
     stops = bool(halving) and early.get("type") == "hyperband" and {*map(type, halving.values())} == {int}
     need(stops or early is None, "early_terminate", early, "type: hyperband, and whole numbers min_iter and eta")
-    of = f"distribution of {', '.join(RANGES)}"
-    for key, spec in parameters.items():
-        need(
-            _is_spec(spec),
-            f"parameters.{key}",
-            spec,
-            f"{{value: ...}}, values: [...], or min and max, two numbers, with a {of}",
-        )
-    fixed = {key: spec["value"] for key, spec in parameters.items() if "value" in spec}
+    spec = f"{{value: ...}}, values: [...], or min and max, two numbers, with a distribution of {', '.join(RANGES)}"
+    for key, asked in parameters.items():
+        need(_is_spec(asked), f"parameters.{key}", asked, spec)
     return SweepFile(
         name=path.name,
         words=[word for word in map(str, command) if "=" in word and not word.startswith("${")],  # no macro, not python
         method=method,
         metric=metric["name"],
         maximize=goal == "maximize",
-        parameters={key: _choices(spec) for key, spec in parameters.items() if key not in fixed},
-        fixed=fixed,
+        parameters={key: _choices(spec) for key, spec in parameters.items() if "value" not in spec},
+        fixed={key: spec["value"] for key, spec in parameters.items() if "value" in spec},
         run_cap=cap,
         early_terminate=halving or None,
     )
@@ -135,10 +114,10 @@ def read(path: Path, **changes) -> SweepFile:
 
 def _is_spec(spec: object) -> bool:
     """Say whether a parameter has a value, values or a range."""
-    if not isinstance(spec, dict) or "value" in spec or "values" in spec:
-        return isinstance(spec, dict) and (
-            "value" in spec or (isinstance(spec["values"], list) and bool(spec["values"]))
-        )
+    if not isinstance(spec, dict):
+        return False
+    if "value" in spec or "values" in spec:
+        return "value" in spec or (isinstance(spec["values"], list) and bool(spec["values"]))
     ends = [spec.get("min"), spec.get("max"), spec.get("q", 1)]
     numbers = {*map(type, ends)} <= {int, float}
     return numbers and spec["min"] <= spec["max"] and spec.get("distribution", RANGES[0]) in RANGES
@@ -147,11 +126,7 @@ def _is_spec(spec: object) -> bool:
 def _choices(spec: dict) -> dict:
     """Return a parameter's values, lists and null as hydra reads them, or its range."""
     if "values" in spec:
-        return {
-            "values": [
-                value if isinstance(value, str | int | float | bool) else _typed(value) for value in spec["values"]
-            ]
-        }
+        return {"values": [v if isinstance(v, str | int | float | bool) else _typed(v) for v in spec["values"]]}
     whole = {type(spec["min"]), type(spec["max"])} == {int}
     kind = spec.get("distribution", "int_uniform" if whole else "uniform")
     step = spec.get("q", 1) if kind.startswith("q_") else None
@@ -159,4 +134,4 @@ def _choices(spec: dict) -> dict:
 
 
 def _typed(value: object) -> str:
-    return "null" if value is None else f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    return "null" if value is None else f"[{','.join(map(str, value))}]"

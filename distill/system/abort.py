@@ -11,7 +11,6 @@ def stop_now(*signal_and_frame) -> None:
     os._exit(130)
 
 
-if (
-    sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-):  # `python -m distill.COMMAND`
+# `python -m distill.COMMAND`
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, stop_now)

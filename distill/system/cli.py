@@ -21,7 +21,7 @@ from shlex import quote
 
 from distill.system.abort import stop_now
 
-PACKAGE = Path(sys.modules[__name__.partition(".")[0]].__file__).parent
+PACKAGE = Path(__file__).parents[1]
 SIBLINGS = ("conf", "students", "teachers")  # packages that are installed beside this one
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError, csv.Error)
 NO_HOME = "Could not determine home directory."  # of pathlib
@@ -88,8 +88,8 @@ def format_error(error: BaseException, inside: bool = False) -> str:
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
         lines = ["out of memory. Give a smaller train.batch_size, a smaller network or smaller pictures."]
     text = lines[0][:200].rstrip(". ") if inside else " ".join(line.strip() for line in lines)
-    if reason and not inside and getattr(error, "filename", None) is not None:
-        text = f"{os.fsdecode(error.filename)}: {text}"
+    if reason and not inside and (file := getattr(error, "filename", None)) is not None:
+        text = f"{os.fsdecode(file)}: {text}"
     return text if is_user_error(error) or text == kind else f"{kind}: {text}"
 
 
@@ -164,9 +164,8 @@ def user_path(word: str) -> Path:
 
 def open_streams() -> None:
     """Make both outputs ones that can be printed to: closed ones lead nowhere, letters that one cannot hold are escaped."""
-    while (
-        file := os.open(os.devnull, os.O_RDWR)
-    ) < 3:  # a file of ours would else be number 1, and take what is printed
+    # a file of ours would else be number 1, and take what is printed
+    while (file := os.open(os.devnull, os.O_RDWR)) < 3:
         os.set_inheritable(file, True)
     os.close(file)
     for name in ("stdout", "stderr"):
@@ -182,6 +181,7 @@ def pin_packages() -> None:
         file = PACKAGE.parent / name / "__init__.py"
         if name not in sys.modules and file.is_file():
             spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=[str(file.parent)])
+            assert spec and spec.loader
             sys.modules[name] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(sys.modules[name])
 
@@ -240,4 +240,4 @@ def _discard_output() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

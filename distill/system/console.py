@@ -75,8 +75,10 @@ class TrainingProgress:
 
     def epoch(self, epoch: int, metrics: dict[str, float], best: dict) -> None:
         mark = "  best so far" if best["best_epoch"] == epoch else ""
+        names = {"valid/top1_accuracy": "valid top-1", "valid/mean_class_accuracy": "mean-class"}
+        names["valid/agreement"] = "agrees with the teacher on valid"
+        shares = "  ".join(f"{words} {metrics[name]:.2%}" for name, words in names.items() if name in metrics)
         console.print(
-            f"  {self.words}  epoch {epoch + 1:>3}/{self.epochs}  {self.last}  "
-            f"valid top-1 {metrics['valid/top1_accuracy']:.2%}  mean-class {metrics['valid/mean_class_accuracy']:.2%}  "
+            f"  {self.words}  epoch {epoch + 1:>3}/{self.epochs}  {self.last}  {shares}  "
             f"{duration(time.perf_counter() - self.start)}{mark}"
         )

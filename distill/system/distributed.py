@@ -21,9 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from distill.system.cli import format_error
 
 T = TypeVar("T")
-PATIENCE = timedelta(
-    days=2
-)  # the others wait while one packs, downloads, or waits for a lock; torchrun ends them if it dies
+# the others wait while one packs, downloads, or waits for a lock; torchrun ends them if it dies
+PATIENCE = timedelta(days=2)
 NEEDED = ("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 _job: dict[str, Any] = {"store": None, "first": None}
@@ -140,7 +139,7 @@ def broadcast_from_main(work: Callable[[], T]) -> T:
     """Return on every process what the main one gets by doing this; the others wait for it."""
     if world() == 1:
         return work()
-    box = [work() if is_main() else None]
+    box: list[Any] = [work() if is_main() else None]
     with watch_peers():
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
@@ -148,9 +147,12 @@ def broadcast_from_main(work: Callable[[], T]) -> T:
 
 def main_first(work: Callable[[], T]) -> T:
     """Do this on the main process, and then, when what it leaves on the disk is there, on all others."""
-    made = work() if is_main() else None
+    if not is_main():
+        barrier()
+        return work()
+    made = work()
     barrier()
-    return made if is_main() else work()
+    return made
 
 
 def only_main(held: AbstractContextManager) -> AbstractContextManager:

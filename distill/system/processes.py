@@ -47,7 +47,8 @@ class Fork:
     def __init__(self, work: Callable[[], object], log: Path):
         sys.stdout.flush()
         sys.stderr.flush()
-        parent, self._code = os.getpid(), None
+        parent = os.getpid()
+        self._code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
             _child(work, log, parent)

@@ -18,7 +18,7 @@ def local_shard(batch: Batch | MixedBatch) -> Batch | MixedBatch:
         return batch
     own = parallel.own_share(len(batch.index))
     mine = type(batch)(*(tensor[own] for tensor in batch))
-    if isinstance(batch, MixedBatch):
+    if isinstance(batch, MixedBatch) and isinstance(mine, MixedBatch):
         size = len(mine.index)
         pixels, view = (torch.cat([x[own], x[mine.partner]]) for x in (batch.pixels, batch.view))
         partner = torch.arange(size, 2 * size, device=mine.partner.device)

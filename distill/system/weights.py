@@ -12,11 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from distill.system.console import console
 from distill.system.files import atomic
 
 METADATA = "fer_distill"  # key of a weight file's header
 CONTENT = "content_sha256"  # key of the metadata in it
+WITHOUT_CLASSIFIER = "weights without a classifier"  # what a network starts from
 
 
 def save_state(path: Path, state: dict) -> None:
@@ -122,7 +122,7 @@ def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, object
     for name in sorted(tensors):
         tensor = tensors[name]
         found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -178,14 +178,17 @@ def load_weights(module: nn.Module, path: str | Path, who: str) -> dict[str, obj
 
 
 def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[str], heads: tuple[str, ...]) -> str:
-    """Load a weight file into a module to start from; a classifier of other classes, or of none, starts anew, which is said.
+    """Load a weight file into a module to start from, of its classifier the rows of these classes.
+
+    Where the file does not know one of them, or names none and has another number, the classifier starts anew. The rows of some
+    classes answer about them alone: softmax over them is that of all, renormalized.
 
     Args:
         module: the network.
         path: its weight file.
         who: the config key that asked, for sentences.
         classes: that the network is to know.
-        heads: prefixes of its classifier's tensors.
+        heads: prefixes of its classifier's tensors, [K, ...].
 
     Returns:
         weights, or weights without a classifier.
@@ -194,20 +197,36 @@ def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[
         ValueError: a file of another network.
     """
     tensors, metadata = read_weights(path)
-    own, theirs = module.state_dict(), metadata.get("classes")
+    own, theirs = module.state_dict(), list(metadata.get("classes") or ())
     tensors = _named_as(own, tensors)
-    if theirs and list(theirs) != list(classes):
-        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+    if theirs and theirs != list(classes):
+        rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
+        tensors = rest | rows_of(tensors, heads, theirs, classes)
     anew = {
         name
         for name in own
         if name.startswith(heads) and (name not in tensors or tensors[name].shape != own[name].shape)
     }
     _load(module, {name: tensor for name, tensor in tensors.items() if name not in anew}, path, who, anew)
-    if anew:
-        of = f"knows {', '.join(map(str, theirs))}" if theirs else f"has no classifier of {len(classes)} classes"
-        console.print(f"{who}: {path} {of}; the classifier starts anew, for {', '.join(classes)}")
-    return "weights without a classifier" if anew else "weights"
+    return WITHOUT_CLASSIFIER if anew else "weights"
+
+
+def rows_of(
+    tensors: Mapping[str, Tensor], heads: str | tuple[str, ...], theirs: Sequence[str], classes: Sequence[str]
+) -> dict[str, Tensor]:
+    """Return the rows of some classes of a classifier, by their names; nothing where it lacks a class.
+
+    Args:
+        tensors: of a weight file.
+        heads: prefixes of its classifier's tensors, [K, ...].
+        theirs: the K class names.
+        classes: those wanted, in their order.
+    """
+    classifier = {name: tensor for name, tensor in tensors.items() if name.startswith(heads)}
+    if not set(classes) <= set(theirs) or any(tensor.shape[:1] != (len(theirs),) for tensor in classifier.values()):
+        return {}
+    rows = [list(theirs).index(name) for name in classes]
+    return {name: tensor[rows] for name, tensor in classifier.items()}
 
 
 def _named_as(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:

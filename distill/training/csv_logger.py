@@ -19,7 +19,7 @@ class Csv(Silent):
         ignored: what else a logger is told.
     """
 
-    def __init__(self, folder: str | Path, **ignored):
+    def __init__(self, folder: str | Path, **ignored: object):
         self.folder = Path(folder)
 
     def log(self, metrics: dict[str, float], step: int) -> None:

@@ -7,6 +7,7 @@ import secrets
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 MODES = ("auto", "offline", "online", "disabled")
 TIMEOUT = 15.0  # seconds to wait for wandb's server at the start; four times as long for uploads at the end
@@ -72,13 +73,15 @@ class NoLines:
 class Silent:
     """Mirrors nothing: the run folder is the only record. Takes and ignores whatever Wandb takes."""
 
-    def __init__(self, folder: str | Path = ".", **ignored): ...
+    def __init__(self, folder: str | Path = ".", **ignored: object): ...
 
     def log(self, metrics: dict[str, float], step: int) -> None: ...
 
     def images(self, pictures: dict[str, str | Path]) -> None: ...
 
-    def confusion_matrix(self, labels, predictions, classes, picture: str | Path) -> None: ...
+    def confusion_matrix(
+        self, labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str], picture: str | Path
+    ) -> None: ...
 
     def artifact(self, path: str | Path, name: str) -> None: ...
 
@@ -122,15 +125,22 @@ class Wandb:
         entity: str | None = None,
         mode: str = "auto",
     ):
-        self.mode, self._run, self._warned = _resolve(mode), None, False
+        self.mode, self._warned = _resolve(mode), False
+        self._run: Any = None
         if self.mode == "disabled" or (_of_an_agent() and job_type == "teacher"):
             return
-        options = {"name": name, "group": group, "job_type": job_type, "project": project, "entity": entity}
+        options: dict[str, Any] = {
+            "name": name,
+            "group": group,
+            "job_type": job_type,
+            "project": project,
+            "entity": entity,
+        }
         options |= {"dir": os.path.abspath(folder), "config": config or {}, "reinit": "create_new"}
         options["tags"] = list(dict.fromkeys([*labels, *tags]))
         self._run = self._start(_kept_id(Path(folder)), options)
 
-    def _start(self, run_id: str, options: dict):
+    def _start(self, run_id: str, options: dict) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports wait for the network at exit
         import wandb
 
@@ -161,7 +171,7 @@ class Wandb:
     def images(self, pictures: dict[str, str | Path]) -> None:
         """Shows PNG files, by name, beside the numbers of the last step."""
 
-        def show():
+        def show() -> None:
             import wandb
 
             self._run.log({name: wandb.Image(str(path)) for name, path in pictures.items()}, commit=False)
@@ -179,11 +189,11 @@ class Wandb:
             picture: a PNG of it, for loggers without such a plot.
         """
 
-        def show():
+        def show() -> None:
             import wandb
 
-            given = {"y_true": [int(k) for k in labels], "preds": [int(k) for k in predictions]}
-            plot = wandb.plot.confusion_matrix(**given, class_names=list(classes), title="test faces")
+            truth, guess = ([int(k) for k in numbers] for numbers in (labels, predictions))
+            plot = wandb.plot.confusion_matrix(y_true=truth, preds=guess, class_names=list(classes), title="test faces")
             self._run.log({"confusion_matrix": plot}, commit=False)
 
         self._guard("the confusion matrix is not mirrored", show)
@@ -196,7 +206,7 @@ class Wandb:
             name: the artifact's name.
         """
 
-        def register():
+        def register() -> None:
             import wandb
 
             item = wandb.Artifact(name, type="model")
@@ -213,7 +223,7 @@ class Wandb:
             exit_code: 0, or 1 for a failed run.
         """
 
-        def close():
+        def close() -> None:
             self._run.log({}, commit=True)  # a row still open would overwrite the summary with last values
             self._run.summary.update(_flat_numbers(result))
 
@@ -260,13 +270,13 @@ def _kept_id(folder: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def _json_number(value):
+def _json_number(value: Any) -> int | float | None:
     number = value if isinstance(value, int) else float(value)
     return number if math.isfinite(number) else None
 
 
 def _flat_numbers(result: dict, prefix: str = "") -> dict[str, float]:
-    flat = {}
+    flat: dict[str, float] = {}
     for key, value in result.items():
         if isinstance(value, dict):
             flat |= _flat_numbers(value, f"{prefix}{key}/")

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from distill.augment.views import ViewRecipe
 from distill.data.loader import balanced_chances, batches, epoch_order, mixup, steps_per_epoch, to
-from distill.evaluation.inference import PROBE, predict, probe
+from distill.evaluation.inference import PROBE, predict, probe, teacher_answers
+from distill.evaluation.likeness import evaluate_likeness
 from distill.evaluation.metrics import evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
+from distill.runs.config import TrainConfig, ViewsConfig
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import console
@@ -48,40 +50,24 @@ class Settings:
     """The numbers of a training run.
 
     Args:
-        epochs: passes over the training split.
-        batch_size: pictures per step.
-        select: validation metric that chooses the best epoch, larger is better unless it begins with a minus sign.
+        train: the keys under train.
+        views: the keys under views.
         seed: of the order of the pictures and of dropout.
-        view_seed: of the augmentation tables.
-        cached_views: views repeat after so many epochs; 0 means a new view every epoch.
         precision: dtype of the forward pass.
-        clip: largest joint gradient norm; none leaves gradients.
-        average: decay of the weights' moving average, which is then what is evaluated and kept; 0 turns it off.
-        log_every: steps between lines in metrics.jsonl.
         save_every: steps between checkpoints within an epoch; 0 means at epochs' ends only.
-        balance: exponent of 1 / class count with which rows are drawn with replacement; 0 is every row once.
-        mixup: alpha of the Beta distribution of shares; 0 mixes nothing.
         phases: stretches of epochs that make up the run; none is one phase of all epochs. The best epoch is one of the last.
     """
 
-    epochs: int
-    batch_size: int
-    select: str
+    train: TrainConfig
+    views: ViewsConfig
     seed: int
-    view_seed: int
-    cached_views: int
     precision: torch.dtype
-    clip: float | None
-    average: float
-    log_every: int
     save_every: int
-    balance: float = 0.0
-    mixup: float = 0.0
     phases: tuple[Phase, ...] = ()
 
     def phase(self, epoch: int) -> Phase:
         """Return the phase that an epoch is in."""
-        return next((p for p in reversed(self.phases) if p.start <= epoch), Phase(0, self.epochs))
+        return next((p for p in reversed(self.phases) if p.start <= epoch), Phase(0, self.train.epochs))
 
 
 def train_step(
@@ -166,18 +152,20 @@ def train(
     Raises:
         ValueError: batches too small for the processes, a checkpoint that is none, or no epoch with a metric to compare.
     """
-    split = data.splits["train"]
-    steps, ledger = steps_per_epoch(len(split), settings.batch_size), Ledger(settings.log_every)
-    device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, settings.balance)
-    refuse_idle_processes(len(split), settings.batch_size)
+    split, numbers = data.splits["train"], settings.train
+    steps, ledger = steps_per_epoch(len(split), numbers.batch_size), Ledger(numbers.log_every)
+    device, chances = next(learner.student.parameters()).device, balanced_chances(split.label, numbers.balance)
+    refuse_idle_processes(len(split), numbers.batch_size)
+    valid = data.splits["valid"]
+    taught = None if valid.is_labelled or teacher is None else teacher_answers(teacher, valid, device)
     standing = Standing(folder.checkpoint, learner, ledger, lines)
     at = standing.at
     resumed_at = at["epoch"] * steps + at["step"]
-    if 0 < resumed_at < settings.epochs * steps:
+    if 0 < resumed_at < numbers.epochs * steps:
         console.print(f"resuming from epoch {at['epoch'] + 1}, step {at['step']}")
-    for epoch in range(at["epoch"], settings.epochs):
-        view = view_of(epoch, settings.cached_views)
-        table = recipe.table(settings.view_seed, view, len(split.pixels))
+    for epoch in range(at["epoch"], numbers.epochs):
+        view = view_of(epoch, settings.views.cached)
+        table = recipe.table(settings.views.seed, view, len(split.pixels))
         phase = settings.phase(epoch)
         learner.objective.at(epoch, phase.losses)
         asked = teacher_of(learner.objective, teacher)
@@ -188,14 +176,15 @@ def train(
         order = epoch_order(settings.seed, epoch, len(split), chances)
         learner.student.train()
         start = at["step"]
-        for step, batch in enumerate(batches(split, table, settings.batch_size, order, start), start):
+        batch: Batch | MixedBatch
+        for step, batch in enumerate(batches(split, table, numbers.batch_size, order, start), start):
             done = epoch * steps + step + 1
             now = epoch + step / steps
             factor = learner.schedule.apply(learner.optimizer, now - phase.start, phase.epochs, phase.lr)
             learner.objective.at(now, phase.losses)
-            if settings.mixup:
-                batch = mixup(batch, settings.mixup, settings.seed, epoch, step)
-            ledger.add(train_step(to(batch, device), asked, learner, settings.precision, settings.clip))
+            if numbers.mixup:
+                batch = mixup(batch, numbers.mixup, settings.seed, epoch, step)
+            ledger.add(train_step(to(batch, device), asked, learner, settings.precision, numbers.clip))
             progress.step(epoch, step + 1, steps)
             if ledger.full() or step + 1 == steps:
                 terms = ledger.flush()
@@ -203,10 +192,10 @@ def train(
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
                 standing.save(epoch, step + 1)
-        metrics = validate(learner, data, settings)
-        value = score(metrics, settings.select)
+        metrics = validate(learner, data, settings, taught)
+        value = score(metrics, numbers.select)
         learner.schedule.observe(value)
-        if value > at["best_score"] and phase.start + phase.epochs == settings.epochs:
+        if value > at["best_score"] and phase.start + phase.epochs == numbers.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
             keep(learner, folder.weights, metadata | {"epoch": epoch} | metrics)
         log({"epoch": epoch, **metrics}, done)
@@ -215,7 +204,7 @@ def train(
     if at["best_epoch"] < 0:
         raise ValueError("train: no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr.")
     return {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")} | {
-        "steps": settings.epochs * steps,
+        "steps": numbers.epochs * steps,
         "resumed_at": resumed_at,
     }
 
@@ -261,11 +250,24 @@ def keep(learner: Learner, path: Path, metadata: dict) -> None:
             save_weights(path, learner.student, metadata | {PROBE: probe(learner.student)})
 
 
-def validate(learner: Learner, data: Dataset, settings: Settings) -> dict[str, float]:
-    """Return valid/... metrics of the averaged weights where there is an average, else of the student as it is."""
+def validate(learner: Learner, data: Dataset, settings: Settings, taught: Tensor | None = None) -> dict[str, float]:
+    """Return valid/... metrics of the averaged weights where there is an average, else of the student as it is.
+
+    Args:
+        learner: the student and its average.
+        data: its valid split is asked about.
+        settings: the precision.
+        taught: [N, K] the teacher's logits about these faces where nobody else has said what they show.
+    """
     split = data.splits["valid"]
     with averaged(learner):
         parallel.broadcast_parameters(learner.student, learner.objective)  # each has BatchNorm statistics of its own
         logits = predict(learner.student, split, precision=settings.precision)
-    values = parallel.broadcast_from_main(lambda: evaluate_predictions(logits.numpy(), split.label, data.classes))
-    return {f"valid/{name}": value for name, value in values.items() if np.isscalar(value)}
+
+    def values() -> dict:
+        if taught is not None:
+            return evaluate_likeness(logits, taught)
+        return evaluate_predictions(logits.numpy(), split.label, data.classes)
+
+    measured = parallel.broadcast_from_main(values)
+    return {f"valid/{name}": value for name, value in measured.items() if np.isscalar(value)}  # type: ignore[misc]

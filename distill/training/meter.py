@@ -12,7 +12,9 @@ class Ledger:
     """
 
     def __init__(self, log_every: int):
-        self.log_every, self.names, self.rows, self.first = log_every, [], [], 0
+        self.log_every, self.first = log_every, 0
+        self.names: list[str] = []
+        self.rows: list[Tensor] = []
 
     def add(self, terms: dict[str, Tensor]) -> None:
         self.names = list(terms)

@@ -1,6 +1,7 @@
 """Optimisers, learning-rate schedules and the moving average of the weights."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ def optimizer(
     parts = {f"{name}." for module in modules for name, _ in module.named_modules()}
     unused = set(scales) - parts  # a part of the network that one of its variants leaves empty is no mistake
     for parameter_name, parameter in ((n, p) for m in modules for n, p in m.named_parameters() if p.requires_grad):
-        prefix = max((key for key in scales if parameter_name.startswith(key)), key=len, default=None)
+        prefix = max((key for key in scales if parameter_name.startswith(key)), key=len, default="")
         unused.discard(prefix)
         decay = weight_decay if decay_biases or parameter.ndim > 1 else 0.0
         groups.setdefault((lr * scales.get(prefix, 1.0), decay), []).append(parameter)
@@ -208,7 +209,7 @@ class Average:
     def state_dict(self) -> dict[str, object]:
         return {"updates": self.updates, "values": self.values}
 
-    def load_state_dict(self, state: dict[str, object]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.updates = state["updates"]
         for name, value in state["values"].items():
             self.values[name].copy_(value)

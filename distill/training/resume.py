@@ -2,9 +2,11 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from distill.system import distributed as parallel
 from distill.system.weights import load_state, save_state
+from distill.training.loggers import JsonLines, NoLines
 from distill.training.meter import Ledger
 from distill.training.state import Learner
 
@@ -22,9 +24,9 @@ class Standing:
         ValueError: the file is damaged, no checkpoint, or of another run.
     """
 
-    def __init__(self, path: Path, learner: Learner, ledger: Ledger, lines):
+    def __init__(self, path: Path, learner: Learner, ledger: Ledger, lines: JsonLines | NoLines):
         self.path, self.learner, self.ledger, self.lines = path, learner, ledger, lines
-        self.at = {
+        self.at: dict[str, Any] = {
             "epoch": 0,
             "step": 0,
             "position": 0,

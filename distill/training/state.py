@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from distill.augment.views import draw
+from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
 from distill.system import distributed as parallel
 from distill.system.hardware import autocast
 from distill.system.sync_batch import all_gather_outputs, local_random_numbers, local_shard
 from distill.training.optim import Average, Schedule
-from distill.types import Batch, MixedBatch, Outputs
+from distill.types import Batch, InputSpec, MixedBatch, Outputs
 
 
 class BatchLoss(nn.Module):
@@ -23,7 +25,7 @@ class BatchLoss(nn.Module):
         objective: its losses.
     """
 
-    def __init__(self, student: nn.Module, objective: nn.Module):
+    def __init__(self, student: nn.Module, objective: Objective):
         super().__init__()
         self.student, self.objective = student, objective
 
@@ -36,7 +38,7 @@ class BatchLoss(nn.Module):
             ValueError: the student does not answer Outputs.
         """
         shard, rows = local_shard(batch), len(batch.index)
-        images = draw(shard, self.student.input)
+        images = draw(shard, cast(InputSpec, self.student.input))
         with local_random_numbers():
             with autocast(images.device, precision):
                 student = self.student(images)
@@ -46,7 +48,7 @@ class BatchLoss(nn.Module):
                 )
             taught = None if teacher is None else teacher(shard)
         student, taught = all_gather_outputs(student, rows), all_gather_outputs(taught, rows)
-        return self.objective(student._replace(index=batch.index), taught, batch.target)
+        return self.objective(cast(Outputs, student)._replace(index=batch.index), taught, batch.target)
 
 
 @dataclass
@@ -63,13 +65,13 @@ class Learner:
     """
 
     student: nn.Module
-    objective: nn.Module
+    objective: Objective
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     average: Average | None
     identity: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.loss = parallel.data_parallel(BatchLoss(self.student, self.objective))
 
     def state(self) -> dict:
@@ -121,6 +123,6 @@ class averaged:
             self.own = {name: value.clone() for name, value in self.student.state_dict().items()}
             self.student.load_state_dict(self.average.values)
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: object) -> None:
         if self.average:
             self.student.load_state_dict(self.own)

@@ -1,7 +1,9 @@
 """The training numbers for TensorBoard: tensorboard --logdir runs shows all runs side by side."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +23,7 @@ class TensorBoard(Silent):
         ValueError: tensorboard is not installed.
     """
 
-    def __init__(self, folder: str | Path, config: dict | None = None, **ignored):
+    def __init__(self, folder: str | Path, config: dict | None = None, **ignored: object):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -30,9 +32,10 @@ class TensorBoard(Silent):
                 "logger=csv, wandb or none."
             ) from None
         self.folder, self.config, self.step = Path(folder) / "tensorboard", config or {}, 0
-        self._make, self._writer = SummaryWriter, None
+        self._make = SummaryWriter
+        self._writer: SummaryWriter | None = None
 
-    def _open(self, step: int):
+    def _open(self, step: int) -> Any:
         if self._writer is None:  # not before the first step is known: later ones of an earlier start are hidden
             self._writer = self._make(str(self.folder), purge_step=step)
             self._writer.add_text("config", f"```\n{json.dumps(self.config, indent=1, default=str)}\n```", step)
@@ -53,7 +56,9 @@ class TensorBoard(Silent):
                 pixels = np.asarray(picture.convert("RGB"))
             self._open(self.step).add_image(name, pixels, self.step, dataformats="HWC")
 
-    def confusion_matrix(self, labels, predictions, classes, picture: str | Path) -> None:
+    def confusion_matrix(
+        self, labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str], picture: str | Path
+    ) -> None:
         """Shows its picture."""
         self.images({"confusion_matrix": picture})
 

@@ -1,15 +1,15 @@
 """CK+ with 8 emotions: the authors' sequences, published lists of frames, or the folders of 48x48 faces (CK+48)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from distill.data.ckplus.frames import FRAME, listed_frames, published_folds, sequence_frames
 from distill.data.common.emotions import EMOTIONS, canonical, named
-from distill.data.common.image_files import folder, picture, source
-from distill.data.common.labelled import Entry, labelled
+from distill.data.common.image_files import folder, source
+from distill.data.common.labelled import Entry, class_entries, labelled
 from distill.data.common.options import DataOptions
-from distill.data.common.walker import class_folders, pictures_below
+from distill.data.common.walker import class_folders
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -25,12 +25,7 @@ LICENCE = (
 )
 
 
-def ckplus(
-    store: str | Path,
-    root: str | Path,
-    margin: float | None = 0.2,
-    **options: Any,
-) -> Dataset:
+def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **options: Any) -> Dataset:
     """Open CK+: the last three frames of every labelled sequence, and its first frame as a neutral face.
 
     CK+48 has no neutral face: it has seven classes to learn from, and all eight as a test set alone (fold null, test 1).
@@ -127,15 +122,14 @@ def _faces48(home: Path) -> Form:
     folders = class_folders(home)
     neutral = any(canonical(path.name) == "neutral" for path in folders)
     words = f"CK+48{'' if neutral else ', no neutral faces'}"
-    return Form(words, [home], lambda: [entry for path in folders for entry in _folder48(path)], None, neutral, [home])
+    return Form(words, [home], lambda: list(_entries48(home)), None, neutral, [home])
 
 
-def _folder48(home: Path) -> list[Entry]:
-    label = named(home.name, EMOTIONS, str(home))
-    entries = []
-    for file in pictures_below(home):
-        frame = FRAME.fullmatch(file.name)
+def _entries48(home: Path) -> Iterator[Entry]:
+    for entry in class_entries("all", home, lambda name, where: named(name, EMOTIONS, where)):
+        frame = FRAME.fullmatch(Path(entry.where).name)
         if not frame:
-            raise ValueError(f"{file}: the name tells no person; names must be like S010_004_00000017.png. Rename it.")
-        entries.append(Entry("all", file.name, label, picture(file, str(file)), str(file), frame[1]))
-    return entries
+            raise ValueError(
+                f"{entry.where}: the name tells no person; names must be like S010_004_00000017.png. Rename it."
+            )
+        yield entry._replace(id=frame[0], subject=frame[1])

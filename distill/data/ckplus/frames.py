@@ -35,7 +35,10 @@ def sequence_frames(emotion: Path, images: Path, landmarks: Path | None, margin:
     entries = []
     for file in sorted(emotion.glob("S*/*/S*_emotion.txt")):
         person, sequence = file.parts[-3:-1]
-        label = _label(file)
+        text = file.read_text("utf-8", "replace").strip()  # "3.0000000e+00"
+        with suppress(ValueError):  # numbered answers it
+            text = f"{float(text):g}"
+        label = numbered(text, CK_PLUS, EMOTIONS, str(file))
         home = images / person / sequence
         frames = pictures_below(home) if home.is_dir() else []
         if len(frames) <= LAST:
@@ -51,13 +54,6 @@ def sequence_frames(emotion: Path, images: Path, landmarks: Path | None, margin:
     if not entries:
         raise ValueError(f"data.root: {emotion} has no S*/*/S*_emotion.txt. Copy the labels there as distributed.")
     return entries
-
-
-def _label(file: Path) -> int:
-    text = file.read_text("utf-8", "replace").strip()  # "3.0000000e+00"
-    with suppress(ValueError):  # numbered answers it
-        text = f"{float(text):g}"
-    return numbered(text, CK_PLUS, EMOTIONS, str(file))
 
 
 def face(image: Path, landmarks: Path, margin: float) -> Image.Image:

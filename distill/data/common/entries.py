@@ -1,6 +1,6 @@
 """A labelled picture before it is opened, and the way of a list of them into a pack."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from distill.data.common.image_files import picture
 from distill.data.common.image_reader import BROKEN
-from distill.data.common.walker import left_out, shown
+from distill.data.common.walker import class_folders, left_out, pictures_below, shown
 from distill.data.packing.reader import Row
 from distill.data.packing.writer import Unreadable
 
@@ -17,24 +18,31 @@ SPLITS = ("train", "valid", "test")
 
 
 class Entry(NamedTuple):
-    """One labelled picture before it is opened.
+    """One labelled picture before it is opened."""
+
+    split: str  # train, valid or test as distributed, or all where folds or hash decide; all goes with no other
+    id: str  # unique name, usually the path below the root
+    label: int  # index into the classes that labelled() is told
+    # opens the picture, any size, grey or colour; called only while packing, from several threads. What it raises
+    # (ValueError, OSError, ...) is told with `where` in front, so its own words need no file or row.
+    load: Callable[[], Image.Image]
+    where: str  # file and row, for sentences
+    subject: str = ""  # the person where known, so that no person is in two splits that are made here
+
+
+def class_entries(split: str, path: Path, label: Callable[[str, str], int], above: str = "") -> Iterator[Entry]:
+    """List the pictures of a folder that holds a folder per class, by name; hidden ones are skipped.
 
     Args:
-        split: train, valid or test as distributed, or all where folds or hash decide; all goes with no other.
-        id: unique name, usually the path below the root.
-        label: index into the classes that labelled() is told.
-        load: opens the picture, any size, grey or colour; called only while packing, from several threads. What it
-            raises (ValueError, OSError, ...) is told with `where` in front, so its own words need no file or row.
-        where: file and row, for sentences.
-        subject: the person where known, so that no person is in two splits that are made here.
+        split: of all of them.
+        path: the folder.
+        label: a folder's name, and the folder for sentences -> its class.
+        above: what an id has before CLASS/FILE.
     """
-
-    split: str
-    id: str
-    label: int
-    load: Callable[[], Image.Image]
-    where: str
-    subject: str = ""
+    for of_class in class_folders(path):
+        found = label(of_class.name, str(of_class))
+        for file in pictures_below(of_class):
+            yield Entry(split, f"{above}{of_class.name}/{file.name}", found, picture(file, str(file)), str(file))
 
 
 class Listing:
@@ -43,7 +51,7 @@ class Listing:
     def __init__(
         self,
         name: str,
-        entries: Callable[[], Sequence[Entry]],
+        entries: Callable[[], Iterable[Entry]],
         classes: tuple[str, ...],
         size: int,
         channels: int,
@@ -91,7 +99,7 @@ class Listing:
             if image.size != (self.size, self.size):
                 image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)  # antialiased when it shrinks
         except BROKEN as error:
-            picture = entry.where if entry.where.endswith(entry.id) else f"{entry.where}: {entry.id}"
-            return Unreadable(picture, str(error).removeprefix("cannot be read: "), listed=" row " in entry.where)
+            name = entry.where if entry.where.endswith(entry.id) else f"{entry.where}: {entry.id}"
+            return Unreadable(name, str(error).removeprefix("cannot be read: "), listed=" row " in entry.where)
         pixels = np.asarray(image)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

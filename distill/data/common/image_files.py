@@ -3,14 +3,14 @@
 import csv
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
 from distill.data.common.image_reader import open_image
-from distill.data.common.walker import class_folders, pictures_below, shown, walk
+from distill.data.common.walker import shown, walk
 
 
 def folder(root: str | Path, layout: str, key: str = "data.root") -> Path:
@@ -43,6 +43,13 @@ def first_of(root: Path, names: Iterable[str], layout: str) -> Path:
     return found
 
 
+def find_below(root: Path, names: Iterable[str], deep: int = 1) -> Path | None:
+    """Return the first of some names, patterns of glob, that is in a folder or at most so many folders deeper, or None."""
+    return next(
+        (path for name in names for at in range(deep + 1) for path in sorted(root.glob("*/" * at + name))), None
+    )
+
+
 def lines(path: Path, columns: int, meaning: str) -> Iterator[tuple[list[str], str]]:
     """Read a list file of words between blanks; blank lines are skipped.
 
@@ -66,23 +73,18 @@ def lines(path: Path, columns: int, meaning: str) -> Iterator[tuple[list[str], s
                 yield words, where
 
 
-def table(path: Path) -> Iterator[tuple[list[str], str]]:
-    """Read a csv file, its header too, without blank rows; yields the cells of a row, and its file and row for sentences.
-
-    Raises:
-        ValueError: a quote that is never closed.
-    """
-    return ((row, where) for row, where in csv_file(path) if row)
-
-
 def csv_file(path: Path) -> Iterator[tuple[list[str], str]]:
-    """Read every row of a csv file, see table."""
+    """Read every row of a csv file, see csv_rows."""
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         yield from csv_rows(file, str(path))
 
 
 def csv_rows(text: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
-    """Read every row of an open csv file, see table; name is what it is called in sentences.
+    """Read an open csv file, its header too; yields the cells of a row, none of a blank one, and its file and row for sentences.
+
+    Args:
+        text: the open file.
+        name: what it is called in sentences.
 
     Raises:
         ValueError: a quote that is never closed.
@@ -118,22 +120,6 @@ def picture(path: Path, where: str) -> Picture:
     return Picture(str(path))
 
 
-def by_class(path: Path, label: Callable[[str, str], int]) -> Iterator[tuple[str, int, Path]]:
-    """Walk a folder that holds a folder of pictures per class, by name; hidden ones are skipped.
-
-    Args:
-        path: the folder.
-        label: a folder's name, and the folder for sentences -> its class.
-
-    Yields:
-        the folder's name, its class, and a picture in it.
-    """
-    for of_class in class_folders(path):
-        found = label(of_class.name, str(of_class))
-        for file in pictures_below(of_class):
-            yield of_class.name, found, file
-
-
 def source(reader: str, version: int, paths: Iterable[Path]) -> dict:
     """Describe files by sizes and times, and folders by the hash of those of all files in them (60,000 files a second).
 
@@ -142,16 +128,16 @@ def source(reader: str, version: int, paths: Iterable[Path]) -> dict:
         version: of what the reader makes of the files; raise it when the same files would give other rows.
         paths: files and folders that are read. List files alone will do for a data set too large to look at every time.
     """
-    return {"reader": reader, "version": version, "paths": {str(path): _described(path) for path in paths}}
 
+    def stat(path: str) -> tuple[int, int]:
+        found = os.stat(path) if os.path.exists(path) else os.lstat(path)
+        return found.st_size, found.st_mtime_ns
 
-def _described(path: Path) -> list:
-    if path.is_file():
-        return [path.stat().st_size, path.stat().st_mtime_ns]
-    listed = sorted((found.path[len(str(path)) :], *_stat(found.path)) for found in walk(path) if not found.hidden)
-    return [len(listed), hashlib.sha256(repr(listed).encode()).hexdigest()]
-
-
-def _stat(path: str) -> tuple[int, int]:
-    stat = os.stat(path) if os.path.exists(path) else os.lstat(path)
-    return stat.st_size, stat.st_mtime_ns
+    described = {}
+    for path in paths:
+        if path.is_file():
+            described[str(path)] = [*stat(str(path))]
+            continue
+        listed = sorted((found.path[len(str(path)) :], *stat(found.path)) for found in walk(path) if not found.hidden)
+        described[str(path)] = [len(listed), hashlib.sha256(repr(listed).encode()).hexdigest()]
+    return {"reader": reader, "version": version, "paths": described}

@@ -4,20 +4,21 @@ A reader is one function that lists Entry rows and calls labelled(); it finds wh
 files, names), pictures.py (files, list files, descriptions of a source) and subsets.py (lists of occluded, turned faces).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from distill.data.common.entries import SPLITS, Entry, Listing
+from distill.data.common.entries import SPLITS, Entry, Listing, class_entries
 from distill.data.common.options import DataOptions
 from distill.data.common.splits import hold_out, numbered_folds, spread
 from distill.data.common.test_subsets import select
 from distill.data.packing.reader import Packed, pack
 from distill.types import Dataset, Split
 
-__all__ = ["Entry", "labelled"]
+__all__ = ["Entry", "class_entries", "labelled"]
 
+UNKNOWN = -1  # the label of a face without one
 VERSION = 2  # of how a picture becomes an array; raise it when the same files would give other pixels
 
 
@@ -25,7 +26,7 @@ def labelled(
     store: str | Path,
     name: str,
     source: dict,
-    entries: Callable[[], Sequence[Entry]],
+    entries: Callable[[], Iterable[Entry]],
     classes: tuple[str, ...],
     *,
     options: DataOptions,
@@ -80,22 +81,20 @@ def labelled(
     if packed.manifest["facts"]["left_out"]:
         facts["left_out"] = packed.manifest["facts"]["left_out"]
     if "train" in chosen:
-        _check_classes(name, *chosen["train"], keep)
+        part, rows = chosen["train"]
+        if never := [keep[k] for k in range(len(keep)) if k not in part.label[rows]]:
+            raise ValueError(
+                f"data.root: {name} has no picture of {', '.join(never)} among its {len(rows):,} for train. Check its lists "
+                "and folders: every class must occur there."
+            )
     splits = {split: part.split(split, spread(rows, options.limit)) for split, (part, rows) in chosen.items()}
     facts["classes_of_test"] = np.bincount(splits["test"].label, minlength=len(keep)).tolist()
-    further, about = _further(*chosen["test"], subsets or {}, options.limit)
-    if about:
-        facts["test_subset"] = about
+    (part, rows), further, about = chosen["test"], {}, {}
+    for subset, listed in (subsets or {}).items():
+        kept, about[subset] = select([part.ids[row] for row in rows], part.packed_label[rows], subset, listed)
+        further[subset] = part.split("test", spread(rows[kept], options.limit))
+    facts |= {"test_subset": about} if about else {}
     return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts, further)
-
-
-def _further(part: "_Part", rows: np.ndarray, subsets: Mapping, limit: int | None) -> tuple[dict, dict]:
-    """Return the subsets of the test pictures by name, and how much of each list was found."""
-    ids, further, facts = [part.ids[row] for row in rows], {}, {}
-    for name, listed in subsets.items():
-        kept, facts[name] = select(ids, part.packed_label[rows], name, listed)
-        further[name] = part.split("test", spread(rows[kept], limit))
-    return further, facts
 
 
 class _Part:
@@ -170,13 +169,3 @@ def _check_splits(name: str, chosen: dict, needed: tuple[str, ...]) -> None:
     empty = [split for split in needed if split not in chosen or not len(chosen[split][1])]
     if empty:
         raise ValueError(f"data.root: {name} holds no picture for {', '.join(empty)}. Check its lists and folders.")
-
-
-def _check_classes(name: str, part: _Part, rows: np.ndarray, keep: tuple[str, ...]) -> None:
-    counts = np.bincount(part.label[rows], minlength=len(keep))
-    never = [keep[k] for k in np.flatnonzero(counts == 0)]
-    if never:
-        raise ValueError(
-            f"data.root: {name} has no picture of {', '.join(never)} among its {len(rows):,} for train. Check its lists "
-            "and folders: every class must occur there."
-        )

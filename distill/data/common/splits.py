@@ -27,16 +27,12 @@ def hold_out(ids: Sequence[str], label: np.ndarray, subject: np.ndarray, share: 
     held: set[str] = set()
     for stratum in [np.full(len(label), True)] if subject.any() else [label == k for k in np.unique(label)]:
         sizes = Counter(groups[stratum])
-        order = sorted(sizes, key=lambda name: _hash(seed, name))
+        order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest())
         total = np.cumsum([sizes[name] for name in order])
         wanted = share * stratum.sum()
         nearest = int(np.abs(total - wanted).argmin()) + 1
         held.update(order[: min(nearest, len(order) - 1)])
     return np.array([group in held for group in groups], bool)
-
-
-def _hash(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed} {name}".encode()).digest()
 
 
 def numbered_folds(subject: np.ndarray, folds: int | Sequence[Collection[str]]) -> tuple[np.ndarray, int]:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from distill.data.common.image_files import folder, lines
+from distill.data.common.image_files import find_below, folder, lines
 
 
 def asked_subsets(data: Mapping[str, object]) -> dict[str, str | None]:
@@ -43,15 +43,14 @@ def read_subsets(
         raise ValueError(
             f"data.test_subset: there is no subset {unknown[0]!r}. Use null or some of {', '.join(files)}."
         )
-    return {name: _read(name, root, subset_dir, files, parse) for name in names}
-
-
-def _read(name: str, root, subset_dir, files: Mapping, parse: Callable) -> dict[str, int] | list[str]:
-    path = _list_file(name, root, subset_dir, files[name])
-    listed = dict(parse(words, where) for words, where in lines(path, 1, "one picture a line"))
-    if not listed:
-        raise ValueError(f"data.test_subset: {path} is empty. Take the published list.")
-    return list(listed) if None in listed.values() else listed
+    found = {}
+    for name in names:
+        path = _list_file(name, root, subset_dir, files[name])
+        listed = dict(parse(words, where) for words, where in lines(path, 1, "one picture a line"))
+        if not listed:
+            raise ValueError(f"data.test_subset: {path} is empty. Take the published list.")
+        found[name] = list(listed) if None in listed.values() else listed
+    return found
 
 
 def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files: tuple[str, ...]) -> Path:
@@ -60,7 +59,7 @@ def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files
     else:
         root = Path(root).expanduser().absolute()
         home = root if root.is_dir() else root.parent
-    found = next((path for file in files for at in ("", "*/") for path in sorted(home.glob(at + file))), None)
+    found = find_below(home, files)
     if found is None:
         raise ValueError(
             f"data.test_subset: {name} needs {' or '.join(files)} in {home}; it is not there. Copy the list there, or "

@@ -90,8 +90,8 @@ def alike(split: Split, others: Iterable[Split]) -> np.ndarray:
     return found
 
 
-def selected(split: Split, kept: np.ndarray) -> Split:
-    """Return the faces of a split that a mask [N] keeps."""
+def selected(split: Split, kept: np.ndarray | slice) -> Split:
+    """Return the faces of a split that a mask [N], positions or a slice keeps."""
     ids = tuple(np.array(split.ids, object)[kept])
     return replace(split, rows=split.rows[kept], target=split.target[kept], label=split.label[kept], ids=ids)
 

@@ -109,17 +109,10 @@ def left_out(tops: Iterable[str], read: Collection[str]) -> dict[str, list]:
             real = real or {realpath(name) for name in read}
             if realpath(path) in real and not hidden:
                 continue
-            entry = counts.setdefault(_why(path, hidden), [0, shown(relpath(path, top))])
-            entry[0] += 1
+            why = "in no list and no class's folder" if is_picture(path) else "no picture"
+            why = "hidden" if hidden else why if isfile(path) else "neither file nor folder"
+            counts.setdefault(why, [0, shown(relpath(path, top))])[0] += 1
     return counts
-
-
-def _why(path: str, hidden: bool) -> str:
-    if hidden:
-        return "hidden"
-    if not isfile(path):
-        return "neither file nor folder"
-    return "in no list and no class's folder" if is_picture(path) else "no picture"
 
 
 def told(counts: dict[str, list]) -> str:

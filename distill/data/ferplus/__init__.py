@@ -2,25 +2,23 @@
 
 import tarfile
 import zipfile
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from distill.data.common.emotions import EMOTIONS, numbered
+from distill.data.common.image_files import find_below
 from distill.data.common.options import check_limit
 from distill.data.common.test_subsets import read_subsets, select
+from distill.data.common.twins import selected
 from distill.data.ferplus.csv_pair import PIXELS, VOTE_FILE, CsvPair
 from distill.data.ferplus.label_folders import LAYOUT, LabelFolders, folder_files, tar_files, zip_files
 from distill.data.ferplus.protocols import PROTOCOLS, SPLITS, check_names, check_official, count, rows_of
 from distill.data.packing.reader import Packed, pack
 from distill.types import Dataset, Split
 
-SUBSETS = {
-    "occlusion": ("occlusion_list.txt",),
-    "pose30": ("pose_30_list.txt",),
-    "pose45": ("pose_45_list.txt",),
-}
+SUBSETS = {"occlusion": ("occlusion_list.txt",), "pose30": ("pose_30_list.txt",), "pose45": ("pose_45_list.txt",)}
 LICENCE = (
     "FER+ votes: MIT (Microsoft). The pictures are those of FER2013, collected from the web for a research "
     "competition: research use only, do not redistribute them."
@@ -80,9 +78,12 @@ def ferplus(
     complete = check_official(vote_file, counts, str(root))
     of_split = {name: train_protocol if name == "train" else protocol for name in SPLITS}
     splits = {name: _split(name, packed, of_split[name], target, root) for name in SPLITS}
-    chosen, found = _chosen(splits["test"], subsets, limit)
-    further = _other_protocols(packed, target, counts, limit, root) | chosen
-    splits = {name: _rows(split, slice(limit)) for name, split in splits.items()}
+    kept = [name for name in PROTOCOLS if counts[name][SPLITS.index("test")]]  # the same network scores differently
+    further, found = {name: _split("test", packed, name, target, root) for name in kept}, {}
+    for name, listed in subsets.items():
+        rows, found[name] = select(splits["test"].ids, splits["test"].label, name, listed)
+        further[name] = selected(splits["test"], rows)
+    splits, further = ({n: selected(s, slice(limit)) for n, s in part.items()} for part in (splits, further))
     notes = {
         "votes": vote_file,
         "counts": {name: list(numbers) for name, numbers in counts.items()},
@@ -129,24 +130,18 @@ def reader_of(root: Path) -> LabelFolders | CsvPair:
     if root.is_file():
         if zipfile.is_zipfile(root):
             return LabelFolders(root, zip_files)
-        if _is_tar(root):
-            return LabelFolders(root, tar_files)
+        with suppress(OSError, EOFError):
+            if tarfile.is_tarfile(root):
+                return LabelFolders(root, tar_files)
         raise ValueError(f"data.root: {root} is neither a folder nor a tar or zip archive. Give {INPUTS}.")
-    pair = [next((p for at in ("", "*/") for p in sorted(root.glob(at + name))), None) for name in (PIXELS, VOTE_FILE)]
-    pictures = any(True for at in ("", "*/", "*/*/") for _ in root.glob(at + "FER2013T*/*.png"))
+    pair = [find_below(root, [name]) for name in (PIXELS, VOTE_FILE)]
+    pictures = find_below(root, ["FER2013T*/*.png"], deep=2)
     if all(pair) and not pictures:
         return CsvPair(*pair)
     if not pictures and any(pair):
         found, missing = (PIXELS, VOTE_FILE) if pair[0] else (VOTE_FILE, PIXELS)
         raise ValueError(f"data.root: {root} has {found} but not {missing}; the pictures need both. Copy it there.")
     return LabelFolders(root, folder_files)
-
-
-def _is_tar(path: Path) -> bool:
-    try:
-        return tarfile.is_tarfile(path)
-    except (OSError, EOFError):
-        return False
 
 
 def _split(name: str, whole: Packed, protocol: str, target: str, root: str | Path) -> Split:
@@ -159,29 +154,6 @@ def _split(name: str, whole: Packed, protocol: str, target: str, root: str | Pat
         )
     ids = tuple(packed.ids[row] for row in rows)
     return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256, *whole.copies[name])
-
-
-def _other_protocols(
-    packed: Packed, target: str, counts: dict[str, tuple[int, ...]], limit: int | None, root: str | Path
-) -> dict[str, Split]:
-    """Return the test split under every protocol that keeps a picture of it: the same network scores differently."""
-    kept = [name for name in PROTOCOLS if counts[name][SPLITS.index("test")]]
-    return {name: _rows(_split("test", packed, name, target, root), slice(limit)) for name in kept}
-
-
-def _chosen(test: Split, subsets: dict, limit: int | None) -> tuple[dict[str, Split], dict[str, dict]]:
-    """Return the listed faces of the test split by the subset's name, and how much of each list was found."""
-    chosen, facts = {}, {}
-    for name, listed in subsets.items():
-        kept, facts[name] = select(test.ids, test.label, name, listed)
-        chosen[name] = _rows(_rows(test, kept), slice(limit))
-    return chosen, facts
-
-
-def _rows(split: Split, kept: np.ndarray | slice) -> Split:
-    """Keep some positions of a split."""
-    ids = tuple(np.array(split.ids, object)[kept])
-    return replace(split, rows=split.rows[kept], target=split.target[kept], label=split.label[kept], ids=ids)
 
 
 def _listed(words: list[str], where: str) -> tuple[str, int]:

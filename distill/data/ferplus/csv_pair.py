@@ -57,7 +57,12 @@ class CsvPair:
         """
         pixel_rows, vote_rows = csv_file(self.pixels), csv_file(self.votes)
         (pixel_header, _), (vote_header, _) = next(pixel_rows, ([], "")), next(vote_rows, ([], ""))
-        pixel_column, usage_column = self._columns(pixel_header, vote_header)
+        header, expected = [name.strip() for name in pixel_header], ["Usage", "Image name", *VOTES]
+        if not {"pixels", "Usage"} <= set(header):
+            raise ValueError(f"{self.pixels} row 1 must be a header with columns pixels and Usage; it is {header[:5]}.")
+        if [name.strip() for name in vote_header] != expected:
+            raise ValueError(f"{self.votes} row 1 must be the header {','.join(expected)}; it is {vote_header[:5]}.")
+        pixel_column, usage_column = header.index("pixels"), header.index("Usage")
         for (pixels, pixel_where), (votes, where) in zip(pixel_rows, vote_rows, strict=True):
             if len(votes) != 2 + len(VOTES):
                 raise ValueError(
@@ -71,15 +76,6 @@ class CsvPair:
             split = _split(pixels[usage_column].strip(), votes[0].strip(), pixel_where)
             image = _image(pixels[pixel_column], pixel_where)
             yield Row(split, votes[1].strip(), image, votes_of(votes[2:], where), pixel_where)
-
-    def _columns(self, pixel_header: list[str], vote_header: list[str]) -> tuple[int, int]:
-        header = [name.strip() for name in pixel_header]
-        if not {"pixels", "Usage"} <= set(header):
-            raise ValueError(f"{self.pixels} row 1 must be a header with columns pixels and Usage; it is {header[:5]}.")
-        expected = ["Usage", "Image name", *VOTES]
-        if [name.strip() for name in vote_header] != expected:
-            raise ValueError(f"{self.votes} row 1 must be the header {','.join(expected)}; it is {vote_header[:5]}.")
-        return header.index("pixels"), header.index("Usage")
 
 
 def _count_lines(path: Path) -> int:

@@ -211,15 +211,14 @@ def _label_rows(files: Files, label_file: str, folder: str) -> Iterator[Picture]
                 f"{where}: {places[-1]}/{name} is not there. Copy the picture (the FERPlus repository holds votes, no "
                 "pictures), or delete the row."
             )
-        split = folder.lower() if folder != "TrainValid" else _split_by_number(name, where)
+        split = folder.lower()
+        if folder == "TrainValid":
+            if not (number := re.fullmatch(r"fer(\d{7})\.png", name)):
+                raise ValueError(
+                    f"{where}: {name} is in FER2013TrainValid, where pictures must be named like fer0000123.png."
+                )
+            split = "train" if int(number[1]) < FIRST_VALID else "valid"
         yield Picture(split, member, votes_of(row[2:], where), f"{where}, {member}")
-
-
-def _split_by_number(name: str, where: str) -> str:
-    number = re.fullmatch(r"fer(\d{7})\.png", name)
-    if not number:
-        raise ValueError(f"{where}: {name} is in FER2013TrainValid, where pictures must be named like fer0000123.png.")
-    return "train" if int(number[1]) < FIRST_VALID else "valid"
 
 
 def votes_of(columns: list[str], where: str) -> np.ndarray:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from distill.system.console import bar
 from distill.system.cores import cores
 
 AHEAD = 64  # pictures in memory that are being decoded
@@ -23,17 +22,11 @@ TOLD = 20  # pictures that one sentence names
 
 
 class Unreadable(NamedTuple):
-    """What stands for the pixels of a picture that cannot be read: the others are decoded before all are told at once.
+    """What stands for the pixels of a picture that cannot be read: the others are decoded before all are told at once."""
 
-    Args:
-        picture: its file and row, or path.
-        why: what the decoder said.
-        listed: it has a row in a list file, which must go with it.
-    """
-
-    picture: str
-    why: str
-    listed: bool
+    picture: str  # its file and row, or path
+    why: str  # what the decoder said
+    listed: bool  # it has a row in a list file, which must go with it
 
 
 class Row(NamedTuple):
@@ -72,12 +65,14 @@ def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts
 
 def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> None:
     start, unreadable, arrays = time.perf_counter(), [], _Arrays(partial)
+    total, words = manifest["facts"].get("rows"), f"packing {manifest['name']}"
     try:
-        for row in _watched(_decoded(iter(read())), manifest["facts"].get("rows"), f"packing {manifest['name']}"):
-            if isinstance(row.pixels, Unreadable):
-                unreadable.append(row.pixels)
-            if not unreadable:  # else nothing will come of it, but all that cannot be read is told
-                arrays.append(row)
+        with bar() as progress:
+            for row in progress.track(_decoded(iter(read())), total=total, description=words):
+                if isinstance(row.pixels, Unreadable):
+                    unreadable.append(row.pixels)
+                if not unreadable:  # else nothing will come of it, but all that cannot be read is told
+                    arrays.append(row)
         if unreadable:
             raise ValueError(_all_unreadable(unreadable))
         if not arrays.splits:
@@ -98,7 +93,11 @@ class _Arrays:
     def append(self, row: Row) -> None:
         self.shape = self.shape or row.pixels.shape
         if row.pixels.shape != self.shape:
-            raise ValueError(_other_size(row, self.shape))
+            (c, h, w), (channels, height, width) = row.pixels.shape, self.shape
+            raise ValueError(
+                f"{row.where or row.id}: the picture is {w}x{h} with {c} channel(s), those before it are {width}x{height} "
+                f"with {channels}. All pictures of a data set must have one size: resize it or remove it."
+            )
         if row.split not in self.splits:
             self.splits[row.split] = _SplitWriter(self.partial, row.split, self.shape)
         self.splits[row.split].append(row)
@@ -163,14 +162,6 @@ def _all_unreadable(found: list[Unreadable]) -> str:
     return f"{len(found):,} pictures cannot be read: {told}{more}. Put whole pictures there, or remove them{rows}."
 
 
-def _other_size(row: Row, shape: tuple[int, ...]) -> str:
-    (c, h, w), (channels, height, width) = row.pixels.shape, shape
-    return (
-        f"{row.where or row.id}: the picture is {w}x{h} with {c} channel(s), those before it are {width}x{height} with "
-        f"{channels}. All pictures of a data set must have one size: resize it or remove it."
-    )
-
-
 def hash_array(array: np.ndarray) -> str:
     """Return the sha256 of an array's bytes, read in parts."""
     sha256 = hashlib.sha256()
@@ -201,22 +192,3 @@ def _decoded(rows: Iterator[Row]) -> Iterator[Row]:
             yield row._replace(pixels=pixels.result())
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _watched(rows: Iterable[Row], total: int | None, title: str) -> Iterator[Row]:
-    """Pass rows on, with a progress bar when a person is watching and it takes longer than a second."""
-    console = Console(stderr=True)
-    columns = TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    bar = Progress(*columns, console=console, disable=not console.is_interactive)
-    task, start, shown = bar.add_task(title, total=total), time.monotonic(), False
-    try:
-        for number, row in enumerate(rows):
-            if not shown and time.monotonic() - start > 1:
-                bar.start()
-                shown = True
-            if shown and number % 128 == 0:
-                bar.update(task, completed=number)
-            yield row
-        bar.update(task, completed=total)
-    finally:
-        bar.stop()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from distill.evaluation.inference import combine, evaluation_rows, predict
+from distill.evaluation.inference import answers
 from distill.evaluation.metrics import mean_class_accuracy, top1_accuracy
 from distill.evaluation.robustness.camera import blur, dark, noise, rotate
 from distill.evaluation.robustness.overlays import hand, mask, patch, sunglasses
@@ -113,7 +113,6 @@ def evaluate_robustness(
     severities: Sequence[int] = SEVERITIES,
     precision: torch.dtype = torch.float32,
     seed: int = 0,
-    batch_size: int = 256,
     views: str = "plain",
 ) -> dict:
     """Measure a network on a split as it is and under every corruption at every severity.
@@ -126,7 +125,6 @@ def evaluate_robustness(
         severities: some of 1 to 5.
         precision: dtype of the forward pass.
         seed: of the corruptions.
-        batch_size: pictures per forward pass.
         views: plain, mirror or crops8, as the split itself is evaluated.
 
     Returns:
@@ -148,7 +146,7 @@ def evaluate_robustness(
 
     def scores(name: str | None = None, severity: int = 0) -> dict[str, float]:
         parts = [_part(split, at, name, severity, seed) for at in range(0, len(split), 1024)]
-        logits = torch.cat([_answers(network, part, views, batch_size, precision) for part in parts])
+        logits = torch.cat([answers(network, part, views, precision) for part in parts])
         if logits.shape[1] != len(classes):
             raise ValueError(f"logits: {logits.shape[1]} columns for {len(classes)} classes ({', '.join(classes)}).")
         return {f.__name__: f(logits, split.label) for f in (top1_accuracy, mean_class_accuracy)}
@@ -191,11 +189,6 @@ def _part(split: Split, start: int, name: str | None, severity: int, seed: int) 
         pixels = corrupt(pixels, name, severity, seed, rows)
     own = {"target": split.target[at], "label": split.label[at], "ids": split.ids[at]}
     return replace(split, pixels=pixels, rows=np.arange(len(rows)), **own)
-
-
-def _answers(network, part: Split, views: str, batch_size: int, precision: torch.dtype) -> torch.Tensor:
-    tables = [row.expand(len(part), -1) for row in evaluation_rows(views)]
-    return combine([predict(network, part, table, batch_size, precision) for table in tables], views)
 
 
 def _mean(scores: Iterable[dict[str, float]]) -> dict[str, float]:

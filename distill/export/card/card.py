@@ -33,21 +33,13 @@ METRICS = {  # of the header: ours -> the hub's type, and its name
 
 
 class Evidence(NamedTuple):
-    """What a card is written from.
+    """What a card is written from."""
 
-    Args:
-        run: the finished run.
-        parity: export/parity.json.
-        answers: valid, test -> the predictions.
-        measured: what python -m distill.measure left in measured/.
-        names: file of the export -> its name beside the card; others are not mentioned.
-    """
-
-    run: Run
-    parity: dict
-    answers: dict[str, Answers]
-    measured: list[dict]
-    names: dict[str, str]
+    run: Run  # the finished run
+    parity: dict  # export/parity.json
+    answers: dict[str, Answers]  # valid, test -> the predictions
+    measured: list[dict]  # what python -m distill.measure left in measured/
+    names: dict[str, str]  # file of the export -> its name beside the card; others are not mentioned
 
     @property
     def written(self) -> dict[str, dict]:
@@ -56,13 +48,11 @@ class Evidence(NamedTuple):
         return {name: files[name] for name in files if name in self.names and name not in refused}
 
 
-def write(folder: Path) -> Path:
-    """Write RUN/export/model-card.md of an exported run, and return its path."""
-    path = folder / "export" / NAME
+def write(folder: Path) -> None:
+    """Write RUN/export/model-card.md of an exported run."""
     text = card(folder)
-    with atomic(path) as temporary:
+    with atomic(folder / "export" / NAME) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return path
 
 
 def card(folder: Path, names: dict[str, str] | None = None) -> str:
@@ -154,40 +144,55 @@ def _context(found: Evidence) -> dict:
     """Return everything that the template shows."""
     run, parity, written = found.run, found.parity, found.written
     result, facts, data = run.result, parity["facts"], run.result.data
-    classes = {s: per_class(a.probabilities, a.labels, data["classes"]) for s, a in list(found.answers.items())[::-1]}
-    test, starts = found.answers["test"], words.starts(run)
-    calibrated = _calibrated(found)
-    probabilities = scaled(test.probabilities, calibrated["temperature"])
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
+    starts = words.starts(run)
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
+    widths, width = run.config.loss.get("inplace", {}).get("widths"), run.config.student.get("width")
     corrupted = {"the test faces": result.robustness}
     corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
-    is_timm = _is_timm(run.folder)
+    config = run.folder / "export" / "config.json"
+    is_timm = config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))
     return {
         **{"result": result, "data": data, "student": result.student, "teacher": result.teacher},
-        **{"cfg": run.config, "env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
+        **{"cfg": run.config, "augmentation": vars(run.config.views)},
+        **{"env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
         **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
         "front": _front(found, is_timm),
+        **{"widths": widths, "width": width[0] if isinstance(width, list) else width},
         "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
         "picture": json.loads(facts["picture"]),
         "spec": json.loads(facts["network_input"]),
         "results": _results(found),
+        **_by_labels(found),
+        "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
+        "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
+        "speed": run.exported_speed,
+        "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
+        "peer": is_peer(run.config.teacher),
+        "teacher_members": words.members(run),
+        "teacher_pretrained": not set(starts) <= {None, "scratch"},
+        "command": run.env.get("command") and words.without_folders(run.env["command"]),
+    }
+
+
+def _by_labels(found: Evidence) -> dict:
+    """Return what the labels of the faces say: each class, calibration; without labels nothing."""
+    test = found.answers["test"]
+    if test.labels.min() < 0:
+        return {"labelled": False, "class_rows": {}, "few": [], "missed": [], "calibrated": {"temperature": 1}}
+    names = found.run.result.data["classes"]
+    classes = {s: per_class(a.probabilities, a.labels, names) for s, a in list(found.answers.items())[::-1]}
+    calibrated = _calibrated(found)
+    probabilities = scaled(test.probabilities, calibrated["temperature"])
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
+    return {
+        "labelled": True,
         "class_rows": classes,
         "few": [row for row in classes["test"] if row.faces < FEW],
         "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
         "gap": confidence.mean() - right.mean(),
         "calibrated": calibrated,
         "bins": calibration(probabilities, test.labels, BINS),
-        "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
-        "quantization_aware": parity.get("options", {}).get("int8") == "qat" and "student.int8.onnx" in written,
-        "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
-        "speed": run.exported_speed,
-        "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
-        "peer": is_peer(run.config["teacher"]),
-        "teacher_members": words.members(run),
-        "teacher_pretrained": not set(starts) <= {None, "scratch"},
-        "command": run.env.get("command") and words.without_folders(run.env["command"]),
     }
 
 
@@ -196,6 +201,7 @@ def _results(found: Evidence) -> dict[str, Scores]:
     data, metrics = found.run.result.data, found.run.result.student["metrics"]
     rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
     subsets, test = found.run.result.test_subset, rows["test"]
+    rows = {name: own for name, own in rows.items() if own.top1}
     for name, values in found.run.result.further.items():  # the protocol of test itself comes once
         own = scores(values)
         if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
@@ -238,12 +244,7 @@ def _front(found: Evidence, is_timm: bool) -> str:
         pipeline_tag="image-classification",
         tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in found.written) else []),
         datasets=[data],
-        metrics=["accuracy", "balanced_accuracy"],
+        metrics=["accuracy", "balanced_accuracy"] if results else None,
         model_name=result.name,
-        eval_results=results,
+        eval_results=results or None,
     ).to_yaml()
-
-
-def _is_timm(folder: Path) -> bool:
-    config = folder / "export" / "config.json"
-    return config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))

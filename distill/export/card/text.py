@@ -62,7 +62,7 @@ def starts(run: Run) -> list[str | None]:
 
 def members(run: Run) -> list[dict]:
     """Return of each of the teacher's networks the run or weights that it is from, and what it began with in words."""
-    node = run.config["teacher"]
+    node = run.config.teacher
     nodes = list(node["members"].values()) if "members" in node else [node]
     words = [RANDOM if start in (None, "scratch") else str(start) for start in starts(run)]
     return [{key: own.get(key) for key in ("run", "weights")} | {"start": start} for own, start in zip(nodes, words)]  # noqa: B905  a peer has none

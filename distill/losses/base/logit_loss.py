@@ -42,9 +42,7 @@ class LogitLoss(Loss, ABC):
     ):
         super().__init__()
         check_choices(
-            self.term,
-            apply_to=(apply_to, ("heads", "logits")),
-            head_reduction=(head_reduction, ("sum", "mean")),
+            self.term, apply_to=(apply_to, ("heads", "logits")), head_reduction=(head_reduction, ("sum", "mean"))
         )
         self.apply_to, self.head_reduction, self.teacher_adjustment = apply_to, head_reduction, teacher_adjustment
         priors = log_priors(self.term, class_priors, teacher_adjustment=teacher_adjustment)

@@ -9,15 +9,10 @@ from distill.models.feature_hooks import Layer, Taps, eval_mode, survey
 
 
 class Pooled(NamedTuple):
-    """The end of such a network.
+    """The end of such a network."""
 
-    Args:
-        layer: the map [C, S, S] whose average over places is what the classifier sees.
-        classifier: C -> K.
-    """
-
-    layer: Layer
-    classifier: nn.Linear
+    layer: Layer  # the map [C, S, S] whose average over places is what the classifier sees
+    classifier: nn.Linear  # C -> K
 
 
 def pooled_classifier(network: nn.Module, who: str, instead: str) -> Pooled:

@@ -11,6 +11,7 @@ from distill.models.feature_hooks import Layer, layout
 from distill.types import Outputs
 
 NAME = "reused_head"
+ATTACHED, CLASSIFIER = f"{NAME}.", f"{NAME}.classifier."  # beginnings of its tensors' names
 
 
 class ReusedHead(nn.Module):

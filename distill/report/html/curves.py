@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from distill.report.aggregate import RunTable
 from distill.report.svg_plot import Plot, Scale, percent, scale
-from distill.runs.reading import FIRST
+from distill.runs.reading import AGREEMENT, FIRST
 
 MOST = 120  # points of a line
 
@@ -13,6 +13,7 @@ def learning(found: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of validation accuracy and training loss by epoch, those that there are."""
     wanted = (
         (FIRST, "Validation top-1 by epoch", "validation top-1 (%)", percent),
+        (AGREEMENT, "Agreement with the teacher by epoch", "agreement on validation (%)", percent),
         ("train/loss", "Training loss by epoch", "loss", None),
     )
     pictures = []
@@ -32,15 +33,10 @@ def thin(points: Sequence[tuple[int, float]], most: int = MOST) -> list[tuple[in
     return [points[round(k * (len(points) - 1) / (most - 1))] for k in range(most)]
 
 
-def _epochs(last: int) -> Scale:
-    """Return a scale of epochs, whose ticks are whole numbers."""
-    whole = [tick for tick in Scale(1, last).ticks() if tick == int(tick)]
-    return Scale(1, last, marks=tuple(whole))
-
-
 def _lines(lines: list[tuple[int, list]], best: int, heading: str, title: str, write) -> str:
-    epochs = [epoch for _, points in lines for epoch, _ in points]
-    x = Scale(0.5, 1.5, marks=(1,)) if max(epochs) == 1 else _epochs(max(epochs))
+    last = max(epoch for _, points in lines for epoch, _ in points)
+    whole = (1,) if last == 1 else tuple(tick for tick in Scale(1, last).ticks() if tick == int(tick))
+    x = Scale(0.5, 1.5, marks=whole) if last == 1 else Scale(1, last, marks=whole)
     plot = Plot(x, scale((value for _, points in lines for _, value in points), write=write), "epoch", title)
     for number, points in sorted(lines, key=lambda line: -line[0]):  # the best on top
         if len(points) > 1:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 from distill.report.aggregate import Configuration, RunTable
-from distill.report.number_format import cut, plain
+from distill.report.number_format import capital, cut, plain
 from distill.report.svg_plot import Plot, Scale, percent, scale
 from distill.runs.reading import FIRST, is_number
 
@@ -45,7 +45,7 @@ def levels(found: RunTable, key: str) -> list[Level]:
 
 
 def _level(value: object, members: list[Configuration]) -> Level:
-    scores = [c.mean[FIRST] for c in members]
+    scores = [c.score for c in members]
     return Level(value, members, statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0)
 
 
@@ -57,7 +57,7 @@ def is_numeric(found: RunTable, key: str) -> bool:
 
 def seed_spread(members: Sequence[Configuration]) -> float | None:
     """Return the sample standard deviation over seeds within configurations, pooled: sqrt(sum (n-1) s^2 / sum (n-1))."""
-    several = [(len(c.runs) - 1, c.spread[FIRST]) for c in members if len(c.runs) > 1]
+    several = [(len(c.runs) - 1, c.spread[c.goal]) for c in members if len(c.runs) > 1]
     weight = sum(n for n, _ in several)
     return math.sqrt(sum(n * s * s for n, s in several) / weight) if weight else None
 
@@ -89,10 +89,10 @@ def _together(found: RunTable) -> list[list[str]]:
 
 
 def _numeric(key: str, known: list[Level]) -> str:
-    plot = Plot(_axis([level.value for level in known]), _accuracies(known), key, "validation top-1 (%)", height=300)
+    plot = Plot(_axis([level.value for level in known]), _accuracies(known), key, f"{_goal(known)} (%)", height=300)
     for level in known:
         for c in level.members:
-            plot.dot((level.value, c.mean[FIRST]), "dot faint", 3, c.number)
+            plot.dot((level.value, c.score), "dot faint", 3, c.number)
     if any(len(level.members) > 1 for level in known):
         plot.band([(level.value, level.mean - level.among, level.mean + level.among) for level in known], "spread")
     plot.line([(level.value, level.mean) for level in known], "effect")
@@ -100,7 +100,7 @@ def _numeric(key: str, known: list[Level]) -> str:
         if spread := seed_spread(level.members):
             plot.line([(level.value, level.mean - spread), (level.value, level.mean + spread)], "seeds")
         plot.dot((level.value, level.mean), "mean", 4.5, tip=_tip(key, level))
-    return plot.svg(f"Validation top-1 against {key}: " + _words(known))
+    return plot.svg(f"{capital(_goal(known))} against {key}: " + _words(known))
 
 
 def _axis(values: list[float]) -> Scale:
@@ -125,25 +125,29 @@ def _categorical(key: str, known: list[Level]) -> str:
     )
     height = min(340, 58 + 40 * len(known))
     x = _accuracies(known)
-    plot = Plot(x, y, "validation top-1 (%)", "", height=height, left=left)
+    plot = Plot(x, y, f"{_goal(known)} (%)", "", height=height, left=left)
     for k, level in enumerate(known):
         if level.among:
             plot.line([(level.mean - level.among, -k), (level.mean + level.among, -k)], "spread")
         for c in level.members:
-            plot.dot((c.mean[FIRST], -k), "dot faint", 3, c.number)
+            plot.dot((c.score, -k), "dot faint", 3, c.number)
         if spread := seed_spread(level.members):
             plot.line([(level.mean - spread, -k), (level.mean + spread, -k)], "seeds")
         plot.dot((level.mean, -k), "mean", 5, tip=_tip(key, level))
         place = plot.place((level.mean, -k))
         plot.text(place[0], place[1] - 11, f"{100 * level.mean:.1f}", "label middle strong")
-    return plot.svg(f"Validation top-1 by {key}: " + _words(known))
+    return plot.svg(f"{capital(_goal(known))} by {key}: " + _words(known))
+
+
+def _goal(known: list[Level]) -> str:
+    return known[0].members[0].goal_words
 
 
 def _accuracies(known: list[Level]) -> Scale:
     ends = [
         level.mean + sign * max(level.among, seed_spread(level.members) or 0) for level in known for sign in (-1, 1)
     ]
-    return scale([*ends, *(c.mean[FIRST] for level in known for c in level.members)], write=percent)
+    return scale([*ends, *(c.score for level in known for c in level.members)], write=percent)
 
 
 def _tip(key: str, level: Level) -> str:

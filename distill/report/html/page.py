@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
-from functools import cache
 from importlib.resources import files
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, Template
+from jinja2 import Environment, PackageLoader
 
 from distill.evaluation.metrics import confusion_matrix, expected_calibration_error
 from distill.evaluation.tables import compact, per_class
@@ -20,6 +19,8 @@ from distill.report.select import condition
 from distill.runs.reading import FIRST, Run
 
 Pictures = list[tuple[str, str]]  # (heading, SVG)
+PAGE = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+PAGE.filters |= {"plain": plain, "full": full, "cut": cut}
 
 
 def page(
@@ -44,24 +45,16 @@ def page(
     sections = found.sections
     sets = [_data_set(k, own, found, faces, notes, plots) for k, own in enumerate(sections, 1)]
     effects.refuse_undrawn(found, plots, [plot for own in sets for plot in own["plots"]])
-    seeds = len({run.config.get("seed") for run in found.runs})
+    seeds = len({run.config.seed for run in found.runs})
     counts = [(len(found.runs), "run"), (len(found.configurations), "configuration"), (seeds, "seed")]
     runs, configurations, seeds = (summary.count(*one) for one in counts)
     css, js = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return _template().render(
+    return PAGE.get_template("page.html.j2").render(
         **{"title": summary.title(found), "counts": f"{runs} of {configurations}, {seeds}", "notes": notes},
         **{"sets": sets, "show": show, "left_out": found.left_out, "damaged": damaged},
         **{"css": css, "js": js, "today": date.today().isoformat(), "machines": summary.trained_on(found)},
         script_data=_script_data(sections),
     )
-
-
-@cache
-def _template() -> Template:
-    loader = PackageLoader(__package__, ".")
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"plain": plain, "full": full, "cut": cut}
-    return environment.get_template("page.html.j2")
 
 
 def _data_set(
@@ -83,7 +76,7 @@ def _data_set(
         "id": f"data-{number}",
         "name": best.data_name,
         "facts": summary.data_words(own.configurations),
-        "rule": rule and f"max {FIRST} where {rule}",
+        "rule": rule and f"max {best.goal} where {rule}",
         "warnings": summary.warnings(own),
         "best": best,
         "folder": summary.best_folder(best),
@@ -124,9 +117,11 @@ def _columns(own: RunTable) -> list[dict]:
 
 def _errors(run: Run) -> dict:
     """Return the tables of how the best run and its teacher err on the test faces, or why there are none."""
-    found = {"name": run.result.student.get("name", "student"), "seed": run.config.get("seed")}
+    found = {"name": run.result.student.get("name", "student"), "seed": run.config.seed}
     try:
         own = of_run(run)
+        if own.labels.min() < 0:
+            raise ValueError("nobody has said what these faces show")
     except ValueError as error:
         return found | {"error": str(error)}
     teacher, classes = of_teacher(run, own), run.result.data["classes"]
@@ -161,8 +156,8 @@ def _script_data(sections: list[RunTable]) -> dict:
 
 
 def _tip(c: Configuration) -> str:
-    spread = f" ± {100 * c.spread[FIRST]:.2f} over {len(c.runs)} seeds" if len(c.runs) > 1 else ""
-    accuracy = [f"valid {100 * c.mean[FIRST]:.2f} %{spread}"]
+    spread = f" ± {100 * c.spread[c.goal]:.2f} over {len(c.runs)} seeds" if len(c.runs) > 1 else ""
+    accuracy = [f"{'valid' if c.goal == FIRST else c.goal_words} {100 * c.score:.2f} %{spread}"]
     if (test := c.mean.get("test/top1_accuracy")) is not None:
         accuracy.append(f"test {100 * test:.2f} %")
     costs = ((c.mean.get(name), words) for name, words in (("num_parameters", "parameters"), ("macs", "MACs")))

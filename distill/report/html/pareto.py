@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from distill.evaluation.tables import BYTES, compact
 from distill.report.aggregate import Configuration, RunTable
-from distill.report.number_format import amount, cut, tick
+from distill.report.number_format import amount, capital, cut, tick
 from distill.report.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.runs.reading import FIRST
 
@@ -19,11 +19,11 @@ AXES = {  # name -> (title, how a tick is written)
 
 def front(configurations: Sequence[Configuration], cost: str) -> list[Configuration]:
     """Return those that no other one beats: none is as accurate at less cost, or more accurate at the same; cheapest first."""
-    known = [c for c in configurations if c.mean.get(cost, 0) > 0 and FIRST in c.mean]
+    known = [c for c in configurations if c.mean.get(cost, 0) > 0]
     best, found = -1.0, []
-    for c in sorted(known, key=lambda c: (c.mean[cost], -c.mean[FIRST])):
-        if c.mean[FIRST] > best:
-            best = c.mean[FIRST]
+    for c in sorted(known, key=lambda c: (c.mean[cost], -c.score)):
+        if c.score > best:
+            best = c.score
             found.append(c)
     return found
 
@@ -50,20 +50,20 @@ def teacher_note(found: RunTable) -> str:
 
 
 def _chart(known: list[Configuration], cost: str, title: str, write) -> str:
-    ends = [c.mean[FIRST] + sign * c.spread.get(FIRST, 0.0) for c in known for sign in (-1, 1)]
+    ends = [c.score + sign * c.spread.get(c.goal, 0.0) for c in known for sign in (-1, 1)]
     x, y = scale((c.mean[cost] for c in known), log=True, write=write, margin=0.1), scale(ends, write=percent)
-    plot = Plot(x, y, title, "validation top-1 (%)")
+    plot = Plot(x, y, title, f"{known[0].goal_words} (%)")
     best = front(known, cost)
-    plot.line(_stairs([(c.mean[cost], c.mean[FIRST]) for c in best], x.high), "front")
+    plot.line(_stairs([(c.mean[cost], c.score) for c in best], x.high), "front")
     for c in known:
-        if (spread := c.spread.get(FIRST, 0.0)) > 0:
-            ends = [(c.mean[cost], c.mean[FIRST] + sign * spread) for sign in (-1, 1)]
+        if (spread := c.spread.get(c.goal, 0.0)) > 0:
+            ends = [(c.mean[cost], c.score + sign * spread) for sign in (-1, 1)]
             plot.line(ends, "error", c.number)
     for c in known[::-1]:
         classes = "dot onfront" if c in best else "dot"
-        plot.dot((c.mean[cost], c.mean[FIRST]), classes, 5.5 if c in best else 4, c.number)
+        plot.dot((c.mean[cost], c.score), classes, 5.5 if c in best else 4, c.number)
     _name(plot, best, known, cost)
-    return plot.svg(f"Validation top-1 against {title}; the front is {', '.join(c.label for c in best)}")
+    return plot.svg(f"{capital(known[0].goal_words)} against {title}; the front is {', '.join(c.label for c in best)}")
 
 
 def _stairs(points: list[Point], end: float) -> list[Point]:
@@ -77,7 +77,7 @@ def _stairs(points: list[Point], end: float) -> list[Point]:
 def _name(plot: Plot, best: list[Configuration], known: list[Configuration], cost: str) -> None:
     """Write the names of the front's points, and of all where they are few, as far as there is room."""
     shown = best[::-1] + ([c for c in known if c not in best] if len(known) <= 8 else [])
-    places = {c.number: plot.place((c.mean[cost], c.mean[FIRST])) for c in known}
+    places = {c.number: plot.place((c.mean[cost], c.score)) for c in known}
     wanted = [(*places[c.number], cut(c.short, 36)) for c in shown]
     for c, label in zip(shown, place_labels(wanted, list(places.values())), strict=True):
         if label:

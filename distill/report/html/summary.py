@@ -8,10 +8,11 @@ from typing import NamedTuple
 from distill.evaluation.tables import Share
 from distill.report.aggregate import COLUMNS, Configuration, RunTable
 from distill.report.number_format import plain, show
-from distill.runs.reading import FIRST
+from distill.runs.reading import AGREEMENT, FIRST, goal_of
 
 TILES = {
     FIRST: "validation top-1",
+    AGREEMENT: "agreement with the teacher, validation",
     "test/top1_accuracy": "test top-1",
     "test/mean_class_accuracy": "test mean-class",
     "num_parameters": "parameters",
@@ -43,14 +44,10 @@ def count(n: int, words: str) -> str:
 def data_words(members: Sequence[Configuration]) -> str:
     """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
     data = [c.runs[0].result.data for c in members]
-    rows = ", ".join(f"{_range([own['rows'].get(name, 0) for own in data])} {name}" for name in data[0]["rows"])
+    counts = {name: [own["rows"].get(name, 0) for own in data] for name in data[0]["rows"]}  # training sets may differ
+    ranges = {name: f"{min(n):,}" if min(n) == max(n) else f"{min(n):,} to {max(n):,}" for name, n in counts.items()}
+    rows = ", ".join(f"{words} {name}" for name, words in ranges.items())
     return f"{members[0].data_name}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
-
-
-def _range(counts: list[int]) -> str:
-    """Return how many faces: runs on the same test faces may have learned from more or fewer."""
-    low, high = min(counts), max(counts)
-    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def warnings(found: RunTable) -> list[str]:
@@ -94,7 +91,7 @@ def trained_on(found: RunTable) -> list[str]:
 
 def best_folder(best: Configuration) -> Path:
     """Return the run folder of a configuration's best run, of folds the best one's."""
-    return max(best.runs[0].leaves, key=lambda leaf: leaf.numbers.get(FIRST, 0)).folder
+    return max(best.runs[0].leaves, key=lambda leaf: leaf.numbers.get(goal_of(leaf.numbers), 0)).folder
 
 
 def chance(found: RunTable) -> str | None:
@@ -102,7 +99,7 @@ def chance(found: RunTable) -> str | None:
     best = found.configurations[0]
     if best.spread or any(len(c.runs) > 1 for c in found.configurations):
         return None
-    share, faces = best.mean[FIRST], best.runs[0].result.data["rows"].get("valid", 0)
+    share, faces = best.score, best.runs[0].result.data["rows"].get("valid", 0)
     return f"{100 * 1.96 * sqrt(2 * share * (1 - share) / faces):.1f} points" if faces else "a few points"
 
 
@@ -110,7 +107,7 @@ def tiles(best: Configuration) -> list[Tile]:
     """Return the numbers of the best configuration, each with its uncertainty and what the teacher has of it."""
     found = []
     for name, words in TILES.items():
-        if name in best.mean:
+        if name in best.mean and (name != AGREEMENT or best.goal == AGREEMENT):
             column = next(column for column in COLUMNS if column.name == name)
             notes = _uncertainty(name, best) if column.unit == "percent" else []
             if name == "latency_ms":

@@ -1,0 +1,215 @@
+"""Elastic width: what teaches the narrower widths of a student, and the students that are cut from it when it has learned."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from distill import build
+from distill.augment.views import render
+from distill.data.loader import batches, epoch_order, to
+from distill.evaluation.inference import PROBE, probe
+from distill.losses.base.logit_loss import cross_entropy, divergence
+from distill.losses.base.objective import Loss
+from distill.models.elastic import cut, feature
+from distill.pipeline.fit import weights_header
+from distill.pipeline.reuse import write_down
+from distill.runs.config import RunConfig
+from distill.runs.folder import RunFolder
+from distill.runs.result import RunResult
+from distill.system import distributed as parallel
+from distill.system.hardware import autocast, pick_precision
+from distill.system.weights import save_weights
+from distill.types import Dataset, Outputs
+from teachers.peer import is_peer
+
+TERM = "inplace"  # the loss that a run with an elastic student has beside its own
+BATCH, BATCHES = 128, 64  # of training faces that BatchNorm's statistics are estimated on
+
+
+class InPlace(Loss):
+    """In-place distillation: labels, and the answers of the widest width, teach the narrower ones of the same step.
+
+    loss[b] = sum over the widths w of the step of labels CE(target, z_w) + (1 - labels) KL(softmax(z_widest) || softmax(z_w));
+    no gradient reaches z_widest.
+
+    Args:
+        widths: of the student.
+        random: how many widths a step draws beside the widest, the narrowest and the first.
+        labels: share of the labels, in [0, 1]; 0 as published.
+
+    Shape:
+        student logits [B, K], features of the widths' logits [B, K] -> [B].
+
+    Raises:
+        ValueError: a number out of range, or a student that does not have these widths.
+
+    Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, sections 3.2 and 3.3. Deviation: they leave the
+    labels to the widest, whose first answers say little.
+    """
+
+    term = TERM
+
+    def __init__(self, widths: list[float], random: int = 1, labels: float = 0.5):
+        super().__init__()
+        if random < 0:
+            raise ValueError(f"loss.{TERM}.random: {random} was asked for; give 0 or more.")
+        if not 0 <= labels <= 1:
+            raise ValueError(f"loss.{TERM}.labels: {labels} was asked for; give a share in [0, 1], such as 0.5.")
+        self.widths, self.random, self.labels = tuple(widths), random, labels
+
+    def check(self, student: nn.Module, num_classes: int) -> None:
+        if getattr(student, "widths", None) != self.widths:
+            raise ValueError(f"loss.{TERM}: comes with student.width=elastic or a list of widths, and not without.")
+
+    def bind(self, student: nn.Module, teacher: object | None) -> None:
+        self.sandwich = student.sandwich
+        self.sandwich.step, self.sandwich.random = 0, self.random
+
+    def get_extra_state(self) -> int:
+        return self.sandwich.step
+
+    def set_extra_state(self, state: int) -> None:
+        self.sandwich.step = state
+
+    def forward(self, student: Outputs, teacher: Outputs | None, target: Tensor) -> Tensor:
+        wide = student.logits.detach().float().log_softmax(-1)
+        narrow = [student.features[feature(width)].float().log_softmax(-1) for width in self.sandwich.drawn()]
+        self.sandwich.step += 1
+        return sum(self.labels * cross_entropy(target, z) + (1 - self.labels) * divergence(wide, z) for z in narrow)
+
+
+def taught_in_place(cfg: RunConfig) -> RunConfig:
+    """Return a config whose elastic student's narrower widths are taught, by loss.inplace; any other as it is."""
+    student, losses = cfg.student, cfg.loss
+    if not (isinstance(student, dict) and isinstance(losses, dict)):
+        return cfg  # which has a sentence of its own
+    width, given = student.get("width"), losses.get(TERM)
+    known = getattr(build.target(student, cfg.plugins), "ELASTIC", None)
+    if known is None or not (width == "elastic" or isinstance(width, list)):
+        return cfg
+    widths = list(known) if width == "elastic" else width
+    node = {"_target_": "distill.pipeline.elastic.InPlace", "weight": 1.0} | (given if isinstance(given, dict) else {})
+    phases = [_with_term(phase) for phase in cfg.phases] if isinstance(cfg.phases, list) else cfg.phases
+    losses = losses | {TERM: node | {"widths": widths}}
+    return replace(cfg, student=student | {"width": widths}, loss=losses, phases=phases)
+
+
+def _with_term(phase: object) -> object:
+    if isinstance(phase, dict) and isinstance(phase.get("loss"), list):
+        return phase | {"loss": list(dict.fromkeys([*phase["loss"], TERM]))}
+    return phase
+
+
+def check_elastic(cfg: RunConfig) -> None:
+    """Refuse a loss or a teacher that an elastic student cannot learn by.
+
+    Args:
+        cfg: checked config.
+
+    Raises:
+        ValueError: with what to type.
+    """
+    if TERM not in cfg.loss:
+        return
+    for attribute, what in (("needs_features", "reads feature maps"), ("changes_student", "changes the student")):
+        if found := build.losses_that(attribute, cfg.loss, cfg.plugins):
+            raise ValueError(
+                f"loss.{found[0]}: {what}, and a student of several widths is several networks. Choose losses on logits, such as "
+                "loss=[ce,dist], or one width, such as student.width=M."
+            )
+    if is_peer(cfg.teacher):
+        raise ValueError(
+            "teacher: a peer learns beside one network, and a student of several widths is several. Choose another teacher, or "
+            "one width, such as student.width=M."
+        )
+
+
+def as_cut(cfg: RunConfig, student: nn.Module, width: float | None = None) -> tuple[RunConfig, nn.Module]:
+    """Return a run's config and network as those of one width, by default the first; of any other student as they are."""
+    if not hasattr(student, "widths"):
+        return cfg, student
+    width = student.widths[0] if width is None else width
+    return replace(cfg, student=cfg.student | {"width": width}), cut(student, width)
+
+
+@torch.no_grad()
+def estimate_batch_norm(network: nn.Module, cfg: RunConfig, data: Dataset, precision: torch.dtype) -> None:
+    """Give BatchNorm the mean statistics of training faces in the run's first view; dropout stays off.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec.
+        cfg: the run's config, for views and seed.
+        data: the packed data set.
+        precision: dtype of the forward pass.
+
+    Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, section 3.4 (calibration of BatchNorm).
+    """
+    split, recipe = data.splits["train"], build.recipe(cfg.views)
+    norms = [layer for layer in network.eval().modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.train().momentum = None  # every batch counts alike
+    device = next(network.parameters()).device
+    drawn = batches(
+        split, recipe.table(cfg.views.seed, 1, len(split.pixels)), BATCH, epoch_order(cfg.seed, 0, len(split))
+    )
+    for batch in islice(drawn, BATCHES):
+        batch = to(batch, device)
+        with autocast(device, precision):
+            network(render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval().momentum = momentum
+
+
+def cut_widths(
+    cfg: RunConfig,
+    folder: RunFolder,
+    data: Dataset,
+    student: nn.Module,
+    first: RunResult,
+    command: str | None,
+    evaluate: Callable[[RunConfig, RunFolder, nn.Module], RunResult],
+) -> list[dict] | None:
+    """Write a student of each further width as a run of its own, FOLDER/width-W, and return the front: a row for each width.
+
+    Args:
+        cfg: the run's config.
+        folder: its run folder.
+        data: the packed data set.
+        student: the elastic network with the best weights.
+        first: the result of the first width, which is the run's own.
+        command: what was typed.
+        evaluate: measures a network whose weights lie in a run folder.
+
+    Returns:
+        The rows, or None for a student of one width.
+    """
+    if not hasattr(student, "widths"):
+        return None
+    rows = [_row(student.widths[0], first)]
+    for width in student.widths[1:]:
+        (one, network), where = as_cut(cfg, student, width), folder.width(width)
+        precision = pick_precision(cfg.train.precision, next(network.parameters()).device)
+        estimate_batch_norm(network, cfg, data, precision)
+        write_down(one, where, command)
+        if parallel.is_main():
+            where.result.unlink(missing_ok=True)
+            header = weights_header(one.student, data) | {
+                "epoch": first.best_epoch,
+                "cut_from": list(student.widths),
+            }
+            save_weights(where.weights, network, header | {PROBE: probe(network)})
+        result = replace(evaluate(one, where, network), name=f"{folder.name}-{where.name}")
+        parallel.broadcast_from_main(lambda found=result, to=where: found.write(to.result))
+        rows.append(_row(width, result))
+    return rows
+
+
+def _row(width: float, result: RunResult) -> dict:
+    student = result.student
+    costs = {key: student.get(key) for key in ("num_parameters", "macs", "bytes", "latency_ms")}
+    return {"width": width, "folder": result.folder, **costs, **student["metrics"]}

@@ -1,0 +1,188 @@
+"""The page of all losses, docs/losses.md, from their yamls and docstrings: python docs/losses_page.py [--write]."""
+
+import argparse
+import importlib
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE, COST, CONF = ROOT / "docs" / "losses.md", ROOT / "docs" / "losses_cost.json", ROOT / "conf" / "loss"
+FORMULA = re.compile(
+    r"\bloss(?:\[b\])? = (.+?)(?=[.;](?: |$)|,? \w+: |, \S+ = |$)"
+)  # to its end, or what it goes on with
+KINDS = {"On labels": (0,), "On logits": (1, 2), "On feature maps": (3,)}
+SECTIONS = ("Args:", "Shape:", "Raises:", "Attributes:", "Reference:")
+INTRODUCTION = """# Losses
+
+A run minimizes a weighted sum: `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weights one, `loss.dkd.temperature=4` sets
+an option. A weight, and any number that takes fractions, may follow a hyperparameter schedule, a ramp over epochs,
+`loss.kd.weight='{from: 0, to: 0.9, end: 5}'`, with `start`, and `shape`
+linear, cosine or exponential; typed over a ramp that a yaml has, it is merged into it, as hydra merges. Phases have losses of their own:
+`loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]' train.epochs=32`.
+
+Rare classes: `loss.ce.logit_adjustment=1` trains for classes as if all were equally common; `loss.kd.teacher_adjustment=1`, or that of
+`dist`, corrects the teacher's logits likewise (not where the teacher was trained with `teacher.loss.ce.logit_adjustment` itself). Both
+trade accuracy over all faces for mean-class accuracy.
+
+Layers are chosen by name, `loss.hint.student=stage2 loss.hint.teacher=layer3`: stageN (the last map of each resolution, fine to
+coarse), embedding (what the classifier sees), a module's name or its end; a wrong name lists what there is. A loss that needs feature
+maps wants `teacher.cache=features` (stored once) or `teacher.cache=false` (the teacher runs at every step).
+
+Notation: z logits, s student, t teacher, F a feature map, b a face of the batch, k a class, c a channel, h, w a place; values [B] are
+averaged over the batch, then weighted. The table's formula is that value; what its other letters are, and which other
+forms there are, is in the loss's section. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
+pooling, which are no modules there. Each loss lists its deviations from the paper. This page is made by
+`python docs/losses_page.py --write`.
+"""
+
+
+class Entry(NamedTuple):
+    """One loss.
+
+    Args:
+        name: its key, as in loss=[NAME].
+        usage: the head of its yaml.
+        options: (key, default, comment) of its yaml.
+        kind: its class.
+    """
+
+    name: str
+    usage: str
+    options: list[tuple[str, str, str]]
+    kind: type
+
+    @property
+    def paragraphs(self) -> list[str]:
+        return inspect.getdoc(self.kind).split("\n\n")
+
+    @property
+    def reference(self) -> str:
+        found = [part for part in self.paragraphs if part.startswith("Reference:")]
+        return " ".join(found[0].removeprefix("Reference:").split()) if found else ""
+
+    @property
+    def needs(self) -> str:
+        """What a run must have for it."""
+        if "teacher=peer" in self.usage:
+            return "a peer"
+        wanted = (
+            "feature maps" if self.kind.needs_features else "teacher logits" if self.kind.needs_teacher else "labels"
+        )
+        return ", ".join(
+            [wanted, *(["memory"] if self.kind.needs_memory else []), *filter(None, [self.kind.also_needs])]
+        )
+
+    @property
+    def formula(self) -> str:
+        """What it is the value of, in one line; the letters and other forms are in its section."""
+        return FORMULA.search(" ".join(self.paragraphs[1].split()))[1]
+
+    @property
+    def weight(self) -> str:
+        return next(default for key, default, _ in self.options if key == "weight")
+
+
+def read(path: Path) -> Entry:
+    """Read one yaml: a head of comments, the target, and a line for each option with its comment."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and "@package" not in line]
+    head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+    found = [re.fullmatch(r"(\w+):\s*(.*?)(?:\s+#\s*(.*))?", line) for line in lines if not line.startswith("#")]
+    options = {match[1]: (match[2], match[3] or "") for match in found}
+    module, _, name = options.pop("_target_")[0].rpartition(".")
+    kind = getattr(importlib.import_module(module), name)
+    return Entry(path.stem, head, [(key, *value) for key, value in options.items()], kind)
+
+
+def kind_of(entry: Entry) -> int:
+    """Return 0 for a loss on labels, 1 on logits, 2 on a peer's, 3 on feature maps."""
+    return {"labels": 0, "teacher logits": 1, "a peer": 2}.get(entry.needs, 3)
+
+
+def entries() -> list[Entry]:
+    """Return every loss of conf/loss: on labels, then logits, then feature maps, by name in each."""
+    return sorted(map(read, CONF.glob("*.yaml")), key=lambda entry: (kind_of(entry), entry.name))
+
+
+def paper(reference: str) -> str:
+    """Return the arXiv number of a reference's first paper as a link, else where it appeared."""
+    reference = reference.partition(";")[0]
+    if found := re.search(r"arXiv (\d{4}\.\d{5}|\d{4}\.\d{4})", reference):
+        return f"[{found[1]}](https://arxiv.org/abs/{found[1]})"
+    found = re.search(r"\b(?:CVPR|ICCV|ECCV|AAAI|NeurIPS|ICML|ICLR) \d{4}", reference)
+    return found[0] if found else ""
+
+
+def row(entry: Entry, cost: dict[str, float]) -> str:
+    """Return a loss's row of the table."""
+    ms = [f"{cost[entry.name]:.1f}" if entry.name in cost else ""] if cost else []
+    cells = (
+        f"[{entry.name}](#{entry.name})",
+        cell(entry.paragraphs[0]),
+        f"`{cell(entry.formula)}`",
+        entry.needs,
+        entry.weight,
+        *ms,
+        paper(entry.reference),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def cell(text: str) -> str:
+    """Return text that a table's cell can hold."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def section(entry: Entry) -> str:
+    """Return a loss's own part of the page: what it is, its formula, options and paper."""
+    first, *rest = entry.paragraphs
+    formula, *notes = [part for part in rest if not part.startswith(SECTIONS)]
+    options = [f"| `{key}` | `{default}` | {cell(comment)} |" for key, default, comment in entry.options]
+    parts = [
+        f"## {entry.name}",
+        " ".join(first.split()),
+        f"```\n{formula}\n```",
+        *(" ".join(note.split()) for note in notes),
+        "\n".join(["| option | default | what it is |", "|---|---|---|", *options]),
+        f"{entry.usage}",
+        f"Paper: {entry.reference}" if entry.reference else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def page() -> str:
+    """Return the whole page."""
+    measured = json.loads(COST.read_text(encoding="utf-8")) if COST.exists() else {"how": "", "milliseconds": {}}
+    found, ms = entries(), ["ms"] if measured["milliseconds"] else []
+    names = ("loss", "what it is", "formula", "needs", "weight", *ms, "paper")
+    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+    tables = [
+        "\n".join(
+            [
+                f"### {title}\n",
+                head,
+                *(row(entry, measured["milliseconds"]) for entry in found if kind_of(entry) in kinds),
+            ]
+        )
+        for title, kinds in KINDS.items()
+    ]
+    how = f"ms: {measured['how']}" if measured["how"] else ""
+    return "\n\n".join(part for part in (INTRODUCTION.strip(), *tables, how, *map(section, found)) if part) + "\n"
+
+
+def main(words: list[str]) -> None:
+    """Print the page, or write it."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--write", action="store_true", help="write docs/losses.md instead of printing it")
+    if options.parse_args(words).write:
+        PAGE.write_text(page(), encoding="utf-8")
+        print(PAGE)
+    else:
+        print(page(), end="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

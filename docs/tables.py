@@ -1,0 +1,149 @@
+"""The tables of README.md and docs/ that are made from result files, speeds and cards; docs/generate.py writes them."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+TAUGHT = {True: ", distilled", False: ", labels alone"}  # a student of README.md
+
+
+def timed_files() -> dict[str, dict]:
+    """Return what python -m distill.bench measured of the shipped students, name -> passes, from all files in docs/speeds."""
+    found = [json.loads(path.read_text()).get("rows", []) for path in sorted((DOCS / "speeds").glob("*.json"))]
+    return {row["name"]: row["passes"] for rows in found for row in rows}
+
+
+def shipped() -> str:
+    """Return the files of the students that come with the package, from their cards and from docs/speeds."""
+    timed = timed_files()
+    table = ["| file | bytes | same answer as PyTorch | valid top-1 | one picture | faces/s | 32 at a time, faces/s |"]
+    table += ["|---|---:|---:|---:|---:|---:|---:|"]
+    for card in sorted((ROOT / "distill" / "shipped").glob("*/README.md")):
+        for line in re.findall(r"^\| `model.*", card.read_text(), re.MULTILINE):
+            file, _, size, same, top1, *_ = (cell.strip().strip("`") for cell in line.strip("|").split("|"))
+            path = f"distill/shipped/{card.parent.name}/{file}".replace("/model.safetensors", ": eager PyTorch")
+            one, many = (timed.get(path, {}).get(batch) for batch in ("1", "32"))
+            speeds = [f"{one['milliseconds']:.3g} ms" if one else "-"]
+            speeds += [f"{passes['images_per_second']:,.0f}" if passes else "-" for passes in (one, many)]
+            cells = [f"{card.parent.name}, {file}", size, same, top1.split(" (")[0], *speeds]
+            table.append(f"| {' | '.join(cells)} |")
+    return "\n".join(table)
+
+
+def cern() -> str:
+    """Return the published CERN in PyTorch beside exported ones, from docs/speeds/cern.json."""
+    rows = json.loads((DOCS / "speeds" / "cern.json").read_text())["rows"]
+    table = [
+        "| student | one picture | times as fast | 32 at a time, faces/s | times as fast |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    first, first_many = (rows[0]["passes"][size] for size in ("1", "32"))
+    for row in rows:
+        one, many = (row["passes"][size] for size in ("1", "32"))
+        faster = first["milliseconds"] / one["milliseconds"]
+        faster_many = many["images_per_second"] / first_many["images_per_second"]
+        speeds = f"{one['milliseconds']:.3g} ms | {faster:.1f} | {many['images_per_second']:,.0f} | {faster_many:.1f}"
+        table.append(f"| {row['name']} | {speeds} |")
+    return "\n".join(table)
+
+
+def networks() -> str:
+    """Return how fast networks are in PyTorch, from docs/speeds/networks.json."""
+    timed = json.loads((DOCS / "speeds" / "networks.json").read_text())["networks"]
+    table = ["| network | one face | images/s, batches of 64 |", "|---|---|---|"]
+    table += [f"| `{words}` | {t['latency_ms']:.3g} ms | {t['images_per_second']:,.0f} |" for words, t in timed.items()]
+    return "\n".join(table)
+
+
+def sweep_cost() -> str:
+    """Return what a teacher adds to a sweep, from docs/sweep_cost.json."""
+    timed = json.loads((DOCS / "sweep_cost.json").read_text())
+    options, seconds, count = timed["options"], timed["seconds"], timed["students"]
+    table = [
+        f"| {count} students, {options['epochs']} epochs, {options['faces']:,} faces of {options['size']} px | time | processor time |"
+    ]
+    table += ["|---|---|---|"]
+    names = {"alone": "labels alone", "stored": "stored logits", "live": "live teacher"}
+    table += [f"| {name} | {seconds[side][0]:,.0f} s | {seconds[side][1]:,.0f} s |" for side, name in names.items()]
+    ratios = {"stored / alone": "stored_over_alone", "live / stored": "live_over_stored"}
+    table += [f"| {name} | {timed[key][0]:.3g} | {timed[key][1]:.3g} |" for name, key in ratios.items()]
+    return "\n".join(table)
+
+
+def graph_front() -> str:
+    """Return what small graphs cost and what was reached with them, from docs/results/graph-front.json."""
+    table = [
+        "| graph | parameters | MACs | int8 file | float32, one face | int8, one face | int8, of 32 | validation top-1 |"
+    ]
+    table += ["|---|---|---|---|---|---|---|---|"]
+    for row in json.loads((DOCS / "results" / "graph-front.json").read_text())["graphs"]:
+        us, best = row["microseconds"], row.get("results", [None])[0]
+        taught = best and ("taught" if best["teacher"] else "labels alone")
+        reached = (
+            f"{100 * best['valid_top1_accuracy']:.2f} ({best['epochs']} epochs, {taught})" if best else "not trained"
+        )
+        times = " | ".join(f"{us[key]:,.0f} µs" for key in ("float32_one", "int8_one", "int8_batch"))
+        table.append(
+            f"| {row['graph']} | {row['num_parameters']:,} | {row['macs'] / 1e6:.2f} M | {row['int8_bytes'] / 1e3:.0f} kB | "
+            f"{times} | {reached} |"
+        )
+    return "\n".join(table)
+
+
+def front_rows() -> list[dict]:
+    """Return what docs/results/readme.json asks for, as numbers; a row whose result does not exist yet is left out."""
+    results, found = DOCS / "results", []
+    published = json.loads((results / "published.json").read_text())
+    for row in json.loads((results / "readme.json").read_text()):
+        if "published" in row:
+            found.append({"name": row["name"]} | published[row["published"]])
+        elif (results / row["result"]).exists():
+            result = json.loads((results / row["result"]).read_text())
+            part = result[row.get("part", "student")]
+            twins = json.loads((results / row["twins"]).read_text()) if "twins" in row else result
+            clean = (twins.get("further") or {}).get("without_near_duplicates") or {}
+            if row.get("part") == "teacher" and "twins" not in row:
+                clean = {}  # a run measures its student alone so
+            found.append(
+                {
+                    "name": row["name"] + ("" if "shipped" not in row else TAUGHT[bool(result["teacher"])]),
+                    "top1_accuracy": part["metrics"]["test/top1_accuracy"],
+                    "mean_class_accuracy": part["metrics"]["test/mean_class_accuracy"],
+                    "without_twins": clean.get("top1_accuracy"),
+                    "num_parameters": part["num_parameters"],
+                    **(shipped_file(row["shipped"]) if "shipped" in row else {"bytes": part.get("bytes")}),
+                }
+            )
+    return found
+
+
+def shipped_file(name: str) -> dict:
+    """Return bytes and faces/s of a shipped student's int8 file, one picture at a time."""
+    path = f"distill/shipped/{name}/model.int8.onnx"
+    passes = timed_files().get(path)
+    return {"bytes": (ROOT / path).stat().st_size, "faces_per_second": passes and passes["1"]["images_per_second"]}
+
+
+def front() -> str:
+    """Return the results that README.md shows."""
+    table = ["| network | top-1 | mean-class | top-1 without twins | parameters | bytes | faces/s |"]
+    table += ["|---|---:|---:|---:|---:|---:|---:|"]
+    for row in front_rows():
+        shares = [row[key] for key in ("top1_accuracy", "mean_class_accuracy", "without_twins")]
+        numbers = [row.get(key) for key in ("num_parameters", "bytes", "faces_per_second")]
+        cells = [f"{100 * share:.1f}" if share is not None else "-" for share in shares]
+        cells += [f"{number:,.0f}" if number is not None else "-" for number in numbers]
+        table.append(f"| {' | '.join([row['name'], *cells])} |")
+    return "\n".join(table)
+
+
+TABLES = {
+    "graph_front": graph_front,
+    "sweep_cost": sweep_cost,
+    "shipped": shipped,
+    "cern": cern,
+    "networks": networks,
+    "front": front,
+}

@@ -1,0 +1,114 @@
+"""benchmarks/: each goes from end to end on next to nothing; how long anything takes is nobody's promise here."""
+
+import json
+import re
+import sys
+
+import pytest
+from commandline import benchmark
+
+from distill.predict.student import SHIPPED
+
+
+def lines(printed: str) -> dict[str, float]:
+    """Return name -> number of lines such as `name: 1,234 images/s`."""
+    found = re.findall(r"^ *(.+): +([\d,.]+)(?: images/s)?$", printed, re.MULTILINE)
+    return {name: float(number.replace(",", "")) for name, number in found}
+
+
+def test_throughput_times_every_part_of_a_run(monkeypatch, capsys):
+    throughput = benchmark("throughput")
+    monkeypatch.setattr(throughput, "FACES", 16)
+    words = ["microexpnet", "--threads", "1", "--batch-size", "8", "--turns", "1"]
+    monkeypatch.setattr(sys, "argv", ["throughput.py", *words])
+    throughput.main()
+    printed = capsys.readouterr().out
+    found = lines(printed)
+    assert "1 threads" in printed and "batch 8" in printed and all(rate > 0 for rate in found.values())
+    parts = ("bare step", "whole loop", "whole / bare", "rendering")
+    assert [name for name in found if "microexpnet" in name] == [f"microexpnet {part}" for part in parts]
+    assert {name.split(",")[0].split()[0] for name in found} == {"drawing", "decoding", "teacher", "microexpnet"}
+
+
+def test_the_cost_of_a_loss_is_measured_and_written_beside_those_of_the_others(monkeypatch, tmp_path, capsys):
+    losses, place = benchmark("losses"), tmp_path / "cost.json"
+    place.write_text(json.dumps({"how": "before", "milliseconds": {"at": 1.5}}))
+    monkeypatch.setattr(losses, "COST", place)
+    monkeypatch.setattr(losses, "FACES", 8)
+    monkeypatch.setattr(sys, "argv", ["losses.py", "kd", "catkd", "--repeats", "1", "--write"])
+    losses.main()
+    written = json.loads(place.read_text())
+    assert written["milliseconds"].keys() == {"at", "kd", "catkd"} and written["milliseconds"]["at"] == 1.5
+    assert "median of 1 on one thread of " in written["how"]
+    assert re.findall(r"^(\w+) +-?[\d.]+ ms$", capsys.readouterr().out, re.MULTILINE) == ["kd", "catkd"]
+
+
+def test_the_published_cern_runs_beside_an_exported_student(tmp_path, capsys):
+    words = [
+        "--width",
+        "0.25",
+        "--size",
+        "32",
+        "--seconds",
+        "0.001",
+        "--rounds",
+        "1",
+        "--json",
+        str(tmp_path / "a.json"),
+    ]
+    benchmark("cern_speed").main([str(SHIPPED / "microexpnet" / "model.int8.onnx"), *words])
+    rows = [line.strip("|").split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    _, eager, file = ([cell.strip() for cell in row] for row in rows)
+    assert eager[0] == "CERN, width 0.25, 32 px, eager PyTorch" and eager[2] == eager[4] == "1.0"
+    assert file[0] == "MicroExpNet (width XXS, size 84), model.int8.onnx" and eager[5] == file[5] == "-"
+    written = json.loads((tmp_path / "a.json").read_text())["rows"]
+    assert [row["name"] for row in written] == [eager[0], file[0]]
+    assert [f"{row['passes']['32']['images_per_second']:,.0f}" for row in written] == [eager[3], file[3]]
+    assert all(float(row[1].split()[0]) > 0 and float(row[3].replace(",", "")) > 0 for row in (eager, file))
+
+
+def test_networks_are_timed_in_turns_and_written_down(tmp_path, capsys):
+    asked = ["student=microexpnet", "student=microexpnet student.width=S"]
+    benchmark("networks").main([*asked, "--rounds", "2", "--json", str(tmp_path / "a.json")])
+    written, printed = json.loads((tmp_path / "a.json").read_text()), capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in printed] == list(written["networks"]) == asked and len(
+        written["rounds"]
+    ) == 2
+    for name, line in zip(asked, printed, strict=True):
+        rates = sorted(one[name]["images_per_second"] for one in written["rounds"])
+        assert rates[0] <= written["networks"][name]["images_per_second"] <= rates[1]
+        assert f"{written['networks'][name]['images_per_second']:,.0f} images/s" in line
+
+
+def test_the_front_of_graphs_joins_what_runs_reached_and_draws_it(tmp_path, capsys):
+    front, costs = benchmark("graph_front"), {"name": "ferlite", "num_parameters": 61664, "macs": 9693952}
+    base = {
+        "teacher": None,
+        "epochs": 100,
+        "seed": 0,
+        "data": {"name": "ferplus", "protocol": "majority", "rows": {"valid": 3191}},
+    }
+    for name, value in (("better", 0.86), ("worse", 0.7)):
+        (tmp_path / name).mkdir()
+        result = base | {"student": costs | {"metrics": {"valid/top1_accuracy": value}}}
+        (tmp_path / name / "result.json").write_text(json.dumps(result))
+    words = ["--graphs", "FerLite S", "FerLite S, separable", "--rounds", "1", "--seconds", "0.001"]
+    words += ["--results", str(tmp_path / "worse"), str(tmp_path / "better" / "result.json")]
+    front.main([*words, "--json", str(tmp_path / "front.json"), "--plot", str(tmp_path / "front.png")])
+    small, separable = json.loads((tmp_path / "front.json").read_text())["graphs"]
+    assert [one["run"] for one in small["results"]] == ["better", "worse"] and "results" not in separable
+    assert small["num_parameters"] == 61664 and separable["num_parameters"] <= 65000
+    assert all(us > 0 for row in (small, separable) for us in row["microseconds"].values())
+    assert small["int8_bytes"] < small["float32_bytes"] and (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
+    assert "| FerLite S | 61,664 | 9.69 M |" in capsys.readouterr().out
+    (tmp_path / "none.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"expected the result\.json of a finished run"):
+        front.join([small], [tmp_path / "none.json"])
+
+
+def test_the_front_leaves_out_what_another_graph_beats():
+    front = benchmark("graph_front")
+    rows = [{"graph": name, "cost": cost} for name, cost in (("a", 1), ("b", 2), ("c", 3), ("d", 0.5))]
+    for row, value in zip(rows, (0.7, 0.6, 0.8), strict=False):
+        row["results"] = [{"valid_top1_accuracy": value}]
+    assert [row["graph"] for row in front.front(rows, lambda row: row["cost"])] == ["a", "c"]

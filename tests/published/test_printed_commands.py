@@ -1,0 +1,229 @@
+"""Every command that the project prints for copying comes out of a shell as it went in, and means something."""
+
+import re
+import shlex
+import subprocess
+from configparser import ConfigParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from commandline import ROOT
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
+
+from distill import bench, measure, publish
+from distill.config import overrides
+from distill.config.schema import typed
+from distill.export import __main__ as export
+from distill.export.options import read_options
+from distill.pipeline import rules
+from distill.predict import __main__ as predict
+from distill.report import __main__ as report
+from distill.report.select import parse
+from distill.serve import __main__ as serve
+from distill.sweep import __main__ as sweep
+from distill.sweep import multirun as sweeps
+from distill.sweep.space import find, read
+
+TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
+PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
+COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
+WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with docs/extending.md
+EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name; --config-dir is tried in test_examples.py
+OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\[\{epochs[^`\n]*)`")
+BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
+WORD = re.compile(r"-.+|[A-Z].*|\d+|best|of|runs|.*[=/].*|\w+\.\w+.*")  # anything else is the sentence around it
+
+
+def commands() -> dict[str, list[str]]:
+    """Return each command once, module and words in one line -> its words; "..." stands for words of the reader's."""
+    found = {}
+    for path in PRINTED:
+        code = path.suffix == ".py"
+        for module, line in COMMAND.findall(path.read_text()):
+            line = BEHIND.sub("", line)
+            words = shlex.split(re.sub(r'["{].*', "", line) if code else line)
+            words = [word for word in words if word != "..."]
+            end = next((k for k, word in enumerate(words) if not WORD.fullmatch(word)), len(words))
+            words = [*words[: end - 1], words[end - 1].rstrip(".,:")] if end else []
+            if words and "--help" not in words:
+                found[shlex.join([module, *words])] = words
+    return found
+
+
+ALL = {line: words for line, words in commands().items() if line not in EXAMPLES and "--config-dir" not in line}
+JOBS = [line for line, words in ALL.items() if line.startswith("run ") and any("=" in word for word in words)]
+OTHERS = [line for line in ALL if not line.startswith("run ")]
+
+
+def test_printed_commands_come_out_of_a_shell_as_they_went_in(tmp_path):
+    texts = [path.read_text() for path in TEXTS]
+    lines = [match[0] for text in texts for match in re.finditer(r"python -m distill\.run[^\n`]*", text)]
+    lines += [word for text in texts for word in OVERRIDE.findall(text)]
+    assert len(lines) > 30 and any("{from" in line for line in lines) and any("{epochs" in line for line in lines)
+    lines = [re.sub(r"<.*|\(.*|[;|&].*|\s\s#.*", "", line) for line in lines]
+    script = "\n".join(f"printf '%s\\0' {line}; echo" for line in lines)
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    seen = [line.split("\0")[:-1] for line in done.stdout.splitlines()]
+    for line, words in zip(lines, seen, strict=True):
+        assert words == shlex.split(line), line
+
+
+def test_commands_are_found_wherever_they_are_printed():
+    assert len(JOBS) > 50 and len(OTHERS) > 20
+    assert {line.split()[0] for line in OTHERS} == set(READERS)
+    assert {"export best of runs/sweeps/NAME", "predict photos/ --student RUN", "report runs"} <= set(OTHERS)
+
+
+@pytest.mark.parametrize("line", JOBS)
+def test_a_printed_command_makes_a_run(line):
+    words = [word for word in ALL[line] if word != "-m"]
+    jobs, swept = overrides.spread(words)
+    assert bool(swept) == ("-m" in ALL[line])
+    with initialize_config_module("conf", version_base="1.3"):
+        cfg = compose("run", overrides=jobs[0])
+    rules.check(rules.learned_by(typed(cfg))[0])
+
+
+def read_export(words, tmp_path, monkeypatch):
+    asked = export._read(words)
+    read_options([word for word in asked.words if word.startswith("export.")])
+    monkeypatch.setattr(export, "find", lambda folders: folders)
+    monkeypatch.setattr(export, "aggregate_runs", lambda runs: runs)
+    monkeypatch.setattr(export, "best", lambda found, rule: found[0])
+    assert export._folder(asked).name in ("RUN", "NAME")
+
+
+def read_measure(words, tmp_path, monkeypatch):
+    assert words[0].partition("/")[0] == "RUN"
+    with initialize_config_module("conf", version_base="1.3"):
+        OmegaConf.save(compose("run", overrides=["data=ferplus", "data.root=faces"]), tmp_path / "config.yaml")
+    measure._config(tmp_path, words[1:])
+
+
+def read_sweep(words, tmp_path, monkeypatch):
+    asked, rest = sweep.parse(words)
+    if "sweep" in asked:
+        assert read(find(asked["sweep"]), method=asked["method"], run_cap=asked["run_cap"]).parameters
+    jobs, swept = overrides.spread(rest)
+    assert swept or "sweep" in asked
+    monkeypatch.setattr(sweeps, "RayExecutor", lambda address, **options: address)
+    monkeypatch.setattr(sweeps, "LocalExecutor", lambda jobs: jobs)
+    assert sweeps.executor_of(sweeps.check(jobs, rest, tmp_path)[1], asked["jobs"])
+
+
+def read_report(words, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(report, "report", seen.append)
+    report.main(words)
+    assert seen[0].folders
+    if seen[0].best:
+        assert parse(seen[0].best)
+
+
+def read_publish(words, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(publish, "publish", lambda run, folder, overwrite: seen.append((run.name, folder.name)))
+    monkeypatch.setattr(publish, "show", lambda *_: None)
+    publish.main(words)
+    assert seen == [("RUN", "DIR")]
+
+
+READERS = {
+    "bench": lambda words, *_: bench._arguments(words),
+    "export": read_export,
+    "measure": read_measure,
+    "predict": lambda words, *_: predict._arguments(words),
+    "publish": read_publish,
+    "report": read_report,
+    "serve": lambda words, *_: serve._arguments(words),
+    "sweep": read_sweep,
+}
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_a_printed_command_is_one_that_its_command_line_takes(line, tmp_path, monkeypatch):
+    READERS[line.split()[0]](ALL[line], tmp_path, monkeypatch)
+
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "own_package" / "README.md"]
+PAGES += [path for path in (ROOT / "docs").glob("*.md") if path.name != "losses.md"]  # its blocks are formulas
+NO_COMMAND = re.compile(r"DIR/|own_faces/|#SBATCH ")  # a folder's content, a head of a batch job
+ELSEWHERE = {"git", "cd", ".", "pre-commit", "mkdocs", "export"}  # of the machine; test_docs.py builds the site
+
+
+def shell_lines() -> list[str]:
+    """Return each command of the blocks of shell that README, docs and CONTRIBUTING show, once."""
+    blocks = [block for path in PAGES for language, block in BLOCK.findall(path.read_text()) if not language]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    parts = [part for line in lines if not NO_COMMAND.match(line) for part in re.split(r" && |  +#.*", line)]
+    return sorted({part.strip() for part in parts} - {""})
+
+
+def read_pip(words):
+    extras = ConfigParser()
+    extras.read(ROOT / "setup.cfg")
+    assert words[0] == "install"
+    needed = extras["options"]["install_requires"] + extras["options.extras_require"]["export"]
+    named = [word for word in words[1:] if word not in ("-e", "--no-deps", "-c", "pre-commit", "constraints.txt")]
+    for word in named:
+        folder, _, asked = word.partition("[")
+        packaged = any((ROOT / folder / name).is_file() for name in ("setup.cfg", "pyproject.toml"))
+        assert packaged if "-e" in words else re.search(rf"^{word}\b", needed, re.MULTILINE), word
+        assert {*filter(None, asked.strip("]").split(","))} <= {*extras["options.extras_require"]}, word
+
+
+def read_python(words):
+    if words[:2] == ["-m", "pip"]:
+        return read_pip(words[2:])
+    if words[0] == "-m":
+        assert words[1] == "venv" or find_spec(words[1]), words
+        source = "" if words[1].startswith("distill.") and len(words[1].split(".")) == 2 else find_spec(words[1]).origin
+    else:
+        source = ROOT / words[0]
+    options = [word for word in words if word.startswith("--")] if source else []  # those of commands are tried above
+    assert all(f'"{word[2:]}"' in Path(source).read_text() or word in Path(source).read_text() for word in options)
+
+
+def read_torchrun(words):
+    read_job([word for word in words[words.index("distill.run") + 1 :] if "paths" not in word])
+
+
+def read_job(words):
+    with initialize_config_module("conf", version_base="1.3"):
+        rules.check(rules.learned_by(typed(compose("run", overrides=words)))[0])
+
+
+PROGRAMS = {
+    "pip": read_pip,
+    "python": read_python,
+    "torchrun": read_torchrun,
+    "srun": read_torchrun,
+    "wandb": lambda words: read(ROOT / words[1], method=None, run_cap=None),
+    "pytest": lambda words: None if not words else re.search(words[-1], (ROOT / "setup.cfg").read_text())[0],
+}
+
+
+@pytest.mark.parametrize("line", shell_lines())
+def test_a_line_of_shell_on_a_page_is_a_command_that_there_is(line):
+    program, *words = shlex.split(line)
+    if program not in ELSEWHERE:
+        PROGRAMS[program](words)
+
+
+def test_lines_of_shell_are_found_on_the_pages():
+    lines = shell_lines()
+    assert {line.split()[0] for line in lines} == {*PROGRAMS, *ELSEWHERE}
+    assert {"python -m pip install -e '.[predict]'", "python docs/generate.py", "pytest"} <= {*lines}
+
+
+def test_lines_of_readme_that_begin_with_an_installation_are_the_main_command_and_the_tests():
+    """They are what a newcomer copies, in an empty environment, and what CI runs."""
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("pip install -e")]
+    main, tests = lines
+    assert main == "pip install -e . && python -m distill.run teacher=resnet50 student=cern"
+    assert tests == "pip install -e '.[test]' && pytest" and "grep -m 1 -E" in (ROOT / ".ci" / "run").read_text()
+    job = shlex.split(main.partition("-m distill.run ")[2])
+    read_job(job)

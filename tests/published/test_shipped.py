@@ -1,0 +1,58 @@
+"""The students that come with the package answer as their cards say, by either of their files, out of the box."""
+
+import hashlib
+import json
+import re
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from distill.data.common.emotions import EMOTIONS
+from distill.export import load
+from distill.export.export_module import Deployed
+from distill.export.runtimes import open_file
+from distill.predict.student import SHIPPED, open_student, shipped
+
+NAMES = ["cern", "ferlite_m", "ferlite_s", "microexpnet"]
+
+
+def test_the_students_are_there_and_leave_room_for_a_teacher_within_14_megabytes():
+    assert shipped() == NAMES and open_student(None, 1).name == "ferlite_m"
+    sizes = {folder.name: sum(file.stat().st_size for file in folder.iterdir()) for folder in SHIPPED.iterdir()}
+    assert sum(sizes[name] for name in NAMES) < 7e6 and sum(sizes.values()) < 14e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_students_weights_and_onnx_answer_alike_for_pictures_of_several_sizes(name):
+    student, opened = Deployed(load(SHIPPED / name)).eval(), open_file(SHIPPED / name / "model.onnx", 1)
+    rng = np.random.default_rng(0)
+    for height, width in ((48, 48), (75, 130), (300, 301)):
+        pictures = rng.integers(0, 256, (2, height, width, 3), np.uint8)
+        with torch.inference_mode():
+            expected = student(torch.from_numpy(pictures))[1].numpy()
+        np.testing.assert_allclose(opened.answer(pictures)[1], expected, atol=1e-4)
+        assert open_file(SHIPPED / name / "model.int8.onnx", 1).answer(pictures)[1].shape == (2, 8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_folder_names_the_hash_of_its_weights_and_its_files_hold_nothing_that_is_not_read(name):
+    config = json.loads((SHIPPED / name / "config.json").read_text())["fer_distill"]
+    assert config["sha256"] == hashlib.sha256((SHIPPED / name / "model.safetensors").read_bytes()).hexdigest()
+    for file in ("model.onnx", "model.int8.onnx"):
+        graph = onnx.load(SHIPPED / name / file).graph
+        read = {part for node in graph.node for part in node.input}
+        assert graph.initializer and read >= {tensor.name for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_card_has_the_hashes_of_its_files_and_the_accuracy_that_they_name(name):
+    card = (SHIPPED / name / "README.md").read_text()
+    listed = re.findall(r"^([0-9a-f]{64})  (\S+)$", card, re.MULTILINE)
+    assert {"model.onnx", "model.safetensors", "model.int8.onnx", "config.json"} <= {file for _, file in listed}
+    for value, file in listed:
+        assert hashlib.sha256((SHIPPED / name / file).read_bytes()).hexdigest() == value
+    facts = open_file(SHIPPED / name / "model.onnx", 1).facts
+    assert tuple(json.loads(facts["classes"])) == EMOTIONS
+    assert f"{100 * float(facts['valid_top1_accuracy']):.2f} %" in card and "Not for decisions about people" in card

@@ -1,0 +1,242 @@
+"""What cannot be meant gets a sentence: misspelt keys, numbers out of range, targets that may not be called."""
+
+import re
+import sys
+
+import pytest
+import torch
+import warm
+from commandline import ROOT, environment
+from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
+
+from distill import build
+from distill.config.hints import explain
+from distill.config.schema import check, typed
+from distill.pipeline import rules
+from distill.pipeline.reuse import refuse_inside_data
+from distill.runs.folder import RunFolder
+from distill.system.hardware import pick_device
+
+FERPLUS = ("data=ferplus", "data.root=faces")
+
+
+def composed(*overrides):
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("run", overrides=list(overrides))
+
+
+def refused(*overrides):
+    """What a user is told; as on the command line, hydra has shut down by then."""
+    with pytest.raises(HydraException) as error:
+        composed(*overrides)
+    return explain(error.value, list(overrides))
+
+
+# Keys
+
+MISSPELT = [
+    ("student.widht=2", "student.width"),
+    ("train.epoch=2", "train.epochs"),
+    ("teacher.train.epoch=2", "teacher.train.epochs"),
+    ("loss.dist.weigth=4", "loss.dist.weight"),
+    ("sede=1", "seed"),
+    ("trian.epochs=2", "train"),
+    ("optimiser.lr=1", "optimizer"),
+]
+
+
+@pytest.mark.parametrize("asked, meant", MISSPELT)
+def test_a_misspelt_key_is_told_which_was_meant(asked, meant):
+    words = rf"{asked[: len(meant) // 3]}[\w.]*: no such key\. Did you mean ([\w.]+ or )*{re.escape(meant)}\b"
+    assert re.match(words, refused(asked))
+
+
+def test_a_key_unlike_any_other_is_told_which_there_are():
+    assert re.search(r"views\.xyzzy: no such key\. There are: .*rotate.*flip", refused("views.xyzzy=1"))
+
+
+def test_a_value_of_the_wrong_type_is_not_called_a_key_that_does_not_exist():
+    sentence = refused("train.epochs=two")
+    assert sentence.startswith("train.epochs: ") and "'two'" in sentence and "no such key" not in sentence
+
+
+def test_an_unknown_choice_is_told_which_there_are():
+    assert re.search(r"student/cren.*cern.*microexpnet", refused("student=cren"), re.DOTALL)
+
+
+def test_the_command_line_says_which_key_was_meant(tmp_path):
+    overrides = [*FERPLUS, "logger=none", f"paths.runs={tmp_path}", "student.widht=2"]
+    command = [sys.executable, "-m", "distill.run", *overrides]
+    done = warm.run(command, ROOT, environment())
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: student.widht: no such key. Did you mean student.width" in done.stderr
+
+
+@pytest.mark.parametrize("override, key", [("data=ferplus", "data.root"), ("teacher=timm", "teacher.name")])
+def test_a_key_that_must_be_given_gets_a_sentence(override, key):
+    with pytest.raises(ValueError, match=re.escape(f"{key}: must be given. Type {key}=")):
+        typed(composed(override))
+
+
+# Numbers
+
+RULES = {
+    "train.select=test/top1_accuracy": r"train\.select: 'test/top1_accuracy' .* validation alone",
+    "train.select=-test/nll": r"train\.select",
+    "teacher.train.select=test/nll": r"teacher\.train\.select",
+    "train.epochs=0": r"train\.epochs: 0 .* 1 or more",
+    "teacher.train.epochs=-1": r"teacher\.train\.epochs: -1 .* 0 or more",
+    "train.batch_size=0": r"train\.batch_size",
+    "train.log_every=0": r"train\.log_every",
+    "train.average=1": r"train\.average",
+    "train.average=-0.1": r"train\.average",
+    "train.clip=-1": r"train\.clip",
+    "train.precision=fp16": r"train\.precision: 'fp16' .* auto, fp32 or bf16",
+    "teacher.precision=fp16": r"teacher\.precision: 'fp16' .* auto, fp32 or bf16",
+    "checkpoint.every_steps=-1": r"checkpoint\.every_steps",
+    "train.threads=0": r"train\.threads: 0",
+    "views.scale_min=2": r"views: scale_min=2.* scale_max=1\.08",
+    "views.scale_min=0": r"views: scale_min=0",
+    "views.erase_min=0.6": r"views: erase_min",
+    "views.flip=1.5": r"views\.flip: 1\.5 .* between 0 and 1",
+    "teacher.views.erase=-1": r"teacher\.views\.erase",
+    "views.seed=-1": r"views.*seed",
+    "views.cached=-1": r"views.*cached",
+    "train.balance=-1": r"train\.balance: -1.* 0 or more",
+    "train.mixup=-0.1": r"train\.mixup: -0\.1 .* 0 or more",
+    "train.mixup=0.2": r"train\.mixup: 0\.2 .*train\.mixup needs teacher\.cache=false or teacher=none",
+}
+SOUND = ["teacher.train.epochs=0", "train.select=-valid/nll", "checkpoint.every_steps=0", "train.clip=1"]
+SOUND += ["train.threads=2"]
+
+
+@pytest.mark.parametrize("override", RULES)
+def test_numbers_that_cannot_be_meant_are_refused(override):
+    with pytest.raises(ValueError, match=RULES[override]):
+        check(typed(composed(*FERPLUS, override)))
+
+
+def test_mixup_is_for_live_teachers_or_none_and_for_soft_targets():
+    live = ["train.mixup=0.2", "teacher.cache=false"]
+    for sound in (live, ["train.mixup=0.2", "teacher=none", "loss=[ce]"], ["teacher.train.mixup=0.2"]):
+        check(typed(composed(*FERPLUS, *sound)))
+    with pytest.raises(ValueError, match=r"^loss\.ce\.target: hard undoes train\.mixup; give loss\.ce\.target=soft"):
+        check(typed(composed(*FERPLUS, *live, "loss.ce.target=hard")))
+    with pytest.raises(ValueError, match=r"^teacher\.loss\.ce\.target: hard undoes teacher\.train\.mixup"):
+        check(typed(composed(*FERPLUS, "teacher.train.mixup=0.2", "teacher.loss.ce.target=hard")))
+    with pytest.raises(ValueError, match=r"train\.mixup needs teacher\.cache=false"):
+        check(typed(composed("teacher=ensemble", "train.mixup=0.2")))
+
+
+IDLE = {
+    "loss.ce.beta=0.99": r"^loss\.ce\.beta: 0\.99 .* only balanced .* Add loss\.ce\.class_weights=balanced",
+    "teacher.loss.ce.beta=0.9": r"^teacher\.loss\.ce\.beta: 0\.9 .* Add teacher\.loss\.ce\.class_weights=balanced",
+    "train.clip=0": r"^train\.clip: 0 .* a norm above 0, or null for none",
+    "teacher.train.clip=0": r"^teacher\.train\.clip: 0",
+}
+
+
+@pytest.mark.parametrize("override", IDLE)
+def test_options_that_would_do_nothing_are_refused(override):
+    with pytest.raises(ValueError, match=IDLE[override]):
+        rules.check(typed(composed(*FERPLUS, override)))
+
+
+def test_beta_is_for_balanced_weights_and_as_it_comes_is_no_choice():
+    rules.check(typed(composed(*FERPLUS, "loss=[ce,focal]", "loss.ce.class_weights=balanced", "loss.ce.beta=0.99")))
+    cfg = typed(composed(*FERPLUS, "loss=[ce,focal]"))
+    rules.check(cfg)
+    assert all(loss["beta"] == rules.BETA and loss["class_weights"] is None for loss in cfg.loss.values())
+
+
+def test_what_is_unusual_but_sound_is_allowed():
+    check(typed(composed(*SOUND, "views.erase=0", "views.erase_min=0", "views.erase_max=0")))
+
+
+def test_the_members_of_an_ensemble_are_checked_too():
+    with pytest.raises(ValueError, match=r"train\.batch_size: 0"):
+        check(typed(composed("teacher=ensemble", "teacher.members.second.train.batch_size=0")))
+
+
+def test_a_device_that_does_not_exist_is_refused_by_its_key():
+    with pytest.raises(ValueError, match=r"^train\.device: banana"):
+        pick_device("banana")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_by_its_key():
+    with pytest.raises(ValueError, match=r"^train\.device: cuda .* train\.device=cpu"):
+        pick_device("cuda")
+
+
+# What may be called
+
+OUTSIDE = ["os.mkdir", "distillery.Loss", "subprocess.Popen", "builtins.eval", "distill", "", None]
+BORROWED = ["distill.system.files.os.mkdir", "teachers.frozen.torch.save"]  # named through a module that imports them
+
+
+@pytest.mark.parametrize("target", [*OUTSIDE, *BORROWED])
+def test_a_target_outside_the_project_is_refused_and_not_called(tmp_path, target):
+    with pytest.raises(ValueError, match=r"^_target_: .* plugins=\[NAME\]"):
+        build.make({"_target_": target, "path": str(tmp_path / "made")}, [])
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_target_within_a_components_arguments_is_not_called(tmp_path):
+    inner = {"_target_": "os.mkdir", "path": str(tmp_path / "made")}
+    assert build.make({"_target_": "distill.training.optim.Constant", "warmup": inner}, []).warmup == inner
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_package_listed_under_plugins_may_be_named():
+    assert build.make({"_target_": "fractions.Fraction", "numerator": 3}, ["fractions"], denominator=4) == 0.75
+    with pytest.raises(ValueError, match="fractions_of_mine"):
+        build.make({"_target_": "fractions_of_mine.Fraction"}, ["fractions"])
+
+
+# Data keys
+
+WRONG = [
+    ("folder", "limit=all", "data.limit: expected a whole number or null, got 'all'. Type data.limit=null"),
+    ("folder", "valid=null", "data.valid: expected a number, got null. Type data.valid=0.1"),
+    ("folder", "test=null", "data.test: expected a number, got null. Type data.test=0.2"),
+    ("folder", "size=48px", "data.size: expected a whole number, got '48px'"),
+    ("folder", "size=null", "data.size: expected a whole number, got null"),
+    ("folder", "size=48.5", "data.size: expected a whole number, got 48.5"),
+    ("folder", "seed=abc", "data.seed: expected a whole number, got 'abc'"),
+    ("folder", "verify=1", "data.verify: expected true or false, got 1. Type data.verify=false"),
+    ("folder", "subject=[1]", "data.subject: expected text or null, got [1]. Type data.subject=null"),
+    ("folder", "root=", "data.root: expected a text, got an empty one (an unset variable?). Type data.root=DIR"),
+    ("folder", "near_duplicates=drop", "data.near_duplicates: expected report or drop_from_train, got 'drop'"),
+    ("jaffe", "fold=first", "data.fold: expected a whole number or null, got 'first'. Type data.fold=null"),
+    ("ckplus", "margin=much", "data.margin: expected a number or null, got 'much'. Type data.margin=0.2"),
+    ("ferplus", "limit=all", "data.limit: expected a whole number or null, got 'all'"),
+    ("ferplus", "test_subset=3.5", "data.test_subset: expected text or a list or null, got 3.5"),
+    ("procedural", "train=many", "data.train: expected a whole number, got 'many'"),
+]
+
+
+@pytest.mark.parametrize("data, word, sentence", WRONG)
+def test_a_data_key_of_another_type_is_told_with_its_key(data, word, sentence):
+    root = () if data == "procedural" else ("data.root=faces",)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        rules.check(typed(composed(f"data={data}", *root, "teacher=none", "loss=[ce]", f"data.{word}")))
+
+
+@pytest.mark.parametrize("data, word", [("jaffe", "fold=all"), ("folder", "valid=1"), ("folder", "root=2013")])
+def test_a_data_key_that_its_type_takes_is_passed_on(data, word):
+    cfg = typed(composed(f"data={data}", "data.root=faces", "teacher=none", "loss=[ce]", f"data.{word}"))
+    rules.check(cfg)
+    assert build.data_node(cfg.data, cfg.plugins)["root"] == ("2013" if word == "root=2013" else "faces")
+
+
+def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    for root, folder in ((tmp_path, "runs/a"), (tmp_path / "link", "runs/a"), (tmp_path / "runs", "runs")):
+        with pytest.raises(
+            ValueError, match=r"whose pictures would become data. Give data.root the folder of the faces"
+        ):
+            refuse_inside_data({"root": str(root)}, RunFolder(tmp_path / folder), "/store")
+    for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
+        refuse_inside_data(data, RunFolder(tmp_path / "runs" / "a"), "/store")
