@@ -139,7 +139,33 @@ def front() -> str:
     return "\n".join(table)
 
 
+def taught() -> str:
+    """Return FerLite S on labels alone beside the one that an ensemble taught, from their results."""
+    rows = [("on labels alone", "ce", "-unseen"), ("by the ensemble", "taught", "")]
+    table = [
+        "| FerLite S learns | valid | test | test without twins | other faces | NLL | ECE | agrees with the ensemble |"
+    ]
+    table += ["|---|---|---|---|---|---|---|---|"]
+    for name, stem, unseen in rows:
+        result, clean, other = (
+            json.loads((DOCS / "results" / f"ferplus-ferlite-s-{stem}{of}.json").read_text())
+            for of in ("", unseen, "-muxspace48")
+        )
+        metrics, clean = result["student"]["metrics"], clean["further"]["without_near_duplicates"]
+        pairs = [
+            [metrics[f"{split}/{key}"] for key in ("top1_accuracy", "mean_class_accuracy")]
+            for split in ("valid", "test")
+        ]
+        pairs += [[of["top1_accuracy"], of["mean_class_accuracy"]] for of in (clean, other["test"])]
+        cells = [f"{100 * top1:.2f} / {100 * mean_class:.2f}" for top1, mean_class in pairs]
+        cells += [f"{metrics[f'test/{key}']:.3f}" for key in ("nll", "expected_calibration_error")]
+        agrees = metrics.get("test/agreement")
+        table.append(f"| {' | '.join([name, *cells, '-' if agrees is None else f'{100 * agrees:.2f}'])} |")
+    return "\n".join(table)
+
+
 TABLES = {
+    "taught": taught,
     "graph_front": graph_front,
     "sweep_cost": sweep_cost,
     "shipped": shipped,

@@ -74,7 +74,7 @@ def assert_alike(ours, theirs, tolerance=5e-5):
     assert a["best_epoch"] == b["best_epoch"] and a["steps"] == b["steps"] == 16
 
 
-def test_two_processes_with_relations_and_a_learned_part_measure_what_one_does(one, two):
+def test_torchrun_two_processes_measure_what_one_does(one, two):
     assert_alike(two[1], one[1])
     asked = [result_of(runs)["teacher_forward_images"] for _, runs in (one, two)]
     assert asked == [2 * 300 + 64 + 64] * 2, "two training views, valid and test, each face once"
@@ -85,7 +85,7 @@ def test_two_processes_with_relations_and_a_learned_part_measure_what_one_does(o
     assert ours.keys() == theirs.keys()
 
 
-def test_views_that_two_processes_cached_are_those_of_one_bit_for_bit(one, two):
+def test_logit_cache_of_two_processes_equals_that_of_one(one, two):
     ours, theirs = ({path.name: path for path in store.glob("logits/*/*.npy")} for store, _ in (two, one))
     assert ours.keys() == theirs.keys() and len(ours) == 6, "two training views of logits and a layer, valid and test"
     assert all(ours[name].read_bytes() == theirs[name].read_bytes() for name in theirs)
@@ -93,7 +93,7 @@ def test_views_that_two_processes_cached_are_those_of_one_bit_for_bit(one, two):
     assert not list(two[0].rglob("*.tmp"))
 
 
-def test_a_run_one_of_whose_processes_is_killed_goes_on_with_two_bit_for_bit_and_with_one_alike(one, two, tmp_path):
+def test_run_killed_process_resumes_bit_equal_with_two_and_alike_with_one(one, two, tmp_path):
     killed, alone = tmp_path / "killed", tmp_path / "alone"
     words = command(*JOB, store=two[0], runs=killed)
     job = ranks.start(words)
@@ -114,7 +114,7 @@ def test_a_run_one_of_whose_processes_is_killed_goes_on_with_two_bit_for_bit_and
     assert_alike(alone, two[1])
 
 
-def test_two_machines_that_share_store_and_runs_measure_what_one_process_does(one, tmp_path):
+def test_run_on_two_machines_measures_what_one_process_does(one, tmp_path):
     store, runs = tmp_path / "store", tmp_path / "runs"
     shutil.copytree(one[0] / "teachers", store / "teachers")
     done = ranks.run(command(*JOB, store=store, runs=runs), machines=2)
@@ -132,13 +132,13 @@ def test_two_machines_that_share_store_and_runs_measure_what_one_process_does(on
         (("optimizer.lr=1e30", "teacher=none", "loss=[ce]"), "error: loss term 'ce' is nan at step"),
     ],
 )
-def test_what_all_processes_meet_is_said_once(words, says, tmp_path):
+def test_run_error_of_all_processes_is_said_once(words, says, tmp_path):
     done = ranks.run(command("train.precision=fp32", *words, store=tmp_path / "store", runs=tmp_path / "runs"))
     assert done.returncode == 1
     assert done.stderr.count(says) == done.stderr.count("error: ") == 1, done.stderr
 
 
-def test_a_batch_that_is_not_one_face_for_each_process_is_refused(monkeypatch):
+def test_check_train_batch_below_the_processes_is_refused(monkeypatch):
     for name, value in zip(parallel.NEEDED, ("0", "0", "4", "4", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     numbers = TrainConfig(
@@ -150,7 +150,7 @@ def test_a_batch_that_is_not_one_face_for_each_process_is_refused(monkeypatch):
         check_train("train", numbers, 1)
 
 
-def test_shares_are_contiguous_and_differ_by_one_at_most(monkeypatch):
+def test_own_share_is_contiguous_and_differs_by_one_at_most(monkeypatch):
     monkeypatch.setattr(parallel, "world", lambda: 3)
     assert parallel.shares(7) == [3, 2, 2] and parallel.shares(2) == [1, 1, 0]
     places = []
@@ -160,7 +160,7 @@ def test_shares_are_contiguous_and_differ_by_one_at_most(monkeypatch):
     assert places == list(range(7))
 
 
-def test_what_one_process_alone_meets_is_said_and_recorded_once(tmp_path):
+def test_run_error_of_one_process_is_said_and_recorded_once(tmp_path):
     (tmp_path / "fail.py").write_text(
         "import os, sys\n"
         "from distill import run\n"
@@ -180,10 +180,8 @@ def test_what_one_process_alone_meets_is_said_and_recorded_once(tmp_path):
     assert result_of(tmp_path / "runs")["status"] == "failed"
 
 
-def test_three_processes_equal_one_in_float64_but_for_batch_statistics_and_dropout_and_go_on_from_a_checkpoint(
-    tmp_path, monkeypatch
-):
-    """parallel_steps.py itself asserts that all three are equal, and equal after a stop, bit for bit, in every case."""
+def test_train_step_three_processes_equal_one_in_float64(tmp_path, monkeypatch):
+    """But for batch statistics and dropout. parallel_steps.py itself asserts that all three are equal, also after a stop, to the bit."""
     file = tmp_path / "steps.pt"
     done = ranks.run([sys.executable, "-m", parallel_steps.__name__, str(file)], processes=3)
     assert done.returncode == 0, done.stderr
@@ -209,7 +207,7 @@ def test_three_processes_equal_one_in_float64_but_for_batch_statistics_and_dropo
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), RuntimeError),
     ],
 )
-def test_only_the_loss_of_another_process_is_told_as_one(error, kind):
+def test_watch_peers_renames_only_the_loss_of_a_process(error, kind):
     with pytest.raises(Exception) as told, parallel.watch_peers():
         raise error
     assert told.type is kind

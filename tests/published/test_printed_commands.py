@@ -30,7 +30,11 @@ TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rgl
 PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
 COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
 WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with docs/extending.md
-EXAMPLES = WRITTEN | {"run -m launcher=NAME"}  # and a place for a name; --config-dir is tried in test_examples.py
+EXAMPLES = WRITTEN | {
+    "run -m launcher=NAME",
+    "export best of",
+    "export RUN --width W",
+}  # and a place for a name; --config-dir is tried in test_examples.py
 OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\[\{epochs[^`\n]*)`")
 BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
 WORD = re.compile(r"-.+|[A-Z].*|\d+|best|of|runs|.*[=/].*|\w+\.\w+.*")  # anything else is the sentence around it
@@ -96,7 +100,7 @@ def read_export(words, tmp_path, monkeypatch):
 
 
 def read_measure(words, tmp_path, monkeypatch):
-    assert words[0].partition("/")[0] == "RUN"
+    assert words[0] in ("RUN", "RUN/width-0.5")
     with initialize_config_module("conf", version_base="1.3"):
         OmegaConf.save(compose("run", overrides=["data=ferplus", "data.root=faces"]), tmp_path / "config.yaml")
     measure._config(tmp_path, words[1:])
@@ -126,6 +130,12 @@ def read_publish(words, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(publish, "publish", lambda run, folder, overwrite: seen.append((run.name, folder.name)))
     monkeypatch.setattr(publish, "show", lambda *_: None)
+
+    def write(run, folder, _):
+        seen.append((run.name, folder.name))
+        return {"test": {"top1_accuracy": 0.5}}
+
+    monkeypatch.setattr(publish.float16_teacher, "write", write)
     publish.main(words)
     assert seen == [("RUN", "DIR")]
 

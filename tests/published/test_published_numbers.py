@@ -88,11 +88,12 @@ def size(number: int) -> str:
 
 
 FERLITE = ("ferplus-ferlite-s-ce", "ferplus-ferlite-m-ce")
+TAUGHT = "ferplus-ferlite-s-taught"  # beside the first of them
 
 
 def test_every_result_stands_behind_a_row():
     used = {path for stem in RUNS.values() for path in RESULTS.glob(f"ferplus-{stem}*.json")}
-    used |= {path for stem in FERLITE for path in RESULTS.glob(f"{stem}*.json")}
+    used |= {path for stem in (*FERLITE, TAUGHT) for path in RESULTS.glob(f"{stem}*.json")}
     shown = [row.get(key) for row in json.loads((RESULTS / "readme.json").read_text()) for key in ("result", "twins")]
     assert used | {RESULTS / name for name in shown if name} >= set(RESULTS.glob("ferplus-*.json"))
 
@@ -121,6 +122,18 @@ def test_what_is_said_of_ferlite_is_what_its_results_say(stem):
     assert f"{100 * clean['top1_accuracy']:.2f} ({100 * clean['mean_class_accuracy']:.2f}) without" in said
     elsewhere = other["test"]
     assert f"{100 * elsewhere['top1_accuracy']:.2f} (mean-class {100 * elsewhere['mean_class_accuracy']:.2f})" in said
+
+
+def test_what_is_said_of_the_ensemble_is_what_its_students_result_says():
+    said, metrics = (
+        (ROOT / "docs" / "ferplus.md").read_text(),
+        json.loads((RESULTS / f"{TAUGHT}.json").read_text())["teacher"]["metrics"],
+    )
+    pairs = [
+        [100 * metrics[f"{split}/{key}"] for key in ("top1_accuracy", "mean_class_accuracy")]
+        for split in ("valid", "test")
+    ]
+    assert "has {:.2f} / {:.2f} on validation and {:.2f} / {:.2f} on test".format(*pairs[0], *pairs[1]) in said
 
 
 def test_the_tables_of_each_budget_are_those_of_the_results():

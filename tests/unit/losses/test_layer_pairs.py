@@ -16,15 +16,15 @@ def pairs(kind, student, teacher, sizes):
     return [(own.shape[1], theirs.shape[1]) for own, theirs in found]
 
 
-def test_the_later_of_two_middle_stages_meets_what_is_nearest_relative_to_its_input():
+def test_middle_stage_meets_the_nearest_relative_to_its_input():
     assert pairs("stage", (40, 20, 10, 5), (32, 16, 8), (40, 64)) == [(10, 16)]
     assert pairs("stage", (24, 12, 6), (40, 20, 10), (48, 80)) == [(12, 20)]
 
 
-def test_of_two_stages_as_near_the_coarser_one_is_met():
+def test_layer_pair_equally_near_is_the_coarser():
     assert pairs("stage", (20,), (32, 8), (40, 32)) == [(20, 8)], "twice and half as large"
 
 
-def test_every_stage_meets_one_but_those_finer_than_all_of_the_teachers():
+def test_layer_pairs_leave_out_stages_finer_than_the_teachers():
     assert pairs("stages", (40, 20, 10, 5), (16, 8, 4), (40, 64)) == [(10, 16), (5, 8)]
     assert pairs("stages", (14, 7), (16, 8), (40, 64)) == [(14, 16), (7, 8)], "a little finer is the same stage"

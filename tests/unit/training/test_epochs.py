@@ -16,7 +16,7 @@ from distill.training.loop import Phase, views_with_maps
 from distill.training.optim import Constant
 
 
-def test_the_weights_that_are_kept_are_those_that_were_measured(tmp_path):
+def test_train_keeps_the_weights_that_were_measured(tmp_path):
     run(tmp_path / "run")
     best, net = tmp_path / "run" / "checkpoints" / "best.safetensors", Net(9)
     said = read_weights(best)[1]
@@ -25,7 +25,7 @@ def test_the_weights_that_are_kept_are_those_that_were_measured(tmp_path):
     assert said["valid/nll"] == pytest.approx(found["nll"], rel=1e-5), "both of the moving average"
 
 
-def test_the_schedule_is_told_every_epochs_score_and_asked_by_the_epochs_of_its_phase(tmp_path, monkeypatch):
+def test_schedule_hears_every_score_and_counts_its_phases_epochs(tmp_path, monkeypatch):
     told, asked = [], []
 
     class Told(Constant):
@@ -43,9 +43,7 @@ def test_the_schedule_is_told_every_epochs_score_and_asked_by_the_epochs_of_its_
     assert asked == [(step, 1, 0.5) for step in range(6)] + [(step, 2, 1.0) for step in range(12)]
 
 
-def test_of_epochs_that_are_as_good_the_first_of_the_last_phase_is_kept_and_no_line_reaches_over_an_epochs_end(
-    tmp_path, monkeypatch
-):
+def test_train_equal_epochs_keep_the_first_of_the_last_phase(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "validate", lambda *_: {"valid/top1_accuracy": 0.5})
     run(tmp_path / "run", phases=(Phase(0, 1, ("ce",)), Phase(1, 2)), log_every=4)
     assert read_weights(tmp_path / "run" / "checkpoints" / "best.safetensors")[1]["epoch"] == 1
@@ -53,7 +51,7 @@ def test_of_epochs_that_are_as_good_the_first_of_the_last_phase_is_kept_and_no_l
     assert [line["step"] for line in lines if "train/loss" in line] == [4, 6, 10, 12, 16, 18]
 
 
-def test_views_whose_maps_are_read_are_those_of_the_phases_epochs():
+def test_views_with_maps_are_those_of_the_phases_epochs():
     class OnMaps(Loss):
         needs_features = True
 

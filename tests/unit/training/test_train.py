@@ -12,7 +12,7 @@ from distill.data.loader import gather
 from distill.training.loop import train_step
 
 
-def test_the_student_is_back_in_train_mode_after_every_validation_and_the_teacher_never_is(monkeypatch, tmp_path):
+def test_train_after_validation_only_the_student_is_in_train_mode(monkeypatch, tmp_path):
     calls, forward = [], Net.forward
     monkeypatch.setattr(Net, "forward", lambda net, x: calls.append((net, net.training)) or forward(net, x))
     student = run(tmp_path / "run")
@@ -21,7 +21,7 @@ def test_the_student_is_back_in_train_mode_after_every_validation_and_the_teache
     assert own.count(True) == len(taught) == 18 and not any(taught)
 
 
-def test_a_step_reads_no_number_back_from_the_device(monkeypatch):
+def test_train_step_reads_no_number_back_from_the_device(monkeypatch):
     made, teacher = learner(), frozen(1)
     made.optimizer = torch.optim.SGD(made.student.parameters(), 0.1)  # Adam reads its own count of steps, on the CPU
     faces = gather(DATA.splits["train"], ViewRecipe().table(0, 1, 60), np.arange(16))

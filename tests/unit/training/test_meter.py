@@ -11,7 +11,7 @@ def terms(kd, ce=1.0):
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_the_term_that_is_not_finite_is_named_with_its_step(restarted):
+def test_ledger_infinite_term_is_named_with_its_step(restarted):
     ledger = Ledger(3)
     for value in (1.0, 2.0, 6.0):
         ledger.add(terms(value))
@@ -26,7 +26,7 @@ def test_the_term_that_is_not_finite_is_named_with_its_step(restarted):
         ledger.flush()
 
 
-def test_a_total_that_overflows_from_finite_terms_is_called_loss():
+def test_ledger_overflowing_total_is_called_loss():
     ledger = Ledger(1)
     ledger.add({"loss": torch.tensor(float("inf")), "ce": torch.tensor(3e38), "kd": torch.tensor(3e38)})
     with pytest.raises(FloatingPointError, match="loss term 'loss' is inf at step 1"):

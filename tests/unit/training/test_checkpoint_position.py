@@ -11,7 +11,7 @@ from distill.training.loop import score, view_of
 from distill.training.meter import Ledger
 
 
-def test_the_seconds_of_all_starts_add_up_and_lines_after_the_checkpoint_are_cut_off(tmp_path, monkeypatch):
+def test_standing_resumed_run_adds_seconds_and_cuts_later_lines(tmp_path, monkeypatch):
     clock, cut = [100.0], []
     monkeypatch.setattr(resume.time, "perf_counter", lambda: clock[0])
     learner = SimpleNamespace(state=dict, restore=lambda state, path: None)
@@ -25,7 +25,7 @@ def test_the_seconds_of_all_starts_add_up_and_lines_after_the_checkpoint_are_cut
     assert cut == [0, 77, 77] and (standing.at["epoch"], standing.at["step"]) == (3, 4)
 
 
-def test_views_come_again_after_as_many_epochs_and_a_minus_sign_chooses_the_least():
+def test_view_of_repeats_after_cached_views_and_score_negates_after_minus():
     assert [view_of(epoch, 3) for epoch in range(7)] == [1, 2, 3, 1, 2, 3, 1]
     assert [view_of(epoch, 0) for epoch in range(4)] == [1, 2, 3, 4]
     metrics = {"valid/nll": 1.5, "valid/top1_accuracy": 0.5}
@@ -40,7 +40,7 @@ class Own(Loss):
         return student
 
 
-def test_a_phase_whose_weights_are_all_zero_for_an_epoch_computes_its_own_losses_and_no_others():
+def test_objective_phase_of_zero_weights_computes_its_own_losses_only():
     objective = Objective({"a": Own(), "b": Own()}, {"a": 1.0, "b": {"from": 0, "to": 1, "start": 2}})
     objective.at(0.0, ("b",))
     total, terms = objective(torch.ones(4), None, None)

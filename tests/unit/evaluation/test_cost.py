@@ -27,16 +27,16 @@ class TwoViews(nn.Module):
         return Outputs(logits, logits[:, None], {})
 
 
-def test_both_views_of_a_network_that_looks_twice_are_counted():
+def test_macs_network_that_looks_twice_counts_both():
     assert macs(TwoViews(), InputSpec(10)) == 2 * (10 * 10 * 4 * 9) + 4 * 8
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_input_has_the_size_and_colour_that_the_network_asks_for(channels):
+def test_macs_input_has_the_networks_size_and_channels(channels):
     assert macs(nn.Conv2d(channels, 2, 1), InputSpec(6, channels)) == 6 * 6 * 2 * channels
 
 
-def test_modes_statistics_and_gradients_are_left_as_they_were():
+def test_macs_leaves_modes_statistics_and_gradients():
     model = TwoViews().train()
     model.norm.eval()
     mean = model.norm.running_mean.clone()
@@ -46,21 +46,21 @@ def test_modes_statistics_and_gradients_are_left_as_they_were():
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_modes_come_back_when_the_network_fails():
+def test_macs_failing_network_gets_its_modes_back():
     model = nn.Sequential(nn.Dropout(), nn.Conv2d(3, 1, 1)).train()
     with pytest.raises(RuntimeError):
         macs(model, InputSpec(6, channels=1))
     assert model[0].training
 
 
-def test_parameters_are_counted_frozen_or_not_and_a_shared_one_once():
+def test_num_parameters_counts_frozen_ones_and_a_shared_one_once():
     model = TwoViews()
     model.conv.requires_grad_(False)
     model.tied = model.head
     assert num_parameters(model) == 4 * 9 + 4 + 4 + 4 * 8 + 8
 
 
-def test_bytes_are_those_of_the_float32_file(tmp_path):
+def test_weight_bytes_are_those_of_the_float32_file(tmp_path):
     model = TwoViews().to(memory_format=torch.channels_last)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "weights.safetensors")
     size = (tmp_path / "weights.safetensors").stat().st_size
@@ -68,18 +68,18 @@ def test_bytes_are_those_of_the_float32_file(tmp_path):
     assert weight_bytes(model.bfloat16()) == size
 
 
-def test_a_bfloat16_network_and_one_without_parameters_are_counted():
+def test_profile_counts_bfloat16_and_no_parameters():
     assert macs(TwoViews().bfloat16(), InputSpec(10)) == macs(TwoViews(), InputSpec(10))
     assert profile(nn.Flatten(), InputSpec(4))["macs"] == 0
 
 
-def test_a_profile_has_the_three_numbers_of_the_table():
+def test_profile_has_the_three_numbers_of_the_table():
     numbers = profile(TwoViews(), InputSpec(10))
     assert list(numbers) == ["num_parameters", "macs", "bytes"]
     assert all(type(value) is int and value > 0 for value in numbers.values())
 
 
-def test_resnet18_costs_what_is_published():
+def test_profile_resnet18_is_what_is_published():
     timm = pytest.importorskip("timm")
     numbers = profile(timm.create_model("resnet18"), InputSpec(224, 3))
     assert numbers["num_parameters"] == 11_689_512
@@ -104,7 +104,7 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-def test_speed_is_that_of_one_thread_and_leaves_everything_as_it_was(two_threads):
+def test_speed_is_of_one_thread_and_leaves_everything(two_threads):
     model, state = Watched().train(), torch.get_rng_state()
     found = speed(model, InputSpec(10))
     assert all(math.isfinite(value) and value > 0 for value in found.values()) and found["speed_batch"] == 64
@@ -114,14 +114,14 @@ def test_speed_is_that_of_one_thread_and_leaves_everything_as_it_was(two_threads
     assert torch.get_num_threads() == 2 and model.training and torch.equal(torch.get_rng_state(), state)
 
 
-def test_threads_and_modes_come_back_when_a_timed_network_fails(two_threads):
+def test_speed_failing_network_gets_threads_and_modes_back(two_threads):
     model = nn.Sequential(nn.Dropout(), nn.Conv2d(3, 1, 1)).train()
     with pytest.raises(RuntimeError):
         speed(model, InputSpec(6, channels=1))
     assert torch.get_num_threads() == 2 and model[0].training
 
 
-def test_a_slow_network_is_timed_in_smaller_batches(monkeypatch):
+def test_speed_slow_network_is_timed_in_smaller_batches(monkeypatch):
     model, clock = Watched(), [0.0]
 
     def passes():

@@ -39,7 +39,7 @@ def run(net):
         ({"kernel_shape": [2, 2], "strides": [2, 2], "auto_pad": "SAME_UPPER"}, "AveragePool"),
     ],
 )
-def test_an_average_becomes_a_convolution_only_where_that_answers_the_same(words, kind):
+def test_int8_graph_average_becomes_a_convolution_where_answers_stay(words, kind):
     net = net_of(("AveragePool", "images", "logits", words))
     made = rounding.averages_as_convolutions(net)
     assert kinds(made) == [kind]
@@ -47,7 +47,7 @@ def test_an_average_becomes_a_convolution_only_where_that_answers_the_same(words
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_relu_goes_before_its_pooling_only_where_nobody_else_reads_that(shared):
+def test_int8_graph_relu_moves_before_pooling_unless_shared(shared):
     size = {"kernel_shape": [3, 3], "strides": [3, 3]}
     nodes = [
         ("MaxPool", "images", "p", size),
@@ -61,7 +61,7 @@ def test_a_relu_goes_before_its_pooling_only_where_nobody_else_reads_that(shared
 
 
 @pytest.mark.parametrize("read", ["", "a", "m", "d"])
-def test_halves_are_rounded_before_their_maximum_whatever_else_reads_a_part(read):
+def test_int8_graph_rounds_halves_before_their_maximum(read):
     """Beside the maximum nothing, one half, the maximum itself, or what was rounded before is read."""
     nodes = [
         ("QuantizeLinear", "images s z", "e", {}),
