@@ -210,7 +210,7 @@ def check_plugins(plugins: object) -> None:
     Raises:
         ValueError: with what to type.
     """
-    if not fits(plugins, list[str]):
+    if not fits(plugins, list[str]) or not all(part.isidentifier() for name in plugins for part in name.split(".")):
         raise ConfigError("plugins", f"expected a list of names, such as plugins=[mypackage], got {as_typed(plugins)}.")
 
 

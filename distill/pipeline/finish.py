@@ -19,7 +19,7 @@ from distill.evaluation.robustness import evaluate_robustness, write_robustness
 from distill.models.elastic import cut
 from distill.models.teacher import Teacher
 from distill.pipeline import completed
-from distill.pipeline.teacher import cost_of, network_cost, start_of
+from distill.pipeline.teacher import cost_of, start_of
 from distill.runs.config import EvalConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -193,7 +193,9 @@ def teacher_facts(
         data: the packed data set.
         teacher_weight_files: the weight file of each of its networks; none of a peer.
     """
-    costs = [cost_of(weights, plugins) for weights in teacher_weight_files] or [network_cost(teacher.network)]
+    costs = [cost_of(weights, plugins) for weights in teacher_weight_files]
+    if not costs:
+        costs = [profile(teacher.network, teacher.network.input) | speed(teacher.network, teacher.network.input)]
     sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
     rates = [cost.get("images_per_second") for cost in costs]
     sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if all(rates) else {}

@@ -92,7 +92,7 @@ def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:
         if (given := data.get(key)) is None:
             continue
         written = [("run folder", folder.path, "paths.runs")]
-        if key == "extra" or data["_target_"] == "distill.data.folder.folder":
+        if key == "extra" or data.get("_target_") == "distill.data.folder.folder":
             written.append(("store", Path(store), "paths.store"))
         home = Path(str(given)).expanduser().resolve()
         for what, path, typed in written:

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
 from distill import build
 from distill.config import schema as config
 from distill.evaluation.cost import profile, speed
@@ -137,9 +135,4 @@ def cost_of(weights: Path, plugins: Sequence[str]) -> dict:
         return RunResult.read(RunFolder.of_weights(weights).result).student
     tensors, metadata = read_weights(weights)
     network = completed.rebuild(metadata["network"], tuple(metadata["classes"]), plugins, tensors)
-    return network_cost(network)
-
-
-def network_cost(network: nn.Module) -> dict:
-    """Return what profile() and speed() say of a network that has no run of its own: a published one, or a peer."""
     return profile(network, network.input) | speed(network, network.input)

@@ -239,6 +239,6 @@ def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
         with pytest.raises(
             ValueError, match=r"whose pictures would become data. Give data.root the folder of the faces"
         ):
-            refuse_inside_data({"root": str(root)}, RunFolder(tmp_path / folder))
+            refuse_inside_data({"root": str(root)}, RunFolder(tmp_path / folder), "/store")
     for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
-        refuse_inside_data(data, RunFolder(tmp_path / "runs" / "a"))
+        refuse_inside_data(data, RunFolder(tmp_path / "runs" / "a"), "/store")
