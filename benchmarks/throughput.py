@@ -51,7 +51,7 @@ class StoredLogits:
     def __init__(self, rows: int, classes: int):
         self.current = torch.randn(rows, classes)
 
-    def open(self, split: str, view_id: int, table: torch.Tensor, maps: bool = True) -> None:
+    def open(self, split: str, view_id: int, table: torch.Tensor, features: bool = True) -> None:
         """Every view has the same logits here."""
 
     def __call__(self, batch):

@@ -142,11 +142,12 @@ def test_check_train_batch_below_the_processes_is_refused(monkeypatch):
     for name, value in zip(parallel.NEEDED, ("0", "0", "4", "4", "localhost", "1"), strict=True):
         monkeypatch.setenv(name, value)
     numbers = TrainConfig(
-        1,
-        3,
-        "valid/nll",
-        "auto",
-        None,
+        epochs=1,
+        min_steps=None,
+        batch_size=3,
+        monitor="valid/nll",
+        precision="auto",
+        max_grad_norm=None,
         ema_decay=0,
         class_balance_power=0,
         mixup=0,

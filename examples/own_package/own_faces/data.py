@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.data.common.emotions import SEVEN, named
-from distill.data.common.image_files import folder, picture, source, table
+from distill.data.common.image_files import csv_file, folder, picture, source
 from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
@@ -38,5 +38,7 @@ def listed_faces(store: str | Path, root: str | Path, **options: Any) -> Dataset
 
 
 def _rows(home: Path) -> Iterator[Entry]:
-    for (name, emotion, person, *_), where in table(home / "faces.csv"):
-        yield Entry("all", name, named(emotion, SEVEN, where), picture(home / name, where), where, person)
+    for cells, where in csv_file(home / "faces.csv"):
+        if cells:  # none in a blank row
+            name, emotion, person = cells
+            yield Entry("all", name, named(emotion, SEVEN, where), picture(home / name, where), where, person)
