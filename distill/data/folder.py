@@ -59,12 +59,13 @@ def folder(
     if labels == "none":
         return _without_labels(store, home, subject, splits, person, classes, DataOptions(**options))
     if labels != "folders" or classes is not None:
-        key, given, example = ("classes", classes, "null") if labels == "folders" else ("labels", labels, "none")
-        raise ConfigError(
-            f"data.{key}",
-            f"{given!r} was asked for. data.labels is folders, whose names are the classes, or none, of the classes in "
-            f"data.classes. Type data.{key}={example}.",
-        )
+        if labels == "folders":
+            raise ConfigError(
+                "data.classes",
+                f"expected null where the folders' names are the classes, got {classes!r}. Type data.classes=null, or "
+                "data.labels=none.",
+            )
+        raise ConfigError("data.labels", f"expected folders or none, got {labels!r}.")
     of_split = {split: _class_folders(path) for split, path in splits.items()}
     classes = _classes(home, {name for names in of_split.values() for name in names})
     return labeled(
