@@ -20,10 +20,12 @@ from distill.evaluation.inference import read_predictions
 from distill.pipeline import completed, validation
 from distill.pipeline import teacher as prepared
 from distill.pipeline.completed import header
+from distill.runs.result import RunResult
 from distill.system.files import digest, sha256
 
 ALONE = ("teacher=none", "loss=[ce]", "train.epochs=1")
 MANY = SimpleNamespace(splits={"train": range(30_000)})  # faces, of which a teacher's own epochs are enough
+ANSWERS = RunResult(data={"classes": ["a", "b"], "rows": {"valid": 64}}, student={"metrics": {}})
 ONCE = ("train.epochs=1", "teacher.precision=fp32")
 
 
@@ -221,6 +223,7 @@ def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_al
     found = []
     monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder.name) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
+    monkeypatch.setattr(prepared.RunResult, "read", lambda file: ANSWERS)
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
@@ -241,6 +244,7 @@ def test_prepare_teacher_trained_under_another_default_is_refused(tmp_path, monk
     found = []
     monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
+    monkeypatch.setattr(prepared.RunResult, "read", lambda file: ANSWERS)
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
     prepared.teacher_weights(cfg, MANY, None)
     found[0].path.mkdir(parents=True)
