@@ -97,7 +97,9 @@ def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
         return
     example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
     if not isinstance(listed, list) or not listed:
-        raise ConfigError("phases", f"expected a list of phases, {example}, or null for one, got {as_typed(listed)}.")
+        raise ConfigError(
+            "phases", f"expected a list of phases, such as {example}, or null for one, got {as_typed(listed)}."
+        )
     for phase in listed:
         if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:
             raise ConfigError("phases", f"expected epochs, and perhaps loss and lr, as in {example}, got {phase}.")
