@@ -34,7 +34,7 @@ def typed(cfg: DictConfig) -> RunConfig:
     """Return a composed config with every interpolation resolved, its components as plain dicts.
 
     Raises:
-        ValueError: a key that must be given was not.
+        ConfigError: a key that must be given was not.
     """
     try:
         return OmegaConf.to_object(cfg)
@@ -84,7 +84,7 @@ def check(cfg: RunConfig) -> None:
     """Refuse a config with a number out of range.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     for where, one in recipes(cfg):
         check_train(f"{where}train", one.train, least_epochs=0 if where else 1)

@@ -26,7 +26,7 @@ def validate(cfg: RunConfig) -> None:
     """Refuse a config that makes no run.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     _refuse_nameless(cfg.loss)
     check_types(cfg)
@@ -51,7 +51,7 @@ def check_extra(cfg: RunConfig) -> None:
     """Refuse faces without labels where nobody teaches them, or where a loss needs to know what each face shows.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     if cfg.data.get("extra") is None:
         return
@@ -79,7 +79,7 @@ def check_unlabeled(cfg: RunConfig) -> None:
     """Refuse what a run on faces without labels cannot do.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     for member in (teachers := build.members(cfg.teacher)):
         if not ("run" in member or (member.get("weights") and member.get("train", {}).get("epochs") == 0)):
@@ -120,7 +120,7 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
         (config, names of the losses that were left out).
 
     Raises:
-        ValueError: no loss is left.
+        ConfigError: no loss is left.
     """
     _refuse_nameless(cfg.loss)
     unlabeled = cfg.data.get("labels") == "none"
@@ -205,7 +205,7 @@ def check_losses(where: str, cfg: RunConfig) -> None:
         cfg: the run, or the fine-tuning of a teacher.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     check_weights(where, cfg.loss, cfg.phases, cfg.train.epochs)
     if cfg.train.mixup and (labeled := build.losses_with("needs_label", cfg.loss, cfg.plugins)):
@@ -232,7 +232,7 @@ def check_teacher(cfg: RunConfig) -> None:
     """Refuse a teacher, a number of generations or an evaluation that do not go together.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     teacher, generations = cfg.teacher, cfg.generations
     members = teacher.get("members", {})
@@ -308,7 +308,7 @@ def check_choices(choices: Mapping[str, object]) -> None:
         choices: group -> the name that was chosen; hydra leaves out groups of which several were.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     if "logger" not in choices:
         raise ConfigError(
