@@ -107,6 +107,30 @@ def check(cfg: RunConfig) -> None:
         raise ConfigError("train.threads", f"expected 1 or more, or null for every core, got {threads}.")
 
 
+def check_teacher_maps(name: str, teacher: dict) -> None:
+    """Refuse a loss on feature maps, before any teacher is trained, where the teacher will not have them.
+
+    Args:
+        name: of the loss.
+        teacher: the key teacher.
+
+    Raises:
+        ConfigError: with what to type.
+    """
+    if "members" in teacher:
+        raise ConfigError(
+            f"loss.{name}",
+            "reads a teacher's feature maps, and those of an ensemble are several networks'. Choose one teacher, "
+            "such as teacher=resnet50, or losses on logits.",
+        )
+    if teacher.get("cache") not in (None, False, "features"):
+        raise ConfigError(
+            f"loss.{name}",
+            "reads the teacher's feature maps, which stored logits do not have. Type teacher.cache=features "
+            "to store them, too (large: their size is said), or teacher.cache=false to run the teacher at every step.",
+        )
+
+
 def recipes(cfg: RunConfig) -> list[tuple[str, RunConfig]]:
     """Return the run, and the fine-tuning of each of its teachers that has one, with what stands before their keys."""
     teachers = [cfg.teacher, *cfg.teacher.get("members", {}).values()]
