@@ -153,7 +153,7 @@ def several(width: str | float | Sequence[float]) -> tuple[float, ...]:
     if len(width) < 2 or any(isinstance(one, str) for one in width):
         raise ConfigError(
             "student.width",
-            f"{width} was asked for; several widths are two or more factors of M's channels, such as [1,0.75,0.5]. "
+            f"expected two or more factors of M's channels, such as [1,0.75,0.5], got {width}. "
             "S, M and L have other numbers of blocks.",
         )
     if len({scaled(one) for one in width}) < len(width):

@@ -98,7 +98,7 @@ def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
     example = "'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'"  # a shell would take the braces apart
     if not isinstance(listed, list) or not listed:
         raise ConfigError(
-            "phases", f"{as_typed(listed)} was asked for. A list of phases is needed, {example}, or null for one."
+            "phases", f"expected a list of phases, such as {example}, or null for one, got {as_typed(listed)}."
         )
     for phase in listed:
         if not isinstance(phase, dict) or "epochs" not in phase or phase.keys() - {"epochs", "loss", "lr"}:

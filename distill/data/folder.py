@@ -58,12 +58,12 @@ def folder(
     splits = _splits(home)
     if labels == "none":
         return _without_labels(store, home, subject, splits, person, classes, DataOptions(**options))
-    if labels != "folders" or classes is not None:
-        key, given, example = ("classes", classes, "null") if labels == "folders" else ("labels", labels, "none")
+    if labels != "folders":
+        raise ConfigError("data.labels", f"expected folders, whose names are the classes, or none, got {labels!r}.")
+    if classes is not None:
         raise ConfigError(
-            f"data.{key}",
-            f"{given!r} was asked for. data.labels is folders, whose names are the classes, or none, of the classes in "
-            f"data.classes. Type data.{key}={example}.",
+            "data.classes",
+            f"expected null, as data.labels=folders takes the folders' names, got {classes!r}. Type data.labels=none.",
         )
     of_split = {split: _class_folders(path) for split, path in splits.items()}
     classes = _classes(home, {name for names in of_split.values() for name in names})

@@ -66,7 +66,12 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
 def _value(name: str, text: str) -> object:
     """Return the value of a word: a path as it is typed, a list also where it is one word."""
     if name in ("sweep", "folder"):
-        return None if text == "null" else text.strip("'\"") or None
+        path = None if text == "null" else text.strip("'\"") or None
+        if name == "sweep" and path is None:
+            raise ConfigError(
+                "sweep", f"expected a name or a path that ends in .yaml, got {text!r}. Without sweep= all is run."
+            )
+        return path
     value = as_yaml(f"sweep.{name}", text)
     if name == "minimize":
         return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [text]
