@@ -97,7 +97,7 @@ class FerLite(nn.Module):
         images: [B, 1, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: for a size, width, pooling or dropout that cannot be.
+        ConfigError: for a size, width, pooling or dropout that cannot be.
     """
 
     ELASTIC = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
@@ -146,7 +146,7 @@ def several(width: str | float | Sequence[float]) -> tuple[float, ...]:
     """Return the widths of a list, or none where one width was asked for.
 
     Raises:
-        ValueError: less than two of them, a size instead of a number, or two that are the same network.
+        ConfigError: less than two of them, a size instead of a number, or two that are the same network.
     """
     if not isinstance(width, list | tuple):
         return ()
@@ -167,7 +167,7 @@ def scaled(width: str | float) -> Graph:
     """Return the graph of a named size, or M's with its channels multiplied by a number.
 
     Raises:
-        ValueError: for any other width.
+        ConfigError: for any other width.
     """
     if width in SIZES:
         return SIZES[width]

@@ -51,7 +51,7 @@ def folder(
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, folder or picture that cannot be used, in a message that says which and why.
+        ConfigError: a root, folder or picture that cannot be used, in a message that says which and why.
     """
     home = existing(root, LAYOUT)
     person = _pattern(subject)

@@ -43,7 +43,8 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
     """Return the options of the sweep, and the words of the job and its launcher.
 
     Raises:
-        ValueError: an option that does not exist, or that is set to what it cannot be.
+        ConfigError: an option of sweep that does not exist.
+        ValueError: another word that is no option, or one that is set to what it cannot be.
     """
     asked, rest = dict(OPTIONS), []
     for word in words:

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from functools import reduce
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,12 @@ from distill.evaluation.inference import read_predictions
 from distill.pipeline import completed, validation
 from distill.pipeline import teacher as prepared
 from distill.pipeline.completed import header
+from distill.runs.result import RunResult
 from distill.system.files import digest, sha256
 
 ALONE = ("teacher=none", "loss=[ce]", "train.epochs=1")
+MANY = SimpleNamespace(splits={"train": range(30_000)})  # faces, of which a teacher's own epochs are enough
+ANSWERS = RunResult(data={"classes": ["a", "b"], "rows": {"valid": 64}}, student={"metrics": {}})
 ONCE = ("train.epochs=1", "teacher.precision=fp32")
 
 
@@ -141,7 +145,7 @@ def test_a_run_that_saw_other_data_says_so_aloud(assistant, store, tmp_path):
 def test_all_folds_are_not_taught_by_one_run_which_learned_from_their_test_faces(where):
     words = ["data=ckplus", "data.root=faces", "teacher=resnet50" if where == "teacher" else "teacher=ensemble"]
     words += [f"{'teacher' if where == 'teacher' else f'teacher@{where}'}=run", f"{where}.run=an/assistant"]
-    sentence = r"^data\.fold: all .* the teacher an/assistant is one finished run.* or type data\.fold=K"
+    sentence = r"^data\.fold: got all, but the teacher an/assistant is one finished run.* or type data\.fold=K"
     with pytest.raises(ValueError, match=sentence):
         validation.validate(composed(*words, "data.fold=all"))
     validation.validate(composed(*words, "data.fold=1"))
@@ -186,10 +190,14 @@ def test_a_run_is_named_by_what_its_weight_files_hold(tmp_path, monkeypatch, key
     )
     (tmp_path / "a").write_bytes(b"one")
 
-    def named(file):
+    def of(file):
         cfg = composed("data=procedural", chosen, f"+student@{key}=cern") if key == "teacher.student" else None
         cfg = cfg or composed("data=procedural", chosen)
         reduce(dict.__getitem__, key.split("."), vars(cfg))["weights"] = file
+        return cfg
+
+    def named(file):
+        cfg = of(file)
         return config.run_name(cfg), completed.resolve_weight_files(cfg)
 
     (first, settled), (absolute, _), (none, bare) = named("./a"), named(str(tmp_path / "a")), named(None)
@@ -197,7 +205,7 @@ def test_a_run_is_named_by_what_its_weight_files_hold(tmp_path, monkeypatch, key
     assert first == absolute == named("b")[0] == config.run_name(settled) != none
     (tmp_path / "a").write_bytes(b"two")
     assert named("./a")[0] != first == config.run_name(settled), "it is known by what it held when it began"
-    assert named("nowhere")[0] not in (first, none) and bare == completed.resolve_weight_files(bare)
+    assert config.run_name(of("nowhere")) not in (first, none) and bare == completed.resolve_weight_files(bare)
     assert WEIGHTS_SHA256 not in str(bare) and str(settled).count(WEIGHTS_SHA256) == 1
 
 
@@ -215,18 +223,19 @@ def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_al
     found = []
     monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder.name) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
+    monkeypatch.setattr(prepared.RunResult, "read", lambda file: ANSWERS)
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
     inner = config.teacher_run(cfg, cfg.teacher)
     recipe = config.learning(inner)
     del cfg.teacher["weights"]  # as a yaml of one's own may have it
-    prepared.teacher_weights(cfg, None, None)
+    prepared.teacher_weights(cfg, MANY, None)
     for weights in (None, str(file)):
         cfg.teacher["weights"] = weights
         recipe["student"] = recipe["student"] | ({"weights": sha256(file)} if weights else {})
         for one in (cfg, completed.resolve_weight_files(cfg)):
-            prepared.teacher_weights(one, None, None)
+            prepared.teacher_weights(one, MANY, None)
         assert found[-2:] == [f"resnet50-{digest([recipe, 'faces'])[:12]}"] * 2
     assert len(set(found)) == 2
 
@@ -235,17 +244,18 @@ def test_prepare_teacher_trained_under_another_default_is_refused(tmp_path, monk
     found = []
     monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
+    monkeypatch.setattr(prepared.RunResult, "read", lambda file: ANSWERS)
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
-    prepared.teacher_weights(cfg, None, None)
+    prepared.teacher_weights(cfg, MANY, None)
     found[0].path.mkdir(parents=True)
     inner = config.teacher_run(cfg, cfg.teacher)
     inner.write(found[0].config)
-    prepared.teacher_weights(cfg, None, None)
+    prepared.teacher_weights(cfg, MANY, None)
     replace(inner, train=replace(inner.train, log_every_n_steps=60)).write(
         found[0].config
     )  # a default, when it was written
     with pytest.raises(ValueError, match=r"holds a teacher of another recipe: a default has changed"):
-        prepared.teacher_weights(cfg, None, None)
+        prepared.teacher_weights(cfg, MANY, None)
 
 
 def test_a_student_starts_from_a_weight_file_and_its_file_names_no_such_start(assistant, store, tmp_path):
