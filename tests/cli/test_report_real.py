@@ -124,7 +124,9 @@ def test_whatever_one_value_of_a_run_s_files_is_the_page_is_written_and_the_run_
             except Exception as error:
                 raise AssertionError(f"{name}: {'.'.join(key)} is {value!r}") from error
         (bad / name).write_text(before)
-        monkeypatch.setattr(reading.RunConfig, "read", cache(RunConfig.read))  # slow to read, and as it was from here on
+        monkeypatch.setattr(
+            reading.RunConfig, "read", cache(RunConfig.read)
+        )  # slow to read, and as it was from here on
     seen = {file: {statuses[key] for key in statuses if key[0] == file} for file, _ in statuses}
     assert len(statuses) > 120 and seen["env.json"] == {"complete"} and "damaged" in seen["config.yaml"]
     assert statuses["result.json", "student.metrics.valid/top1_accuracy"] == "damaged"
