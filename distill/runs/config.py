@@ -119,10 +119,10 @@ class RunConfig:
         Raises:
             TypeError: a key that no run has.
         """
-        usual, kinds = _defaults(), {own.name: own.type for own in fields(cls)}
-        whole: dict[str, Any] = {key: value for key, value in usual.items() if key in kinds} | found
-        groups: dict[str, Any] = {key: kind for key, kind in kinds.items() if is_dataclass(kind)}
-        return cls(**whole | {key: kind(**usual[key] | found.get(key, {})) for key, kind in groups.items()})
+        usual, known = _defaults(), {own.name for own in fields(cls)}
+        whole: dict[str, Any] = {key: value for key, value in usual.items() if key in known} | found
+        groups = {key: kind(**usual[key] | found.get(key, {})) for key, kind in _groups().items()}
+        return cls(**whole | groups)
 
     @classmethod
     def read(cls, file: Path) -> "RunConfig":
@@ -136,8 +136,12 @@ class RunConfig:
             found = yaml.safe_load(file.read_text(encoding="utf-8"))
             if problem := unlike(found, CONFIG) if isinstance(found, dict) else "is no mapping":
                 raise ValueError(problem)
-            return cls.from_dict(found)
-        except (ValueError, TypeError, yaml.YAMLError) as error:
+            made = cls.from_dict(found)
+            members = {"teacher.members": dict[str, dict]} if "members" in made.teacher else {}
+            if problem := unlike(vars(made) | {key: vars(getattr(made, key)) for key in _groups()}, _types() | members):
+                raise ValueError(problem)
+            return made
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(
                 f"{file}: damaged, or no config of a run ({' '.join(str(error).split())}). Bring it back as it was, or delete the "
                 "folder and train again."
@@ -148,6 +152,18 @@ class RunConfig:
         with atomic(file) as temporary:
             text = yaml.safe_dump(asdict(self), allow_unicode=True, sort_keys=False)
             temporary.write_text(text, encoding="utf-8")
+
+
+@cache
+def _groups() -> dict[str, Any]:
+    return {own.name: own.type for own in fields(RunConfig) if is_dataclass(own.type)}
+
+
+@cache
+def _types() -> dict[str, Any]:
+    """Return the type of each key that has one, by its dotted name."""
+    single = {own.name: own.type for own in fields(RunConfig) if own.type in (int, list[str])}
+    return single | {f"{group}.{own.name}": own.type for group, kind in _groups().items() for own in fields(kind)}
 
 
 @cache

@@ -29,8 +29,14 @@ RESULT = {  # of a complete run: key -> type; one that may be None may be missin
     "extra_test_splits": dict[str, dict] | None,
     "robustness": dict | None,
 }
-CONFIG = {group: dict for group in ("data", "teacher", "student", "loss", "train", "optimizer", "schedule")} | {
+CONFIG = {group: dict for group in ("data", "teacher", "student", "train", "optimizer", "schedule")} | {
     "seed": int,
+    "generations": int | None,
+    "plugins": list[str] | None,
+    "phases": list[dict] | None,
+    "debug": dict | None,
+    "loss": dict[str, dict],
+    **{f"teacher.{group}": dict | None for group in ("train", "augment", "optimizer", "schedule", "loss")},
     **{f"{group}._target_": str | None for group in ("data", "teacher", "student", "optimizer", "schedule")},
 }
 ENV = {"packages": dict | None, "command": str | None}
@@ -43,7 +49,7 @@ def unlike(found: dict, types: Mapping[str, object]) -> str | None:
         node = found.get(group) if group else found
         if node is not None and not _is(node.get(name), kind):
             value = node.get(name)
-            return f"has no {key}" if value is None else f"its {key} is {json.dumps(value)[:60]}"
+            return f"has no {key}" if value is None else f"its {key} is {json.dumps(value, default=str)[:60]}"
     return None
 
 
@@ -51,7 +57,11 @@ def _is(value: object, kind: Any) -> bool:
     """Say whether a value of JSON is of a type such as list[str] or dict | None."""
     if isinstance(kind, UnionType):
         return any(_is(value, one) for one in get_args(kind))
-    whole, inner = get_origin(kind) or kind, get_args(kind)[-1:]
-    if not isinstance(value, whole):
+    whole, inner = get_origin(kind) or kind, get_args(kind)
+    if (isinstance(value, bool) and whole is not bool) or not isinstance(
+        value, (int, float) if whole is float else whole
+    ):
         return False
-    return not inner or all(_is(one, inner[0]) for one in (value.values() if whole is dict else value))
+    if whole is dict and inner:
+        return all(_is(key, inner[0]) and _is(one, inner[1]) for key, one in value.items())
+    return not inner or all(_is(one, inner[0]) for one in value)

@@ -71,7 +71,7 @@ def test_numbers_that_no_axis_holds_cost_one_plot_and_that_is_said(tmp_path):
 
 def test_runs_of_debug_are_left_out_and_counted_unless_they_are_asked_for(tmp_path, capsys):
     write_run(tmp_path / "long", valid=0.7)
-    write_run(tmp_path / "trial", "debug=smoke", "student.width=S", valid=0.9)
+    write_run(tmp_path / "trial", "debug.limit=256", "student.width=S", valid=0.9)
     report.main([str(tmp_path), "--no-faces"])
     assert numbers_of(tmp_path).keys() == {"long"}
     assert "1 run of debug=smoke or overfit left out: --debug" in capsys.readouterr().err
@@ -135,7 +135,7 @@ def test_losses_are_chosen_as_they_were_typed(tmp_path):
     [
         ("student.widht=S", "Did you mean student.width?"),
         ("student.width=L", "Here student.width is S or XXS."),
-        ("test/top1_accuracy>0.5", "--where: test/top1_accuracy"),
+        ("test/top1_accuracy>0.5", "--where: got test/top1_accuracy"),
         ("student.width", "--where: 'student.width' is no condition"),
         ("seed=7", "--where: no run has such a seed"),
     ],
