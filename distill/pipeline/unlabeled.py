@@ -1,4 +1,4 @@
-"""Rules of faces without labels: beside a labelled data set (data.extra), and alone (data.labels=none)."""
+"""Rules of faces without labels: beside a labeled data set (data.extra), and alone (data.labels=none)."""
 
 from functools import partial
 

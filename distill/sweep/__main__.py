@@ -69,7 +69,7 @@ def _value(name: str, text: str) -> object:
         path = None if text == "null" else text.strip("'\"") or None
         if name == "sweep" and path is None:
             raise ConfigError(
-                "sweep", f"expected a name or a path that ends in .yaml, got {text!r}. Without sweep= all is run."
+                "sweep", f"expected a name or a path that ends in .yaml, got {text!r}. Type sweep=optuna."
             )
         return path
     value = as_yaml(f"sweep.{name}", text)
