@@ -139,7 +139,7 @@ def front() -> str:
 
 def ensemble() -> str:
     """Return FerLite S on labels alone beside the one distilled from an ensemble, from their results."""
-    rows = [("on labels alone", "ce", "-unseen"), ("from the ensemble", "distilled", "")]
+    rows = [("on labels alone", "s-ce", "-unseen"), ("from the ensemble", "s-distilled", "")]
     table = [
         "| FerLite S learns | valid | test | test without twins | other faces | NLL | ECE | agrees with the ensemble |"
     ]
