@@ -9,7 +9,20 @@ from distill.config.ranges import check_train
 from distill.runs.config import TrainConfig
 from distill.system.errors import ConfigError
 
-TRAIN = TrainConfig(1, 1, "valid/nll", "auto", None, 0.9, 0.0, 0.0, 1, None, "cpu")
+TRAIN = TrainConfig(
+    epochs=1,
+    min_steps=None,
+    batch_size=1,
+    monitor="valid/nll",
+    precision="auto",
+    max_grad_norm=None,
+    ema_decay=0.9,
+    class_balance_power=0.0,
+    mixup=0.0,
+    log_every_n_steps=1,
+    threads=None,
+    device="cpu",
+)
 
 WRONG = {
     "epochs": 0,
