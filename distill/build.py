@@ -11,7 +11,7 @@ from torch import nn
 
 from distill.augment.views import ViewRecipe
 from distill.config.ranges import check_network, check_same_input, kinds, targets
-from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
+from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_maps, label
 from distill.data.common.options import typed
 from distill.data.extra import checked_with_extra
 from distill.evaluation.inference import refuse_changed_network
@@ -144,7 +144,7 @@ def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | N
     made = {name: _scheduled(name, node, plugins) for name, node in nodes.items()}
     for name, (loss, _) in made.items():
         if loss.needs_features and teacher:
-            _check_feature_maps(name, teacher)
+            check_teacher_maps(name, teacher)
     return Objective(
         {name: loss for name, (loss, _) in made.items()},
         weights,
@@ -155,22 +155,6 @@ def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | N
 def losses_with(attribute: str, losses: dict, plugins: list[str]) -> list[str]:
     """Return the names of the losses that have an attribute: needs_teacher, needs_features, needs_memory or needs_label."""
     return [name for name, node in losses.items() if getattr(target(node, plugins), attribute, False)]
-
-
-def _check_feature_maps(name: str, teacher: dict) -> None:
-    """Refuse a loss on feature maps, before any teacher is trained, where the teacher will not have them."""
-    if "members" in teacher:
-        raise ConfigError(
-            f"loss.{name}",
-            "reads a teacher's feature maps, and those of an ensemble are several networks'. Choose one teacher, "
-            "such as teacher=resnet50, or losses on logits.",
-        )
-    if teacher.get("cache") not in (None, False, "features"):
-        raise ConfigError(
-            f"loss.{name}",
-            "reads the teacher's feature maps, which stored logits do not have. Type teacher.cache=features "
-            "to store them, too (large: their size is said), or teacher.cache=false to run the teacher at every step.",
-        )
 
 
 def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Ramp]]:

@@ -77,7 +77,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         What RUN/measured/NAME.json holds, and its path.
 
     Raises:
-        ValueError: no finished run, a key or value that cannot be used, or less than two classes in common.
+        ConfigError: no finished run, a key or value that cannot be used, or less than two classes in common.
     """
     weights = completed.weights(folder)
     cfg = _config(folder, words)

@@ -187,7 +187,7 @@ def check_numbers(size: int, width: float, variant: str, global_scale: float) ->
     """Refuse numbers that make no CERN; see Cern for what they are.
 
     Raises:
-        ValueError: the first that cannot be, and what to give.
+        ConfigError: the first that cannot be, and what to give.
     """
     if size < 16 or size % 16:
         raise ConfigError("student.size", f"expected a multiple of 16, such as 48, 64 or 128, got {size}.")

@@ -97,7 +97,7 @@ class FerLite(nn.Module):
         images: [B, 1, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: for a size, width, pooling or dropout that cannot be.
+        ConfigError: for a size, width, pooling or dropout that cannot be.
     """
 
     ELASTIC = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25)
@@ -146,14 +146,14 @@ def several(width: str | float | Sequence[float]) -> tuple[float, ...]:
     """Return the widths of a list, or none where one width was asked for.
 
     Raises:
-        ValueError: less than two of them, a size instead of a number, or two that are the same network.
+        ConfigError: less than two of them, a size instead of a number, or two that are the same network.
     """
     if not isinstance(width, list | tuple):
         return ()
     if len(width) < 2 or any(isinstance(one, str) for one in width):
         raise ConfigError(
             "student.width",
-            f"{width} was asked for; several widths are two or more factors of M's channels, such as [1,0.75,0.5]. "
+            f"expected two or more factors of M's channels, such as [1,0.75,0.5], got {width}. "
             "S, M and L have other numbers of blocks.",
         )
     if len({scaled(one) for one in width}) < len(width):
@@ -167,7 +167,7 @@ def scaled(width: str | float) -> Graph:
     """Return the graph of a named size, or M's with its channels multiplied by a number.
 
     Raises:
-        ValueError: for any other width.
+        ConfigError: for any other width.
     """
     if width in SIZES:
         return SIZES[width]

@@ -29,7 +29,7 @@ def choose(key: str, value: object, choices: Sequence[str]) -> str:
     """Return value if it is one of the choices.
 
     Raises:
-        ValueError: naming the config key, the value and what to type instead.
+        ConfigError: naming the config key, the value and what to type instead.
     """
     if value not in choices:
         raise ConfigError(f"student.{key}", f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}.")

@@ -38,7 +38,7 @@ class MicroExpNet(nn.Module):
         images: [B, 1, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: for a size, width, pooling, dropout or init that cannot be.
+        ConfigError: for a size, width, pooling, dropout or init that cannot be.
 
     Reference: Cugu et al., MicroExpNet, arXiv 1711.07011.
     """
@@ -84,7 +84,7 @@ def hidden_units(width: str | int, pool2: bool) -> int:
     """Return the number of hidden units for a published size or a number.
 
     Raises:
-        ValueError: for any other width.
+        ConfigError: for any other width.
     """
     if width in SQUEEZE:
         return (768 if pool2 else 256) // SQUEEZE[width]

@@ -109,7 +109,7 @@ class MobileNetInception(nn.Module):
         images: [B, 3, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: for a size, width, pooling, reconstruction or dropout that cannot be.
+        ConfigError: for a size, width, pooling, reconstruction or dropout that cannot be.
 
     Reference: Lightweight Deep Learning Model For Facial Expression Recognition, TrustCom/BigDataSE 2019.
     """

@@ -25,7 +25,7 @@ class Ensemble(LiveTeacher):
         logits [B, K], heads [B, M, K], the members' own logits.
 
     Raises:
-        ValueError: unknown average, or a wrong number of weights.
+        ConfigError: unknown average, or a wrong number of weights.
     """
 
     def __init__(self, members: list[nn.Module], average: str = "probabilities", weights: list[float] | None = None):
@@ -53,7 +53,7 @@ class Ensemble(LiveTeacher):
         """Refuse to answer which layers there are.
 
         Raises:
-            ValueError: always; they are several networks'.
+            ConfigError: always; they are several networks'.
         """
         raise ConfigError(
             "teacher",

@@ -73,7 +73,7 @@ class LogitCache:
         """Return the layers that a loss can ask for.
 
         Raises:
-            ValueError: the cache keeps logits alone.
+            ConfigError: the cache keeps logits alone.
         """
         if not self.features:
             raise ConfigError(
@@ -93,7 +93,7 @@ class LogitCache:
             views: the training views whose maps will be read, those stored already among them.
 
         Raises:
-            ValueError: what is missing of them is larger than what is free.
+            ConfigError: what is missing of them is larger than what is free.
         """
         if not self.layers:
             return

@@ -206,7 +206,7 @@ def make_base(backbone: str, channels: int) -> tuple[nn.Module, dict[str, object
         channels: of the input.
 
     Raises:
-        ValueError: timm has no such network, or it has no such maps.
+        ConfigError: timm has no such network, or it has no such maps.
     """
     if ":" not in backbone and not timm.is_model(backbone):
         close = ", ".join(get_close_matches(backbone, timm.list_models(), n=5, cutoff=0.4))

@@ -101,7 +101,7 @@ def download(name: str, insist: bool, **options) -> nn.Module | None:
         options: more arguments of timm.create_model.
 
     Raises:
-        ValueError: out of reach although insisted on.
+        ConfigError: out of reach although insisted on.
     """
     chatter = logging.getLogger("huggingface_hub")
     level = chatter.level

@@ -28,7 +28,7 @@ def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
         least_epochs: 1, or 0 where finished weights may be taken as they are.
 
     Raises:
-        ValueError: the first that is, and what to give.
+        ConfigError: the first that is, and what to give.
     """
     least = {
         "epochs": least_epochs,
@@ -73,7 +73,7 @@ def check_optimizer(key: str, node: dict) -> None:
         node: the keys under it.
 
     Raises:
-        ValueError: the first that is, and what to give.
+        ConfigError: the first that is, and what to give.
     """
     for name in ("lr", "weight_decay", "eps", "momentum"):
         if node.get(name, 0) < 0:
@@ -91,7 +91,7 @@ def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
         run_epochs: train.epochs.
 
     Raises:
-        ValueError: a phase that is none, a loss that is in no phase or not of this run, or epochs that do not add up.
+        ConfigError: a phase that is none, a loss that is in no phase or not of this run, or epochs that do not add up.
     """
     if listed is None:
         return
@@ -140,7 +140,7 @@ def check_weights(where: str, losses: dict, phases: list[dict] | None, epochs: i
         epochs: train.epochs.
 
     Raises:
-        ValueError: with the epochs.
+        ConfigError: with the epochs.
     """
     start = 0
     for phase in phases or [{"epochs": epochs}]:
@@ -166,7 +166,7 @@ def check_mixup(where: str, mixup: float, losses: dict, teacher: dict) -> None:
         teacher: the key teacher.
 
     Raises:
-        ValueError: what train.mixup cannot go with.
+        ConfigError: what train.mixup cannot go with.
     """
     if mixup == 0:
         return
@@ -191,7 +191,7 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
         augment: the keys under it.
 
     Raises:
-        ValueError: the first that is, and what to give.
+        ConfigError: the first that is, and what to give.
     """
     for low, high in (("scale_min", "scale_max"), ("erase_min", "erase_max")):
         least, most = getattr(augment, low), getattr(augment, high)
@@ -208,7 +208,7 @@ def check_plugins(plugins: object) -> None:
     """Refuse packages that are no list of names.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     if not fits(plugins, list[str]) or not all(part.isidentifier() for name in plugins for part in name.split(".")):
         raise ConfigError("plugins", f"expected a list of names, such as plugins=[mypackage], got {as_typed(plugins)}.")
@@ -236,7 +236,7 @@ def check_network(target: str, found: object) -> None:
         found: what it names.
 
     Raises:
-        ValueError: it is no subclass of torch.nn.Module.
+        ConfigError: it is no subclass of torch.nn.Module.
     """
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ConfigError(
@@ -253,7 +253,7 @@ def kinds(key: str) -> Iterator[None]:
         key: of the component, such as student.
 
     Raises:
-        ValueError: instead of a TypeError.
+        ConfigError: instead of a TypeError.
     """
     try:
         yield
@@ -272,7 +272,7 @@ def check_same_input(node: dict, weights: str, metadata: dict) -> None:
         metadata: the file's header.
 
     Raises:
-        ValueError: another mean or std.
+        ConfigError: another mean or std.
     """
     theirs = metadata.get("network", {})
     wrong = [key for key in ("mean", "std") if theirs.get(key) is not None and theirs[key] != node.get(key)]

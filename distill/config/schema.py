@@ -34,7 +34,7 @@ def typed(cfg: DictConfig) -> RunConfig:
     """Return a composed config with every interpolation resolved, its components as plain dicts.
 
     Raises:
-        ValueError: a key that must be given was not.
+        ConfigError: a key that must be given was not.
     """
     try:
         return OmegaConf.to_object(cfg)
@@ -84,7 +84,7 @@ def check(cfg: RunConfig) -> None:
     """Refuse a config with a number out of range.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     for where, one in recipes(cfg):
         check_train(f"{where}train", one.train, least_epochs=0 if where else 1)
@@ -105,6 +105,30 @@ def check(cfg: RunConfig) -> None:
     threads = cfg.train.threads
     if threads is not None and threads < 1:
         raise ConfigError("train.threads", f"expected 1 or more, or null for every core, got {threads}.")
+
+
+def check_teacher_maps(name: str, teacher: dict) -> None:
+    """Refuse a loss on feature maps, before any teacher is trained, where the teacher will not have them.
+
+    Args:
+        name: of the loss.
+        teacher: the key teacher.
+
+    Raises:
+        ConfigError: with what to type.
+    """
+    if "members" in teacher:
+        raise ConfigError(
+            f"loss.{name}",
+            "reads a teacher's feature maps, and those of an ensemble are several networks'. Choose one teacher, "
+            "such as teacher=resnet50, or losses on logits.",
+        )
+    if teacher.get("cache") not in (None, False, "features"):
+        raise ConfigError(
+            f"loss.{name}",
+            "reads the teacher's feature maps, which stored logits do not have. Type teacher.cache=features "
+            "to store them, too (large: their size is said), or teacher.cache=false to run the teacher at every step.",
+        )
 
 
 def recipes(cfg: RunConfig) -> list[tuple[str, RunConfig]]:

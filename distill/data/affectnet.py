@@ -67,7 +67,7 @@ def affectnet(
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file, row, class or subset that cannot be used, in a message that says which and why.
+        ConfigError: a root, file, row, class or subset that cannot be used, in a message that says which and why.
 
     Reference:
         The lists: Wang et al., Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition,

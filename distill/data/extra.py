@@ -66,7 +66,7 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
         limit: keep so many, evenly spread; None keeps all.
 
     Raises:
-        ValueError: no such folder, a folder without pictures, a picture that cannot be read, or none is left.
+        ConfigError: no such folder, a folder without pictures, a picture that cannot be read, or none is left.
     """
     home, train = folder(root, "a folder of pictures that each show one face", "data.extra"), data.splits["train"]
     channels, size = train.pixels.shape[1:3]

@@ -51,21 +51,20 @@ def folder(
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, folder or picture that cannot be used, in a message that says which and why.
+        ConfigError: a root, folder or picture that cannot be used, in a message that says which and why.
     """
     home = existing(root, LAYOUT)
     person = _pattern(subject)
     splits = _splits(home)
     if labels == "none":
         return _without_labels(store, home, subject, splits, person, classes, DataOptions(**options))
-    if labels != "folders" or classes is not None:
-        if labels == "folders":
-            raise ConfigError(
-                "data.classes",
-                f"expected null where the folders' names are the classes, got {classes!r}. Type data.classes=null, or "
-                "data.labels=none.",
-            )
-        raise ConfigError("data.labels", f"expected folders or none, got {labels!r}.")
+    if labels != "folders":
+        raise ConfigError("data.labels", f"expected folders, whose names are the classes, or none, got {labels!r}.")
+    if classes is not None:
+        raise ConfigError(
+            "data.classes",
+            f"expected null, as data.labels=folders takes the folders' names, got {classes!r}. Type data.labels=none.",
+        )
     of_split = {split: _class_folders(path) for split, path in splits.items()}
     classes = _classes(home, {name for names in of_split.values() for name in names})
     return labeled(

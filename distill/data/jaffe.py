@@ -39,7 +39,7 @@ def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **o
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a message that says which and why.
+        ConfigError: a root, file or row that cannot be used, in a message that says which and why.
     """
     home = folder(root, LAYOUT)
     images = _images(home)

@@ -46,7 +46,7 @@ def oulucasia(
         options: fields of DataOptions; persons 0 to 79 are cut into folds, whoever of them is there.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a message that says which and why.
+        ConfigError: a root, file or row that cannot be used, in a message that says which and why.
     """
     asked = DataOptions(**{"fold": 0, "size": 128} | options)
     if not 2 <= asked.folds <= PERSONS:

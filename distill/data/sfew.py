@@ -35,7 +35,7 @@ def sfew(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         options: fields of DataOptions.
 
     Raises:
-        ValueError: a root, file or row that cannot be used, in a message that says which and why.
+        ConfigError: a root, file or row that cannot be used, in a message that says which and why.
     """
     home = folder(root, LAYOUT)
     images = {split: first_of(home, names, LAYOUT) for split, names in FOLDERS.items()}

@@ -35,7 +35,7 @@ def tta_views(tta: str) -> Tensor:
         returns [V, P], columns as in distill.augment.views.FIELDS.
 
     Raises:
-        ValueError: another word.
+        ConfigError: another word.
 
     Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
     published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
@@ -184,7 +184,7 @@ def refuse_answers_by_batch(network: nn.Module, split: Split, faces: int = 8) ->
         faces: how many.
 
     Raises:
-        ValueError: the logits differ.
+        ConfigError: the logits differ.
     """
     device, training = next(network.parameters()).device, network.training
     rows = split.rows[np.unique(np.linspace(0, len(split) - 1, min(faces, len(split))).astype(np.int64))]

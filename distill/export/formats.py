@@ -50,7 +50,7 @@ def export_formats(
         say: takes a message about what is left out.
 
     Raises:
-        ValueError: a package is not installed, or the network cannot be exported at all.
+        ConfigError: a package is not installed, or the network cannot be exported at all.
     """
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise ConfigError("export", f"{', '.join(missing)} not installed. Type pip install -e '.[export]'.")

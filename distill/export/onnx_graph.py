@@ -31,7 +31,7 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
     """Trace a module whose input may change its size along the named axes.
 
     Raises:
-        ValueError: the module cannot be traced so.
+        ConfigError: the module cannot be traced so.
     """
     module = module.eval().requires_grad_(False)
     sizes = {axis: torch.export.Dim(name, min=1) for axis, name in axes.items()} or None

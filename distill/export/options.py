@@ -29,7 +29,7 @@ def read_options(words: list[str]) -> Options:
     """Return the options that export.KEY=VALUE words ask for.
 
     Raises:
-        ValueError: a key that does not exist, or a value of another type.
+        ConfigError: a key that does not exist, or a value of another type.
     """
     known, given = {field.name: field.type for field in fields(Options)}, {}
     for word in words:

@@ -102,7 +102,7 @@ def faces(run: SourceRun) -> Dataset:
     """Return the data that the run saw.
 
     Raises:
-        ValueError: the data are gone, or they are not those that the run saw.
+        ConfigError: the data are gone, or they are not those that the run saw.
     """
     data = build.dataset(run.cfg.data, run.cfg.paths.store, run.cfg.plugins, needed=("valid",))
     found, seen = build.fingerprint(data), run.result.data.get("fingerprint")

@@ -53,8 +53,8 @@ class CrossEntropy(Loss):
         heads [B, H, K] or logits [B, K], target [B, K] -> [B].
 
     Raises:
-        ValueError: for a choice that does not exist, a number out of range, or weights that are negative, all 0, or of another
-            length than there are classes or heads.
+        ConfigError: for a choice that does not exist, a number out of range, or weights that are negative, all 0, or of
+            another length than there are classes or heads.
 
     Reference: class weights and smoothing as torch.nn.functional.cross_entropy with reduction='none'; logit_adjustment:
     Menon et al., Long-tail Learning via Logit Adjustment, arXiv 2007.07314, its softmax cross-entropy.

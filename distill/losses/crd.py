@@ -39,7 +39,7 @@ class ContrastiveRepresentation(FeatureLoss):
         features [B, C, H, W], [B, N, C] or [B, C], target [B, K], index [B] -> [B], by way of [B, negatives, width].
 
     Raises:
-        ValueError: a number out of range, more than one pair of layers, no index, or one beyond the memory.
+        ConfigError: a number out of range, more than one pair of layers, no index, or one beyond the memory.
 
     Reference: Tian et al., Contrastive Representation Distillation, arXiv 1910.10699, equation 18 as the authors' code
     counts; with z M instead of their constant Z, M, the number of pictures, cancels from K / M.

@@ -33,7 +33,7 @@ class MutualLearning(Loss):
         heads [B, H, K] or logits [B, K] of both, H need not be equal; target [B, K] -> [B].
 
     Raises:
-        ValueError: for a choice that does not exist, or a teacher that does not learn.
+        ConfigError: for a choice that does not exist, or a teacher that does not learn.
 
     Reference: Zhang et al., Deep Mutual Learning, arXiv 1706.00384, equations 6 and 7.
     Deviations: both step at once from the answers before the step (the paper: one after the other); temperature.

@@ -22,7 +22,7 @@ class Focal(CrossEntropy):
         heads [B, H, K] or logits [B, K], target [B, K] -> [B].
 
     Raises:
-        ValueError: for a negative gamma, and as CrossEntropy.
+        ConfigError: for a negative gamma, and as CrossEntropy.
 
     Reference: Lin et al., Focal Loss for Dense Object Detection, arXiv 1708.02002, equation 4 for one-hot targets (class
     weights are alpha_t of equation 5), with softmax instead of the sigmoid. Deviation: targets may be distributions, each

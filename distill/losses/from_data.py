@@ -19,7 +19,7 @@ def fill_from_data(term: str, node: dict, data: Dataset) -> dict:
         data: the packed data set.
 
     Raises:
-        ValueError: a beta out of range, or a class that no training picture shows.
+        ConfigError: a beta out of range, or a class that no training picture shows.
     """
     filled = dict(node)
     if filled.get("rows", 0) is None:

@@ -23,7 +23,7 @@ class FlowOfSolution(FeatureLoss):
         features [B, C, H, W] -> [B]. No gradient reaches the teacher.
 
     Raises:
-        ValueError: a layer that does not exist or is no map, or fewer than two pairs.
+        ConfigError: a layer that does not exist or is no map, or fewer than two pairs.
 
     Reference: Yim et al., A Gift from Knowledge Distillation, CVPR 2017, equations 1 and 2.
     Deviations: where student and teacher differ in channels, a 1 x 1 convolution, learned, brings the student's map to the

@@ -26,7 +26,7 @@ def resolve_weight_files(cfg: RunConfig) -> RunConfig:
     Faces without labels, of which no class is named, get those that the teacher knows.
 
     Raises:
-        ValueError: no such weight file, a folder without a finished run, or with other weights than the config names.
+        ConfigError: no such weight file, a folder without a finished run, or with other weights than the config names.
     """
     named = {f"teacher.members.{name}": node for name, node in cfg.teacher.get("members", {}).items()}
     for key, node in {"student": cfg.student, "teacher": cfg.teacher, **named}.items():
@@ -112,7 +112,7 @@ def header(folder: Path) -> dict:
     """Return the config of a finished run's network, as the header of its weights keeps it.
 
     Raises:
-        ValueError: no finished run, or its weights do not say it.
+        ConfigError: no finished run, or its weights do not say it.
     """
     network = read_weights(weights(folder))[1].get("network")
     if not isinstance(network, dict):

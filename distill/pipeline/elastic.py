@@ -45,7 +45,7 @@ class InPlace(Loss):
         student logits [B, K], features of the widths' logits [B, K] -> [B].
 
     Raises:
-        ValueError: a number out of range, or a student that does not have these widths.
+        ConfigError: a number out of range, or a student that does not have these widths.
 
     Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, sections 3.2 and 3.3. Deviation: they leave the
     labels to the widest, whose first answers say little.
@@ -111,7 +111,7 @@ def check_elastic(cfg: RunConfig) -> None:
         cfg: checked config.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     if TERM not in cfg.loss:
         return

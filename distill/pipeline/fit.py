@@ -64,7 +64,8 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
         header: of these.
 
     Raises:
-        ValueError: no finished weights are there to keep, or the network answers otherwise than their file says.
+        ConfigError: the network answers otherwise than the file of its weights says.
+        ValueError: no finished weights are there to keep.
     """
     if getattr(student, "start", None) != "weights":
         theirs = (weights and read_weights(weights)[1].get("classes")) or ()
@@ -112,7 +113,7 @@ def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger)
         logger: mirrors the numbers.
 
     Raises:
-        ValueError: in the words of the config where a batch is too small for BatchNorm.
+        ConfigError: in the words of the config where a batch is too small for BatchNorm.
     """
     lines = JsonLines(folder.metrics) if parallel.is_main() else NoLines()
 

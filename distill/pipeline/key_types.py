@@ -33,13 +33,13 @@ def check_types(cfg: RunConfig) -> None:
     """Refuse values of another type than their key has, and keys that nothing reads.
 
     Raises:
-        ValueError: naming the key.
+        ConfigError: naming the key.
     """
     plain, kinds, plugins = asdict(cfg), _fields(RunConfig), cfg.plugins
     for group in (*COMPONENTS, "logger"):
         if not isinstance(plain[group], dict):
             given = as_typed(plain[group])
-            raise ValueError(f"{group}: expected a choice, got {given}. See python -m distill.run --help.")
+            raise ConfigError(group, f"expected a choice, got {given}. See python -m distill.run --help.")
     for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
         if not fits(plain[key], kinds[key]):
             raise ConfigError(key, f"expected {words(kinds[key])}, got {as_typed(plain[key])}.")
@@ -127,7 +127,7 @@ def check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool 
         takes_more: names that are not in kinds are allowed.
 
     Raises:
-        ValueError: naming the key.
+        ConfigError: naming the key.
     """
     for name, value in node.items():
         if name in kinds and not fits(value, kinds[name]):

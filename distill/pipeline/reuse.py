@@ -86,7 +86,7 @@ def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:
     """Refuse a run folder below the folder of the data, or a store in class folders: what is written would become data.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     for key in ("root", "extra"):
         if (given := data.get(key)) is None:

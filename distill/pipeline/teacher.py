@@ -68,7 +68,7 @@ def prepare_teacher(
         train: see teacher_weights.
 
     Raises:
-        ValueError: a weight file that is not there.
+        ConfigError: a weight file that is not there.
     """
     if (file := member.get("weights")) and not Path(file).expanduser().is_file():
         raise ConfigError("teacher.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 from distill import build
 from distill.config import schema as config
@@ -14,6 +13,7 @@ from distill.evaluation.likeness import KNOWN
 from distill.losses.base.ramps import ramp
 from distill.pipeline.elastic import TERM, check_elastic
 from distill.pipeline.key_types import check_types
+from distill.pipeline.unlabeled import check_extra, check_unlabeled
 from distill.runs.config import EvalConfig, RunConfig
 from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
@@ -26,7 +26,7 @@ def validate(cfg: RunConfig) -> None:
     """Refuse a config that makes no run.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     _refuse_nameless(cfg.loss)
     check_types(cfg)
@@ -45,57 +45,6 @@ def validate(cfg: RunConfig) -> None:
     check_elastic(cfg)
     for where, one in config.recipes(cfg):
         check_losses(where, one)
-
-
-def check_extra(cfg: RunConfig) -> None:
-    """Refuse faces without labels where nobody teaches them, or where a loss needs to know what each face shows.
-
-    Raises:
-        ValueError: with what to type.
-    """
-    if cfg.data.get("extra") is None:
-        return
-    if cfg.teacher["_target_"] is None or is_peer(cfg.teacher):
-        raise ConfigError(
-            "data.extra",
-            "faces without labels need a teacher that has learned already. Choose one, such as teacher=resnet50, or "
-            "type data.extra=null.",
-        )
-    those = partial(build.losses_with, losses=cfg.loss, plugins=cfg.plugins)
-    needing = [*those("needs_label"), *those("needs_every_label")]
-    if needing:
-        raise ConfigError(
-            f"loss.{needing[0]}",
-            "needs the label of every face, and those of data.extra have none. Choose losses such as ce and kd, "
-            "or type data.extra=null.",
-        )
-    if not those("needs_teacher"):
-        raise ConfigError(
-            "data.extra", "no loss reads the teacher's answers. Add one, such as loss=[ce,kd], or type data.extra=null."
-        )
-
-
-def check_unlabeled(cfg: RunConfig) -> None:
-    """Refuse what a run on faces without labels cannot do.
-
-    Raises:
-        ValueError: with what to type.
-    """
-    for member in (teachers := build.members(cfg.teacher)):
-        if not ("run" in member or (member.get("weights") and member.get("train", {}).get("epochs") == 0)):
-            asked = config.label(teachers[0] if len(teachers) == 1 else cfg.teacher)
-            raise ConfigError(
-                "data.labels",
-                f"got none, and teacher {asked} has not learned yet, which takes labels. Type teacher=ferplus, "
-                "teacher=run teacher.run=DIR, or teacher.weights=FILE teacher.train.epochs=0 of a network that knows the classes.",
-            )
-    for key, given, usual in (
-        ("train.class_balance_power", cfg.train.class_balance_power, 0),
-        ("eval.robustness", cfg.eval.robustness, []),
-        ("generations", cfg.generations, 1),
-    ):
-        if given != usual:
-            raise ConfigError(key, f"got {given}, which needs labels; data.labels=none has none. Type {key}={usual}.")
 
 
 def check_evaluation(asked: EvalConfig) -> None:
@@ -120,7 +69,7 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
         (config, names of the losses that were left out).
 
     Raises:
-        ValueError: no loss is left.
+        ConfigError: no loss is left.
     """
     _refuse_nameless(cfg.loss)
     unlabeled = cfg.data.get("labels") == "none"
@@ -205,7 +154,7 @@ def check_losses(where: str, cfg: RunConfig) -> None:
         cfg: the run, or the fine-tuning of a teacher.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     check_weights(where, cfg.loss, cfg.phases, cfg.train.epochs)
     if cfg.train.mixup and (labeled := build.losses_with("needs_label", cfg.loss, cfg.plugins)):
@@ -232,7 +181,7 @@ def check_teacher(cfg: RunConfig) -> None:
     """Refuse a teacher, a number of generations or an evaluation that do not go together.
 
     Raises:
-        ValueError: the first setting that breaks a rule.
+        ConfigError: the first setting that breaks a rule.
     """
     teacher, generations = cfg.teacher, cfg.generations
     members = teacher.get("members", {})
@@ -308,7 +257,7 @@ def check_choices(choices: Mapping[str, object]) -> None:
         choices: group -> the name that was chosen; hydra leaves out groups of which several were.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     if "logger" not in choices:
         raise ConfigError(

@@ -41,7 +41,7 @@ def named_folder(word: str, key: str) -> str:
         key: for messages, such as teacher.run.
 
     Raises:
-        ValueError: it means two.
+        ConfigError: it means two.
     """
     own = SHIPPED / word
     if "/" in word or published_weights(own) is None:

@@ -43,7 +43,8 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
     """Return the options of the sweep, and the words of the job and its launcher.
 
     Raises:
-        ValueError: an option that does not exist, or that is set to what it cannot be.
+        ConfigError: an option of sweep that does not exist.
+        ValueError: another word that is no option, or one that is set to what it cannot be.
     """
     asked, rest = dict(OPTIONS), []
     for word in words:
@@ -65,7 +66,12 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
 def _value(name: str, text: str) -> object:
     """Return the value of a word: a path as it is typed, a list also where it is one word."""
     if name in ("sweep", "folder"):
-        return None if text == "null" else text.strip("'\"") or None
+        path = None if text == "null" else text.strip("'\"") or None
+        if name == "sweep" and path is None:
+            raise ConfigError(
+                "sweep", f"expected a name or a path that ends in .yaml, got {text!r}. Type sweep=optuna."
+            )
+        return path
     value = as_yaml(f"sweep.{name}", text)
     if name == "minimize":
         return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [text]

@@ -119,7 +119,8 @@ class RayExecutor:
         num_gpus: GPUs of one job.
 
     Raises:
-        ValueError: Ray is not installed, no cluster is there, or a number is out of range.
+        ConfigError: no cluster is there, or a number is out of range.
+        ValueError: Ray is not installed.
     """
 
     def __init__(self, address: str, num_cpus: int, num_gpus: float):

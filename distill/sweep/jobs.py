@@ -101,7 +101,7 @@ def refuse_idle(swept: Sequence[str]) -> None:
     """Refuse to sweep over what does not change a student: all values would be one run folder.
 
     Raises:
-        ValueError: with what to type instead.
+        ConfigError: with what to type instead.
     """
     for key in swept:
         if key.startswith(MEASURED):

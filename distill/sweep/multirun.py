@@ -175,7 +175,7 @@ def executor_of(launcher: Mapping[str, object], at_a_time: int):
     """Return where the jobs run, by the options of the launcher, or at_a_time here where it does not say how many.
 
     Raises:
-        ValueError: a number of jobs that is none.
+        ConfigError: a number of jobs that is none.
     """
     target = str(launcher["_target_"])
     if target == "ray":

@@ -202,14 +202,16 @@ def start_command(version: str, pages: dict[str, Callable[[list[str]], str]]) ->
     if {"-h", "--help"} & set(words):
         with command_line():
             module = sys.orig_argv[-len(words) - 1].removeprefix("-m")
-            print(pages[module](words) if module in pages else _docstring(module))
-        sys.exit()
+            page = pages[module](words) if module in pages else _docstring(module)
+        if page is not None:
+            sys.exit(print(page))
 
 
-def _docstring(module: str) -> str:
+def _docstring(module: str) -> str | None:
+    """Return the text of a module's file; None where it has none to run, which Python says itself."""
     place = PACKAGE.joinpath(*module.split(".")[1:])
-    file = next(f for f in (place.with_suffix(".py"), place / "__main__.py") if f.is_file())
-    return ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+    file = next((f for f in (place.with_suffix(".py"), place / "__main__.py") if f.is_file()), None)
+    return file and (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "")
 
 
 def _make_home() -> None:

@@ -88,7 +88,7 @@ def check_device(name: str) -> None:
         name: cpu, cuda or cuda:N.
 
     Raises:
-        ValueError: the same GPU for all, or fewer GPUs than processes on this machine.
+        ConfigError: the same GPU for all, or fewer GPUs than processes on this machine.
     """
     gpus, here = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
     if name.startswith("cuda:"):

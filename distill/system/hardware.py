@@ -40,7 +40,7 @@ def pick_device(name: str) -> torch.device:
     """Return the device asked for; auto is the first GPU where there is one, else the CPU.
 
     Raises:
-        ValueError: it is unknown, or torch sees no GPU here.
+        ConfigError: it is unknown, or torch sees no GPU here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

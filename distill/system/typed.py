@@ -13,7 +13,7 @@ def as_yaml(key: str, text: str) -> object:
         text: the value.
 
     Raises:
-        ValueError: it cannot be read.
+        ConfigError: it cannot be read.
     """
     try:
         return yaml.safe_load(text)

@@ -113,7 +113,7 @@ def score(metrics: dict[str, float], monitor: str) -> float:
     """Return the selection metric, larger is better: -valid/nll is the negative of valid/nll.
 
     Raises:
-        ValueError: it was not measured.
+        ConfigError: it was not measured.
     """
     name = monitor.removeprefix("-")
     if name not in metrics:
@@ -151,7 +151,7 @@ def train(
         {"best_epoch", "best_score", "best": {metric: value}, "seconds" (of all processes), "steps", "resumed_at"}.
 
     Raises:
-        ValueError: batches too small for the processes, a checkpoint that is none, or no epoch with a metric to compare.
+        ConfigError: batches too small for the processes, a checkpoint that is none, or no epoch with a metric to compare.
     """
     split, numbers = data.splits["train"], settings.train
     steps, meter = steps_per_epoch(len(split), numbers.batch_size), LossMeter(numbers.log_every_n_steps)
@@ -219,7 +219,7 @@ def refuse_idle_processes(faces: int, batch_size: int) -> None:
     """Refuse to train in more processes than a batch has faces.
 
     Raises:
-        ValueError: with what to type.
+        ConfigError: with what to type.
     """
     if min(batch_size, faces) < parallel.world():
         raise ConfigError(

@@ -43,7 +43,7 @@ def optimizer(
         lr_scale: factor of lr for parameters whose name begins with a key, e.g. {classifiers.: 100}.
 
     Raises:
-        ValueError: unknown name, or an lr_scale key that fits no parameter.
+        ConfigError: unknown name, or an lr_scale key that fits no parameter.
     """
     if name not in OPTIMIZERS:
         raise ConfigError("optimizer.name", f"{name} is unknown. Choose one of {', '.join(OPTIMIZERS)}.")
@@ -136,7 +136,7 @@ class Exponential(Schedule):
         every: epochs between two stairs, above 0.
 
     Raises:
-        ValueError: a rate or a number of epochs that cannot be.
+        ConfigError: a rate or a number of epochs that cannot be.
     """
 
     def __init__(self, warmup: float = 0.0, rate: float = 0.95, every: float = 1.0):

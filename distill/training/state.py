@@ -36,7 +36,7 @@ class BatchLoss(nn.Module):
         """Return the total and each term; of several processes each forwards its shard, and all compare the whole batch.
 
         Raises:
-            ValueError: the student does not answer Outputs.
+            ConfigError: the student does not answer Outputs.
         """
         shard, rows = local_shard(batch), len(batch.index)
         images = draw(shard, cast(InputSpec, self.student.input))

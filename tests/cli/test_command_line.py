@@ -14,7 +14,7 @@ from commandline import ROOT
 from distill.system.cli import command_line, format_error, not_installed, parser, user_path
 
 PRINTS = "from distill.system.cli import command_line; command_line()(lambda words: print({!r} * {}))([])"
-QUICK = ("run", "sweep", "measure", "export", "bench", "predict", "publish", "serve", "report", "data.procedural")
+QUICK = ("run", "sweep", "measure", "export", "bench", "predict", "publish", "serve", "report")
 
 
 def ended(error):
@@ -36,7 +36,7 @@ def typed(*words, shell="", **env):
 @pytest.mark.parametrize(
     "error, sentence",
     [
-        (ValueError("epochs: expected "), "error: epochs: expected .*, got 0"),
+        (ValueError("epochs: expected 1 or more, got 0."), "error: epochs: expected 1 or more, got 0."),
         (ValueError("several\n  lines"), "error: several lines"),
         (PermissionError(13, "Permission denied", "/a/file"), "error: /a/file: Permission denied"),
         (OSError(28, "No space left on device"), "error: No space left on device"),
@@ -113,6 +113,11 @@ def test_help_and_version_need_no_pytorch(command):
     assert told.returncode == 0 and " torch\n" not in told.stderr and f"distill.{command}" in told.stdout
     told = subprocess.run([sys.executable, *code.split(), "--version"], cwd=ROOT, capture_output=True, text=True)
     assert told.returncode == 0 and told.stdout.startswith("fer-distill 0.")
+
+
+def test_help_of_a_package_that_is_no_command_is_what_python_says():
+    told = typed("distill.data.procedural", "--help")
+    assert told.returncode == 1 and b"cannot be directly executed" in told.stderr and b"a bug" not in told.stderr
 
 
 def test_closed_output_does_no_harm_and_full_output_is_said(tmp_path):

@@ -153,8 +153,8 @@ def test_a_width_that_was_not_trained_is_refused_with_those_that_were(run_folder
         (("loss=[ce,simkd]", "teacher=resnet50"), r"loss\.simkd: .* a student of several widths"),
         (("teacher=peer", "loss=[ce,dml]"), "teacher: a peer learns beside one network"),
         (("student=cern",), r"student\.width"),
-        (("+loss.inplace.random=x",), r"loss\.inplace\.random: 'x'"),
-        (("student.width=[1]",), r"student\.width: expected .*, got \[1\]"),
+        (("+loss.inplace.random=x",), r"loss\.inplace\.random: expected a whole number, .* got 'x'"),
+        (("student.width=[1]",), r"student\.width: expected two or more factors .*, got \[1\]"),
     ],
 )
 def test_what_does_not_go_with_several_widths_gets_a_sentence(words, sentence, tmp_path):
@@ -174,9 +174,9 @@ def test_losses_on_logits_go_with_several_widths_and_phases_keep_teaching_them(t
     )
     phases = "phases=[{epochs:4,loss:[ce]},{epochs:4,loss:[kd,dist]}]"
     cfg, _ = prepare_config(*composed_job([*words, phases, "train.epochs=8", f"paths.runs={tmp_path}"]))
-    assert cfg["loss"]["inplace"]["widths"] == list(FerLite.ELASTIC) == cfg["student"]["width"]
-    assert cfg["loss"]["inplace"]["random"] == 2
-    assert [phase["loss"] for phase in cfg["phases"]] == [["ce", "inplace"], ["kd", "dist", "inplace"]]
+    assert cfg.loss["inplace"]["widths"] == list(FerLite.ELASTIC) == cfg.student["width"]
+    assert cfg.loss["inplace"]["random"] == 2
+    assert [phase["loss"] for phase in cfg.phases] == [["ce", "inplace"], ["kd", "dist", "inplace"]]
 
 
 def test_a_loss_that_is_left_alone_has_weight_one_beside_in_place(run_folder):

@@ -71,7 +71,9 @@ def test_a_student_of_eight_classes_is_measured_on_a_test_set_of_seven(home, fol
     assert [row["label"] for row in rows] == [names[row["id"].partition("/")[0]] for row in rows]
     assert all(abs(sum(float(row[f"p_{name}"]) for name in SEVEN) - 1) < 1e-4 for row in rows), "of the seven logits"
     assert set(found["robustness"]["corruptions"]) == {"dark"} and found["command"].endswith("'eval.severities=[2]'")
-    assert len(found["data"]["fingerprint"]) == 64 and found["dropped"] == {} and found["seen_in_training"] is None
+    assert len(found["data"]["fingerprint"]) == 64 and found["dropped"] == {} and found["seen_in_training"] == 0
+    done = measure(folder, *words, "data.size=100")  # of another size than the run's own
+    assert written(done, folder)[0]["seen_in_training"] is None
     assert (
         "is not known: its own data are not there as it saw them, or their pictures are of another size" in done.stdout
     )

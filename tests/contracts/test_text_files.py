@@ -35,9 +35,11 @@ def test_files_are_utf8_where_the_locale_is_ascii(tmp_path):
     code = (
         "import locale, sys; assert locale.getpreferredencoding(False) not in ('utf-8', 'UTF-8')\n"
         "from pathlib import Path; from distill.system.files import write_json; from distill.config.help import run_help\n"
-        "write_json(Path(sys.argv[1]), {'x': 'gr\\u00f6\\u00dfe'}); run_help([]); from distill.config import schema\n"
-        "schema.write({'data': {'root': 'gr\\u00f6\\u00dfe'}, 'student': {}, 'train': {}, 'paths': {}}, Path(sys.argv[2]))\n"
-        "assert schema.written(Path(sys.argv[2]))['data']['root'] == 'gr\\u00f6\\u00dfe'"
+        "write_json(Path(sys.argv[1]), {'x': 'gr\\u00f6\\u00dfe'}); run_help([])\n"
+        "from distill.runs.config import COMPONENTS, RunConfig; from dataclasses import replace; file = Path(sys.argv[2])\n"
+        "nodes = {key: {'_target_': None} for key in (*COMPONENTS, 'logger')}; cfg = RunConfig.from_dict(nodes)\n"
+        "cfg = replace(cfg, data={'_target_': None, 'root': 'gr\\u00f6\\u00dfe'}); cfg.write(file / 'config.yaml')\n"
+        "assert RunConfig.read(file / 'config.yaml') == cfg"
     )
     env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     words = [sys.executable, "-c", code, str(tmp_path / "x.json"), str(tmp_path)]

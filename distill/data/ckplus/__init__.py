@@ -40,7 +40,7 @@ def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **op
             folds must be their number.
 
     Raises:
-        ValueError: a root, file, row, name or fold that cannot be used, in a message that says which and why.
+        ConfigError: a root, file, row, name or fold that cannot be used, in a message that says which and why.
     """
     if margin is not None and not 0 <= margin <= 2:
         raise ConfigError("data.margin", f"expected 0 to 2, e.g. 0.2, or null for whole frames, got {margin}.")

@@ -31,7 +31,8 @@ def sequence_frames(emotion: Path, images: Path, landmarks: Path | None, margin:
         margin: see face.
 
     Raises:
-        ValueError: no label, a label that is no number 0..7, or a sequence of less than four frames.
+        ConfigError: no label.
+        ValueError: a label that is no number 0..7, or a sequence of less than four frames.
     """
     entries = []
     for file in sorted(emotion.glob("S*/*/S*_emotion.txt")):
@@ -114,7 +115,8 @@ def published_folds(cross: Path) -> list[set[str]]:
     """Read the persons of each fold from test_ids_<k>.csv, one frame a line, in the order of k.
 
     Raises:
-        ValueError: no such file, or a person of test_ids_<k>.csv who is in train_ids_<k>.csv too.
+        ConfigError: no such file.
+        ValueError: a person of test_ids_<k>.csv who is in train_ids_<k>.csv too.
     """
     numbers = sorted(int(path.stem.removeprefix("test_ids_")) for path in cross.glob("test_ids_*[0-9].csv"))
     if not numbers:

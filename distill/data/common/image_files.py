@@ -23,7 +23,7 @@ def folder(root: str | Path, layout: str, key: str = "data.root") -> Path:
         key: the config key that it came from.
 
     Raises:
-        ValueError: it does not exist or is no folder.
+        ConfigError: it does not exist or is no folder.
     """
     path = Path(root).expanduser().absolute()
     if not path.is_dir():
@@ -35,7 +35,7 @@ def first_of(root: Path, names: Iterable[str], layout: str) -> Path:
     """Return the first of some files or folders that exists below root.
 
     Raises:
-        ValueError: none of them does.
+        ConfigError: none of them does.
     """
     names = tuple(names)
     found = next((root / name for name in names if (root / name).exists()), None)

@@ -67,7 +67,7 @@ def labeled(
         Splits with one-hot targets, rows of one packed array or several; protocol tells what was held out.
 
     Raises:
-        ValueError: a key out of range, a picture that cannot be read, an id listed twice, a split or class without
+        ConfigError: a key out of range, a picture that cannot be read, an id listed twice, a split or class without
             pictures, in a message.
     """
     keep = keep or classes

@@ -75,7 +75,7 @@ def check_limit(limit: int | None) -> None:
     """Refuse to keep less than one picture of each split.
 
     Raises:
-        ValueError: limit is below 1.
+        ConfigError: limit is below 1.
     """
     if limit is not None and limit < 1:
         raise ConfigError("data.limit", f"expected 1 or more pictures of each split, or null for all, got {limit}.")
@@ -89,7 +89,7 @@ def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
         opener: the function that its target names.
 
     Raises:
-        ValueError: a key of another type, in a message that names it.
+        ConfigError: a key of another type, in a message that names it.
     """
     hints, known = get_type_hints(opener), inspect.signature(opener).parameters.items()
     defaults = {name: one.default for name, one in known if one.default is not inspect.Parameter.empty}
@@ -117,7 +117,7 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: M
         defaults: key -> a value that would do, for messages.
 
     Raises:
-        ValueError: a value of another type, or an empty text, in a message that names the key.
+        ConfigError: a value of another type, or an empty text, in a message that names the key.
     """
     found = dict(values)
     for key, value in values.items():

@@ -49,7 +49,7 @@ def numbered_folds(subject: np.ndarray, folds: int | Sequence[Collection[str]]) 
         subject: [N], returns [N] int64, -1 for a person in no fold; and the number of folds.
 
     Raises:
-        ValueError: fewer persons than folds, fewer than two folds, or a person in two folds.
+        ConfigError: fewer persons than folds, fewer than two folds, or a person in two folds.
     """
     persons = sorted(set(subject.tolist()) - {""}, key=lambda name: (len(name), name))
     if isinstance(folds, int):

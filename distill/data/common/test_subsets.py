@@ -37,7 +37,7 @@ def read_subsets(
         name -> {id: label}, or ids where the list tells no labels.
 
     Raises:
-        ValueError: an unknown name, no such list, or a line that cannot be read.
+        ConfigError: an unknown name, no such list, or a line that cannot be read.
     """
     names = asked if isinstance(asked, list | tuple) else [asked] if asked else []
     if unknown := [name for name in names if name not in files]:
@@ -84,7 +84,7 @@ def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[
         label: [N], returns positions [M] in it, ascending; and facts: listed, found, missing, other_label.
 
     Raises:
-        ValueError: none is there.
+        ConfigError: none is there.
     """
     exact, stems = {}, {}
     for position, known in enumerate(ids):

@@ -21,7 +21,7 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
         near_duplicates: report, or drop_from_train: training faces whose photograph is in valid or test are left out.
 
     Raises:
-        ValueError: it lacks a split, each test face is a training or validation face, or no training face is left.
+        ConfigError: it lacks a split, each test face is a training or validation face, or no training face is left.
     """
     if missing := [name for name in needed if name not in data.splits]:
         raise ConfigError(

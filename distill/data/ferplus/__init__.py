@@ -112,7 +112,7 @@ def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> P
         verify: compare hashes of what is packed, too.
 
     Raises:
-        ValueError: no FER+ is there, it is damaged, or a split has no picture.
+        ConfigError: no FER+ is there, it is damaged, or a split has no picture.
     """
     reader = reader_of(Path(root).expanduser().absolute())
     packed = pack(Path(store), "ferplus", reader.source(), reader.rows, reader.facts, verify)
@@ -126,7 +126,7 @@ def reader_of(root: Path) -> LabelFolders | CsvPair:
     """Find out what a path holds; folders with pictures come before the csv pair.
 
     Raises:
-        ValueError: nothing is there, or it is none of the known forms.
+        ConfigError: nothing is there, or it is none of the known forms.
     """
     if not root.exists():
         raise ConfigError("data.root", f"{root} does not exist. Give {INPUTS}.")

@@ -136,7 +136,7 @@ def check_names(protocol: str, target: str, key: str = "data.protocol") -> None:
         key: of the protocol, for messages.
 
     Raises:
-        ValueError: it does not exist.
+        ConfigError: it does not exist.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(key, f"there is no protocol {protocol!r}. Use one of {', '.join(PROTOCOLS)}.")
@@ -166,7 +166,7 @@ def check_official(vote_file: str, counts: dict[str, tuple[int, ...]], where: st
         True for the complete data set, False for any other set of pictures.
 
     Raises:
-        ValueError: all pictures are there, but a protocol keeps another number of them.
+        ConfigError: all pictures are there, but a protocol keeps another number of them.
     """
     official = OFFICIAL[vote_file]
     if counts["pictures"] != official["pictures"]:

@@ -94,7 +94,7 @@ def check(names: Iterable[str], severities: Iterable[int]) -> None:
     """Refuse corruptions and severities that do not exist.
 
     Raises:
-        ValueError: with the names or numbers there are.
+        ConfigError: with the names or numbers there are.
     """
     for name in names:
         if name not in CORRUPTIONS:

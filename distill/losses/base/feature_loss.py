@@ -127,7 +127,7 @@ def regressor(student: tuple[int, ...], teacher: tuple[int, ...], term: str) -> 
     """Return what turns a student's layer of one shape into as many channels as a teacher's.
 
     Raises:
-        ValueError: one is a map and the other a vector, or both are tokens [N, C] and not as many.
+        ConfigError: one is a map and the other a vector, or both are tokens [N, C] and not as many.
     """
     if len(student) != len(teacher) or (len(student) == 2 and student[0] != teacher[0]):
         raise ConfigError(
@@ -170,7 +170,7 @@ def check_feature_maps(pairs: list[tuple[Layer, Layer]], term: str) -> None:
     """Refuse layers that are no maps.
 
     Raises:
-        ValueError: a layer that does not answer [C, H, W].
+        ConfigError: a layer that does not answer [C, H, W].
     """
     for pair in pairs:
         for layer, role in zip(pair, ("student", "teacher"), strict=True):

@@ -28,7 +28,7 @@ class LogitLoss(Loss, ABC):
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B], or a scalar if relational.
 
     Raises:
-        ValueError: for a choice that does not exist, or a teacher of another number of classes.
+        ConfigError: for a choice that does not exist, or a teacher of another number of classes.
     """
 
     needs_teacher = True
@@ -114,7 +114,7 @@ def check_numbers(term: str, **chosen: tuple[object, bool, str]) -> None:
     """Check every key=(value, whether it will do, what would).
 
     Raises:
-        ValueError: naming the config key, the value and what to give instead.
+        ConfigError: naming the config key, the value and what to give instead.
     """
     for key, (value, will_do, wanted) in chosen.items():
         if not will_do:
@@ -130,7 +130,7 @@ def check_length(term: str, key: str, values: Sequence | None, num_classes: int)
     """Check that there is one value per class, or none at all.
 
     Raises:
-        ValueError: naming the config key and both numbers.
+        ConfigError: naming the config key and both numbers.
     """
     if values is not None and len(values) != num_classes:
         raise ConfigError(f"loss.{term}.{key}", f"{len(values)} numbers for {num_classes} classes.")

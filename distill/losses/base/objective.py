@@ -60,7 +60,7 @@ class Objective(nn.Module):
         options: term name -> {name of a loss's attribute: its ramp}.
 
     Raises:
-        ValueError: for no loss at all, no weight above 0, or one that is negative or not finite.
+        ConfigError: for no loss at all, no weight above 0, or one that is negative or not finite.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Objective(nn.Module):
         """Let every loss see both networks, those that change the student first: the others then find it as it answers.
 
         Raises:
-            ValueError: if a loss needs a teacher and there is none.
+            ConfigError: if a loss needs a teacher and there is none.
         """
         for name, loss in sorted(self.losses.items(), key=lambda item: not item[1].changes_student):
             if loss.needs_teacher and teacher is None:
@@ -171,7 +171,7 @@ def check_choices(term: str, **chosen: tuple[str, tuple[str, ...]]) -> None:
     """Check every key=(value, choices).
 
     Raises:
-        ValueError: naming the config key, the value and what to type instead.
+        ConfigError: naming the config key, the value and what to type instead.
     """
     for key, (value, choices) in chosen.items():
         if value not in choices:

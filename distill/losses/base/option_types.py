@@ -29,7 +29,7 @@ def check_options(key: str, make: Callable, given: Mapping[str, object]) -> None
         given: option -> value, or its ramp over epochs.
 
     Raises:
-        ValueError: an option that does not exist, a value of another kind, or a ramp of what is no number with fractions.
+        ConfigError: an option that does not exist, a value of another kind, or a ramp of what is no number with fractions.
     """
     known = signature(make).parameters
     variadic = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)

@@ -60,7 +60,7 @@ def ramp(value: float | Mapping, key: str) -> Ramp:
         key: its name, for error messages.
 
     Raises:
-        ValueError: an unknown or missing part, or numbers that make no ramp.
+        ConfigError: an unknown or missing part, or numbers that make no ramp.
     """
     if not is_ramp(value):
         return Ramp(_number(value, key), _number(value, key))

@@ -84,7 +84,11 @@ def test_fewer_folds_have_several_women(root):
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "match"), [("fold", 10, "there are 10 folds, 0 to 9"), ("folds", 11, "11 fol")]
+    ("key", "value", "match"),
+    [
+        ("fold", 10, r"expected 0 to 9, got 10\."),
+        ("folds", 11, r"expected 2 or more, at most the 10 persons, got 11\."),
+    ],
 )
 def test_a_fold_that_does_not_exist_is_named(root, key, value, match):
     with pytest.raises(ValueError, match=rf"data.{key}: .*{match}"):

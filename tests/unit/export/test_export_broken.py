@@ -42,10 +42,10 @@ def folder(finished, tmp_path, monkeypatch):
 def test_a_form_that_an_engine_or_a_converter_breaks_on_is_refused_and_the_others_are_written(
     folder, capsys, monkeypatch
 ):
-    opened = job.opened
+    load_exported = job.load_exported
 
     def breaks_at_seven(form, *given):
-        file = opened(form, *given)
+        file = load_exported(form, *given)
 
         def answer(batch):
             if len(batch) == 7:

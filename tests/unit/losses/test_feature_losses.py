@@ -286,12 +286,12 @@ def test_an_option_that_changes_with_the_epochs_is_read_anew(make, option):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: AttentionTransfer(form="sum"), r"loss\.at\.form: 'sum' .* code or paper"),
-        (lambda: AttentionTransfer(p=0.5), r"loss\.at\.p: 0\.5 .* 1 or more"),
-        (lambda: ActivationBoundary(margin=-1.0), r"loss\.ab\.margin: -1\.0 .* 0 or more"),
-        (lambda: FactorTransfer(form="paper"), r"loss\.ft\.form: 'paper' .* factor or code"),
-        (lambda: FactorTransfer(rate=0.0), r"loss\.ft\.rate: 0\.0 .* share of the teacher's channels"),
-        (lambda: FactorTransfer(reconstruction=0.0), r"loss\.ft\.reconstruction: 0\.0 .* above 0"),
+        (lambda: AttentionTransfer(form="sum"), r"loss\.at\.form: expected .*code or paper.*, got 'sum'"),
+        (lambda: AttentionTransfer(p=0.5), r"loss\.at\.p: expected .*1 or more.*, got 0\.5"),
+        (lambda: ActivationBoundary(margin=-1.0), r"loss\.ab\.margin: expected .*0 or more.*, got -1\.0"),
+        (lambda: FactorTransfer(form="paper"), r"loss\.ft\.form: expected .*factor or code.*, got 'paper'"),
+        (lambda: FactorTransfer(rate=0.0), r"loss\.ft\.rate: expected .*share of the teacher's channels.*, got 0\.0"),
+        (lambda: FactorTransfer(reconstruction=0.0), r"loss\.ft\.reconstruction: expected .*above 0.*, got 0\.0"),
     ],
 )
 def test_a_wrong_choice_gets_a_sentence(make, sentence):

@@ -233,12 +233,12 @@ def test_an_unknown_layer_lists_what_exists():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: RelationalDistillation(most=2), "loss.rkd.most: 2 .* 3 pictures or more"),
-        (lambda: ProbabilisticTransfer(form="mean"), "loss.pkt.form: 'mean' .* paper or code"),
-        (lambda: CorrelationCongruence(gamma=0), "loss.cc.gamma: 0 .* above 0"),
-        (lambda: ContrastiveRepresentation(momentum=1), "loss.crd.momentum: 1 "),
-        (lambda: CurriculumTemperature(start=30), "loss.ctkd.start: 30 .* between 1 and 21"),
-        (lambda: CurriculumTemperature(reversal=-1), "loss.ctkd.reversal: -1"),
+        (lambda: RelationalDistillation(most=2), "loss.rkd.most: expected .*3 pictures or more.*, got 2"),
+        (lambda: ProbabilisticTransfer(form="mean"), "loss.pkt.form: expected .*paper or code.*, got 'mean'"),
+        (lambda: CorrelationCongruence(gamma=0), "loss.cc.gamma: expected .*above 0.*, got 0"),
+        (lambda: ContrastiveRepresentation(momentum=1), "loss.crd.momentum: expected .*, got 1"),
+        (lambda: CurriculumTemperature(start=30), "loss.ctkd.start: expected .*between 1 and 21.*, got 30"),
+        (lambda: CurriculumTemperature(reversal=-1), "loss.ctkd.reversal: expected .*, got -1"),
     ],
 )
 def test_a_wrong_choice_gets_a_sentence(make, sentence):

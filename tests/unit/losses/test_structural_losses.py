@@ -285,7 +285,7 @@ class Largest(nn.Module):
         (ClassAttentionTransfer(), Largest, residual, r"the student does not end in global average pooling"),
         (ClassAttentionTransfer(), lambda: light(7), residual, r"teacher knows 3 classes, the student 7"),
         (ClassAttentionTransfer(pool=3), light, residual, r"pool: 3, but the teacher's last map has 2 places"),
-        (ReusedClassifier(), light, lambda: residual(32), r"the teacher does not end in .* more than one place"),
+        (ReusedClassifier(), light, lambda: residual(32), r"the teacher does not end in .* more than one position"),
         (ReusedClassifier(), light, lambda: residual(name="mobilenetv3_small_050"), r"the teacher does not end in"),
         (ReusedClassifier("fc"), micro, residual, r"student: fc answers \[\d+\]; name a map"),
         (ReusedClassifier("conv7"), micro, residual, r"there is no layer 'conv7'.* stage1 \(conv1\)"),

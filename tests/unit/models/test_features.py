@@ -25,13 +25,8 @@ def test_stages_are_the_last_outermost_map_of_each_resolution_fine_to_coarse():
     assert [layer.name for layer in found.stages] == [
         f"net.{name}" for name in ("act1", "layer1", "layer2", "layer3", "layer4")
     ]
-    assert [layer.shape for layer in found.stages] == [
-        (64, 32, 32),
-        (64, 16, 16),
-        (128, 8, 8),
-        (256, 4, 4),
-        (512, 2, 2),
-    ]
+    shapes = [(64, 32, 32), (64, 16, 16), (128, 8, 8), (256, 4, 4), (512, 2, 2)]
+    assert [layer.shape for layer in found.stages] == shapes
     assert [layer.name for layer in inspect_layers(timm_net("convnext_atto", 64)).stages][:3] == [
         f"net.stages.{n}" for n in range(3)
     ]

@@ -44,10 +44,10 @@ def test_classes_with_few_faces_are_named_once_before_teacher_and_student_are_tr
     write_class_folders(root, ("yawn",), 2)
     monkeypatch.setattr(inside, "SMALL", ("train.batch_size=16", "train.threads=1", "train.precision=fp32"))
     printed = inside.job(f"data.root={root}", *OWN, store=tmp_path / "store", runs=tmp_path / "runs")
-    line, valid = (line for line in printed.splitlines() if line.startswith("*** FEW"))
+    line, valid = (line for line in printed.splitlines() if line.startswith(("*** Warning: few", "*** FEW")))
     assert re.match(r"\*\*\* FEW VALIDATION FACES: \d\. Each is \d+\.\d points of valid top-1", valid)
     assert line == (
-        "*** few training samples for class yawn (train 1, valid 0, test 1). "
+        "*** Warning: few training samples for class yawn (train 1, valid 0, test 1). "
         "The mean-class accuracy of a split leaves out classes of which it has no face."
     )
     assert printed.index(line) < printed.index("epoch") and "test_resnet  epoch" in printed
@@ -66,7 +66,7 @@ def test_classes_with_few_faces_are_named_once_before_teacher_and_student_are_tr
 )
 def test_a_class_is_named_that_lacks_a_split_or_has_fewer_than_five_training_faces(counts, told, capsys):
     warn_rare_classes(faces(**counts))
-    assert capsys.readouterr().out.startswith(f"*** few training samples for class {told}. ")
+    assert capsys.readouterr().out.startswith(f"*** Warning: few training samples for class {told}. ")
 
 
 def test_a_data_set_with_enough_faces_of_every_class_says_nothing(capsys):

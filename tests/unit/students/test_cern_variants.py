@@ -156,8 +156,11 @@ def test_normalized_classifier_weights_make_the_logits_a_multiple_of_the_cosine(
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: make_cern(variant="no_eca"), "student.variant: 'no_eca' .* full, eca_in_front, .* or base_only"),
-        (lambda: make_cern(scale=0), "student.global_scale: 0 .* above 0"),
+        (
+            lambda: make_cern(variant="no_eca"),
+            "student.variant: expected .*full, eca_in_front, .* or base_only.*, got 'no_eca'",
+        ),
+        (lambda: make_cern(scale=0), "student.global_scale: expected .*above 0.*, got 0"),
     ],
 )
 def test_a_wrong_variant_or_scale_gets_a_sentence(make, sentence):

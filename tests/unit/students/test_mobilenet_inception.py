@@ -102,11 +102,11 @@ def test_everybody_who_meets_it_is_told_that_it_is_a_reconstruction():
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"reconstruction": "C"}, "student.reconstruction: 'C' .* A or B"),
-        ({"pooling": "both"}, "student.pooling: 'both' .* max, avg or none"),
-        ({"size": 31}, "student.size: 31 .* 32 pixels or more"),
-        ({"width": 0}, "student.width: 0 .* above 0"),
-        ({"dropout": 1.0}, "student.dropout: 1.0"),
+        ({"reconstruction": "C"}, "student.reconstruction: expected .*A or B.*, got 'C'"),
+        ({"pooling": "both"}, "student.pooling: expected .*max, avg or none.*, got 'both'"),
+        ({"size": 31}, "student.size: expected .*32 pixels or more.*, got 31"),
+        ({"width": 0}, "student.width: expected .*above 0.*, got 0"),
+        ({"dropout": 1.0}, "student.dropout: expected .*, got 1.0"),
     ],
 )
 def test_a_wrong_choice_gets_a_sentence(keys, sentence):

@@ -122,6 +122,12 @@ def test_flags_of_the_other_command_are_refused_rather_than_passed_over():
             sweep_command.parse(["seed=0,1", word])
 
 
+@pytest.mark.parametrize("nothing", ["", "null", "''"])
+def test_a_search_without_a_name_is_refused(nothing):
+    with pytest.raises(ValueError, match=rf"^sweep: expected a name .*, got {re.escape(repr(nothing))}\. Type sweep="):
+        sweep_command.parse([f"sweep={nothing}", "seed=0,1"])
+
+
 def test_no_jobs_at_a_time_is_told_what_to_type(tmp_path):
     for words in (["launcher=joblib", "hydra.launcher.n_jobs=0"], []):
         _, launcher = sweeps.check([[]], words, tmp_path)

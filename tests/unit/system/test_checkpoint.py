@@ -81,11 +81,16 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     optimizer.step()
     logits, labels = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 3
     best = evaluate_predictions(logits, labels, ("a", "b", "c"))
-    at = {"epoch": 3, "best_score": float("-inf"), "best": best, "rows": None, "names": ["ce"]}
-    state = {"at": at, "net": net.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
+    progress = {"epoch": 3, "best_score": float("-inf"), "best": best, "rows": None, "names": ["ce"]}
+    state = {
+        "progress": progress,
+        "net": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "rng": torch.get_rng_state(),
+    }
     save_state(tmp_path / "last.pt", state)
     back = load_state(tmp_path / "last.pt")
-    assert back["progress"] == at and same(back["net"], state["net"]) and torch.equal(back["rng"], state["rng"])
+    assert back["progress"] == progress and same(back["net"], state["net"]) and torch.equal(back["rng"], state["rng"])
     moments, theirs = (s["optimizer"]["state"][0]["exp_avg"] for s in (state, back))
     assert moments.abs().sum() > 0 and torch.equal(moments, theirs)
 

@@ -147,9 +147,8 @@ def test_maps_that_do_not_fit_on_the_disk_are_refused_before_the_first_is_comput
     monkeypatch.setattr("shutil.disk_usage", lambda folder: free)
     teacher.reserve({1, 2, 3})  # the second of them is there
     free.free -= 1
-    with pytest.raises(
-        ValueError, match=r"^teacher\.cache: features .* 3 training views need 0\.00 GB more .*augment\.num_views=N"
-    ):
+    told = r"^teacher\.cache: the feature maps of 3 training views need 0\.00 GB more .* are free\. Type augment\.num_views=N"
+    with pytest.raises(ValueError, match=told):
         teacher.reserve({1, 2, 3})
 
 

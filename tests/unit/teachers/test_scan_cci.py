@@ -180,10 +180,10 @@ def test_bf16_changes_an_answer_only_a_little():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"size": 100}, "teacher.size: 100 .* multiple of 32 from 64"),
-        ({"size": 32}, "teacher.size: 32 "),
-        ({"masks": "both"}, "teacher.masks: 'both' .* shared or separate"),
-        ({"bottom_strip": "fixed"}, "teacher.bottom_strip: 'fixed' .* published or repaired"),
+        ({"size": 100}, "teacher.size: expected a multiple of 32 from 64 on, .* got 100"),
+        ({"size": 32}, "teacher.size: expected a multiple of 32 from 64 on, .* got 32"),
+        ({"masks": "both"}, "teacher.masks: expected shared or separate, got 'both'"),
+        ({"bottom_strip": "fixed"}, "teacher.bottom_strip: expected published or repaired, got 'fixed'"),
         ({"backbone": "resnet5O"}, "teacher.backbone: .*'resnet5O'.*resnet50"),
         ({"backbone": "vit_tiny_patch16_224"}, "teacher.backbone: .* stride 8 and 16"),
         ({"weights": "a.safetensors", "pretrained": True}, "choose one"),

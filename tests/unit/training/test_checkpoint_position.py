@@ -20,9 +20,9 @@ def test_standing_resumed_run_adds_seconds_and_cuts_later_lines(tmp_path, monkey
         clock[0] = began
         train_progress = resume.TrainProgress(tmp_path / "last.pt", train_state, LossMeter(1), lines)
         clock[0] = ended
-        train_progress.save(train_progress.at["epoch"] + 1, 4)
-        assert train_progress.at["seconds"] == pytest.approx(seconds)
-    assert cut == [0, 77, 77] and (train_progress.at["epoch"], train_progress.at["step"]) == (3, 4)
+        train_progress.save(train_progress.progress["epoch"] + 1, 4)
+        assert train_progress.progress["seconds"] == pytest.approx(seconds)
+    assert cut == [0, 77, 77] and (train_progress.progress["epoch"], train_progress.progress["step"]) == (3, 4)
 
 
 def test_view_of_repeats_after_cached_views_and_score_negates_after_minus():

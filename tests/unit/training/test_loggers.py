@@ -181,7 +181,7 @@ def test_a_broken_wandb_warns_once_and_training_goes_on(tmp_path):
 
 def test_online_without_a_key_is_refused_at_once_with_what_to_type(tmp_path):
     start = time.monotonic()
-    with pytest.raises(ValueError, match=r"logger.mode: online .* WANDB_API_KEY; or use logger.mode=offline"):
+    with pytest.raises(ValueError, match=r"logger.mode: got online, .* WANDB_API_KEY; or use logger.mode=offline"):
         Wandb(tmp_path, mode="online")
     assert time.monotonic() - start < 10
 
