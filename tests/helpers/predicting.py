@@ -87,7 +87,7 @@ def interrupt_after(monkeypatch, number: int) -> None:
         yield from islice(whole(*words), number)
         raise KeyboardInterrupt
 
-    whole = job.answered
+    whole = job.run_inference
     monkeypatch.setattr(job, "run_inference", few)
 
 
