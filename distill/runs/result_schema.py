@@ -53,14 +53,13 @@ def unlike(found: dict, types: Mapping[str, object]) -> str | None:
     return None
 
 
-def _is(value: object, kind: Any) -> bool:
+def _is(value: Any, kind: Any) -> bool:
     """Say whether a value of JSON is of a type such as list[str] or dict | None."""
     if isinstance(kind, UnionType):
         return any(_is(value, one) for one in get_args(kind))
     whole, inner = get_origin(kind) or kind, get_args(kind)
-    if (isinstance(value, bool) and whole is not bool) or not isinstance(
-        value, (int, float) if whole is float else whole
-    ):
+    accepted: Any = (int, float) if whole is float else whole
+    if (isinstance(value, bool) and whole is not bool) or not isinstance(value, accepted):
         return False
     if whole is dict and inner:
         return all(_is(key, inner[0]) and _is(one, inner[1]) for key, one in value.items())

@@ -19,7 +19,7 @@ All other words are for python -m distill.run. Nothing here looks at test faces.
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from distill.config import overrides
@@ -111,17 +111,24 @@ def choose(file: SweepFile, asked: dict, rest: list[str]) -> int:
         cfg, launcher = check([words(first)], rest, folder)
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
-    several = (
-        cfg["data"].get("fold") == "all" or cfg["generations"] > 1 or not file.parameters.keys().isdisjoint(SEVERAL)
-    )
     cap = TRIALS if file.run_cap is None and file.method != "grid" else file.run_cap
     with job_runner(folder, said, launcher, asked["jobs"], file.metric, file.maximize) as executor:
-        search = Search(file, words, folder, asked["minimize"], asked["seed"], several)
+        search = Search(file, words, folder, asked["minimize"], asked["seed"], has_several_runs(cfg, file.parameters))
         failed = search.run(executor, cap)
     for number, values, chosen in search.best():
         told = zip([file.metric, *asked["minimize"]], values, strict=True)
         console.print(f"best: job {number}  {'  '.join(f'{n} {v:.6g}' for n, v in told)}  {settings(chosen)}")
     return int(failed > 0)
+
+
+def has_several_runs(cfg: dict, searched: Iterable[str]) -> bool:
+    """Say whether a trial may be made of several runs, folds or generations.
+
+    Args:
+        cfg: the config of the first trial, as composed.
+        searched: the keys that the trials differ in.
+    """
+    return cfg["data"].get("fold") == "all" or cfg["generations"] > 1 or not set(SEVERAL).isdisjoint(searched)
 
 
 def spread(asked: dict, rest: list[str]) -> int:

@@ -94,25 +94,40 @@ WRONG = [
     ),
     ({"metric": "valid/top1_accuracy"}, "metric: expected "),
     ({"metric": {"name": "valid/top1_accuracy"}}, r"metric\.goal: expected goal: maximize.*, got null"),
-    ({"metric": {"name": "valid/top1_accuracy", "goal": "minimize"}}, r"metric\.goal: 'minimize' .* goal: maximize"),
-    ({"metric": {"name": "valid/nll", "goal": "maximize"}}, r"metric\.goal: 'maximize' .* goal: minimize"),
+    (
+        {"metric": {"name": "valid/top1_accuracy", "goal": "minimize"}},
+        r"metric\.goal: expected goal: maximize .*, got 'minimize'",
+    ),
+    (
+        {"metric": {"name": "valid/nll", "goal": "maximize"}},
+        r"metric\.goal: expected goal: minimize .*, got 'maximize'",
+    ),
     ({"run_cap": "abc"}, "run_cap: expected 1 or more"),
     ({"run_cap": 0}, "run_cap: expected "),
     ({"parameters": {"seed": 3}}, r"parameters\.seed: expected \{value: .*, got 3"),
-    ({"parameters": {"seed": {"values": []}}}, r"parameters\.seed: expected .*, got \{'values': \[\]\}"),
+    ({"parameters": {"seed": {"values": []}}}, r"parameters\.seed: expected .*, got \{values: \[\]\}"),
     ({"parameters": {"seed": {"min": "1e-3", "max": 1.0}}}, r"parameters\.seed: .*min and max, two numbers"),
     (
         {"parameters": {"a": {"distribution": "q_log_uniform_values", "min": 1, "max": 8}}},
-        r"parameters\.a: .*give \{value",
+        r"parameters\.a: expected \{value: .*, got \{distribution: 'q_log_uniform_values'",
     ),
     ({"early_terminate": "hyperband"}, "early_terminate: expected "),
     ({"early_terminate": {"type": "hyperband", "min_iter": "x"}}, "whole numbers min_iter and eta"),
     ({"method": "annealing"}, r"method: expected bayes, random, grid.*, got 'annealing'"),
     ({"paramters": {}}, "paramters: no such key"),
-    ({"parameters": {"seed": {"distribution": "normal", "mu": 0}}}, r"parameters\.seed: .*give \{value: .*min and max"),
+    (
+        {"parameters": {"seed": {"distribution": "normal", "mu": 0}}},
+        r"parameters\.seed: expected \{value: .*min and max, .*, got \{distribution: 'normal', mu: 0\}",
+    ),
     ({"parameters": {}}, "parameters: expected keys of"),
-    ({"command": ["python", "run.py", "${args}"]}, r"command: .*give a list with \$\{args_no_hyphens\}"),
-    ({"early_terminate": {"type": "envelope"}}, "early_terminate: .*give type: hyperband"),
+    (
+        {"command": ["python", "run.py", "${args}"]},
+        r"command: expected a list with \$\{args_no_hyphens\}.*, got \['python', 'run\.py'",
+    ),
+    (
+        {"early_terminate": {"type": "envelope"}},
+        r"early_terminate: expected type: hyperband.*, got \{type: 'envelope'\}",
+    ),
 ]
 
 

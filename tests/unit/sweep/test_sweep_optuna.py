@@ -12,9 +12,9 @@ from distill.runs import reading
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.sweep import search as searching
-from distill.sweep.__main__ import choose, parse
+from distill.sweep.__main__ import choose, has_several_runs, parse
 from distill.sweep.executors import STOP
-from distill.sweep.multirun import check, is_several
+from distill.sweep.multirun import check
 from distill.sweep.search import Search
 
 
@@ -62,8 +62,9 @@ def test_trials_that_are_several_runs_are_not_stopped_early_and_that_is_said(tmp
     for several in (False, True):
         assert Search(file, words, tmp_path / "sweep", [], 0, several).prunes is not several
     assert capsys.readouterr().out.count("with data.fold=all or generations=N no trial is stopped early") == 1
+    assert has_several_runs(check([["generations=1"]], [], tmp_path)[0], ["generations"])
     for word, answer in (("generations=2", True), ("generations=1", False), ("data=ckplus data.fold=all", True)):
-        assert is_several(check([word.split()], [], tmp_path)[0]) is answer, word
+        assert has_several_runs(check([word.split()], [], tmp_path)[0], ["seed"]) is answer, word
 
 
 def test_the_best_trial_is_the_best_on_validation(tmp_path):
