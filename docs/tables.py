@@ -146,7 +146,7 @@ def ensemble() -> str:
     table += ["|---|---|---|---|---|---|---|---|"]
     for name, stem, unseen in rows:
         result, clean, other = (
-            json.loads((DOCS / "results" / f"ferplus-ferlite-s-{stem}{of}.json").read_text())
+            json.loads((DOCS / "results" / f"ferplus-ferlite-{stem}{of}.json").read_text())
             for of in ("", unseen, "-muxspace48")
         )
         metrics, clean = result["student"]["metrics"], clean["extra_test_splits"]["without_near_duplicates"]
