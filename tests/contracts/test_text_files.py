@@ -37,7 +37,7 @@ def test_files_are_utf8_where_the_locale_is_ascii(tmp_path):
         "from pathlib import Path; from distill.system.files import write_json; from distill.config.help import run_help\n"
         "write_json(Path(sys.argv[1]), {'x': 'gr\\u00f6\\u00dfe'}); run_help([])\n"
         "from distill.runs.config import COMPONENTS, RunConfig; from dataclasses import replace; file = Path(sys.argv[2])\n"
-        "nodes = {key: {'_target_': None} for key in (*COMPONENTS, 'logger')}; cfg = RunConfig.from_dict(nodes)\n"
+        "nodes = {key: {'_target_': None} for key in (*COMPONENTS, 'logger')} | {'loss': {}}; cfg = RunConfig.from_dict(nodes)\n"
         "cfg = replace(cfg, data={'_target_': None, 'root': 'gr\\u00f6\\u00dfe'}); cfg.write(file / 'config.yaml')\n"
         "assert RunConfig.read(file / 'config.yaml') == cfg"
     )
