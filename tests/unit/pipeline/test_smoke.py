@@ -36,7 +36,7 @@ def composed(*words):
 def test_a_few_faces_and_one_epoch_of_a_small_teacher_are_what_comes():
     cfg = composed("debug=smoke")
     validation.validate(cfg)
-    assert cfg.debug == {"limit": 256, "teacher_epochs": 1} and composed("debug=overfit").debug == "overfit"
+    assert cfg.debug == {"limit": 256, "teacher_epochs": 1} and composed("debug=overfit").debug == {"overfit": True}
     assert cfg.data["train"] == 256 and cfg.train.epochs == 2 and cfg.train.log_every_n_steps == 4
     assert cfg.teacher["name"] == "resnet18" and cfg.teacher["train"]["epochs"] == 1
 
