@@ -11,7 +11,7 @@ from distill.config.schema import RECIPE, label, with_sha256
 from distill.losses.base.reused_classifier import attach_from_state
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
-from distill.runs.published import SHIPPED, published_config, published_weights
+from distill.runs.published import published_config, published_weights, shipped
 from distill.runs.reading import read
 from distill.runs.result import RunResult
 from distill.system.errors import ConfigError
@@ -93,8 +93,7 @@ def weights(folder: Path, instead: str = "") -> Path:
         raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
     what = "no finished run is there" if folder.is_dir() else "no such folder"
     raise ValueError(
-        f"{folder}: {what}. Give the run folder that a run's table ends with, or one of "
-        f"{', '.join(sorted(path.name for path in SHIPPED.iterdir()))}."
+        f"{folder}: {what}. Give the run folder that a run's table ends with, or one of {', '.join(shipped())}."
     )
 
 

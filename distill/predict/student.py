@@ -14,13 +14,12 @@ import numpy as np
 from distill.export.runtimes import Answer, LoadedModel, open_file
 from distill.predict.boxes import check_boxes, cut, whole
 from distill.predict.pictures import Picture, as_pictures
-from distill.runs.published import SHIPPED
+from distill.runs.published import ONNX, SHIPPED, shipped
 from distill.system.cli import to_export
 from distill.system.cores import cores
 
 PREFERRED = ("ferlite_m", "ferlite_s", "cern", "microexpnet")  # by accuracy on FER+, best first
-PUBLISHED = "model.onnx"
-PLACES = ("export/student.onnx", "student.onnx", PUBLISHED)  # in a run folder, in its export, in a published folder
+PLACES = ("export/student.onnx", "student.onnx", ONNX)  # in a run folder, in its export, in a published folder
 
 LARGEST = 4096  # side of a picture, pixels
 FACES = 64  # in one pass
@@ -144,11 +143,6 @@ def open_whole(path: Path, threads: int) -> tuple[LoadedModel, tuple[str, ...], 
     return opened, classes, picture
 
 
-def shipped() -> list[str]:
-    """Return the names of the students that come with this package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{PUBLISHED}"))
-
-
 def find(word: str | PathLike | None, asked: str = "--student") -> Path:
     """Return the .onnx file that a word means: a shipped name, a file, a run folder, its export or its publication.
 
@@ -159,9 +153,9 @@ def find(word: str | PathLike | None, asked: str = "--student") -> Path:
     if word is None:
         if not names:
             raise ValueError(f"{asked}: none comes with this installation. Give a run folder or a .onnx file.")
-        return SHIPPED / next(name for name in (*PREFERRED, *names) if name in names) / PUBLISHED
+        return SHIPPED / next(name for name in (*PREFERRED, *names) if name in names) / ONNX
     if word in names:
-        own = SHIPPED / word / PUBLISHED
+        own = SHIPPED / word / ONNX
         if Path(word).exists():
             raise ValueError(
                 f"{asked}: {word} is a student of this package, and here is a file or folder of that name. "

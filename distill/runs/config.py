@@ -129,7 +129,7 @@ class RunConfig:
         """Read the config of a run folder.
 
         Raises:
-            OSError: there is none.
+            FileNotFoundError: there is none.
             ValueError: the file was damaged since, or has a key that no run has.
         """
         try:
@@ -141,6 +141,10 @@ class RunConfig:
             if problem := unlike(vars(made) | {key: vars(getattr(made, key)) for key in _groups()}, _types() | members):
                 raise ValueError(problem)
             return made
+        except FileNotFoundError:
+            raise FileNotFoundError(
+                f"{file.parent}: no run folder, it has no config.yaml. Give the run folder that a run's table ends with."
+            ) from None
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError, yaml.YAMLError) as error:
             raise ValueError(
                 f"{file}: damaged, or no config of a run ({' '.join(str(error).split())}). Bring it back as it was, or delete the "

@@ -8,6 +8,12 @@ from distill.system.errors import ConfigError
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 CONFIG, OURS = "config.json", "fer_distill"
 WEIGHTS = ("model.safetensors", "student.safetensors")
+ONNX = "model.onnx"  # of a published student; a teacher that comes with this package has none
+
+
+def shipped() -> list[str]:
+    """Return the names of the students that come with this package."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{ONNX}"))
 
 
 def published_weights(folder: Path) -> Path | None:
@@ -41,11 +47,15 @@ def named_folder(word: str, key: str) -> str:
         key: for messages, such as teacher.run.
 
     Raises:
-        ConfigError: it means two.
+        ConfigError: it means two, or the teacher that comes with this package.
     """
     own = SHIPPED / word
     if "/" in word or published_weights(own) is None:
         return word
+    if word not in shipped() and not Path(word).exists():
+        raise ConfigError(
+            key, f"expected a run folder or one of {', '.join(shipped())}, got {word}. Type teacher={word}."
+        )
     if Path(word).exists():
         raise ConfigError(
             key,

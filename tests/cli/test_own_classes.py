@@ -79,6 +79,14 @@ def test_a_name_that_a_folder_here_has_too_is_refused(tmp_path, monkeypatch):
         named_folder("cern", "teacher.run")
 
 
+def test_a_teacher_of_this_package_is_no_run_and_its_own_word_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"teacher\.run: expected a run folder or one of cern, .*, got ferplus\. Type teacher=ferplus"
+    ):
+        named_folder("ferplus", "teacher.run")
+
+
 @pytest.mark.parametrize(
     ("inside_of", "refused"), [("own/store", True), ("own/calm/store", True), ("own/.store", False)]
 )

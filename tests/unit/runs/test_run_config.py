@@ -74,3 +74,8 @@ def test_a_whole_number_may_stand_where_a_fraction_may(tmp_path, whole):
     whole["train"] |= {"ema_decay": 0, "max_grad_norm": 1}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(whole))
     assert RunConfig.read(tmp_path / "config.yaml").train.max_grad_norm == 1
+
+
+def test_run_config_read_without_a_file_says_which_folder_to_give(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no run folder, it has no config\.yaml\. Give the run folder that"):
+        RunConfig.read(tmp_path / "config.yaml")
