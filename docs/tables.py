@@ -111,10 +111,14 @@ def front_rows() -> list[dict]:
                     "mean_class_accuracy": part["metrics"]["test/mean_class_accuracy"],
                     "without_twins": clean.get("top1_accuracy"),
                     "num_parameters": part["num_parameters"],
-                    **(shipped_file(row["shipped"]) if "shipped" in row else {"bytes": part.get("bytes")}),
+                    **(shipped_file(row["shipped"]) if "shipped" in row else {"bytes": _bytes(row, part)}),
                 }
             )
     return found
+
+
+def _bytes(row: dict, part: dict) -> int | None:
+    return (ROOT / row["file"]).stat().st_size if "file" in row else part.get("bytes")
 
 
 def shipped_file(name: str) -> dict:
