@@ -142,9 +142,12 @@ BAD = [
     ("sede=1", "sede=1: cannot be asked of a finished run"),
     ("data.rooot=x", "data.rooot: no such key of the run's own data, which has _target_, root, protocol"),
     ("eval.tat=plain", "eval.tat: no such key. Did you mean eval.tta"),
-    ("eval.tta=plane", "eval.tta: expected "),
+    ("eval.tta=plane", "eval.tta: expected plain, mirror, crops8, got 'plane'"),
     ("eval.cka=true", "eval.cka: compares with the teacher, which only the run's own command has"),
-    ("eval.robustness=[masc]", "eval.robustness: expected "),
+    (
+        "eval.robustness=[masc]",
+        "eval.robustness: expected one of mask, sunglasses, hand, patch, blur, noise, dark, rotate, got 'masc'",
+    ),
     ("data=fedro", "data.root: must be given"),
 ]
 

@@ -101,7 +101,7 @@ def test_a_student_learns_from_them_and_its_teacher_and_its_evaluation_know_noth
         (("loss=[ce,dkd]",), "loss.dkd: needs the label of every face"),
         (("loss=[wsld]",), "loss.wsld: needs the label of every face"),
         (("loss=[ce]",), "data.extra: no loss reads the teacher"),
-        (("data.extra=3",), "data.extra: expected a folder"),
+        (("data.extra=3",), "data.extra: expected a folder.*, got 3"),
         (("data.extra=/nowhere",), "data.extra: /nowhere does not exist"),
         (("data.extra=/",), "data.extra: / holds the run folder"),
     ],

@@ -1,5 +1,7 @@
 """The procedural faces: counted randomness, label distributions, visible expressions, a contact sheet."""
 
+import re
+
 import numpy as np
 import pytest
 import yaml
@@ -8,6 +10,7 @@ from PIL import Image
 
 from distill.data.common.emotions import EMOTIONS
 from distill.data.procedural import draw, procedural
+from distill.system.typed import as_typed
 
 DEFAULTS = yaml.safe_load((ROOT / "conf" / "data" / "procedural.yaml").read_text())["data"]
 assert DEFAULTS.pop("_target_") == "distill.data.procedural.procedural"
@@ -117,7 +120,9 @@ def test_occlusion_hides_a_part_of_some_pictures_and_leaves_the_others_as_they_w
      ("mixture", 1.2), ("occlusion", -0.1), ("intensity", "strong"), ("pose", float("nan"))],
 )  # fmt: skip
 def test_a_key_outside_its_range_is_named_and_nothing_is_written(key, value, tmp_path):
-    with pytest.raises(ValueError, match=rf"data\.{key}: expected a (whole )?number from"):
+    with pytest.raises(
+        ValueError, match=rf"data\.{key}: expected a (whole )?number from .*, got {re.escape(as_typed(value))}"
+    ):
         procedural(tmp_path, **{**SMALL, key: value})
     assert not list(tmp_path.iterdir())
 

@@ -83,7 +83,7 @@ def test_a_generation_that_is_complete_is_not_done_again(whole, store):
 
 def test_generations_that_cannot_be_get_a_sentence(store, tmp_path):
     for words, sentence in (
-        (("generations=0",), "generations: expected 1 or more"),
+        (("generations=0",), "generations: expected 1 or more.*, got 0"),
         (
             ("teacher=none", "loss=[kd]", "generations=2"),
             r"loss: teacher=none was chosen, and kd needs a teacher\. Type loss=\[ce\]",

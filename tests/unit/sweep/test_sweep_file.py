@@ -90,9 +90,9 @@ def test_parameters_become_what_optuna_draws_from(tmp_path):
 WRONG = [
     (
         {"metric": {"name": "test/top1_accuracy", "goal": "maximize"}},
-        "metric: expected a goal, and a name of validation",
+        "metric: expected a goal, and a name of validation.*, got .*test/top1_accuracy",
     ),
-    ({"metric": "valid/top1_accuracy"}, "metric: expected "),
+    ({"metric": "valid/top1_accuracy"}, "metric: expected .*, got 'valid/top1_accuracy'"),
     ({"metric": {"name": "valid/top1_accuracy"}}, r"metric\.goal: expected goal: maximize.*, got null"),
     (
         {"metric": {"name": "valid/top1_accuracy", "goal": "minimize"}},
@@ -102,8 +102,8 @@ WRONG = [
         {"metric": {"name": "valid/nll", "goal": "maximize"}},
         r"metric\.goal: expected goal: minimize .*, got 'maximize'",
     ),
-    ({"run_cap": "abc"}, "run_cap: expected 1 or more"),
-    ({"run_cap": 0}, "run_cap: expected "),
+    ({"run_cap": "abc"}, "run_cap: expected 1 or more.*, got 'abc'"),
+    ({"run_cap": 0}, "run_cap: expected .*, got 0"),
     ({"parameters": {"seed": 3}}, r"parameters\.seed: expected \{value: .*, got 3"),
     ({"parameters": {"seed": {"values": []}}}, r"parameters\.seed: expected .*, got \{values: \[\]\}"),
     ({"parameters": {"seed": {"min": "1e-3", "max": 1.0}}}, r"parameters\.seed: .*min and max, two numbers"),
@@ -111,7 +111,7 @@ WRONG = [
         {"parameters": {"a": {"distribution": "q_log_uniform_values", "min": 1, "max": 8}}},
         r"parameters\.a: expected \{value: .*, got \{distribution: 'q_log_uniform_values'",
     ),
-    ({"early_terminate": "hyperband"}, "early_terminate: expected "),
+    ({"early_terminate": "hyperband"}, "early_terminate: expected .*, got 'hyperband'"),
     ({"early_terminate": {"type": "hyperband", "min_iter": "x"}}, "whole numbers min_iter and eta"),
     ({"method": "annealing"}, r"method: expected bayes, random, grid.*, got 'annealing'"),
     ({"paramters": {}}, "paramters: no such key"),
@@ -119,7 +119,7 @@ WRONG = [
         {"parameters": {"seed": {"distribution": "normal", "mu": 0}}},
         r"parameters\.seed: expected \{value: .*min and max, .*, got \{distribution: 'normal', mu: 0\}",
     ),
-    ({"parameters": {}}, "parameters: expected keys of"),
+    ({"parameters": {}}, r"parameters: expected keys of .*, got \{\}"),
     (
         {"command": ["python", "run.py", "${args}"]},
         r"command: expected a list with \$\{args_no_hyphens\}.*, got \['python', 'run\.py'",
