@@ -1,11 +1,14 @@
 """One run in several processes of torchrun is the run of one process, killed and resumed too, and fails with one sentence."""
 
 import json
+import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import parallel_steps
@@ -35,12 +38,25 @@ JOB = (
 )  # a network without BatchNorm and dropout, whose steps are those of one process up to rounding; Adam would enlarge it
 
 
+def torchrun(*options, store, runs):
+    """Return the words of the tiny job under torchrun."""
+    return [sys.executable, "-m", "torch.distributed.run", *options, *command(*JOB, store=store, runs=runs)[1:]]
+
+
+def worker(job, rank):
+    """Return the process id of one of torchrun's processes, once it is there."""
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    wanted = f"RANK={rank}".encode()
+    return next(
+        (int(pid) for pid in children if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")), None
+    )
+
+
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """Two processes that torchrun itself starts."""
     store, runs = (tmp_path_factory.mktemp(name) for name in ("store2", "runs2"))
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    words = [*start, *command(*JOB, store=store, runs=runs)[1:]]
+    words = torchrun("--standalone", "--nproc-per-node=2", store=store, runs=runs)
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run folder:") == 2 and done.stdout.count("epoch   2/2") == 1, "one process prints"
@@ -95,17 +111,17 @@ def test_logit_cache_of_two_processes_equals_that_of_one(one, two):
 
 def test_run_killed_process_resumes_bit_equal_with_two_and_alike_with_one(one, two, tmp_path):
     killed, alone = tmp_path / "killed", tmp_path / "alone"
-    words = command(*JOB, store=two[0], runs=killed)
-    job = ranks.start(words)
+    words = torchrun("--standalone", "--nproc-per-node=2", store=two[0], runs=killed)
+    job = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     ready, deadline = checkpoint_writes(killed, 2), time.monotonic() + 200
     while not ready():
-        assert job[0].poll() is None and time.monotonic() < deadline
+        assert job.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
-    job[1].send_signal(signal.SIGKILL)
-    assert ranks.end(job).returncode and job[0].poll() == 1, "the other ends by itself"
+    os.kill(worker(job, 1), signal.SIGKILL)
+    assert job.wait(60) == 1, "torchrun ends the others"
     assert not list(killed.glob("*/result.json")), "it was stopped, it did not fail"
     shutil.copytree(killed, alone)
-    done = ranks.run(words)
+    done = ranks.run(command(*JOB, store=two[0], runs=killed))
     assert done.returncode == 0, done.stderr
     assert result_of(killed)["resumed_at_step"] > 0
     assert_equal_runs(next(killed.iterdir()), next(two[1].iterdir()))
@@ -114,12 +130,37 @@ def test_run_killed_process_resumes_bit_equal_with_two_and_alike_with_one(one, t
     assert_alike(alone, two[1])
 
 
+def test_run_process_killed_alone_ends_the_other_with_an_error(two, tmp_path):
+    """Without torchrun, which would end it."""
+    runs = tmp_path / "runs"
+    job = ranks.start(command(*JOB, store=two[0], runs=runs))
+    ready, deadline = checkpoint_writes(runs, 1), time.monotonic() + 200
+    while not ready():
+        assert job[0].poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    job[1].send_signal(signal.SIGKILL)
+    assert ranks.end(job).returncode and job[0].poll() == 1, "the other ends by itself"
+
+
 def test_run_on_two_machines_measures_what_one_process_does(one, tmp_path):
+    """Two agents that share store and runs, as two machines do, and meet by c10d."""
     store, runs = tmp_path / "store", tmp_path / "runs"
     shutil.copytree(one[0] / "teachers", store / "teachers")
-    done = ranks.run(command(*JOB, store=store, runs=runs), machines=2)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("run folder:") == 2, "one process prints, on one of the two"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        where = f"localhost:{free.getsockname()[1]}"
+    meet = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={where}", "--rdzv-id=x")
+    words = torchrun(*meet, store=store, runs=runs)
+    files = [open(tmp_path / f"agent{k}", "w+") for k in (0, 1)]  # noqa: SIM115, a full pipe would stop both
+    agents = [subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=file, stderr=file) for file in files]
+    try:
+        ends = [agent.wait(300) for agent in agents]
+    finally:
+        for agent in agents:
+            agent.terminate()
+    said = [Path(file.name).read_text() for file in files]
+    assert ends == [0, 0], said
+    assert "".join(said).count("run folder:") == 2, "one process prints, on one of the two"
     assert_alike(runs, one[1])
     (folder,), (other,) = ([path.parent for path in place.glob("*/result.json")] for place in (runs, one[1]))
     assert folder.name == other.name and json.loads((folder / "env.json").read_text())["processes"] == 2

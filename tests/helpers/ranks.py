@@ -9,14 +9,18 @@ import warm
 from commandline import ROOT, environment
 
 
-def start(words: list[str], processes: int = 2, machines: int = 1, cwd: Path = ROOT) -> list[warm.Command]:
-    """Start [python, "-m", MODULE, ...] in some processes, shared out equally among what they take for machines."""
+def start(words: list[str], processes: int = 2, cwd: Path = ROOT) -> list[warm.Command]:
+    """Start [python, "-m", MODULE, ...] in some processes."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    here = processes // machines
-    all_of_them = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": here, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
-    own = [all_of_them | {"RANK": rank, "LOCAL_RANK": rank % here} for rank in range(processes)]
+    all_of_them = {
+        "WORLD_SIZE": processes,
+        "LOCAL_WORLD_SIZE": processes,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": port,
+    }
+    own = [all_of_them | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(processes)]
     return [warm.Command(words, cwd, environment() | {key: str(value) for key, value in env.items()}) for env in own]
 
 
@@ -38,6 +42,6 @@ def end(commands: list[warm.Command], timeout: float = 300) -> subprocess.Comple
     return subprocess.CompletedProcess(commands[0].words, code, *map("".join, zip(*printed, strict=True)))
 
 
-def run(words: list[str], processes: int = 2, machines: int = 1, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def run(words: list[str], processes: int = 2, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """Do such a job to its end."""
-    return end(start(words, processes, machines, cwd))
+    return end(start(words, processes, cwd))
