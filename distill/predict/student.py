@@ -14,7 +14,7 @@ import numpy as np
 from distill.export.runtimes import Answer, LoadedModel, open_file
 from distill.predict.boxes import check_boxes, cut, whole
 from distill.predict.pictures import Picture, as_pictures
-from distill.runs.published import ONNX, SHIPPED, shipped
+from distill.runs.published import ONNX, shipped
 from distill.system.cli import to_export
 from distill.system.cores import cores
 
@@ -153,15 +153,14 @@ def find(word: str | PathLike | None, asked: str = "--student") -> Path:
     if word is None:
         if not names:
             raise ValueError(f"{asked}: none comes with this installation. Give a run folder or a .onnx file.")
-        return SHIPPED / next(name for name in (*PREFERRED, *names) if name in names) / ONNX
+        return names[next(name for name in (*PREFERRED, *names) if name in names)]
     if word in names:
-        own = SHIPPED / word / ONNX
         if Path(word).exists():
             raise ValueError(
                 f"{asked}: {word} is a student of this package, and here is a file or folder of that name. "
-                f"Type ./{word} for the one here, {quote(str(own))} for the package's."
+                f"Type ./{word} for the one here, {quote(str(names[word]))} for the package's."
             )
-        return own
+        return names[word]
     path = Path(word).expanduser()
     if path.is_dir():
         found = next((path / name for name in PLACES if (path / name).is_file()), None)

@@ -11,9 +11,9 @@ WEIGHTS = ("model.safetensors", "student.safetensors")
 ONNX = "model.onnx"  # of a published student; a teacher that comes with this package has none
 
 
-def shipped() -> list[str]:
-    """Return the names of the students that come with this package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{ONNX}"))
+def shipped() -> dict[str, Path]:
+    """Return names and .onnx files of the students that come with this package, in the order of names."""
+    return {path.parent.name: path for path in sorted(SHIPPED.glob(f"*/{ONNX}"))}
 
 
 def published_weights(folder: Path) -> Path | None:

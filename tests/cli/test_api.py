@@ -18,7 +18,7 @@ from predicting import astronaut, needs_detector, noise, predict, rows, write_li
 
 import distill
 from distill.export import parity as gate
-from distill.predict.student import SHIPPED
+from distill.runs.published import SHIPPED
 
 LIGHT = {"numpy", "pillow"}  # of what is installed with this package, all that a student needs; onnxruntime runs it
 IMPORTED = {"hydra-core": "hydra", "pyyaml": "yaml", "huggingface_hub": "huggingface_hub"}

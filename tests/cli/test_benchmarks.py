@@ -7,7 +7,7 @@ import sys
 import pytest
 from commandline import benchmark
 
-from distill.predict.student import SHIPPED
+from distill.runs.published import SHIPPED
 
 
 def lines(printed: str) -> dict[str, float]:

@@ -7,8 +7,7 @@ import pytest
 import torch
 from face_trees import write_class_folders
 
-from distill.predict.student import SHIPPED
-from distill.runs.published import named_folder
+from distill.runs.published import SHIPPED, named_folder
 from distill.system.weights import read_weights
 
 FILE = SHIPPED / "microexpnet" / "model.safetensors"

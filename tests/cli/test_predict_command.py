@@ -19,6 +19,7 @@ from predicting import interrupt_after, noise, predict, rows, write_student
 from distill.data.common.emotions import EMOTIONS
 from distill.predict import detector, job, output, student
 from distill.predict.pipeline import Frame, FrameResult
+from distill.runs import published
 
 
 @pytest.fixture(scope="module")
@@ -153,14 +154,14 @@ def test_letters_that_standard_output_cannot_hold_are_escaped(run, tmp_path):
 
 
 def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(student, "SHIPPED", tmp_path)
+    monkeypatch.setattr(published, "SHIPPED", tmp_path)
     with pytest.raises(ValueError, match="none comes with this installation"):
         student.find(None)
     for name in ("microexpnet", "cern", "another"):
-        assert name not in student.shipped()
+        assert name not in published.shipped()
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
-    assert student.shipped() == ["another", "cern", "microexpnet"]
+    assert list(published.shipped()) == ["another", "cern", "microexpnet"]
     assert student.find(None) == student.find("cern") == tmp_path / "cern" / "model.onnx"
     assert student.open_student("microexpnet", 1).classes == EMOTIONS
     with pytest.raises(ValueError, match=r"there is no cerm\. Give one of another, cern, microexpnet, a run folder"):
@@ -168,7 +169,7 @@ def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_p
 
 
 def test_a_name_that_is_a_shipped_student_s_and_a_folder_s_is_refused(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(student, "SHIPPED", tmp_path / "shipped käse")
+    monkeypatch.setattr(published, "SHIPPED", tmp_path / "shipped käse")
     for folder in (tmp_path / "shipped käse" / "cern", tmp_path / "cern"):
         folder.mkdir(parents=True)
         (folder / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
@@ -178,7 +179,7 @@ def test_a_name_that_is_a_shipped_student_s_and_a_folder_s_is_refused(run, tmp_p
         student.find("cern")
     one, other = re.search(r"Type (.*) for the one here, (.*) for the package's\.$", str(refused.value)).groups()
     assert student.find(*shlex.split(one)) == Path("cern/model.onnx")
-    assert student.find(*shlex.split(other)) == student.find(None) == student.SHIPPED / "cern" / "model.onnx"
+    assert student.find(*shlex.split(other)) == student.find(None) == published.SHIPPED / "cern" / "model.onnx"
 
 
 def test_a_published_folder_is_a_student(run, tmp_path):

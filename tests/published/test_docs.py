@@ -13,7 +13,7 @@ from commandline import ROOT
 from packaging.requirements import Requirement
 from PIL import Image
 
-from distill.predict.student import SHIPPED
+from distill.runs.published import SHIPPED
 
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md")])

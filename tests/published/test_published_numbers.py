@@ -9,7 +9,7 @@ import pytest
 from commandline import ROOT
 
 from distill.export.runtimes import open_file
-from distill.predict.student import SHIPPED, shipped
+from distill.runs.published import SHIPPED, shipped
 
 RESULTS = ROOT / "docs" / "results"
 RUNS = {

@@ -13,8 +13,8 @@ from inside import folder_of, job, read
 from distill.config.schema import typed
 from distill.data.common.emotions import EMOTIONS
 from distill.evaluation.inference import read_predictions
-from distill.predict.student import SHIPPED
 from distill.publish import main as publish
+from distill.runs.published import SHIPPED
 from distill.system.weights import load_weights, read_weights, save_weights
 from teachers.timm_teacher import TimmTeacher
 
