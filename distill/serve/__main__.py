@@ -149,12 +149,6 @@ def _packaged() -> Path | None:
         return None
 
 
-def _site(asked: argparse.Namespace) -> dict[str, bytes]:
-    student, detector = find(asked.run), None if asked.crops else asked.detector or _packaged()
-    store = asked.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
-    return site(student, engine(store, asked.ort), detector)
-
-
 def serve(page: ThreadingHTTPServer) -> None:
     """Serve until Ctrl-C."""
     host, port = page.server_address[:2]
@@ -170,7 +164,9 @@ def serve(page: ThreadingHTTPServer) -> None:
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     asked = _arguments(words)
-    files = _site(asked)
+    student, detector = find(asked.run), None if asked.crops else asked.detector or _packaged()
+    store = asked.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
+    files = site(student, engine(store, asked.ort), detector)
     if asked.write:
         write(files, asked.write)
         print(f"{asked.write}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB, for any web server")
