@@ -72,6 +72,28 @@ def sweep_cost() -> str:
     return "\n".join(table)
 
 
+def peers() -> str:
+    """Return our training step beside those of torchdistill and timm, from docs/peers.json."""
+    timed = json.loads((DOCS / "peers.json").read_text())
+    versions, options = timed["machine"]["packages"], timed["options"]
+    names = {"alone": "fer-distill, labels alone", "stored": "fer-distill, stored logits"}
+    names["live"] = "fer-distill, live teacher"
+    names |= {peer: f"{peer} {versions[peer]}, live teacher" for peer in ("torchdistill", "timm") if peer in versions}
+    sweep = f"{options['sweep']} students, {options['epochs']} epochs, {options['sweep_faces']:,} faces"
+    table = [
+        f"| student | step | time | faces/s | / labels alone | / stored logits | {sweep} |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for student, found in timed["students"].items():
+        for who, row in found["contestants"].items():
+            speed = f"{1e3 * row['step']:.3g} ms | {options['batch_size'] / row['step']:,.0f}"
+            ratios = f"{row['over_alone']:.3g} | {row['over_stored']:.3g}"
+            table.append(
+                f"| {student}, {found['size']} px | {names[who]} | {speed} | {ratios} | {row['sweep'] / 3600:.1f} h |"
+            )
+    return "\n".join(table)
+
+
 def graph_front() -> str:
     """Return what small graphs cost and what was reached with them, from docs/results/graph-front.json."""
     table = [
@@ -170,6 +192,7 @@ TABLES = {
     "ensemble": ensemble,
     "graph_front": graph_front,
     "sweep_cost": sweep_cost,
+    "peers": peers,
     "shipped": shipped,
     "cern": cern,
     "networks": networks,

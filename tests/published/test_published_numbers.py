@@ -2,8 +2,9 @@
 
 import csv
 import json
+import re
 from collections import defaultdict
-from statistics import mean, stdev
+from statistics import mean, median, stdev
 
 import pytest
 from commandline import ROOT
@@ -256,3 +257,26 @@ def test_results_that_readme_shows_of_shipped_students_are_those_of_their_cards(
             assert f"value: {metrics[key]}\n" in card, f"{row['shipped']} is another student than that of {result.name}"
         if "twins" in row:
             assert json.loads((RESULTS / row["twins"]).read_text())["weights"] in card
+
+
+def test_our_step_beside_those_of_others_is_told_as_the_rounds_were_timed():
+    timed = json.loads((ROOT / "docs" / "peers.json").read_text())
+    versions = timed["machine"]["packages"]
+    rows = iter(table("docs/benchmarks.md", "step", "/ stored logits"))
+    page = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
+    assert f"torchdistill {versions['torchdistill']} nor timm {versions['timm']} keeps" in page
+    for student, found in timed["students"].items():
+        rounds, name, elsewhere = found["rounds"], student.split()[0], []
+        assert [*rounds] == ["alone", "stored", "live", "torchdistill", "timm"]
+        for who, seconds in rounds.items():
+            over = [median(a / b for a, b in zip(seconds, rounds[of], strict=True)) for of in ("alone", "stored")]
+            row, step = next(rows), median(seconds)
+            told = (row["time"], row["/ labels alone"], row["/ stored logits"])
+            assert told == (f"{1e3 * step:.3g} ms", *(f"{ratio:.3g}" for ratio in over)), (student, who)
+            if who == "stored":
+                assert over[0] <= 1.05 and re.search(rf"\b{100 * (over[0] - 1):.0f} %[^.]* for {name}", page)
+            elif who in versions:
+                assert row["step"].startswith(f"{who} {versions[who]}, ")
+                elsewhere.append(f"{over[1]:.0f}")
+        assert f"{' to '.join(sorted({*elsewhere}))} times as long for {name}" in page
+    assert next(rows, None) is None
