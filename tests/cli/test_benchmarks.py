@@ -5,9 +5,11 @@ import re
 import sys
 from argparse import Namespace
 
+import numpy as np
 import pytest
-from commandline import benchmark
+from commandline import ROOT, benchmark
 
+from distill.export.runtimes import open_file
 from distill.runs.published import SHIPPED
 
 
@@ -142,6 +144,21 @@ def test_the_peers_train_one_student_with_one_loss_and_one_that_is_missing_is_le
             first_pass = 8 * 10_000 * found["first_pass_per_face"] if who == "stored" else 0
             assert row["sweep"] == pytest.approx(16 * 32 * 10_000 / 8 * row["step"] + first_pass)
             assert f"{name} {who:>12} {1e3 * row['step']:9.2f} ms" in printed
+
+
+def test_published_networks_have_the_published_parameters_and_are_written_as_files_that_take_pictures(
+    tmp_path, monkeypatch
+):
+    graphs = benchmark("published_graphs")
+    made, told = graphs.networks(), json.loads((ROOT / "docs" / "results" / "published.json").read_text())
+    counts = {f"published/{name}.onnx": sum(p.numel() for p in net.parameters()) for name, net in made.items()}
+    assert counts == {row["timed"]: row["num_parameters"] for row in told.values()}
+    monkeypatch.setattr(graphs, "networks", lambda: {"fer_model": made["fer_model"]})
+    graphs.main([str(tmp_path / "published")])
+    opened = open_file(tmp_path / "published" / "fer_model.onnx", 1)
+    logits, probabilities = opened.answer(np.full((2, 60, 40, 3), 9, np.uint8))
+    assert logits.shape == (2, 8) and probabilities.sum(1) == pytest.approx(1)
+    assert (opened.facts["num_parameters"], opened.facts["macs"]) == ("169553", "38333952")
 
 
 def sure(network):

@@ -248,6 +248,20 @@ def test_readme_shows_each_result_that_is_there_and_leaves_the_others_out():
     assert all(row["network"].startswith(wanted["name"]) for row, wanted in zip(rows, there, strict=True))
 
 
+def test_faces_per_second_of_readme_are_those_of_one_run_of_bench():
+    timed = json.loads((ROOT / "docs" / "speeds" / "ferlite.json").read_text())
+    speeds = {row["name"]: f"{row['passes']['1']['images_per_second']:,.0f}" for row in timed["rows"]}
+    assert {row["threads"] for row in timed["rows"]} == {1} and {row["takes"] for row in timed["rows"]} == {"pictures"}
+    rows = {row["network"]: row["faces/s"] for row in table("README.md", "network", "top-1 without twins")}
+    published = json.loads((RESULTS / "published.json").read_text())
+    for wanted in json.loads((RESULTS / "readme.json").read_text()):
+        if "published" in wanted:
+            assert rows[wanted["name"]] == speeds[published[wanted["published"]]["timed"]]
+        elif "shipped" in wanted and (SHIPPED / wanted["shipped"]).exists():
+            (told,) = (speed for name, speed in rows.items() if name.startswith(wanted["name"]))
+            assert told == speeds[f"distill/shipped/{wanted['shipped']}/model.int8.onnx"]
+
+
 def test_results_that_readme_shows_of_shipped_students_are_those_of_their_cards():
     asked = [row for row in json.loads((RESULTS / "readme.json").read_text()) if "shipped" in row]
     for row in (row for row in asked if (RESULTS / row["result"]).exists()):
