@@ -249,7 +249,7 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--students", nargs="+", default=list(STUDENTS), choices=list(STUDENTS))
     for name, default, what in (
-        ("faces", 256, "drawn faces that are trained on"),
+        ("faces", 256, "synthetic faces that are trained on"),
         ("batch-size", 32, "faces per step"),
         ("rounds", 15, "of which the medians count"),
         ("quick", 20, "steps without a teacher per round"),

@@ -2,12 +2,12 @@
 
 import csv
 import json
-import re
 from collections import defaultdict
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 
 import pytest
 from commandline import ROOT
+from page_tables import table, tables
 
 from distill.export.runtimes import open_file
 from distill.runs.published import SHIPPED, shipped
@@ -42,27 +42,6 @@ SHOWN = {  # the heading of a column of docs/losses-ferplus.md -> of the CSV fil
     "test ECE": "test/expected_calibration_error",
     "agrees with teacher": "test/agreement",
 }
-
-
-def tables(page: str) -> list[list[dict[str, str]]]:
-    """Return the tables of a page, each as its rows, heading -> cell."""
-    found, heads, rows = [], None, []
-    for line in [*(ROOT / page).read_text().splitlines(), ""]:
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
-        if cells is None:
-            found += [rows] if rows else []
-            heads, rows = None, []
-        elif heads is None:
-            heads = cells
-        elif not line.startswith("|---"):
-            rows.append(dict(zip(heads, cells, strict=True)))
-    return found
-
-
-def table(page: str, *heads: str) -> list[dict[str, str]]:
-    """Return the one table with these headings."""
-    (found,) = (rows for rows in tables(page) if {*heads} <= rows[0].keys())
-    return found
 
 
 def runs(row: str) -> list[dict]:
@@ -248,20 +227,6 @@ def test_readme_shows_each_result_that_is_there_and_leaves_the_others_out():
     assert all(row["network"].startswith(wanted["name"]) for row, wanted in zip(rows, there, strict=True))
 
 
-def test_faces_per_second_of_readme_are_those_of_one_run_of_bench():
-    timed = json.loads((ROOT / "docs" / "speeds" / "ferlite.json").read_text())
-    speeds = {row["name"]: f"{row['passes']['1']['images_per_second']:,.0f}" for row in timed["rows"]}
-    assert {row["threads"] for row in timed["rows"]} == {1} and {row["takes"] for row in timed["rows"]} == {"pictures"}
-    rows = {row["network"]: row["faces/s"] for row in table("README.md", "network", "top-1 without twins")}
-    published = json.loads((RESULTS / "published.json").read_text())
-    for wanted in json.loads((RESULTS / "readme.json").read_text()):
-        if "published" in wanted:
-            assert rows[wanted["name"]] == speeds[published[wanted["published"]]["timed"]]
-        elif "shipped" in wanted and (SHIPPED / wanted["shipped"]).exists():
-            (told,) = (speed for name, speed in rows.items() if name.startswith(wanted["name"]))
-            assert told == speeds[f"distill/shipped/{wanted['shipped']}/model.int8.onnx"]
-
-
 def test_results_that_readme_shows_of_shipped_students_are_those_of_their_cards():
     asked = [row for row in json.loads((RESULTS / "readme.json").read_text()) if "shipped" in row]
     for row in (row for row in asked if (RESULTS / row["result"]).exists()):
@@ -271,26 +236,3 @@ def test_results_that_readme_shows_of_shipped_students_are_those_of_their_cards(
             assert f"value: {metrics[key]}\n" in card, f"{row['shipped']} is another student than that of {result.name}"
         if "twins" in row:
             assert json.loads((RESULTS / row["twins"]).read_text())["weights"] in card
-
-
-def test_our_step_beside_those_of_others_is_told_as_the_rounds_were_timed():
-    timed = json.loads((ROOT / "docs" / "peers.json").read_text())
-    versions = timed["machine"]["packages"]
-    rows = iter(table("docs/benchmarks.md", "step", "/ stored logits"))
-    page = " ".join((ROOT / "docs" / "benchmarks.md").read_text().split())
-    assert f"torchdistill {versions['torchdistill']} nor timm {versions['timm']} keeps" in page
-    for student, found in timed["students"].items():
-        rounds, name, elsewhere = found["rounds"], student.split()[0], []
-        assert [*rounds] == ["alone", "stored", "live", "torchdistill", "timm"]
-        for who, seconds in rounds.items():
-            over = [median(a / b for a, b in zip(seconds, rounds[of], strict=True)) for of in ("alone", "stored")]
-            row, step = next(rows), median(seconds)
-            told = (row["time"], row["/ labels alone"], row["/ stored logits"])
-            assert told == (f"{1e3 * step:.3g} ms", *(f"{ratio:.3g}" for ratio in over)), (student, who)
-            if who == "stored":
-                assert over[0] <= 1.05 and re.search(rf"\b{100 * (over[0] - 1):.0f} %[^.]* for {name}", page)
-            elif who in versions:
-                assert row["step"].startswith(f"{who} {versions[who]}, ")
-                elsewhere.append(f"{over[1]:.0f}")
-        assert f"{' to '.join(sorted({*elsewhere}))} times as long for {name}" in page
-    assert next(rows, None) is None
