@@ -7,6 +7,7 @@ from statistics import mean, stdev
 
 import pytest
 from commandline import ROOT
+from page_tables import table, tables
 
 from distill.export.runtimes import open_file
 from distill.runs.published import SHIPPED, shipped
@@ -41,27 +42,6 @@ SHOWN = {  # the heading of a column of docs/losses-ferplus.md -> of the CSV fil
     "test ECE": "test/expected_calibration_error",
     "agrees with teacher": "test/agreement",
 }
-
-
-def tables(page: str) -> list[list[dict[str, str]]]:
-    """Return the tables of a page, each as its rows, heading -> cell."""
-    found, heads, rows = [], None, []
-    for line in [*(ROOT / page).read_text().splitlines(), ""]:
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
-        if cells is None:
-            found += [rows] if rows else []
-            heads, rows = None, []
-        elif heads is None:
-            heads = cells
-        elif not line.startswith("|---"):
-            rows.append(dict(zip(heads, cells, strict=True)))
-    return found
-
-
-def table(page: str, *heads: str) -> list[dict[str, str]]:
-    """Return the one table with these headings."""
-    (found,) = (rows for rows in tables(page) if {*heads} <= rows[0].keys())
-    return found
 
 
 def runs(row: str) -> list[dict]:
