@@ -15,6 +15,7 @@ Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `lo
   export.calibration=256             validation pictures that set the ranges of int8
   export.openvino=true               OpenVINO's student.xml and student.bin, too
   export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data
+  export.litert=true                 LiteRT's student.tflite and student.int8.tflite, too, for the same pictures
   data.root=DIR, paths.store=DIR     where the data or the store have moved
 A file that does not answer as the PyTorch student does is not written: the exit code is 1, and a message says what to try.
 """
