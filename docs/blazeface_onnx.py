@@ -103,9 +103,10 @@ def convert(source: bytes) -> ModelProto:
             strides = [options.number(2, "i"), options.number(1, "i")]
             window = [options.number(4, "i"), options.number(3, "i")] if code == MAX_POOL else shapes[given[1]][1:3]
             pads = [_same(*sides) for sides in zip(shape[1:3], window, strides, strict=True)]
-            words = {"strides": strides, "kernel_shape": window, "pads": [*next(zip(*pads)), *list(zip(*pads))[1]]}
             if options.number(0, "b"):  # VALID
-                words["pads"] = [0, 0, 0, 0]
+                pads = [(0, 0), (0, 0)]
+            around = [side[end] for end in (0, 1) for side in pads]
+            words = {"strides": strides, "kernel_shape": window, "pads": around}
         if code == MAX_POOL:
             node = helper.make_node("MaxPool", names, [f"t{out}"], **words)
         elif code in (CONV, DEPTHWISE):
@@ -133,7 +134,9 @@ def convert(source: bytes) -> ModelProto:
     outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, sides) for name, sides in answers]
     graph = helper.make_graph(nodes, "BlazeFace short range", [image], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    helper.set_model_props(model, {"source": f"face_detection_short_range.tflite, sha256 {SHA256}", "licence": "Apache-2.0"})
+    helper.set_model_props(
+        model, {"source": f"face_detection_short_range.tflite, sha256 {SHA256}", "licence": "Apache-2.0"}
+    )
     checker.check_model(model, full_check=True)
     return model
 

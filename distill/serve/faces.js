@@ -2,11 +2,12 @@
 // An image is { data, width, height }, data RGBA bytes row by row, as a canvas gives them; an area or a box is
 // [left, top, width, height] in its pixels; a picture is RGB bytes [height, width, 3].
 
-const STRIDE = 4, GRID = 32, OVERLAP = 0.3;
+const STRIDE = 4, GRID = 32;
+export const OVERLAP = 0.3;  // of two boxes, above which they are one face
 const ONE = 2 ** 22;  // weights of pixels are whole parts of it, as in Pillow
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const nearest = value => Math.floor(value + 0.5);
-const toEven = value => value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
+export const toEven = value => value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
 
 // The square around a face: the longer side of its box times 1 + margin, about the same center, on whole pixels.
 export function square([x, y, width, height], margin) {
@@ -91,13 +92,17 @@ export function decode(heat, sizes, offsets, { width, scale }, threshold, smalle
     const box = [right - wide / 2, down - tall / 2, wide, tall].map(number => number / scale);
     if (Math.min(box[2], box[3]) >= smallest) found.push({ score, box });
   });
-  found.sort((a, b) => b.score - a.score);
-  const kept = [];
-  for (const one of found) if (kept.every(other => overlap(one.box, other.box) < OVERLAP)) kept.push(one);
-  return kept.sort((a, b) => a.box[0] - b.box[0]);
+  return apart(found.sort((a, b) => b.score - a.score)).sort((a, b) => a.box[0] - b.box[0]);
 }
 
-function overlap(a, b) {
+// Those that overlap none before them.
+export function apart(found) {
+  const kept = [];
+  for (const one of found) if (kept.every(other => overlap(one.box, other.box) < OVERLAP)) kept.push(one);
+  return kept;
+}
+
+export function overlap(a, b) {
   const shared = axis => Math.max(0, Math.min(a[axis] + a[axis + 2], b[axis] + b[axis + 2]) - Math.max(a[axis], b[axis]));
   const both = shared(0) * shared(1);
   return both / (a[2] * a[3] + b[2] * b[3] - both);
