@@ -13,7 +13,7 @@ PATH is a picture, a folder (with the folders in it), a video, or camera (camera
   --size 640          the longer side that pictures are brought to before they are searched, pixels
   --margin 0.05       around a found face, of its longer side
   --detector auto     blazeface: fast, for faces of more than a tenth of the longer side; centerface: small ones, too, or
-                      a file of its own, .onnx; auto: centerface for pictures above 192 pixels, blazeface for small ones
+                      a file of its own, .onnx; auto: centerface for pictures above 128 pixels, blazeface for small ones
                       and cameras, for a video blazeface on each frame and centerface on one of 30
   --frames N          stop a video or a camera after N frames
   --threads N         all of this process's cores without it

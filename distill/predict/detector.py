@@ -18,7 +18,7 @@ from distill.system.cores import cores
 STRIDE = 4  # pixels of the network's input per cell of its answer
 THRESHOLD = 0.5  # smallest score of a face
 SMALLEST = 20  # shorter side of the smallest face, pixels
-SMALL = 192  # the longer side up to which BlazeFace finds more than CenterFace, pixels
+SMALL = 128  # the longer side up to which BlazeFace finds more than CenterFace, pixels
 SIZE = 640  # the longer side that pictures are brought to before they are searched, pixels
 DETECTORS = ("auto", "blazeface", "centerface")
 Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # picture -> boxes and scores
@@ -91,7 +91,7 @@ def open_detector(
 
     Args:
         asked: auto, blazeface, centerface, or CenterFace's .onnx file. auto is BlazeFace for a camera and for pictures of
-            up to 192 pixels, CenterFace for larger ones, and for a video BlazeFace with CenterFace on one of 30 frames.
+            up to 128 pixels, CenterFace for larger ones, and for a video BlazeFace with CenterFace on one of 30 frames.
         threads: of the engine.
         size: the longer side that CenterFace brings a larger picture to [pixels].
         threshold: smallest score of a face, in (0, 1).

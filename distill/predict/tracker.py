@@ -7,15 +7,16 @@ import numpy as np
 from distill.predict.blazeface import BlazeFace
 from distill.predict.boxes import surest
 
-EVERY = 30  # frames: how often a slow detector looks, too
+SEARCH = 5  # frames: how often the whole frame is searched, though faces are known
+EVERY = 30  # frames: how often a slow detector searches it, too
 
 
 class Tracker:
     """BlazeFace on the frames of a film, in their order.
 
-    In each frame it looks at the whole, and closely at what that finds and at the faces of the frame before, so that a
-    face that came near stays found far away. A slow detector may look at one of 30 frames, for small faces; they are
-    then followed.
+    It looks closely at the faces of the frame before, so that a face that came near stays found far away. In one of 5
+    frames, in those without a face and where one is lost, it looks at the whole frame, too. A slow detector may do so in
+    one of 30, for small faces; they are then followed.
 
     Args:
         near: looks at every frame.
@@ -27,11 +28,11 @@ class Tracker:
 
     def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the faces of the next frame; arguments and answer are a detector's."""
-        found = [self.boxes, self.near.search(picture)]
-        if self.far and self.number % EVERY == 0:
-            found.append(self.far(picture)[0])
-        self.number += 1
-        boxes = np.concatenate(found)
-        known = surest(boxes, -np.arange(len(boxes)))  # a face that is known already is looked at once
-        self.boxes, scores = self.near.follow(picture, boxes[known])
-        return self.boxes, scores
+        boxes, scores = self.near.follow(picture, self.boxes)
+        if self.number % SEARCH == 0 or len(boxes) < max(1, len(self.boxes)):
+            found = [boxes, self.far(picture)[0]] if self.far and self.number % EVERY == 0 else [boxes]
+            seen = np.concatenate([*found, self.near.search(picture)])
+            known = surest(seen, -np.arange(len(seen)))  # a face that is known already is looked at once
+            boxes, scores = self.near.follow(picture, seen[known])
+        self.number, self.boxes = self.number + 1, boxes
+        return boxes, scores

@@ -50,8 +50,9 @@ function blend(left) {
   return faces;
 }
 
-// A function (image, known) -> faces, left to right; known: the boxes of the frame before.
+// A function (image, known, search) -> faces, left to right.
 //   run: (pixels of views, their number) -> { boxes, logits }
+//   known: the boxes of the frame before; search: look at the whole image though all of them are found again
 export function nearFinder(run, { threshold, smallest, near }) {
   async function look(views) {
     const pixels = new Uint8Array(3 * SIDE * SIDE * views.length);
@@ -59,9 +60,13 @@ export function nearFinder(run, { threshold, smallest, near }) {
     const { boxes, logits } = await run(pixels, views.length);
     return decode(boxes.data, logits.data, views, threshold, near);
   }
-  return async (image, known) => {
-    const seen = apart([...known.map(box => ({ box })), ...await look([wide(image)])]);
-    const faces = seen.length ? await look(seen.map(({ box }) => close(image, box, near))) : [];
+  async function follow(image, boxes) {
+    const faces = boxes.length ? await look(boxes.map(box => close(image, box, near))) : [];
     return faces.filter(({ box }) => box[2] >= smallest).sort((a, b) => a.box[0] - b.box[0]);
+  }
+  return async (image, known, search) => {
+    const faces = await follow(image, known);
+    if (!search && faces.length >= Math.max(1, known.length)) return faces;
+    return follow(image, apart([...faces, ...await look([wide(image)])]).map(({ box }) => box));
   };
 }

@@ -39,7 +39,7 @@ function mixture(from, to) {
     const last = Math.min(from, Math.trunc(center + reach + 0.5));
     const weights = Array.from({ length: last - first }, (_, j) => Math.max(0, 1 - Math.abs((j + first - center + 0.5) / reach)));
     const sum = weights.reduce((a, b) => a + b, 0);
-    return [first, weights.map(weight => Math.round(weight / sum * ONE))];
+    return [first, Int32Array.from(weights, weight => Math.round(weight / sum * ONE))];
   });
 }
 
@@ -47,12 +47,17 @@ function mixture(from, to) {
 function along(bytes, out, lines, from, to, [apart, step], [apartOut, stepOut]) {
   mixture(from, to).forEach(([first, weights], k) => {
     for (let line = 0; line < lines; line++) {
-      const start = line * apart + first * step, place = line * apartOut + k * stepOut;
-      for (let c = 0; c < 3; c++) {
-        let sum = ONE / 2;
-        for (let j = 0, at = start + c; j < weights.length; j++, at += step) sum += bytes[at] * weights[j];
-        out[place + c] = clamp(Math.floor(sum / ONE), 0, 255);
+      let at = line * apart + first * step, red = ONE / 2, green = red, blue = red;  // 256 ONE = 2 ** 30 is never reached
+      for (let j = 0; j < weights.length; j++, at += step) {
+        const weight = weights[j];
+        red = red + bytes[at] * weight | 0;
+        green = green + bytes[at + 1] * weight | 0;
+        blue = blue + bytes[at + 2] * weight | 0;
       }
+      const place = line * apartOut + k * stepOut;
+      out[place] = red >> 22;
+      out[place + 1] = green >> 22;
+      out[place + 2] = blue >> 22;
     }
   });
   return out;

@@ -8,7 +8,7 @@ ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
 ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, Math.ceil(navigator.hardwareConcurrency / 2)) : 1;
 
 let facts, student, detector = null, near = null;
-let tracked = { film: null, boxes: [] };  // of the frame before
+let tracked = { film: null, number: 0, boxes: [] };  // number: of the frame; boxes: of the one before
 
 async function load(name) {
   const answer = await fetch(new URL(name, import.meta.url));
@@ -27,7 +27,7 @@ async function open(told) {
   if (!facts.files.blazeface) return true;
   const blazeface = await load(facts.files.blazeface);
   near = nearFinder((pixels, count) => blazeface.run({ image: new ort.Tensor("uint8", pixels, [count, 128, 128, 3]) }), facts);
-  await near(image, [box]);
+  await near(image, [box], true);
   return true;
 }
 
@@ -49,9 +49,10 @@ async function far(image) {
 // film: a number that a camera's frames share, or null for a picture
 async function found(image, film) {
   const small = Math.max(image.width, image.height) <= facts.small;
-  if (film === null) return detector && !small ? far(image) : near(image, []);
-  const faces = await near(image, tracked.film === film ? tracked.boxes : []);
-  tracked = { film, boxes: faces.map(({ box }) => box) };
+  if (film === null) return detector && !small ? far(image) : near(image, [], true);
+  if (tracked.film !== film) tracked = { film, number: 0, boxes: [] };
+  const faces = await near(image, tracked.boxes, tracked.number % facts.near.search === 0);
+  tracked = { film, number: tracked.number + 1, boxes: faces.map(({ box }) => box) };
   return faces;
 }
 

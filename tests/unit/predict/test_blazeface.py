@@ -1,9 +1,11 @@
 """BlazeFace is MediaPipe's network number by number; near faces are found in small pictures, and followed where they go far."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tarfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +13,6 @@ import pytest
 from commandline import benchmark
 from PIL import Image
 from predicting import FACE, astronaut, needs_detector, noise
-from served_page import STORE
 
 from distill.predict import blazeface
 from distill.predict.blazeface import BlazeFace, blend
@@ -20,6 +21,7 @@ from distill.predict.detector import SMALL, find_faces, open_detector
 from distill.predict.tracker import EVERY, Tracker
 
 made = benchmark("blazeface_onnx", "docs")
+STORE = Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
 SOURCE = STORE / "web" / "face_detection_short_range.tflite"
 
 
@@ -144,6 +146,16 @@ def test_of_a_video_a_slow_detector_looks_at_one_frame_of_thirty_and_what_it_fin
         boxes, _ = track(small)
         assert len(boxes) == 1 and overlap(boxes[0], np.array([[300.0, 200, 40, 40]]))[0] > 0.4
         assert len(looks) == 1 + (number == EVERY)
+
+
+def test_the_whole_frame_is_searched_in_one_of_five_and_wherever_a_face_is_lost(near, monkeypatch):
+    searched, search, track = [], near.search, Tracker(near)
+    monkeypatch.setattr(near, "search", lambda picture: searched.append(track.number) or search(picture))
+    left, right = pasted(120, left=150), pasted(120, left=450)
+    for frame in [left] * 7 + [right, right] + [noise(480, 640)[:, :1]] * 2:  # 7: the film is cut
+        boxes, _ = track(np.ascontiguousarray(frame))
+        assert len(boxes) == (frame.shape[1] > 1)
+    assert searched == [0, 5, 7, 9, 10] and len(boxes) == 0
 
 
 def test_two_faces_come_from_left_to_right_once_each(near):
