@@ -176,9 +176,7 @@ def ensemble() -> str:
         for size in "sm"
         for learns, stem, unseen in (("labels alone", "ce", "-unseen"), ("from the ensemble", "distilled", ""))
     ]
-    table = [
-        "| FerLite | valid | test | test without twins | other faces | NLL | ECE | agrees with the ensemble |"
-    ]
+    table = ["| FerLite | valid | test | test without twins | other faces | NLL | ECE | agrees with the ensemble |"]
     table += ["|---|---|---|---|---|---|---|---|"]
     for name, stem, unseen in rows:
         result, clean, other = (
