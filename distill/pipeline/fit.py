@@ -73,7 +73,7 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
             raise ConfigError(
                 "teacher.weights",
                 f"{weights} answers {', '.join(known)}; it does not know {', '.join(unknown)} of the data set. "
-                "Leave such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3.",
+                "Type teacher.train.epochs=10 to have it learn these classes, or leave such faces out.",
             )
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."

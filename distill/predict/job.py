@@ -16,7 +16,7 @@ from rich.progress import Progress
 from distill.data.common.walker import NAMES, is_picture, left_out_message, shown
 from distill.predict import video
 from distill.predict.boxes import check_inside, read_boxes, squares, whole
-from distill.predict.detector import CenterFace
+from distill.predict.detector import DETECTORS, open_detector
 from distill.predict.output import AnnotationWriter, Csv, Json, TableWriter, live, opened
 from distill.predict.pictures import listed, read
 from distill.predict.pipeline import FACES, Frame, run_inference
@@ -29,7 +29,7 @@ def _check_targets(options: argparse.Namespace, path: Path) -> None:
     home = path.resolve()
     if options.draw and path.is_dir() and options.draw.resolve() in (home, *home.parents):
         raise ValueError(f"--draw: drawings in {options.draw} could overwrite pictures of {path}. Give another folder.")
-    words = [word for word in (options.boxes, options.student, options.detector) if word]
+    words = [word for word in (options.boxes, options.student, options.detector) if word and str(word) not in DETECTORS]
     taken = {home, *(Path(word).expanduser().resolve() for word in words)}
     for option, word, kind in (("--csv", options.csv, ".csv"), ("--json", options.json, ".json")):
         file = Path(word or "-").expanduser()
@@ -67,9 +67,9 @@ class Job:
             raise ValueError("--crops and --boxes are for pictures. Leave them out for a video or a camera.")
         self.student = open_student(options.student, options.threads)
         if not (options.crops or options.boxes):
-            self.detector = CenterFace(
-                options.detector, options.threads, options.size, options.threshold, options.smallest
-            )
+            source = "pictures" if not self.opened else "video" if self.index is None else "camera"
+            words = (options.threads, options.size, options.threshold, options.smallest, source)
+            self.detector = open_detector(str(options.detector), *words)
         if others:
             self.errors.print(left_out_message(others), style="dim")
 
