@@ -58,7 +58,9 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
             raise ValueError(f"{path}: no exported student is there. {to_export(path)}")
         found += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
         kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
-        files = [file for place in (home, home / "bare") for kind in kinds for file in sorted(place.glob(f"*.{kind}"))]
+        files = [
+            file for folder in (home, home / "bare") for kind in kinds for file in sorted(folder.glob(f"*.{kind}"))
+        ]
         found += [(str(file), file, "file") for file in files]
     return found
 
@@ -76,8 +78,8 @@ class Worker:
     def __init__(self, path: Path, how: str, threads: int, picture: str, plugins: Sequence[str] = ()):
         words = [str(path), how, str(threads), picture, *plugins]
         command = [sys.executable, "-m", "distill.export.timing_worker", *words]
-        self.path, self.said = path, TemporaryFile("w+", errors="replace", encoding="utf-8")  # noqa: SIM115  a pipe unread fills up
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.said, "text": True}
+        self.path, self.stderr = path, TemporaryFile("w+", errors="replace", encoding="utf-8")  # noqa: SIM115 a pipe unread fills up
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.stderr, "text": True}
         self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes)
 
     def __enter__(self) -> "Worker":
@@ -88,7 +90,7 @@ class Worker:
             self.process.stdin.close()
         self.process.kill()
         self.process.wait()
-        self.said.close()
+        self.stderr.close()
 
     def read(self) -> dict:
         """Return its next answer.
@@ -99,9 +101,9 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             code = self.process.wait()
-            self.said.seek(0)
-            said = self.said.read().strip().splitlines() or [f"exit code {code}"]
-            raise ValueError(f"{self.path}: its process ended: {said[-1]}")
+            self.stderr.seek(0)
+            errors = self.stderr.read().strip().splitlines() or [f"exit code {code}"]
+            raise ValueError(f"{self.path}: its process ended: {errors[-1]}")
         answer = json.loads(line)
         if "error" in answer:
             raise ValueError(answer["error"])
@@ -134,38 +136,38 @@ def _told(bad: dict[str, str], name: str):
         bad[name] = str(error)
 
 
-def bench(asked: argparse.Namespace) -> tuple[list[dict], list[str]]:
+def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
     """Time every file with every number of threads.
 
     Args:
-        asked: the command line.
+        options: the command line.
 
     Returns:
         One row for each, and the messages about those that cannot be timed.
     """
     named, rows, bad = [], [], {}
-    for path in asked.files:
+    for path in options.files:
         with _told(bad, str(path)):
             named += entries([path])
-    batches = sorted({1, asked.batch})
+    batches = sorted({1, options.batch})
     with bar() as progress:
-        task = progress.add_task("timing", total=len(asked.threads) * len(named) * asked.rounds * len(batches))
-        for threads in asked.threads:
+        task = progress.add_task("timing", total=len(options.threads) * len(named) * options.rounds * len(batches))
+        for threads in options.threads:
             with ExitStack() as stack:
-                given = (threads, asked.picture, asked.plugins)
+                given = (threads, options.picture, options.plugins)
                 workers = [stack.enter_context(Worker(path, how, *given)) for _, path, how in named]
                 ready, times = [{} for _ in named], [{batch: [] for batch in batches} for _ in named]
                 memory = [0] * len(named)
                 for k, (name, _, _) in enumerate(named):
                     with _told(bad, name):
                         ready[k] = workers[k].read()
-                for turn in range(asked.rounds * len(workers) * len(batches)):
+                for turn in range(options.rounds * len(workers) * len(batches)):
                     k, batch = turn // len(batches) % len(workers), batches[turn % len(batches)]
                     progress.advance(task)
                     if named[k][0] in bad:
                         continue
                     with _told(bad, named[k][0]):
-                        answer = workers[k].ask(batch, asked.seconds)
+                        answer = workers[k].ask(batch, options.seconds)
                         times[k][batch] += answer["times"]
                         memory[k] = answer["memory"]
             for k, (name, path, how) in enumerate(named):
@@ -259,8 +261,8 @@ def main(words: list[str]) -> None:
     if rows:
         show(rows, asked.picture)
     for folder in folders:
-        if said := which([row for row in rows if Path(row["name"]).parent == folder]):
-            console.print(said, markup=False)
+        if lines := which([row for row in rows if Path(row["name"]).parent == folder]):
+            console.print(lines, markup=False)
     found = {"picture": asked.picture, "rows": rows, "environment": environment()}
     if rows and asked.json:
         write_json(asked.json, found)

@@ -251,8 +251,11 @@ def _live_teacher(
     node: dict, plugins: list[str], classes: tuple[str, ...], weights: list[Path], precision: torch.dtype
 ) -> nn.Module:
     """Make the network of a teacher, or the ensemble of several, with their weights."""
-    of = zip(members(node), weights, strict=True)
-    made = [_frozen(member, plugins, file, classes, precision) for member, file in of]
+    made = []
+    for member, file in zip(members(node), weights, strict=True):
+        net = bare_teacher(member, plugins, classes)
+        refuse_changed_network(net, load_weights(net, file, "teacher"), file)
+        made.append(FrozenTeacher(net, label(member), classes, precision))
     if "members" not in node:
         return made[0]
     rest = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "members")}
@@ -280,11 +283,3 @@ def bare_teacher(node: dict, plugins: list[str], classes: tuple[str, ...]) -> nn
         return make(own, plugins, num_classes=len(classes))
     more = {"plugins": plugins} if "run" in node else {"weights": None, "pretrained": False}
     return make(bare | more, plugins, num_classes=len(classes), classes=classes)
-
-
-def _frozen(
-    node: dict, plugins: list[str], weights: Path, classes: tuple[str, ...], precision: torch.dtype
-) -> FrozenTeacher:
-    net = bare_teacher(node, plugins, classes)
-    refuse_changed_network(net, load_weights(net, weights, "teacher"), weights)
-    return FrozenTeacher(net, label(node), classes, precision)

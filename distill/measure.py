@@ -80,9 +80,13 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         ConfigError: no finished run, a key or value that cannot be used, or less than two classes in common.
     """
     weights = completed.weights(folder)
-    cfg = _config(folder, words)
-    theirs = _own_data(folder, cfg.paths.store)
-    cfg.data |= _as_packed(RunConfig.read(RunFolder(folder).config).data, theirs, cfg.data, words)
+    own = RunConfig.read(RunFolder(folder).config)
+    cfg = _config(own, words)
+    try:
+        seen_data = build.dataset(own.data, cfg.paths.store, own.plugins)
+    except (ValueError, OSError):
+        seen_data = None  # no longer there
+    cfg.data |= _as_packed(own.data, seen_data, cfg.data, words)
     provenance.tell_changed(RunFolder(folder))
     set_threads(cfg.train.threads)
     device = pick_device(cfg.train.device)
@@ -104,7 +108,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     split = data.splits["test"]
     logits = evaluate.student_logits(student, split, cfg.eval.tta, precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
-    seen, alike = _seen(folder, theirs, data)
+    seen, alike = _seen(folder, seen_data, data)
     new, clean = (np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, alike))
     apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
     result = {
@@ -137,9 +141,9 @@ def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> d
     return {"rows": len(rows), **evaluate_predictions(logits[rows], split.label[rows], data.classes)}
 
 
-def _config(folder: Path, words: list[str]) -> RunConfig:
-    """Return the run's own config with the given words on top of it."""
-    own = asdict(RunConfig.read(RunFolder(folder).config))
+def _config(run: RunConfig, words: list[str]) -> RunConfig:
+    """Return a run's own config with the given words on top of it."""
+    own = asdict(run)
     elsewhere = any(word.startswith("data=") for word in words)
     for word in words:
         key = word.lstrip("+").partition("=")[0]
@@ -192,46 +196,37 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     ), dropped
 
 
-def _own_data(folder: Path, store: str) -> Dataset | None:
-    """Return the data that the run was made with, or None where they are no longer there."""
-    try:
-        own = RunConfig.read(RunFolder(folder).config)
-        return build.dataset(own.data, store, own.plugins)
-    except (ValueError, OSError):
-        return None
-
-
-def _as_packed(own: dict, theirs: Dataset | None, asked: dict, words: list[str]) -> dict[str, int]:
+def _as_packed(run_data: dict, seen_data: Dataset | None, data: dict, words: list[str]) -> dict[str, int]:
     """Return the size and channels of the run's own faces, where other data can have them and the words say nothing else.
 
     Args:
-        own: the run's keys of data.
-        theirs: its data, where they are there.
-        asked: the keys of the data that are measured.
+        run_data: the run's keys of data.
+        seen_data: its data, where they are there.
+        data: the keys of the data that are measured.
         words: key=value, as typed.
     """
-    found = {key: own[key] for key in ("size", "channels") if type(own.get(key)) is int}
-    if theirs is not None:
-        channels, size = next(iter(theirs.splits.values())).pixels.shape[1:3]
+    found = {key: run_data[key] for key in ("size", "channels") if type(run_data.get(key)) is int}
+    if seen_data is not None:
+        channels, size = next(iter(seen_data.splits.values())).pixels.shape[1:3]
         found = {"size": size, "channels": channels}
     typed = {word.lstrip("+").partition("=")[0] for word in words}
-    return {key: value for key, value in found.items() if key in asked and f"data.{key}" not in typed}
+    return {key: value for key, value in found.items() if key in data and f"data.{key}" not in typed}
 
 
-def _seen(folder: Path, theirs: Dataset | None, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _seen(folder: Path, seen_data: Dataset | None, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Say of each test face [M] whether the run learned from it or chose by it, pixel for pixel, and whether by its photograph.
 
     Without the data as the run saw them nothing can be compared: None, as are the pixels of faces of another size.
     """
-    if theirs is None or build.fingerprint(theirs) != completed.data_fingerprint(folder):
+    if seen_data is None or build.fingerprint(seen_data) != completed.data_fingerprint(folder):
         return None, None
-    learned, test = [theirs.splits["train"], theirs.splits["valid"]], data.splits["test"]
+    learned, test = [seen_data.splits["train"], seen_data.splits["valid"]], data.splits["test"]
     if test.photo is None or learned[0].photo is None:  # synthetic faces
         own = [split.rows for split in learned if split.sha256 == test.sha256]
         return np.isin(test.rows, np.concatenate([[], *own])), None
     same_size = learned[0].pixels.shape[1:] == test.pixels.shape[1:]
-    same_pack = theirs.notes["packed"] == data.notes["packed"]
-    extra = [] if theirs.extra is None else [theirs.extra]
+    same_pack = seen_data.notes["packed"] == data.notes["packed"]
+    extra = [] if seen_data.extra is None else [seen_data.extra]
     near = (twins.same_photo if same_pack else twins.near_duplicate)(test, learned)
     near = near | twins.near_duplicate(test, extra) if extra else near
     return twins.copied(test, learned + extra) if same_size else None, near
@@ -246,11 +241,11 @@ def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> 
     return replace(split, rows=split.rows[kept], target=target, label=new[split.label[kept]], ids=ids)
 
 
-def _robustness(asked: EvalConfig, path: Path, data: Dataset, student: nn.Module, precision) -> dict:
-    if not asked.robustness:
+def _robustness(wanted: EvalConfig, path: Path, data: Dataset, student: nn.Module, precision) -> dict:
+    if not wanted.robustness:
         return {}
-    given = (student, data.splits["test"], data.classes, asked.robustness, asked.severities, precision)
-    found = robustness.evaluate_robustness(*given, tta=asked.tta)
+    given = (student, data.splits["test"], data.classes, wanted.robustness, wanted.severities, precision)
+    found = robustness.evaluate_robustness(*given, tta=wanted.tta)
     robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), found)
     return found
 

@@ -151,10 +151,10 @@ def _swap(new: Path, target: Path, old: Path) -> None:
     old.mkdir()
     moved = []
     try:
-        for source, place in ((target, old), (new, target)):
+        for source, folder in ((target, old), (new, target)):
             for path in sorted(source.iterdir()):
-                os.rename(path, place / path.name)
-                moved.append((path, place / path.name))
+                os.rename(path, folder / path.name)
+                moved.append((path, folder / path.name))
     except BaseException:
         for path, there in reversed(moved):
             os.rename(there, path)

@@ -53,9 +53,8 @@ def main(composed: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep, and print its table."""
     # the guard stands already here: hydra would print all words before the error
     with guard():
-        record = (
-            Record(Path(os.environ[JOB_DIR]).absolute()) if os.environ.get(JOB_DIR) else None
-        )  # of a job of a sweep
+        job_dir = os.environ.get(JOB_DIR)  # of a job of a sweep
+        record = Record(Path(job_dir).absolute()) if job_dir else None
         asked = HydraConfig.get()
         cfg, folder = prepare_config(composed, asked.runtime.choices)
         done = is_measured(folder, cfg.eval, cfg.data)

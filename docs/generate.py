@@ -74,11 +74,13 @@ def cell(text: str) -> str:
 def file_section(path: Path) -> str:
     """Return what a yaml says of itself, what it takes over, and a table of its keys."""
     head, _, lines = parts(path)
-    told = [f"### {path.stem}", prose(head)] if path.parent != CONF else ["## Run"]
+    blocks = [f"### {path.stem}", prose(head)] if path.parent != CONF else ["## Run"]
     bases = [found[1] for line in lines if (found := BASE.fullmatch(line)) and found[1] not in ("schema", "_self_")]
-    told += [f"It takes the keys of `{base}`, and sets:" for base in bases]
+    blocks += [f"It takes the keys of `{base}`, and sets:" for base in bases]
     table = [f"| `{key}` | `{value.replace('|', BAR)}` | {cell(comment)} |" for key, value, comment in rows(path)]
-    return "\n\n".join([*told, "\n".join(["| key | default | what it is |", "|---|---|---|", *table]) if table else ""])
+    return "\n\n".join(
+        [*blocks, "\n".join(["| key | default | what it is |", "|---|---|---|", *table]) if table else ""]
+    )
 
 
 def prose(head: str) -> str:

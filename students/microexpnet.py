@@ -115,9 +115,9 @@ def load_tensorflow_weights(net: MicroExpNet, arrays: Mapping[str, np.ndarray]) 
         ValueError: for an array that is missing or does not fit.
     """
     state = {}
-    for ours, theirs in TENSORFLOW_NAMES.items():
+    for layer, published in TENSORFLOW_NAMES.items():
         for kind in ("weight", "bias"):
-            key, name = f"{ours}.{kind}", kind[0] + theirs
+            key, name = f"{layer}.{kind}", kind[0] + published
             if name not in arrays:
                 raise ValueError(f"MicroExpNet weights: array {name!r} is missing; there are {sorted(arrays)}.")
             array = np.asarray(arrays[name])

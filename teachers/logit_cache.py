@@ -102,8 +102,8 @@ class LogitCache:
             f"teacher: the maps that losses ask for take {size / 1e9:.2f} GB per view, {len(views) * size / 1e9:.2f} GB for "
             f"the {len(views)} of this run, in {folder}"
         )
-        places = ((layer, self.store.path("train", view, layer)) for view in views for layer in self.layers)
-        needed = sum(self.store.bytes_of(layer) for layer, path in places if not path.exists())
+        paths = ((layer, self.store.path("train", view, layer)) for view in views for layer in self.layers)
+        needed = sum(self.store.bytes_of(layer) for layer, path in paths if not path.exists())
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise ConfigError(

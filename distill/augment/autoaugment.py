@@ -77,14 +77,11 @@ def columns(seed: int, view_id: int, rows: int) -> np.ndarray:
     for k in (0, 1):
         chance = np.array([pair[k][1] for pair in POLICIES])[policy]
         code = np.array([OPERATIONS.index(pair[k][0]) + 1 for pair in POLICIES])[policy]
-        low, high = np.array([_interval(*pair[k]) for pair in POLICIES])[policy].T
+        grids = [np.linspace(*GRIDS[pair[k][0]], STEPS + 1)[pair[k][2] : pair[k][2] + 2] for pair in POLICIES]
+        low, high = np.array(grids)[policy].T
         done = u[:, 1 + k] < chance
         drawn += [np.where(done, code, 0), np.where(done, low + (high - low) * u[:, 3 + k], 0.0)]
     return np.stack(drawn, 1)
-
-
-def _interval(operation: str, probability: float, magnitude: int) -> np.ndarray:
-    return np.linspace(*GRIDS[operation], STEPS + 1)[magnitude : magnitude + 2]
 
 
 def augment(pixels: Tensor, plan: Tensor) -> Tensor:

@@ -67,13 +67,9 @@ def _keys_of(file: Path, group: str) -> str:
     head = [line for line in text.splitlines() if line.startswith("#") and "@package" not in line]
     package = re.search(r"(?m)^# @package (\S+)", text)
     before = package[1].replace("_global_", "") if package else group
-    return "\n".join(
-        [*head, *(_line(".".join(filter(None, [before, key])), *told) for key, told in _keys(file).items())]
-    )
-
-
-def _line(key: str, value: str, comment: str) -> str:
-    return f"  {key:<30} {value:<20} {comment}".rstrip()
+    prefix = f"{before}." if before else ""
+    lines = [f"  {prefix + key:<30} {value:<20} {comment}".rstrip() for key, (value, comment) in _keys(file).items()]
+    return "\n".join([*head, *lines])
 
 
 def _keys(file: Path) -> dict[str, tuple[str, str]]:

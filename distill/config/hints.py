@@ -62,34 +62,32 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
     found = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
     if not found:
         return str(error)
-    asked = found[1]
-    parent, _, name = asked.rpartition(".")
+    key = found[1]
+    parent, _, name = key.rpartition(".")
     one = [
         o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)
     ]  # not what a sweep spreads out
     named = [name for name in map(_loss_of, overrides) if name]
-    sound = [
-        o for o in one if not o.lstrip("+~").startswith((asked, "hydra")) and not (_loss_of(asked) and _loss_of(o))
-    ]
+    sound = [o for o in one if not o.lstrip("+~").startswith((key, "hydra")) and not (_loss_of(key) and _loss_of(o))]
     try:
         with initialize_config_module("conf", version_base="1.3"):
-            cfg = compose("run", overrides=sound, return_hydra_config=asked.startswith("hydra"))
+            cfg = compose("run", overrides=sound, return_hydra_config=key.startswith("hydra"))
     except Exception:
-        return f"{asked}: no such key."
+        return f"{key}: no such key."
     if lacking := [name for name in dict.fromkeys(named) if name not in cfg.loss]:
-        asked = next(o for o in overrides if _loss_of(o) == lacking[0]).partition("=")[0].lstrip("+")
+        key = next(o for o in overrides if _loss_of(o) == lacking[0]).partition("=")[0].lstrip("+")
         chosen = any(o.startswith(("loss=", "experiment=")) for o in sound)
         kept = [name for name in cfg.loss if name == "ce" or name in named or chosen]
-        return f"{asked}: {lacking[0]} is none of this run's losses. Type loss=[{','.join([*kept, *lacking])}] with it."
+        return f"{key}: {lacking[0]} is none of this run's losses. Type loss=[{','.join([*kept, *lacking])}] with it."
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    keys = [str(key) for key in node] if isinstance(node, DictConfig) else []
+    keys = [*map(str, node)] if isinstance(node, DictConfig) else []
     if name in keys:
-        return f"{asked}: {message.strip().splitlines()[0]}"
+        return f"{key}: {message.strip().splitlines()[0]}"
     if not keys:
-        return f"{asked}: no such key yet. Type +{asked}=... to add it."
+        return f"{key}: no such key yet. Type +{key}=... to add it."
     close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
-    return f"{asked}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"
+    return f"{key}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"
 
 
 def _loss_of(word: str) -> str | None:

@@ -108,7 +108,7 @@ def compose_jobs(
     for job in jobs:
         if first is None or not seen.issuperset(job):
             seen.update(job)
-            typed = [*job, *of_hydra]
+            typed = [*job, *(word for word in of_hydra if word not in job)]
             try:
                 with _conf():
                     cfg = compose("run", [*typed, f"{DIR}={_quote(str(folder))}"], return_hydra_config=True)

@@ -274,11 +274,11 @@ def check_same_input(node: dict, weights: str, metadata: dict) -> None:
     Raises:
         ConfigError: another mean or std.
     """
-    theirs = metadata.get("network", {})
-    wrong = [key for key in ("mean", "std") if theirs.get(key) is not None and theirs[key] != node.get(key)]
+    trained = metadata.get("network", {})
+    wrong = [key for key in ("mean", "std") if trained.get(key) is not None and trained[key] != node.get(key)]
     if wrong:
         raise ConfigError(
             "student.weights",
-            f"{weights} was trained with {wrong[0]} {theirs[wrong[0]]}; this run has {node.get(wrong[0])}. "
-            f"Type {' '.join(f'student.{key}={theirs[key]}' for key in wrong)}.",
+            f"{weights} was trained with {wrong[0]} {trained[wrong[0]]}; this run has {node.get(wrong[0])}. "
+            f"Type {' '.join(f'student.{key}={trained[key]}' for key in wrong)}.",
         )

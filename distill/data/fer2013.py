@@ -74,8 +74,8 @@ def fer2013(store: str | Path, root: str | Path, **options: Any) -> Dataset:
 
 def _reader(root: Path):
     """Find out what a path holds: the paths to describe, what lists the entries, and words for the protocol."""
-    places = [root] if root.is_file() else [root / at / name for at in ("", "fer2013") for name in FILES]
-    file = next((path for path in places if path.is_file()), None)
+    candidates = [root] if root.is_file() else [root / at / name for at in ("", "fer2013") for name in FILES]
+    file = next((path for path in candidates if path.is_file()), None)
     if file is not None:
         return [file], partial(_csv_entries, file), f"FER2013 {file.name}"
     folders = {s: next((root / n for n in names if (root / n).is_dir()), None) for s, names in FOLDERS.items()}

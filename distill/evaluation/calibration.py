@@ -36,8 +36,8 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     """
     logits = np.asarray(logits, np.float64)
 
-    def cost(place: float) -> float:
-        return nll(logits / exp(place), labels)
+    def cost(log_temperature: float) -> float:
+        return nll(logits / exp(log_temperature), labels)
 
     low, high = log(LEAST), log(MOST)
     for _ in range(STEPS):

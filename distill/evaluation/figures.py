@@ -167,8 +167,8 @@ def _draw_curves(axes, curves: dict[str, list[float]], severities: list[int]) ->
     for (name, curve), end, height, color in zip(curves.items(), ends, heights, cycle(LINES), strict=False):
         axes.plot(severities, curve, color=color, linewidth=2.2, marker="o", markersize=5)
         lead = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
-        place, style = (1.03 * last, height), {"va": "center", "color": color, "fontsize": 12}
-        axes.annotate(f"{name} {end:.0%}", (last, end), place, arrowprops=lead, **style)
+        position, style = (1.03 * last, height), {"va": "center", "color": color, "fontsize": 12}
+        axes.annotate(f"{name} {end:.0%}", (last, end), position, arrowprops=lead, **style)
     return heights
 
 

@@ -119,7 +119,7 @@ def student_logits(
     return aggregate_tta([predict(network, split, table, precision=precision) for table in tables], tta)
 
 
-def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plain", batch_size: int = 256) -> Tensor:
+def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plain") -> Tensor:
     """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
 
     def forward(batch: Batch) -> Tensor:
@@ -130,7 +130,7 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
         table = row.expand(len(split.pixels), -1)
         as_packed = torch.equal(row, torch.tensor(IDENTITY))
         teacher.open(split.name, 0 if as_packed else f"{tta}{number}", table)
-        found.append(_shared_out(forward, split, table, batch_size))
+        found.append(_shared_out(forward, split, table, 256))
     return aggregate_tta(found, tta)
 
 
@@ -175,19 +175,18 @@ def refuse_changed_network(network: nn.Module, metadata: dict, path: Path) -> No
 
 
 @torch.no_grad()
-def refuse_answers_by_batch(network: nn.Module, split: Split, faces: int = 8) -> None:
+def refuse_answers_by_batch(network: nn.Module, split: Split) -> None:
     """Refuse a network whose answer about a face depends on the faces beside it: its accuracy would depend on their order.
 
     Args:
         network: images -> Outputs, with an input: InputSpec. Its mode is left as it was.
-        split: the packed split; some faces of it are asked about together, in another order, and each alone, in float32.
-        faces: how many.
+        split: the packed split; eight faces of it are asked about together, in another order, and each alone, in float32.
 
     Raises:
         ConfigError: the logits differ.
     """
     device, training = next(network.parameters()).device, network.training
-    rows = split.rows[np.unique(np.linspace(0, len(split) - 1, min(faces, len(split))).astype(np.int64))]
+    rows = split.rows[np.unique(np.linspace(0, len(split) - 1, min(8, len(split))).astype(np.int64))]
     pixels = torch.from_numpy(split.pixels[rows]).to(device)
     network.eval()
     with torch.backends.cudnn.flags(enabled=False):  # it would round to TF32

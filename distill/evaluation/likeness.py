@@ -27,9 +27,9 @@ def evaluate_likeness(logits: Tensor, teacher_logits: Tensor) -> dict[str, float
     Raises:
         ValueError: the shapes differ, or a logit is not finite.
     """
-    own, theirs = (values.double().log_softmax(1) for values in (logits, teacher_logits))
+    student, teacher = (values.double().log_softmax(1) for values in (logits, teacher_logits))
     return {
         "agreement": agreement(logits, teacher_logits),
         "agreement_ci": list(bootstrap(logits, teacher_logits.argmax(1))),
-        "kl": float(torch.sum(theirs.exp() * (theirs - own), 1).mean()),
+        "kl": float(torch.sum(teacher.exp() * (teacher - student), 1).mean()),
     }

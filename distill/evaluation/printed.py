@@ -56,14 +56,22 @@ def summary(result: RunResult, next_step: str) -> None:
 def warnings_of(result: RunResult) -> list[str]:
     """Return what a run's numbers warn of: networks at chance, and a teacher that is no better than its student."""
     student, teacher = result.student, result.teacher
-    said = [said_of_chance(result.data, *one) for one in (("teacher", teacher), ("student", student)) if one[1]]
-    ours, theirs = (network and network["metrics"].get("valid/top1_accuracy") for network in (student, teacher))
-    if ours and theirs and ours >= theirs and teacher.get("weights") and not result.generations:
-        said.append(
-            f"*** THE TEACHER IS NO BETTER than its student: valid top-1 {theirs:.2%} and {ours:.2%}. Train it for longer, choose a "
-            "larger one or one with weights to start from, or compare with teacher=none, labels alone."
+    lines = [said_of_chance(result.data, *one) for one in (("teacher", teacher), ("student", student)) if one[1]]
+    student_top1, teacher_top1 = (
+        network and network["metrics"].get("valid/top1_accuracy") for network in (student, teacher)
+    )
+    if (
+        student_top1
+        and teacher_top1
+        and student_top1 >= teacher_top1
+        and teacher.get("weights")
+        and not result.generations
+    ):
+        lines.append(
+            f"*** THE TEACHER IS NO BETTER than its student: valid top-1 {teacher_top1:.2%} and {student_top1:.2%}. Train it for longer, "
+            "choose a larger one or one with weights to start from, or compare with teacher=none, labels alone."
         )
-    return [line for line in said if line]
+    return [line for line in lines if line]
 
 
 def said_of_chance(data: dict, role: str, network: dict) -> str:

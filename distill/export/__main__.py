@@ -85,9 +85,9 @@ def _cells(numbers: dict) -> tuple[str, ...]:
     )
 
 
-def _folder(asked: argparse.Namespace) -> Path:
+def _folder(options: argparse.Namespace) -> Path:
     """Return the run folder that the words before KEY=VALUE name: RUN, or the chosen one of SWEEP."""
-    named = [word for word in asked.words if "=" not in word or Path(word).expanduser().is_dir()]
+    named = [word for word in options.words if "=" not in word or Path(word).expanduser().is_dir()]
     of = named[:2] == ["best", "of"]
     if len(named) != (3 if of else 1):
         raise ValueError(
@@ -95,8 +95,8 @@ def _folder(asked: argparse.Namespace) -> Path:
             "of RUN."
         )
     folder = Path(named[-1]).expanduser()
-    asked.words = [word for word in asked.words if word not in named]
-    return best(aggregate_runs(find([folder])), asked.best or BEST) if of or asked.best else folder
+    options.words = [word for word in options.words if word not in named]
+    return best(aggregate_runs(find([folder])), options.best or BEST) if of or options.best else folder
 
 
 def _read(words: list[str]) -> argparse.Namespace:

@@ -15,7 +15,7 @@ from distill.evaluation.tables import per_class
 from distill.export.source_run import LICENCES, UNKNOWN, SourceRun, faces, read_run
 from distill.pipeline.completed import without_initial_weights
 from distill.runs.folder import RunFolder
-from distill.system.files import atomic, sha256, write_json
+from distill.system.files import sha256, write_json, write_text
 from distill.system.hardware import pick_device
 from distill.system.weights import save_weights
 from distill.types import Dataset
@@ -52,8 +52,7 @@ def write(folder: Path, target: Path, words: list[str]) -> dict:
     numbers = {split: _numbers(run, used, data, split) for split in ("valid", "test")}
     facts = {"network": network, "classes": list(run.classes), "sha256": sha256(target / WEIGHTS), **numbers}
     write_json(target / CONFIG, facts)
-    with atomic(target / CARD) as temporary:
-        temporary.write_text(_card(run, data, facts), encoding="utf-8")
+    write_text(target / CARD, _card(run, data, facts))
     return facts
 
 

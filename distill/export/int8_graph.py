@@ -94,12 +94,12 @@ def zeros_before_pooling(net):
     """
     copy = _copy(net)
     makers, users = {name: node for node in copy.graph.node for name in node.output}, _users(copy)
-    places, moved = {node.name: place for place, node in enumerate(copy.graph.node)}, set()
+    positions, moved = {node.name: index for index, node in enumerate(copy.graph.node)}, set()
     for relu in (node for node in net.graph.node if node.op_type == "Relu"):
         pool = makers.get(relu.input[0])
         if pool is None or pool.op_type != "MaxPool" or len(users[pool.output[0]]) > 1 or len(pool.output) > 1:
             continue
-        first, last = places[pool.name], places[relu.name]
+        first, last = positions[pool.name], positions[relu.name]
         before, after = copy.graph.node[first], copy.graph.node[last]
         given, answer, between = pool.input[0], relu.output[0], pool.output[0]
         kept = _copy(before)

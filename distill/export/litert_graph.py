@@ -46,8 +46,8 @@ class _Graph(Writer):
                 try:
                     self.rules()[node.op_type](node, relu.output[0] if relu else node.output[0], int(relu is not None))
                 except (KeyError, ValueError) as error:
-                    said = f"no LiteRT form of {node.op_type} with {attributes(node)} is written here"
-                    raise ValueError(said) from error
+                    message = f"no LiteRT form of {node.op_type} with {attributes(node)} is written here"
+                    raise ValueError(message) from error
         answers = [(value.name, self.at(value.name)) for value in self.graph.output]
         self.sub.inputs, self.sub.outputs = [self.places[given.name, False]], [place for _, place in answers]
         model, signature = self.schema.ModelT(), self.schema.SignatureDefT()

@@ -39,10 +39,10 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
         with quiet(), _without_autocast():
             return torch.export.export(module, (given,), dynamic_shapes=(sizes,))
     except Exception as error:  # torch raises many kinds
-        said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise ConfigError(
             "student",
-            f"torch.export cannot trace this network for every batch size: {said[:200]} In its forward, take sizes "
+            f"torch.export cannot trace this network for every batch size: {reason[:200]} In its forward, take sizes "
             "from shapes by arithmetic, and split a batch with unflatten(0, (n, -1)), not chunk(n).",
         ) from error
 

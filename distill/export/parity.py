@@ -151,7 +151,7 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
     if _largest(probabilities, _softmax(logits)) > 1e-4:
         raise ValueError("its probabilities are not the softmax of its logits")
     again = [_largest(answer(inputs(split, rows, spec))[1], probabilities[rows]) for rows in _few(split)]
-    elsewhere = [(answer(pictures), theirs) for pictures, theirs in wanted.resized]
+    elsewhere = [(answer(pictures), expected) for pictures, expected in wanted.resized]
     accuracy = top1_accuracy(logits, split.label)
     return Parity(
         agreement=agreement(logits, wanted.logits),
@@ -159,8 +159,8 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
         accuracy_ci=bootstrap(logits, split.label),
         difference=accuracy - wanted.accuracy,
         other_batch=max(again),
-        other_size=max((_largest(own[1], _softmax(theirs)) for own, theirs in elsewhere), default=0.0),
-        other_size_agreement=min((agreement(own[0], theirs) for own, theirs in elsewhere), default=1.0),
+        other_size=max((_largest(own[1], _softmax(expected)) for own, expected in elsewhere), default=0.0),
+        other_size_agreement=min((agreement(own[0], expected) for own, expected in elsewhere), default=1.0),
         other_sizes=len(elsewhere),
         recorded=None if wanted.recorded is None else _apart(_softmax(logits * wanted.temperature), wanted.recorded),
     )

@@ -29,14 +29,14 @@ from distill.types import Dataset, RunLogger
 
 
 def evaluate_run(
-    asked: EvalConfig, folder: RunFolder, data: Dataset, student, teacher: Teacher | None, precision: torch.dtype
+    wanted: EvalConfig, folder: RunFolder, data: Dataset, student, teacher: Teacher | None, precision: torch.dtype
 ) -> RunResult:
     """Evaluate the best weights, test once, write the predictions and return what was measured.
 
     Several processes share out the faces; the main one computes the numbers, and writes.
 
     Args:
-        asked: what to measure.
+        wanted: what to measure.
         folder: run folder with the best weights.
         data: the packed data set.
         student: the network that was trained.
@@ -51,11 +51,11 @@ def evaluate_run(
     evaluate.refuse_changed_network(student, load_weights(student, weights, "best"), weights)
     evaluate.refuse_answers_by_batch(student, data.splits["valid"])
     student = cut(student)  # of several widths the first
-    metrics, teacher_metrics, calibrated = measure(asked, folder, data, student, teacher, precision)
-    others = extra_test_splits(asked, data, student, precision)
-    corrupted = robustness(asked, folder, data, student, precision)
+    metrics, teacher_metrics, calibrated = measure(wanted, folder, data, student, teacher, precision)
+    others = extra_test_splits(wanted, data, student, precision)
+    corrupted = robustness(wanted, folder, data, student, precision)
     similarity = parallel.broadcast_from_main(
-        lambda: layer_similarity(asked, folder, data, student, teacher, precision)
+        lambda: layer_similarity(wanted, folder, data, student, teacher, precision)
     )
     images = parallel.total(teacher.forward_images) if teacher else 0
     return parallel.broadcast_from_main(
@@ -64,7 +64,7 @@ def evaluate_run(
             name=folder.name,
             folder=str(folder),
             data=data_facts(data),
-            eval=vars(asked),
+            eval=vars(wanted),
             student={"metrics": metrics, **profile(student, student.input), **speed(student, student.input)},
             calibration=calibrated,
             extra_test_splits=others,
@@ -91,7 +91,7 @@ def data_facts(data: Dataset) -> dict:
 
 
 def measure(
-    asked: EvalConfig, folder: RunFolder, data: Dataset, student, teacher, precision: torch.dtype
+    wanted: EvalConfig, folder: RunFolder, data: Dataset, student, teacher, precision: torch.dtype
 ) -> tuple[dict, dict, dict]:
     """Return the student's and the teacher's metrics on valid and test, and the student's calibration; write predictions/.
 
@@ -102,9 +102,9 @@ def measure(
     device = next(student.parameters()).device
     for name in ("valid", "test"):
         split = data.splits[name]
-        logits = evaluate.student_logits(student, split, asked.tta, precision)
-        as_packed = logits if asked.tta == "plain" else evaluate.student_logits(student, split, "plain", precision)
-        teacher_logits = None if teacher is None else evaluate.teacher_logits(teacher, split, device, asked.tta)
+        logits = evaluate.student_logits(student, split, wanted.tta, precision)
+        as_packed = logits if wanted.tta == "plain" else evaluate.student_logits(student, split, "plain", precision)
+        teacher_logits = None if teacher is None else evaluate.teacher_logits(teacher, split, device, wanted.tta)
         if not parallel.is_main():
             continue
         if split.is_labeled:
@@ -123,14 +123,15 @@ def measure(
     return metrics, teacher_metrics, calibration(plain) if plain else {}
 
 
-def extra_test_splits(asked: EvalConfig, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:
+def extra_test_splits(wanted: EvalConfig, data: Dataset, student, precision: torch.dtype) -> dict[str, dict]:
     """Return the student's metrics on the other selections of the test pictures; each picture is looked at once."""
     if not data.extra_test_splits or not data.splits["test"].is_labeled:
         return {}
     rows = np.unique(np.concatenate([split.rows for split in data.extra_test_splits.values()]))
-    logits = evaluate.student_logits(
-        student, replace(data.splits["test"], rows=rows, **_blank(rows, data)), asked.tta, precision
-    )
+    n = len(rows)  # labels, targets and names are no matter of prediction
+    blank = {"target": np.zeros((n, len(data.classes)), np.float32), "label": np.zeros(n, np.int64), "ids": ("",) * n}
+    union = replace(data.splits["test"], rows=rows, **blank)
+    logits = evaluate.student_logits(student, union, wanted.tta, precision)
     found = {}
     for name, split in data.extra_test_splits.items():
         own = logits[np.searchsorted(rows, split.rows)]
@@ -138,28 +139,12 @@ def extra_test_splits(asked: EvalConfig, data: Dataset, student, precision: torc
     return found
 
 
-def _blank(rows: np.ndarray, data: Dataset) -> dict:
-    """Return the fields that prediction does not look at."""
-    return {
-        "target": np.zeros((len(rows), len(data.classes)), np.float32),
-        "label": np.zeros(len(rows), np.int64),
-        "ids": ("",) * len(rows),
-    }
-
-
-def robustness(asked: EvalConfig, folder: RunFolder, data: Dataset, student, precision: torch.dtype) -> dict:
+def robustness(wanted: EvalConfig, folder: RunFolder, data: Dataset, student, precision: torch.dtype) -> dict:
     """Return the student's accuracy on corrupted test faces, and write robustness.csv and its curves."""
-    if not asked.robustness:
+    if not wanted.robustness:
         return {}
-    found = evaluate_robustness(
-        student,
-        data.splits["test"],
-        data.classes,
-        asked.robustness,
-        asked.severities,
-        precision,
-        tta=asked.tta,
-    )
+    given = (student, data.splits["test"], data.classes, wanted.robustness, wanted.severities, precision)
+    found = evaluate_robustness(*given, tta=wanted.tta)
     if parallel.is_main():
         write_robustness(folder.robustness, found)
         folder.figure("robustness").parent.mkdir(exist_ok=True)
@@ -168,10 +153,10 @@ def robustness(asked: EvalConfig, folder: RunFolder, data: Dataset, student, pre
 
 
 def layer_similarity(
-    asked: EvalConfig, folder: RunFolder, data: Dataset, student, teacher, precision: torch.dtype
+    wanted: EvalConfig, folder: RunFolder, data: Dataset, student, teacher, precision: torch.dtype
 ) -> dict:
     """Return the linear CKA of the student's and the teacher's layers on validation pictures, and draw it."""
-    if not asked.cka or teacher is None:
+    if not wanted.cka or teacher is None:
         return {}
     found = cka.compare(student, teacher, data.splits["valid"], precision)
     if found:

@@ -12,7 +12,7 @@ from torch import nn
 from distill import build
 from distill.config import schema as config
 from distill.config.naming import default_of
-from distill.data.common.twins import told
+from distill.data.common.twins import start_messages
 from distill.data.loader import steps_per_epoch
 from distill.evaluation.inference import PROBE, probe, refuse_changed_network
 from distill.models.teacher import Teacher
@@ -48,8 +48,8 @@ def tell_start(network: nn.Module, node: dict, classes: tuple[str, ...]) -> None
         classes: of the data.
     """
     if getattr(network, "start", None) == WITHOUT_CLASSIFIER:
-        theirs = read_weights(node["weights"])[1].get("classes")
-        of = f"knows {', '.join(map(str, theirs))}" if theirs else f"has no classifier of {len(classes)} classes"
+        known = read_weights(node["weights"])[1].get("classes")
+        of = f"knows {', '.join(map(str, known))}" if known else f"has no classifier of {len(classes)} classes"
         name, file = config.label(node), node["weights"]
         console.print(f"{name}: {file} {of}; the classifier starts anew, for {', '.join(classes)}")
 
@@ -68,11 +68,11 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
         ValueError: no finished weights are there to keep.
     """
     if getattr(student, "start", None) != "weights":
-        theirs = (weights and read_weights(weights)[1].get("classes")) or ()
-        if theirs and (unknown := [name for name in header["classes"] if name not in theirs]):
+        known = (weights and read_weights(weights)[1].get("classes")) or ()
+        if known and (unknown := [name for name in header["classes"] if name not in known]):
             raise ConfigError(
                 "teacher.weights",
-                f"{weights} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. "
+                f"{weights} answers {', '.join(known)}; it does not know {', '.join(unknown)} of the data set. "
                 "Type teacher.train.epochs=10 to have it learn these classes, or leave such faces out.",
             )
         raise ValueError(
@@ -185,7 +185,7 @@ def tell(data: Dataset) -> None:
     Args:
         data: the packed data set of a run that is about to start.
     """
-    for line in told(data):
+    for line in start_messages(data):
         console.print(line)
     if data.extra is not None:
         console.print(
@@ -215,11 +215,11 @@ def warn_rare_classes(data: Dataset) -> None:
     few = np.flatnonzero(lacking | (counts["train"] < RARE))
     if not len(few):
         return
-    told = (
+    rare = (
         f"{data.classes[k]} ({', '.join(f'{name} {of_class[k]}' for name, of_class in counts.items())})" for k in few
     )
     console.print(
-        f"*** Warning: few training samples for class {', '.join(told)}. "
+        f"*** Warning: few training samples for class {', '.join(rare)}. "
         "The mean-class accuracy of a split leaves out classes of which it has no face.",
         style="bold",
     )

@@ -17,7 +17,7 @@ from distill.system.hardware import environment
 from distill.types import Dataset
 
 
-def is_measured(folder: RunFolder, asked: EvalConfig, data: dict) -> bool:
+def is_measured(folder: RunFolder, wanted: EvalConfig, data: dict) -> bool:
     """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
 
     def found() -> bool:
@@ -25,7 +25,7 @@ def is_measured(folder: RunFolder, asked: EvalConfig, data: dict) -> bool:
             return False
         result = RunResult.read(folder.result)
         measured = {"cka": False} | result.eval  # as runs were that knew nothing of it
-        return measured == vars(asked) and result.test_subset == asked_subsets(data)
+        return measured == vars(wanted) and result.test_subset == asked_subsets(data)
 
     return parallel.broadcast_from_main(found)
 
@@ -55,9 +55,9 @@ def refuse_another(cfg: RunConfig, folder: RunFolder) -> None:
     if not folder.config.exists():
         return
     found = RunConfig.read(folder.config)
-    ours, theirs = config.identity(cfg), config.identity(found)
-    for key in [*ours, *theirs]:
-        if theirs.get(key) != ours.get(key):
+    wanted, held = config.identity(cfg), config.identity(found)
+    for key in [*wanted, *held]:
+        if held.get(key) != wanted.get(key):
             raise ValueError(
                 f"{folder}: holds another run; its {key!r} is {config.settings(found).get(key)}, this one's is "
                 f"{config.settings(cfg).get(key)}. "
@@ -96,8 +96,8 @@ def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:
             written.append(("store", Path(store), "paths.store"))
         home = Path(str(given)).expanduser().resolve()
         for what, path, typed in written:
-            place = path.expanduser().resolve()
-            if place.is_relative_to(home) and not any(part.startswith(".") for part in place.relative_to(home).parts):
+            target = path.expanduser().resolve()
+            if target.is_relative_to(home) and not any(part.startswith(".") for part in target.relative_to(home).parts):
                 raise ConfigError(
                     f"data.{key}",
                     f"{given} holds the {what} {path}, whose pictures would become data. Give data.{key} the folder "

@@ -47,17 +47,17 @@ def validate(cfg: RunConfig) -> None:
         check_losses(where, one)
 
 
-def check_evaluation(asked: EvalConfig) -> None:
+def check_evaluation(wanted: EvalConfig) -> None:
     """Refuse test-time augmentation, corruptions and severities that do not exist.
 
     Args:
-        asked: the keys under eval.
+        wanted: the keys under eval.
 
     Raises:
         ValueError: with those there are.
     """
-    tta_views(asked.tta)
-    robustness.check(asked.robustness, asked.severities)
+    tta_views(wanted.tta)
+    robustness.check(wanted.robustness, wanted.severities)
 
 
 def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
@@ -108,7 +108,8 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
             f"teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
             "such as teacher=resnet50.",
         )
-    if len(own) == 1 and _is_positive(kept[own[0]].get("weight")):
+    weight = kept[own[0]].get("weight") if len(own) == 1 else None
+    if type(weight) in (int, float) and 0 < weight < math.inf:
         kept = kept | {own[0]: kept[own[0]] | {"weight": 1.0}}
     return replace(cfg, loss=kept, phases=phases), left_out
 
@@ -122,13 +123,13 @@ def losses_told(cfg: RunConfig, left_out: list[str]) -> str:
     """
     teacher = "the generation before" if cfg.teacher["_target_"] is None else f"teacher {config.label(cfg.teacher)}"
     comparing = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
-    told, by = [], {TERM: "labels and the widest width"} | dict.fromkeys(comparing, teacher)
+    terms, by = [], {TERM: "labels and the widest width"} | dict.fromkeys(comparing, teacher)
     for name, node in cfg.loss.items():
         weight = ramp(node["weight"], f"loss.{name}.weight")
         share = f"{weight.first:g}" if weight.first == weight.last else f"{weight.first:g} to {weight.last:g}"
-        told.append(f"{name} ({by.get(name, 'labels')}, weight {share})")
+        terms.append(f"{name} ({by.get(name, 'labels')}, weight {share})")
     why = f"; teacher=none leaves out {', '.join(left_out)}" if left_out else ""
-    return f"loss: {' + '.join(told)}{', in phases' if cfg.phases else ''}{why}"
+    return f"loss: {' + '.join(terms)}{', in phases' if cfg.phases else ''}{why}"
 
 
 def _refuse_nameless(losses: dict) -> None:
@@ -140,10 +141,6 @@ def _refuse_nameless(losses: dict) -> None:
                 f"loss.{name}",
                 f"{node} is there, but a loss has a name first. Begin its yaml with # @package loss.NAME",
             )
-
-
-def _is_positive(weight: object) -> bool:
-    return type(weight) in (int, float) and 0 < weight < math.inf
 
 
 def check_losses(where: str, cfg: RunConfig) -> None:

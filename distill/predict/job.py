@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import Progress
 
-from distill.data.common.walker import NAMES, is_picture, shown, told
+from distill.data.common.walker import NAMES, is_picture, left_out_message, shown
 from distill.predict import video
 from distill.predict.boxes import check_inside, read_boxes, squares, whole
 from distill.predict.detector import DETECTORS, open_detector
@@ -24,14 +24,14 @@ from distill.predict.student import open_student
 from distill.system.console import bar
 
 
-def _check_targets(asked: argparse.Namespace, path: Path) -> None:
+def _check_targets(options: argparse.Namespace, path: Path) -> None:
     """Raise ValueError where an output would replace an input or another output."""
     home = path.resolve()
-    if asked.draw and path.is_dir() and asked.draw.resolve() in (home, *home.parents):
-        raise ValueError(f"--draw: drawings in {asked.draw} could overwrite pictures of {path}. Give another folder.")
-    words = [word for word in (asked.boxes, asked.student, asked.detector) if word and str(word) not in DETECTORS]
+    if options.draw and path.is_dir() and options.draw.resolve() in (home, *home.parents):
+        raise ValueError(f"--draw: drawings in {options.draw} could overwrite pictures of {path}. Give another folder.")
+    words = [word for word in (options.boxes, options.student, options.detector) if word and str(word) not in DETECTORS]
     taken = {home, *(Path(word).expanduser().resolve() for word in words)}
-    for option, word, kind in (("--csv", asked.csv, ".csv"), ("--json", asked.json, ".json")):
+    for option, word, kind in (("--csv", options.csv, ".csv"), ("--json", options.json, ".json")):
         file = Path(word or "-").expanduser()
         if word in (None, "-"):
             continue
@@ -48,30 +48,30 @@ class Job:
     """One command: what is looked at, by whom, and what went wrong on the way.
 
     Args:
-        asked: the command line.
+        options: the command line.
 
     Raises:
         ValueError: it cannot begin.
     """
 
-    def __init__(self, asked: argparse.Namespace):
-        self.asked, self.failed, self.stopped, self.done = asked, 0, False, 0
+    def __init__(self, options: argparse.Namespace):
+        self.asked, self.failed, self.stopped, self.done = options, 0, False, 0
         self.errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-        self.index = None if Path(asked.path).exists() else video.camera_index(asked.path)
-        self.path = Path(asked.path).expanduser()
-        _check_targets(asked, self.path)
+        self.index = None if Path(options.path).exists() else video.camera_index(options.path)
+        self.path = Path(options.path).expanduser()
+        _check_targets(options, self.path)
         self.files, self.opened, others = self._files()
         self.root = self.path if self.path.is_dir() else self.path.parent
-        self.given = read_boxes(asked.boxes, self.root) if asked.boxes else None
-        if self.opened and (asked.crops or asked.boxes):
+        self.given = read_boxes(options.boxes, self.root) if options.boxes else None
+        if self.opened and (options.crops or options.boxes):
             raise ValueError("--crops and --boxes are for pictures. Leave them out for a video or a camera.")
-        self.student = open_student(asked.student, asked.threads)
-        if not (asked.crops or asked.boxes):
+        self.student = open_student(options.student, options.threads)
+        if not (options.crops or options.boxes):
             source = "pictures" if not self.opened else "video" if self.index is None else "camera"
-            words = (asked.threads, asked.size, asked.threshold, asked.smallest, source)
-            self.detector = open_detector(str(asked.detector), *words)
+            words = (options.threads, options.size, options.threshold, options.smallest, source)
+            self.detector = open_detector(str(options.detector), *words)
         if others:
-            self.errors.print(told(others), style="dim")
+            self.errors.print(left_out_message(others), style="dim")
 
     def _files(self) -> tuple[list[Path], video.OpenVideo | None, dict[str, list]]:
         """Return pictures, or an opened video or camera; and what is left out."""

@@ -67,8 +67,8 @@ class Csv:
         first = [_plain(shown(shot.name), "./"), shot.frame, None if shot.seconds is None else round(shot.seconds, 4)]
         for number, face in enumerate(records(seen, self.classes), 1):
             best = _plain(face["expression"], "'")
-            said = [face["score"], best, face["probability"], *face["probabilities"].values()]
-            self.rows.writerow([*first, number, *face["box"], *said, None])
+            cells = [face["score"], best, face["probability"], *face["probabilities"].values()]
+            self.rows.writerow([*first, number, *face["box"], *cells, None])
         if not len(seen.probabilities):
             self.rows.writerow([*first, *[None] * (len(COLUMNS) + len(self.classes) - 3), shot.error])
 
@@ -116,7 +116,7 @@ class AnnotationWriter:
         self, folder: Path, root: Path, classes: Sequence[str], rate: Fraction | None, say: Callable[[str, str], None]
     ):
         self.folder, self.root, self.classes, self.rate, self.say = folder, root, classes, rate, say
-        self.recording, self.broken, self.places = None, "", {}
+        self.recording, self.broken, self.targets = None, "", {}
 
     def add(self, seen: FrameResult) -> None:
         if not (self.broken or seen.shot.error):
@@ -132,7 +132,7 @@ class AnnotationWriter:
     def _add(self, seen: FrameResult) -> None:
         shot = seen.shot
         drawn = draw(shot.picture, shot.boxes, seen.probabilities, self.classes)
-        target = self.places.get(Path(shot.name)) or self.place(Path(shot.name))
+        target = self.targets.get(Path(shot.name)) or self.place(Path(shot.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.rate is None:
             exif = Image.Exif()
@@ -159,7 +159,7 @@ class AnnotationWriter:
             if known := read.get(identity(target)) or self.foreign_file(target):
                 raise ValueError(f"--draw: {shown(known)} would be overwritten. Give another folder.")
             taken.add(identity(target))
-            self.places[path] = target
+            self.targets[path] = target
 
     def place(self, path: Path) -> Path:
         """Return where the drawing of a file goes if no other one is there."""
@@ -219,9 +219,9 @@ class TableWriter:
     def messages(self) -> list[str]:
         """Return what is to be said below the table."""
         total = sum(self.counts.values())
-        said = [f"{self.left_out:,} more rows: --csv FILE has them all"] if self.left_out else []
+        lines = [f"{self.left_out:,} more rows: --csv FILE has them all"] if self.left_out else []
         shares = [f"{name} {count:,} ({count / total:.0%})" for name, count in self.counts.most_common()]
-        return said + ([f"{_faces(total)}: {', '.join(shares)}"] if total else ["no face found"])
+        return lines + ([f"{_faces(total)}: {', '.join(shares)}"] if total else ["no face found"])
 
 
 def _faces(number: int) -> str:

@@ -98,18 +98,18 @@ def load(student: str | PathLike | None = None, threads: int | None = None) -> S
     return open_student(student, threads or cores(), "distill.load")
 
 
-def open_student(word: str | PathLike | None, threads: int, asked: str = "--student") -> Student:
+def open_student(word: str | PathLike | None, threads: int, option: str = "--student") -> Student:
     """Open the student that a person named.
 
     Args:
         word: a file, a folder or a shipped name; None takes the best shipped one.
         threads: of the engine.
-        asked: what it was typed behind, for messages.
+        option: what it was typed behind, for messages.
 
     Raises:
         ValueError: there is no such student, or the file is none.
     """
-    path = find(word, asked)
+    path = find(word, option)
     opened, classes, picture = open_whole(path, threads)
     return Student(opened.answer, classes, picture, str(word or path.parent.name))
 
@@ -143,7 +143,7 @@ def open_whole(path: Path, threads: int) -> tuple[LoadedModel, tuple[str, ...], 
     return opened, classes, picture
 
 
-def find(word: str | PathLike | None, asked: str = "--student") -> Path:
+def find(word: str | PathLike | None, option: str = "--student") -> Path:
     """Return the .onnx file that a word means: a shipped name, a file, a run folder, its export or its publication.
 
     Raises:
@@ -152,12 +152,12 @@ def find(word: str | PathLike | None, asked: str = "--student") -> Path:
     names = shipped()
     if word is None:
         if not names:
-            raise ValueError(f"{asked}: none comes with this installation. Give a run folder or a .onnx file.")
+            raise ValueError(f"{option}: none comes with this installation. Give a run folder or a .onnx file.")
         return names[next(name for name in (*PREFERRED, *names) if name in names)]
     if word in names:
         if Path(word).exists():
             raise ValueError(
-                f"{asked}: {word} is a student of this package, and here is a file or folder of that name. "
+                f"{option}: {word} is a student of this package, and here is a file or folder of that name. "
                 f"Type ./{word} for the one here, {quote(str(names[word]))} for the package's."
             )
         return names[word]
@@ -165,11 +165,11 @@ def find(word: str | PathLike | None, asked: str = "--student") -> Path:
     if path.is_dir():
         found = next((path / name for name in PLACES if (path / name).is_file()), None)
         if found is None:
-            raise ValueError(f"{asked}: {path} has no {', '.join(PLACES)}. {to_export(path)}")
+            raise ValueError(f"{option}: {path} has no {', '.join(PLACES)}. {to_export(path)}")
         return found
     if not path.is_file():
         known = f"one of {', '.join(names)}, " if names else ""
-        raise ValueError(f"{asked}: there is no {word}. Give {known}a run folder or a .onnx file.")
+        raise ValueError(f"{option}: there is no {word}. Give {known}a run folder or a .onnx file.")
     if path.suffix != ".onnx":
-        raise ValueError(f"{asked}: {path} was not opened: only .onnx files are. Type python -m distill.export RUN")
+        raise ValueError(f"{option}: {path} was not opened: only .onnx files are. Type python -m distill.export RUN")
     return path

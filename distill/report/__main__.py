@@ -36,21 +36,21 @@ from distill.system.files import atomic
 from distill.system.hardware import set_threads
 
 
-def faces(found: RunTable) -> Faces | str:
+def faces(table: RunTable) -> Faces | str:
     """Return the faces of a data set's best student, or why there are none."""
     try:
-        return gather(found.configurations[0].runs[0])
+        return gather(table.configurations[0].runs[0])
     except Exception as error:  # of networks and data that may be gone: the rest of the page does not depend on them
         return format_error(error, inside=True)
 
 
-def write(found: RunTable, out: Path, with_faces: bool, plots: Sequence[Sequence[str]] = ()) -> list[Path]:
+def write(table: RunTable, out: Path, with_faces: bool, plots: Sequence[Sequence[str]] = ()) -> list[Path]:
     """Write the page and both tables, each whole or not at all; return their paths."""
-    damaged = [(run, messages) for run in found.runs if (messages := problems(run))]
+    damaged = [(run, messages) for run in table.runs if (messages := problems(run))]
     texts = {
-        "report.html": page(found, faces if with_faces else lambda own: None, plots, damaged),
-        "report.md": markdown(found),
-        "report.csv": comma_separated(found),
+        "report.html": page(table, faces if with_faces else lambda own: None, plots, damaged),
+        "report.md": markdown(table),
+        "report.csv": comma_separated(table),
     }
     for name, text in texts.items():
         with atomic(out / name) as temporary:
@@ -60,19 +60,19 @@ def write(found: RunTable, out: Path, with_faces: bool, plots: Sequence[Sequence
     return [out / name for name in texts]
 
 
-def report(asked: argparse.Namespace) -> None:
+def report(options: argparse.Namespace) -> None:
     """Do what the command line asks for."""
-    if asked.pair:
-        print(pair(asked.folders))
+    if options.pair:
+        print(pair(options.folders))
         return
-    found = where(aggregate_runs(find(asked.folders), asked.debug), asked.where)
-    if asked.best is not None:
-        print(best(found, asked.best))
+    found = where(aggregate_runs(find(options.folders), options.debug), options.where)
+    if options.best is not None:
+        print(best(found, options.best))
         return
-    if asked.format:
-        print({"md": markdown, "csv": comma_separated}[asked.format](found), end="")
+    if options.format:
+        print({"md": markdown, "csv": comma_separated}[options.format](found), end="")
     else:
-        for path in write(found, asked.out or asked.folders[0], not asked.no_faces, asked.plot):
+        for path in write(found, options.out or options.folders[0], not options.no_faces, options.plot):
             print(path)
     if found.left_out:
         print(f"{count(len(found.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)

@@ -67,18 +67,17 @@ def gather(run: Run, n: int = 12) -> Faces:
     load_weights(student, weights, str(run.folder))
     own, _, layer = grad_cam(student, _images(student, pixels), guesses)
     looks, notes = [("student", own)], [f"Student: {run.result.student['name']}, {_place(layer)}"]
-    said, teacher_maps = None, _teacher_maps(run, classes, pixels, notes)
-    if teacher_maps is not None:
-        looks.append(("teacher", teacher_maps[0]))
-        said = teacher_maps[1]
+    teacher = _teacher_maps(run, classes, pixels, notes)  # maps, answers
+    if teacher is not None:
+        looks.append(("teacher", teacher[0]))
     faces = []
     for k, row in enumerate(rows):
         own, packed = answers.probabilities[row], pixels[k]
         picture = Image.fromarray(packed[0].numpy() if len(packed) == 1 else packed.permute(1, 2, 0).numpy())
         face = np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
         seen = [(whose, _uri(_lit(face, maps[k].numpy()))) for whose, maps in looks]
-        told, answer = said and said[k], (classes[int(own.argmax())], float(own.max()))
-        faces.append(Face(answers.ids[row], classes[answers.labels[row]], answer, told, _uri(face), seen))
+        teacher_answer, answer = teacher and teacher[1][k], (classes[int(own.argmax())], float(own.max()))
+        faces.append(Face(answers.ids[row], classes[answers.labels[row]], answer, teacher_answer, _uri(face), seen))
     if licence := run.result.data.get("notes", {}).get("licence"):
         notes.append(str(licence))
     return Faces(faces[: len(wrong)], faces[len(wrong) :], notes)

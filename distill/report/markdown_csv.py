@@ -7,44 +7,44 @@ from distill.report.aggregate import RunTable
 from distill.report.number_format import full, plain, show
 
 
-def markdown(found: RunTable) -> str:
+def markdown(table: RunTable) -> str:
     """Return the table for people: one row per configuration, mean ± sample standard deviation over n runs; a table per data set."""
-    sections = found.sections
+    sections = table.sections
     if len(sections) < 2:
-        return _markdown(found)
+        return _markdown(table)
     return "\n".join(f"## {own.configurations[0].data_name}\n\n{_markdown(own)}" for own in sections)
 
 
-def _markdown(found: RunTable) -> str:
-    columns = found.columns
-    head = ["#", *found.keys, "n", *(column.heading for column in columns)]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * len(found.keys) + "--:|" * (len(columns) + 1)]
-    for c in found.configurations:
-        settings = [plain(c.values[key]).replace("|", r"\|") for key in found.keys]
+def _markdown(table: RunTable) -> str:
+    columns = table.columns
+    head = ["#", *table.keys, "n", *(column.heading for column in columns)]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---|" * len(table.keys) + "--:|" * (len(columns) + 1)]
+    for c in table.configurations:
+        settings = [plain(c.values[key]).replace("|", r"\|") for key in table.keys]
         cells = [show(column, c.mean.get(column.name), c.spread.get(column.name)) for column in columns]
         lines.append("| " + " | ".join([str(c.number), *settings, c.repeats, *cells]) + " |")
-    exported = {c.number: c.speed_of for c in found.configurations if c.speed_of}
+    exported = {c.number: c.speed_of for c in table.configurations if c.speed_of}
     if exported:
         lines += ["", f"Speeds are of exported files: {', '.join(f'{k} {file}' for k, file in exported.items())}."]
     return "\n".join(lines) + "\n"
 
 
-def comma_separated(found: RunTable) -> str:
+def comma_separated(table: RunTable) -> str:
     """Return the table for programs: one row per run, numbers as they are in the run folders, accuracies in [0, 1].
 
     speed_of is the exported file whose latency and images/s stand there, nothing for eager PyTorch's.
     """
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    names = [column.name for column in found.columns]
-    rows.writerow(["configuration", "status", *found.keys, "seed", *names, "speed_of", "folder", "command", "error"])
-    for c in found.configurations:
+    names = [column.name for column in table.columns]
+    rows.writerow(["configuration", "status", *table.keys, "seed", *names, "speed_of", "folder", "command", "error"])
+    for c in table.configurations:
         for run in c.runs:
-            own = [full(c.values[key]) for key in found.keys]
+            own = [full(c.values[key]) for key in table.keys]
             numbers = [run.numbers.get(name, "") for name in names]
             seed, speed = run.config.seed, c.speed_of or ""
             rows.writerow([c.number, run.status, *own, seed, *numbers, speed, run.folder, run.command, ""])
-    for run in found.left_out:
-        blank = [""] * (len(found.keys) + 2 + len(names))
+    for run in table.left_out:
+        blank = [""] * (len(table.keys) + 2 + len(names))
         rows.writerow(["", run.status, *blank, run.folder, "", run.error])
     return text.getvalue()

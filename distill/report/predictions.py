@@ -42,14 +42,14 @@ def of_run(run: Run, split: str = "test") -> Predictions:
     return Predictions(name, probabilities, labels, tuple(name for part in found for name in part[2]))
 
 
-def of_teacher(run: Run, like: Predictions, split: str = "test") -> Predictions | None:
+def of_teacher(run: Run, like: Predictions) -> Predictions | None:
     """Return the teacher's predictions of the same faces, as its own run folder holds them; none where that is out of reach."""
     teacher = run.result.teacher or {}
     weights = teacher.get("weights") or []
     if len(weights) != 1 or len(run.leaves) > 1:
         return None
     try:
-        file = RunFolder.of_weights(weights[0]).predictions(split)
+        file = RunFolder.of_weights(weights[0]).predictions("test")
         found = read_predictions(file, run.result.data["classes"])
     except (ValueError, IndexError):
         return None

@@ -21,11 +21,11 @@ SAME = {"==": True, "=": True, "!=": False}  # of words
 EXAMPLE = 'Type for example --best "max valid/top1_accuracy where bytes<1e6 and latency_ms<1".'
 
 
-def best(found: RunTable, rule: str) -> Path:
+def best(table: RunTable, rule: str) -> Path:
     """Return the run folder that a rule chooses: of the best configuration, by its mean over seeds, the best run.
 
     Args:
-        found: the runs.
+        table: the runs.
         rule: max|min NAME [where NAME OP VALUE [and NAME OP VALUE ...]]; OP is <, <=, >, >=, == or !=; VALUE a number, or a
             word after == or !=, such as data==ferplus. A condition on seed leaves only the runs that have it.
 
@@ -34,10 +34,10 @@ def best(found: RunTable, rule: str) -> Path:
             was chosen on other validation faces than the rest.
     """
     direction, goal, conditions = parse(rule)
-    _refuse_nothing(found, "--best")
-    goals = {name for c in found.configurations for name in _numbers(c)}
+    _refuse_nothing(table, "--best")
+    goals = {name for c in table.configurations for name in _numbers(c)}
     _check(goal, goals, goals, "--best")
-    fitting = [c for c in _fitting(found, conditions, "--best", rule).configurations if goal in _numbers(c)]
+    fitting = [c for c in _fitting(table, conditions, "--best", rule).configurations if goal in _numbers(c)]
     if not fitting:
         raise ValueError(f"--best: no run that fits {rule!r} has {goal}.")
     _refuse_several_data(fitting, rule)
@@ -47,7 +47,7 @@ def best(found: RunTable, rule: str) -> Path:
     return max(runs, key=lambda run: sign * run.numbers.get(goal, chosen.mean.get(goal, 0.0))).folder
 
 
-def where(found: RunTable, rules: Sequence[str]) -> RunTable:
+def where(table: RunTable, rules: Sequence[str]) -> RunTable:
     """Return the configurations that fit every rule, NAME=VALUE or with another comparison: a table of their own.
 
     Raises:
@@ -55,42 +55,42 @@ def where(found: RunTable, rules: Sequence[str]) -> RunTable:
     """
     conditions = [_condition(words, "--where") for rule in rules for words in AND.split(rule)]
     if not conditions:
-        return found
-    _refuse_nothing(found, "--where")
-    return _fitting(found, conditions, "--where", " and ".join(rules))
+        return table
+    _refuse_nothing(table, "--where")
+    return _fitting(table, conditions, "--where", " and ".join(rules))
 
 
-def _refuse_nothing(found: RunTable, option: str) -> None:
-    if not found.configurations:
-        states = Counter(run.status for run in found.left_out) + Counter({"of debug=smoke or overfit": found.debug})
+def _refuse_nothing(table: RunTable, option: str) -> None:
+    if not table.configurations:
+        states = Counter(run.status for run in table.left_out) + Counter({"of debug=smoke or overfit": table.debug})
         there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
         raise ValueError(
             f"{option}: no run there is complete ({there}). A run's own command, typed again, goes on with it."
         )
 
 
-def _fitting(found: RunTable, conditions: list[tuple[str, str, float | str]], option: str, rule: str) -> RunTable:
+def _fitting(table: RunTable, conditions: list[tuple[str, str, float | str]], option: str, rule: str) -> RunTable:
     """Return the configurations that meet all conditions; those on the seed are met by runs, which are folded anew."""
-    known = {"seed", *(name for c in found.configurations for name in _known(c))}
-    goals = {name for c in found.configurations for name in _numbers(c)}
+    known = {"seed", *(name for c in table.configurations for name in _known(c))}
+    goals = {name for c in table.configurations for name in _numbers(c)}
     for name, _, _ in conditions:
-        _check(name, known, known & {"seed", "data", *goals, *found.keys}, option)
-    made = _of_seeds(found, [rest for name, *rest in conditions if name == "seed"], option)
+        _check(name, known, known & {"seed", "data", *goals, *table.keys}, option)
+    made = _of_seeds(table, [rest for name, *rest in conditions if name == "seed"], option)
     others = [condition for condition in conditions if condition[0] != "seed"]
     fitting = [c for c in made if all(_holds(c, *rest) for rest in others)]
     if not fitting:
         raise ValueError(f"{option}: none of {len(made)} configurations fits {rule!r}. {_nearest(made, others)}")
-    return table_of(fitting)._replace(left_out=found.left_out, debug=found.debug)
+    return table_of(fitting)._replace(left_out=table.left_out, debug=table.debug)
 
 
-def _of_seeds(found: RunTable, bounds: list[list], option: str) -> list[Configuration]:
+def _of_seeds(table: RunTable, bounds: list[list], option: str) -> list[Configuration]:
     """Return the configurations of the runs whose seeds meet all bounds."""
     kept = []
-    for c in found.configurations:
+    for c in table.configurations:
         if runs := [run for run in c.runs if all(COMPARE[how](run.config.seed, bound) for how, bound in bounds)]:
             kept.append(configuration(runs, c.settings))
     if not kept:
-        there = ", ".join(map(str, sorted({run.config.seed for run in found.runs})))
+        there = ", ".join(map(str, sorted({run.config.seed for run in table.runs})))
         raise ValueError(
             f"{option}: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
         )
@@ -105,7 +105,7 @@ def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
         kinds.setdefault((name, root, rows, *how), []).append(c)
     if len(kinds) < 2:
         return
-    told = [
+    kinds_of_data = [
         f"{' '.join(filter(None, (name, root)))} ({rows} validation faces; {protocol})"
         for name, root, rows, protocol, _ in sorted(kinds, key=repr)
     ]
@@ -113,7 +113,7 @@ def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
     found = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
     joined = " and " if RULE.fullmatch(rule)[3] else " where "
     what = f'Type for example --best "{rule.strip()}{joined}{found}"' if found else "Give the folders of one kind alone"
-    raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(told)}. {what}.")
+    raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(kinds_of_data)}. {what}.")
 
 
 def condition(wanted: Sequence[Configuration], others: Sequence[Configuration]) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.config import schema as config
+from distill.config.naming import canonical
 from distill.runs.reading import Run
 
 HIDDEN = ("data.root", "data.subset_dir", "teacher.sha256", "experiment", "debug")  # where and how found, not what
@@ -24,13 +25,8 @@ def _flat(run: Run) -> dict[str, object]:
     named = {part: config.label(node) for part, node in run.config.components.items()}
     named |= {"data": run.result.data["name"], "loss": " + ".join(run.config.loss)}
     found["eval.tta"] = run.result.eval.get("tta", "plain")
-    kept = {k: _number(v) for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
+    kept = {k: canonical(v) for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
     return kept | named
-
-
-def _number(value: object) -> object:
-    """Return 4.0 as 4: one may be typed, the other the default."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from distill.runs.result_schema import CONFIG, unlike
-from distill.system.files import atomic
+from distill.system.files import write_text
 
 COMPONENTS = ("student", "teacher", "loss", "data", "optimizer", "schedule")
 
@@ -153,9 +153,7 @@ class RunConfig:
 
     def write(self, file: Path) -> None:
         """Write it."""
-        with atomic(file) as temporary:
-            text = yaml.safe_dump(asdict(self), allow_unicode=True, sort_keys=False)
-            temporary.write_text(text, encoding="utf-8")
+        write_text(file, yaml.safe_dump(asdict(self), allow_unicode=True, sort_keys=False))
 
 
 @cache

@@ -1,15 +1,12 @@
 """What lies where in a run folder, who is at work in it, and whether the run in it is complete."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from distill.runs.result import RunResult
-from distill.system.console import console
+from distill.system.processes import exclusive
 
 PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
 
@@ -110,24 +107,6 @@ class RunFolder:
         except (OSError, ValueError):
             return False
 
-    @contextmanager
-    def lock(self, wait: bool) -> Iterator[None]:
-        """Hold its lock; a job of a sweep waits for whoever has it, and may find the run complete then.
-
-        Raises:
-            ValueError: another process has it, and there is no waiting.
-        """
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            busy = f"{self}: another process is at work in this run folder"
-            if not wait:
-                raise ValueError(f"{busy}. Wait for it, or stop it.") from None
-            console.print(f"{busy}; waiting for it")
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+    def lock(self, wait: bool) -> AbstractContextManager[None]:
+        """Hold its lock; a job of a sweep waits for whoever has it, and may find the run complete then."""
+        return exclusive(self.path, "in this run folder", wait)

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,12 @@ class Run:
         """name -> [(epoch from 1 on, value)] of validation metrics, and the mean training loss of each epoch."""
         found: dict[str, dict[int, list[float]]] = {}
         for line in _lines(RunFolder(self.leaves[0].folder).metrics):
+            epoch = line.get("epoch")
+            if not isinstance(epoch, int) or not 0 <= epoch < 10**6:
+                continue
             for name, value in line.items():
-                if name.startswith(("valid/", "train/")) and is_number(value) and _is_epoch(line.get("epoch")):
-                    found.setdefault(name, {}).setdefault(line["epoch"] + 1, []).append(value)
+                if name.startswith(("valid/", "train/")) and is_number(value):
+                    found.setdefault(name, {}).setdefault(epoch + 1, []).append(value)
         return {name: [(e, sum(v) / len(v)) for e, v in sorted(by.items())] for name, by in found.items()}
 
 
@@ -133,18 +136,18 @@ def find(folders: Iterable[Path]) -> list[Run]:
     Raises:
         ValueError: no such folder, or not one run in any of them.
     """
-    places: dict[Path, None] = {}
+    found: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(
                 f"{folder}: no such folder. Give a run folder, or one that holds run folders, such as runs."
             )
-        places |= dict.fromkeys(_run_folders(folder.resolve(), set()))
-    if not places:
+        found |= dict.fromkeys(_run_folders(folder.resolve(), set()))
+    if not found:
         raise ValueError(
             f"{', '.join(map(str, folders))}: no run is in there; a run folder holds config.yaml and result.json."
         )
-    return [read(place) for place in sorted(places)]
+    return [read(folder) for folder in sorted(found)]
 
 
 def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
@@ -152,7 +155,8 @@ def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
     if folder in seen:
         return
     seen.add(folder)
-    if _holds_run(folder):
+    run = RunFolder(folder)
+    if run.config.is_file() or run.result.is_file() or run.parts():
         yield folder
         yield from sorted(path.parent for path in folder.glob("width-*/result.json"))
         return
@@ -164,18 +168,9 @@ def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
         is_store = name == "teachers" and {"packed", "logits"} & set(inner)
         if not name.startswith(".") and name not in PASSED_OVER and not is_store:
             yield from _run_folders((folder / name).resolve(), seen)
-    noted = (line.get("folder") for line in _lines(folder / "jobs.jsonl"))  # of a sweep, where no link could be made
-    for place in filter(None, map(_folder, noted)):
-        yield from _run_folders(place, seen)
-
-
-def _folder(noted: object) -> Path | None:
-    return Path(noted).resolve() if isinstance(noted, str) and os.path.isdir(noted) else None
-
-
-def _holds_run(folder: Path) -> bool:
-    run = RunFolder(folder)
-    return run.config.is_file() or run.result.is_file() or bool(run.parts())
+    for line in _lines(folder / "jobs.jsonl"):  # of a sweep, where no link could be made
+        if isinstance(path := line.get("folder"), str) and os.path.isdir(path):
+            yield from _run_folders(Path(path).resolve(), seen)
 
 
 def read(folder: Path) -> Run:
@@ -189,9 +184,12 @@ def read(folder: Path) -> Run:
 def _read(folder: Path) -> Run:
     here = RunFolder(folder)
     parts = tuple(read(part.path) for part in here.parts())
-    env = _mapping(here.env, {}) or {}
-    env = {} if unlike(env, ENV) else env
-    env = env or (parts[0].env if parts else {})
+    try:
+        env = json.loads(here.env.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        env = {}
+    if not isinstance(env, dict) or not env or unlike(env, ENV):
+        env = parts[0].env if parts else {}
     try:
         result = RunResult.read(here.result)
     except (OSError, ValueError):
@@ -209,37 +207,24 @@ def _read(folder: Path) -> Run:
     if result.status != "complete":
         failure = str(result.error or f"status {result.status!r}")
         return Run(folder, "pruned" if result.status == "pruned" else "failed", failure, config, result, env, parts)
-    if problem := unlike(vars(result), RESULT) or _no_accuracy(result):
-        return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
-    return _countable(Run(folder, "complete", "", config, result, env, parts))
-
-
-def _mapping(path: Path, otherwise: dict | None = None) -> dict | None:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return otherwise
-    return value if isinstance(value, dict) else otherwise
-
-
-def _no_accuracy(result: RunResult) -> str | None:
-    value = result.student["metrics"].get(goal_of(result.student["metrics"]))
-    return None if is_number(value) and 0 <= value <= 1 else f"has no student.metrics {FIRST} in [0, 1]"
+    problem = unlike(vars(result), RESULT)
+    if not problem:
+        accuracy = result.student["metrics"].get(goal_of(result.student["metrics"]))
+        if not (is_number(accuracy) and 0 <= accuracy <= 1):
+            problem = f"has no student.metrics {FIRST} in [0, 1]"
+    if not problem:
+        run = Run(folder, "complete", "", config, result, env, parts)
+        try:
+            _ = run.numbers, run.teacher_numbers, run.corruption_curves
+            return run
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            problem = f"its numbers cannot be read ({type(error).__name__}: {error})"
+    return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
 
 
 def goal_of(numbers: dict) -> str:
     """Return the name of the number that a run is ranked by."""
     return FIRST if FIRST in numbers or AGREEMENT not in numbers else AGREEMENT
-
-
-def _countable(run: Run) -> Run:
-    """Return a complete run as it is, or as a damaged one where one of its numbers cannot be had."""
-    try:
-        _ = run.numbers, run.teacher_numbers, run.corruption_curves
-    except (TypeError, KeyError, AttributeError, ValueError) as error:
-        words = f"result.json: says complete, but its numbers cannot be read ({type(error).__name__}: {error})"
-        return replace(run, status="damaged", error=words)
-    return run
 
 
 def _numbers(network: dict) -> dict[str, float]:
@@ -272,10 +257,6 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, dict | None]]:
             except (ValueError, RecursionError):
                 value = None
             yield number, value if isinstance(value, dict) else None
-
-
-def _is_epoch(value: object) -> bool:
-    return isinstance(value, int) and 0 <= value < 10**6
 
 
 def is_number(value: object) -> bool:

@@ -70,9 +70,9 @@ def _from_npm() -> dict[str, bytes]:
             raise ValueError(f"npm did not fetch {PACKAGE} within {SECONDS} s. Try again; or else: {BY_HAND}") from None
         packed = list(Path(folder).glob("*.tgz"))
         if done.returncode or len(packed) != 1:
-            said = [line for line in done.stderr.splitlines() if "error" in line.lower() or "ERR!" in line]
+            errors = [line for line in done.stderr.splitlines() if "error" in line.lower() or "ERR!" in line]
             raise ValueError(
-                f"npm could not fetch {PACKAGE} ({' '.join((said or ['no reason given'])[0].split())[:160]}). {BY_HAND}"
+                f"npm could not fetch {PACKAGE} ({' '.join((errors or ['no reason given'])[0].split())[:160]}). {BY_HAND}"
             )
         with tarfile.open(packed[0]) as package:
             return {name: package.extractfile(f"package/dist/{name}").read() for name in SHA256}

@@ -56,11 +56,11 @@ def site(student: Path, engine: dict[str, bytes], detector: Path | None, crops: 
     card = next((path for path in (student.parent / name for name in CARDS) if path.is_file()), None)
     if card:
         found["card.txt"] = card.read_bytes()  # .txt: every browser shows it
-    found["facts.json"] = json.dumps(told(opened.facts, found), indent=1).encode()
+    found["facts.json"] = json.dumps(page_facts(opened.facts, found), indent=1).encode()
     return found
 
 
-def told(facts: dict[str, str], found: dict[str, bytes]) -> dict:
+def page_facts(facts: dict[str, str], found: dict[str, bytes]) -> dict:
     """Return what the page knows of its student.
 
     Args:
@@ -104,9 +104,9 @@ def about(facts: dict[str, str], size: int) -> str:
 def _more(facts: dict[str, str], found: Container[str]) -> list[str]:
     teacher = facts.get("teacher", "null")
     of_teacher = "" if teacher == "null" else f", distilled from {teacher}"
-    said = [f"Run {facts['run']}{of_teacher}."] if "run" in facts else []
-    said += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
+    lines = [f"Run {facts['run']}{of_teacher}."] if "run" in facts else []
+    lines += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
     names = {"blazeface.onnx": "BlazeFace (Apache-2.0)", "detector.onnx": "CenterFace (MIT)"}
     by = " and ".join(name for file, name in names.items() if file in found)
-    said += [f"Computed by onnxruntime-web {VERSION} (MIT){f', faces found by {by}' if by else ''}."]
-    return said
+    lines += [f"Computed by onnxruntime-web {VERSION} (MIT){f', faces found by {by}' if by else ''}."]
+    return lines

@@ -15,7 +15,7 @@ from distill.system import processes
 from distill.system.cli import not_installed
 from distill.system.cores import cores
 from distill.system.errors import ConfigError
-from distill.system.processes import GRACE_PERIOD_S, JOB_DIR, LOG, STOP, Fork, Stoppable, run_process
+from distill.system.processes import GRACE_PERIOD_S, JOB_DIR, LOG, STOP, Stoppable, fork, run_process
 
 COMMAND = "distill.run"
 LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # what a run imports when it needs it
@@ -55,7 +55,8 @@ class LocalExecutor:
             self.run(words)
 
         (job_dir / STOP).unlink(missing_ok=True)
-        self._running.append(Stoppable(Fork(work, job_dir / LOG), job_dir))
+        process = fork(work, job_dir / LOG)
+        self._running.append(Stoppable(process, lambda: process.exitcode, job_dir))
         return self._running[-1].poll
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ from distill.config.naming import job_name
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system.console import console
-from distill.system.files import atomic, digest, write_json
+from distill.system.files import digest, write_json, write_text
 from distill.system.processes import LOG
 
 ELSEWHERE = ("-", "paths.", "logger", "launcher", "hydra", "+hydra", "~hydra")  # words that do not say what a sweep is
@@ -118,8 +118,7 @@ def collect(sweep: Path) -> list[dict]:
     numbers = sorted(int(job_dir.name) for job_dir in (sweep / "jobs").glob("*") if job_dir.name.isdigit())
     jobs = [Record(sweep / "jobs" / str(number)).facts for number in numbers]
     jobs = [facts | {"status": "stopped"} if facts["status"] == "running" else facts for facts in jobs]
-    with atomic(sweep / "jobs.jsonl") as temporary:
-        temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs), encoding="utf-8")
+    write_text(sweep / "jobs.jsonl", "".join(json.dumps(facts) + "\n" for facts in jobs))
     return jobs
 
 

@@ -14,8 +14,8 @@ from distill.sweep.jobs import METRIC, Record, finalize_sweep, plan, sweep_folde
 from distill.system.console import console
 from distill.system.cores import cores
 from distill.system.errors import ConfigError
-from distill.system.files import atomic
-from distill.system.processes import sweep_lock
+from distill.system.files import write_text
+from distill.system.processes import exclusive
 
 MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
@@ -45,11 +45,10 @@ def job_runner(folder: Path, what: str, launcher: Mapping, at_a_time: int, metri
     Raises:
         ValueError: another process is at work there, or the folder is another sweep's.
     """
-    with sweep_lock(folder):
+    with exclusive(folder, "on this sweep"):
         if (file := folder / "sweep.txt").exists() and file.read_text(encoding="utf-8").strip() != what:
             raise ValueError(f"{folder}: holds another sweep. Choose another folder, or leave it out.")
-        with atomic(file) as temporary:
-            temporary.write_text(f"{what}\n", encoding="utf-8")
+        write_text(file, f"{what}\n")
         executor = executor_of(launcher, at_a_time)
         console.print(f"sweep folder: {folder} (what job N prints is in jobs/N/log.txt)")
         try:
@@ -121,16 +120,15 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
         return int(run_jobs(executor, lambda _: next(started, None)) > 0)
 
 
-def executor_of(launcher: Mapping[str, object], at_a_time: int):
+def executor_of(launcher: Mapping[str, Any], at_a_time: int):
     """Return where the jobs run, by the options of the launcher, or at_a_time here where it does not say how many.
 
     Raises:
         ConfigError: a number of jobs that is none.
     """
-    target = str(launcher["_target_"])
-    if target == "ray":
+    if launcher["_target_"] == "ray":
         return RayExecutor(**{key: value for key, value in launcher.items() if key != "_target_"})
-    if "submitit" in target:
+    if "submitit" in launcher["_target_"]:
         return SlurmExecutor(launcher)
     key, jobs = ("hydra.launcher.n_jobs", launcher["n_jobs"]) if "n_jobs" in launcher else ("sweep.jobs", at_a_time)
     jobs = cores() if jobs == -1 else jobs

@@ -214,8 +214,8 @@ def start_command(version: str, pages: dict[str, Callable[[list[str]], str]]) ->
 
 def _docstring(module: str) -> str | None:
     """Return the text of a module's file; None where it has none to run, which Python says itself."""
-    place = PACKAGE.joinpath(*module.split(".")[1:])
-    file = next((f for f in (place.with_suffix(".py"), place / "__main__.py") if f.is_file()), None)
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    file = next((f for f in (path.with_suffix(".py"), path / "__main__.py") if f.is_file()), None)
     return file and (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "")
 
 

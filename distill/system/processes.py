@@ -1,7 +1,8 @@
-"""Processes: the lock of a sweep, jobs that are forked off, or die with whoever started them, or end when they are asked to."""
+"""Processes: a folder that one of them holds, jobs that are forked off, or die with whoever started them, or end when they are asked to."""
 
 import ctypes
 import math
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from distill.system.cli import open_streams, report_error
+from distill.system.console import console
 
 JOB_DIR = "FER_DISTILL_JOB"  # in the environment of a sweep's job: its folder in the sweep's
 LOG = "log.txt"  # in a job's folder: what it prints
@@ -28,75 +31,58 @@ os.execvp(sys.argv[2], sys.argv[2:])"""
 
 
 @contextmanager
-def sweep_lock(sweep: Path) -> Iterator[None]:
-    """Refuse to do the same sweep in two processes.
+def exclusive(folder: Path, where: str, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a folder.
+
+    Args:
+        folder: is made where it is not there.
+        where: another process is at work, for messages: in this run folder, on this sweep.
+        wait: for whoever has the lock.
 
     Raises:
-        ValueError: another process does it.
+        ValueError: another process has it, and there is no waiting.
     """
-    sweep.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, busy = FileLock(folder / ".lock"), f"{folder}: another process is at work {where}"
     try:
-        with FileLock(sweep / ".lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout:
-        raise ValueError(f"{sweep}: another process is at work on this sweep. Wait for it, or stop it.") from None
+        if not wait:
+            raise ValueError(f"{busy}. Wait for it, or stop it.") from None
+        console.print(f"{busy}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-class Fork:
-    """A process forked off here, for which nothing is imported again; asked as a subprocess.Popen is. It dies with this one.
+def fork(work: Callable[[], object], log: Path) -> BaseProcess:
+    """Return a process forked off here, for which nothing is imported again; it dies with this one (Linux only).
 
     Args:
         work: what it does.
         log: takes what it prints.
     """
-
-    def __init__(self, work: Callable[[], object], log: Path):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        parent = os.getpid()
-        self._code: int | None = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            _child(work, log, parent)
-
-    def poll(self) -> int | None:
-        if self._code is None and (ended := os.waitpid(self.pid, os.WNOHANG))[0]:
-            self._code = os.waitstatus_to_exitcode(ended[1])
-        return self._code
-
-    def terminate(self, number: int = signal.SIGTERM) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.terminate(signal.SIGKILL)
+    process = multiprocessing.get_context("fork").Process(target=_child, args=(work, log, os.getpid()))
+    process.start()
+    return process
 
 
 def _child(work: Callable[[], object], log: Path, parent: int) -> None:
-    """Do the work, and never return."""
-    code = 1
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
+        assert os.getppid() == parent
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
+    open_streams()
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(DIES_WITH_PARENT, signal.SIGKILL)
-            assert os.getppid() == parent
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
-        open_streams()
         work()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-        if isinstance(end.code, str):
-            print(end.code, file=sys.stderr)
     except Exception as error:
-        print(f"error: {report_error(error)}", file=sys.stderr)
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        sys.exit(f"error: {report_error(error)}")
 
 
 def with_parent_death_signal(command: list[str]) -> list[str]:
@@ -110,11 +96,11 @@ def with_parent_death_signal(command: list[str]) -> list[str]:
 class Stoppable:
     """A process that is asked to end when its job's folder holds a file stop, and killed if it does not."""
 
-    def __init__(self, process, job_dir: Path):
-        self.process, self.stop, self.deadline = process, job_dir / STOP, math.inf
+    def __init__(self, process, exit_code: Callable[[], int | None], job_dir: Path):
+        self.process, self.exit_code, self.stop, self.deadline = process, exit_code, job_dir / STOP, math.inf
 
     def poll(self) -> int | None:
-        code = self.process.poll()
+        code = self.exit_code()
         if code is None and self.deadline == math.inf and self.stop.exists():
             self.deadline = time.monotonic() + GRACE_PERIOD_S
             self.process.terminate()
@@ -128,7 +114,7 @@ class Stoppable:
                 time.sleep(0.1)
             return code
         finally:
-            if self.process.poll() is None:  # stopped from the keyboard, or by a cluster
+            if self.exit_code() is None:  # stopped from the keyboard, or by a cluster
                 self.stop.touch()
                 self.wait()
 
@@ -139,4 +125,4 @@ def run_process(command: list[str], job_dir: str, cwd: str, environment: dict[st
     with open(Path(job_dir, LOG), "ab") as log:
         where = {"cwd": cwd, "env": os.environ | environment, "stdin": subprocess.DEVNULL}
         process = subprocess.Popen(with_parent_death_signal(command), **where, stdout=log, stderr=subprocess.STDOUT)
-    return Stoppable(process, Path(job_dir)).wait()
+    return Stoppable(process, process.poll, Path(job_dir)).wait()

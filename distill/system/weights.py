@@ -197,11 +197,11 @@ def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[
         ValueError: a file of another network.
     """
     tensors, metadata = read_weights(path)
-    own, theirs = module.state_dict(), list(metadata.get("classes") or ())
+    own, names = module.state_dict(), list(metadata.get("classes") or ())
     tensors = _named_as(own, tensors)
-    if theirs and theirs != list(classes):
+    if names and names != list(classes):
         rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
-        tensors = rest | rows_of(tensors, heads, theirs, classes)
+        tensors = rest | rows_of(tensors, heads, names, classes)
     anew = {
         name
         for name in own
@@ -212,20 +212,20 @@ def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[
 
 
 def rows_of(
-    tensors: Mapping[str, Tensor], heads: str | tuple[str, ...], theirs: Sequence[str], classes: Sequence[str]
+    tensors: Mapping[str, Tensor], heads: str | tuple[str, ...], names: Sequence[str], classes: Sequence[str]
 ) -> dict[str, Tensor]:
     """Return the rows of some classes of a classifier, by their names; nothing where it lacks a class.
 
     Args:
         tensors: of a weight file.
         heads: prefixes of its classifier's tensors, [K, ...].
-        theirs: the K class names.
+        names: the K class names.
         classes: those wanted, in their order.
     """
     classifier = {name: tensor for name, tensor in tensors.items() if name.startswith(heads)}
-    if not set(classes) <= set(theirs) or any(tensor.shape[:1] != (len(theirs),) for tensor in classifier.values()):
+    if not set(classes) <= set(names) or any(tensor.shape[:1] != (len(names),) for tensor in classifier.values()):
         return {}
-    rows = [list(theirs).index(name) for name in classes]
+    rows = [list(names).index(name) for name in classes]
     return {name: tensor[rows] for name, tensor in classifier.items()}
 
 

@@ -59,19 +59,6 @@ class JsonLines:
         self._file.close()
 
 
-class NoLines:
-    """Stands for metrics.jsonl in a process that does not write it."""
-
-    def log(self, metrics: dict[str, float], step: int) -> None: ...
-
-    def position(self) -> int:
-        return 0
-
-    def truncate(self, offset: int) -> None: ...
-
-    def finish(self, result: dict, exit_code: int = 0) -> None: ...
-
-
 class Silent:
     """Mirrors nothing: the run folder is the only record. Takes and ignores whatever Wandb takes."""
 
@@ -88,6 +75,15 @@ class Silent:
     def artifact(self, path: str | Path, name: str) -> None: ...
 
     def finish(self, result: dict, exit_code: int = 0) -> None: ...
+
+
+class NoLines(Silent):
+    """Stands for metrics.jsonl in a process that does not write it."""
+
+    def position(self) -> int:
+        return 0
+
+    def truncate(self, offset: int) -> None: ...
 
 
 class Wandb:
@@ -131,14 +127,8 @@ class Wandb:
         self._run: Any = None
         if self.mode == "disabled" or (_of_an_agent() and job_type == "teacher"):
             return
-        options: dict[str, Any] = {
-            "name": name,
-            "group": group,
-            "job_type": job_type,
-            "project": project,
-            "entity": entity,
-        }
-        options |= {"dir": os.path.abspath(folder), "config": config or {}, "reinit": "create_new"}
+        options: dict[str, Any] = {"name": name, "group": group, "job_type": job_type, "project": project}
+        options |= {"entity": entity, "dir": os.path.abspath(folder), "config": config or {}, "reinit": "create_new"}
         options["tags"] = list(dict.fromkeys([*labels, *tags]))
         self._run = self._start(_kept_id(Path(folder)), options)
 

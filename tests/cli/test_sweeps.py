@@ -22,7 +22,7 @@ from distill.runs.reading import find
 from distill.sweep import jobs as sweep_records
 from distill.sweep.executors import LocalExecutor
 from distill.system import console, processes
-from distill.system.processes import LOG, STOP, Fork, sweep_lock
+from distill.system.processes import LOG, STOP, exclusive, fork
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -114,9 +114,9 @@ def test_a_sweep_that_ends_before_its_first_job_prints_no_table(tmp_path, capsys
 # Processes
 
 
-def code_of(process: Fork) -> int:
-    until(lambda: process.poll() is not None)
-    return process.poll()
+def code_of(process) -> int:
+    until(lambda: process.exitcode is not None)
+    return process.exitcode
 
 
 def test_a_fork_prints_into_its_log_and_ends_with_the_codes_of_a_command(tmp_path, capfd):
@@ -124,14 +124,14 @@ def test_a_fork_prints_into_its_log_and_ends_with_the_codes_of_a_command(tmp_pat
         print("in the child")
         raise KeyError("gone")
 
-    assert code_of(Fork(work, tmp_path / "log.txt")) == 1
+    assert code_of(fork(work, tmp_path / "log.txt")) == 1
     said = (tmp_path / "log.txt").read_text()
     assert "in the child" in said and "KeyError: 'gone'" in said and "in the child" not in capfd.readouterr().out
-    assert code_of(Fork(lambda: sys.exit(3), tmp_path / "log.txt")) == 3
-    assert code_of(Fork(lambda: sys.exit("error: why"), tmp_path / "log.txt")) == 1
+    assert code_of(fork(lambda: sys.exit(3), tmp_path / "log.txt")) == 3
+    assert code_of(fork(lambda: sys.exit("error: why"), tmp_path / "log.txt")) == 1
     assert (tmp_path / "log.txt").read_text().endswith("\nerror: why\n")
-    assert code_of(Fork(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log.txt")) == -signal.SIGKILL
-    assert code_of(Fork((tmp_path / "well").touch, tmp_path / "log.txt")) == 0 and (tmp_path / "well").exists()
+    assert code_of(fork(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log.txt")) == -signal.SIGKILL
+    assert code_of(fork((tmp_path / "well").touch, tmp_path / "log.txt")) == 0 and (tmp_path / "well").exists()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_job_of_a_sweep_waits_for_a_run_folder_that_another_process_is_at_work
 
 def test_the_same_sweep_twice_at_a_time_is_refused(tmp_path):
     refused = pytest.raises(ValueError, match="another process is at work on this sweep")
-    with sweep_lock(tmp_path), refused, sweep_lock(tmp_path):
+    with exclusive(tmp_path, "on this sweep"), refused, exclusive(tmp_path, "on this sweep"):
         pass
 
 

@@ -11,8 +11,8 @@ PACKAGES = ("distill", "teachers", "students", "conf")
 FAMILIES = ("teachers", "students", "distill.losses", "distill.data")
 WINGS = """
 types | augment models system | data losses runs | config evaluation teachers students | training | build | pipeline
-| report sweep measure bench | export run | predict publish | serve
-"""  # each imports only what stands before it; bench, which knows no run, stands with the commands
+| report sweep measure | export run | predict publish bench | serve
+"""  # each imports only what stands before it; bench, which knows exports, but no run, stands with the commands
 RANK = {wing: number for number, wings in enumerate(WINGS.split("|")) for wing in wings.split()}
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

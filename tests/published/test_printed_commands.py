@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from commandline import ROOT
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
 from distill import bench, measure, publish
 from distill.config import overrides
@@ -102,8 +101,8 @@ def read_export(words, tmp_path, monkeypatch):
 def read_measure(words, tmp_path, monkeypatch):
     assert words[0] in ("RUN", "RUN/width-0.5")
     with initialize_config_module("conf", version_base="1.3"):
-        OmegaConf.save(compose("run", overrides=["data=ferplus", "data.root=faces"]), tmp_path / "config.yaml")
-    measure._config(tmp_path, words[1:])
+        own = compose("run", overrides=["data=ferplus", "data.root=faces"])
+    measure._config(typed(own), words[1:])
 
 
 def read_sweep(words, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """The words of the product are those of the field: private ones, and config keys that were renamed, do not come back."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -42,3 +43,18 @@ def test_sources_and_pages_private_word_is_not_there(word):
     )
     found = [f"{path.relative_to(ROOT)}: {m[0]}" for path, text in PAGES.items() for m in [rule.search(text)] if m]
     assert len(PAGES) > 200 and not found, f"{word}: write the field's word instead"
+
+
+VAGUE = {"told", "said", "theirs", "taught", "spoilt"}  # names in code that say little where a noun would say all
+
+
+def test_names_in_code_are_nouns_of_the_field():
+    sources = [path for path in PAGES if path.suffix == ".py" and "losses" not in path.parts]
+    named = [
+        (str(path.relative_to(ROOT)), name)
+        for path in sources
+        for node in ast.walk(ast.parse(PAGES[path]))
+        for name in (getattr(node, "id", None), getattr(node, "arg", None), getattr(node, "attr", None))
+        if name in VAGUE or (isinstance(node, ast.FunctionDef) and node.name in VAGUE)
+    ]
+    assert len(sources) > 150 and not named

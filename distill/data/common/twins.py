@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from distill.data.common.walker import told as left_out_told
+from distill.data.common.walker import left_out_message
 from distill.data.packing.near_duplicates import DROP, bands, pairs
 from distill.system.console import WITHOUT_TWINS
 from distill.system.errors import ConfigError
@@ -101,9 +101,9 @@ def selected(split: Split, kept: np.ndarray | slice) -> Split:
     return replace(split, rows=split.rows[kept], target=split.target[kept], label=split.label[kept], ids=ids)
 
 
-def told(data: Dataset) -> list[str]:
+def start_messages(data: Dataset) -> list[str]:
     """Return the lines that a run begins with: what is left out of its data, and what its splits share."""
-    said = [f"data: {left_out_told(data.notes['left_out'])}"] if "left_out" in data.notes else []
+    lines = [f"data: {left_out_message(data.notes['left_out'])}"] if "left_out" in data.notes else []
     counts = data.notes.get("near_duplicates", {})
     shares = [
         f"{near:,} of {len(data.splits[name]):,} {name} faces show a photograph that {where} has, too ({exact:,} pixel for pixel)"
@@ -112,5 +112,5 @@ def told(data: Dataset) -> list[str]:
     ]
     if shares:
         mend = "" if counts["dropped_from_train"] else "; data.near_duplicates=drop_from_train leaves them out of train"
-        said.append(f"data: {', '.join(shares)}{mend}")
-    return said
+        lines.append(f"data: {', '.join(shares)}{mend}")
+    return lines

@@ -115,7 +115,7 @@ def left_out(tops: Iterable[str], read: Collection[str]) -> dict[str, list]:
     return counts
 
 
-def told(counts: dict[str, list]) -> str:
+def left_out_message(counts: dict[str, list]) -> str:
     """Return one line that says what left_out counted."""
     number = sum(count for count, _ in counts.values())
     each = ", ".join(f"{count:,} {why} ({example})" for why, (count, example) in counts.items())

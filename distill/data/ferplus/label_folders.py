@@ -191,7 +191,7 @@ def _pictures(files: Files) -> Iterator[Picture]:
 
 def _label_rows(files: Files, label_file: str, folder: str) -> Iterator[Picture]:
     beside = label_file.removesuffix("/label.csv")
-    places = beside, re.sub(r"(^|/)Labels/", r"\1Images/", beside)
+    folders = beside, re.sub(r"(^|/)Labels/", r"\1Images/", beside)
     seen: dict[str, str] = {}
     for row, where in csv_rows(io.StringIO(files.labels[label_file]), f"{files.path}: {label_file}"):
         if not row:
@@ -207,10 +207,10 @@ def _label_rows(files: Files, label_file: str, folder: str) -> Iterator[Picture]
         if name in seen:
             raise ValueError(f"{where} lists {name} again, it was {seen[name]}. Delete one of the two rows.")
         seen[name] = f"row {where.rpartition(' row ')[2]}"
-        member = next((f"{place}/{name}" for place in places if f"{place}/{name}" in files.names), None)
+        member = next((f"{folder}/{name}" for folder in folders if f"{folder}/{name}" in files.names), None)
         if member is None:
             raise ValueError(
-                f"{where}: {places[-1]}/{name} is not there. Copy the picture (the FERPlus repository holds votes, no "
+                f"{where}: {folders[-1]}/{name} is not there. Copy the picture (the FERPlus repository holds votes, no "
                 "pictures), or delete the row."
             )
         split = folder.lower()

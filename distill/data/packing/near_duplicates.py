@@ -134,8 +134,8 @@ def pairs(one: tuple, other: tuple, root: np.ndarray | None = None) -> Iterator[
                 if root is not None:
                     new = (left < right) & (root[left] != root[right])
                     left, right = left[new], right[new]
-                for band, theirs in zip(one, other, strict=True):
-                    alike = np.einsum("ij,ij->i", band[left], theirs[right]) >= LEAST
+                for band, far_band in zip(one, other, strict=True):
+                    alike = np.einsum("ij,ij->i", band[left], far_band[right]) >= LEAST
                     left, right = left[alike], right[alike]
                 yield left, right
 

@@ -157,10 +157,10 @@ def _all_unreadable(found: list[Unreadable]) -> str:
     if len(found) == 1:
         rows = " and its row" if found[0].listed else ""
         return f"{found[0].picture} cannot be read ({found[0].why}). Put the whole picture there, or remove it{rows}."
-    told = "; ".join(f"{each.picture} ({each.why})" for each in found[:TOLD])
+    pictures = "; ".join(f"{each.picture} ({each.why})" for each in found[:TOLD])
     more = f"; and {len(found) - TOLD:,} more" if len(found) > TOLD else ""
     rows = " and their rows" if found[0].listed else ""
-    return f"{len(found):,} pictures cannot be read: {told}{more}. Put whole pictures there, or remove them{rows}."
+    return f"{len(found):,} pictures cannot be read: {pictures}{more}. Put whole pictures there, or remove them{rows}."
 
 
 def hash_array(array: np.ndarray) -> str:

@@ -37,6 +37,6 @@ def rotate(image: np.ndarray, amount: float, draws: np.ndarray) -> None:
 
 def _gaussian(size: int, sigma: float) -> np.ndarray:
     """Return the [size, size] matrix that blurs a line of pixels; rows sum to 1."""
-    place = np.arange(size, dtype=np.float32)
-    weight = np.exp(-((place[:, None] - place) ** 2) / np.float32(2 * sigma**2))
+    offset = np.arange(size, dtype=np.float32)
+    weight = np.exp(-((offset[:, None] - offset) ** 2) / np.float32(2 * sigma**2))
     return weight / weight.sum(1, keepdims=True)

@@ -17,7 +17,7 @@ from distill.report.predictions import Predictions, of_run
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, read
 from distill.system.cli import to_export
-from distill.system.files import atomic, sha256
+from distill.system.files import sha256, write_text
 from teachers.peer import is_peer
 
 NAME = "model-card.md"
@@ -51,8 +51,7 @@ class Evidence(NamedTuple):
 def write(folder: Path) -> None:
     """Write RUN/export/model-card.md of an exported run."""
     text = card(folder)
-    with atomic(folder / "export" / NAME) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / "export" / NAME, text)
 
 
 def card(folder: Path, names: dict[str, str] | None = None) -> str:
@@ -129,10 +128,10 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
     answers = {split: of_run(run, split) for split in SPLITS}
     for split, own in answers.items():
         seen = float((own.probabilities.argmax(1) == own.labels).mean())
-        said = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
-        if abs(seen - said) > 2 / len(own.labels) + 1e-3:  # rounding may turn the answer of a face or two
+        recorded_top1 = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
+        if abs(seen - recorded_top1) > 2 / len(own.labels) + 1e-3:  # rounding may turn the answer of a face or two
             raise ValueError(
-                f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {said:.2%}. One of them is of "
+                f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {recorded_top1:.2%}. One of them is of "
                 "another run or damaged: bring back the run folder as it was."
             )
     measured = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "measured").glob("*.json"))]
@@ -140,32 +139,33 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
     return Evidence(run, parity, answers, measured, {name: name for name in recorded} if names is None else names)
 
 
-def _context(found: Evidence) -> dict:
+def _context(evidence: Evidence) -> dict:
     """Return everything that the template shows."""
-    run, parity, written = found.run, found.parity, found.written
+    run, parity, written = evidence.run, evidence.parity, evidence.written
     result, facts, data = run.result, parity["facts"], run.result.data
     starts = words.starts(run)
     counts = json.loads(facts.get("train_faces_per_class", "null")) or []
     widths, width = run.config.loss.get("inplace", {}).get("widths"), run.config.student.get("width")
     corrupted = {"the test faces": result.robustness}
-    corrupted |= {other["data"]["name"]: other.get("robustness") for other in found.measured}
+    corrupted |= {other["data"]["name"]: other.get("robustness") for other in evidence.measured}
     config = run.folder / "export" / "config.json"
     is_timm = config.is_file() and "architecture" in json.loads(config.read_text(encoding="utf-8"))
     return {
         **{"result": result, "data": data, "student": result.student, "teacher": result.teacher},
         **{"cfg": run.config, "augmentation": vars(run.config.augment)},
         **{"env": {"processor": None, "gpu": None, "packages": None} | run.env, "facts": facts},
-        **{"written": written, "names": found.names, "refused": parity["refused"], "timm": is_timm, "splits": SPLITS},
+        **{"written": written, "names": evidence.names, "refused": parity["refused"]},
+        **{"timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
-        "front": _front(found, is_timm),
+        "front": _front(evidence, is_timm),
         **{"widths": widths, "width": width[0] if isinstance(width, list) else width},
         "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
         "picture": json.loads(facts["picture"]),
         "spec": json.loads(facts["network_input"]),
-        "results": _results(found),
-        **_by_labels(found),
+        "results": _results(evidence),
+        **_by_labels(evidence),
         "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
-        "hashes": {found.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
+        "hashes": {evidence.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
         "speed": run.exported_speed,
         "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
         "peer": is_peer(run.config.teacher),
@@ -175,14 +175,14 @@ def _context(found: Evidence) -> dict:
     }
 
 
-def _by_labels(found: Evidence) -> dict:
+def _by_labels(evidence: Evidence) -> dict:
     """Return what the labels of the faces say: each class, calibration; without labels nothing."""
-    test = found.answers["test"]
+    test = evidence.answers["test"]
     if test.labels.min() < 0:
         return {"labeled": False, "class_rows": {}, "few": [], "missed": [], "calibrated": {"temperature": 1}}
-    names = found.run.result.data["classes"]
-    classes = {s: per_class(a.probabilities, a.labels, names) for s, a in list(found.answers.items())[::-1]}
-    calibrated = _calibrated(found)
+    names = evidence.run.result.data["classes"]
+    classes = {s: per_class(a.probabilities, a.labels, names) for s, a in list(evidence.answers.items())[::-1]}
+    calibrated = _calibrated(evidence)
     probabilities = scaled(test.probabilities, calibrated["temperature"])
     confidence, right = probabilities.max(1), probabilities.argmax(1) == test.labels
     return {
@@ -196,37 +196,37 @@ def _by_labels(found: Evidence) -> dict:
     }
 
 
-def _results(found: Evidence) -> dict[str, Scores]:
+def _results(evidence: Evidence) -> dict[str, Scores]:
     """Return selection of faces -> numbers: validation, test, other selections of the test faces, other data sets."""
-    data, metrics = found.run.result.data, found.run.result.student["metrics"]
+    data, metrics = evidence.run.result.data, evidence.run.result.student["metrics"]
     rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
-    subsets, test = found.run.result.test_subset, rows["test"]
+    subsets, test = evidence.run.result.test_subset, rows["test"]
     rows = {name: own for name, own in rows.items() if own.top1}
-    for name, values in found.run.result.extra_test_splits.items():  # the protocol of test itself comes once
+    for name, values in evidence.run.result.extra_test_splits.items():  # the protocol of test itself comes once
         own = scores(values)
         if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
             rows[f"test faces of {'list' if name in subsets else 'protocol'} {name}"] = own
-    for other in found.measured:
+    for other in evidence.measured:
         known = len(other["classes"]["compared"])
         rows[f"{other['data']['name']}, by {known} classes, measured afterwards"] = scores(other["test"])
     return rows
 
 
-def _calibrated(found: Evidence) -> dict:
+def _calibrated(evidence: Evidence) -> dict:
     """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
-    temperature = json.loads(found.parity["facts"].get("temperature", "1"))
-    known = found.run.result.calibration or {}
+    temperature = json.loads(evidence.parity["facts"].get("temperature", "1"))
+    known = evidence.run.result.calibration or {}
     if known.get("temperature") == temperature:
         return known
     return {"temperature": temperature} | {
         split: before_and_after(as_logits(own.probabilities), own.labels, temperature)
-        for split, own in found.answers.items()
+        for split, own in evidence.answers.items()
     }
 
 
-def _front(found: Evidence, is_timm: bool) -> str:
+def _front(evidence: Evidence, is_timm: bool) -> str:
     """Return the header that a model hub reads, in YAML."""
-    result, metrics = found.run.result, found.run.result.student["metrics"]
+    result, metrics = evidence.run.result, evidence.run.result.student["metrics"]
     data = result.data["name"]
     of = {"dataset_name": data, "dataset_type": data, "dataset_config": result.data["protocol"]}
     task = {"task_type": "image-classification", "task_name": "facial expression recognition"}
@@ -242,7 +242,7 @@ def _front(found: Evidence, is_timm: bool) -> str:
         license_name="see-the-section-license",
         library_name="timm" if is_timm else "fer-distill",
         pipeline_tag="image-classification",
-        tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in found.written) else []),
+        tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in evidence.written) else []),
         datasets=[data],
         metrics=["accuracy", "balanced_accuracy"] if results else None,
         model_name=result.name,

@@ -9,7 +9,7 @@ from distill.runs.reading import AGREEMENT, FIRST
 MOST = 120  # points of a line
 
 
-def learning(found: RunTable) -> list[tuple[str, str]]:
+def learning(table: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of validation accuracy and training loss by epoch, those that there are."""
     wanted = (
         (FIRST, "Validation top-1 by epoch", "validation top-1 (%)", percent),
@@ -19,10 +19,10 @@ def learning(found: RunTable) -> list[tuple[str, str]]:
     pictures = []
     for name, heading, title, write in wanted:
         lines = [
-            (c.number, thin(points)) for c in found.configurations for run in c.runs if (points := run.curves.get(name))
+            (c.number, thin(points)) for c in table.configurations for run in c.runs if (points := run.curves.get(name))
         ]
         if lines:
-            pictures.append((heading, _lines(lines, found.configurations[0].number, heading, title, write)))
+            pictures.append((heading, _lines(lines, table.configurations[0].number, heading, title, write)))
     return pictures
 
 
@@ -46,13 +46,13 @@ def _lines(lines: list[tuple[int, list]], best: int, heading: str, title: str, w
     return plot.svg(heading)
 
 
-def robustness(found: RunTable) -> list[tuple[str, str]]:
+def robustness(table: RunTable) -> list[tuple[str, str]]:
     """Return (corruption, picture) of test top-1 against severity, a line per run that was measured so."""
-    measured = [(c.number, run.corruption_curves) for c in found.configurations for run in c.runs]
+    measured = [(c.number, run.corruption_curves) for c in table.configurations for run in c.runs]
     names = dict.fromkeys(name for _, curves in measured for name in curves)
     curves = {name: [(number, own[name]) for number, own in measured if name in own] for name in names}
     everything = [value for lines in curves.values() for _, points in lines for _, value in points]
-    return [(name, _small(name, lines, found.configurations[0].number, everything)) for name, lines in curves.items()]
+    return [(name, _small(name, lines, table.configurations[0].number, everything)) for name, lines in curves.items()]
 
 
 def _small(name: str, lines: list[tuple[int, list]], best: int, everything: list[float]) -> str:

@@ -32,14 +32,14 @@ class Level(NamedTuple):
     among: float
 
 
-def levels(found: RunTable, key: str) -> list[Level]:
+def levels(table: RunTable, key: str) -> list[Level]:
     """Return a setting's values, numbers ascending, others from the most to the least accurate."""
     groups: dict[str, list[Configuration]] = {}
-    for c in found.configurations:
+    for c in table.configurations:
         if c.values[key] is not None:
             groups.setdefault(repr(c.values[key]), []).append(c)
     made = [_level(members[0].values[key], members) for members in groups.values()]
-    if is_numeric(found, key):
+    if is_numeric(table, key):
         return sorted(made, key=lambda level: level.value)
     return sorted(made, key=lambda level: -level.mean)
 
@@ -49,9 +49,9 @@ def _level(value: object, members: list[Configuration]) -> Level:
     return Level(value, members, statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0)
 
 
-def is_numeric(found: RunTable, key: str) -> bool:
+def is_numeric(table: RunTable, key: str) -> bool:
     """Say whether all values of a setting are numbers."""
-    values = [c.values[key] for c in found.configurations if c.values[key] is not None]
+    values = [c.values[key] for c in table.configurations if c.values[key] is not None]
     return all(type(value) in (int, float) for value in values)
 
 
@@ -62,28 +62,28 @@ def seed_spread(members: Sequence[Configuration]) -> float | None:
     return math.sqrt(sum(n * s * s for n, s in several) / weight) if weight else None
 
 
-def charts(found: RunTable) -> list[tuple[str, str]]:
+def charts(table: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of each setting that differs; settings that always change together share one."""
     pictures = []
-    for keys in _together(found):
-        known = levels(found, keys[0])
+    for keys in _together(table):
+        known = levels(table, keys[0])
         if len(known) > 1:
-            draw = _numeric if is_numeric(found, keys[0]) else _categorical
+            draw = _numeric if is_numeric(table, keys[0]) else _categorical
             pictures.append((" = ".join(keys), draw(keys[0], known)))
     return pictures
 
 
-def is_crossed(found: RunTable) -> bool:
+def is_crossed(table: RunTable) -> bool:
     """Say whether every combination of values was run, so that a difference cannot come from another setting."""
-    combinations = math.prod(len({repr(c.values[keys[0]]) for c in found.configurations}) for keys in _together(found))
-    return combinations == len(found.configurations)
+    combinations = math.prod(len({repr(c.values[keys[0]]) for c in table.configurations}) for keys in _together(table))
+    return combinations == len(table.configurations)
 
 
-def _together(found: RunTable) -> list[list[str]]:
+def _together(table: RunTable) -> list[list[str]]:
     """Return the settings, those in one list that divide the configurations in the same way."""
     same_values: dict[tuple[int, ...], list[str]] = {}
-    for key in found.keys:
-        values = [repr(c.values[key]) for c in found.configurations]
+    for key in table.keys:
+        values = [repr(c.values[key]) for c in table.configurations]
         same_values.setdefault(tuple(values.index(value) for value in values), []).append(key)
     return list(same_values.values())
 
@@ -163,11 +163,11 @@ def _words(known: list[Level]) -> str:
     return ", ".join(f"{plain(level.value)} {100 * level.mean:.1f} %" for level in known)
 
 
-def over(found: RunTable, key: str, by: str | None = None) -> dict | None:
+def over(table: RunTable, key: str, by: str | None = None) -> dict | None:
     """Return plots of top-1 over a numeric setting, mean and spread over runs, one line per value of a second setting.
 
     Args:
-        found: the runs on one data set.
+        table: the runs on one data set.
         key: the numeric setting, dotted.
         by: the second one.
 
@@ -176,14 +176,14 @@ def over(found: RunTable, key: str, by: str | None = None) -> dict | None:
         the setting has no two numbers here.
     """
     lines: dict[str, dict[float, list[Configuration]]] = {}
-    for c in sorted(found.configurations, key=lambda c: plain(c.settings.get(by))):
+    for c in sorted(table.configurations, key=lambda c: plain(c.settings.get(by))):
         if is_number(x := c.settings.get(key)):
             lines.setdefault(plain(c.settings.get(by)) if by else "", {}).setdefault(x, []).append(c)
     xs = sorted({x for points in lines.values() for x in points})
     if len(xs) < 2:
         return None
     points = [members for line in lines.values() for members in line.values()]
-    others = [k for k in found.keys if any(len({repr(c.values[k]) for c in members}) > 1 for members in points)]
+    others = [k for k in table.keys if any(len({repr(c.values[k]) for c in members}) > 1 for members in points)]
     pictures = []
     for name, title in OVER.items():
         made = {value: _points(line, name) for value, line in lines.items()}
@@ -219,18 +219,18 @@ def _over(lines: dict[str, list], x: Scale, key: str, by: str | None, title: str
     return plot.svg(f"{title} over {key}" + (f" by {by}" if by else ""))
 
 
-def refuse_undrawn(found: RunTable, plots: Sequence[Sequence[str]], drawn: Sequence[dict]) -> None:
+def refuse_undrawn(table: RunTable, plots: Sequence[Sequence[str]], drawn: Sequence[dict]) -> None:
     """Refuse a plot of settings that no run has, or whose first one has no two numbers on any data set.
 
     Args:
-        found: the runs.
+        table: the runs.
         plots: (key) or (key, other key) of each plot.
         drawn: what over() returned for the data sets.
 
     Raises:
         ValueError: such a plot.
     """
-    known = sorted({key for c in found.configurations for key in c.settings})
+    known = sorted({key for c in table.configurations for key in c.settings})
     for keys in plots if known else ():
         for key in keys:
             if key not in known:
@@ -243,23 +243,23 @@ def refuse_undrawn(found: RunTable, plots: Sequence[Sequence[str]], drawn: Seque
             )
 
 
-def palettes(found: RunTable) -> dict[str, dict]:
+def palettes(table: RunTable) -> dict[str, dict]:
     """Return what colors can mean: setting -> its values, and which of them each configuration has; the strongest first.
 
     {"numeric", "values", "of": configuration's number -> index of its value}.
     """
     made = {}
-    if len(found.configurations) <= COLORED:
-        of = {c.number: k for k, c in enumerate(found.configurations)}
-        made["configuration"] = {"numeric": False, "values": [cut(c.short, 40) for c in found.configurations], "of": of}
-    for key in sorted(found.keys, key=lambda key: -_reach(found, key)):
-        known, numeric = levels(found, key), is_numeric(found, key)
+    if len(table.configurations) <= COLORED:
+        of = {c.number: k for k, c in enumerate(table.configurations)}
+        made["configuration"] = {"numeric": False, "values": [cut(c.short, 40) for c in table.configurations], "of": of}
+    for key in sorted(table.keys, key=lambda key: -_reach(table, key)):
+        known, numeric = levels(table, key), is_numeric(table, key)
         if 1 < len(known) <= (RAMP if numeric else COLORED):
             of = {c.number: k for k, level in enumerate(known) for c in level.members}
             made[key] = {"numeric": numeric, "values": [cut(plain(level.value)) for level in known], "of": of}
     return made or {"nothing": {"numeric": False, "values": [], "of": {}}}
 
 
-def _reach(found: RunTable, key: str) -> float:
-    means = [level.mean for level in levels(found, key)]
+def _reach(table: RunTable, key: str) -> float:
+    means = [level.mean for level in levels(table, key)]
     return max(means) - min(means) if means else 0.0

@@ -24,7 +24,7 @@ PAGE.filters |= {"plain": plain, "full": full, "cut": cut}
 
 
 def page(
-    found: RunTable,
+    table: RunTable,
     faces: Callable[[RunTable], Faces | str | None],
     plots: Sequence[Sequence[str]] = (),
     damaged: Sequence[tuple[Run, list[str]]] = (),
@@ -32,7 +32,7 @@ def page(
     """Return the page.
 
     Args:
-        found: the runs.
+        table: the runs.
         faces: gives the faces of a data set's best student, a message why there are none, or None where they are not wanted.
         plots: (key) or (key, other key) of each plot of top-1 over a setting.
         damaged: (run, messages) of those of which a file is damaged, though the result is whole.
@@ -40,29 +40,29 @@ def page(
     Raises:
         ValueError: a plot's key is none of the runs', or no number.
     """
-    left_out = f"{summary.count(found.debug, 'run')} of debug=smoke or overfit left out: --debug counts them."
-    notes = [left_out] if found.debug else []
-    sections = found.sections
-    sets = [_data_set(k, own, found, faces, notes, plots) for k, own in enumerate(sections, 1)]
-    effects.refuse_undrawn(found, plots, [plot for own in sets for plot in own["plots"]])
-    seeds = len({run.config.seed for run in found.runs})
-    counts = [(len(found.runs), "run"), (len(found.configurations), "configuration"), (seeds, "seed")]
+    left_out = f"{summary.count(table.debug, 'run')} of debug=smoke or overfit left out: --debug counts them."
+    notes = [left_out] if table.debug else []
+    sections = table.sections
+    sets = [_data_set(k, own, table, faces, notes, plots) for k, own in enumerate(sections, 1)]
+    effects.refuse_undrawn(table, plots, [plot for own in sets for plot in own["plots"]])
+    seeds = len({run.config.seed for run in table.runs})
+    counts = [(len(table.runs), "run"), (len(table.configurations), "configuration"), (seeds, "seed")]
     runs, configurations, seeds = (summary.count(*one) for one in counts)
     css, js = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return PAGE.get_template("page.html.j2").render(
-        **{"title": summary.title(found), "counts": f"{runs} of {configurations}, {seeds}", "notes": notes},
-        **{"sets": sets, "show": show, "left_out": found.left_out, "damaged": damaged},
-        **{"css": css, "js": js, "today": date.today().isoformat(), "machines": summary.trained_on(found)},
+        **{"title": summary.title(table), "counts": f"{runs} of {configurations}, {seeds}", "notes": notes},
+        **{"sets": sets, "show": show, "left_out": table.left_out, "damaged": damaged},
+        **{"css": css, "js": js, "today": date.today().isoformat(), "machines": summary.trained_on(table)},
         script_data=_script_data(sections),
     )
 
 
 def _data_set(
-    number: int, own: RunTable, found: RunTable, faces: Callable, notes: list[str], plots: Sequence[Sequence[str]]
+    number: int, own: RunTable, table: RunTable, faces: Callable, notes: list[str], plots: Sequence[Sequence[str]]
 ) -> dict:
     """Return what the page shows of the runs on one data set."""
     best = own.configurations[0]
-    others = [c for c in found.configurations if c.faces != best.faces]
+    others = [c for c in table.configurations if c.faces != best.faces]
     rule = condition(own.configurations, others) if others else None
 
     def drawn(heading: str, make: Callable[[RunTable], Pictures]) -> Pictures:

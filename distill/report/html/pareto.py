@@ -28,19 +28,19 @@ def front(configurations: Sequence[Configuration], cost: str) -> list[Configurat
     return found
 
 
-def charts(found: RunTable) -> list[tuple[str, str]]:
+def charts(table: RunTable) -> list[tuple[str, str]]:
     """Return (heading, picture) of accuracy against each cost that differs between configurations."""
     pictures = []
     for cost, (title, write) in AXES.items():
-        known = [c for c in found.configurations if c.mean.get(cost, 0) > 0]
+        known = [c for c in table.configurations if c.mean.get(cost, 0) > 0]
         if len({c.mean[cost] for c in known}) > 1:
             pictures.append((title, _chart(known, cost, title, write)))
     return pictures
 
 
-def teacher_note(found: RunTable) -> str:
+def teacher_note(table: RunTable) -> str:
     """Return a message that says where the teachers are, which would squeeze the students' points together."""
-    teachers = {run.result.teacher["name"]: run.teacher_numbers for run in found.runs if run.result.teacher}
+    teachers = {run.result.teacher["name"]: run.teacher_numbers for run in table.runs if run.result.teacher}
     words = [
         f"{name}: {amount('percent', t[FIRST], 0)} %, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"
         for name, t in teachers.items()

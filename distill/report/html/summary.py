@@ -30,9 +30,9 @@ class Tile(NamedTuple):
     notes: list[str]
 
 
-def title(found: RunTable) -> str:
+def title(table: RunTable) -> str:
     """Return the title of the page: the data sets of its runs."""
-    names = sorted({run.result.data["name"] for run in found.runs})
+    names = sorted({run.result.data["name"] for run in table.runs})
     return f"Distilled students on {' and '.join(names)}" if names else "No finished run"
 
 
@@ -50,38 +50,38 @@ def data_words(members: Sequence[Configuration]) -> str:
     return f"{members[0].data_name}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
 
 
-def warnings(found: RunTable) -> list[str]:
+def warnings(table: RunTable) -> list[str]:
     """Return why the speeds of configurations cannot be ranked together."""
-    said, timed = [], [c for c in found.configurations if "latency_ms" in c.mean]
+    lines, timed = [], [c for c in table.configurations if "latency_ms" in c.mean]
     exported = [c for c in timed if c.speed_of]
     leaves = [(run, leaf) for c in timed for run in c.runs for leaf in run.leaves]
-    places = [run.result.student.get("speed_on") or leaf.env.get("processor") for run, leaf in leaves]
-    if len(machines := sorted({str(name) for name in places if name})) > 1:
-        said.append(f"Speeds are of different machines and cannot be ranked together: {'; '.join(machines)}.")
+    processors = [run.result.student.get("speed_on") or leaf.env.get("processor") for run, leaf in leaves]
+    if len(machines := sorted({str(name) for name in processors if name})) > 1:
+        lines.append(f"Speeds are of different machines and cannot be ranked together: {'; '.join(machines)}.")
     if len({c.speed_of for c in timed}) > 1:
-        said.append(
+        lines.append(
             f"Speeds are of different engines and cannot be ranked together: of {len(exported)} of {len(timed)} configurations "
             "those of exported files, of the others eager PyTorch's. Hover a speed to see which; python -m distill.bench of "
             "their exports gives the others."
         )
-    return said
+    return lines
 
 
-def speeds(found: RunTable) -> str:
+def speeds(table: RunTable) -> str:
     """Return what the speeds are of."""
-    if files := sorted({c.speed_of for c in found.configurations if c.speed_of}):
+    if files := sorted({c.speed_of for c in table.configurations if c.speed_of}):
         return (
             f"Latency and images/s of {' and '.join(files)} are the exported file's on one thread, as python -m distill.bench "
             "timed it, instead of eager PyTorch's."
         )
-    timed = any("latency_ms" in c.mean for c in found.configurations)
+    timed = any("latency_ms" in c.mean for c in table.configurations)
     return "They are eager PyTorch's; python -m distill.bench of an exported run times its files." if timed else ""
 
 
-def trained_on(found: RunTable) -> list[str]:
+def trained_on(table: RunTable) -> list[str]:
     """Return the machines, and the versions of what computes."""
     machines = {}
-    for run in found.runs:
+    for run in table.runs:
         versions, where = run.env.get("packages") or {}, run.env.get("gpu") or run.env.get("processor")
         torch, timm = (versions.get(name, "unknown") for name in ("torch", "timm"))
         threads = run.env.get("threads", "unknown")
@@ -94,10 +94,10 @@ def best_folder(best: Configuration) -> Path:
     return max(best.runs[0].leaves, key=lambda leaf: leaf.numbers.get(goal_of(leaf.numbers), 0)).folder
 
 
-def chance(found: RunTable) -> str | None:
+def chance(table: RunTable) -> str | None:
     """Return how far two equally good students may lie apart on so few validation faces, 95 % of the time; of one seed each."""
-    best = found.configurations[0]
-    if best.spread or any(len(c.runs) > 1 for c in found.configurations):
+    best = table.configurations[0]
+    if best.spread or any(len(c.runs) > 1 for c in table.configurations):
         return None
     share, faces = best.score, best.runs[0].result.data["rows"].get("valid", 0)
     return f"{100 * 1.96 * sqrt(2 * share * (1 - share) / faces):.1f} points" if faces else "a few points"

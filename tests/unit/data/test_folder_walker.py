@@ -6,7 +6,7 @@ import shutil
 import pytest
 from face_trees import face, save, write_class_folders
 
-from distill.data.common.twins import told
+from distill.data.common.twins import start_messages
 from distill.data.common.walker import left_out, pictures_below, walk
 from distill.data.folder import folder
 from distill.predict.pictures import listed
@@ -27,7 +27,7 @@ def test_copies_in_hidden_folders_are_read_by_nobody(tmp_path, hidden, depth):
     assert len(data.splits["test"]) == 7 == len(listed(root, None)[0])
     counts = data.notes["left_out"]
     assert counts == listed(root, None)[1] and counts["hidden"][0] == 4
-    assert told(data) == [f"data: 4 files left out: 4 hidden ({counts['hidden'][1]})"]
+    assert start_messages(data) == [f"data: 4 files left out: 4 hidden ({counts['hidden'][1]})"]
 
 
 def test_pictures_are_known_by_their_beginning_where_the_suffix_says_nothing(tmp_path):

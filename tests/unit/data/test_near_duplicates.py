@@ -64,7 +64,7 @@ def store(root):
 def test_photographs_that_splits_share_are_counted_and_told_in_a_line(root, store):
     data = build.dataset(*asked_for(root, store))
     assert data.notes["near_duplicates"] == {"valid": [2, 2], "test": [10, 4], "dropped_from_train": 0}
-    assert twins.told(data) == [
+    assert twins.start_messages(data) == [
         "data: 10 of 24 test faces show a photograph that train or valid has, too (4 pixel for pixel), 2 of 8 valid faces show a "
         "photograph that train has, too (2 pixel for pixel); data.near_duplicates=drop_from_train leaves them out of train"
     ]
@@ -119,7 +119,11 @@ def test_a_test_split_that_is_train_is_refused_with_what_to_type(tmp_path, valid
 def test_faces_that_only_look_alike_are_not_one_photograph(tmp_path):
     write_class_folders(tmp_path / "faces", ("a", "b"), 30)
     data = build.dataset(*asked_for(tmp_path / "faces", tmp_path / "store", size=20))
-    assert data.notes["near_duplicates"]["test"] == [0, 0] and twins.told(data) == [] and not data.extra_test_splits
+    assert (
+        data.notes["near_duplicates"]["test"] == [0, 0]
+        and twins.start_messages(data) == []
+        and not data.extra_test_splits
+    )
 
 
 def test_flat_pictures_are_copies_and_nothing_else(tmp_path):

@@ -128,6 +128,14 @@ def test_a_cap_ends_a_grid_too(tmp_path, monkeypatch, cap, number):
         assert len(pool.started) == number
 
 
+def test_words_for_hydra_reach_the_trials_and_those_for_the_launcher_do_not(tmp_path, monkeypatch):
+    pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
+    monkeypatch.setattr(sweeps, "executor_of", lambda launcher, jobs: pool)
+    typed = [f"hydra.searchpath=[file://{tmp_path}]", "launcher=joblib", f"sweep.folder={tmp_path / 'sweep'}"]
+    assert choose(small(tmp_path, run_cap=1), *parse(typed)) == 0
+    assert pool.started[0][-1] == typed[0] and "launcher=joblib" not in pool.started[0]
+
+
 def test_a_trial_killed_before_its_settings_were_written_down_is_not_lost(tmp_path):
     search_of(tmp_path, **GRID).study.ask()  # taken from the queue, and nothing more
     pool = Pretended(tmp_path, lambda said, place, folder: result(folder, 0.5))
