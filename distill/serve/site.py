@@ -1,17 +1,20 @@
 """The page and all it needs as one mapping, name -> content: what is served, and what --write puts into a folder."""
 
 import json
+from collections.abc import Container
 from importlib.resources import files
 from pathlib import Path
 
 from distill.export.runtimes import LIMITS
+from distill.predict import blazeface
 from distill.predict.boxes import MARGIN
-from distill.predict.detector import SIZE, SMALLEST, THRESHOLD, detector_graph
+from distill.predict.detector import SIZE, SMALL, SMALLEST, THRESHOLD, detector_graph
 from distill.predict.student import open_whole
+from distill.predict.tracker import SEARCH
 from distill.serve.engine import VERSION
 from distill.serve.licences import licences
 
-PAGE = ("index.html", "page.css", "page.js", "stage.js", "worker.js", "faces.js", "icon.svg")
+PAGE = ("index.html", "page.css", "page.js", "stage.js", "worker.js", "faces.js", "blazeface.js", "icon.svg")
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'; "
     "img-src 'self' blob:; media-src 'self' blob:; base-uri 'none'; form-action 'none'"
@@ -20,19 +23,22 @@ FINDING = {
     "margin": MARGIN,
     "threshold": THRESHOLD,
     "smallest": SMALLEST,
-    "longest": {"picture": SIZE, "camera": 224},  # longer side of what is searched, pixels: a camera's faces are near
+    "longest": SIZE,
+    "small": SMALL,
+    "near": {"growth": blazeface.GROWTH, "lift": blazeface.LIFT, "around": blazeface.AROUND, "search": SEARCH},
 }
-OPTIONAL = ("detector.onnx", "card.txt")
+OPTIONAL = ("detector.onnx", "blazeface.onnx", "card.txt")
 CARDS = ("model-card.md", "README.md")  # of an export, of a published folder
 
 
-def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict[str, bytes]:
+def site(student: Path, engine: dict[str, bytes], detector: Path | None, crops: bool = False) -> dict[str, bytes]:
     """Return the page's files.
 
     Args:
         student: an exported .onnx that takes pictures.
         engine: the files of onnxruntime-web.
-        detector: CenterFace's .onnx, or None: then a picture is taken as one face.
+        detector: CenterFace's .onnx, or None: then BlazeFace looks at large pictures, too.
+        crops: no detector; a picture is taken as one face.
 
     Raises:
         ValueError: the student cannot be shown.
@@ -41,10 +47,12 @@ def site(student: Path, engine: dict[str, bytes], detector: Path | None) -> dict
     found = {name: files("distill.serve").joinpath(name).read_bytes() for name in PAGE}
     found["index.html"] = found["index.html"].replace(b"POLICY", POLICY.encode())
     found |= {f"ort/{name}": content for name, content in engine.items()}
-    found["licences.txt"] = licences(detector is not None).encode()
     found["student.onnx"] = student.read_bytes()
-    if detector:
+    if not crops:
+        found["blazeface.onnx"] = blazeface.FILE.read_bytes()
+    if detector and not crops:
         found["detector.onnx"] = detector_graph(detector)
+    found["licences.txt"] = licences(found).encode()
     card = next((path for path in (student.parent / name for name in CARDS) if path.is_file()), None)
     if card:
         found["card.txt"] = card.read_bytes()  # .txt: every browser shows it
@@ -59,13 +67,13 @@ def told(facts: dict[str, str], found: dict[str, bytes]) -> dict:
         facts: of the .onnx file.
         found: the page's files.
     """
-    names = {"student": "student.onnx", "detector": "detector.onnx", "card": "card.txt"}
+    roles = {"student": "student.onnx", "detector": "detector.onnx", "blazeface": "blazeface.onnx", "card": "card.txt"}
     return {
         "classes": json.loads(facts["classes"]),
         "about": about(facts, len(found["student.onnx"])),
         "limits": facts.get("limits", LIMITS),
-        "more": " ".join(_more(facts, "detector.onnx" in found)),
-        "files": {role: name if name in found else None for role, name in names.items()},
+        "more": " ".join(_more(facts, found)),
+        "files": {role: name if name in found else None for role, name in roles.items()},
         "picture": json.loads(facts["picture"]),
     } | FINDING
 
@@ -93,10 +101,12 @@ def about(facts: dict[str, str], size: int) -> str:
     return " · ".join(parts)
 
 
-def _more(facts: dict[str, str], detector: bool) -> list[str]:
+def _more(facts: dict[str, str], found: Container[str]) -> list[str]:
     teacher = facts.get("teacher", "null")
     of_teacher = "" if teacher == "null" else f", distilled from {teacher}"
     said = [f"Run {facts['run']}{of_teacher}."] if "run" in facts else []
     said += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
-    said += [f"Computed by onnxruntime-web {VERSION} (MIT){', faces found by CenterFace (MIT)' if detector else ''}."]
+    names = {"blazeface.onnx": "BlazeFace (Apache-2.0)", "detector.onnx": "CenterFace (MIT)"}
+    by = " and ".join(name for file, name in names.items() if file in found)
+    said += [f"Computed by onnxruntime-web {VERSION} (MIT){f', faces found by {by}' if by else ''}."]
     return said

@@ -240,7 +240,12 @@ def test_a_missing_detector_is_told_in_one_sentence_and_crops_do_without(run, tm
     assert "Type pip install -e '.[predict]'" in said and "\n" not in said
     said, _, _ = predict(capsys, tmp_path / "a.png", "--student", run, "--detector", tmp_path / "other.onnx")
     assert "is not the ONNX file of CenterFace" in said and "\n" not in said
-    assert predict(capsys, tmp_path / "a.png", "--student", run, "--crops")[0] is None
+    assert (
+        "--detector blazeface, --crops and --boxes do without"
+        in predict(capsys, tmp_path / "a.png", "--student", run)[0]
+    )
+    for words in (("--crops",), ("--detector", "blazeface")):
+        assert predict(capsys, tmp_path / "a.png", "--student", run, *words)[0] is None
 
 
 def test_it_starts_without_pytorch_and_opencv(run, tmp_path):

@@ -15,7 +15,7 @@ from predicting import astronaut, interrupt_after, needs_detector, noise, predic
 from rich.console import Console
 
 from distill.data.common.image_reader import MOST_PIXELS
-from distill.predict import output, pipeline, video
+from distill.predict import blazeface, detector, output, pipeline, video
 
 av = pytest.importorskip("av")
 
@@ -79,6 +79,22 @@ def test_a_video_gives_a_row_per_face_and_frame_and_an_annotated_video(run, film
     assert len({picture.shape for _, picture in drawn}) == 1 and drawn[0][1].shape[0] == 480, "small ones are enlarged"
     first, last = (drawn[k][1][:, 850:].std((0, 1)).max() for k in (0, -1))
     assert first > 15 and last < 2, "bars beside a face alone"
+
+
+@needs_detector
+@pytest.mark.parametrize("name, number", [("auto", 1), ("blazeface", 0), ("centerface", 12)])
+def test_a_detector_is_chosen_by_name_and_the_slow_one_looks_at_few_frames(
+    run, film, tmp_path, capsys, monkeypatch, name, number
+):
+    look, search, looks, near = detector.CenterFace.__call__, blazeface.BlazeFace.search, [], []
+    monkeypatch.setattr(detector.CenterFace, "__call__", lambda *words: looks.append(1) or look(*words))
+    monkeypatch.setattr(blazeface.BlazeFace, "search", lambda *words: near.append(1) or search(*words))
+    said, _, _ = predict(capsys, film, "--student", run, "--csv", tmp_path / "o.csv", "--detector", name)
+    found = rows(tmp_path / "o.csv")
+    assert said is None and [row["face"] for row in found] == ["1"] * 11 + [""]
+    assert len(looks) == number and len(near) == (0 if name == "centerface" else 4), (
+        "0, 5, 10 and the one without a face"
+    )
 
 
 def test_a_video_is_never_replaced_by_its_drawing(run, tmp_path, capsys, monkeypatch):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from commandline import ROOT, environment
 
+from distill.predict import detector
 from distill.predict.detector import detector_graph
 from distill.predict.student import find
 from distill.serve import __main__ as serve
@@ -72,8 +73,9 @@ def test_the_page_is_written_for_any_host_without_what_an_earlier_one_had(home, 
     for words in (("--detector", home / "detector.onnx"), ("--crops",)):
         serve.main([str(word) for word in (home / "student.onnx", "--write", tmp_path / "new" / "page", *words)])
         facts = json.loads((tmp_path / "new" / "page" / "facts.json").read_text())
-        assert (facts["files"]["detector"] is None) == (words[0] == "--crops")
-        assert (tmp_path / "new" / "page" / "detector.onnx").exists() == (words[0] != "--crops")
+        for role in ("detector", "blazeface"):
+            assert (facts["files"][role] is None) == (words[0] == "--crops")
+            assert (tmp_path / "new" / "page" / f"{role}.onnx").exists() == (words[0] != "--crops")
     assert "for any web server" in capsys.readouterr().out
     assert (tmp_path / "new" / "page" / "ort" / "ort.wasm.min.mjs").read_bytes() == b"x"
     assert b"connect-src 'self'" in (tmp_path / "new" / "page" / "index.html").read_bytes()
@@ -98,12 +100,24 @@ def test_what_others_made_is_handed_out_with_its_licence(address, files, home, t
     for name in ("ort/ort-wasm-simd-threaded.wasm", "detector.onnx"):
         (part,) = (part for part in text.split("\n\n") if name in part)
         assert re.search(r"Origin: https://.*\nLicence: MIT, below. Copyright \(c\) .*(Microsoft|StarClouds)", part)
+    (part,) = (part for part in text.split("\n\n") if "blazeface.onnx" in part)
+    assert re.search(r"Origin: https://.*\nLicence: Apache-2.0, at the end. Copyright", part)
+    assert "Apache License" in text.partition("SOFTWARE.\n")[2]
     assert f"onnxruntime-web {VERSION}\n" in text and b'href="licences.txt"' in files["index.html"]
     monkeypatch.setattr(serve, "engine", lambda *words: {})
     serve.main([str(home / "student.onnx"), "--write", str(tmp_path), "--crops"])
     written, mit = ((folder / name).read_text() for folder, name in ((tmp_path, "licences.txt"), (ROOT, "LICENSE")))
-    assert "CenterFace" not in written
+    assert "CenterFace" not in written and "Apache" not in written
     assert written.partition("Permission")[2].split() == mit.partition("Permission")[2].split()
+
+
+def test_without_centerface_blazeface_looks_at_every_picture(home, monkeypatch, capsys):
+    monkeypatch.setattr(serve, "engine", lambda *words: {})
+    monkeypatch.setattr(detector, "find_spec", lambda name: None)
+    files = serve._site(serve._arguments([str(home / "student.onnx")]))
+    assert "small faces in pictures will be missed" in capsys.readouterr().out
+    known = json.loads(files["facts.json"])["files"]
+    assert known["detector"] is None and known["blazeface"] == "blazeface.onnx" in files
 
 
 def test_a_published_folder_is_served_with_its_card(home, tmp_path):

@@ -1,19 +1,26 @@
 """The web page of python -m distill.serve in a real headless Chromium: its answers are Python's, and no picture leaves it."""
 
 import base64
+import json
 import re
 import socket
 from inspect import signature
+from io import BytesIO
 
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image, ImageDraw
+from predicting import astronaut
+from served_page import served
 
 from distill.data.common.emotions import EMOTIONS
+from distill.predict.blazeface import BlazeFace
 from distill.predict.boxes import cut, squares, whole
-from distill.predict.detector import CenterFace
+from distill.predict.detector import SMALL, CenterFace
 from distill.predict.student import open_student
+from distill.predict.tracker import Tracker
+from distill.serve import __main__ as serve
 from distill.serve.site import FINDING
 
 pytest_plugins = "served_page"  # home, files, address
@@ -119,13 +126,81 @@ def test_faces_that_are_found_are_pythons_and_one_can_be_chosen_with_the_keyboar
     assert browser.run("document.getElementById('live').textContent").startswith("Face 2 of 2: ")
     assert browser.run(STATE % "state.chosen") == 1
     defaults = {name: word.default for name, word in signature(CenterFace).parameters.items()}
-    assert (FINDING["longest"]["picture"], FINDING["threshold"]) == (defaults["size"], defaults["threshold"])
+    assert (FINDING["longest"], FINDING["threshold"]) == (defaults["size"], defaults["threshold"])
     assert FINDING["smallest"] == defaults["smallest"]
 
 
+def test_a_small_picture_is_searched_by_blazeface_as_python_does(browser, home, tmp_path):
+    image, path = astronaut().resize((SMALL, SMALL)), tmp_path / "small.png"
+    image.save(path)
+    picture = np.asarray(image)
+    boxes = squares(BlazeFace(1, FINDING["threshold"], FINDING["smallest"])(picture)[0], FINDING["margin"])
+    give(browser, path, find=True)
+    found, areas = shown(browser)
+    assert len(boxes) == 1 and np.abs(areas - boxes).max() < 1
+    assert np.abs(found - answer(home, picture, boxes)).max() < 1e-3
+
+
+FILM = """(async () => {
+  const worker = new Worker("/worker.js", { type: "module" }), pictures = %s;
+  const ask = (kind, given) => new Promise((done, failed) => {
+    worker.onmessage = ({ data }) => data.error ? failed(new Error(data.error)) : done(data.answer);
+    worker.postMessage({ kind, given });
+  });
+  await ask("open", await (await fetch("/facts.json")).json());
+  const found = [];
+  for (const [film, letters] of pictures) {
+    const bitmap = await createImageBitmap(new Blob([Uint8Array.from(atob(letters), letter => letter.charCodeAt())]));
+    const pen = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+    pen.drawImage(bitmap, 0, 0);
+    const image = pen.getImageData(0, 0, bitmap.width, bitmap.height), area = [0, 0, image.width, image.height];
+    found.push((await ask("look", { image, area, find: true, film })).faces.map(face => [face.box, face.score]));
+  }
+  worker.terminate();
+  return found;
+})()"""
+
+
+def test_faces_are_tracked_from_frame_to_frame_as_python_does_and_forgotten_with_the_film(browser):
+    """A face goes away until BlazeFace finds it no more at first sight; another film begins with that frame."""
+    head, frames = astronaut().crop((100, 13, 352, 265)), []
+    for k, side in enumerate((180, 150, 120, 100, 86, 76)):
+        frames.append(Image.new("RGB", (640, 480), (90, 110, 120)))
+        frames[k].paste(head.resize((side, side), Image.Resampling.LANCZOS), (250 + 9 * k, 190))
+    files = []
+    for frame in frames:
+        frame.save(stream := BytesIO(), "PNG")
+        files.append(base64.b64encode(stream.getvalue()).decode())
+    found = browser.run(FILM % json.dumps([*((1, file) for file in files), (2, files[-1])]))
+    track = Tracker(BlazeFace(1, FINDING["threshold"], FINDING["smallest"]))
+    for frame, faces in zip(frames, found, strict=False):
+        boxes, scores = track(np.asarray(frame))
+        assert len(boxes) == 1
+        np.testing.assert_allclose([box for box, _ in faces], boxes, atol=0.05)
+        np.testing.assert_allclose([score for _, score in faces], scores, atol=1e-3)
+    assert found[-1] == []
+
+
+def test_the_server_allows_threads_and_the_page_works_where_they_are_not_allowed(browser, files, tmp_path, monkeypatch):
+    assert browser.run("self.crossOriginIsolated") is True
+    for header in ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"):
+        monkeypatch.delitem(serve.HEADERS, header)
+    with served(files) as plain, Browser(tmp_path / "profile") as other:
+        other.open(plain)
+        other.wait(STATE % "Boolean(state.facts)")
+        assert other.run("self.crossOriginIsolated") is False
+        spot = tmp_path / "two.png"
+        Image.fromarray(spotted()).save(spot)
+        give(other, spot, find=True)
+        assert len(shown(other)[0]) == 2
+
+
 def test_the_camera_is_answered_live_as_python_does_and_is_given_back(browser, home, filmed):
-    browser.run("document.getElementById('find').checked = false; document.getElementById('camera').click()")
-    browser.wait(STATE % "state.kind === 'camera' && state.looks > 5 && parseFloat(rate.textContent) > 0")
+    browser.run("document.getElementById('find').checked = true; document.getElementById('camera').click()")
+    browser.wait(STATE % "state.kind === 'camera' && state.looks > 1 && parseFloat(finding.textContent) > 0")
+    browser.run("document.getElementById('find').checked = false")
+    looks = browser.run(STATE % "state.looks")
+    browser.wait(STATE % f"state.looks > {looks + 3} && parseFloat(rate.textContent) > 0")
     script = "[state.image.width, state.image.height, btoa(String.fromCharCode(...state.image.data.slice(%s)))]"
     width, height, _ = browser.run(STATE % script % "0, 4")
     browser.run("document.getElementById('camera').click()")
