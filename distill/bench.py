@@ -28,7 +28,7 @@ from tempfile import TemporaryFile
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.export.choice import which
+from distill.runs.exported_files import which
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
 from distill.system.cores import cores

@@ -48,6 +48,14 @@ def test_a_shipped_folder_names_the_hash_of_its_weights_and_its_files_hold_nothi
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_int8_file_answers_alike_on_processors_without_vnni(name):
+    """Those add two products of uint8 by int8 in 16 bits: weights of 7 bits fit."""
+    constants = map(onnx.numpy_helper.to_array, onnx.load(SHIPPED / name / "model.int8.onnx").graph.initializer)
+    weights = [value.astype(int) for value in constants if value.dtype == np.int8 and value.ndim > 1]
+    assert len(weights) > 1 and max(np.abs(weight).max() for weight in weights) <= 64
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_shipped_card_has_the_hashes_of_its_files_and_the_accuracy_that_they_name(name):
     card = (SHIPPED / name / "README.md").read_text()
     listed = re.findall(r"^([0-9a-f]{64})  (\S+)$", card, re.MULTILINE)

@@ -1,6 +1,6 @@
 """Which of the timed files is to be taken, and why."""
 
-from distill.export.choice import which
+from distill.runs.exported_files import which
 
 
 def row(name, milliseconds, size, passed=True, takes="pictures", threads=1, accuracy="0.5", spread=0.1):
@@ -13,7 +13,7 @@ def row(name, milliseconds, size, passed=True, takes="pictures", threads=1, accu
     return {"name": f"run/export/{name}", "threads": threads, "passes": passes, "file_bytes": size, **words}
 
 
-def test_choice_is_the_fastest_file_that_passed_the_gate():
+def test_the_file_to_take_is_the_fastest_file_that_passed_the_gate():
     rows = [
         row("student.onnx", 3.0, 9000),
         row("student.int8.onnx", 2.0, 5000),
@@ -28,7 +28,7 @@ def test_choice_is_the_fastest_file_that_passed_the_gate():
     )
 
 
-def test_choice_of_files_as_fast_is_the_smallest():
+def test_the_file_to_take_of_those_as_fast_is_the_smallest():
     rows = [
         row("student.onnx", 1.0, 9000),
         row("student.int8.onnx", 1.15, 5000, accuracy=None),
@@ -40,5 +40,5 @@ def test_choice_of_files_as_fast_is_the_smallest():
     )
 
 
-def test_choice_is_left_where_no_file_passed_the_gate():
+def test_the_file_to_take_is_not_named_where_no_file_passed_the_gate():
     assert which([row("student.onnx", 1.0, 9000, passed=False)]) is None
