@@ -1,14 +1,15 @@
 """How fast exported students answer on this machine: python -m distill.bench FILE...
 
-FILE is an .onnx, .pt2, .xml or .pte file, or a run folder: its PyTorch student, and all that lies in its export/.
+FILE is an .onnx, .pt2, .xml, .pte or .tflite file, or a run folder: its PyTorch student, and all that lies in its export/.
   --batch 32          pictures per pass beside single ones
   --threads 1 2       thread counts; all of this process's cores without it, and one
-  --picture 48x48     height and width of the pictures where a file takes any; a .pte file takes one size, one at a time
+  --picture 48x48     height and width of the pictures where a file takes any; .pte and .tflite files take one size, one at a time
   --seconds 0.5       per file, batch size and round; five passes at least
   --rounds 3          files take turns, so that what else the machine does meets all of them
   --plugins PACKAGE   packages of yours that a PyTorch student may be from: their code is run
   --json FILE         the numbers, too; those of a run's files always go to RUN/export/bench.json, for python -m distill.report
 Each file runs in a process of its own, on the CPU, in float32 (int8 where the file is): medians and quartiles of all passes.
+At the end it names the file of each folder to take: of those that passed the gate the fastest, or a smaller one as fast.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from tempfile import TemporaryFile
 from rich.box import SIMPLE
 from rich.table import Table
 
+from distill.export.choice import which
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
 from distill.system.cores import cores
@@ -34,7 +36,7 @@ from distill.system.files import write_json
 from distill.system.hardware import environment
 
 KINDS = ("onnx", "pt2")
-EXTRAS = {"xml": "openvino", "pte": "executorch"}  # and the engines that not everybody has
+EXTRAS = {"xml": "openvino", "pte": "executorch", "tflite": "ai_edge_litert"}  # and the engines that not everybody has
 WORDS = {"eager": "eager PyTorch", "eager-net": "eager PyTorch, network alone"}
 
 
@@ -185,6 +187,7 @@ def _row(name: str, path: Path, how: str, threads: int, ready: dict, times: dict
         "peak_memory_bytes": memory,
         "file_bytes": sum(file.stat().st_size for file in files),
         **{name: int(facts[name]) if name in facts else None for name in ("num_parameters", "macs")},
+        "passed": "file_agreement_with_pytorch" in facts,  # the gate writes it into what passes
         "valid_top1_accuracy": facts.get("file_top1_accuracy"),
     }
 
@@ -252,13 +255,17 @@ def main(words: list[str]) -> None:
         asked.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
         TemporaryFile(dir=asked.json.parent).close()
     rows, bad = bench(asked)
+    folders = list(dict.fromkeys(Path(row["name"]).parent for row in rows))
     if rows:
         show(rows, asked.picture)
+    for folder in folders:
+        if said := which([row for row in rows if Path(row["name"]).parent == folder]):
+            console.print(said, markup=False)
     found = {"picture": asked.picture, "rows": rows, "environment": environment()}
     if rows and asked.json:
         write_json(asked.json, found)
         console.print(f"written: {asked.json}")
-    for folder in dict.fromkeys(Path(row["name"]).parent for row in rows):
+    for folder in folders:
         if (folder / "parity.json").is_file():  # the export of a run: its report shows these speeds
             own = [row for row in rows if Path(row["name"]).parent == folder]
             write_json(folder / "bench.json", found | {"rows": own})

@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from distill import build
 from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
@@ -34,8 +32,8 @@ from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import tell_changed
 from distill.runs.result import RunResult
-from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
+from distill.sweep.jobs import Record
 from distill.system import distributed as parallel
 from distill.system.callable_module import make_callable
 from distill.system.cli import command_line
@@ -54,18 +52,19 @@ NEXT = (
 def main(composed: DictConfig) -> None:
     """Do the job that a config asks for, alone or as one of a sweep, and print its table."""
     # the guard stands already here: hydra would print all words before the error
-    with guard(), sweep_records.recorded(job_dir()) if job_dir() else nullcontext() as record:
+    with guard():
+        record = (
+            Record(Path(os.environ[JOB_DIR]).absolute()) if os.environ.get(JOB_DIR) else None
+        )  # of a job of a sweep
         asked = HydraConfig.get()
         cfg, folder = prepare_config(composed, asked.runtime.choices)
         done = is_measured(folder, cfg.eval, cfg.data)
         if record:
             record.begin(folder.path)
-            if done and not cfg.is_several:
-                data = build.dataset(cfg.data, cfg.paths.store, cfg.plugins)
-                if sweeps.is_reused(record, folder, data):
-                    return
         job = begin(folder, done, cfg.is_several, asked.overrides.task, record)
         result = runner(cfg.data, cfg.generations)(cfg, folder, job)
+        if record and done:
+            record.update(reused=True)
         show(result, folder, done, cfg.loss, cfg.is_several)
 
 
@@ -131,9 +130,7 @@ def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple
     return cfg, folder
 
 
-def begin(
-    folder: RunFolder, done: bool, several: bool, words: Sequence[str], record: sweep_records.Record | None = None
-) -> Job:
+def begin(folder: RunFolder, done: bool, several: bool, words: Sequence[str], record: Record | None = None) -> Job:
     """Say what is about to be done; return what its runs are a part of.
 
     Args:
@@ -167,11 +164,6 @@ def show(result: RunResult, folder: RunFolder, done: bool, losses: dict, several
     summary(result, NEXT[step].format(folder=f"{best}{shlex.quote(str(folder))}"))
 
 
-def job_dir() -> Path | None:
-    """Return where the record of this job lies, SWEEP/jobs/N, where it is one of a sweep."""
-    return Path(os.environ[JOB_DIR]).absolute() if os.environ.get(JOB_DIR) else None
-
-
 def guard():
     """Return the guard of this command, in which of several processes the first to fail says why."""
     return command_line("stopped; the same command goes on from the last checkpoint", parallel.is_first_failure)
@@ -185,7 +177,7 @@ def cli() -> None:
     tune_allocator()
     refuse_flags(sys.argv[1:])
     sys.argv[1:] = map(overrides.quoted, sys.argv[1:])
-    multirun = not {"-m", "--multirun", "hydra.mode=MULTIRUN"}.isdisjoint(sys.argv)
+    multirun = not sweeps.MULTIRUN.isdisjoint(sys.argv)
     if multirun and parallel.expected_world_size() > 1:
         raise ValueError(
             "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
@@ -193,7 +185,7 @@ def cli() -> None:
         )
     with with_suggestions(sys.argv[1:]):
         if multirun:
-            sys.exit(sweeps.multirun(sys.argv[1:]))
+            sys.exit(sweeps.run_grid(sys.argv[1:]))
         parallel.init_process_group()
         main()
         parallel.destroy_process_group()

@@ -72,6 +72,28 @@ def sweep_cost() -> str:
     return "\n".join(table)
 
 
+def peers() -> str:
+    """Return our training step beside those of torchdistill and timm, from docs/peers.json."""
+    timed = json.loads((DOCS / "peers.json").read_text())
+    versions, options = timed["machine"]["packages"], timed["options"]
+    names = {"alone": "fer-distill, labels alone", "stored": "fer-distill, stored logits"}
+    names["live"] = "fer-distill, live teacher"
+    names |= {peer: f"{peer} {versions[peer]}, live teacher" for peer in ("torchdistill", "timm") if peer in versions}
+    sweep = f"{options['sweep']} students, {options['epochs']} epochs, {options['sweep_faces']:,} faces"
+    table = [
+        f"| student | step | time | faces/s | / labels alone | / stored logits | {sweep} |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for student, found in timed["students"].items():
+        for who, row in found["contestants"].items():
+            speed = f"{1e3 * row['step']:.3g} ms | {options['batch_size'] / row['step']:,.0f}"
+            ratios = f"{row['over_alone']:.3g} | {row['over_stored']:.3g}"
+            table.append(
+                f"| {student}, {found['size']} px | {names[who]} | {speed} | {ratios} | {row['sweep'] / 3600:.1f} h |"
+            )
+    return "\n".join(table)
+
+
 def graph_front() -> str:
     """Return what small graphs cost and what was reached with them, from docs/results/graph-front.json."""
     table = [
@@ -96,7 +118,8 @@ def front_rows() -> list[dict]:
     published = json.loads((results / "published.json").read_text())
     for row in json.loads((results / "readme.json").read_text()):
         if "published" in row:
-            found.append({"name": row["name"]} | published[row["published"]])
+            other = published[row["published"]]
+            found.append({"name": row["name"], "faces_per_second": faces_per_second(other.get("timed", "")), **other})
         elif (results / row["result"]).exists():
             result = json.loads((results / row["result"]).read_text())
             part = result[row.get("part", "student")]
@@ -124,8 +147,13 @@ def _bytes(row: dict, part: dict) -> int | None:
 def shipped_file(name: str) -> dict:
     """Return bytes and faces/s of a shipped student's int8 file, one picture at a time."""
     path = f"distill/shipped/{name}/model.int8.onnx"
-    passes = timed_files().get(path)
-    return {"bytes": (ROOT / path).stat().st_size, "faces_per_second": passes and passes["1"]["images_per_second"]}
+    return {"bytes": (ROOT / path).stat().st_size, "faces_per_second": faces_per_second(path)}
+
+
+def faces_per_second(name: str) -> float | None:
+    """Return how many pictures a timed file answers in a second, one at a time, where it was timed."""
+    passes = timed_files().get(name)
+    return passes and passes["1"]["images_per_second"]
 
 
 def front() -> str:
@@ -142,11 +170,13 @@ def front() -> str:
 
 
 def ensemble() -> str:
-    """Return FerLite S on labels alone beside the one distilled from an ensemble, from their results."""
-    rows = [("on labels alone", "s-ce", "-unseen"), ("from the ensemble", "s-distilled", "")]
-    table = [
-        "| FerLite S learns | valid | test | test without twins | other faces | NLL | ECE | agrees with the ensemble |"
+    """Return FerLite S and M on labels alone beside those distilled from an ensemble, from their results."""
+    rows = [
+        (f"{size.upper()}, {learns}", f"{size}-{stem}", unseen)
+        for size in "sm"
+        for learns, stem, unseen in (("labels alone", "ce", "-unseen"), ("from the ensemble", "distilled", ""))
     ]
+    table = ["| FerLite | valid | test | test without twins | other faces | NLL | ECE | agrees with the ensemble |"]
     table += ["|---|---|---|---|---|---|---|---|"]
     for name, stem, unseen in rows:
         result, clean, other = (
@@ -170,6 +200,7 @@ TABLES = {
     "ensemble": ensemble,
     "graph_front": graph_front,
     "sweep_cost": sweep_cost,
+    "peers": peers,
     "shipped": shipped,
     "cern": cern,
     "networks": networks,

@@ -1,10 +1,13 @@
 """What names are made of: class names instead of import paths, and no value that is the default of its yaml."""
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
 from omegaconf import OmegaConf
+
+from distill.system.files import digest
 
 CONF = files("conf")
 GROUPS = frozenset(folder.name for folder in CONF.iterdir() if folder.is_dir())
@@ -21,6 +24,26 @@ def label(node: dict) -> str:
     if not node.get("_target_"):
         return "none"
     return re.sub(r"[^A-Za-z0-9_]+", "_", str(node.get("name") or last_part(node["_target_"]))).lower()[:60]
+
+
+def _short(keys: Iterable[str]) -> dict[str, str]:
+    """Return key -> its last part, or the whole key where two would look alike."""
+    last = {key: last_part(key) for key in keys}
+    return {key: end if [*last.values()].count(end) == 1 else key for key, end in last.items()}
+
+
+def job_name(words: Iterable[str], swept: Iterable[str]) -> str:
+    """Return what a sweep changes for one job as a file name: pooling=both,width=M,temperature=2."""
+    short = _short(swept)
+    parts = [f"{short[key]}={value}" for key, _, value in (word.partition("=") for word in words) if key in short]
+    name = re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
+    cut = name.encode()[:110].decode(errors="ignore")
+    return name if len(name.encode()) <= 120 else f"{cut}-{digest(parts)[:8]}"
+
+
+def swept_name(keys: Iterable[str]) -> str:
+    """Return what a sweep changes as a file name: pooling-width."""
+    return re.sub(r"[^\w+-]+", "_", "-".join(_short(sorted(keys)).values()))[:60] or "sweep"
 
 
 def canonical(value: object) -> object:

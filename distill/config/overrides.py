@@ -1,10 +1,11 @@
 """What is typed behind python -m distill.run: the jobs of a sweep, spread out as hydra does it, and what they are made of."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from distill.config.hints import suggest_override, with_suggestions
+from distill.config.schema import BESIDE, MACHINE, WHERE
+from distill.runs.config import RunConfig
+from distill.system.errors import ConfigError
 
 PATH = re.compile(  # keys of a path
     r"\+*(paths\.\w+|data\.(root|extra|subset_dir)|teacher\.cache|teacher(\.members\.\w+)?\.run|([\w.@]+\.)?weights)"
@@ -25,6 +29,7 @@ PATH = re.compile(  # keys of a path
 HYDRA = re.compile(r"[+~]*(hydra[./@]|launcher[.=])")  # begins words that say how a job is run, not what it is
 SWEEP = re.compile(r"[+~]*(hydra[./@](launcher|sweep|mode)|launcher[.=])")  # of those, what is for the sweep alone
 DIR = "hydra.sweep.dir"
+PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
 
 
 def spread(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
@@ -62,30 +67,58 @@ def for_jobs(words: Sequence[str]) -> list[str]:
     return [word for word in words if HYDRA.match(word) and not SWEEP.match(word)]
 
 
-def composed(job: Sequence[str], words: Sequence[str], folder: Path) -> tuple[dict, dict]:
-    """Return the config that a job's words make, and the options of the sweep's launcher.
-
-    Args:
-        job: its words.
-        words: of the sweep, those for hydra among them.
-        folder: of the sweep.
+def check_swept(keys: Iterable[str]) -> None:
+    """Refuse to sweep over what does not change a student: all values would be one run folder.
 
     Raises:
-        ValueError: with the nearest keys that exist.
+        ConfigError: with what to type instead.
     """
-    own = [
-        *job,
-        *(word for word in words if HYDRA.match(word) and not word.startswith(DIR)),
-        f"{DIR}={_quote(str(folder))}",
-    ]
-    try:
-        with _conf():
-            cfg = compose("run", overrides=own, return_hydra_config=True)
-            launcher = OmegaConf.to_container(cfg.hydra.launcher, resolve=True)
-            cluster = OmegaConf.to_container(cfg.launcher) if cfg.launcher else None
-            return OmegaConf.to_container(cfg), {"_target_": "ray", **cluster} if cluster else launcher
-    except HydraException as error:
-        raise ValueError(suggest_override(error, own[:-1])) from error
+    for key in keys:
+        group, _, name = key.partition(".")
+        if group == "eval" or (group == "data" and name in ("test_subset", "subset_dir")):
+            what = f"Leave it out of the sweep, and type python -m distill.measure RUN {key}=... for each."
+            raise ConfigError(key, f"is measured, not learned: its values would be one run. {what}")
+        if group in WHERE or (group == "train" and name in MACHINE) or (group == "data" and name in BESIDE):
+            raise ConfigError(key, "does not change what is learned: its values would be one run. Give one value.")
+
+
+def compose_jobs(
+    jobs: Iterable[Sequence[str]], words: Sequence[str], swept: Iterable[str], folder: Path
+) -> tuple[RunConfig, dict[str, object]]:
+    """Compose jobs of a sweep before the first one is started, so many of them that every word is in one.
+
+    Args:
+        jobs: the words of each.
+        words: of the sweep, those for hydra among them.
+        swept: the keys that the jobs differ in.
+        folder: of the sweep.
+
+    Returns:
+        (config of the first job, options of the launcher).
+
+    Raises:
+        ValueError: a key that changes no student; a launcher that is not installed; or with the nearest keys that exist.
+    """
+    check_swept(swept)
+    for name, (plugin, extra) in PLUGINS.items():
+        if f"launcher={name}" in words and not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")):
+            raise ValueError(f"launcher={name}: is not installed. Type pip install -e '.[{extra}]'.")
+    of_hydra = [word for word in words if HYDRA.match(word) and not word.startswith(DIR)]
+    first, seen = None, set[str]()
+    for job in jobs:
+        if first is None or not seen.issuperset(job):
+            seen.update(job)
+            typed = [*job, *of_hydra]
+            try:
+                with _conf():
+                    cfg = compose("run", [*typed, f"{DIR}={_quote(str(folder))}"], return_hydra_config=True)
+            except HydraException as error:
+                raise ValueError(suggest_override(error, typed)) from error
+            first = first or cfg
+    launcher = OmegaConf.to_container(first.hydra.launcher, resolve=True)
+    plain = OmegaConf.to_container(first)
+    del plain["hydra"]
+    return RunConfig.from_dict(plain), {"_target_": "ray", **plain["launcher"]} if plain["launcher"] else launcher
 
 
 def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:

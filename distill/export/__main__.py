@@ -5,7 +5,7 @@ top-1; --best "RULE" takes another rule, as in python -m distill.report. --width
 student of that one, RUN/width-0.5, instead of RUN. Written to RUN/export/:
   student.safetensors, config.json   weights and config: distill.export.load(FOLDER); timm reads a timm student's, too
   student.onnx                       float32
-  student.int8.onnx                  activations uint8, weights int8 per channel
+  student.int8.onnx                  activations uint8, weights of 7 bits in int8, per channel: alike on every processor
   student.pt2                        torch.export
   parity.json, model-card.md         what the gate measured, and the model card
 Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `logits` and `probabilities` [B, K].
@@ -15,6 +15,7 @@ Their input is `image`, uint8 [B, H, W, 3], RGB, any B, H and W; they answer `lo
   export.calibration=256             validation pictures that set the ranges of int8
   export.openvino=true               OpenVINO's student.xml and student.bin, too
   export.executorch=true             ExecuTorch's student.pte, too: one picture at a time, as large as those of the data
+  export.litert=true                 LiteRT's student.tflite and student.int8.tflite, too, for the same pictures
   data.root=DIR, paths.store=DIR     where the data or the store have moved
 A file that does not answer as the PyTorch student does is not written: the exit code is 1, and a message says what to try.
 """

@@ -6,14 +6,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from distill.export import int8_static as int8
+from distill.export import litert
 from distill.export import onnx_graph as graph
 from distill.export import openvino_executorch as engines
+from distill.export import parity as gate
 from distill.export import weights_and_config as package
 from distill.export.options import Options
-from distill.export.runtimes import LoadedModel, from_pytorch, open_file
+from distill.export.runtimes import ENGINES, LoadedModel, from_pytorch, open_file
 from distill.export.source_run import SourceRun
 from distill.system.errors import ConfigError
 from distill.types import Dataset
@@ -22,9 +25,10 @@ EXACT_HINT = (
     "An operation of this network is exported wrongly: compare the students' own, and keep adaptive pooling at fixed sizes; "
     "export.preprocess=false shows whether it is the picture's preparation."
 )
+INT8_HINT = "Type export.int8=false to do without."
 FILES = (  # of all forms
     *(package.WEIGHTS, package.CONFIG, "student.onnx", "student.pt2", "student.int8.onnx"),
-    *("student.xml", "student.bin", "student.pte"),
+    *("student.xml", "student.bin", "student.pte", "student.tflite", "student.int8.tflite"),
 )
 
 
@@ -75,23 +79,43 @@ def export_formats(
             lambda: graph.whole(int8.quantize(network, images), prepare, student, num_classes, run.temperature)
         )
         save = lambda folder, facts: graph.save_onnx(quantized(), folder / "student.int8.onnx", facts)  # noqa: E731
-        yield ExportFormat(("student.int8.onnx",), save, exact=False, hint="Type export.int8=false to do without.")
+        yield ExportFormat(("student.int8.onnx",), save, exact=False, hint=INT8_HINT)
     picture = data.splits["valid"].pixels.shape[2:]
     one = cache(lambda: graph.of_one_picture(student, options.preprocess, picture, run.temperature))
+    light = cache(lambda: litert.float32(student, options.preprocess, picture, num_classes, run.temperature))
     engine_forms = {
-        "openvino": ExportFormat(
-            ("student.xml", "student.bin"),
-            lambda folder, facts: engines.save_openvino(whole, folder / "student.xml", facts),
-        ),
-        "executorch": ExportFormat(
-            ("student.pte",), lambda folder, facts: engines.save_executorch(one(), folder / "student.pte", facts)
-        ),
+        "openvino": [
+            ExportFormat(
+                ("student.xml", "student.bin"),
+                lambda folder, facts: engines.save_openvino(whole, folder / "student.xml", facts),
+            )
+        ],
+        "executorch": [
+            ExportFormat(
+                ("student.pte",), lambda folder, facts: engines.save_executorch(one(), folder / "student.pte", facts)
+            )
+        ],
+        "litert": [_litert("student.tflite", light, hint="Type export.litert=false to do without.")],
     }
-    for name, form in engine_forms.items():
-        if getattr(options, name) and find_spec(name) is None:
-            say(f"export.{name}: left out, {name} is not installed. Type pip install -e '.[{name}]'.")
+    if options.int8:
+        rows, spec = (
+            int8.spread(data.splits["valid"], options.calibration),
+            None if options.preprocess else student.input,
+        )
+        given = cache(lambda: np.split(gate.inputs(data.splits["valid"], rows, spec), len(rows)))
+        rounded = cache(lambda: litert.int8(light(), given()))
+        engine_forms["litert"].append(_litert("student.int8.tflite", rounded, exact=False, hint=INT8_HINT))
+    packages = {extra: package for package, extra in ENGINES.values()}
+    for name, forms in engine_forms.items():
+        if getattr(options, name) and find_spec(packages[name]) is None:
+            say(f"export.{name}: left out, {packages[name]} is not installed. Type pip install -e '.[{name}]'.")
         elif getattr(options, name):
-            yield form
+            yield from forms
+
+
+def _litert(name: str, make: Callable[[], bytes], **words) -> ExportFormat:
+    save = lambda folder, facts: (folder / name).write_bytes(litert.with_facts(make(), facts))  # noqa: E731
+    return ExportFormat((name,), save, **words)
 
 
 def load_exported(form: ExportFormat, folder: Path, options: Options, plugins: Sequence[str]) -> LoadedModel:

@@ -63,19 +63,25 @@ def of_one_picture(
 
 def bare_onnx(student: nn.Module):
     """Return the ONNX graph of the network alone: images [B, C, S, S] -> logits [B, K]."""
-    return _onnx(program(LogitsOnly(student), example(student, False), {0: "batch"}), "images", "logits")
+    return to_onnx(program(LogitsOnly(student), example(student, False), {0: "batch"}), "images", "logits")
 
 
 def prepare_onnx(student: nn.Module):
     """Return the ONNX graph that prepares a picture: image [B, H, W, 3] uint8 -> images [B, C, S, S]."""
+    axes = dict(enumerate(AXES["image"][:3]))
+    return as_part(program(Preprocess(student.input), example(student, True), axes))
+
+
+def as_part(prepare: torch.export.ExportedProgram):
+    """Return the program of a Preprocess as an ONNX graph whose names are no network's: image -> images."""
     from onnx import compose
 
-    axes = dict(enumerate(AXES["image"][:3]))
-    graph = _onnx(program(Preprocess(student.input), example(student, True), axes), "image", "images")
+    graph = to_onnx(prepare, "image", "images")
     return compose.add_prefix(graph, PARTS, rename_inputs=False, rename_outputs=False)
 
 
-def _onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
+def to_onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
+    """Return a program of one input and one output as an ONNX graph that names them so."""
     with quiet():
         made = torch.onnx.export(traced, dynamo=True, input_names=[given], output_names=[answer], verbose=False)
     proto = made.model_proto

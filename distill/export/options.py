@@ -19,6 +19,7 @@ class Options:
     calibration: int = 256  # number of validation pictures whose ranges set the int8 scales
     openvino: bool = False  # true also writes OpenVINO's files
     executorch: bool = False  # true also writes ExecuTorch's, for one picture of the size of the data's
+    litert: bool = False  # true also writes LiteRT's .tflite, float32 and with int8 int8, for such pictures
 
     def __post_init__(self):
         if self.calibration < 1:

@@ -140,7 +140,7 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
     split, logits, probabilities = wanted.split, [], []
     parts = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
     for rows in track(parts, len(parts), f"{words} on {len(split):,} faces"):
-        found = answer(_inputs(split, rows, spec))
+        found = answer(inputs(split, rows, spec))
         logits.append(found[0])
         probabilities.append(found[1])
     logits, probabilities = np.concatenate(logits), np.concatenate(probabilities)
@@ -150,7 +150,7 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
         )
     if _largest(probabilities, _softmax(logits)) > 1e-4:
         raise ValueError("its probabilities are not the softmax of its logits")
-    again = [_largest(answer(_inputs(split, rows, spec))[1], probabilities[rows]) for rows in _few(split)]
+    again = [_largest(answer(inputs(split, rows, spec))[1], probabilities[rows]) for rows in _few(split)]
     elsewhere = [(answer(pictures), theirs) for pictures, theirs in wanted.resized]
     accuracy = top1_accuracy(logits, split.label)
     return Parity(
@@ -166,7 +166,8 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
     )
 
 
-def _inputs(split: Split, rows: np.ndarray, spec) -> np.ndarray:
+def inputs(split: Split, rows: np.ndarray, spec) -> np.ndarray:
+    """Return faces of a split as a file takes them: pictures, or with the InputSpec of a bare network rendered faces."""
     pixels = split.pixels[split.rows[rows]]
     return as_picture(pixels) if spec is None else render(torch.from_numpy(pixels), identity(len(rows)), spec).numpy()
 

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -17,7 +18,9 @@ ENGINES = {
     ".pt2": ("torch", "export"),
     ".xml": ("openvino", "openvino"),
     ".pte": ("executorch", "executorch"),
+    ".tflite": ("ai_edge_litert", "litert"),
 }
+FACTS = "facts.json"  # in .pt2 and .tflite files
 ANSWERS = ("logits", "probabilities")
 LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
@@ -63,7 +66,7 @@ def open_file(path: Path, threads: int, fresh: bool = False) -> LoadedModel:
     """Open an exported file, after comparing it with parity.json where one lies beside it.
 
     Args:
-        path: .onnx, .pt2 (only with a parity.json that tells of it), .xml (OpenVINO) or .pte (ExecuTorch).
+        path: .onnx, .pt2 (only with a parity.json that tells of it), .xml (OpenVINO), .pte (ExecuTorch) or .tflite (LiteRT).
         threads: of the engine.
         fresh: this process has just written it; parity.json comes last.
 
@@ -71,6 +74,7 @@ def open_file(path: Path, threads: int, fresh: bool = False) -> LoadedModel:
         ValueError: no such file, not such a file, changed since it was exported, or its engine is not installed.
     """
     openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino, ".pte": _executorch}
+    openers |= {".tflite": _litert}
     if path.suffix not in openers:
         raise ValueError(f"{path}: not an exported file. Give one that ends in {', '.join(openers)}.")
     if not path.is_file():
@@ -107,12 +111,12 @@ def _pt2(path: Path, threads: int) -> LoadedModel:
     import torch
 
     torch.set_num_threads(threads)
-    more = {"facts.json": ""}
+    more = {FACTS: ""}
     program = torch.export.load(path, extra_files=more)
     (given,) = program.example_inputs[0]
     dtype = str(given.dtype).removeprefix("torch.")
     shape = (None, None, None, 3) if dtype == "uint8" else (None, *given.shape[1:])
-    return LoadedModel(from_module(program.module()), dtype, shape, json.loads(more["facts.json"] or "{}"))
+    return LoadedModel(from_module(program.module()), dtype, shape, json.loads(more[FACTS] or "{}"))
 
 
 def from_module(module) -> Answer:
@@ -137,7 +141,6 @@ def from_pytorch(student, preprocess: bool, facts: dict[str, str] | None = None)
 
 
 def _executorch(path: Path, threads: int) -> LoadedModel:
-    """A file for one picture: a batch of B is B passes."""
     import torch
     from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
     from executorch.runtime import Runtime
@@ -148,12 +151,39 @@ def _executorch(path: Path, threads: int) -> LoadedModel:
     given = method.metadata.input_tensor_meta(0)
     dtype = {0: "uint8", 6: "float32"}[given.dtype()]  # numbers of torch's scalar types
 
-    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = [method.execute([torch.from_numpy(batch[k : k + 1])]) for k in range(len(batch))]
-        return tuple(np.concatenate([part[k].numpy() for part in found]) for k in range(2))
+    def run(picture: np.ndarray) -> list[np.ndarray]:
+        return [part.numpy() for part in method.execute([torch.from_numpy(picture)])]
 
     (facts,) = loaded.load_method("facts").execute([])
-    return LoadedModel(answer, dtype, (None, *given.sizes()[1:]), json.loads(facts))
+    return LoadedModel(_one_by_one(run), dtype, (None, *given.sizes()[1:]), json.loads(facts))
+
+
+def _one_by_one(run: Callable[[np.ndarray], Sequence[np.ndarray]]) -> Answer:
+    """Return the function of a file for one picture: a batch of B is B passes."""
+
+    def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits, probabilities = zip(*(run(batch[k : k + 1]) for k in range(len(batch))), strict=True)
+        return np.concatenate(logits), np.concatenate(probabilities)
+
+    return answer
+
+
+def _litert(path: Path, threads: int) -> LoadedModel:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
+    interpreter.allocate_tensors()
+    (given,), answers = interpreter.get_input_details(), interpreter.get_output_details()
+    with ZipFile(path) as archive:
+        facts = json.loads(archive.read(FACTS))
+
+    def run(picture: np.ndarray) -> list[np.ndarray]:
+        interpreter.set_tensor(given["index"], picture)
+        interpreter.invoke()
+        return [interpreter.get_tensor(answer["index"]) for answer in answers]
+
+    shape = (None, *(int(size) for size in given["shape"][1:]))
+    return LoadedModel(_one_by_one(run), np.dtype(given["dtype"]).name, shape, facts)
 
 
 def _openvino(path: Path, threads: int) -> LoadedModel:

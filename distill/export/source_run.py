@@ -60,7 +60,7 @@ def read_run(folder: Path, words: list[str]) -> SourceRun:
     classes = tuple(metadata["classes"])
     student = completed.rebuild(cfg.student, classes, cfg.plugins, tensors)
     evaluate.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
-    cfg, student = as_cut(cfg, student)
+    cfg.student, student = as_cut(cfg.student, student)
     return SourceRun(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
 
 

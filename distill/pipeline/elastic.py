@@ -16,14 +16,14 @@ from distill.losses.base.objective import Loss
 from distill.models.elastic import cut, feature
 from distill.pipeline.fit import weights_header
 from distill.pipeline.reuse import write_down
-from distill.runs.config import RunConfig
+from distill.runs.config import AugmentConfig, RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.errors import ConfigError
 from distill.system.hardware import autocast, pick_precision
 from distill.system.weights import save_weights
-from distill.types import Dataset, Outputs
+from distill.types import Dataset, Outputs, Split
 from teachers.peer import is_peer
 
 TERM = "inplace"  # the loss that a run with an elastic student has beside its own
@@ -130,36 +130,37 @@ def check_elastic(cfg: RunConfig) -> None:
         )
 
 
-def as_cut(cfg: RunConfig, student: nn.Module, width: float | None = None) -> tuple[RunConfig, nn.Module]:
-    """Return a run's config and network as those of one width, by default the first; of any other student as they are."""
+def as_cut(node: dict, student: nn.Module, width: float | None = None) -> tuple[dict, nn.Module]:
+    """Return a student's config and network as those of one width, by default the first; of any other student as they are."""
     if not hasattr(student, "widths"):
-        return cfg, student
+        return node, student
     width = student.widths[0] if width is None else width
-    return replace(cfg, student=cfg.student | {"width": width}), cut(student, width)
+    return node | {"width": width}, cut(student, width)
 
 
 @torch.no_grad()
-def estimate_batch_norm(network: nn.Module, cfg: RunConfig, data: Dataset, precision: torch.dtype) -> None:
+def estimate_batch_norm(
+    network: nn.Module, augment: AugmentConfig, seed: int, split: Split, precision: torch.dtype
+) -> None:
     """Give BatchNorm the mean statistics of training faces in the run's first view; dropout stays off.
 
     Args:
         network: images -> Outputs, with an input: InputSpec.
-        cfg: the run's config, for views and seed.
-        data: the packed data set.
+        augment: of the run, whose first view is taken.
+        seed: of the run, for the order.
+        split: of training.
         precision: dtype of the forward pass.
 
     Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134, section 3.4 (calibration of BatchNorm).
     """
-    split, recipe = data.splits["train"], build.augmentation(cfg.augment)
     norms = [layer for layer in network.eval().modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
         norm.train().momentum = None  # every batch counts alike
     device = next(network.parameters()).device
-    drawn = batches(
-        split, recipe.table(cfg.augment.seed, 1, len(split.pixels)), BATCH, epoch_order(cfg.seed, 0, len(split))
-    )
+    views = build.augmentation(augment).table(augment.seed, 1, len(split.pixels))
+    drawn = batches(split, views, BATCH, epoch_order(seed, 0, len(split)))
     for batch in islice(drawn, BATCHES):
         batch = to(batch, device)
         with autocast(device, precision):
@@ -195,9 +196,10 @@ def cut_widths(
         return None
     rows = [_row(student.widths[0], first)]
     for width in student.widths[1:]:
-        (one, network), where = as_cut(cfg, student, width), folder.width(width)
+        (node, network), where = as_cut(cfg.student, student, width), folder.width(width)
+        one = replace(cfg, student=node)
         precision = pick_precision(cfg.train.precision, next(network.parameters()).device)
-        estimate_batch_norm(network, cfg, data, precision)
+        estimate_batch_norm(network, cfg.augment, cfg.seed, data.splits["train"], precision)
         write_down(one, where, command)
         if parallel.is_main():
             where.result.unlink(missing_ok=True)

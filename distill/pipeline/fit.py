@@ -16,7 +16,7 @@ from distill.data.common.twins import told
 from distill.data.loader import steps_per_epoch
 from distill.evaluation.inference import PROBE, probe, refuse_changed_network
 from distill.models.teacher import Teacher
-from distill.runs.config import RunConfig, TrainConfig
+from distill.runs.config import TrainConfig
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import TrainingProgress, console
@@ -73,7 +73,7 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
             raise ConfigError(
                 "teacher.weights",
                 f"{weights} answers {', '.join(theirs)}; it does not know {', '.join(unknown)} of the data set. "
-                "Leave such faces out, or choose a teacher that is fine-tuned on these data, such as teacher=mobilenetv3.",
+                "Type teacher.train.epochs=10 to have it learn these classes, or leave such faces out.",
             )
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
@@ -155,23 +155,24 @@ def enough_epochs(train: TrainConfig, faces: int) -> int:
     return max(train.epochs, math.ceil(least_steps(train) / steps_per_epoch(faces, train.batch_size)))
 
 
-def with_enough_epochs(cfg: RunConfig, data: Dataset) -> RunConfig:
-    """Return a run's config with the epochs that it is trained for, and say what is trained on what, and for how long.
+def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: bool) -> TrainConfig:
+    """Return how a student is trained, with as many epochs as it needs, and say what is trained on what, and for how long.
 
     Args:
-        cfg: the run's config; phases have epochs of their own, of which there are not more.
-        data: what it learns from.
+        train: the keys under train.
+        name: of the student.
+        faces: of the training split.
+        in_phases: phases have epochs of their own, of which there are not more.
     """
-    train, faces = cfg.train, len(data.splits["train"])
-    epochs = train.epochs if cfg.phases else enough_epochs(train, faces)
+    epochs = train.epochs if in_phases else enough_epochs(train, faces)
     steps = steps_per_epoch(faces, train.batch_size)
     if epochs:
         few = f"; few faces are seen more often than train.epochs={train.epochs} times, see train.min_steps"
         console.print(
-            f"{config.label(cfg.student)}: {_count(faces, 'training face')} in batches of {train.batch_size}: {_count(steps, 'step')} "
+            f"{name}: {_count(faces, 'training face')} in batches of {train.batch_size}: {_count(steps, 'step')} "
             f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}{few if epochs > train.epochs else ''}"
         )
-    return replace(cfg, train=replace(train, epochs=epochs, min_steps=least_steps(train)))
+    return replace(train, epochs=epochs, min_steps=least_steps(train))
 
 
 def _count(number: int, word: str) -> str:

@@ -72,7 +72,8 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
             optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
             optimizer_of([student, objective])  # a mistake in its numbers shows before a teacher is trained
             labeled, learned = replace(data, extra=None), to_learn_from(data)
-            asked, cfg = cfg, with_enough_epochs(cfg, learned)
+            train_cfg = with_enough_epochs(cfg.train, name, len(learned.splits["train"]), bool(cfg.phases))
+            asked, cfg = cfg, replace(cfg, train=train_cfg)
             weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labeled))
             teacher = build.teacher(cfg, learned, weights, device, track)
             torch.manual_seed(cfg.seed)  # of losses' learned parts: the same whether the teacher was found or trained

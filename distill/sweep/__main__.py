@@ -17,133 +17,106 @@ Every job is the process `python -m distill.run WORDS`; what it prints is in SWE
 All other words are for python -m distill.run. Nothing here looks at test faces.
 """
 
+import re
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from distill.config import overrides
 from distill.config.hints import with_suggestions
-from distill.sweep.jobs import ELSEWHERE, folder_of, refuse_idle
-from distill.sweep.multirun import check, job_runner, run_grid
-from distill.sweep.search import Search, settings
+from distill.sweep.jobs import sweep_folder
+from distill.sweep.multirun import job_runner, run_grid
+from distill.sweep.search import Search
 from distill.sweep.space import SweepFile, find, read
 from distill.system.cli import command_line
 from distill.system.console import console, loud_warnings
 from distill.system.errors import ConfigError
-from distill.system.files import digest
 from distill.system.typed import as_typed, as_yaml
 
-SEVERAL = ("data.fold", "generations")  # settings that may make several runs of one job
 OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
-TRIALS = 32  # of a search whose file does not say it
 
 
 def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
     """Return the options of the sweep, and the words of the job and its launcher.
 
     Raises:
-        ConfigError: an option of sweep that does not exist.
-        ValueError: another word that is no option, or one that is set to what it cannot be.
+        ConfigError: an option of sweep that does not exist, or one that is set to what it cannot be.
+        ValueError: a flag.
     """
-    asked, rest = dict(OPTIONS), []
+    options, rest = dict(OPTIONS), []
     for word in words:
         key, _, text = word.partition("=")
         name = key.removeprefix("sweep.")
         if word.startswith("-"):
             raise ValueError(f"{word}: is no option. Type sweep.jobs=N for N jobs at a time, or see --help.")
-        if key == "sweep" or (name != key and name in OPTIONS):
-            asked[name] = _value(name, text)
-        elif name != key:
-            raise ConfigError(key, f"no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
-        else:
+        if key != "sweep" and name == key:
             rest.append(overrides.quoted(word))
-    if type(asked["seed"]) is not int or asked["seed"] < 0:
-        raise ValueError(f"sweep.seed: expected a whole number from 0 on, got {as_typed(asked['seed'])}.")
-    return asked, rest
+        elif key != "sweep" and name not in OPTIONS:
+            raise ConfigError(key, f"no such option. There are sweep, {', '.join(f'sweep.{o}' for o in OPTIONS)}.")
+        elif name in ("sweep", "folder"):
+            options[name] = None if text == "null" else text.strip("'\"") or None
+        else:
+            options[name] = re.findall(r"\w+", text) if name == "minimize" else as_yaml(key, text)
+        if key == "sweep" and options["sweep"] is None:
+            raise ConfigError(key, f"expected a name or a path that ends in .yaml, got {text!r}. Type sweep=optuna.")
+    if type(options["seed"]) is not int or options["seed"] < 0:
+        raise ConfigError("sweep.seed", f"expected a whole number from 0 on, got {as_typed(options['seed'])}.")
+    return options, rest
 
 
-def _value(name: str, text: str) -> object:
-    """Return the value of a word: a path as it is typed, a list also where it is one word."""
-    if name in ("sweep", "folder"):
-        path = None if text == "null" else text.strip("'\"") or None
-        if name == "sweep" and path is None:
-            raise ConfigError(
-                "sweep", f"expected a name or a path that ends in .yaml, got {text!r}. Type sweep=optuna."
-            )
-        return path
-    value = as_yaml(f"sweep.{name}", text)
-    if name == "minimize":
-        return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [text]
-    return value
-
-
-def choose(file: SweepFile, asked: dict, rest: list[str]) -> int:
-    """Search, or go on with the search, and print its best trials.
+def choose(file: SweepFile, options: dict, rest: list[str]) -> int:
+    """Search, or go on with the search, print its best trials, and return the exit code: 1 where a trial failed.
 
     Args:
         file: what is searched.
-        asked: the options of the sweep, see parse.
+        options: of the sweep, see parse.
         rest: the words of every job.
 
-    Returns:
-        The exit code: 1 where a trial failed.
-
     Raises:
-        ValueError: words of which no job can be made, or that the search chooses itself.
+        ConfigError: a word that the search chooses itself.
+        ValueError: words of which no job can be made.
     """
-    refuse_idle(list(file.parameters))
     given = {word.partition("=")[0] for word in rest}
     if fixed := given & file.parameters.keys():
-        raise ValueError(
-            f"{min(fixed)}: is chosen by {file.name}. Leave it out, or take it from the file's parameters."
-        )
-    own = [word for word in rest if not overrides.HYDRA.match(word)]
+        raise ConfigError(min(fixed), f"is chosen by {file.name}. Leave it out, or take it from the file's parameters.")
 
     def words(chosen: dict) -> list[str]:
-        return [*(word for word in file.command(chosen) if word.partition("=")[0] not in given), *own]
+        own = [word for word in file.command(chosen) if word.partition("=")[0] not in given]
+        return own + [word for word in rest if not overrides.SWEEP.match(word)]
 
-    kept = sorted(word for word in rest if not word.startswith(ELSEWHERE))
-    said = digest([file.command({}), file.parameters, file.method, file.metric, asked["minimize"], asked["seed"], kept])
-    folder = folder_of(rest, f"{Path(file.name).stem[:60]}-{said[:8]}", asked["folder"])
+    asked = (file.command({}), file.parameters, file.method, file.metric, options["minimize"], options["seed"])
+    folder, what = sweep_folder(rest, Path(file.name).stem, asked, options["folder"])
     first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
     try:
-        cfg, launcher = check([words(first)], rest, folder)
+        cfg, launcher = overrides.compose_jobs([words(first)], rest, file.parameters, folder)
     except ValueError as error:
         raise ValueError(f"{error} {file.name} searches {', '.join(file.parameters)}.") from error
-    cap = TRIALS if file.run_cap is None and file.method != "grid" else file.run_cap
-    with job_runner(folder, said, launcher, asked["jobs"], file.metric, file.maximize) as executor:
-        search = Search(file, words, folder, asked["minimize"], asked["seed"], has_several_runs(cfg, file.parameters))
-        failed = search.run(executor, cap)
+    with job_runner(folder, what, launcher, options["jobs"], file.metric, file.maximize) as executor:
+        search = Search(file, words, folder, options["minimize"], options["seed"], cfg.is_several)
+        failed = search.run(executor, file.run_cap)
     for number, values, chosen in search.best():
-        told = zip([file.metric, *asked["minimize"]], values, strict=True)
-        console.print(f"best: job {number}  {'  '.join(f'{n} {v:.6g}' for n, v in told)}  {settings(chosen)}")
+        names = [file.metric, *options["minimize"]]
+        reached = "  ".join(f"{name} {value:.6g}" for name, value in zip(names, values, strict=True))
+        settings = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in chosen.items())
+        console.print(f"best: job {number}  {reached}  {settings}")
     return int(failed > 0)
 
 
-def has_several_runs(cfg: dict, searched: Iterable[str]) -> bool:
-    """Say whether a trial may be made of several runs, folds or generations.
-
-    Args:
-        cfg: the config of the first trial, as composed.
-        searched: the keys that the trials differ in.
-    """
-    return cfg["data"].get("fold") == "all" or cfg["generations"] > 1 or not set(SEVERAL).isdisjoint(searched)
-
-
-def spread(asked: dict, rest: list[str]) -> int:
+def spread(options: dict, rest: list[str]) -> int:
     """Run every combination of the words' values, and return the exit code: 1 where a job is not complete.
 
     Raises:
-        ValueError: an option of a search, or words without several values of a key.
+        ConfigError: an option of a search.
+        ValueError: words without several values of a key.
     """
-    if of_a_search := [name for name in ("method", "run_cap", "minimize", "seed") if asked[name] != OPTIONS[name]]:
-        raise ValueError(
-            f"sweep.{of_a_search[0]}: is for a search, and here every combination is run. Give sweep=NAME, too, or leave it out."
-        )
+    why = "is for a search, and here every combination is run. Give sweep=NAME, too, or leave it out."
+    for name in ("method", "run_cap", "minimize", "seed"):
+        if options[name] != OPTIONS[name]:
+            raise ConfigError(f"sweep.{name}", why)
     if not overrides.spread(rest)[1]:
         raise ValueError("sweep: nothing is swept over. Give sweep=NAME, or several values of a key, such as seed=0,1.")
-    return run_grid(rest, asked["jobs"], asked["folder"])
+    return run_grid(rest, options["jobs"], options["folder"])
 
 
 @command_line(stopped="stopped; the same command goes on")
@@ -153,12 +126,13 @@ def main(words: list[str]) -> None:
         print(__doc__)
         return
     loud_warnings()
-    asked, rest = parse(words)
+    options, rest = parse(words)
     with with_suggestions(rest):
-        if "sweep" in asked:
-            code = choose(read(find(asked["sweep"]), method=asked["method"], run_cap=asked["run_cap"]), asked, rest)
+        if "sweep" in options:
+            file = read(find(options["sweep"]), method=options["method"], run_cap=options["run_cap"])
+            code = choose(file, options, rest)
         else:
-            code = spread(asked, rest)
+            code = spread(options, rest)
     if code:
         sys.exit(code)
 

@@ -5,9 +5,7 @@ which returns what answers the exit code (-N where signal N ended it, None while
 """
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from importlib import import_module
@@ -17,58 +15,10 @@ from distill.system import processes
 from distill.system.cli import not_installed
 from distill.system.cores import cores
 from distill.system.errors import ConfigError
-from distill.system.processes import JOB_DIR, Fork, with_parent_death_signal
+from distill.system.processes import GRACE_PERIOD_S, JOB_DIR, LOG, STOP, Fork, Stoppable, run_process
 
 COMMAND = "distill.run"
 LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # what a run imports when it needs it
-LOG = "log.txt"  # in a job's folder: what it prints
-STOP = "stop"  # a file in a job's folder that asks it to end
-GRACE_PERIOD_S = 30.0  # that a job has for ending when it is asked to, before it is killed
-PLAIN = {"name", "timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes"} | {
-    "stderr_to_stdout"
-}
-Poll = Callable[[], int | None]
-
-
-class Stoppable:
-    """A process that is asked to end when its job's folder holds a file stop, and killed if it does not."""
-
-    def __init__(self, process, job_dir: Path):
-        self.process, self.stop, self.asked = process, job_dir / STOP, None
-
-    def poll(self) -> int | None:
-        code = self.process.poll()
-        if code is None and self.asked is None and self.stop.exists():
-            self.asked = time.monotonic()
-            self.process.terminate()
-        elif code is None and self.asked is not None and time.monotonic() - self.asked > GRACE_PERIOD_S:
-            self.process.kill()
-        return code
-
-    def wait(self) -> int:
-        try:
-            while (code := self.poll()) is None:
-                time.sleep(0.1)
-            return code
-        finally:
-            if self.process.poll() is None:  # stopped from the keyboard, or by a cluster
-                self.stop.touch()
-                self.wait()
-
-
-def run_process(command: list[str], job_dir: str, cwd: str, environment: dict[str, str]) -> int:
-    """Run one job to its end, or until its folder holds a file stop; return its exit code."""
-    Path(job_dir, STOP).unlink(missing_ok=True)  # of an earlier start
-    with open(Path(job_dir, LOG), "ab") as log:
-        where = {"cwd": cwd, "env": os.environ | environment, "stdin": subprocess.DEVNULL}
-        process = subprocess.Popen(with_parent_death_signal(command), **where, stdout=log, stderr=subprocess.STDOUT)
-    return Stoppable(process, Path(job_dir)).wait()
-
-
-def run_here(words: list[str]) -> None:
-    """Do in this process what `python -m distill.run WORDS` does."""
-    sys.argv[1:] = words
-    import_module(COMMAND).cli()
 
 
 def _job(words: list[str], job_dir: Path, threads: int) -> tuple[list[str], str, str, dict[str, str]]:
@@ -76,6 +26,12 @@ def _job(words: list[str], job_dir: Path, threads: int) -> tuple[list[str], str,
     kept = {key: value for key, value in os.environ.items() if key.startswith(("FER_DISTILL", "WANDB", "HF_"))}
     kept |= {JOB_DIR: str(job_dir), "OMP_NUM_THREADS": str(threads)}
     return [sys.executable, "-m", COMMAND, *words], str(job_dir), os.getcwd(), kept
+
+
+def run_here(words: list[str]) -> None:
+    """Do in this process what `python -m distill.run WORDS` does."""
+    sys.argv[1:] = words
+    import_module(COMMAND).cli()
 
 
 class LocalExecutor:
@@ -93,7 +49,7 @@ class LocalExecutor:
         for name in (COMMAND, *LATE) if run is run_here else ():
             import_module(name)
 
-    def start(self, words: list[str], job_dir: Path) -> Poll:
+    def start(self, words: list[str], job_dir: Path) -> Callable[[], int | None]:
         def work() -> None:
             os.environ.update({JOB_DIR: str(job_dir), "OMP_NUM_THREADS": str(self.threads)})
             self.run(words)
@@ -132,8 +88,7 @@ class RayExecutor:
         except ImportError as error:
             raise ValueError(f"launcher=ray: {not_installed('ray', error, 'ray')}") from error
         self._ray, self._tasks, self.batch, self.threads = ray, [], nullcontext, int(num_cpus)
-        for module in (sys.modules[__name__], processes):
-            ray.cloudpickle.register_pickle_by_value(module)  # no node has to find it
+        ray.cloudpickle.register_pickle_by_value(processes)  # no node has to find it
         local = {"num_cpus": max(cores(), self.threads)} if address == "local" else {}
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error", **local)
@@ -142,7 +97,7 @@ class RayExecutor:
         self._remote = ray.remote(max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus)(run_process)
         self.jobs = max(int(ray.cluster_resources().get("CPU", 1) // num_cpus), 1)
 
-    def start(self, words: list[str], job_dir: Path) -> Poll:
+    def start(self, words: list[str], job_dir: Path) -> Callable[[], int | None]:
         self._tasks.append(task := self._remote.remote(*_job(words, job_dir, self.threads)))
 
         def poll() -> int | None:
@@ -171,29 +126,24 @@ class SlurmExecutor:
     """
 
     def __init__(self, options: Mapping[str, object]):
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
         from submitit import AutoExecutor
+        from submitit.helpers import Checkpointable
 
-        own = {key: value for key, value in options.items() if key not in ("_target_", "submitit_folder")}
-        timeouts = own.pop("max_num_timeout")
+        class Requeued(Checkpointable):  # when it is preempted, and then goes on from its checkpoint
+            __call__ = staticmethod(run_process)
+
+        plain = BaseQueueConf.__dataclass_fields__  # options of every cluster, not SLURM's own
+        given = {key: value for key, value in options.items() if key not in ("_target_", "submitit_folder")}
+        timeouts = given.pop("max_num_timeout")
         queue = AutoExecutor(options["submitit_folder"], cluster="slurm", slurm_max_num_timeout=timeouts)
-        queue.update_parameters(**{key if key in PLAIN else f"slurm_{key}": own[key] for key in own})
-        self.jobs, self._queue, self.batch, self.threads = sys.maxsize, queue, queue.batch, own["cpus_per_task"] or 1
+        queue.update_parameters(**{key if key in plain else f"slurm_{key}": given[key] for key in given})
+        self.jobs, self.batch, self.threads = sys.maxsize, queue.batch, given["cpus_per_task"] or 1
+        self._queue, self._run = queue, Requeued()
 
-    def start(self, words: list[str], job_dir: Path) -> Poll:
-        job = self._queue.submit(_Requeued(), *_job(words, job_dir, self.threads))
+    def start(self, words: list[str], job_dir: Path) -> Callable[[], int | None]:
+        job = self._queue.submit(self._run, *_job(words, job_dir, self.threads))
         return lambda: (1 if job.exception() else job.result()) if job.done() else None
 
     def close(self) -> None:
-        pass
-
-
-class _Requeued:
-    """A job that comes back into the queue when it is preempted, and then goes on from its checkpoint."""
-
-    def __call__(self, *job) -> int:
-        return run_process(*job)
-
-    def checkpoint(self, *job):
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self, *job)
+        """Leave the jobs in the queue."""

@@ -12,25 +12,22 @@ import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from signal import Signals
 from statistics import fmean
 
 from distill.config import overrides
+from distill.config.naming import job_name
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
-from distill.sweep.executors import LOG
-from distill.system.cli import format_error
 from distill.system.console import console
-from distill.system.errors import ConfigError
 from distill.system.files import atomic, digest, write_json
+from distill.system.processes import LOG
 
 ELSEWHERE = ("-", "paths.", "logger", "launcher", "hydra", "+hydra", "~hydra")  # words that do not say what a sweep is
 METRIC = "valid/top1_accuracy"
-UNCHANGED = ("checkpoint.", "logger", "train.threads", "train.device", "data.verify")
-MEASURED = ("eval.", "data.test_subset", "data.subset_dir")
 
 
 class Record:
@@ -41,8 +38,16 @@ class Record:
     """
 
     def __init__(self, job_dir: Path):
-        self.job_dir, self.sweep = job_dir, job_dir.parents[1]
-        self.facts = read(job_dir)
+        self.job_dir, self.sweep, self.refusal = job_dir, job_dir.parents[1], RunFolder(job_dir).result
+        try:
+            self.facts = json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # nobody planned it
+            self.facts = {"number": job_dir.name, "name": f"job-{job_dir.name}", "overrides": [], "status": "pending"}
+
+    @property
+    def folder(self) -> RunFolder:
+        """Its run folder; before it has one, its own."""
+        return RunFolder(Path(self.facts.get("folder") or self.job_dir))
 
     def update(self, **facts) -> None:
         """Note facts."""
@@ -51,103 +56,68 @@ class Record:
 
     def begin(self, folder: Path) -> None:
         """Note the run folder and link to it from the sweep's, where the file system has links."""
-        self.update(folder=str(folder))
+        self.update(folder=str(folder), status="running", began=time.time())
         link = self.sweep / self.facts["name"]
         with suppress(OSError):
             link.unlink(missing_ok=True)
             link.symlink_to(os.path.relpath(folder.absolute(), self.sweep.absolute()))
 
-    def end(self, status: str, **facts) -> None:
-        """Note how it ended; where there is no run folder to say that it failed, result.json in its own folder does."""
-        if status == "failed" and not self.facts.get("folder"):
-            RunResult("failed", error=facts["error"]).write(RunFolder(self.job_dir).result)
-        self.update(status=status, **facts)
+    def close(self, code: int, behind: str = "") -> None:
+        """Note how the job ended, and say it in a line; of one without a run folder result.json in its own says it, too.
 
-    def close(self, code: int) -> None:
-        """Note by its exit code what a job could not write down itself, and say in a line how it ended."""
-        status, log = self.facts["status"], self.job_dir / LOG
-        if code == 0 and status != "complete":
-            self.end("complete", error=None)
-        elif code < 0 and status not in ("complete", "pruned"):
+        Args:
+            code: its exit code, -N where signal N ended it.
+            behind: why a search asked it to end, which does not count where it had ended.
+        """
+        complete, log = self.folder.is_complete(), self.job_dir / LOG
+        began = self.facts.get("began")
+        facts = {"status": "failed", "error": None} | ({"seconds": time.time() - began} if began else {})
+        if code == 0 or (code < 0 and complete):
+            metrics = RunResult.read(self.folder.result).student["metrics"] if complete else {}
+            facts |= {"status": "complete"} | {name: metrics[name] for name in metrics if name.startswith("valid/")}
+        elif behind and not complete:
+            RunResult("pruned", error=behind).write(self.folder.result)
+            facts["status"] = "pruned"
+        elif code < 0:
             name = Signals(-code).name
-            self.end("failed", error=f"was killed by {name}; the same command again goes on from its last checkpoint")
-        elif code > 0 and status in ("pending", "running"):
-            said = log.read_text(errors="replace", encoding="utf-8") if log.exists() else ""
-            errors = re.findall(r"^error: (.*)", said, re.MULTILINE)
-            self.end("failed", error=errors[-1] if errors else f"ended with exit code {code}; {log} says more")
+            facts["error"] = f"was killed by {name}; the same command again goes on from its last checkpoint"
+        else:
+            printed = log.read_text(errors="replace", encoding="utf-8") if log.exists() else ""
+            errors = re.findall(r"^error: (.*)", printed, re.MULTILINE)
+            facts["error"] = errors[-1] if errors else f"ended with exit code {code}; {log} says more"
+        self.update(**facts)
+        if facts["error"] and "folder" not in self.facts:
+            RunResult("failed", error=facts["error"]).write(self.refusal)
         console.print(f"job {self.facts['number']}: {line(self.facts)}")
-
-
-def read(job_dir: Path) -> dict:
-    """Return what a job's record says; of a job that nobody planned, its number."""
-    try:
-        return json.loads((job_dir / "job.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {"number": job_dir.name, "name": f"job-{job_dir.name}", "overrides": [], "status": "pending"}
 
 
 def plan(sweep: Path, jobs: Sequence[Sequence[str]], swept: Sequence[str]) -> list[Path]:
     """Write the record of every job before the first one begins; return their folders."""
-    places: dict[str, Path] = {}
+    job_dirs: dict[str, Path] = {}
     for number, words in enumerate(jobs):
-        name = name_of(words, swept) or "job"
-        name = f"{name}-{number}" if name in places else name
-        places[name] = add(sweep, number, name, words)
+        name = job_name(words, swept) or "job"
+        name = f"{name}-{number}" if name in job_dirs else name
+        job_dirs[name] = add(sweep, number, name, words)
     collect(sweep)
-    return list(places.values())
-
-
-def refuse_idle(swept: Sequence[str]) -> None:
-    """Refuse to sweep over what does not change a student: all values would be one run folder.
-
-    Raises:
-        ConfigError: with what to type instead.
-    """
-    for key in swept:
-        if key.startswith(MEASURED):
-            what = f"Leave it out of the sweep, and type python -m distill.measure RUN {key}=... for each."
-            raise ConfigError(key, f"is measured, not learned: its values would be one run. {what}")
-        if key.startswith(UNCHANGED):
-            raise ConfigError(key, "does not change what is learned: its values would be one run. Give one value.")
+    return list(job_dirs.values())
 
 
 def add(sweep: Path, number: int, name: str, words: Sequence[str]) -> Path:
     """Write the record of one more pending job; return its folder."""
     job_dir = sweep / "jobs" / str(number)
-    before = read(job_dir)  # of an earlier start of this sweep, whose words may have stood in another order
-    kept = {"folder": before["folder"]} if "folder" in before and set(before["overrides"]) == set(words) else {}
-    facts = kept | {"number": str(number), "name": name, "overrides": list(words), "status": "pending"}
-    write_json(job_dir / "job.json", facts)
+    record = Record(job_dir)  # of an earlier start of this sweep, whose words may have stood in another order
+    same = "folder" in record.facts and set(record.facts["overrides"]) == set(words)
+    record.facts = {"folder": record.facts["folder"]} if same else {}
+    record.update(number=str(number), name=name, overrides=list(words), status="pending")
+    record.refusal.unlink(missing_ok=True)
     return job_dir
 
 
-@contextmanager
-def recorded(job_dir: Path) -> Iterator[Record]:
-    """Keep the record of the job that is done inside."""
-    record, start = Record(job_dir), time.perf_counter()
-    record.update(status="running", error=None, reused=False)
-    RunFolder(job_dir).result.unlink(missing_ok=True)
-    try:
-        yield record
-    except Exception as error:
-        record.end("failed", error=format_error(error), seconds=time.perf_counter() - start)
-        raise
-    except BaseException:
-        record.end("stopped", seconds=time.perf_counter() - start)
-        raise
-    record.end("complete", seconds=time.perf_counter() - start, **valid_metrics(Path(record.facts["folder"])))
-
-
-def valid_metrics(folder: Path) -> dict[str, float]:
-    """Return what a complete run measured on validation."""
-    metrics = RunResult.read(RunFolder(folder).result).student["metrics"]
-    return {name: value for name, value in metrics.items() if name.startswith("valid/")}
-
-
 def collect(sweep: Path) -> list[dict]:
-    """Write jobs.jsonl from the records of all jobs, and return them in their order; there may be none yet."""
-    jobs = [read(job_dir) for job_dir in (sweep / "jobs").glob("*") if job_dir.name.isdigit()]
-    jobs.sort(key=lambda facts: int(facts["number"]))
+    """Write jobs.jsonl from the records of all jobs, and return them in their order; none is at work now."""
+    numbers = sorted(int(job_dir.name) for job_dir in (sweep / "jobs").glob("*") if job_dir.name.isdigit())
+    jobs = [Record(sweep / "jobs" / str(number)).facts for number in numbers]
+    jobs = [facts | {"status": "stopped"} if facts["status"] == "running" else facts for facts in jobs]
     with atomic(sweep / "jobs.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(facts) + "\n" for facts in jobs), encoding="utf-8")
     return jobs
@@ -166,16 +136,16 @@ def finalize_sweep(sweep: Path, metric: str = METRIC, maximize: bool = True) -> 
         return  # what went wrong before the first one is said elsewhere
     if metric == METRIC and not any(METRIC in facts for facts in jobs):
         metric = "valid/agreement"  # of faces without labels
-    ranked = [facts for facts in jobs if facts["status"] == "complete" and facts.get(metric) is not None]
-    ranked.sort(key=lambda facts: facts[metric], reverse=maximize)
+    complete = [facts for facts in jobs if facts["status"] == "complete"]
+    ranked = sorted((f for f in complete if f.get(metric) is not None), key=lambda f: f[metric], reverse=maximize)
     console.print()
     for rank, facts in [*enumerate(ranked, 1), *(("-", facts) for facts in jobs if facts not in ranked)]:
         console.print(f"  {rank:>4}  {line(facts, metric)}")
-    states = Counter(map(_state, jobs))
-    reused = sum(bool(facts.get("reused")) for facts in jobs if facts["status"] == "complete")
-    told = ", ".join(f"{number} {state}" for state, number in states.items())
-    told = told.replace(" complete", f" complete ({reused} of them before)") if reused else told
-    console.print(f"{len(jobs)} jobs: {told}; sweep folder: {sweep}")
+    states = Counter(facts["status"] for facts in jobs)
+    counts = ", ".join(f"{number} {state}" for state, number in states.items())
+    if reused := sum("reused" in facts for facts in complete):
+        counts = counts.replace(" complete", f" complete ({reused} of them before)")
+    console.print(f"{len(jobs)} jobs: {counts}; sweep folder: {sweep}")
     if not states.keys() <= {"complete", "pruned", "retrying"}:
         console.print("next: the same command again runs what is missing")
     if ranked:
@@ -192,11 +162,11 @@ def finalize_sweep(sweep: Path, metric: str = METRIC, maximize: bool = True) -> 
 
 def line(facts: dict, metric: str = METRIC) -> str:
     """Return how a job stands, in a line."""
-    words = [f"{_state(facts):<9}{facts['name']}"]
+    words = [f"{facts['status']:<9}{facts['name']}"]
     if facts["status"] == "complete" and facts.get(metric) is not None:
         words.append(_value([facts], metric))
-    if (seconds := facts.get("seconds")) is not None:
-        words.append("reused" if facts.get("reused") else f"{seconds:.0f} s")
+    if "seconds" in facts:
+        words.append("reused" if "reused" in facts else f"{facts['seconds']:.0f} s")
     words += [text.splitlines()[0] for text in (facts.get("folder"), facts.get("error")) if text]
     return "  ".join(words)
 
@@ -206,47 +176,16 @@ def _value(jobs: Sequence[dict], metric: str) -> str:
     return f"valid top-1 {value:.2%}" if metric == METRIC else f"{metric} {value:.4g}"
 
 
-def _state(facts: dict) -> str:
-    return "stopped" if facts["status"] == "running" else facts["status"]
+def sweep_folder(words: Sequence[str], stem: str, what: Sequence, folder: str | None = None) -> tuple[Path, str]:
+    """Return the folder of a sweep, and a digest of all that is asked for; the same words in any order, the same folder.
 
-
-def name_of(words: Sequence[str], swept: Sequence[str]) -> str:
-    """Return what a sweep changes for one job as a file name: pooling=both,width=M,temperature=2."""
-    short = _short(swept)
-    parts = [f"{short[key]}={value}" for key, _, value in (word.partition("=") for word in words) if key in short]
-    name = re.sub(r"[^\w.=,+-]+", "_", ",".join(parts))
-    if len(name.encode()) <= 120:
-        return name
-    return f"{name.encode()[:110].decode(errors='ignore')}-{digest(parts)[:8]}"
-
-
-def sweep_name(words: Sequence[str], swept: Sequence[str]) -> str:
-    """Return the name of a sweep: what it changes, and a digest of all that is asked for; the same words, the same name."""
-    asked = sorted(word for word in words if not word.startswith(ELSEWHERE))
-    keys = re.sub(r"[^\w+-]+", "_", "-".join(_short(sorted(swept)).values()))[:60]
-    return f"{keys or 'sweep'}-{digest(asked)[:8]}"
-
-
-def folder_of(words: Sequence[str], name: str, asked: str | None = None) -> Path:
-    """Return the folder of a sweep: the one that is asked for, or one among the run folders that its words ask for."""
-    return (
-        Path(asked or Path(overrides.value_of(words, "paths.runs") or "runs") / "sweeps" / name).expanduser().absolute()
-    )
-
-
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Return key -> its last part, or the whole key where two would look alike."""
-    last = [key.rsplit(".", 1)[-1] for key in keys]
-    return {key: end if last.count(end) == 1 else key for key, end in zip(keys, last, strict=True)}
-
-
-def refuse_another(folder: Path, what: str) -> None:
-    """Refuse a folder that holds another sweep; what is a digest of what is asked for.
-
-    Raises:
-        ValueError: it was made for another one.
+    Args:
+        words: of the command line; those that say where and how jobs run do not count.
+        stem: what the folder's name begins with.
+        what: is asked for besides.
+        folder: that is to be taken instead of the one that is named so, among the run folders.
     """
-    if (file := folder / "sweep.txt").exists() and file.read_text(encoding="utf-8").strip() != what:
-        raise ValueError(f"{folder}: holds another sweep. Choose another folder, or leave it out.")
-    with atomic(file) as temporary:
-        temporary.write_text(f"{what}\n", encoding="utf-8")
+    asked = digest([*what, sorted(word for word in words if not word.startswith(ELSEWHERE))])
+    runs = overrides.value_of(words, "paths.runs") or "runs"
+    path = folder or overrides.sweep_dir(words) or f"{runs}/sweeps/{stem[:60]}-{asked[:8]}"
+    return Path(path).expanduser().absolute(), asked

@@ -1,37 +1,23 @@
 """The jobs of a sweep, done: every combination of what is typed, or what a search asks for; each is found complete or begun."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from distill import build
 from distill.config import overrides
-from distill.runs.folder import RunFolder
-from distill.runs.provenance import tell_changed
-from distill.runs.result import RunResult
-from distill.sweep.executors import LocalExecutor, Poll, RayExecutor, SlurmExecutor
-from distill.sweep.jobs import (
-    METRIC,
-    Record,
-    finalize_sweep,
-    folder_of,
-    plan,
-    read,
-    refuse_another,
-    refuse_idle,
-    sweep_name,
-)
+from distill.config.naming import swept_name
+from distill.sweep.executors import LocalExecutor, RayExecutor, SlurmExecutor
+from distill.sweep.jobs import METRIC, Record, finalize_sweep, plan, sweep_folder
 from distill.system.console import console
 from distill.system.cores import cores
 from distill.system.errors import ConfigError
+from distill.system.files import atomic
 from distill.system.processes import sweep_lock
-from distill.types import Dataset
 
-MULTIRUN = ("-m", "--multirun", "hydra.mode=MULTIRUN")
-PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
+MULTIRUN = {"-m", "--multirun", "hydra.mode=MULTIRUN"}
 
 
 @dataclass
@@ -39,35 +25,31 @@ class Job:
     """A job that has been started."""
 
     job_dir: Path
-    poll: Poll
-
-
-def is_reused(record: Record, folder: RunFolder, data: Dataset) -> bool:
-    """Say whether a job's one run, which is complete, saw the data that are there now, and note it then."""
-    if RunResult.read(folder.result).data["fingerprint"] != build.fingerprint(data):
-        return False
-    tell_changed(folder)
-    record.update(reused=True)
-    return True
+    poll: Callable[[], int | None]
+    trial: Any = None  # of optuna, which chose its settings
+    epochs: int = 0  # that were compared with those of other trials
+    size: int = 0  # of its metrics.jsonl when it was read
+    behind: str = ""  # why it was asked to end
 
 
 @contextmanager
-def job_runner(
-    folder: Path, what: str, launcher: Mapping, at_a_time: int, metric: str = METRIC, maximize: bool = True
-) -> Iterator:
+def job_runner(folder: Path, what: str, launcher: Mapping, at_a_time: int, metric: str, maximize: bool) -> Iterator:
     """Yield the executor of a grid's or a search's jobs, the sweep's folder locked; at the end say how each job ended.
 
     Args:
         folder: of the sweep.
         what: a digest of what is asked for: the folder takes no other sweep.
         launcher, at_a_time: see executor_of.
-        metric, maximize: see conclude.
+        metric, maximize: see finalize_sweep.
 
     Raises:
         ValueError: another process is at work there, or the folder is another sweep's.
     """
     with sweep_lock(folder):
-        refuse_another(folder, what)
+        if (file := folder / "sweep.txt").exists() and file.read_text(encoding="utf-8").strip() != what:
+            raise ValueError(f"{folder}: holds another sweep. Choose another folder, or leave it out.")
+        with atomic(file) as temporary:
+            temporary.write_text(f"{what}\n", encoding="utf-8")
         executor = executor_of(launcher, at_a_time)
         console.print(f"sweep folder: {folder} (what job N prints is in jobs/N/log.txt)")
         try:
@@ -77,29 +59,36 @@ def job_runner(
 
 
 def run_jobs(
-    executor, next_job: Callable[[int], Job | None], ended: Callable[[Job, int], None], watch=lambda job: None
-):
-    """Keep an executor busy until there is no next job; what still runs when this is interrupted is ended.
+    executor,
+    next_job: Callable[[int], Job | None],
+    watch: Callable[[Job], None] = lambda job: None,
+    ended: Callable[[Job, Record], None] = lambda job, record: None,
+) -> int:
+    """Keep an executor busy until there is no next job, and return how many failed; an interruption ends what still runs.
 
     Args:
         executor: see distill/sweep/executors.py.
-        next_job: number of jobs at work -> the next one, started, or None.
-        ended: takes a job and its exit code.
+        next_job: number of jobs that are at work or failed -> the next one, started, or None.
         watch: takes a job that runs.
+        ended: takes a job that has ended, and its record.
     """
     running: list[Job] = []
+    failed = 0
     try:
         while True:
             with executor.batch():
-                while len(running) < executor.jobs and (job := next_job(len(running))):
+                while len(running) < executor.jobs and (job := next_job(len(running) + failed)):
                     running.append(job)
             if not running:
-                return
+                return failed
             for job in list(running):
                 watch(job)
                 if (code := job.poll()) is not None:
                     running.remove(job)
-                    ended(job, code)
+                    record = Record(job.job_dir)
+                    record.close(code, job.behind)
+                    failed += record.facts["status"] == "failed"
+                    ended(job, record)
             time.sleep(0.1)
     finally:
         executor.close()
@@ -109,32 +98,12 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
     """Run every combination of the words' values in a folder that is named by them, and print how each ended.
 
     Args:
-        words: of a command line; several values of a key with commas between them.
+        words: of a command line, -m anywhere among them; several values of a key with commas between them.
         at_a_time: jobs, where no launcher says it.
         folder: of the sweep, instead of the one that is named by the words.
 
     Returns:
-        The exit code: 1 where a job is not complete.
-    """
-    jobs, swept = overrides.spread(words)
-    refuse_idle(swept)
-    name = sweep_name(words, swept)
-    folder = folder_of(words, name, folder)
-    _, launcher = check(jobs, words, folder)
-    with job_runner(folder, name, launcher, at_a_time) as executor:
-        places = plan(folder, jobs, swept)
-        pending = zip(places, jobs, strict=True)
-
-        def next_job(running: int) -> Job | None:
-            place, job = next(pending, (None, None))
-            return place and Job(place, executor.start([*job, *overrides.for_jobs(words)], place))
-
-        run_jobs(executor, next_job, lambda job, code: Record(job.job_dir).close(code))
-    return int(any(read(place)["status"] != "complete" for place in places))
-
-
-def multirun(words: Sequence[str]) -> int:
-    """Run the sweep that is typed behind python -m distill.run with -m, wherever that stands; return the exit code.
+        The exit code: 1 where a job failed.
 
     Raises:
         ValueError: a flag that is for one job.
@@ -142,33 +111,14 @@ def multirun(words: Sequence[str]) -> int:
     words = [word for word in words if word not in MULTIRUN]
     if flags := [word for word in words if word.startswith("-")]:
         raise ValueError(f"{flags[0]}: does not go with -m. Type it without -m, and with one value of each key.")
-    return run_grid(words, folder=overrides.sweep_dir(words))
-
-
-def check(jobs: Iterable[Sequence[str]], words: Sequence[str], folder: Path) -> tuple[dict, dict]:
-    """Refuse words of which no job can be made, before the first one is started.
-
-    Args:
-        jobs: the words of each job; so many are composed that every word is in one.
-        words: of the command line, those for hydra among them.
-        folder: of the sweep.
-
-    Returns:
-        (config of the first job, options of the launcher).
-
-    Raises:
-        ValueError: a launcher that is not installed; or with the nearest keys that exist.
-    """
-    for name, (plugin, extra) in PLUGINS.items():
-        if f"launcher={name}" in words and not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{plugin}")):
-            raise ValueError(f"launcher={name}: is not installed. Type pip install -e '.[{extra}]'.")
-    seen: set[str] = set()
-    composed = []
-    for job in jobs:
-        if not composed or not seen.issuperset(job):
-            seen.update(job)
-            composed.append(overrides.composed(job, words, folder))
-    return composed[0]
+    jobs, swept = overrides.spread(words)
+    sweep, what = sweep_folder(words, swept_name(swept), (), folder)
+    _, launcher = overrides.compose_jobs(jobs, words, swept, sweep)
+    with job_runner(sweep, what, launcher, at_a_time, METRIC, True) as executor:
+        planned = zip(plan(sweep, jobs, swept), jobs, strict=True)
+        more = overrides.for_jobs(words)
+        started = (Job(job_dir, executor.start([*job, *more], job_dir)) for job_dir, job in planned)
+        return int(run_jobs(executor, lambda _: next(started, None)) > 0)
 
 
 def executor_of(launcher: Mapping[str, object], at_a_time: int):

@@ -85,6 +85,11 @@ def format_error(error: BaseException, inside: bool = False) -> str:
     lines = str(reason or error).strip().splitlines() or [kind]
     if lines[0] == NO_HOME:
         lines = ["a path begins with ~, but there is no such home folder here. Type the path in full."]
+    if isinstance(error, ModuleNotFoundError) and error.name and not inside:
+        lines = [
+            f"the Python package {error.name} is not installed. In the clone of fer-distill, pip install -e . installs what "
+            "its commands need; a package that your own code imports is installed by its own name."
+        ]
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
         lines = ["out of memory. Give a smaller train.batch_size, a smaller network or smaller pictures."]
     text = lines[0][:200].rstrip(". ") if inside else " ".join(line.strip() for line in lines)

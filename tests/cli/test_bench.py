@@ -27,7 +27,12 @@ def folder(tmp_path_factory):
     """An export folder with a student in three forms."""
     folder = tmp_path_factory.mktemp("run with a space") / "export"
     student = MicroExpNet(8, 36, "XXS", "both", 0.0, "xavier", 0.5, 0.25).eval()
-    facts = {"num_parameters": "1234", "macs": "5678"}
+    facts = {
+        "num_parameters": "1234",
+        "macs": "5678",
+        "file_agreement_with_pytorch": "1.0",
+        "file_top1_accuracy": "0.5",
+    }
     (folder / "bare").mkdir(parents=True)
     package.save(folder, student, NODE, EMOTIONS, [], facts)
     network = graph.bare_onnx(student)
@@ -61,6 +66,8 @@ def test_a_run_folder_is_timed_in_every_form_and_eagerly(folder, tmp_path, capsy
     assert 0 < memory["export/student.onnx"] < memory["eager PyTorch"], "an ONNX file is run without PyTorch"
     printed = capsys.readouterr().out
     assert "pictures of 40x30" in printed and "written: " in printed
+    fastest = min(("student.onnx", "student.pt2"), key=lambda n: rows[f"export/{n}"]["passes"]["1"]["milliseconds"])
+    assert "of the 2 that passed the gate and take pictures" in " ".join(printed.split()) and fastest in printed
 
 
 def test_the_speeds_of_a_run_s_exported_files_are_left_beside_them(folder, tmp_path):

@@ -3,10 +3,13 @@
 import json
 import re
 import sys
+from argparse import Namespace
 
+import numpy as np
 import pytest
-from commandline import benchmark
+from commandline import ROOT, benchmark
 
+from distill.export.runtimes import open_file
 from distill.runs.published import SHIPPED
 
 
@@ -112,3 +115,59 @@ def test_the_front_leaves_out_what_another_graph_beats():
     for row, value in zip(rows, (0.7, 0.6, 0.8), strict=False):
         row["results"] = [{"valid_top1_accuracy": value}]
     assert [row["graph"] for row in front.front(rows, lambda row: row["cost"])] == ["a", "c"]
+
+
+def test_the_peers_train_one_student_with_one_loss_and_one_that_is_missing_is_left_out(tmp_path, monkeypatch, capsys):
+    peers, losses = benchmark("peers"), {}
+    monkeypatch.setattr(peers, "rounds", lambda steps, feed, *counts: losses.update(three_steps(steps, feed)))
+    asked = Namespace(faces=16, teacher="test_resnet", size=48, batch_size=16, rounds=1, quick=1)
+    bare = peers.build.bare_teacher
+    monkeypatch.setattr(peers.build, "bare_teacher", lambda *of: sure(bare(*of)))
+    peers.measure("student=ferlite student.width=S", asked, tmp_path)
+    assert losses.keys() == {"alone", "stored", "live", "torchdistill", "timm"}
+    for name in ("stored", "torchdistill", "timm"):
+        assert losses[name] == pytest.approx(losses["live"], rel=1e-4), name
+    assert losses["live"][0] > 1.2 * losses["alone"][0] and losses["live"][0] > losses["live"][2]
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "torchdistill.core.distillation", None)
+    place, words = tmp_path / "a.json", ["--rounds", "1", "--quick", "1", "--faces", "16", "--batch-size", "8"]
+    peers = benchmark("peers")
+    peers.main([*words, "--teacher", "test_resnet", "--size", "32", "--json", str(place)])
+    printed, written = capsys.readouterr().out, json.loads(place.read_text())["students"]
+    assert "torchdistill is left out: " in printed and "pip install -U torchdistill" in printed
+    assert written.keys() == peers.STUDENTS.keys()
+    for name, found in written.items():
+        assert found["contestants"].keys() == found["rounds"].keys() == {"alone", "stored", "live", "timm"}
+        for who, row in found["contestants"].items():
+            assert row["step"] == found["rounds"][who][0] > 0
+            assert row["over_stored"] == pytest.approx(row["step"] / found["rounds"]["stored"][0])
+            first_pass = 8 * 10_000 * found["first_pass_per_face"] if who == "stored" else 0
+            assert row["sweep"] == pytest.approx(16 * 32 * 10_000 / 8 * row["step"] + first_pass)
+            assert f"{name} {who:>12} {1e3 * row['step']:9.2f} ms" in printed
+
+
+def test_published_networks_have_the_published_parameters_and_are_written_as_files_that_take_pictures(
+    tmp_path, monkeypatch
+):
+    graphs = benchmark("published_graphs")
+    made, told = graphs.networks(), json.loads((ROOT / "docs" / "results" / "published.json").read_text())
+    counts = {f"published/{name}.onnx": sum(p.numel() for p in net.parameters()) for name, net in made.items()}
+    assert counts == {row["timed"]: row["num_parameters"] for row in told.values()}
+    monkeypatch.setattr(graphs, "networks", lambda: {"fer_model": made["fer_model"]})
+    graphs.main([str(tmp_path / "published")])
+    opened = open_file(tmp_path / "published" / "fer_model.onnx", 1)
+    logits, probabilities = opened.answer(np.full((2, 60, 40, 3), 9, np.uint8))
+    assert logits.shape == (2, 8) and probabilities.sum(1) == pytest.approx(1)
+    assert (opened.facts["num_parameters"], opened.facts["macs"]) == ("169553", "38333952")
+
+
+def sure(network):
+    """Return a teacher with its logits far from each other."""
+    network.net.get_classifier().weight.data *= 300
+    return network
+
+
+def three_steps(steps, feed):
+    """Return name -> the loss of three steps on one batch."""
+    batch = next(feed)
+    return {name: [float(step(batch)) for _ in range(3)] for name, step in steps.items()}

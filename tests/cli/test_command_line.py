@@ -82,6 +82,16 @@ def test_error_inside_a_sentence_is_its_first_line_without_full_stop():
     assert format_error(KeyError()) == "KeyError"
 
 
+def test_package_that_is_not_there_is_named_with_what_to_type():
+    def command():
+        import no_such_package.of_this_name  # noqa: F401
+
+    with pytest.raises(ModuleNotFoundError) as error:
+        command()
+    sentence = ended(error.value)
+    assert "package no_such_package is not installed" in sentence and "pip install -e ." in sentence
+
+
 def test_broken_package_is_not_called_missing():
     assert not_installed("onnxruntime", ModuleNotFoundError("", name="onnx"), "export").startswith(
         "onnx is not installed"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_training import DATA, NO_COMPONENTS, split
+from tiny_training import split
 from torch import nn
 
 from distill.augment.views import ViewRecipe
@@ -11,7 +11,7 @@ from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.models.elastic import Sandwich, cut, feature
 from distill.pipeline.elastic import InPlace, estimate_batch_norm
-from distill.runs.config import RunConfig
+from distill.runs.config import AugmentConfig
 from distill.system.sync_batch import sync_batch_norm
 from students.ferlite import FerLite
 
@@ -204,9 +204,8 @@ def test_a_training_that_goes_on_from_its_states_is_bit_for_bit_that_which_was_n
 def test_batch_norm_is_estimated_on_training_faces_and_nothing_else_is_changed(learned):
     network = cut(learned, 0.25)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    cfg = RunConfig.from_dict({**NO_COMPONENTS, "augment": {"num_views": 0} | vars(ViewRecipe())})
-    data = DATA.__class__("tiny", DATA.classes, "all", {"train": split("train", 500, 600)})
-    estimate_batch_norm(network, cfg, data, torch.float32)
+    augment, train = AugmentConfig(seed=0, num_views=0, **vars(ViewRecipe())), split("train", 500, 600)
+    estimate_batch_norm(network, augment, 0, train, torch.float32)
     changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed and all(
         name.rsplit(".", 1)[1] in ("running_mean", "running_var", "num_batches_tracked") for name in changed
@@ -215,5 +214,5 @@ def test_batch_norm_is_estimated_on_training_faces_and_nothing_else_is_changed(l
         layer.momentum == 0.1 and not layer.training for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)
     )
     once = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    estimate_batch_norm(network, cfg, data, torch.float32)
+    estimate_batch_norm(network, augment, 0, train, torch.float32)
     assert all(torch.equal(tensor, once[name]) for name, tensor in network.state_dict().items())

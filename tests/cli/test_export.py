@@ -165,31 +165,50 @@ def test_words_that_name_no_run_get_one_sentence(home, folder, capsys):
         assert said.startswith("error: ") and sentence in said and "\n" not in said
 
 
-@pytest.mark.parametrize("name, file", [("openvino", "student.xml"), ("executorch", "student.pte")])
+OF_ONE_SIZE = ("executorch", "litert")
+
+
+@pytest.mark.parametrize(
+    "name, file", [("openvino", "student.xml"), ("executorch", "student.pte"), ("litert", "student.tflite")]
+)
 def test_a_file_for_another_engine_passes_the_same_gate(folder, copy, capsys, monkeypatch, name, file):
-    pytest.importorskip(name)
+    pytest.importorskip({"litert": "ai_edge_litert"}.get(name, name))
     monkeypatch.setattr(job, "export_formats", lambda *given: (f for f in export_formats(*given) if f.files[0] == file))
     _, said = export(capsys, copy, "export.int8=false", f"export.{name}=true")
     numbers = json.loads((copy / "export" / "parity.json").read_text())["files"][file]
-    assert said is None and numbers["agreement"] == 1 and numbers["other_sizes"] == (0 if name == "executorch" else 3)
+    assert said is None and numbers["agreement"] == 1 and numbers["other_sizes"] == (0 if name in OF_ONE_SIZE else 3)
     opened, student, given = open_file(copy / "export" / file, 1), exporting.load(folder / "export"), pictures(40, 40)
     assert opened.dtype == "uint8" and json.loads(opened.facts["classes"])[0] == "neutral"
-    assert opened.shape == ((None, 40, 40, 3) if name == "executorch" else (None, None, None, 3))
+    assert opened.shape == ((None, 40, 40, 3) if name in OF_ONE_SIZE else (None, None, None, 3))
     np.testing.assert_allclose(opened.answer(given)[0], pytorch(student, given), atol=1e-4)
 
 
 def test_engines_that_are_not_installed_are_left_out_and_named(folder, monkeypatch):
-    names = ("openvino", "executorch")
-    monkeypatch.setattr(module_of_forms, "find_spec", lambda wanted: None if wanted in names else wanted)
+    names = {"openvino": "openvino", "executorch": "executorch", "litert": "ai_edge_litert"}
+    monkeypatch.setattr(module_of_forms, "find_spec", lambda wanted: None if wanted in names.values() else wanted)
     for name in ("bare_onnx", "prepare_onnx", "whole", "deployed"):  # what takes long, and is of no interest here
         monkeypatch.setattr(module_of_forms.graph, name, lambda *given: None)
     run, said = source_run.read_run(folder, []), []
-    options = Options(int8=False, openvino=True, executorch=True)
+    options = Options(int8=False, openvino=True, executorch=True, litert=True)
     assert [form.files[0] for form in export_formats(run, source_run.faces(run), options, said.append)][
         -1
     ] == "student.pt2"
-    wanted = "export.{0}: left out, {0} is not installed. Type pip install -e '.[{0}]'."
-    assert said == [wanted.format(name) for name in names]
+    wanted = "export.{0}: left out, {1} is not installed. Type pip install -e '.[{0}]'."
+    assert said == [wanted.format(*engine) for engine in names.items()]
+
+
+def test_litert_s_int8_file_passes_the_gate_of_int8_and_is_timed(folder, copy, capsys, monkeypatch):
+    pytest.importorskip("ai_edge_quantizer")
+    file = "student.int8.tflite"
+    monkeypatch.setattr(job, "export_formats", lambda *given: (f for f in export_formats(*given) if f.files[0] == file))
+    monkeypatch.setattr(gate, "MAX_ACCURACY_DROP", 1.0)  # one epoch teaches too little
+    _, said = export(capsys, copy, "export.litert=true", "export.calibration=16")
+    assert said is None
+    found = json.loads((copy / "export" / "parity.json").read_text())["files"][file]
+    assert found["agreement"] > 0.5 and found["bytes"] == (copy / "export" / file).stat().st_size
+    monkeypatch.setattr(gate, "MAX_ACCURACY_DROP", -1.0)
+    _, said = export(capsys, copy, "export.litert=true", "export.calibration=16")
+    assert file in said and "points of validation accuracy" in said and not (copy / "export" / file).exists()
 
 
 BAD = [

@@ -15,9 +15,11 @@ from commandline import ROOT, command, environment
 from hydra import compose, initialize_config_module
 from slurm_stand_in import install
 
-from distill.sweep import executors as pools
-from distill.sweep.executors import LocalExecutor, cores, run_process
-from distill.sweep.multirun import check, executor_of
+from distill.config.overrides import compose_jobs
+from distill.sweep.executors import LocalExecutor, cores
+from distill.sweep.multirun import executor_of
+from distill.system import processes
+from distill.system.processes import run_process
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -47,9 +49,9 @@ def test_ray_has_its_options_in_a_file_and_others_are_refused(tmp_path):
         "num_gpus",
     }
     with pytest.raises(ValueError, match=r"launcher\.cpus: no such key\. Did you mean launcher\.num_cpus"):
-        check([[]], ["launcher=ray", "launcher.cpus=2"], tmp_path)
+        compose_jobs([[]], ["launcher=ray", "launcher.cpus=2"], [], tmp_path)
     for number in (0, -1, "two"):
-        _, launcher = check([[]], ["launcher=ray", f"launcher.num_cpus={number}"], tmp_path)
+        _, launcher = compose_jobs([[]], ["launcher=ray", f"launcher.num_cpus={number}"], [], tmp_path)
         with pytest.raises(ValueError, match=rf"launcher\.num_cpus: expected 1 or more.*, got {number}\."):
             executor_of(launcher, 1)
 
@@ -77,14 +79,14 @@ def test_a_job_dies_with_the_sweep_that_is_killed(tmp_path):
 
 
 def test_a_job_that_does_not_end_when_it_is_asked_to_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr(pools, "GRACE_PERIOD_S", 0.3)
+    monkeypatch.setattr(processes, "GRACE_PERIOD_S", 0.3)
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEPS}"
     for words, number in ((deaf, signal.SIGKILL), (SLEEPS, signal.SIGTERM)):
         (tmp_path / "pid").unlink(missing_ok=True)
         with ThreadPoolExecutor(1) as pool:
             code = pool.submit(run_process, [sys.executable, "-c", words], str(tmp_path), str(tmp_path), {})
             job = pid_of(tmp_path)
-            (tmp_path / pools.STOP).touch()
+            (tmp_path / processes.STOP).touch()
             assert code.result(20) == -number and not is_alive(job)
 
 

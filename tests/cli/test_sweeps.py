@@ -15,14 +15,14 @@ from commandline import ROOT, command, distill, environment, files
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from distill.config.naming import job_name, swept_name
 from distill.config.overrides import spread
 from distill.runs.folder import RunFolder
 from distill.runs.reading import find
-from distill.sweep import executors as pools
 from distill.sweep import jobs as sweep_records
-from distill.sweep.executors import LOG, STOP, LocalExecutor
-from distill.system import console
-from distill.system.processes import Fork, sweep_lock
+from distill.sweep.executors import LocalExecutor
+from distill.system import console, processes
+from distill.system.processes import LOG, STOP, Fork, sweep_lock
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
 
@@ -60,39 +60,42 @@ def test_jobs_are_counted_as_hydra_counts_them(words):
 def test_the_jobs_of_the_readmes_sweep_are_named_by_what_they_are():
     words = ["student=microexpnet", "student.pooling=none,first,second,both", "student.width=M,S,XS,XXS"]
     jobs, swept = spread([*words, "loss.kd.temperature=2,4,8,16"])
-    names = [sweep_records.name_of(job, swept) for job in jobs]
+    names = [job_name(job, swept) for job in jobs]
     assert len(set(names)) == 64 and "pooling=both,width=M,temperature=2" in names
 
 
 def test_keys_that_end_alike_are_told_apart_and_long_names_are_cut():
     job = ["teacher.size=64", "student.size=48"]
-    assert sweep_records.name_of(job, ["teacher.size", "student.size"]) == "teacher.size=64,student.size=48"
+    assert job_name(job, ["teacher.size", "student.size"]) == "teacher.size=64,student.size=48"
     long = [[f"teacher.run={'x' * 200}{k}"] for k in range(2)]
-    names = {sweep_records.name_of(words, ["teacher.run"]) for words in long}
+    names = {job_name(words, ["teacher.run"]) for words in long}
     assert len(names) == 2 and all(len(name) <= 120 and "/" not in name for name in names)
+
+
+def named(words: list[str]) -> str:
+    return sweep_records.sweep_folder(words, swept_name(spread(words)[1]), ())[0].name
 
 
 def test_a_sweeps_folder_is_that_of_the_same_words_in_any_order_wherever_it_runs():
     words = ["student.width=M,S", "seed=0,1", "student=microexpnet"]
-    swept = spread(words)[1]
-    name = sweep_records.sweep_name(words, swept)
+    name = named(words)
     assert name.startswith("seed-width-")
     turned = ["student=microexpnet", "seed=0,1", "student.width=M,S"]
-    assert sweep_records.sweep_name(turned, spread(turned)[1]) == name
+    assert named(turned) == name
     more = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "paths.store=elsewhere", "logger=none"]
-    assert sweep_records.sweep_name([*reversed(words), *more], swept) == name
-    assert sweep_records.sweep_name([*words, "optimizer.lr=1"], swept) != name
+    assert named([*reversed(words), *more]) == name
+    assert named([*words, "optimizer.lr=1"]) != name
 
 
 def test_the_folder_of_a_sweep_is_at_home_where_that_is_typed(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sweep_records.folder_of(["paths.runs=~/x", "seed=0,1"], "seed").parent == tmp_path / "x" / "sweeps"
+    assert sweep_records.sweep_folder(["paths.runs=~/x", "seed=0,1"], "seed", ())[0].parent == tmp_path / "x" / "sweeps"
 
 
 def test_what_a_job_says_is_printed_as_it_is_and_not_read_as_markup(tmp_path, capsys):
     place = sweep_records.add(tmp_path, 0, "loss=[ce,kd]", ["loss=[ce,kd]"])
     record = sweep_records.Record(place)
-    record.end("failed", error="[/x] loss=[ce,kd]")
+    (place / LOG).write_text("error: [/x] loss=[ce,kd]\n")
     record.close(1)
     sweep_records.finalize_sweep(tmp_path)
     assert capsys.readouterr().out.count("loss=[ce,kd]  [/x] loss=[ce,kd]") == 2
@@ -125,6 +128,8 @@ def test_a_fork_prints_into_its_log_and_ends_with_the_codes_of_a_command(tmp_pat
     said = (tmp_path / "log.txt").read_text()
     assert "in the child" in said and "KeyError: 'gone'" in said and "in the child" not in capfd.readouterr().out
     assert code_of(Fork(lambda: sys.exit(3), tmp_path / "log.txt")) == 3
+    assert code_of(Fork(lambda: sys.exit("error: why"), tmp_path / "log.txt")) == 1
+    assert (tmp_path / "log.txt").read_text().endswith("\nerror: why\n")
     assert code_of(Fork(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log.txt")) == -signal.SIGKILL
     assert code_of(Fork((tmp_path / "well").touch, tmp_path / "log.txt")) == 0 and (tmp_path / "well").exists()
 
@@ -142,12 +147,12 @@ def test_what_a_job_could_not_write_down_is_told_by_its_exit_code_and_its_log(tm
     (record.job_dir / LOG).write_text(log)
     record.close(code)
     said = json.loads((record.job_dir / "result.json").read_text())
-    assert re.fullmatch(sentence, said["error"]) and sweep_records.read(record.job_dir)["status"] == "failed"
+    assert re.fullmatch(sentence, said["error"]) and record.facts["status"] == "failed"
 
 
 @pytest.mark.parametrize("deaf", [False, True])
 def test_jobs_are_ended_with_the_sweep_and_killed_if_they_do_not_hear(tmp_path, monkeypatch, deaf):
-    monkeypatch.setattr(pools, "GRACE_PERIOD_S", 0.3)
+    monkeypatch.setattr(processes, "GRACE_PERIOD_S", 0.3)
 
     def sleep(words):
         if deaf:

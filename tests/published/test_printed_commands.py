@@ -114,7 +114,7 @@ def read_sweep(words, tmp_path, monkeypatch):
     assert swept or "sweep" in asked
     monkeypatch.setattr(sweeps, "RayExecutor", lambda address, **options: address)
     monkeypatch.setattr(sweeps, "LocalExecutor", lambda jobs: jobs)
-    assert sweeps.executor_of(sweeps.check(jobs, rest, tmp_path)[1], asked["jobs"])
+    assert sweeps.executor_of(overrides.compose_jobs(jobs, rest, swept, tmp_path)[1], asked["jobs"])
 
 
 def read_report(words, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from statistics import mean, stdev
 
 import pytest
 from commandline import ROOT
+from page_tables import table, tables
 
 from distill.export.runtimes import open_file
 from distill.runs.published import SHIPPED, shipped
@@ -43,27 +44,6 @@ SHOWN = {  # the heading of a column of docs/losses-ferplus.md -> of the CSV fil
 }
 
 
-def tables(page: str) -> list[list[dict[str, str]]]:
-    """Return the tables of a page, each as its rows, heading -> cell."""
-    found, heads, rows = [], None, []
-    for line in [*(ROOT / page).read_text().splitlines(), ""]:
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
-        if cells is None:
-            found += [rows] if rows else []
-            heads, rows = None, []
-        elif heads is None:
-            heads = cells
-        elif not line.startswith("|---"):
-            rows.append(dict(zip(heads, cells, strict=True)))
-    return found
-
-
-def table(page: str, *heads: str) -> list[dict[str, str]]:
-    """Return the one table with these headings."""
-    (found,) = (rows for rows in tables(page) if {*heads} <= rows[0].keys())
-    return found
-
-
 def runs(row: str) -> list[dict]:
     """Return the results behind a row, the first seed first."""
     stem = f"ferplus-{RUNS[row]}"
@@ -88,12 +68,12 @@ def size(number: int) -> str:
 
 
 FERLITE = ("ferplus-ferlite-s-ce", "ferplus-ferlite-m-ce")
-DISTILLED = "ferplus-ferlite-s-distilled"  # beside the first of them
+DISTILLED = ("ferplus-ferlite-s-distilled", "ferplus-ferlite-m-distilled")
 
 
 def test_every_result_stands_behind_a_row():
     used = {path for stem in RUNS.values() for path in RESULTS.glob(f"ferplus-{stem}*.json")}
-    used |= {path for stem in (*FERLITE, DISTILLED) for path in RESULTS.glob(f"{stem}*.json")}
+    used |= {path for stem in (*FERLITE, *DISTILLED) for path in RESULTS.glob(f"{stem}*.json")}
     shown = [row.get(key) for row in json.loads((RESULTS / "readme.json").read_text()) for key in ("result", "twins")]
     assert used | {RESULTS / name for name in shown if name} >= set(RESULTS.glob("ferplus-*.json"))
 
@@ -124,10 +104,11 @@ def test_what_is_said_of_ferlite_is_what_its_results_say(stem):
     assert f"{100 * elsewhere['top1_accuracy']:.2f} (mean-class {100 * elsewhere['mean_class_accuracy']:.2f})" in said
 
 
-def test_what_is_said_of_the_ensemble_is_what_its_students_result_says():
+@pytest.mark.parametrize("stem", DISTILLED)
+def test_what_is_said_of_the_ensemble_is_what_its_students_result_says(stem):
     said, metrics = (
         (ROOT / "docs" / "ferplus.md").read_text(),
-        json.loads((RESULTS / f"{DISTILLED}.json").read_text())["teacher"]["metrics"],
+        json.loads((RESULTS / f"{stem}.json").read_text())["teacher"]["metrics"],
     )
     pairs = [
         [100 * metrics[f"{split}/{key}"] for key in ("top1_accuracy", "mean_class_accuracy")]

@@ -29,6 +29,8 @@ FORMS = {
     ".pt2": "torch.export program",
     ".xml": "OpenVINO, with its .bin",
     ".pte": "ExecuTorch, one picture at a time",
+    ".tflite": "LiteRT, float32, one picture at a time",
+    ".int8.tflite": "LiteRT, int8 inside, one picture at a time",
 }
 
 

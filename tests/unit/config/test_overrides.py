@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 
 from distill.config import overrides
 from distill.config import schema as config
-from distill.sweep import jobs as sweep_records
+from distill.config.naming import job_name
 
 PATHS = ["/home/josé/faces", "/faces of us (2)", "/it's here", "faces/{a}", "~/plain", "/with,comma é"]
 
@@ -54,7 +54,7 @@ def test_a_sweep_in_a_folder_with_an_apostrophe_is_one_folder_and_ends_well(tmp_
 
 
 def test_a_name_of_many_letters_of_three_bytes_each_fits_a_file_system():
-    names = [sweep_records.name_of([f"data.root={'顔' * 80}{k}"], ["data.root"]) for k in range(2)]
+    names = [job_name([f"data.root={'顔' * 80}{k}"], ["data.root"]) for k in range(2)]
     assert len(set(names)) == 2 and all(len(name.encode()) <= 120 for name in names)
 
 

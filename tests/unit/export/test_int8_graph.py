@@ -3,9 +3,11 @@
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from distill.export import int8_graph as rounding
+from distill.export.int8_static import quantize
 
 IMAGES = 3 * np.random.default_rng(0).standard_normal((2, 6, 9, 9), dtype=np.float32) - 2
 
@@ -78,3 +80,14 @@ def test_int8_graph_rounds_halves_before_their_maximum(read):
     assert (kinds(made).index("Split") < kinds(made).index("Max")) and len(run(made)) == len(outputs)
     assert kinds(made).count("QuantizeLinear") == (1 if not read else 2)
     assert all(np.array_equal(a, b) for a, b in zip(run(made), run(net), strict=True))
+
+
+def test_int8_static_products_fit_in_the_16_bits_of_processors_without_vnni():
+    """Such x86 processors add two products of uint8 by int8 in 16 bits, and cut off what is more."""
+    weight = np.random.default_rng(1).standard_normal((8, 6, 3, 3), dtype=np.float32)
+    net = net_of(("Conv", "images w", "logits", {"kernel_shape": [3, 3]}), w=weight)
+    made = quantize(net, torch.from_numpy(IMAGES))
+    (rounded,) = (numpy_helper.to_array(t) for t in made.graph.initializer if tuple(t.dims) == weight.shape)
+    assert rounded.dtype == np.int8
+    largest = np.abs(rounded.astype(int)).max()
+    assert 2 * 255 * largest <= np.iinfo(np.int16).max and largest > 60, "of 7 bits all are used"

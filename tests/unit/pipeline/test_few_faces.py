@@ -96,18 +96,17 @@ def test_fewer_than_fifty_validation_faces_are_warned_of(valid, warned, capsys):
 )
 def test_few_faces_are_seen_more_often_unless_another_number_of_epochs_is_chosen(train, epochs, steps, capsys):
     cfg = asked(**train)
-    found = with_enough_epochs(cfg, faces(train=(50, 50, 0)))
+    found = with_enough_epochs(cfg.train, "net", 100, False)
     printed = capsys.readouterr().out
-    assert found.train.epochs == epochs and cfg == asked(**train), "what is written down is what was asked for"
+    assert found.epochs == epochs and cfg == asked(**train), "what is written down is what was asked for"
     assert (f"an epoch, {epochs:,} epochs, {steps:,} steps" in printed) is bool(steps)
     assert ("see train.min_steps" in printed) is (epochs > cfg.train.epochs)
 
 
 def test_enough_faces_and_phases_change_nothing():
-    cfg = asked(batch_size=1)
-    assert with_enough_epochs(cfg, faces(train=(60, 65, 0))).train.epochs == 8
-    phased = replace(cfg, phases=[{"epochs": 8}])
-    assert with_enough_epochs(phased, faces(train=(6, 6, 0))).train.epochs == 8
+    train = asked(batch_size=1).train
+    assert with_enough_epochs(train, "net", 125, False).epochs == 8
+    assert with_enough_epochs(train, "net", 12, True).epochs == 8
 
 
 def test_the_key_renames_no_run_and_no_teacher_that_has_enough_faces(tmp_path, monkeypatch):

@@ -84,7 +84,7 @@ def test_parameters_become_what_optuna_draws_from(tmp_path):
         "loss.kd.weight": FloatDistribution(0.1, 0.9, step=0.1),
         "loss": CategoricalDistribution(["[ce]", "[ce,kd]"]),
     }
-    assert search.asked.command({})[-1] == "train.epochs=3"
+    assert search.file.command({})[-1] == "train.epochs=3"
 
 
 WRONG = [

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from small_sweep import small
 
+from distill.config.overrides import compose_jobs
 from distill.runs import reading
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 from distill.sweep import search as searching
-from distill.sweep.__main__ import choose, has_several_runs, parse
-from distill.sweep.executors import STOP
-from distill.sweep.multirun import check
+from distill.sweep.__main__ import choose, parse
 from distill.sweep.search import Search
+from distill.system.processes import STOP
 
 
 class Pretended:
@@ -62,9 +62,13 @@ def test_trials_that_are_several_runs_are_not_stopped_early_and_that_is_said(tmp
     for several in (False, True):
         assert Search(file, words, tmp_path / "sweep", [], 0, several).prunes is not several
     assert capsys.readouterr().out.count("with data.fold=all or generations=N no trial is stopped early") == 1
-    assert has_several_runs(check([["generations=1"]], [], tmp_path)[0], ["generations"])
     for word, answer in (("generations=2", True), ("generations=1", False), ("data=ckplus data.fold=all", True)):
-        assert has_several_runs(check([word.split()], [], tmp_path)[0], ["seed"]) is answer, word
+        assert compose_jobs([word.split()], [], [], tmp_path)[0].is_several is answer, word
+    for key, one in (("generations", False), ("data.fold", False), ("seed", True)):  # among what is searched
+        (tmp_path / key).mkdir()
+        early = {"type": "hyperband", "min_iter": 1}
+        searched = small(tmp_path, early_terminate=early, parameters={key: {"values": [1, 2]}})
+        assert Search(searched, words, tmp_path / key, [], 0).prunes is one, key
 
 
 def test_the_best_trial_is_the_best_on_validation(tmp_path):
@@ -103,7 +107,7 @@ def test_a_failed_trial_does_not_stop_the_others_and_is_tried_again_at_the_next_
         return -9 if said["student.width"] == "XS" and broken["now"] else result(folder, 0.5)
 
     assert search_of(tmp_path, **GRID).run(Pretended(tmp_path, job), None) == 2
-    states = [sweep_records.read(place) for place in sorted((tmp_path / "sweep" / "jobs").iterdir())]
+    states = [sweep_records.Record(place).facts for place in sorted((tmp_path / "sweep" / "jobs").iterdir())]
     assert [facts["status"] for facts in states].count("failed") == 2
     assert "was killed by SIGKILL" in states[2]["error"]
     broken["now"] = False
@@ -203,7 +207,7 @@ def test_a_trial_that_is_behind_after_as_many_epochs_is_stopped(tmp_path):
     states = [trial.state.name for trial in search.study.trials]
     assert states == ["COMPLETE"] * 4 + ["PRUNED"] * 2
     assert max(search.study.trials[-1].intermediate_values) <= 3
-    pruned = sweep_records.read(tmp_path / "sweep" / "jobs" / "5")
+    pruned = sweep_records.Record(tmp_path / "sweep" / "jobs" / "5").facts
     assert pruned["status"] == "pruned"
     (Path(pruned["folder"]) / "config.yaml").write_text("{data: {}, teacher: {}, student: {}, loss: {}, train: {}}")
     run = reading.read(Path(pruned["folder"]))
@@ -242,7 +246,7 @@ def test_a_complete_run_is_never_pruned_and_counts_with_its_result(tmp_path, end
     assert search.run(Pretended(tmp_path, job), None) == 0
     assert [trial.state.name for trial in search.study.trials] == ["COMPLETE"] * 2
     assert search.study.trials[1].values == [0.1] and any(told) == (ends != "at once")
-    record = sweep_records.read(tmp_path / "sweep" / "jobs" / "1")
+    record = sweep_records.Record(tmp_path / "sweep" / "jobs" / "1").facts
     assert record["status"] == "complete" and record["valid/top1_accuracy"] == 0.1
     assert json.loads((Path(record["folder"]) / "result.json").read_text())["status"] == "complete"
 

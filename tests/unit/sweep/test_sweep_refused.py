@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
 
 from distill.config.hints import suggest_override
+from distill.config.overrides import compose_jobs
 from distill.runs.reading import find
 from distill.sweep import __main__ as sweep_command
 from distill.sweep import jobs as sweep_records
@@ -32,13 +33,13 @@ def test_a_refused_job_leaves_its_error_in_its_place_and_the_report_of_the_sweep
 
 def test_the_error_is_gone_when_the_job_begins_again(tmp_path):
     place = sweep_records.add(tmp_path / "sweep", 0, "seed=0", ["seed=0"])
-    with pytest.raises(KeyError), sweep_records.recorded(place):
-        raise KeyError("gone")
+    (place / "log.txt").write_text("error: KeyError: 'gone'\n")
+    sweep_records.Record(place).close(1)
     assert json.loads((place / "result.json").read_text()) == {"status": "failed", "error": "KeyError: 'gone'"}
-    with pytest.raises(KeyError), sweep_records.recorded(place) as record:
-        assert not (place / "result.json").exists()
-        record.begin(tmp_path / "run")
-        raise KeyError("gone")
+    sweep_records.add(tmp_path / "sweep", 0, "seed=0", ["seed=0"])
+    assert not (place / "result.json").exists()
+    sweep_records.Record(place).begin(tmp_path / "run")
+    sweep_records.Record(place).close(1)
     assert not (place / "result.json").exists()  # the run's own folder is where it is looked for
 
 
@@ -49,7 +50,7 @@ def test_a_job_that_waits_again_keeps_its_run_folder_unless_its_number_is_anothe
         sweep_records.Record(tmp_path / "jobs" / str(number)).begin(tmp_path / str(number))
     turned = [[seed, width] for seed in ("seed=0", "seed=1") for width in ("width=M", "width=S")]
     sweep_records.plan(tmp_path, turned, ["seed", "width"])
-    folders = [sweep_records.read(tmp_path / "jobs" / str(number)).get("folder") for number in range(4)]
+    folders = [sweep_records.Record(tmp_path / "jobs" / str(number)).facts.get("folder") for number in range(4)]
     assert folders == [str(tmp_path / "0"), None, None, str(tmp_path / "3")]
 
 
@@ -130,6 +131,6 @@ def test_a_search_without_a_name_is_refused(nothing):
 
 def test_no_jobs_at_a_time_is_told_what_to_type(tmp_path):
     for words in (["launcher=joblib", "hydra.launcher.n_jobs=0"], []):
-        _, launcher = sweeps.check([[]], words, tmp_path)
+        _, launcher = compose_jobs([[]], words, [], tmp_path)
         with pytest.raises(ValueError, match=r"(n_jobs|sweep\.jobs): expected 1 or more, or -1 for one.*, got 0"):
             sweeps.executor_of(launcher, 0)

@@ -2,30 +2,26 @@
 
 import json
 
-import pytest
-
-from distill.runs.folder import RunFolder
 from distill.sweep import jobs as sweep_records
-from distill.sweep import multirun as sweeps
 from distill.sweep.search import _epochs
 
 
-@pytest.mark.parametrize(
-    ("seen", "reused"),
-    [("now", True), ("before", False)],
-)
-def test_a_complete_run_is_taken_as_it_is_only_where_its_data_are_as_it_saw_them_and_it_is_one_run(
-    tmp_path, monkeypatch, seen, reused
-):
-    place = sweep_records.add(tmp_path / "sweep", 0, "job", [])
-    result = {"data": {"fingerprint": seen}, "student": {"metrics": {"valid/top1_accuracy": 0.5}}}
+def test_a_job_whose_run_was_complete_is_counted_as_reused_until_its_run_is_another(tmp_path, capsys):
+    place = sweep_records.add(tmp_path / "sweep", 0, "job", ["seed=0"])
+    result = {"status": "complete", "student": {"metrics": {"valid/top1_accuracy": 0.5, "test/top1_accuracy": 0.4}}}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text(json.dumps(result))
-    monkeypatch.setattr(sweeps.build, "fingerprint", lambda data: "now")
-    with sweep_records.recorded(place) as record:
-        record.begin(tmp_path / "run")
-        assert sweeps.is_reused(record, RunFolder(tmp_path / "run"), None) == reused
-    assert sweep_records.read(place)["reused"] == reused
+    record = sweep_records.Record(place)
+    record.begin(tmp_path / "run")
+    record.update(reused=True)
+    sweep_records.Record(place).close(0)
+    facts = sweep_records.Record(place).facts
+    assert facts["status"] == "complete" and facts["valid/top1_accuracy"] == 0.5 and "test/top1_accuracy" not in facts
+    assert "reused" in capsys.readouterr().out
+    sweep_records.add(tmp_path / "sweep", 0, "job", ["seed=0"])
+    sweep_records.Record(place).begin(tmp_path / "run")
+    sweep_records.Record(place).close(0)
+    assert "reused" not in capsys.readouterr().out
 
 
 def test_a_search_counts_epochs_from_one_and_passes_over_half_a_line(tmp_path):

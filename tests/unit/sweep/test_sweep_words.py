@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
+from distill.config import overrides
 from distill.config.overrides import spread
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
@@ -16,9 +17,9 @@ def test_a_glob_over_a_groups_choices_is_spread_out():
 
 
 def test_a_launcher_that_is_not_installed_gets_a_sentence(monkeypatch, tmp_path):
-    monkeypatch.setattr(sweeps, "find_spec", lambda name: None)
+    monkeypatch.setattr(overrides, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"launcher=slurm: is not installed\. Type pip install -e '.\[slurm\]'"):
-        sweeps.check([[]], ["launcher=slurm"], tmp_path)
+        overrides.compose_jobs([[]], ["launcher=slurm"], [], tmp_path)
 
 
 class Ended:
@@ -49,11 +50,11 @@ def ended(monkeypatch):
 def test_the_flag_of_a_sweep_may_stand_anywhere_and_goes_with_smoke_and_ones_own_data(at, ended, tmp_path, capsys):
     words = ["debug=smoke", "data=folder", f"data.root={tmp_path / 'faces'}", "teacher=none", "seed=0,1"]
     words.append(f"paths.runs={tmp_path}")
-    assert sweeps.multirun([*words[:at], "-m", *words[at:]]) == 0
+    assert sweeps.run_grid([*words[:at], "-m", *words[at:]]) == 0
     assert [[word for word in job if "seed" in word] for job in ended.started] == [["seed=0"], ["seed=1"]]
     assert "2 jobs: 2 complete" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"--config-dir=x: does not go with -m"):
-        sweeps.multirun([*words, "-m", "--config-dir=x"])
+        sweeps.run_grid([*words, "-m", "--config-dir=x"])
 
 
 def test_words_for_hydra_reach_the_jobs_and_those_for_the_launcher_do_not(ended, tmp_path):
@@ -65,7 +66,7 @@ def test_words_for_hydra_reach_the_jobs_and_those_for_the_launcher_do_not(ended,
 def test_a_loss_of_which_only_an_option_is_typed_is_refused_before_any_job(ended, tmp_path):
     for words in (["loss.kd.temperature=2,4"], ["loss=[ce,kd],[ce]", "loss.kd.temperature=2"]):
         with pytest.raises(ValueError, match=r"^loss\.kd\.temperature: .* Type loss=\[ce,kd\] with it\.$"):
-            sweeps.multirun(["-m", *words, f"paths.runs={tmp_path}"])
+            sweeps.run_grid(["-m", *words, f"paths.runs={tmp_path}"])
     assert not ended.started and not any(tmp_path.iterdir())
 
 
@@ -73,13 +74,13 @@ def test_a_sweep_whose_folder_is_typed_is_the_same_sweep_there_and_takes_no_othe
     place = tmp_path / "it's mine"
     words = ("student.width=XS,XXS", "teacher=none")
     escaped = str(place).replace("'", r"\'")
-    assert sweeps.multirun(["-m", *words, f"hydra.sweep.dir='{escaped}'"]) == 0
+    assert sweeps.run_grid(["-m", *words, f"hydra.sweep.dir='{escaped}'"]) == 0
     (manifest,) = tmp_path.glob("*/jobs.jsonl")
     assert [json.loads(line)["name"] for line in manifest.read_text().splitlines()] == ["width=XS", "width=XXS"]
     monkeypatch.chdir(place)
     for folder, sentence in ((".", "holds another sweep"), ("x/${now:%H}", r"^hydra\.sweep\.dir: cannot be read")):
         with pytest.raises(ValueError, match=sentence):
-            sweeps.multirun(["-m", "seed=0,1", f"hydra.sweep.dir={folder}"])
+            sweeps.run_grid(["-m", "seed=0,1", f"hydra.sweep.dir={folder}"])
 
 
 def test_a_sweep_ends_with_the_best_first_and_the_winner_is_the_best_mean_over_seeds(tmp_path, capsys):

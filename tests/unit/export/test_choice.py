@@ -1,0 +1,44 @@
+"""Which of the timed files is to be taken, and why."""
+
+from distill.export.choice import which
+
+
+def row(name, milliseconds, size, passed=True, takes="pictures", threads=1, accuracy="0.5", spread=0.1):
+    quartiles = [milliseconds - spread, milliseconds + spread]
+    passes = {
+        "1": {"milliseconds": milliseconds, "quartiles": quartiles},
+        "32": {"milliseconds": 0, "quartiles": [0, 0]},
+    }
+    words = {"passed": passed, "takes": takes, "valid_top1_accuracy": accuracy}
+    return {"name": f"run/export/{name}", "threads": threads, "passes": passes, "file_bytes": size, **words}
+
+
+def test_choice_is_the_fastest_file_that_passed_the_gate():
+    rows = [
+        row("student.onnx", 3.0, 9000),
+        row("student.int8.onnx", 2.0, 5000),
+        row("student.tflite", 1.0, 1234567, accuracy="0.8765"),
+        row("unproven.onnx", 0.5, 10, passed=False),
+        row("bare/student.onnx", 0.5, 10, takes="rendered faces"),
+        row("student.onnx", 0.1, 9000, threads=2),
+    ]
+    assert which(rows) == (
+        "take run/export/student.tflite: the fastest, of the 3 that passed the gate and take pictures; 1 ms a picture on "
+        "1 thread, 1,234,567 bytes, valid top-1 87.65%"
+    )
+
+
+def test_choice_of_files_as_fast_is_the_smallest():
+    rows = [
+        row("student.onnx", 1.0, 9000),
+        row("student.int8.onnx", 1.15, 5000, accuracy=None),
+        row("slow.onnx", 2.0, 1),
+    ]
+    assert which(rows) == (
+        "take run/export/student.int8.onnx: as fast as student.onnx, and smaller, of the 3 that passed the gate and take "
+        "pictures; 1.15 ms a picture on 1 thread, 5,000 bytes"
+    )
+
+
+def test_choice_is_left_where_no_file_passed_the_gate():
+    assert which([row("student.onnx", 1.0, 9000, passed=False)]) is None
