@@ -154,7 +154,7 @@ def find(word: str | PathLike | None, option: str = "--student") -> Path:
         if not names:
             raise ValueError(f"{option}: none comes with this installation. Give a run folder or a .onnx file.")
         return names[next(name for name in (*PREFERRED, *names) if name in names)]
-    if word in names:
+    if isinstance(word, str) and word in names:
         if Path(word).exists():
             raise ValueError(
                 f"{option}: {word} is a student of this package, and here is a file or folder of that name. "
