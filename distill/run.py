@@ -175,7 +175,7 @@ def cli() -> None:
     loud_warnings()
     tune_allocator()
     refuse_flags(sys.argv[1:])
-    sys.argv[1:] = map(overrides.quoted, sys.argv[1:])
+    sys.argv[1:] = map(overrides.quoted, overrides.options_first(sys.argv[1:]))
     multirun = not sweeps.MULTIRUN.isdisjoint(sys.argv)
     if multirun and parallel.expected_world_size() > 1:
         raise ValueError(

@@ -6,7 +6,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import yaml
@@ -30,6 +30,35 @@ HYDRA = re.compile(r"[+~]*(hydra[./@]|launcher[.=])")  # begins words that say h
 SWEEP = re.compile(r"[+~]*(hydra[./@](launcher|sweep|mode)|launcher[.=])")  # of those, what is for the sweep alone
 DIR = "hydra.sweep.dir"
 PLUGINS = {"joblib": ("hydra_joblib_launcher", "sweep"), "slurm": ("hydra_submitit_launcher", "slurm")}
+CONFIG_DIR = ("--config-dir", "-cd")
+VALUED = ("--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun")
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Return a command line with its options in front, so that they may be typed anywhere, and --config-dir as hydra.searchpath.
+
+    argparse takes no override behind an option that has others before it; a sweep has no options to hand to its jobs.
+
+    Raises:
+        ValueError: --config-dir names no folder.
+    """
+    options: list[str] = []
+    own: list[str] = []
+    folders: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in CONFIG_DIR:
+            typed = value if equals else next(rest, "")
+            folder = Path(typed).expanduser().absolute()
+            if not typed or not folder.is_dir():
+                raise ValueError(f"{name}: expected the folder of your yamls, got {typed!r}. Type {name}=DIR.")
+            folders.append(_quote(f"file://{folder}"))
+        elif word.startswith("-"):
+            options += [word, *([] if equals or name not in VALUED else islice(rest, 1))]
+        else:
+            own.append(word)
+    return [*options, *own, *([f"hydra.searchpath=[{','.join(folders)}]"] if folders else [])]
 
 
 def spread(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:

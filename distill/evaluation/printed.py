@@ -181,12 +181,12 @@ def measured(result: dict, path: Path) -> None:
         console.print(f"*** LEFT OUT of the test faces, because the run does not know them: {faces}", style="bold")
     if result["seen_in_training"]:
         console.print(
-            f"*** {result['seen_in_training']:,} of the test faces are, pixel for pixel, ones that the run LEARNT FROM or chose by",
+            f"*** {result['seen_in_training']:,} of the test faces are, pixel for pixel, ones that the run LEARNED FROM or chose by",
             style="bold",
         )
     if result["near_duplicates"]:
         console.print(
-            f"*** {result['near_duplicates']:,} of the test faces show a photograph, up to crop or contrast, that the run LEARNT FROM "
+            f"*** {result['near_duplicates']:,} of the test faces show a photograph, up to crop or contrast, that the run LEARNED FROM "
             "or chose by",
             style="bold",
         )

@@ -57,7 +57,7 @@ def export_formats(
         ConfigError: a package is not installed, or the network cannot be exported at all.
     """
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
-        raise ConfigError("export", f"{', '.join(missing)} not installed. Type pip install -e '.[export]'.")
+        raise ConfigError("export", f"missing: {', '.join(missing)}. Type pip install -e '.[export]'.")
     student, cfg, num_classes = run.student, run.cfg, len(run.classes)
 
     def save_weights(folder: Path, facts: dict[str, str]) -> None:

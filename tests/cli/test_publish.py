@@ -92,7 +92,7 @@ def test_the_line_that_is_printed_loads_the_student_again(run, published, capsys
     images = torch.randn(2, 1, 36, 36)
     with torch.no_grad():
         assert torch.equal(names["student"](images).logits, load(run / "export")(images).logits)
-    assert all(name in printed for name in FILES) and "licence of the data: drawn by fer-distill: MIT" in printed
+    assert all(name in printed for name in FILES) and "license of the data: drawn by fer-distill: MIT" in printed
 
 
 def test_the_card_s_code_runs_in_the_folder(published, monkeypatch, capsys):

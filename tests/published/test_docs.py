@@ -1,5 +1,6 @@
 """The documentation: pages that are made from other files are up to date, links resolve, examples run, and the site builds strictly."""
 
+import importlib
 import importlib.util
 import os
 import re
@@ -133,6 +134,17 @@ def test_site_builds_without_a_warning_and_has_a_page_for_each_loss(tmp_path):
     assert "distill.export.load" in (tmp_path / "site" / "python" / "index.html").read_text()
     loaded = {host for page in (tmp_path / "site").rglob("*.html") for host in LOADED.findall(page.read_text())}
     assert not loaded, "a page loads scripts, styles, fonts or pictures from elsewhere"
+
+
+def test_every_name_that_the_python_page_asks_for_exists():
+    asked = re.findall(
+        r"^::: ([\w.]+)\n    options:\n      members:\s*(.*?)(?:\n\n|\Z)", (DOCS / "python.md").read_text(), re.M | re.S
+    )
+    assert len(asked) >= 4
+    for module, names in asked:
+        found = importlib.import_module(module)
+        for name in re.findall(r"\w+", names):
+            assert hasattr(found, name), f"{module}.{name}"
 
 
 def test_every_page_is_in_the_navigation():

@@ -61,3 +61,24 @@ def test_a_name_of_many_letters_of_three_bytes_each_fits_a_file_system():
 def test_a_run_of_a_very_long_component_name_has_a_name_that_fits_a_file_system():
     node = {"_target_": "a", "name": f"local-dir:/{'x' * 300}"}
     assert len(config.label(node)) == 60
+
+
+def test_options_stand_anywhere_and_own_yamls_are_found_in_a_sweep_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own yamls" / "student"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("_target_: students.ferlite.FerLite\nsize: 40\n")
+    typed = ["student=mine", "--cfg", "job", "-m", "--config-dir", "own yamls", "seed=1"]
+    found = overrides.options_first(typed)
+    assert found[:5] == ["--cfg", "job", "-m", "student=mine", "seed=1"]
+    assert found == overrides.options_first(["--config-dir=own yamls", "--cfg", "job", "-m", "student=mine", "seed=1"])
+    cfg, _ = overrides.composed(["student=mine"], found[3:], tmp_path)
+    assert cfg["student"]["size"] == 40
+
+
+@pytest.mark.parametrize("typed", [["--config-dir=none"], ["seed=1", "--config-dir"], ["--config-dir="]])
+def test_folder_of_yamls_that_is_none_is_refused(typed):
+    with pytest.raises(
+        ValueError, match=r"--config-dir: expected the folder of your yamls, got .*Type --config-dir=DIR"
+    ):
+        overrides.options_first(typed)
