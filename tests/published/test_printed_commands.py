@@ -5,6 +5,7 @@ import shlex
 import subprocess
 from configparser import ConfigParser
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -175,12 +176,13 @@ def read_pip(words):
     extras = ConfigParser()
     extras.read(ROOT / "setup.cfg")
     assert words[0] == "install"
-    needed = extras["options"]["install_requires"] + extras["options.extras_require"]["export"]
-    named = [word for word in words[1:] if word not in ("-e", "--no-deps", "-c", "pre-commit", "constraints.txt")]
-    for word in named:
+    needed = "\n".join([extras["options"]["install_requires"], *extras["options.extras_require"].values()])
+    for before, word in pairwise(words):
+        if word in ("-e", "--no-deps", "-c", "pre-commit", "constraints.txt"):
+            continue
         folder, _, asked = word.partition("[")
         packaged = any((ROOT / folder / name).is_file() for name in ("setup.cfg", "pyproject.toml"))
-        assert packaged if "-e" in words else re.search(rf"^{word}\b", needed, re.MULTILINE), word
+        assert packaged if before == "-e" else re.search(rf"^{word}\b", needed, re.MULTILINE), word
         assert {*filter(None, asked.strip("]").split(","))} <= {*extras["options.extras_require"]}, word
 
 
