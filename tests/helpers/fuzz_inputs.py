@@ -4,6 +4,7 @@ Each input is a process of its own, forked off this one, which has imported all 
 that names the file of a traceback), deaths by a signal, and failures without a word. Files of the inputs lie in a temporary folder.
 """
 
+import argparse
 import importlib
 import os
 import random
@@ -294,4 +295,8 @@ def main(count: int, first: int) -> int:
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT)]
-    sys.exit(min(main(*(int(word) for word in (sys.argv[1:] + ["1000", "0"][len(sys.argv) - 1 :]))), 1))
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("count", type=int, nargs="?", default=1000)
+    options.add_argument("seed", type=int, nargs="?", default=0, help="of the first input; each has the next")
+    asked = options.parse_args()
+    sys.exit(min(main(asked.count, asked.seed), 1))
