@@ -33,14 +33,8 @@ SMALL = (
     "teacher=none",
     "loss=[ce]",
 )
-SMALL += (
-    "loss.ce.weight=1",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.threads=1",
-    "logger=none",
-    "paths.runs=runs",
-)
+SMALL += ("loss.ce.weight=1", "train.epochs=1", "train.batch_size=8")
+SMALL += ("train.threads=1", "logger=none", "paths.runs=runs")
 COMMANDS = {  # name -> (module, its main, words that work)
     "run": ("distill.run", SMALL),
     "measure": ("distill.measure", ("run", "data=procedural", "data.test=8", "data.seed=3", "eval.tta=mirror")),
