@@ -12,7 +12,6 @@ import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image, ImageDraw
 from predicting import astronaut
-from served_page import served
 
 from distill.data.common.emotions import EMOTIONS
 from distill.predict.blazeface import BlazeFace
@@ -20,7 +19,6 @@ from distill.predict.boxes import cut, squares, whole
 from distill.predict.detector import SMALL, CenterFace
 from distill.predict.student import open_student
 from distill.predict.tracker import Tracker
-from distill.serve import __main__ as serve
 from distill.serve.site import FINDING
 
 pytest_plugins = "served_page"  # home, files, address
@@ -181,12 +179,10 @@ def test_faces_are_tracked_from_frame_to_frame_as_python_does_and_forgotten_with
     assert found[-1] == []
 
 
-def test_the_server_allows_threads_and_the_page_works_where_they_are_not_allowed(browser, files, tmp_path, monkeypatch):
+def test_the_server_allows_threads_and_the_page_works_where_they_are_not_allowed(browser, plain_address, tmp_path):
     assert browser.run("self.crossOriginIsolated") is True
-    for header in ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"):
-        monkeypatch.delitem(serve.HEADERS, header)
-    with served(files) as plain, Browser(tmp_path / "profile") as other:
-        other.open(plain)
+    with Browser(tmp_path / "profile") as other:
+        other.open(plain_address)
         other.wait(STATE % "Boolean(state.facts)")
         assert other.run("self.crossOriginIsolated") is False
         spot = tmp_path / "two.png"

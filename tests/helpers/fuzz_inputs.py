@@ -4,6 +4,7 @@ Each input is a process of its own, forked off this one, which has imported all 
 that names the file of a traceback), deaths by a signal, and failures without a word. Files of the inputs lie in a temporary folder.
 """
 
+import argparse
 import importlib
 import os
 import random
@@ -32,14 +33,8 @@ SMALL = (
     "teacher=none",
     "loss=[ce]",
 )
-SMALL += (
-    "loss.ce.weight=1",
-    "train.epochs=1",
-    "train.batch_size=8",
-    "train.threads=1",
-    "logger=none",
-    "paths.runs=runs",
-)
+SMALL += ("loss.ce.weight=1", "train.epochs=1", "train.batch_size=8")
+SMALL += ("train.threads=1", "logger=none", "paths.runs=runs")
 COMMANDS = {  # name -> (module, its main, words that work)
     "run": ("distill.run", SMALL),
     "measure": ("distill.measure", ("run", "data=procedural", "data.test=8", "data.seed=3", "eval.tta=mirror")),
@@ -294,4 +289,8 @@ def main(count: int, first: int) -> int:
 
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT)]
-    sys.exit(min(main(*(int(word) for word in (sys.argv[1:] + ["1000", "0"][len(sys.argv) - 1 :]))), 1))
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("count", type=int, nargs="?", default=1000)
+    options.add_argument("seed", type=int, nargs="?", default=0, help="of the first input; each has the next")
+    asked = options.parse_args()
+    sys.exit(min(main(asked.count, asked.seed), 1))

@@ -80,6 +80,15 @@ def address(files):
         yield address
 
 
+@pytest.fixture
+def plain_address(files, monkeypatch):
+    """Where the page is served without the headers that allow threads."""
+    for header in ("Cross-Origin-Opener-Policy", "Cross-Origin-Embedder-Policy"):
+        monkeypatch.delitem(serve.HEADERS, header)
+    with served(files) as address:
+        yield address
+
+
 def page_files(home: Path) -> dict[str, bytes]:
     """Return the page's files; where npm cannot give the engine, the test is skipped."""
     try:
