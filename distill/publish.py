@@ -5,6 +5,7 @@ RUN is a run folder that python -m distill.export has been through. Written to D
   model.safetensors, config.json   weights and config: distill.export.load(DIR); timm reads a timm student's, too
   model.onnx, model.int8.onnx      what the export holds of ONNX and OpenVINO (model.xml, model.bin)
   preprocessor_config.json         how a picture is prepared; the ONNX files do it themselves
+  --compact                        weights in float16, measured anew on validation, and of the others model.int8.onnx alone
   --overwrite                      replace a folder that holds other files
   --teacher                        of any finished run, no export is needed: weights in float16 and their card, to teach with:
                                    teacher.weights=DIR/model.safetensors teacher.train.epochs=0
@@ -25,6 +26,8 @@ from rich.table import Table
 from distill.augment.views import LUMA
 from distill.export import float16_teacher, load
 from distill.export.card.card import card, exported
+from distill.export.job import rounded_weights
+from distill.export.options import Options
 from distill.export.weights_and_config import CONFIG, OURS, PUBLISHED, WEIGHTS
 from distill.system.cli import command_line, parser, user_path
 from distill.system.console import console, loud_warnings
@@ -40,25 +43,28 @@ NAMES = {  # file of the export -> its name in the folder
     "student.xml": "model.xml",
     "student.bin": "model.bin",
 }
+COMPACT = (WEIGHTS, CONFIG, "student.int8.onnx")
 BILINEAR = 2  # as PIL numbers it
 
 
-def publish(folder: Path, target: Path, overwrite: bool) -> dict:
+def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) -> dict:
     """Write the folder that a model hub takes, all of it or nothing.
 
     Args:
         folder: the run folder, exported.
         target: where to; empty, not there yet, or an earlier publication of this run.
         overwrite: replace other files in it, too.
+        compact: weights rounded to float16, and of the other files the int8 ONNX alone.
 
     Returns:
         export/parity.json.
 
     Raises:
-        ValueError: the run is not finished, not exported or damaged, or the target holds something else.
+        ValueError: the run is not finished, not exported or damaged, or the target holds something else; compact: its data are
+            gone, or it was exported without int8.
     """
     _, parity, recorded = exported(folder)
-    names = {name: NAMES[name] for name in recorded if name in NAMES}
+    names = {name: NAMES[name] for name in recorded if name in (COMPACT if compact else NAMES)}
     _refuse_target(folder.resolve(), target, parity["run"], overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
@@ -66,9 +72,16 @@ def publish(folder: Path, target: Path, overwrite: bool) -> dict:
         new.mkdir()
         for name, value in recorded.items():
             _copy(folder / "export" / name, new / names[name] if name in names else None, value, folder)
-        if WEIGHTS not in names:
-            raise ValueError(f"{folder}/export: holds no {WEIGHTS}, the gate refused it. Export this run again.")
-        (new / CARD).write_text(card(folder, names), encoding="utf-8")
+        for needed in COMPACT if compact else (WEIGHTS,):
+            if needed not in names:
+                why = "refused by the gate" if needed in parity["refused"] else "export.int8=false"
+                raise ValueError(f"{folder}/export: holds no {needed} ({why}). Export this run again.")
+        rounded = None
+        if compact:
+            rounded = rounded_weights(folder, Path(temporary), Options(**parity["options"]))
+            for name in (WEIGHTS, CONFIG):
+                os.replace(Path(temporary) / name, new / names[name])
+        (new / CARD).write_text(card(folder, names, rounded), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
         plugins = json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS][
             "plugins"
@@ -188,7 +201,9 @@ def main(words: list[str]) -> None:
     options.add_argument("run", type=user_path, metavar="RUN")
     options.add_argument("folder", type=lambda word: user_path(word).resolve(), metavar="DIR")
     options.add_argument("--overwrite", action="store_true")
-    options.add_argument("--teacher", action="store_true")
+    kinds = options.add_mutually_exclusive_group()
+    for kind in ("--compact", "--teacher"):
+        kinds.add_argument(kind, action="store_true")
     asked = options.parse_args(words)
     loud_warnings()
     set_threads(None)
@@ -197,7 +212,7 @@ def main(words: list[str]) -> None:
             facts = float16_teacher.write(asked.run, asked.folder, [])
             console.print(f"folder: {asked.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}", markup=False)
             return
-        parity = publish(asked.run, asked.folder, asked.overwrite)
+        parity = publish(asked.run, asked.folder, asked.overwrite, asked.compact)
     except OSError as error:
         raise ValueError(f"{asked.folder}: cannot be written ({error.strerror}). Give another folder.") from error
     show(parity, asked.folder)

@@ -1,6 +1,5 @@
 """A finished teacher as a folder of float16 weights, config and card: what teacher=ferplus finds in this package."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from distill.evaluation.cost import num_parameters
 from distill.evaluation.metrics import agreement, mean_class_accuracy, top1_accuracy
 from distill.evaluation.tables import per_class
 from distill.export.source_run import LICENCES, UNKNOWN, SourceRun, faces, read_run
+from distill.export.weights_and_config import in_float16
 from distill.pipeline.completed import without_initial_weights
 from distill.runs.folder import RunFolder
 from distill.system.files import sha256, write_json, write_text
@@ -40,12 +40,11 @@ def write(folder: Path, target: Path, words: list[str]) -> dict:
     """
     run = read_run(folder, words)
     data, node = faces(run), run.cfg.student
-    quantized = copy.deepcopy(run.student).half()
+    quantized, used = in_float16(run.student)
     size = sum(tensor.numel() * tensor.element_size() for tensor in quantized.state_dict().values())
     if size > MOST:
         raise ValueError(f"{folder}: takes {size:,} bytes in float16; a teacher that is shipped has at most {MOST:,}.")
     network = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | without_initial_weights(node)
-    used = copy.deepcopy(quantized).float().eval()
     header = {"classes": list(run.classes), "network": network, evaluate.PROBE: evaluate.probe(used)}
     target.mkdir(parents=True, exist_ok=True)
     save_weights(target / WEIGHTS, quantized, header)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from distill.evaluation.metrics import bootstrap
 from distill.export import parity as gate
 from distill.export import source_run
+from distill.export import weights_and_config as package
 from distill.export.card import card
 from distill.export.formats import FILES, ExportFormat, export_formats, load_exported
 from distill.export.options import Options
@@ -17,6 +18,7 @@ from distill.runs.folder import RunFolder
 from distill.system.cli import format_error
 from distill.system.files import sha256, write_json
 from distill.system.hardware import environment
+from distill.types import Dataset
 
 WRITING = ".writing-"
 
@@ -42,8 +44,34 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
         return _export(run, options)
 
 
-def _export(run: source_run.SourceRun, options: Options) -> dict:
-    folder, data = run.folder, source_run.faces(run)
+def rounded_weights(folder: Path, target: Path, options: Options) -> dict:
+    """Write student.safetensors, in float16, and config.json of an exported run; return what the gate measured of them.
+
+    Args:
+        folder: the run folder.
+        target: where to.
+        options: those of its export.
+
+    Raises:
+        ValueError: no finished run, its data are gone, or the rounded weights lose what an int8 file may not lose.
+    """
+    run, _, wanted, facts = _measured(source_run.read_run(folder, []), options)
+
+    def save(folder: Path, facts: dict[str, str]) -> None:
+        package.save(folder, run.student, run.cfg.student, run.classes, run.cfg.plugins, facts, run.temperature, True)
+
+    form = ExportFormat((package.WEIGHTS, package.CONFIG), save, exact=False)
+    numbers, problem = _through(form, target, options, facts, wanted, run.student.input, run.cfg.plugins)
+    if problem:
+        raise ValueError(f"{folder}: its weights, rounded to float16: {problem}. Publish it without --compact.")
+    return numbers
+
+
+def _measured(
+    run: source_run.SourceRun, options: Options
+) -> tuple[source_run.SourceRun, Dataset, gate.ReferenceOutputs, dict[str, str]]:
+    """Return the run with its temperature, its data, what its files are measured by, and the facts that go into them."""
+    data = source_run.faces(run)
     split = data.splits["valid"]
     recorded, labeled = source_run.recorded(run, data), split.is_labeled
     if not labeled:  # what a file must keep is then the run's own answer
@@ -54,7 +82,12 @@ def _export(run: source_run.SourceRun, options: Options) -> dict:
         run = source_run.calibrated(run, recorded, split.label)
         wanted = gate.calibrated(wanted, run.temperature)
     known = (wanted.accuracy, bootstrap(wanted.logits, split.label)) if labeled else None
-    facts = source_run.facts(run, data, known)
+    return run, data, wanted, source_run.facts(run, data, known)
+
+
+def _export(run: source_run.SourceRun, options: Options) -> dict:
+    run, data, wanted, facts = _measured(run, options)
+    folder = run.folder
     target, left_out, files, refused = place(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed

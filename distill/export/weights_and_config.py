@@ -1,5 +1,6 @@
 """A student's weights and config as two files: read again by one function, and by timm where the student is timm's."""
 
+import copy
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -31,6 +32,7 @@ def save(
     plugins: list[str],
     facts: dict,
     temperature: float = 1.0,
+    half: bool = False,
 ) -> None:
     """Write student.safetensors and config.json; timm.create_model("local-dir:FOLDER", pretrained=True) reads them, too.
 
@@ -44,15 +46,23 @@ def save(
         plugins: packages besides this project's that it needed, for who reads it.
         facts: name -> text, what a reader should know; see facts().
         temperature: what load() divides the logits by.
+        half: weights are rounded to float16; load() answers with them in float32.
     """
     node = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | without_initial_weights(node)
     ours = {"network": node, "classes": list(classes), "plugins": list(plugins), "facts": facts}
     ours["temperature"] = temperature
-    net = timm_part(student)
-    metadata = {"network": node, "classes": list(classes), PROBE: probe(student)}
-    save_weights(folder / WEIGHTS, student if net is None else net, metadata)
+    stored, used = in_float16(student) if half else (student, student)
+    net = timm_part(stored)
+    metadata = {"network": node, "classes": list(classes), PROBE: probe(used)}
+    save_weights(folder / WEIGHTS, stored if net is None else net, metadata)
     ours["sha256"] = sha256(folder / WEIGHTS)
     write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
+
+
+def in_float16(network: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Return a network with weights rounded to float16, and the same in float32 and eval mode: what its reader makes of it."""
+    rounded = copy.deepcopy(network).half()
+    return rounded, copy.deepcopy(rounded).float().eval()
 
 
 def timm_part(student: nn.Module) -> nn.Module | None:

@@ -18,8 +18,8 @@ from distill.runs.published import ONNX, shipped
 from distill.system.cli import to_export
 from distill.system.cores import cores
 
-PREFERRED = ("ferlite_m", "ferlite_s", "cern", "microexpnet")  # by accuracy on FER+, best first
-PLACES = ("export/student.onnx", "student.onnx", ONNX)  # in a run folder, in its export, in a published folder
+PREFERRED = ("ferlite_m", "ferlite_s", "microexpnet")  # the first that is there answers where none is named
+PLACES = ("export/student.onnx", "student.onnx", *ONNX)  # in a run folder, in its export, in a published folder
 
 LARGEST = 4096  # side of a picture, pixels
 FACES = 64  # in one pass
@@ -85,7 +85,7 @@ def load(student: str | PathLike | None = None, threads: int | None = None) -> S
     """Open a student that was exported, without PyTorch.
 
     Args:
-        student: a name that comes with this package, such as "ferlite_m" or "cern"; a run folder that was exported, its export
+        student: a name that comes with this package, such as "ferlite_m" or "ferlite_s"; a run folder that was exported, its export
             or a published folder; or a .onnx file. None takes the best that comes with it.
         threads: of the engine; None takes all of this process's cores.
 

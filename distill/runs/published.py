@@ -8,12 +8,13 @@ from distill.system.errors import ConfigError
 SHIPPED = Path(__file__).resolve().parents[1] / "shipped"
 CONFIG, OURS = "config.json", "fer_distill"
 WEIGHTS = ("model.safetensors", "student.safetensors")
-ONNX = "model.onnx"  # of a published student; a teacher that comes with this package has none
+ONNX = ("model.onnx", "model.int8.onnx")  # of a published student, which is asked first; a teacher has none
 
 
 def shipped() -> dict[str, Path]:
     """Return names and .onnx files of the students that come with this package, in the order of names."""
-    return {path.parent.name: path for path in sorted(SHIPPED.glob(f"*/{ONNX}"))}
+    found = (folder / name for folder in sorted(SHIPPED.glob("*")) for name in reversed(ONNX))
+    return {path.parent.name: path for path in found if path.is_file()}
 
 
 def published_weights(folder: Path) -> Path | None:

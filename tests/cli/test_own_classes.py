@@ -72,16 +72,18 @@ def test_a_network_of_this_package_teaches_by_its_name_and_by_its_folder(tmp_pat
 
 def test_a_name_that_a_folder_here_has_too_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert named_folder("cern", "teacher.run") == str(SHIPPED / "cern") and named_folder("./cern", "k") == "./cern"
-    (tmp_path / "cern").mkdir()
-    with pytest.raises(ValueError, match=r"teacher\.run: cern is a network of this package, .*Type \./cern"):
-        named_folder("cern", "teacher.run")
+    assert named_folder("ferlite_s", "teacher.run") == str(SHIPPED / "ferlite_s")
+    assert named_folder("./ferlite_s", "k") == "./ferlite_s"
+    (tmp_path / "ferlite_s").mkdir()
+    with pytest.raises(ValueError, match=r"teacher\.run: ferlite_s is a network of this package, .*Type \./ferlite_s"):
+        named_folder("ferlite_s", "teacher.run")
 
 
 def test_a_teacher_of_this_package_is_no_run_and_its_own_word_is_said(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
-        ValueError, match=r"teacher\.run: expected a run folder or one of cern, .*, got ferplus\. Type teacher=ferplus"
+        ValueError,
+        match=r"teacher\.run: expected a run folder or one of .*ferlite_m, .*, got ferplus\. Type teacher=ferplus",
     ):
         named_folder("ferplus", "teacher.run")
 

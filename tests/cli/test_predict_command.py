@@ -157,29 +157,34 @@ def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_p
     monkeypatch.setattr(published, "SHIPPED", tmp_path)
     with pytest.raises(ValueError, match="none comes with this installation"):
         student.find(None)
-    for name in ("microexpnet", "cern", "another"):
+    for name in ("microexpnet", "ferlite_s", "another"):
         assert name not in published.shipped()
         (tmp_path / name).mkdir()
-        (tmp_path / name / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
-    assert list(published.shipped()) == ["another", "cern", "microexpnet"]
-    assert student.find(None) == student.find("cern") == tmp_path / "cern" / "model.onnx"
+        file = "model.onnx" if name == "ferlite_s" else "model.int8.onnx"  # of a compact publication
+        (tmp_path / name / file).write_bytes((run / "export" / "student.onnx").read_bytes())
+    (tmp_path / "ferlite_s" / "model.int8.onnx").touch()
+    assert list(published.shipped()) == ["another", "ferlite_s", "microexpnet"]
+    assert student.find(None) == student.find("ferlite_s") == tmp_path / "ferlite_s" / "model.onnx"
+    assert student.find("another") == student.find(tmp_path / "another") == tmp_path / "another" / "model.int8.onnx"
     assert student.open_student("microexpnet", 1).classes == EMOTIONS
-    with pytest.raises(ValueError, match=r"there is no cerm\. Give one of another, cern, microexpnet, a run folder"):
-        student.find("cerm")
+    with pytest.raises(
+        ValueError, match=r"there is no ferlite_t\. Give one of another, ferlite_s, microexpnet, a run folder"
+    ):
+        student.find("ferlite_t")
 
 
 def test_a_name_that_is_a_shipped_student_s_and_a_folder_s_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(published, "SHIPPED", tmp_path / "shipped käse")
-    for folder in (tmp_path / "shipped käse" / "cern", tmp_path / "cern"):
+    for folder in (tmp_path / "shipped käse" / "ferlite_s", tmp_path / "ferlite_s"):
         folder.mkdir(parents=True)
         (folder / "model.onnx").write_bytes((run / "export" / "student.onnx").read_bytes())
-    assert student.find("cern") == tmp_path / "shipped käse" / "cern" / "model.onnx"
+    assert student.find("ferlite_s") == tmp_path / "shipped käse" / "ferlite_s" / "model.onnx"
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="cern is a student of this package, and here is") as refused:
-        student.find("cern")
+    with pytest.raises(ValueError, match="ferlite_s is a student of this package, and here is") as refused:
+        student.find("ferlite_s")
     one, other = re.search(r"Type (.*) for the one here, (.*) for the package's\.$", str(refused.value)).groups()
-    assert student.find(*shlex.split(one)) == Path("cern/model.onnx")
-    assert student.find(*shlex.split(other)) == student.find(None) == published.SHIPPED / "cern" / "model.onnx"
+    assert student.find(*shlex.split(one)) == Path("ferlite_s/model.onnx")
+    assert student.find(*shlex.split(other)) == student.find(None) == published.SHIPPED / "ferlite_s" / "model.onnx"
 
 
 def test_a_published_folder_is_a_student(run, tmp_path):
@@ -216,7 +221,10 @@ def test_what_is_no_student_is_told_in_one_sentence(run, tmp_path, capsys):
     Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
     for path, sentence in (
         (run / "export" / "bare" / "student.onnx", "the bare network"),
-        (tmp_path / "empty", "has no export/student.onnx, student.onnx, model.onnx. Type python -m distill.export"),
+        (
+            tmp_path / "empty",
+            "has no export/student.onnx, student.onnx, model.onnx, model.int8.onnx. Type python -m distill.export",
+        ),
         (tmp_path / "nowhere.onnx", "there is no "),
     ):
         said, _, _ = predict(capsys, tmp_path / "a.png", "--crops", "--student", path)

@@ -20,6 +20,9 @@ from distill.export import load, source_run
 from distill.export import parity as gate
 from distill.export import weights_and_config as package
 from distill.export.runtimes import open_file
+from distill.pipeline import completed
+from distill.predict.student import find
+from distill.system.weights import read_weights
 
 FILES = {
     *("README.md", "model.safetensors", "config.json", "model.onnx", "model.int8.onnx"),
@@ -135,6 +138,43 @@ def test_the_preprocessor_s_facts_make_the_network_s_input(published):
     opened = open_file(published / "model.onnx", 1)
     np.testing.assert_allclose(opened.answer(np.repeat(gray, 3, 3))[0], wanted, atol=1e-4)
     assert len(publish.preparation({"size": 9, "channels": 3, "mean": [0.5], "std": [0.1]})["image_std"]) == 3
+
+
+def test_a_compact_folder_has_weights_in_float16_and_one_int8_file_and_teaches_and_answers(run, tmp_path, capsys):
+    hub, export = tmp_path / "hub", run / "export"
+    publish.main([str(run), str(hub), "--compact"])
+    assert set(contents(hub)) == FILES - {"model.onnx"}
+    text, ours = (hub / "README.md").read_text(), json.loads((hub / "config.json").read_text())["fer_distill"]
+    listed = {name: value for value, name in re.findall(r"^([0-9a-f]{64})  (.*)$", text, re.MULTILINE)}
+    assert listed == {name: hashlib.sha256((hub / name).read_bytes()).hexdigest() for name in listed}
+    assert set(listed) == {"model.safetensors", "config.json", "model.int8.onnx"}
+    assert listed["model.safetensors"] == ours["sha256"]
+    size = f"{(hub / 'model.safetensors').stat().st_size:,}"
+    share = f"{100 * float(ours['facts']['file_agreement_with_pytorch']):.2f} %"
+    assert f"| `model.safetensors` | PyTorch weights, float16 | {size} | {share} |" in text
+    assert f"the same answer as the run's own weights for {share} of the validation faces" in text
+    assert "model.onnx" not in text and ", float16" not in (export / "model-card.md").read_text()
+    tensors, _ = read_weights(hub / "model.safetensors")
+    whole, _ = read_weights(export / "student.safetensors")
+    assert all(
+        torch.equal(tensor, whole[name].half()) for name, tensor in tensors.items() if tensor.is_floating_point()
+    )
+    images = torch.randn(2, 1, 36, 36)
+    with torch.no_grad():
+        torch.testing.assert_close(load(hub)(images).logits, load(export)(images).logits, atol=0.02, rtol=0)
+    assert completed.weights(hub) == hub / "model.safetensors" and find(hub) == hub / "model.int8.onnx"
+    publish.main([str(run), str(hub)])
+    assert set(contents(hub)) == FILES and find(hub) == hub / "model.onnx"
+
+
+def test_a_compact_folder_of_a_run_without_int8_is_refused(run, tmp_path):
+    path = run / "export" / "parity.json"
+    parity = json.loads(path.read_text())
+    del parity["files"]["student.int8.onnx"]
+    path.write_text(json.dumps(parity))
+    assert "holds no student.int8.onnx (export.int8=false). Export this run" in refusal(
+        run, tmp_path / "hub", "--compact"
+    )
 
 
 def test_an_earlier_publication_of_the_same_run_is_replaced(run, published):

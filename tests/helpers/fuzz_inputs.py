@@ -43,7 +43,7 @@ COMMANDS = {  # name -> (module, its main, words that work)
     "report": ("distill.report.__main__", ("run", "--format", "md", "--out", "page")),
     "predict": (
         "distill.predict.__main__",
-        ("faces", "--csv", "o.csv", "--boxes", "boxes.csv", "--student", "cern"),
+        ("faces", "--csv", "o.csv", "--boxes", "boxes.csv", "--student", "ferlite_s"),
     ),
     "serve": ("distill.serve.__main__", ("run", "--write", "site", "--ort", "faces", "--port", "0")),
     "bench": ("distill.bench", ("no.onnx", "--seconds", "0.01", "--rounds", "1")),

@@ -128,7 +128,9 @@ def read_report(words, tmp_path, monkeypatch):
 
 def read_publish(words, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(publish, "publish", lambda run, folder, overwrite: seen.append((run.name, folder.name)))
+    monkeypatch.setattr(
+        publish, "publish", lambda run, folder, overwrite, compact: seen.append((run.name, folder.name))
+    )
     monkeypatch.setattr(publish, "show", lambda *_: None)
 
     def write(run, folder, _):

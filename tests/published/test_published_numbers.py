@@ -210,11 +210,14 @@ def test_the_tables_of_losses_are_those_of_the_results(place, file):
 def test_bytes_agreement_and_accuracy_of_the_shipped_files_are_their_own():
     rows = table("docs/benchmarks.md", "file", "same answer as PyTorch")
     files = ("model.safetensors", "model.onnx", "model.int8.onnx")
-    assert [row["file"] for row in rows] == [f"{name}, {file}" for name in shipped() for file in files]
+    assert [row["file"] for row in rows] == [
+        f"{name}, {file}" for name in shipped() for file in files if (SHIPPED / name / file).exists()
+    ]
     for row in rows:
         folder, file = row["file"].split(", ")
         path = SHIPPED / folder / file
-        facts = open_file(path if path.suffix == ".onnx" else path.with_name("model.onnx"), 1).facts
+        config = json.loads(path.with_name("config.json").read_text())["fer_distill"]
+        facts = open_file(path, 1).facts if path.suffix == ".onnx" else config["facts"]
         agreement, top1 = float(facts["file_agreement_with_pytorch"]), float(facts["file_top1_accuracy"])
         told = (row["bytes"], row["same answer as PyTorch"], row["valid top-1"])
         assert told == (f"{path.stat().st_size:,}", f"{100 * agreement:.2f} %", f"{100 * top1:.2f} %"), row["file"]

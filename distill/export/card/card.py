@@ -54,17 +54,20 @@ def write(folder: Path) -> None:
     write_text(folder / "export" / NAME, text)
 
 
-def card(folder: Path, names: dict[str, str] | None = None) -> str:
+def card(folder: Path, names: dict[str, str] | None = None, rounded: dict | None = None) -> str:
     """Return the model card of an exported run, in Markdown.
 
     Args:
         folder: the run folder.
         names: file of the export -> its name beside the card, of those that lie there; none means all, as they are called.
+        rounded: numbers of the weights where those beside the card are rounded to float16, see job.rounded_weights.
 
     Raises:
         ValueError: the run is not finished or not exported, or its predictions are damaged.
     """
     found = gather(folder, names)
+    if rounded:
+        found.parity["files"]["student.safetensors"] = rounded
     page = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,
@@ -75,7 +78,7 @@ def card(folder: Path, names: dict[str, str] | None = None) -> str:
         keep_trailing_newline=True,
     )
     page.filters |= {"plain": plain, "compact": compact, "json": lambda value: json.dumps(value, ensure_ascii=False)}
-    return page.get_template("card.md.j2").render(_context(found))
+    return page.get_template("card.md.j2").render(_context(found) | {"rounded": rounded})
 
 
 def escape(value: object) -> Markup:
