@@ -68,7 +68,7 @@ def size(number: int) -> str:
 
 
 FERLITE = ("ferplus-ferlite-s-ce", "ferplus-ferlite-m-ce")
-DISTILLED = ("ferplus-ferlite-s-distilled", "ferplus-ferlite-m-distilled")
+DISTILLED = ("ferplus-ferlite-s-distilled", "ferplus-ferlite-m-distilled", "ferplus-ferlite-l")
 
 
 def test_every_result_stands_behind_a_row():

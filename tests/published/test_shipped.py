@@ -16,7 +16,7 @@ from distill.export.runtimes import open_file
 from distill.predict.student import open_student
 from distill.runs.published import SHIPPED, shipped
 
-NAMES = ["ferlite_m", "ferlite_s", "microexpnet"]
+NAMES = ["ferlite_l", "ferlite_m", "ferlite_s", "microexpnet"]
 BESIDE = {"README.md", "preprocessor_config.json"}  # what a card lists no hash of
 
 
