@@ -68,12 +68,19 @@ def size(number: int) -> str:
 
 
 FERLITE = ("ferplus-ferlite-s-ce", "ferplus-ferlite-m-ce")
-DISTILLED = ("ferplus-ferlite-s-distilled", "ferplus-ferlite-m-distilled", "ferplus-ferlite-l")
+DISTILLED = (
+    "ferplus-microexpnet-100-distilled",
+    "ferplus-ferlite-s-distilled",
+    "ferplus-ferlite-m-distilled",
+    "ferplus-ferlite-l",
+)
 
 
 def test_every_result_stands_behind_a_row():
     used = {path for stem in RUNS.values() for path in RESULTS.glob(f"ferplus-{stem}*.json")}
-    used |= {path for stem in (*FERLITE, *DISTILLED) for path in RESULTS.glob(f"{stem}*.json")}
+    used |= {
+        path for stem in (*FERLITE, *DISTILLED, "ferplus-microexpnet-100-ce") for path in RESULTS.glob(f"{stem}*.json")
+    }
     shown = [row.get(key) for row in json.loads((RESULTS / "readme.json").read_text()) for key in ("result", "twins")]
     assert used | {RESULTS / name for name in shown if name} >= set(RESULTS.glob("ferplus-*.json"))
 
