@@ -72,8 +72,8 @@ def test_options_stand_anywhere_and_own_yamls_are_found_in_a_sweep_too(tmp_path,
     found = overrides.options_first(typed)
     assert found[:5] == ["--cfg", "job", "-m", "student=mine", "seed=1"]
     assert found == overrides.options_first(["--config-dir=own yamls", "--cfg", "job", "-m", "student=mine", "seed=1"])
-    cfg, _ = overrides.composed(["student=mine"], found[3:], tmp_path)
-    assert cfg["student"]["size"] == 40
+    cfg, _ = overrides.compose_jobs([["student=mine"]], found[3:], [], tmp_path)
+    assert cfg.student["size"] == 40
 
 
 @pytest.mark.parametrize("typed", [["--config-dir=none"], ["seed=1", "--config-dir"], ["--config-dir="]])
