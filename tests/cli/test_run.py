@@ -50,9 +50,9 @@ def test_the_command_ends_with_a_table_and_says_where_the_run_is_and_what_to_typ
         "data=ferplus",
     ):
         assert words in done.stdout, done.stdout
-    shown = (ROOT / "docs" / "smoke.txt").read_text()  # as README has it
+    shown = (ROOT / "docs" / "first-run.txt").read_text()  # as README has it
     for label in re.findall(r"^│ (.*?) +│|^([a-z -]+:)", shown, re.MULTILINE):
-        assert max(label) in done.stdout, f"{max(label)} is not printed any more: run python -m distill.run debug=smoke"
+        assert max(label) in done.stdout, f"{max(label)} is not printed any more: run README's first job"
     assert str(next(runs.iterdir())) in done.stdout
 
 
