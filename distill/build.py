@@ -157,7 +157,7 @@ def losses_with(attribute: str, losses: dict, plugins: list[str]) -> list[str]:
     return [name for name, node in losses.items() if getattr(target(node, plugins), attribute, False)]
 
 
-def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Ramp]]:
+def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[Loss, dict[str, Ramp]]:
     """Make a loss, and the ramps of those of its options that change with the epoch; both ends must be allowed values."""
     options, kind = {key: value for key, value in node.items() if key != "_target_"}, target(node, plugins)
     if not (isinstance(kind, type) and issubclass(kind, Loss)):

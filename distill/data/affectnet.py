@@ -4,10 +4,11 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -96,10 +97,11 @@ def affectnet(
     )
 
 
-class CsvRelease(NamedTuple):
+@dataclass(frozen=True)
+class CsvRelease:
     """training.csv and validation.csv, and the folder that their first column starts from."""
 
-    name = "csv"
+    name: ClassVar = "csv"
     train: Path
     test: Path
     images: Path
@@ -128,10 +130,11 @@ class CsvRelease(NamedTuple):
                 yield Entry(split, name, label, picture(self.images / name, where), where)
 
 
-class NpyRelease(NamedTuple):
+@dataclass(frozen=True)
+class NpyRelease:
     """train_set and val_set, each with images/<n>.jpg and annotations/<n>_exp.npy (_val, _aro and _lnd are not read)."""
 
-    name = "npy"
+    name: ClassVar = "npy"
     train: Path
     test: Path
 

@@ -137,13 +137,11 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
     Raises:
         ValueError: it does not answer finite logits and their softmax.
     """
-    split, logits, probabilities = wanted.split, [], []
+    split, answers = wanted.split, []
     parts = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
     for rows in track(parts, len(parts), f"{words} on {len(split):,} faces"):
-        outputs = answer(inputs(split, rows, spec))
-        logits.append(outputs[0])
-        probabilities.append(outputs[1])
-    logits, probabilities = np.concatenate(logits), np.concatenate(probabilities)
+        answers.append(answer(inputs(split, rows, spec)))
+    logits, probabilities = (np.concatenate(part) for part in zip(*answers, strict=True))
     if logits.shape != wanted.logits.shape or not np.isfinite(logits).all():
         raise ValueError(
             f"it answers {list(logits.shape)} numbers, not all finite, in place of {list(wanted.logits.shape)}"

@@ -41,7 +41,7 @@ def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
 
 def _tell_data_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say where the faces are from, as data.root, where no other setting tells one data set from another."""
-    faces = [run.result.data.get("fingerprint") for run in runs]
+    faces = [str(run.result.data.get("fingerprint")) for run in runs]
     roots = [str(run.config.data.get("root") or run.result.data["name"]) for run in runs]
     data_settings = [
         repr(sorted((k, repr(v)) for k, v in values.items() if k.split(".")[0] == "data")) for values in flat

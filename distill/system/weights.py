@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,7 +63,7 @@ def save_weights(path: Path, module: nn.Module, metadata: dict[str, object]) -> 
         temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata)}))
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights: safetensors, or a PyTorch file of tensors alone.
 
     Returns:
@@ -95,7 +96,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]
     return state, {}
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a safetensors file, and compare the SHA-256 in its header where it has one: one that save_weights wrote does.
 
     Raises:

@@ -44,7 +44,7 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
             if (stat.st_dev, stat.st_ino) in seen:
                 continue
             seen.add((stat.st_dev, stat.st_ino))
-            deeper = []
+            deeper = list[tuple]()
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
                 link = entry.is_symlink()
                 if isdir(entry.path) if link else entry.is_dir():

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distill.report.aggregate import Configuration, RunTable
 from distill.report.number_format import capital, cut, plain
@@ -26,7 +26,7 @@ class Level(NamedTuple):
         among: sample standard deviation over these configurations, what the other settings do included.
     """
 
-    value: object
+    value: Any
     members: list[Configuration]
     mean: float
     among: float

@@ -82,7 +82,7 @@ def speeds(table: RunTable) -> str:
 
 def trained_on(table: RunTable) -> list[str]:
     """Return the machines, and the versions of what computes."""
-    machines = {}
+    machines: dict[str, None] = {}
     for run in table.runs:
         versions, where = run.env.get("packages") or {}, run.env.get("gpu") or run.env.get("processor")
         torch, timm = (versions.get(name, "unknown") for name in ("torch", "timm"))
