@@ -199,9 +199,7 @@ def _images(root: Path, images: str | None) -> Path:
     if images is not None:
         return folder(root / images, "the folder that the first column of training.csv starts from", "data.images")
     folders = [path for at in ("", "*/") for path in sorted(root.glob(at + PICTURES)) if next(path.glob("*/"), None)]
-    folders = [
-        path for path in folders if not any(path in deeper.parents for deeper in folders)
-    ]  # as the archives unpack
+    folders = [path for path in folders if not any(path in deep.parents for deep in folders)]  # as the archives unpack
     if not folders:
         raise ConfigError("data.root", f"{root} has no folder of pictures {PICTURES}. Give {LAYOUT}.")
     if len(folders) > 1:

@@ -71,14 +71,12 @@ def averages_as_convolutions(net):
 
     copy, shapes, nodes = _copy(net), _shapes(net), []
     for node in net.graph.node:
-        attributes, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
-        kernel, strides = attributes.get("kernel_shape", []), attributes.get("strides", [])
+        attrs, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
+        kernel, strides = attrs.get("kernel_shape", []), attrs.get("strides", [])
         plain = (
-            not any(attributes.get("pads", []))
-            and not attributes.get("ceil_mode")
-            and set(attributes.get("dilations", [1])) == {1}
+            not any(attrs.get("pads", [])) and not attrs.get("ceil_mode") and set(attrs.get("dilations", [1])) == {1}
         )
-        known = len(shape) == MAPS and shape[1] > 0 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+        known = len(shape) == MAPS and shape[1] > 0 and attrs.get("auto_pad", b"NOTSET") == b"NOTSET"
         if node.op_type == "AveragePool" and plain and known and kernel == strides:
             weight = np.full((shape[1], 1, *kernel), 1 / np.prod(kernel), np.float32)
             name = f"{node.output[0]}.weight"

@@ -64,11 +64,8 @@ class Csv:
 
     def add(self, seen: FrameResult) -> None:
         frame = seen.frame
-        first = [
-            _plain(shown(frame.name), "./"),
-            frame.number,
-            None if frame.seconds is None else round(frame.seconds, 4),
-        ]
+        seconds = None if frame.seconds is None else round(frame.seconds, 4)
+        first = [_plain(shown(frame.name), "./"), frame.number, seconds]
         for number, face in enumerate(records(seen, self.classes), 1):
             best = _plain(face["expression"], "'")
             cells = [face["score"], best, face["probability"], *face["probabilities"].values()]

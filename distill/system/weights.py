@@ -246,20 +246,19 @@ def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, who: 
     Raises:
         ValueError: names or shapes that do not belong to this network.
     """
-    expected = module.state_dict()
-    misfit = {name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape}
-    lacking = expected.keys() - tensors.keys() - excused
-    unknown = tensors.keys() - expected.keys()
+    wanted = module.state_dict()
+    misfit = {name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape}
+    lacking = wanted.keys() - tensors.keys() - excused
+    unknown = tensors.keys() - wanted.keys()
     if lacking or unknown or misfit:
-        raise ValueError(
-            f"{who}: {path} is of another network: {_difference(expected, tensors, lacking, unknown, misfit)}."
-        )
+        what = _difference(wanted, tensors, lacking, unknown, misfit)
+        raise ValueError(f"{who}: {path} is of another network: {what}.")
     module.load_state_dict(tensors, strict=False)
 
 
-def _difference(expected, tensors, lacking, unknown, misfit) -> str:
+def _difference(wanted, tensors, lacking, unknown, misfit) -> str:
     parts = [
-        f"{name} is {list(tensors[name].shape)} there and {list(expected[name].shape)} here"
+        f"{name} is {list(tensors[name].shape)} there and {list(wanted[name].shape)} here"
         for name in sorted(misfit)[:2]
     ]
     parts += [f"it lacks {len(lacking)} tensors, e.g. {min(lacking)}"] if lacking else []
