@@ -15,11 +15,11 @@ from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_map
 from distill.data.common.options import typed
 from distill.data.extra import checked_with_extra
 from distill.evaluation.inference import refuse_changed_network
-from distill.losses.base.from_data import fill_from_data
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_from_state
+from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
 from distill.runs.config import AugmentConfig, RunConfig
 from distill.system import distributed as parallel
