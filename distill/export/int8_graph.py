@@ -56,7 +56,8 @@ def _copy(net):
     return copy
 
 
-def _attributes(node) -> dict:
+def attributes(node) -> dict:
+    """Return the attributes of an ONNX node as Python values."""
     from onnx import helper
 
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -71,7 +72,7 @@ def averages_as_convolutions(net):
 
     copy, shapes, nodes = _copy(net), _shapes(net), []
     for node in net.graph.node:
-        attrs, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
+        attrs, shape = attributes(node), shapes.get(node.input[0] if node.input else "", [])
         kernel, strides = attrs.get("kernel_shape", []), attrs.get("strides", [])
         plain = (
             not any(attrs.get("pads", [])) and not attrs.get("ceil_mode") and set(attrs.get("dilations", [1])) == {1}
@@ -139,11 +140,9 @@ def round_before_maximum(net):
         halves = [f"{name}.half{k}" for k in range(len(split.output))]
         moved[maximum.output[0]] = [
             helper.make_node(
-                "QuantizeLinear", [given, *last.input[1:]], [f"{name}.both"], name=last.name, **_attributes(last)
+                "QuantizeLinear", [given, *last.input[1:]], [f"{name}.both"], name=last.name, **attributes(last)
             ),
-            helper.make_node(
-                "Split", [f"{name}.both", *split.input[1:]], halves, name=split.name, **_attributes(split)
-            ),
+            helper.make_node("Split", [f"{name}.both", *split.input[1:]], halves, name=split.name, **attributes(split)),
             helper.make_node("Max", halves, [name], name=maximum.name),
         ]
     kept = [moved.get(node.output[0], [node]) for node in net.graph.node if node.output[0] not in gone]
