@@ -127,7 +127,7 @@ def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, object
     return checksum.hexdigest()
 
 
-def verified(path: Path, instead: str) -> Path:
+def intact(path: Path, instead: str) -> Path:
     """Return a weight file that a run wrote, after making sure that it is there and holds what was written.
 
     Args:
