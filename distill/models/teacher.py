@@ -1,7 +1,7 @@
 """What a teacher is to training, losses and evaluation, and what all live ones share."""
 
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -15,7 +15,6 @@ class Teacher(Protocol):
     learns: bool  # beside the student, through the loss that trains it
     classes: tuple[str, ...]
     forward_images: int  # that went through a network in this process
-    network: Any  # of a live one that is no ensemble
 
     def __call__(self, batch: Batch | MixedBatch) -> Outputs: ...
     def open(self, split: str, view_id: int, table: Tensor, features: bool = True) -> None: ...

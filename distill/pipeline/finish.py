@@ -181,7 +181,8 @@ def teacher_facts(
     """
     costs = [cost_of(weights, plugins) for weights in teacher_weight_files]
     if not costs:
-        costs = [profile(teacher.network, teacher.network.input) | speed(teacher.network, teacher.network.input)]
+        network = teacher.live_teacher().network
+        costs = [profile(network, network.input) | speed(network, network.input)]
     sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
     rates = [cost["images_per_second"] for cost in costs if cost.get("images_per_second")]
     sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if len(rates) == len(costs) else {}
