@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from distill.evaluation.calibration import as_logits, before_and_after, scaled
+from distill.evaluation.calibration import FEW_VALID, as_logits, before_and_after, scaled
 from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
 from distill.report.number_format import plain
@@ -219,9 +219,10 @@ def _calibrated(evidence: Evidence) -> dict:
     """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
     temperature = json.loads(evidence.parity["facts"].get("temperature", "1"))
     known = evidence.run.result.calibration or {}
+    few = {"few": FEW_VALID} if len(evidence.answers["valid"].labels) < FEW_VALID else {}
     if known.get("temperature") == temperature:
-        return known
-    return {"temperature": temperature} | {
+        return known | few
+    return {"temperature": temperature, **few} | {
         split: before_and_after(as_logits(own.probabilities), own.labels, temperature)
         for split, own in evidence.answers.items()
     }
