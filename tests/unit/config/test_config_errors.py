@@ -88,7 +88,7 @@ def test_what_cannot_be_used_is_refused_before_there_is_a_run_folder_or_a_run_of
     where = (f"paths.store={tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}")
     alone = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "logger=wandb")
     monkeypatch.setattr(sys, "argv", ["distill.run", *alone, *where, *small, *words])
-    with pytest.raises(SystemExit, match="^error: (?!.*no such key)"):
+    with pytest.raises(SystemExit, match=r"^error: (?!.*no such key)"):
         cli()
     assert not (tmp_path / "runs").exists()
 
