@@ -11,8 +11,8 @@ TAUGHT = {True: ", distilled", False: ", labels alone"}  # a student of README.m
 
 def timed_files() -> dict[str, dict]:
     """Return what python -m distill.bench measured of the shipped students, name -> passes, from all files in docs/speeds."""
-    found = [json.loads(path.read_text()).get("rows", []) for path in sorted((DOCS / "speeds").glob("*.json"))]
-    return {row["name"]: row["passes"] for rows in found for row in rows}
+    files = [json.loads(path.read_text()).get("rows", []) for path in sorted((DOCS / "speeds").glob("*.json"))]
+    return {row["name"]: row["passes"] for rows in files for row in rows}
 
 
 def shipped() -> str:
@@ -84,12 +84,12 @@ def peers() -> str:
         f"| student | step | time | faces/s | / labels alone | / stored logits | {sweep} |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for student, found in timed["students"].items():
-        for who, row in found["contestants"].items():
+    for student, timing in timed["students"].items():
+        for who, row in timing["contestants"].items():
             speed = f"{1e3 * row['step']:.3g} ms | {options['batch_size'] / row['step']:,.0f}"
             ratios = f"{row['over_alone']:.3g} | {row['over_stored']:.3g}"
             table.append(
-                f"| {student}, {found['size']} px | {names[who]} | {speed} | {ratios} | {row['sweep'] / 3600:.1f} h |"
+                f"| {student}, {timing['size']} px | {names[who]} | {speed} | {ratios} | {row['sweep'] / 3600:.1f} h |"
             )
     return "\n".join(table)
 
@@ -114,12 +114,12 @@ def graph_front() -> str:
 
 def front_rows() -> list[dict]:
     """Return what docs/results/readme.json asks for, as numbers; a row whose result does not exist yet is left out."""
-    results, found = DOCS / "results", []
+    results, shown = DOCS / "results", []
     published = json.loads((results / "published.json").read_text())
     for row in json.loads((results / "readme.json").read_text()):
         if "published" in row:
             other = published[row["published"]]
-            found.append({"name": row["name"], "faces_per_second": faces_per_second(other.get("timed", "")), **other})
+            shown.append({"name": row["name"], "faces_per_second": faces_per_second(other.get("timed", "")), **other})
         elif (results / row["result"]).exists():
             result = json.loads((results / row["result"]).read_text())
             part = result[row.get("part", "student")]
@@ -127,7 +127,7 @@ def front_rows() -> list[dict]:
             clean = (twins.get("extra_test_splits") or {}).get("without_near_duplicates") or {}
             if row.get("part") == "teacher" and "twins" not in row:
                 clean = {}  # a run measures its student alone so
-            found.append(
+            shown.append(
                 {
                     "name": row["name"] + ("" if "shipped" not in row else TAUGHT[bool(result["teacher"])]),
                     "top1_accuracy": part["metrics"]["test/top1_accuracy"],
@@ -137,7 +137,7 @@ def front_rows() -> list[dict]:
                     **(shipped_file(row["shipped"]) if "shipped" in row else {"bytes": _bytes(row, part)}),
                 }
             )
-    return found
+    return shown
 
 
 def _bytes(row: dict, part: dict) -> int | None:
