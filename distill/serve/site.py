@@ -107,7 +107,7 @@ def about(facts: dict[str, str], size: int, name: str | None = None) -> str:
 
 def _more(facts: dict[str, str], found: Container[str], name: str | None) -> list[str]:
     teacher, known = facts.get("teacher", "null"), "run" in facts
-    taken = "learned from labels alone" if teacher == "null" else f"distilled from {teacher}"
+    taken = "learned from labels alone" if teacher == "null" else f"distilled from the teacher {teacher}"
     lines = [f"{taken.capitalize()}." if name else f"Run {facts['run']}, {taken}."] if known else []
     lines += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
     names = {"blazeface.onnx": "BlazeFace (Apache-2.0)", "detector.onnx": "CenterFace (MIT)"}
