@@ -227,7 +227,9 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graphs", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES), metavar="NAME")
     parser.add_argument("--results", nargs="*", type=Path, default=[])
-    parser.add_argument("--times", type=Path, help="a file that --json wrote: costs are taken from it instead of measured")
+    parser.add_argument(
+        "--times", type=Path, help="a file that --json wrote: costs are taken from it instead of measured"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.2, help="of each file, batch size and round")
     parser.add_argument("--json", type=Path)
