@@ -93,7 +93,7 @@ def predict(
         batch = to(batch, device)
         images = render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            logits = network(images).logits.float().cpu()
+            logits = network(images).logits.float()
         tick(len(batch.index))
         return logits
 
@@ -108,7 +108,7 @@ def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor,
     own = [forward(batch) for batch in in_order(split, table, batch_size, parallel.own_share(len(batches)))]
     ends = np.cumsum([0, *parallel.shares(len(batches))]) * batch_size
     sizes = np.diff(ends.clip(max=len(split))).tolist()
-    return parallel.gather(torch.cat(own) if own else None, sizes)
+    return parallel.gather(torch.cat(own).cpu() if own else None, sizes)
 
 
 def student_logits(
@@ -123,7 +123,7 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
     """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
 
     def forward(batch: Batch) -> Tensor:
-        return teacher(to(batch, device)).logits.float().cpu()
+        return teacher(to(batch, device)).logits.float()
 
     found = []
     for number, row in enumerate(tta_views(tta)):
