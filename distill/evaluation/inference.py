@@ -94,7 +94,7 @@ def predict(
         batch = to(batch, device)
         images = render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            logits = network(images).logits.float().cpu()
+            logits = network(images).logits.float()
         tick(len(batch.index))
         return logits
 
@@ -109,7 +109,7 @@ def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor,
     parts = [forward(batch) for batch in in_order(split, table, batch_size, parallel.local_slice(len(batches)))]
     ends = np.cumsum([0, *parallel.shard_sizes(len(batches))]) * batch_size
     sizes = np.diff(ends.clip(max=len(split))).tolist()
-    return parallel.gather(torch.cat(parts) if parts else None, sizes)
+    return parallel.gather(torch.cat(parts).cpu() if parts else None, sizes)
 
 
 def student_logits(
@@ -124,7 +124,7 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
     """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
 
     def forward(batch: Batch) -> Tensor:
-        return teacher(to(batch, device)).logits.float().cpu()
+        return teacher(to(batch, device)).logits.float()
 
     by_view = []
     for number, row in enumerate(tta_views(tta)):
