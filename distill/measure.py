@@ -30,7 +30,7 @@ from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
-from distill.evaluation.metrics import evaluate_predictions
+from distill.evaluation.metrics import evaluate_predictions, per_class_recall
 from distill.evaluation.printed import measured
 from distill.pipeline import completed, finish, validation
 from distill.runs import provenance
@@ -127,6 +127,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "eval": vars(cfg.eval),
         "test_subset": requested_subsets(cfg.data),
         "test": _numbers(logits, split, data, np.arange(len(split))),
+        "recall": _recall(logits, split, data),
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
         "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | apart,
         "robustness": _robustness(cfg.eval, path, data, student, precision),
@@ -144,6 +145,14 @@ def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> d
 def _unmarked(mask: np.ndarray | None) -> np.ndarray:
     """Return the rows that a mask [M] leaves out; none where it is not known, or marks none."""
     return np.array([], np.int64) if mask is None or not mask.any() else np.flatnonzero(~mask)
+
+
+def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | None]:
+    """Return class -> share of its test faces that are found; None where no test face is of the class."""
+    recalls = per_class_recall(logits, split.label)
+    return {
+        name: None if np.isnan(recall) else float(recall) for name, recall in zip(data.classes, recalls, strict=True)
+    }
 
 
 def _config(run: RunConfig, words: list[str]) -> RunConfig:

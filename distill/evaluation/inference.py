@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill.augment.views import FIELDS, IDENTITY, identity, render
 from distill.data.loader import in_order, to
 from distill.system import distributed as parallel
+from distill.system.cli import format_error
 from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.system.hardware import autocast
@@ -97,7 +98,7 @@ def predict(
         batch = to(batch, device)
         images = render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            logits = network(images).logits.float().cpu()
+            logits = network(images).logits.float()
         tick(len(batch.index))
         return logits
 
@@ -112,7 +113,7 @@ def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor,
     parts = [forward(batch) for batch in in_order(split, table, batch_size, parallel.local_slice(len(batches)))]
     ends = np.cumsum([0, *parallel.shard_sizes(len(batches))]) * batch_size
     sizes = np.diff(ends.clip(max=len(split))).tolist()
-    return parallel.gather(torch.cat(parts) if parts else None, sizes)
+    return parallel.gather(torch.cat(parts).cpu() if parts else None, sizes)
 
 
 def student_logits(
@@ -127,7 +128,7 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
     """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
 
     def forward(batch: Batch) -> Tensor:
-        return teacher(to(batch, device)).logits.float().cpu()
+        return teacher(to(batch, device)).logits.float()
 
     by_view = []
     for number, row in enumerate(tta_views(tta)):
@@ -237,7 +238,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
         ValueError: it is missing, damaged or empty.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a byte order mark in front
             rows = list(csv.DictReader(file))
         probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
         labels = np.array([classes.index(row["label"]) if row["label"] else -1 for row in rows])
@@ -250,7 +251,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {format_error(error, inside=True)})") from error
     if not rows:
         raise ValueError(f"{path} has no row")
     return probabilities, labels, ids
