@@ -146,8 +146,8 @@ def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> d
 
 def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | None]:
     """Return class -> share of its test faces that are found; None where no test face is of the class."""
-    found = per_class_recall(logits, split.label)
-    return {name: None if np.isnan(own) else float(own) for name, own in zip(data.classes, found, strict=True)}
+    shares = per_class_recall(logits, split.label)
+    return {name: None if np.isnan(share) else float(share) for name, share in zip(data.classes, shares, strict=True)}
 
 
 def _config(run: RunConfig, words: list[str]) -> RunConfig:
