@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from curves import patience
-from student_tables import corrupted, found_classes, pairs, protocols, read, seeds, spread, students, without_twins
+from student_tables import class_recalls, corrupted, pairs, protocols, read, seeds, spread, students, without_twins
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -14,8 +14,8 @@ TAUGHT = {True: ", distilled", False: ", labels alone"}  # a student of README.m
 
 def timed_files() -> dict[str, dict]:
     """Return what python -m distill.bench measured of the shipped students, name -> passes, from all files in docs/speeds."""
-    found = [json.loads(path.read_text()).get("rows", []) for path in sorted((DOCS / "speeds").glob("*.json"))]
-    return {row["name"]: row["passes"] for rows in found for row in rows}
+    files = [json.loads(path.read_text()).get("rows", []) for path in sorted((DOCS / "speeds").glob("*.json"))]
+    return {row["name"]: row["passes"] for rows in files for row in rows}
 
 
 def shipped() -> str:
@@ -87,12 +87,12 @@ def peers() -> str:
         f"| student | step | time | faces/s | / labels alone | / stored logits | {sweep} |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for student, found in timed["students"].items():
-        for who, row in found["contestants"].items():
+    for student, timing in timed["students"].items():
+        for who, row in timing["contestants"].items():
             speed = f"{1e3 * row['step']:.3g} ms | {options['batch_size'] / row['step']:,.0f}"
             ratios = f"{row['over_alone']:.3g} | {row['over_stored']:.3g}"
             table.append(
-                f"| {student}, {found['size']} px | {names[who]} | {speed} | {ratios} | {row['sweep'] / 3600:.1f} h |"
+                f"| {student}, {timing['size']} px | {names[who]} | {speed} | {ratios} | {row['sweep'] / 3600:.1f} h |"
             )
     return "\n".join(table)
 
@@ -117,30 +117,30 @@ def graph_front() -> str:
 
 def front_rows() -> list[dict]:
     """Return what docs/results/readme.json asks for, as numbers; a row whose result does not exist yet is left out."""
-    results, found = DOCS / "results", []
+    results, shown = DOCS / "results", []
     published = json.loads((results / "published.json").read_text())
     for row in json.loads((results / "readme.json").read_text()):
         if "published" in row:
             other = dict(published[row["published"]])
             for key in ("top1_accuracy", "mean_class_accuracy"):
                 other[key] = [other[key]] if other[key] else []
-            found.append({"name": row["name"], "faces_per_second": faces_per_second(other.get("timed", "")), **other})
+            shown.append({"name": row["name"], "faces_per_second": faces_per_second(other.get("timed", "")), **other})
         elif (results / row["result"]).exists():
             names = seeds(row["result"].removesuffix(".json"))
             students = [read(name)["student"] for name in names]
             file = {"bytes": (ROOT / row["file"]).stat().st_size} if "file" in row else shipped_file(row["shipped"])
-            found.append(
+            shown.append(
                 {
                     "name": row["name"] + ("" if "shipped" not in row else TAUGHT[bool(read(names[0])["teacher"])]),
-                    "top1_accuracy": [own["metrics"]["test/top1_accuracy"] for own in students],
-                    "mean_class_accuracy": [own["metrics"]["test/mean_class_accuracy"] for own in students],
+                    "top1_accuracy": [student["metrics"]["test/top1_accuracy"] for student in students],
+                    "mean_class_accuracy": [student["metrics"]["test/mean_class_accuracy"] for student in students],
                     "without_twins": [without_twins(name)["top1_accuracy"] for name in names],
                     "seeds": len(names) if "shipped" in row else None,
                     "num_parameters": students[0]["num_parameters"],
                     **file,
                 }
             )
-    return found
+    return shown
 
 
 def shipped_file(name: str) -> dict:
@@ -171,8 +171,8 @@ def front() -> str:
 TABLES = {
     "students": students,
     "pairs": pairs,
-    "classes": lambda: found_classes(elsewhere=False),
-    "classes_elsewhere": lambda: found_classes(elsewhere=True),
+    "classes": lambda: class_recalls(elsewhere=False),
+    "classes_elsewhere": lambda: class_recalls(elsewhere=True),
     "protocols": protocols,
     "corrupted": corrupted,
     "patience": patience,

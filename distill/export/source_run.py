@@ -53,7 +53,7 @@ def read_run(folder: Path, words: list[str]) -> SourceRun:
     """
     weights = completed.weights(folder, f", or type best of {folder}")
     cfg = _with(RunConfig.read(RunFolder(folder).config), words)
-    provenance.tell_changed(RunFolder(folder))
+    provenance.warn_if_code_changed(RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
@@ -105,11 +105,11 @@ def faces(run: SourceRun) -> Dataset:
         ConfigError: the data are gone, or they are not those that the run saw.
     """
     data = build.dataset(run.cfg.data, run.cfg.paths.store, run.cfg.plugins, needed=("valid",))
-    found, seen = build.fingerprint(data), run.result.data.get("fingerprint")
-    if found != seen or data.classes != run.classes:
+    fingerprint, seen = build.fingerprint(data), run.result.data.get("fingerprint")
+    if fingerprint != seen or data.classes != run.classes:
         raise ConfigError(
             "data",
-            f"the faces that this config finds (fingerprint {found[:12]}) are not those that the run saw "
+            f"the faces that this config finds (fingerprint {fingerprint[:12]}) are not those that the run saw "
             f"({str(seen)[:12]}). Give the same data: data.root=DIR.",
         )
     return data

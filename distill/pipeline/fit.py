@@ -81,8 +81,8 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
     metadata = read_weights(weights)[1]
     if PROBE in metadata:
         columns = [metadata["classes"].index(name) for name in header["classes"]]
-        own = {PROBE: np.array(metadata[PROBE])[:, columns]}
-        refuse_changed_network(student, own, Path(weights))
+        expected = {PROBE: np.array(metadata[PROBE])[:, columns]}
+        refuse_changed_network(student, expected, Path(weights))
     if parallel.is_main():
         save_weights(folder.weights, student, header | {PROBE: probe(student)})
     parallel.barrier()

@@ -26,15 +26,15 @@ def sources(components: dict, plugins: Sequence[str]) -> dict[str, str]:
     """
     packages = [name.partition(".")[0] for name in plugins]
     named = list(_targets(components))
-    todo, found = [name for name in named if name.partition(".")[0] in (*OWN, *packages)], {}
+    todo, hashes = [name for name in named if name.partition(".")[0] in (*OWN, *packages)], {}
     while todo:
         name, content = _source(todo.pop())
-        if name is None or name in found:
+        if name is None or name in hashes:
             continue
-        found[name] = hashlib.sha256(content).hexdigest()
+        hashes[name] = hashlib.sha256(content).hexdigest()
         if name.partition(".")[0] in packages:
             todo += [other for other in _imports(name, content) if other.partition(".")[0] in packages]
-    return dict(sorted(found.items()))
+    return dict(sorted(hashes.items()))
 
 
 def _targets(node: object) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _imports(module: str, source: bytes) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def tell_changed(folder: RunFolder) -> None:
+def warn_if_code_changed(folder: RunFolder) -> None:
     """Say loudly, in one line, which code of a run was changed since it was made; nothing of a run that does not know."""
     then = recorded(folder) if folder.config.is_file() else {}
     now = _current(folder)[0] if then else {}
@@ -124,13 +124,13 @@ def git_state(package: str) -> dict[str, object] | None:
             return None
         file = Path(spec.origin)
         git = ["git", "--no-optional-locks", "-C", str(file.parent)]
-        _said([*git, "ls-files", "--error-unmatch", file.name])  # else it is that of whom it is installed for
-        commit = _said([*git, "rev-parse", "HEAD"])
-        return {"commit": commit, "dirty": bool(_said([*git, "status", "--porcelain", "--untracked-files=no"]))}
+        _output_of([*git, "ls-files", "--error-unmatch", file.name])  # else it is that of whom it is installed for
+        commit = _output_of([*git, "rev-parse", "HEAD"])
+        return {"commit": commit, "dirty": bool(_output_of([*git, "status", "--porcelain", "--untracked-files=no"]))}
     except (OSError, ValueError, ImportError, AttributeError, TypeError, subprocess.SubprocessError):
         return None
 
 
-def _said(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True, encoding="utf-8")
     return done.stdout.strip()

@@ -184,7 +184,7 @@ def sweep_folder(words: Sequence[str], stem: str, what: Sequence, folder: str | 
         what: is asked for besides.
         folder: that is to be taken instead of the one that is named so, among the run folders.
     """
-    asked = digest([*what, sorted(word for word in words if not word.startswith(ELSEWHERE))])
+    identity = digest([*what, sorted(word for word in words if not word.startswith(ELSEWHERE))])
     runs = overrides.value_of(words, "paths.runs") or "runs"
-    path = folder or overrides.sweep_dir(words) or f"{runs}/sweeps/{stem[:60]}-{asked[:8]}"
-    return Path(path).expanduser().absolute(), asked
+    path = folder or overrides.sweep_dir(words) or f"{runs}/sweeps/{stem[:60]}-{identity[:8]}"
+    return Path(path).expanduser().absolute(), identity

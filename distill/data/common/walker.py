@@ -15,14 +15,14 @@ BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*
 PORTABLE = tuple(b"P%d%c" % (kind, blank) for kind in range(1, 7) for blank in b" \t\n\r")
 
 
-class Found(NamedTuple):
+class FileEntry(NamedTuple):
     """A file below a folder; hidden says that its name is, or that of a folder between the two."""
 
     path: str
     hidden: bool
 
 
-def walk(top: str | Path, deep: bool = True) -> Iterator[Found]:
+def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
     """Yield what lies below a folder and is no folder; nothing is opened.
 
     Links are followed, and a folder that several ways lead to is read once, by its own name where that is below `top`. A
@@ -51,7 +51,7 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[Found]:
                     if deep:
                         (linked if link else deeper).append((entry.path, hidden or is_hidden(entry.name)))
                 elif not link or exists(entry.path) or _named(entry.name):
-                    yield Found(entry.path, hidden or entry.name.startswith("."))
+                    yield FileEntry(entry.path, hidden or entry.name.startswith("."))
             real += reversed(deeper)
 
 
@@ -67,7 +67,7 @@ def class_folders(path: Path) -> list[Path]:
 
 def pictures_below(path: Path, deep: bool = False) -> list[Path]:
     """Return the pictures in a folder by name, with deep=True also those of the folders in it; hidden ones are skipped."""
-    return sorted(Path(found.path) for found in walk(path, deep) if not found.hidden and is_picture(found.path))
+    return sorted(Path(entry.path) for entry in walk(path, deep) if not entry.hidden and is_picture(entry.path))
 
 
 def is_picture(path: str) -> bool:

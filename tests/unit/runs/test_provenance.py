@@ -126,10 +126,10 @@ def test_a_stored_teacher_whose_code_was_changed_is_told(home, complete, monkeyp
 
 
 def test_a_run_folder_that_knows_nothing_of_its_code_is_not_told_of(tmp_path, capsys):
-    provenance.tell_changed(RunFolder(tmp_path))
+    provenance.warn_if_code_changed(RunFolder(tmp_path))
     for content in ("{", "[]", '{"python": "3"}', '{"sources": null}'):
         (tmp_path / "env.json").write_text(content)
-        provenance.tell_changed(RunFolder(tmp_path))
+        provenance.warn_if_code_changed(RunFolder(tmp_path))
     assert capsys.readouterr().out == ""
 
 

@@ -6,13 +6,13 @@ from contextlib import nullcontext
 import pytest
 
 from distill.config import overrides
-from distill.config.overrides import spread
+from distill.config.overrides import expand_sweep
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 
 
 def test_a_glob_over_a_groups_choices_is_spread_out():
-    jobs, swept = spread(["student=glob(m*)", "seed=1,2"])
+    jobs, swept = expand_sweep(["student=glob(m*)", "seed=1,2"])
     assert swept == ["student", "seed"] and ["student=microexpnet", "seed=2"] in jobs and len(jobs) == 4
 
 
