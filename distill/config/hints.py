@@ -74,10 +74,11 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
             cfg = compose("run", overrides=sound, return_hydra_config=key.startswith("hydra"))
     except Exception:
         return f"{key}: no such key."
-    if lacking := [name for name in dict.fromkeys(named) if name not in cfg.loss]:
+    losses = [] if OmegaConf.is_missing(cfg, "loss") else cfg.loss
+    if lacking := [name for name in dict.fromkeys(named) if name not in losses]:
         key = next(o for o in overrides if _loss_of(o) == lacking[0]).partition("=")[0].lstrip("+")
         chosen = any(o.startswith(("loss=", "experiment=")) for o in sound)
-        kept = [name for name in cfg.loss if name == "ce" or name in named or chosen]
+        kept = [name for name in losses if name == "ce" or name in named or chosen]
         return f"{key}: {lacking[0]} is none of this run's losses. Type loss=[{','.join([*kept, *lacking])}] with it."
     node = OmegaConf.select(cfg, parent) if parent else cfg
     keys = [*map(str, node)] if isinstance(node, DictConfig) else []

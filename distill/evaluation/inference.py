@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill.augment.views import FIELDS, IDENTITY, identity, render
 from distill.data.loader import in_order, to
 from distill.system import distributed as parallel
+from distill.system.cli import format_error
 from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.system.hardware import autocast
@@ -233,7 +234,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
         ValueError: it is missing, damaged or empty.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a byte order mark in front
             rows = list(csv.DictReader(file))
         probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
         labels = np.array([classes.index(row["label"]) if row["label"] else -1 for row in rows])
@@ -246,7 +247,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {format_error(error, inside=True)})") from error
     if not rows:
         raise ValueError(f"{path} has no row")
     return probabilities, labels, ids

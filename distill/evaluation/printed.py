@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.box import SIMPLE
 from rich.table import Table
 
+from distill.evaluation.calibration import FEW_VALID
 from distill.evaluation.tables import BYTES, Scores, compact, corruptions, scores
 from distill.runs.result import RunResult
 from distill.system.console import WITHOUT_TWINS, console, duration
@@ -36,7 +37,9 @@ def summary(result: RunResult, next_step: str) -> None:
     console.print(
         f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.monitor}; {passes}{duration(result.seconds['total'])}"
     )
-    if calibrated := result.calibration:
+    if result.calibration and data["rows"]["valid"] < FEW_VALID:
+        console.print(f"no temperature: on fewer than {FEW_VALID} validation faces none is fitted")
+    elif calibrated := result.calibration:
         before, after = (calibrated["test"][when] for when in ("before", "after"))
         console.print(
             f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "

@@ -23,7 +23,7 @@ WRITING = ".writing-"
 
 
 def export(folder: Path, options: Options, words: list[str]) -> dict:
-    """Write the files of a finished run that pass the parity.
+    """Write the files of a finished run that pass the parity check.
 
     Args:
         folder: the run folder.

@@ -10,7 +10,7 @@ from torch import nn
 from distill import build
 from distill.config.ranges import check_plugins
 from distill.evaluation import inference as evaluate
-from distill.evaluation.calibration import as_logits, fit_temperature
+from distill.evaluation.calibration import as_logits, calibration
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed
@@ -141,7 +141,9 @@ def calibrated(run: SourceRun, recorded: np.ndarray, labels: np.ndarray) -> Sour
         labels: [N] of these faces.
     """
     known = (run.result.calibration or {}).get("temperature")
-    return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
+    return run._replace(
+        temperature=float(known or calibration({"valid": (as_logits(recorded), labels)})["temperature"])
+    )
 
 
 def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:

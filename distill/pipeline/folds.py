@@ -3,6 +3,7 @@
 import statistics
 from dataclasses import replace
 
+from distill import build
 from distill.pipeline.generations import run_generations
 from distill.pipeline.job import Job
 from distill.pipeline.reuse import is_measured, refuse_another, write_config_and_env
@@ -28,6 +29,9 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         fractions) and `folds` (each fold's own metrics).
     """
     if not is_measured(folder, cfg.eval, cfg.data):
+        build.dataset(
+            cfg.data | {"fold": 0}, cfg.paths.store, cfg.plugins
+        )  # a mistake in it is said before there is a folder
         write_config_and_env(cfg, folder, job.command)
     results = []
     for fold in range(cfg.data["folds"]):

@@ -39,6 +39,7 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     Deviation: of the labels and the teacher's answers each generation learns by the run's own losses.
     """
     if not is_measured(folder, cfg.eval, cfg.data):
+        build.dataset(cfg.data, cfg.paths.store, cfg.plugins)  # a mistake in it is said before there is a folder
         write_config_and_env(cfg, folder, job.command)
     results = []
     for k in range(1, cfg.generations + 1):

@@ -57,20 +57,21 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
     open_logger = partial(build.logger, cfg, folder=folder.path, **job.names(folder))
     if is_measured(folder, cfg.eval, cfg.data):
         return result_again(folder, data or open_data(), open_logger)
+    # what cannot be made of the words is said before there is a run folder, or a run of a logger
+    if data is None:
+        tell(data := open_data())
+    start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
+    student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
+    student = student.to(device, memory_format=torch.channels_last)
+    objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
+    objective.check(student, len(data.classes))
+    optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
+    optimizer_of([student, objective])
     with parallel.only_main(folder.lock(wait=job.name is not None)):
         if is_measured(folder, cfg.eval, cfg.data):  # by another process, while this one waited
-            return result_again(folder, data or open_data(), open_logger)
+            return result_again(folder, data, open_logger)
         write_config_and_env(cfg, folder, job.command)
         with recording(folder, open_logger) as logger:
-            if data is None:
-                tell(data := open_data())
-            start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
-            student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
-            student = student.to(device, memory_format=torch.channels_last)
-            objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
-            objective.check(student, len(data.classes))
-            optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
-            optimizer_of([student, objective])  # a mistake in its numbers shows before a teacher is trained
             labeled, learned = replace(data, extra=None), to_learn_from(data)
             train_cfg = with_enough_epochs(cfg.train, name, len(learned.splits["train"]), bool(cfg.phases))
             given_cfg, cfg = cfg, replace(cfg, train=train_cfg)

@@ -11,6 +11,7 @@ Every job is the process `python -m distill.run WORDS`; what it prints is in SWE
   sweep.jobs=1           jobs at a time on this machine; its cores are shared out
   sweep.seed=0           of the choices
   sweep.folder=DIR       instead of PATHS.RUNS/sweeps/NAME-DIGEST
+  --config-dir=DIR       yamls of one's own, as in python -m distill.run
   launcher=ray           jobs on a Ray cluster: conf/launcher/ray.yaml has launcher.address, launcher.num_cpus, launcher.num_gpus;
                          joblib and slurm as in python -m distill.run -m
 
@@ -126,7 +127,7 @@ def main(words: list[str]) -> None:
         print(__doc__)
         return
     loud_warnings()
-    options, rest = parse(words)
+    options, rest = parse(overrides.options_first(words))
     with with_suggestions(rest):
         if "sweep" in options:
             file = read(find(options["sweep"]), method=options["method"], run_cap=options["run_cap"])

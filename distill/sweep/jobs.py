@@ -86,7 +86,7 @@ class Record:
             errors = re.findall(r"^error: (.*)", printed, re.MULTILINE)
             facts["error"] = errors[-1] if errors else f"ended with exit code {code}; {log} says more"
         self.update(**facts)
-        if facts["error"] and "folder" not in self.facts:
+        if facts["error"] and not self.folder.config.is_file():
             RunResult("failed", error=facts["error"]).write(self.refusal)
         console.print(f"job {self.facts['number']}: {line(self.facts)}")
 

@@ -61,6 +61,19 @@ def test_what_was_reached_with_a_graph_is_what_its_run_says():
         assert own["epochs"] == result["epochs"]
 
 
+def test_no_result_is_better_than_what_is_said_to_have_been_reached_with_its_graph():
+    cost = ("name", "num_parameters", "macs")
+    graphs = json.loads((RESULTS / "graph-front.json").read_text())["graphs"]
+    best = {(row["student"], row["num_parameters"], row["macs"]): row.get("results") for row in graphs}
+    found = [json.loads(path.read_text()) for path in RESULTS.glob("ferplus-*.json")]
+    runs = [result["student"] for result in found if "student" in result and "epochs" in result]
+    small = [student for student in runs if tuple(student.get(key) for key in cost) in best]
+    assert len(small) > 8
+    for student in small:
+        reached = best[tuple(student[key] for key in cost)] or [{"valid_top1_accuracy": 0}]
+        assert student["metrics"]["valid/top1_accuracy"] <= reached[0]["valid_top1_accuracy"], student["name"]
+
+
 def test_what_is_said_beside_the_short_budget_is_what_its_results_say():
     said = " ".join((ROOT / "docs" / "ferplus.md").read_text().split())
     keys = ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")
