@@ -75,7 +75,7 @@ def export(student: nn.Module, folder: Path) -> dict[str, Path]:
     graphs = {"float32": network, "int8": int8_static.quantize(network, images)}
     paths = {kind: folder / f"{kind}.onnx" for kind in graphs}
     for kind, graph in graphs.items():
-        onnx_graph.save_onnx(onnx_graph.whole(graph, prepare, student, CLASSES), paths[kind], {})
+        onnx_graph.save_onnx(onnx_graph.deployable(graph, prepare, student, CLASSES), paths[kind], {})
     return paths
 
 

@@ -46,8 +46,8 @@ def licenses(files: Container[str]) -> str:
     Args:
         files: the names of the page's files.
     """
-    own = "The page itself\nOrigin: fer-distill\nLicense: MIT, below. Copyright (c) 2026 The fer-distill authors\n"
+    page = "The page itself\nOrigin: fer-distill\nLicense: MIT, below. Copyright (c) 2026 The fer-distill authors\n"
     detectors = {"detector.onnx": DETECTOR, "blazeface.onnx": BLAZEFACE}
-    parts = (own, ENGINE, *(text for name, text in detectors.items() if name in files), MIT)
+    parts = (page, ENGINE, *(text for name, text in detectors.items() if name in files), MIT)
     apache = blazeface.FILE.with_name("LICENSE").read_text(encoding="utf-8")
     return "\n".join((*parts, apache) if "blazeface.onnx" in files else parts)
