@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from hydra import compose, initialize_config_module
 
 from distill import build
-from distill.bench import Worker, spread
+from distill.bench import Worker, quartiles
 from distill.config import schema as config
 from distill.data.common.emotions import EMOTIONS
 from distill.export import source_run
@@ -75,18 +75,18 @@ def measure(entries: list[tuple[Path, str]], seconds: float, rounds: int) -> lis
         for worker in workers:
             worker.read()
         for _ in range(rounds):
-            for worker, own in zip(workers, times, strict=True):
+            for worker, of_file in zip(workers, times, strict=True):
                 for batch in BATCHES:
-                    own[batch] += worker.ask(batch, seconds)["times"]
-    return [{batch: spread(values, batch) for batch, values in own.items()} for own in times]
+                    of_file[batch] += worker.ask(batch, seconds)["times"]
+    return [{batch: quartiles(values, batch) for batch, values in of_file.items()} for of_file in times]
 
 
 def table(names: list[str], accuracies: list[float | None], timed: list[dict[int, dict]]) -> str:
     """Return the Markdown table; the first row is the eager graph, to which the ratios refer."""
     head = "student | one picture, ms (quartiles) | times as fast | images/s, 32 at a time | times as fast | valid top-1, %"
     lines = [f"| {head} |", "|---" + "|---:" * 5 + "|"]
-    for name, accuracy, own in zip(names, accuracies, timed, strict=True):
-        (one, many), (first, first_many) = ([row[batch] for batch in BATCHES] for row in (own, timed[0]))
+    for name, accuracy, of_file in zip(names, accuracies, timed, strict=True):
+        (one, many), (first, first_many) = ([row[batch] for batch in BATCHES] for row in (of_file, timed[0]))
         low, high = one["quartiles"]
         cells = (
             f"{one['milliseconds']:.2f} ({low:.2f} to {high:.2f})",
@@ -122,7 +122,7 @@ def main(words: list[str]) -> None:
         sys.exit(f"error: {error}")
     rows = [{"name": eager[1], "accuracy": eager[2]}, *({"name": name, "accuracy": share} for name, share in files)]
     if asked.json:
-        timed_rows = [row | {"passes": own} for row, own in zip(rows, timed, strict=True)]
+        timed_rows = [row | {"passes": of_file} for row, of_file in zip(rows, timed, strict=True)]
         write_json(asked.json, {"rows": timed_rows, "environment": environment()})
     print(table([eager[1], *(name for name, _ in files)], [eager[2], *(share for _, share in files)], timed))
     print(f"\n{environment()['processor']}, one thread; medians of all passes, {asked.rounds} turns each.")

@@ -18,7 +18,7 @@ import torch
 from hydra import compose, initialize_config_module
 
 from distill import build
-from distill.augment.views import draw, identity
+from distill.augment.views import identity, render_batch
 from distill.config import schema as config
 from distill.system.hardware import environment
 from distill.types import Batch, Dataset, Split
@@ -77,7 +77,7 @@ def bound(objective, node: dict):
 
 def stepper(net, batch, objective=None, taught_by=None):
     """Return a function that does one training step; without an objective the loss is the mean of the logits."""
-    images = draw(batch, net.input).contiguous()
+    images = render_batch(batch, net.input).contiguous()
     modules = [net] if objective is None else [net, objective]
     optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters() if p.requires_grad], 1e-3, fused=True)
     at_hand = None if taught_by is None else taught_by(batch)

@@ -32,7 +32,7 @@ from hydra import compose, initialize_config_module
 from torch import Tensor, nn
 
 from distill import build
-from distill.augment.views import ViewRecipe, draw
+from distill.augment.views import ViewRecipe, render_batch
 from distill.config import schema as config
 from distill.data.loader import batches, epoch_order
 from distill.system.files import write_json
@@ -119,7 +119,7 @@ def torchdistill(cfg, data: Dataset, network: nn.Module) -> Step:
     box.pre_epoch_process(epoch=0)
 
     def step(batch: Batch) -> Tensor:
-        loss = box.forward_process(draw(batch, spec), batch.label, None)
+        loss = box.forward_process(render_batch(batch, spec), batch.label, None)
         box.post_forward_process(loss=loss)
         return loss.detach()
 
@@ -145,7 +145,7 @@ def timm(cfg, data: Dataset, network: nn.Module) -> Step:
     optimizer = create_optimizer_v2(task.get_trainable_module(), opt="adamw", lr=LR, weight_decay=DECAY)
 
     def step(batch: Batch) -> Tensor:
-        loss = task(draw(batch, spec), batch.label)["loss"]
+        loss = task(render_batch(batch, spec), batch.label)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

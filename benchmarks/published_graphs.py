@@ -62,7 +62,7 @@ def main(words: list[str] | None = None) -> None:
     torch.manual_seed(0)
     for name, network in networks().items():
         costs = {key: str(value) for key, value in profile(network.eval(), network.input).items()}
-        graph = onnx_graph.whole(onnx_graph.bare_onnx(network), onnx_graph.prepare_onnx(network), network, CLASSES)
+        graph = onnx_graph.deployable(onnx_graph.bare_onnx(network), onnx_graph.prepare_onnx(network), network, CLASSES)
         onnx_graph.save_onnx(graph, folder / f"{name}.onnx", costs)
         print(
             f"{folder / name}.onnx: {int(costs['num_parameters']):,} parameters, {int(costs['macs']) / 1e6:,.1f} M MACs"

@@ -28,7 +28,7 @@ from tempfile import TemporaryFile
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.runs.exported_files import which
+from distill.runs.exported_files import recommend_file
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
 from distill.system.cores import cores
@@ -46,23 +46,23 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
     Raises:
         ValueError: a path that is neither a file nor a folder with an exported student.
     """
-    found = []
+    files_to_time = []
     for path in paths:
         if not path.is_dir():
-            found.append((str(path), path, "file"))
+            files_to_time.append((str(path), path, "file"))
             continue
         home = next(
             (p for p in (path, path / "export", path / "export" / "bare") if (p / "config.json").is_file()), path
         )
         if not (home / "config.json").is_file():
             raise ValueError(f"{path}: no exported student is there. {to_export(path)}")
-        found += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
+        files_to_time += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
         kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
         files = [
             file for folder in (home, home / "bare") for kind in kinds for file in sorted(folder.glob(f"*.{kind}"))
         ]
-        found += [(str(file), file, "file") for file in files]
-    return found
+        files_to_time += [(str(file), file, "file") for file in files]
+    return files_to_time
 
 
 class Worker:
@@ -116,7 +116,7 @@ class Worker:
         return self.read()
 
 
-def spread(times: list[float], batch: int) -> dict[str, float]:
+def quartiles(times: list[float], batch: int) -> dict[str, float]:
     """Return median and quartiles of a pass in milliseconds, and pictures per second by the median."""
     low, middle, high = statistics.quantiles(times, n=4)
     return {
@@ -128,7 +128,7 @@ def spread(times: list[float], batch: int) -> dict[str, float]:
 
 
 @contextmanager
-def _told(bad: dict[str, str], name: str):
+def _collecting_errors(bad: dict[str, str], name: str):
     """Keep the message about one that cannot be timed; the others are."""
     try:
         yield
@@ -147,7 +147,7 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
     """
     named, rows, bad = [], [], {}
     for path in options.files:
-        with _told(bad, str(path)):
+        with _collecting_errors(bad, str(path)):
             named += entries([path])
     batches = sorted({1, options.batch})
     with bar() as progress:
@@ -159,14 +159,14 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
                 ready, times = [{} for _ in named], [{batch: [] for batch in batches} for _ in named]
                 memory = [0] * len(named)
                 for k, (name, _, _) in enumerate(named):
-                    with _told(bad, name):
+                    with _collecting_errors(bad, name):
                         ready[k] = workers[k].read()
                 for turn in range(options.rounds * len(workers) * len(batches)):
                     k, batch = turn // len(batches) % len(workers), batches[turn % len(batches)]
                     progress.advance(task)
                     if named[k][0] in bad:
                         continue
-                    with _told(bad, named[k][0]):
+                    with _collecting_errors(bad, named[k][0]):
                         answer = workers[k].ask(batch, options.seconds)
                         times[k][batch] += answer["times"]
                         memory[k] = answer["memory"]
@@ -185,7 +185,7 @@ def _row(name: str, path: Path, how: str, threads: int, ready: dict, times: dict
         "name": name,
         "threads": threads,
         "takes": "pictures" if ready["input"][0] == "uint8" else "rendered faces",
-        "passes": {str(batch): spread(values, batch) for batch, values in times.items()},
+        "passes": {str(batch): quartiles(values, batch) for batch, values in times.items()},
         "peak_memory_bytes": memory,
         "file_bytes": sum(file.stat().st_size for file in files),
         **{name: int(facts[name]) if name in facts else None for name in ("num_parameters", "macs")},
@@ -250,27 +250,27 @@ def _arguments(words: list[str]) -> argparse.Namespace:
 @command_line()
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
-    asked = _arguments(words)
+    args = _arguments(words)
     loud_warnings()
-    if asked.json:
-        _refuse_other(asked.json)
-        asked.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
-        TemporaryFile(dir=asked.json.parent).close()
-    rows, bad = bench(asked)
+    if args.json:
+        _refuse_other(args.json)
+        args.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
+        TemporaryFile(dir=args.json.parent).close()
+    rows, bad = bench(args)
     folders = list(dict.fromkeys(Path(row["name"]).parent for row in rows))
     if rows:
-        show(rows, asked.picture)
+        show(rows, args.picture)
     for folder in folders:
-        if lines := which([row for row in rows if Path(row["name"]).parent == folder]):
+        if lines := recommend_file([row for row in rows if Path(row["name"]).parent == folder]):
             console.print(lines, markup=False)
-    found = {"picture": asked.picture, "rows": rows, "environment": environment()}
-    if rows and asked.json:
-        write_json(asked.json, found)
-        console.print(f"written: {asked.json}")
+    report = {"picture": args.picture, "rows": rows, "environment": environment()}
+    if rows and args.json:
+        write_json(args.json, report)
+        console.print(f"written: {args.json}")
     for folder in folders:
         if (folder / "parity.json").is_file():  # the export of a run: its report shows these speeds
-            own = [row for row in rows if Path(row["name"]).parent == folder]
-            write_json(folder / "bench.json", found | {"rows": own})
+            of_run = [row for row in rows if Path(row["name"]).parent == folder]
+            write_json(folder / "bench.json", report | {"rows": of_run})
             console.print(f"written: {folder / 'bench.json'}")
     if bad:
         sys.exit("\n".join(f"error: {message}" for message in bad))

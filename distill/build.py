@@ -15,11 +15,11 @@ from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_map
 from distill.data.common.options import typed
 from distill.data.extra import checked_with_extra
 from distill.evaluation.inference import refuse_changed_network
+from distill.losses.base.from_data import fill_from_data
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_from_state
-from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
 from distill.runs.config import AugmentConfig, RunConfig
 from distill.system import distributed as parallel
@@ -86,8 +86,8 @@ def dataset(
         plugins: packages that its _target_ may be from.
         needed: the splits that it must have.
     """
-    folder, own = Path(store).expanduser(), data_node(node, plugins)
-    data = parallel.main_first(lambda: make(own, plugins, store=folder))
+    folder, opener = Path(store).expanduser(), data_node(node, plugins)
+    data = parallel.main_first(lambda: make(opener, plugins, store=folder))
     return checked_with_extra(data, needed, node, folder)
 
 
@@ -118,9 +118,9 @@ def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.
     if weights:
         tensors, metadata = read_weights(weights)
         check_same_input(node, weights, metadata)
-        own = rows_of(tensors, CLASSIFIER, metadata.get("classes") or data.classes, data.classes)
-        attach_from_state(student, tensors | own if own else {})
-        heads = (*_classifier(node, plugins, student, len(data.classes)), CLASSIFIER if own else ATTACHED)
+        classifier = rows_of(tensors, CLASSIFIER, metadata.get("classes") or data.classes, data.classes)
+        attach_from_state(student, tensors | classifier if classifier else {})
+        heads = (*_classifier(node, plugins, student, len(data.classes)), CLASSIFIER if classifier else ATTACHED)
         student.start = start_from(student, weights, "student.weights", data.classes, heads)
     return student
 
@@ -130,8 +130,8 @@ def _classifier(node: dict, plugins: list[str], student: nn.Module, num_classes:
     more = {"pretrained": False} if "pretrained" in node else {}
     with torch.random.fork_rng(devices=[]), kinds("student"):
         other = make(node, plugins, num_classes=num_classes + 1, **more).state_dict()
-    own = student.state_dict()
-    return tuple(name for name, tensor in other.items() if tensor.shape != own[name].shape)
+    tensors = student.state_dict()
+    return tuple(name for name, tensor in other.items() if tensor.shape != tensors[name].shape)
 
 
 def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | None = None) -> Objective:
@@ -229,8 +229,8 @@ def teacher(
     if node["_target_"] is None:
         return None
     if is_peer(node):  # the student, not from its weights, with the keys that the peer has otherwise, by another seed
-        own = {} if "_target_" in node["student"] else cfg.student | {"weights": None}
-        net = network(own | node["student"], cfg.plugins, data, cfg.seed + node["seed_offset"])
+        defaults = {} if "_target_" in node["student"] else cfg.student | {"weights": None}
+        net = network(defaults | node["student"], cfg.plugins, data, cfg.seed + node["seed_offset"])
         given = {"network": net, "name": label(node), "classes": data.classes}
         precision = pick_precision(cfg.train.precision, device)
         return make({"_target_": node["_target_"]}, cfg.plugins, **given, precision=precision).to(device)
@@ -242,8 +242,8 @@ def teacher(
     if node["cache"] is False:
         return live()
     expected = _cache_manifest(node, cfg.augment, data, weights, precision)
-    own = Path(cfg.paths.store).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
-    folder = own if node["cache"] in (True, "features") else Path(node["cache"]).expanduser()
+    in_store = Path(cfg.paths.store).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
+    folder = in_store if node["cache"] in (True, "features") else Path(node["cache"]).expanduser()
     return LogitCache(folder, expected, live, data, device, features=node["cache"] == "features", progress=progress)
 
 
@@ -267,8 +267,8 @@ def _cache_manifest(
 ) -> dict:
     """Return everything that the cached logits of a run's teacher depend on."""
     prints = [sha256(file) for file in weights]
-    asked = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
-    fingerprint = prints[0] if "members" not in node else digest([prints, asked])
+    combination = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
+    fingerprint = prints[0] if "members" not in node else digest([prints, combination])
     keys = ("size", "channels", "mean", "std")  # of a finished run: in its weights
     inputs = [[member.get(key) for key in keys] for member in members(node)]
     return manifest(data, fingerprint, inputs, augmentation(augment), augment.seed, str(precision))
@@ -278,8 +278,8 @@ def bare_teacher(node: dict, plugins: list[str], classes: tuple[str, ...]) -> nn
     """Make one teacher's network without any weights."""
     bare = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, *BESIDE_NETWORK)}
     if "run" not in node and not node["_target_"].startswith("teachers."):  # made as network() made it for its training
-        own = {key: value for key, value in bare.items() if key != "weights"}
-        own |= {"pretrained": False} if "pretrained" in own else {}
-        return make(own, plugins, num_classes=len(classes))
+        keys = {key: value for key, value in bare.items() if key != "weights"}
+        keys |= {"pretrained": False} if "pretrained" in keys else {}
+        return make(keys, plugins, num_classes=len(classes))
     more = {"plugins": plugins} if "run" in node else {"weights": None, "pretrained": False}
     return make(bare | more, plugins, num_classes=len(classes), classes=classes)

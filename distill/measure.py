@@ -27,10 +27,10 @@ from distill.config import schema as config
 from distill.config.hints import with_suggestions
 from distill.config.ranges import check_plugins
 from distill.data.common import twins
-from distill.data.common.test_subsets import asked_subsets
+from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
-from distill.evaluation.metrics import evaluate_predictions
+from distill.evaluation.metrics import evaluate_predictions, per_class_recall
 from distill.evaluation.printed import measured
 from distill.pipeline import completed, finish, validation
 from distill.runs import provenance
@@ -80,14 +80,14 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         ConfigError: no finished run, a key or value that cannot be used, or less than two classes in common.
     """
     weights = completed.weights(folder)
-    own = RunConfig.read(RunFolder(folder).config)
-    cfg = _config(own, words)
+    run = RunConfig.read(RunFolder(folder).config)
+    cfg = _config(run, words)
     try:
-        seen_data = build.dataset(own.data, cfg.paths.store, own.plugins)
+        seen_data = build.dataset(run.data, cfg.paths.store, run.plugins)
     except (ValueError, OSError):
         seen_data = None  # no longer there
-    cfg.data |= _as_packed(own.data, seen_data, cfg.data, words)
-    provenance.tell_changed(RunFolder(folder))
+    cfg.data |= _as_packed(run.data, seen_data, cfg.data, words)
+    provenance.warn_if_code_changed(RunFolder(folder))
     set_threads(cfg.train.threads)
     device = pick_device(cfg.train.device)
     precision = pick_precision(cfg.train.precision, device)
@@ -103,13 +103,15 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     evaluate.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device, memory_format=torch.channels_last)
-    asked = {"data": config.identity(cfg)["data"], "subsets": asked_subsets(cfg.data), "eval": vars(cfg.eval)}
-    path = RunFolder(folder).measured / f"{data.name}-{digest([asked, str(precision)])[:8]}.json"
+    settings = {"data": config.identity(cfg)["data"], "subsets": requested_subsets(cfg.data), "eval": vars(cfg.eval)}
+    path = RunFolder(folder).measured / f"{data.name}-{digest([settings, str(precision)])[:8]}.json"
     split = data.splits["test"]
     logits = evaluate.student_logits(student, split, cfg.eval.tta, precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
-    seen, alike = _seen(folder, seen_data, data)
-    new, clean = (np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, alike))
+    seen, near_duplicate = _seen(folder, seen_data, data)
+    new, clean = (
+        np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, near_duplicate)
+    )
     apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
     result = {
         "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
@@ -123,10 +125,11 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         },
         "dropped": dropped,
         "seen_in_training": None if seen is None else int(seen.sum()),
-        "near_duplicates": None if alike is None else int(alike.sum()),
+        "near_duplicates": None if near_duplicate is None else int(near_duplicate.sum()),
         "eval": vars(cfg.eval),
-        "test_subset": asked_subsets(cfg.data),
+        "test_subset": requested_subsets(cfg.data),
         "test": _numbers(logits, split, data, np.arange(len(split))),
+        "recall": _recall(logits, split, data),
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
         "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | apart,
         "robustness": _robustness(cfg.eval, path, data, student, precision),
@@ -141,9 +144,15 @@ def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> d
     return {"rows": len(rows), **evaluate_predictions(logits[rows], split.label[rows], data.classes)}
 
 
+def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | None]:
+    """Return class -> share of its test faces that are found; None where no test face is of the class."""
+    found = per_class_recall(logits, split.label)
+    return {name: None if np.isnan(own) else float(own) for name, own in zip(data.classes, found, strict=True)}
+
+
 def _config(run: RunConfig, words: list[str]) -> RunConfig:
     """Return a run's own config with the given words on top of it."""
-    own = asdict(run)
+    node = asdict(run)
     elsewhere = any(word.startswith("data=") for word in words)
     for word in words:
         key = word.lstrip("+").partition("=")[0]
@@ -155,15 +164,15 @@ def _config(run: RunConfig, words: list[str]) -> RunConfig:
             raise ConfigError(
                 "eval.cka", "compares with the teacher, which only the run's own command has. Add it there."
             )
-        if not elsewhere and key.startswith("data.") and key[5:] not in own["data"]:
+        if not elsewhere and key.startswith("data.") and key[5:] not in node["data"]:
             raise ConfigError(
                 key,
-                f"no such key of the run's own data, which has {', '.join(own['data'])}. For other data add data=NAME.",
+                f"no such key of the run's own data, which has {', '.join(node['data'])}. For other data add data=NAME.",
             )
     if elsewhere:
-        del own["data"]
+        del node["data"]
     with initialize_config_module("conf", version_base="1.3"):
-        ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **own})
+        ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **node})
         cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
     config.check(replace(cfg, teacher={"_target_": None}, phases=None))
     check_plugins(cfg.plugins)
@@ -205,12 +214,12 @@ def _as_packed(run_data: dict, seen_data: Dataset | None, data: dict, words: lis
         data: the keys of the data that are measured.
         words: key=value, as typed.
     """
-    found = {key: run_data[key] for key in ("size", "channels") if type(run_data.get(key)) is int}
+    packed = {key: run_data[key] for key in ("size", "channels") if type(run_data.get(key)) is int}
     if seen_data is not None:
         channels, size = next(iter(seen_data.splits.values())).pixels.shape[1:3]
-        found = {"size": size, "channels": channels}
+        packed = {"size": size, "channels": channels}
     typed = {word.lstrip("+").partition("=")[0] for word in words}
-    return {key: value for key, value in found.items() if key in data and f"data.{key}" not in typed}
+    return {key: value for key, value in packed.items() if key in data and f"data.{key}" not in typed}
 
 
 def _seen(folder: Path, seen_data: Dataset | None, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -222,8 +231,8 @@ def _seen(folder: Path, seen_data: Dataset | None, data: Dataset) -> tuple[np.nd
         return None, None
     learned, test = [seen_data.splits["train"], seen_data.splits["valid"]], data.splits["test"]
     if test.photo is None or learned[0].photo is None:  # synthetic faces
-        own = [split.rows for split in learned if split.sha256 == test.sha256]
-        return np.isin(test.rows, np.concatenate([[], *own])), None
+        rows = [split.rows for split in learned if split.sha256 == test.sha256]
+        return np.isin(test.rows, np.concatenate([[], *rows])), None
     same_size = learned[0].pixels.shape[1:] == test.pixels.shape[1:]
     same_pack = seen_data.notes["packed"] == data.notes["packed"]
     extra = [] if seen_data.extra is None else [seen_data.extra]
@@ -245,9 +254,9 @@ def _robustness(wanted: EvalConfig, path: Path, data: Dataset, student: nn.Modul
     if not wanted.robustness:
         return {}
     given = (student, data.splits["test"], data.classes, wanted.robustness, wanted.severities, precision)
-    found = robustness.evaluate_robustness(*given, tta=wanted.tta)
-    robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), found)
-    return found
+    result = robustness.evaluate_robustness(*given, tta=wanted.tta)
+    robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), result)
+    return result
 
 
 @command_line()

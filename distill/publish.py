@@ -81,7 +81,7 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
             rounded = rounded_weights(folder, Path(temporary), Options(**parity["options"]))
             for name in (WEIGHTS, CONFIG):
                 os.replace(Path(temporary) / name, new / names[name])
-        (new / CARD).write_text(card(folder, names, rounded), encoding="utf-8")
+        (new / CARD).write_text(card(folder, names, rounded, target.name), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
         plugins = json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS][
             "plugins"
@@ -204,18 +204,18 @@ def main(words: list[str]) -> None:
     kinds = options.add_mutually_exclusive_group()
     for kind in ("--compact", "--teacher"):
         kinds.add_argument(kind, action="store_true")
-    asked = options.parse_args(words)
+    args = options.parse_args(words)
     loud_warnings()
     set_threads(None)
     try:
-        if asked.teacher:
-            facts = float16_teacher.write(asked.run, asked.folder, [])
-            console.print(f"folder: {asked.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}", markup=False)
+        if args.teacher:
+            facts = float16_teacher.write(args.run, args.folder, [])
+            console.print(f"folder: {args.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}", markup=False)
             return
-        parity = publish(asked.run, asked.folder, asked.overwrite, asked.compact)
+        parity = publish(args.run, args.folder, args.overwrite, args.compact)
     except OSError as error:
-        raise ValueError(f"{asked.folder}: cannot be written ({error.strerror}). Give another folder.") from error
-    show(parity, asked.folder)
+        raise ValueError(f"{args.folder}: cannot be written ({error.strerror}). Give another folder.") from error
+    show(parity, args.folder)
 
 
 if __name__ == "__main__":

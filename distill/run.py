@@ -30,7 +30,7 @@ from distill.pipeline.reuse import is_measured, refuse_another, refuse_inside_da
 from distill.pipeline.run import run
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
-from distill.runs.provenance import tell_changed
+from distill.runs.provenance import warn_if_code_changed
 from distill.runs.result import RunResult
 from distill.sweep import multirun as sweeps
 from distill.sweep.jobs import Record
@@ -55,12 +55,12 @@ def main(composed: DictConfig) -> None:
     with guard():
         job_dir = os.environ.get(JOB_DIR)  # of a job of a sweep
         record = Record(Path(job_dir).absolute()) if job_dir else None
-        asked = HydraConfig.get()
-        cfg, folder = prepare_config(composed, asked.runtime.choices)
+        hydra_config = HydraConfig.get()
+        cfg, folder = prepare_config(composed, hydra_config.runtime.choices)
         done = is_measured(folder, cfg.eval, cfg.data)
         if record:
             record.begin(folder.path)
-        job = begin(folder, done, cfg.is_several, asked.overrides.task, record)
+        job = begin(folder, done, cfg.is_several, hydra_config.overrides.task, record)
         result = runner(cfg.data, cfg.generations)(cfg, folder, job)
         if record and done:
             record.update(reused=True)
@@ -121,7 +121,7 @@ def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple
             console.print(
                 f"data.labels=none: the teacher alone teaches, by {', '.join(cfg.loss)}{why}; best epoch by {cfg.train.monitor}"
             )
-        console.print(validation.losses_told(cfg, [] if unlabeled else left_out))
+        console.print(validation.loss_summary(cfg, [] if unlabeled else left_out))
     folder = RunFolder(Path(typed_paths.run or Path(typed_paths.runs) / config.run_name(cfg)).expanduser())
     refuse_inside_data(cfg.data, folder, cfg.paths.store)
     refuse_another(cfg, folder)
@@ -141,7 +141,7 @@ def begin(folder: RunFolder, done: bool, several: bool, words: Sequence[str], re
     """
     if not done:
         console.print(f"run folder: {folder}")
-    tell_changed(folder)
+    warn_if_code_changed(folder)
     group = folder.name if several else record and record.sweep.name
     command = shlex.join(["python", "-m", "distill.run", *(word for word in words if not word.startswith("launcher="))])
     return Job(group=group, name=record and record.facts["name"], command=command)

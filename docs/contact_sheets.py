@@ -65,9 +65,9 @@ def main(words: list[str]) -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("out", type=Path, metavar="OUT.png")
     options.add_argument("--corruptions", action="store_true")
-    asked = options.parse_args(words)
-    sheet = corruptions() if asked.corruptions else expressions()
-    sheet.save(asked.out, optimize=True)
+    args = options.parse_args(words)
+    sheet = corruptions() if args.corruptions else expressions()
+    sheet.save(args.out, optimize=True)
 
 
 if __name__ == "__main__":

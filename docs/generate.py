@@ -50,20 +50,20 @@ def rows(path: Path) -> Iterator[tuple[str, str, str]]:
     for line in filter(str.strip, lines):
         if line.strip().startswith(("- override", "- /", "#")) or BASE.fullmatch(line):
             continue
-        if found := CHOICE.fullmatch(line):
-            yield found["key"], found["value"], found["comment"] or ""
+        if match := CHOICE.fullmatch(line):
+            yield match["key"], match["value"], match["comment"] or ""
             continue
-        if not (found := LINE.fullmatch(line)):
+        if not (match := LINE.fullmatch(line)):
             raise ValueError(f"{path}: {line!r} is no key with a value. Write KEY: VALUE  # COMMENT")
-        above = [(indent, key) for indent, key in above if indent < len(found["indent"])]
-        above.append((len(found["indent"]), found["key"]))
+        above = [(indent, key) for indent, key in above if indent < len(match["indent"])]
+        above.append((len(match["indent"]), match["key"]))
         typed = ".".join(key for _, key in above)
         if (
-            (value := found["value"].strip())
+            (value := match["value"].strip())
             and "_target_" not in typed
             and not (path.name == "run.yaml" and above[0][1] == "hydra")
         ):
-            yield typed, value, found["comment"] or ""
+            yield typed, value, match["comment"] or ""
 
 
 def cell(text: str) -> str:
@@ -75,7 +75,7 @@ def file_section(path: Path) -> str:
     """Return what a yaml says of itself, what it takes over, and a table of its keys."""
     head, _, lines = parts(path)
     blocks = [f"### {path.stem}", prose(head)] if path.parent != CONF else ["## Run"]
-    bases = [found[1] for line in lines if (found := BASE.fullmatch(line)) and found[1] not in ("schema", "_self_")]
+    bases = [match[1] for line in lines if (match := BASE.fullmatch(line)) and match[1] not in ("schema", "_self_")]
     blocks += [f"It takes the keys of `{base}`, and sets:" for base in bases]
     table = [f"| `{key}` | `{value.replace('|', BAR)}` | {cell(comment)} |" for key, value, comment in rows(path)]
     return "\n\n".join(
@@ -111,21 +111,22 @@ def filled(page: str) -> str:
 
     from tables import TABLES
 
-    def content(found: re.Match) -> str:
-        kind, name = found[2], found[3]
+    def content(match: re.Match) -> str:
+        kind, name = match[2], match[3]
         code = (
             ""
             if kind == "table"
             else f"```{Path(name).suffix[1:].replace('py', 'python')}\n{(ROOT / name).read_text()}```"
         )
-        return f"{found[1]}\n\n{code or TABLES[name]()}\n\n<!-- end -->"
+        return f"{match[1]}\n\n{code or TABLES[name]()}\n\n<!-- end -->"
 
     return re.sub(r"(<!-- (table|file): (\S+) -->).*?<!-- end -->", content, page, flags=re.DOTALL)
 
 
 def pages() -> dict[Path, str]:
     """Return README.md, pages and figures of docs/ that are made from other files or have parts that are, as they should be now."""
-    from figure import figure  # beside this file, as tables is
+    from curves import picture  # beside this file, as figure and tables are
+    from figure import figure
     from tables import front_rows
 
     made = DOCS / "configuration.md"
@@ -134,7 +135,12 @@ def pages() -> dict[Path, str]:
     figures = {
         DOCS / name: figure(front_rows(), dark) for name, dark in (("front.svg", False), ("front-dark.svg", True))
     }
-    return {made: configuration()} | {path: filled(path.read_text()) for path in written} | figures
+    return (
+        {made: configuration()}
+        | {path: filled(path.read_text()) for path in written}
+        | figures
+        | {DOCS / "patience.svg": picture()}
+    )
 
 
 def loss_pages(page: str) -> tuple[str, dict[str, str]]:

@@ -61,8 +61,8 @@ class Entry(NamedTuple):
 
     @property
     def reference(self) -> str:
-        found = [part for part in self.paragraphs if part.startswith("Reference:")]
-        return " ".join(found[0].removeprefix("Reference:").split()) if found else ""
+        paragraphs = [part for part in self.paragraphs if part.startswith("Reference:")]
+        return " ".join(paragraphs[0].removeprefix("Reference:").split()) if paragraphs else ""
 
     @property
     def needs(self) -> str:
@@ -90,8 +90,8 @@ def read(path: Path) -> Entry:
     """Read one yaml: a head of comments, the target, and a line for each option with its comment."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and "@package" not in line]
     head = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
-    found = [re.fullmatch(r"(\w+):\s*(.*?)(?:\s+#\s*(.*))?", line) for line in lines if not line.startswith("#")]
-    options = {match[1]: (match[2], match[3] or "") for match in found}
+    matches = [re.fullmatch(r"(\w+):\s*(.*?)(?:\s+#\s*(.*))?", line) for line in lines if not line.startswith("#")]
+    options = {match[1]: (match[2], match[3] or "") for match in matches}
     module, _, name = options.pop("_target_")[0].rpartition(".")
     kind = getattr(importlib.import_module(module), name)
     return Entry(path.stem, head, [(key, *value) for key, value in options.items()], kind)
@@ -110,10 +110,10 @@ def entries() -> list[Entry]:
 def paper(reference: str) -> str:
     """Return the arXiv number of a reference's first paper as a link, else where it appeared."""
     reference = reference.partition(";")[0]
-    if found := re.search(r"arXiv (\d{4}\.\d{5}|\d{4}\.\d{4})", reference):
-        return f"[{found[1]}](https://arxiv.org/abs/{found[1]})"
-    found = re.search(r"\b(?:CVPR|ICCV|ECCV|AAAI|NeurIPS|ICML|ICLR) \d{4}", reference)
-    return found[0] if found else ""
+    if match := re.search(r"arXiv (\d{4}\.\d{5}|\d{4}\.\d{4})", reference):
+        return f"[{match[1]}](https://arxiv.org/abs/{match[1]})"
+    match = re.search(r"\b(?:CVPR|ICCV|ECCV|AAAI|NeurIPS|ICML|ICLR) \d{4}", reference)
+    return match[0] if match else ""
 
 
 def row(entry: Entry, cost: dict[str, float]) -> str:
@@ -156,7 +156,7 @@ def section(entry: Entry) -> str:
 def page() -> str:
     """Return the whole page."""
     measured = json.loads(COST.read_text(encoding="utf-8")) if COST.exists() else {"how": "", "milliseconds": {}}
-    found, ms = entries(), ["ms"] if measured["milliseconds"] else []
+    listed, ms = entries(), ["ms"] if measured["milliseconds"] else []
     names = ("loss", "what it is", "formula", "needs", "weight", *ms, "paper")
     head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
     tables = [
@@ -164,13 +164,13 @@ def page() -> str:
             [
                 f"### {title}\n",
                 head,
-                *(row(entry, measured["milliseconds"]) for entry in found if kind_of(entry) in kinds),
+                *(row(entry, measured["milliseconds"]) for entry in listed if kind_of(entry) in kinds),
             ]
         )
         for title, kinds in KINDS.items()
     ]
     how = f"ms: {measured['how']}" if measured["how"] else ""
-    return "\n\n".join(part for part in (INTRODUCTION.strip(), *tables, how, *map(section, found)) if part) + "\n"
+    return "\n\n".join(part for part in (INTRODUCTION.strip(), *tables, how, *map(section, listed)) if part) + "\n"
 
 
 def main(words: list[str]) -> None:

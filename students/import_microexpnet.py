@@ -61,10 +61,17 @@ def convert(
             f"MicroExpNet weights: {arrays['wo'].shape[1]} outputs; the published class order is known for 8 alone."
         )
     columns = [PUBLISHED.index(name) for name in classes]
-    own = {"size": 84, "width": arrays["wfc"].shape[1], "pooling": pooling, "dropout": 0.0, "init": "xavier", **INPUT}
-    net = MicroExpNet(num_classes=len(classes), **own)
+    network = {
+        "size": 84,
+        "width": arrays["wfc"].shape[1],
+        "pooling": pooling,
+        "dropout": 0.0,
+        "init": "xavier",
+        **INPUT,
+    }
+    net = MicroExpNet(num_classes=len(classes), **network)
     load_tensorflow_weights(net, {**arrays, "wo": arrays["wo"][:, columns], "bo": arrays["bo"][columns]})
-    return net, {"_target_": f"{MicroExpNet.__module__}.{MicroExpNet.__name__}", **own}
+    return net, {"_target_": f"{MicroExpNet.__module__}.{MicroExpNet.__name__}", **network}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,19 +88,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--without", nargs="+", choices=PUBLISHED, default=[], metavar="CLASS", help="leave classes out, e.g. contempt"
     )
     options.add_argument("--pooling", choices=POOLINGS, default="both", help="of the network (default: %(default)s)")
-    asked = options.parse_args(arguments)
-    if asked.out.suffix != ".safetensors":
-        raise ValueError(f"{asked.out}: the weights are written as safetensors. Give a name that ends in .safetensors.")
-    classes = [name for name in ORDERS[asked.order] if name not in asked.without]
-    net, network = convert(read_arrays(asked.file), classes, asked.pooling)
+    args = options.parse_args(arguments)
+    if args.out.suffix != ".safetensors":
+        raise ValueError(f"{args.out}: the weights are written as safetensors. Give a name that ends in .safetensors.")
+    classes = [name for name in ORDERS[args.order] if name not in args.without]
+    net, network = convert(read_arrays(args.file), classes, args.pooling)
     save_weights(
-        asked.out, net, {"classes": classes, "network": network, "data": asked.file.stem, "protocol": "published"}
+        args.out, net, {"classes": classes, "network": network, "data": args.file.stem, "protocol": "published"}
     )
-    note = "the authors'" if asked.order == "published" else "the project's; --order published keeps the authors'"
-    print(f"{asked.out}: answers {', '.join(classes)}, in this order ({note}).")
+    note = "the authors'" if args.order == "published" else "the project's; --order published keeps the authors'"
+    print(f"{args.out}: answers {', '.join(classes)}, in this order ({note}).")
     keys = " ".join(f"student.{key}={network[key]}" for key in ("width", "pooling", "mean", "std"))
     print("It wants pictures of 84 pixels in the range 0..255:")
-    print(f"  python -m distill.run student=microexpnet student.weights={asked.out} {keys}")
+    print(f"  python -m distill.run student=microexpnet student.weights={args.out} {keys}")
 
 
 if __name__ == "__main__":

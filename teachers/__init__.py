@@ -1,0 +1,1 @@
+"""Teachers: networks, ensembles and peers, and the cache of their logits."""

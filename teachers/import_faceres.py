@@ -152,14 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         required=True,
         help="folder of faces that BatchNorm's statistics are estimated on, such as FER2013Train",
     )
-    asked = parser.parse_args(arguments)
-    if asked.out.suffix != ".safetensors":
-        raise ValueError(f"{asked.out}: the weights are written as safetensors. Give a name that ends in .safetensors.")
-    net = convert(read_arrays(asked.model))
-    estimate_statistics(net, read_faces(asked.faces))
-    save_weights(asked.out, net, {"architecture": "mobilenetv1_100", "mean": MEAN, "std": STD, "license": LICENSE})
-    print(f"{asked.out}: start a teacher from it:")
-    print(f"  python -m distill.run teacher=mobilenetv1_faces teacher.weights={asked.out}")
+    args = parser.parse_args(arguments)
+    if args.out.suffix != ".safetensors":
+        raise ValueError(f"{args.out}: the weights are written as safetensors. Give a name that ends in .safetensors.")
+    net = convert(read_arrays(args.model))
+    estimate_statistics(net, read_faces(args.faces))
+    save_weights(args.out, net, {"architecture": "mobilenetv1_100", "mean": MEAN, "std": STD, "license": LICENSE})
+    print(f"{args.out}: start a teacher from it:")
+    print(f"  python -m distill.run teacher=mobilenetv1_faces teacher.weights={args.out}")
 
 
 if __name__ == "__main__":

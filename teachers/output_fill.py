@@ -50,18 +50,18 @@ def fill(
             lambda: [not store.path(split, view_id, layer).exists() for layer in wanted]
         )
         if any(missing):
-            asked, part, several = list(compress(wanted, missing)), store.data.splits[split], parallel.world()
+            absent, part, several = list(compress(wanted, missing)), store.data.splits[split], parallel.world()
             words = f"teacher: {split} as packed" if view_id == 0 else f"teacher: {split} view {view_id}"
-            own = in_order(part, table, batch_size, slice(parallel.rank(), None, several))
+            batches = in_order(part, table, batch_size, slice(parallel.rank(), None, several))
             starts = range(0, len(part), batch_size * several)
             with ExitStack() as files:
                 arrays: dict[Layer | None, np.ndarray] = {}
                 for start in progress(starts, len(starts), words):
-                    found = _answer(live(), next(own, None), f"{split} view {view_id}", asked, device)
+                    outputs = _answer(live(), next(batches, None), f"{split} view {view_id}", absent, device)
                     rows = part.rows[start : start + batch_size * several]
                     sizes = [len(rows[batch_size * r : batch_size * (r + 1)]) for r in range(several)]
-                    for layer in asked:
-                        values = parallel.gather(found[layer], sizes, everywhere=False)
+                    for layer in absent:
+                        values = parallel.gather(outputs[layer], sizes, everywhere=False)
                         if values is None:
                             continue
                         if layer not in arrays:
@@ -77,12 +77,12 @@ def fill(
 
 
 def _answer(
-    live: nn.Module, batch: Batch | None, where: str, asked: list[Layer | None], device: torch.device
+    live: nn.Module, batch: Batch | None, where: str, layers: list[Layer | None], device: torch.device
 ) -> dict[Layer | None, Tensor | None]:
     """Return the live teacher's answers that are missing about a batch, where there is one."""
     if batch is None:
-        return dict.fromkeys(asked)
+        return dict.fromkeys(layers)
     answer = live(to(batch, device))
     if not answer.logits.isfinite().all():
         raise ConfigError("teacher", f"its logits of {where} are not all finite. Try teacher.precision=fp32.")
-    return {layer: answer.features[layer.name] if layer else answer.logits for layer in asked}
+    return {layer: answer.features[layer.name] if layer else answer.logits for layer in layers}

@@ -75,13 +75,13 @@ class OutputStore:
 
     def _refuse_another(self, path: Path) -> None:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            stored = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: damaged ({error}). Delete the folder; the logits are computed again.") from error
-        for field in [*self.expected, *found]:
-            if found.get(field) != self.expected.get(field):
+        for field in [*self.expected, *stored]:
+            if stored.get(field) != self.expected.get(field):
                 raise ValueError(
-                    f"teacher cache {self.folder}: its {field!r} is {found.get(field)}, this run needs "
+                    f"teacher cache {self.folder}: its {field!r} is {stored.get(field)}, this run needs "
                     f"{self.expected.get(field)}. Delete the folder, or use teacher.cache=true for one of its own."
                 )
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from distill.augment.views import draw
+from distill.augment.views import render_batch
 from distill.models.feature_hooks import FeatureInfo, Layer, attach_hooks, inspect_layers
 from distill.models.teacher import LiveTeacher
 from distill.system.hardware import autocast
@@ -54,7 +54,7 @@ class Peer(LiveTeacher):
         attach_hooks(self.network, layers)
 
     def forward(self, batch: Batch | MixedBatch) -> Outputs:
-        images = draw(batch, self.network.input)
+        images = render_batch(batch, self.network.input)
         self.forward_images += len(images)
         with torch.set_grad_enabled(self.learning), autocast(images.device, self.precision):
             answer = self.network(images)

@@ -181,15 +181,15 @@ class ScanCci(nn.Module):
         tensors = {name.removeprefix("net."): tensor for name, tensor in read_weights(weights)[0].items()}
         if any(name.startswith("base.") for name in tensors):
             return start_from(self, weights, "teacher.weights", classes, HEADS)
-        own = {name: tensor.shape for name, tensor in self.base.state_dict().items()}
-        lacking = [name for name, shape in own.items() if name not in tensors or tensors[name].shape != shape]
+        shapes = {name: tensor.shape for name, tensor in self.base.state_dict().items()}
+        lacking = [name for name, shape in shapes.items() if name not in tensors or tensors[name].shape != shape]
         if lacking:
             raise ConfigError(
                 "teacher.weights",
                 f"{weights} is neither of this SCAN-CCI nor of its backbone: {len(lacking)} tensors of the "
                 f"backbone are missing or of another shape, e.g. {lacking[0]}. Choose teacher.backbone to fit the file.",
             )
-        self.base.load_state_dict({name: tensors[name] for name in own})
+        self.base.load_state_dict({name: tensors[name] for name in shapes})
         return "weights without a classifier"
 
     def forward(self, images: Tensor) -> Outputs:

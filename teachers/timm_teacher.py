@@ -143,6 +143,6 @@ def hub_answers(seconds: float = 3.0) -> bool:
 
 def input_spec(size: int, channels: int, mean, std, published: dict) -> InputSpec:
     """Make an InputSpec from numbers or lists; null means the network's published ones, averaged for gray faces."""
-    asked = [published["mean"] if mean is None else mean, published["std"] if std is None else std]
-    asked = [tuple(v) if isinstance(v, Sequence) else (v,) for v in asked]
-    return InputSpec(size, channels, *((sum(v) / len(v),) if channels == 1 else v for v in asked))
+    normalization = [published["mean"] if mean is None else mean, published["std"] if std is None else std]
+    normalization = [tuple(v) if isinstance(v, Sequence) else (v,) for v in normalization]
+    return InputSpec(size, channels, *((sum(v) / len(v),) if channels == 1 else v for v in normalization))

@@ -168,7 +168,7 @@ def _smooth(faces: Tensor) -> Tensor:
 
 def _stretch(faces: Tensor) -> Tensor:
     """Let each channel's least value become 0 and its largest 255."""
-    low, high = (found.double() for found in faces.flatten(2).aminmax(dim=2, keepdim=True))
+    low, high = (bound.double() for bound in faces.flatten(2).aminmax(dim=2, keepdim=True))
     scale = torch.where(high > low, torch.full_like(high, 255) / (high - low), 1.0)[..., None]
     offset = torch.where(high > low, -low, 0.0)[..., None] * scale
     return (faces * scale + offset).clamp_(0, 255).to(torch.uint8)

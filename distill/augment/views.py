@@ -151,7 +151,7 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
     return faces.expand(-1, spec.channels, -1, -1)
 
 
-def draw(batch: Batch | MixedBatch, spec: InputSpec) -> Tensor:
+def render_batch(batch: Batch | MixedBatch, spec: InputSpec) -> Tensor:
     """Render a batch for one network, and mix the rendered pictures where the batch says so.
 
     images[b] = share[b] * rendered[b] + (1 - share[b]) * rendered[partner[b]], each picture in its own view.
@@ -161,8 +161,8 @@ def draw(batch: Batch | MixedBatch, spec: InputSpec) -> Tensor:
     """
     images = render(batch.pixels, batch.view, spec)
     if isinstance(batch, MixedBatch):
-        own = images[: len(batch.share)]
-        images = torch.lerp(images[batch.partner], own, batch.share[:, None, None, None])
+        unmixed = images[: len(batch.share)]
+        images = torch.lerp(images[batch.partner], unmixed, batch.share[:, None, None, None])
     return images.contiguous(memory_format=torch.channels_last)
 
 

@@ -74,18 +74,18 @@ def _keys_of(file: Path, group: str) -> str:
 
 def _keys(file: Path) -> dict[str, tuple[str, str]]:
     """Return key -> (default, comment) of a yaml, after those of the yamls of its group that it begins with."""
-    text, found = _text(file), {}
+    text, keys = _text(file), {}
     for entry in (yaml.safe_load(text) or {}).get("defaults", []):
         if isinstance(entry, str) and (file.parent / f"{entry}.yaml").is_file():
-            found |= _keys(file.parent / f"{entry}.yaml")
+            keys |= _keys(file.parent / f"{entry}.yaml")
     around: list[tuple[int, str]] = []  # the blocks that a line lies in
     for match in filter(None, map(KEY.fullmatch, text.splitlines())):
         depth, value, comment = len(match[1]), match[3] or "", match[4] or ""
         around = [*(block for block in around if block[0] < depth), (depth, match[2])]
         key = ".".join(name for _, name in around)
         if not {around[0][1], match[2]} & NO_KEYS and (value or comment):
-            found[key] = (value, comment or found.get(key, ("", ""))[1])
-    return found
+            keys[key] = (value, comment or keys.get(key, ("", ""))[1])
+    return keys
 
 
 def _text(file: Path) -> str:

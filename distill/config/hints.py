@@ -54,15 +54,15 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
             f"{error.override}: cannot be read. Give a value behind = and every comma, and close brackets and quotes."
         )
     for word in (o.replace("\\", "") for o in overrides):
-        if found := re.match(r"(\+*teacher(?:@([\w.]+))?)=run:(.*)", word):
-            return f"{word}: a run is named by a word of its own. Type {found[1]}=run {found[2] or 'teacher'}.run={found[3]}"
+        if match := re.match(r"(\+*teacher(?:@([\w.]+))?)=run:(.*)", word):
+            return f"{word}: a run is named by a word of its own. Type {match[1]}=run {match[2] or 'teacher'}.run={match[3]}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
         return _no_such_choice(error)
     message = str(error.__cause__ or error)
-    found = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
-    if not found:
+    match = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
+    if not match:
         return str(error)
-    key = found[1]
+    key = match[1]
     parent, _, name = key.rpartition(".")
     one = [
         o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)
@@ -74,10 +74,11 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
             cfg = compose("run", overrides=sound, return_hydra_config=key.startswith("hydra"))
     except Exception:
         return f"{key}: no such key."
-    if lacking := [name for name in dict.fromkeys(named) if name not in cfg.loss]:
+    losses = [] if OmegaConf.is_missing(cfg, "loss") else cfg.loss
+    if lacking := [name for name in dict.fromkeys(named) if name not in losses]:
         key = next(o for o in overrides if _loss_of(o) == lacking[0]).partition("=")[0].lstrip("+")
         chosen = any(o.startswith(("loss=", "experiment=")) for o in sound)
-        kept = [name for name in cfg.loss if name == "ce" or name in named or chosen]
+        kept = [name for name in losses if name == "ce" or name in named or chosen]
         return f"{key}: {lacking[0]} is none of this run's losses. Type loss=[{','.join([*kept, *lacking])}] with it."
     node = OmegaConf.select(cfg, parent) if parent else cfg
     keys = [*map(str, node)] if isinstance(node, DictConfig) else []
@@ -92,13 +93,13 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
 
 def _loss_of(word: str) -> str | None:
     """Return NAME of loss.NAME.OPTION where there is such a loss."""
-    found = re.match(r"\+*loss\.(\w+)", word)
-    return found[1] if found and (files("conf") / "loss" / f"{found[1]}.yaml").is_file() else None
+    match = re.match(r"\+*loss\.(\w+)", word)
+    return match[1] if match and (files("conf") / "loss" / f"{match[1]}.yaml").is_file() else None
 
 
 def _no_such_choice(error: MissingConfigException) -> str:
-    group, _, asked = error.missing_cfg_file.rpartition("/")
+    group, _, choice = error.missing_cfg_file.rpartition("/")
     there = error.options or [path.stem for path in sorted(Path(str(files("conf") / group)).glob("*.yaml"))]
-    close = difflib.get_close_matches(asked, there, n=1)
+    close = difflib.get_close_matches(choice, there, n=1)
     meant = f"Did you mean {group}={close[0]}? " if close else ""
-    return f"{group}={asked}: there is no {group}/{asked}. {meant}There are {', '.join(there)}."
+    return f"{group}={choice}: there is no {group}/{choice}. {meant}There are {', '.join(there)}."

@@ -82,25 +82,25 @@ def default_of(group: str, key: str) -> object:
 def _defaults_of(group: str, node: dict) -> dict:
     """Return the own keys of a class's yaml, else of that of its name (an optimizer's), else of default.yaml (train's)."""
     name = node.get("_target_") or node.get("name", "default")
-    found = _defaults(group).get(name)
-    if found is None and group == "student":
-        found = _defaults("teacher").get(name)  # a teacher's network while it is fine-tuned
-    return found or {}
+    defaults = _defaults(group).get(name)
+    if defaults is None and group == "student":
+        defaults = _defaults("teacher").get(name)  # a teacher's network while it is fine-tuned
+    return defaults or {}
 
 
 @cache
 def _defaults(group: str) -> dict[str, dict]:
     if group == "run":
-        own = _read("run.yaml")
-        chosen = [entry for entry in own.pop("defaults") if isinstance(entry, dict)]
-        return {"default": own | {name: None for entry in chosen for name, choice in entry.items() if choice is None}}
-    found: dict[str, dict] = {}
+        node = _read("run.yaml")
+        chosen = [entry for entry in node.pop("defaults") if isinstance(entry, dict)]
+        return {"default": node | {name: None for entry in chosen for name, choice in entry.items() if choice is None}}
+    by_class: dict[str, dict] = {}
     for name in sorted(path.name for path in (CONF / group).iterdir() if path.name.endswith(".yaml")):
-        own = _read(group, name)
-        own = own[group] if isinstance(own.get(group), dict) else own  # of a yaml that sets other groups, too
-        own.pop("defaults", None)
-        found.setdefault(last_part(own.get("_target_") or name.removesuffix(".yaml")), own)
-    return found
+        node = _read(group, name)
+        node = node[group] if isinstance(node.get(group), dict) else node  # of a yaml that sets other groups, too
+        node.pop("defaults", None)
+        by_class.setdefault(last_part(node.get("_target_") or name.removesuffix(".yaml")), node)
+    return by_class
 
 
 def _read(*path: str) -> dict:

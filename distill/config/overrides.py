@@ -43,7 +43,7 @@ def options_first(words: Sequence[str]) -> list[str]:
         ValueError: --config-dir names no folder.
     """
     options: list[str] = []
-    own: list[str] = []
+    overrides: list[str] = []
     folders: list[str] = []
     rest = iter(words)
     for word in rest:
@@ -57,11 +57,11 @@ def options_first(words: Sequence[str]) -> list[str]:
         elif word.startswith("-"):
             options += [word, *([] if equals or name not in VALUED else islice(rest, 1))]
         else:
-            own.append(word)
-    return [*options, *own, *([f"hydra.searchpath=[{','.join(folders)}]"] if folders else [])]
+            overrides.append(word)
+    return [*options, *overrides, *([f"hydra.searchpath=[{','.join(folders)}]"] if folders else [])]
 
 
-def spread(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+def expand_sweep(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     """Return the words of every job of a sweep, in the order of hydra's own sweeper, and the keys that are swept over.
 
     Args:
@@ -73,13 +73,13 @@ def spread(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     Raises:
         ValueError: a word that cannot be read.
     """
-    own = [word for word in words if not word.startswith("-") and not HYDRA.match(word)]
+    overrides = [word for word in words if not word.startswith("-") and not HYDRA.match(word)]
     choices: dict[str, list[str]] = {}
     swept = []
     with _conf():
         try:
             parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-            for override in parser.parse_overrides(own):
+            for override in parser.parse_overrides(overrides):
                 key = override.get_key_element()
                 if override.is_sweep_override():
                     choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
@@ -87,7 +87,7 @@ def spread(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
                 else:
                     choices[key] = [f"{key}={override.get_value_element_as_str()}"]
         except HydraException as error:
-            raise ValueError(suggest_override(error, own)) from error
+            raise ValueError(suggest_override(error, overrides)) from error
     return [list(job) for job in product(*choices.values())], swept
 
 
@@ -190,11 +190,11 @@ def sweep_dir(words: Sequence[str]) -> str | None:
     Raises:
         ValueError: it cannot be read.
     """
-    asked = [word for word in words if word.startswith(f"{DIR}=")]
-    found = value_of(words, DIR)
-    if asked and (found is None or any("${now" in word for word in asked)):  # another one at each start
+    typed = [word for word in words if word.startswith(f"{DIR}=")]
+    folder = value_of(words, DIR)
+    if typed and (folder is None or any("${now" in word for word in typed)):  # another one at each start
         raise ValueError(f"{DIR}: cannot be read. Give the path of a folder, or leave it out: a sweep is named then.")
-    return found
+    return folder
 
 
 def quoted(word: str) -> str:
@@ -218,13 +218,13 @@ def _quote(text: str) -> str:
 
 def value_of(words: Sequence[str], key: str) -> str | None:
     """Return what the last of the words that sets a key says, its quotes taken off and variables of the environment filled in."""
-    found = None
+    value = None
     for word in words:
         if word.lstrip("+").startswith(f"{key}="):
             with suppress(HydraException, OmegaConfBaseException):
                 override = OverridesParser.create().parse_override(quoted(word))
-                found = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
-    return None if found is None else str(found)
+                value = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
+    return None if value is None else str(value)
 
 
 @cache

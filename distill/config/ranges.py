@@ -221,11 +221,11 @@ def targets(node: object) -> list[str]:
         node: the node, or a part of it.
     """
     inner = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    own = [str(node["_target_"])] if isinstance(node, dict) and "_target_" in node else []
-    return own + [target for value in inner for target in targets(value)]
+    here = [str(node["_target_"])] if isinstance(node, dict) and "_target_" in node else []
+    return here + [target for value in inner for target in targets(value)]
 
 
-def check_network(target: str, found: object) -> None:
+def check_network(target: str, network: object) -> None:
     """Refuse to make a network with anything but a class of networks.
 
     A network's node may come with a file, and a function that makes objects, of an allowed package too, could be told by it
@@ -233,12 +233,12 @@ def check_network(target: str, found: object) -> None:
 
     Args:
         target: its name.
-        found: what it names.
+        network: what it names.
 
     Raises:
         ConfigError: it is no subclass of torch.nn.Module.
     """
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(network, type) and issubclass(network, nn.Module)):
         raise ConfigError(
             "_target_",
             f"{target} is no class of networks (torch.nn.Module), so it is not called. Name a class that is one.",

@@ -180,8 +180,8 @@ def _by_content(node: dict) -> dict:
 def with_sha256(node: dict) -> dict:
     """Return a component's keys with the SHA-256 of its weight file beside the file's path; nested components likewise."""
     named = {key: with_sha256(value) if isinstance(value, dict) else value for key, value in node.items()}
-    if isinstance(file := node.get("weights"), str) and (found := _sha256(file)):
-        named[WEIGHTS_SHA256] = found
+    if isinstance(file := node.get("weights"), str) and (checksum := _sha256(file)):
+        named[WEIGHTS_SHA256] = checksum
     return named
 
 

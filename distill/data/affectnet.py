@@ -195,21 +195,23 @@ def _release(root: Path, images: str | None) -> CsvRelease | NpyRelease:
 def _images(root: Path, images: str | None) -> Path:
     if images is not None:
         return folder(root / images, "the folder that the first column of training.csv starts from", "data.images")
-    found = [path for at in ("", "*/") for path in sorted(root.glob(at + PICTURES)) if next(path.glob("*/"), None)]
-    found = [path for path in found if not any(path in deeper.parents for deeper in found)]  # as the archives unpack
-    if not found:
+    folders = [path for at in ("", "*/") for path in sorted(root.glob(at + PICTURES)) if next(path.glob("*/"), None)]
+    folders = [
+        path for path in folders if not any(path in deeper.parents for deeper in folders)
+    ]  # as the archives unpack
+    if not folders:
         raise ConfigError("data.root", f"{root} has no folder of pictures {PICTURES}. Give {LAYOUT}.")
-    if len(found) > 1:
-        names = ", ".join(str(path.relative_to(root)) for path in found)
+    if len(folders) > 1:
+        names = ", ".join(str(path.relative_to(root)) for path in folders)
         raise ConfigError(
             "data.images", f"{root} has several folders of pictures: {names}. Give data.images one of them."
         )
-    return found[0]
+    return folders[0]
 
 
 def _listed(words: list[str], where: str) -> tuple[str, int]:
     """Read `val/<label>/<name>/`, `<label>/<name>.jpg` or `<label>/<name>/8.jpg`: the picture's name and its label."""
-    found = re.fullmatch(r"(?:val/)?(\d+)/([^/]+?)(?:\.jpg)?(?:/(?:\d+\.jpg)?)?", words[0])
-    if not found:
+    match = re.fullmatch(r"(?:val/)?(\d+)/([^/]+?)(?:\.jpg)?(?:/(?:\d+\.jpg)?)?", words[0])
+    if not match:
         raise ValueError(f"{where}: {words[0]!r} is no <label>/<name>. Take the published list.")
-    return found[2], numbered(found[1], AFFECTNET, EMOTIONS, where)
+    return match[2], numbered(match[1], AFFECTNET, EMOTIONS, where)

@@ -9,7 +9,7 @@ import numpy as np
 from distill.data.common.entries import Entry, Listing
 from distill.data.common.image_files import folder, picture, source
 from distill.data.common.labeled import UNKNOWN
-from distill.data.common.splits import spread
+from distill.data.common.splits import evenly_spaced
 from distill.data.common.twins import checked_splits, near_duplicate, selected
 from distill.data.common.walker import pictures_below
 from distill.data.packing.reader import pack
@@ -30,9 +30,12 @@ class Joined:
         return self.shape[0]
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        own, found = index < len(self.first), np.empty((len(index), *self.shape[1:]), np.uint8)
-        found[own], found[~own] = self.first[index[own]], self.second[index[~own] - len(self.first)]
-        return found
+        in_first, pixels = index < len(self.first), np.empty((len(index), *self.shape[1:]), np.uint8)
+        pixels[in_first], pixels[~in_first] = (
+            self.first[index[in_first]],
+            self.second[index[~in_first] - len(self.first)],
+        )
+        return pixels
 
 
 def checked_with_extra(data: Dataset, needed: Collection[str], node: dict, store: Path) -> Dataset:
@@ -79,7 +82,7 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
     key = source("extra", VERSION, [home]) | {"size": size, "channels": channels}
     packed = pack(Path(store), "extra", key, listing.rows, listing.facts, verify)
     pixels, _, ids, sha256 = packed.splits["train"]
-    rows = spread(np.arange(len(ids)), limit)
+    rows = evenly_spaced(np.arange(len(ids)), limit)
     target, label = np.zeros((len(rows), len(data.classes)), np.float32), np.full(len(rows), UNKNOWN)
     split = Split(
         "extra", pixels, rows, target, label, tuple(ids[row] for row in rows), sha256, *packed.copies["train"]

@@ -128,17 +128,17 @@ def _inner(layer: BinaryIO, file: Path) -> BinaryIO | None:
         return gzip.GzipFile(fileobj=layer)
     if start.startswith(b"PK\3\4"):
         archive = zipfile.ZipFile(layer)
-        found = [archive.open(name) for known in FILES for name in archive.namelist() if _is(known, name)]
+        members = [archive.open(name) for known in FILES for name in archive.namelist() if _is(known, name)]
     elif start[257:262] == b"ustar":
         archive = tarfile.open(fileobj=layer)  # noqa: SIM115 (what it holds is read after this)
-        found = [archive.extractfile(member) for member in archive if any(_is(name, member.name) for name in FILES)]
+        members = [archive.extractfile(member) for member in archive if any(_is(name, member.name) for name in FILES)]
     elif b"\0" in start:
         raise ConfigError("data.root", f"{file} is no csv file. Give {LAYOUT}.")
     else:
         return None
-    if not found:
+    if not members:
         raise ConfigError("data.root", f"{file} holds no {' or '.join(NAMES)}. Unpack it, and give its folder.")
-    return found[0]
+    return members[0]
 
 
 def _is(known: str, name: str) -> bool:

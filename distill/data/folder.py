@@ -134,16 +134,16 @@ def _pattern(subject: str | None) -> re.Pattern | None:
 
 def _splits(home: Path) -> dict[str, Path]:
     names = {path.name.lower(): path for path in sorted(home.iterdir()) if path.is_dir()}
-    found = {split: next((names[n] for n in known if n in names), None) for split, known in SPLITS.items()}
-    found = {split: path for split, path in found.items() if path is not None}
-    if found and not {"train", "test"} <= set(found):
-        missing = " and ".join({"train", "test"} - set(found))
+    folders = {split: next((names[n] for n in known if n in names), None) for split, known in SPLITS.items()}
+    folders = {split: path for split, path in folders.items() if path is not None}
+    if folders and not {"train", "test"} <= set(folders):
+        missing = " and ".join({"train", "test"} - set(folders))
         raise ConfigError(
             "data.root",
-            f"{home} has {', '.join(path.name for path in found.values())} but no folder {missing}. Name one "
+            f"{home} has {', '.join(path.name for path in folders.values())} but no folder {missing}. Name one "
             "so (valid is held out of train where it is missing), or put the class-named folders into data.root.",
         )
-    return found or {"all": home}
+    return folders or {"all": home}
 
 
 def _class_folders(path: Path) -> dict[str, Path]:
@@ -169,10 +169,10 @@ def _classes(home: Path, names: set[str]) -> tuple[str, ...]:
 def _entries(split: str, path: Path, home: Path, name: str, classes: tuple[str, ...], person) -> Iterator[Entry]:
     for file in pictures_below(path, deep=True):
         below = file.relative_to(home).as_posix()
-        found = person.search(below) if person else None
-        if person and not found:
+        match = person.search(below) if person else None
+        if person and not match:
             raise ConfigError(
                 "data.subject", f"{person.pattern!r} finds no person in {below}. Change it or the file's name."
             )
-        who = found[1] or "" if found else ""
+        who = match[1] or "" if match else ""
         yield Entry(split, below, classes.index(name), Picture(str(file)), str(file), who)

@@ -63,21 +63,21 @@ def _images(root: Path) -> Path:
     """Find the folder with pictures: root, or the only one below it."""
     if pictures_below(root):
         return root
-    found = [path for path in class_folders(root) if pictures_below(path)]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
+    folders = [path for path in class_folders(root) if pictures_below(path)]
+    if len(folders) != 1:
+        names = ", ".join(path.name for path in folders) or "none"
         raise ConfigError("data.root", f"{root} must have one folder of pictures ({names} found). Give {LAYOUT}.")
-    return found[0]
+    return folders[0]
 
 
 def _entry(images: Path, name: str, where: str) -> Entry:
-    found = NAME.fullmatch(name)
-    if not found:
+    match = NAME.fullmatch(name)
+    if not match:
         raise ValueError(
             f"{where}: {name} tells no person and expression; names must be like NA.NE2.200.tiff, with one of "
             f"{', '.join(CODES)}. Rename or remove it."
         )
-    return Entry("all", name, SEVEN.index(CODES[found[2]]), picture(images / name, where), where, found[1])
+    return Entry("all", name, SEVEN.index(CODES[match[2]]), picture(images / name, where), where, match[1])
 
 
 def _entries(images: Path, path: Path | None) -> Iterator[Entry]:

@@ -101,7 +101,7 @@ def batches(
     if isinstance(split, DeviceSplit):
         table, places = (tensor.to(split.rows.device) for tensor in (table, torch.from_numpy(order)))
     for step in range(start, steps_per_epoch(len(order), batch_size)):
-        yield gather(split, table, places[step * batch_size : (step + 1) * batch_size])
+        yield make_batch(split, table, places[step * batch_size : (step + 1) * batch_size])
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
@@ -109,13 +109,13 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
     return max(rows // batch_size, 1)
 
 
-def in_order(split: Split, table: Tensor, batch_size: int, own: slice = slice(None)) -> Iterator[Batch]:
-    """Yield every row once in packed order, the last batch as large as what is left; own says which of these batches."""
-    for first in range(0, len(split), batch_size)[own]:
-        yield gather(split, table, np.arange(first, min(first + batch_size, len(split))))
+def in_order(split: Split, table: Tensor, batch_size: int, share: slice = slice(None)) -> Iterator[Batch]:
+    """Yield every row once in packed order, the last batch as large as what is left; share says which of these batches."""
+    for first in range(0, len(split), batch_size)[share]:
+        yield make_batch(split, table, np.arange(first, min(first + batch_size, len(split))))
 
 
-def gather(split: Split | DeviceSplit, table: Tensor, positions: np.ndarray | Tensor) -> Batch:
+def make_batch(split: Split | DeviceSplit, table: Tensor, positions: np.ndarray | Tensor) -> Batch:
     """Copy the rows at the given positions of a split into one batch, where the split is."""
     if isinstance(split, DeviceSplit):
         index = split.rows[positions]
@@ -132,7 +132,7 @@ def gather(split: Split | DeviceSplit, table: Tensor, positions: np.ndarray | Te
 
 
 def mixup(batch: Batch, alpha: float, seed: int, epoch: int, step: int) -> MixedBatch:
-    """Mix every picture and target of a batch with those of another one; draw() mixes the pictures once they are rendered.
+    """Mix every picture and target of a batch with those of another one; render_batch() mixes the pictures once they are rendered.
 
     target[b] = share * target[b] + (1 - share) * target[partner[b]], one share ~ Beta(alpha, alpha) for the batch,
     partner a permutation of it, both from Philox(key=(seed, epoch), counter=(step + 1) * 2^192), apart from the order's.

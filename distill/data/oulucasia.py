@@ -48,10 +48,10 @@ def oulucasia(
     Raises:
         ConfigError: a root, file or row that cannot be used, in a message that says which and why.
     """
-    asked = DataOptions(**{"fold": 0, "size": 128} | options)
-    if not 2 <= asked.folds <= PERSONS:
+    chosen = DataOptions(**{"fold": 0, "size": 128} | options)
+    if not 2 <= chosen.folds <= PERSONS:
         raise ConfigError(
-            "data.folds", f"expected 2 to {PERSONS}, the number of persons, such as 10, got {asked.folds}."
+            "data.folds", f"expected 2 to {PERSONS}, the number of persons, such as 10, got {chosen.folds}."
         )
     home = folder(root, LAYOUT)
     listed = _given(home, list_file, "list_file") or find_below(home, [LIST])
@@ -65,10 +65,10 @@ def oulucasia(
         source("oulucasia", VERSION, [pictures, *filter(None, [listed])]),
         lambda: list(_listed(pictures, listed) if listed else _sequences(pictures)),
         SEVEN,
-        folds=[{str(person) for person in part} for part in np.array_split(range(PERSONS), asked.folds)],
+        folds=[{str(person) for person in part} for part in np.array_split(range(PERSONS), chosen.folds)],
         words=f"Oulu-CASIA, {listed.name if listed else f'{light}, last three frames and the first'}",
         notes={"licence": LICENCE},
-        options=asked,
+        options=chosen,
     )
 
 
@@ -83,22 +83,22 @@ def _given(home: Path, name: str | None, key: str) -> Path | None:
 
 def _listed(images: Path, path: Path) -> Iterator[Entry]:
     for (name, text, *_), where in lines(path, 2, "file <person>_<label>"):
-        found = re.fullmatch(r"(\d{1,2})_(\d+)", text)
-        if not found or int(found[1]) >= PERSONS:
+        match = re.fullmatch(r"(\d{1,2})_(\d+)", text)
+        if not match or int(match[1]) >= PERSONS:
             raise ValueError(f"{where}: {text!r} is no <person>_<label> such as 7_4, persons from 0 to {PERSONS - 1}.")
-        label = numbered(found[2], OULU_CASIA, SEVEN, where)
-        yield Entry("all", name, label, picture(images / name, where), where, str(int(found[1])))
+        label = numbered(match[2], OULU_CASIA, SEVEN, where)
+        yield Entry("all", name, label, picture(images / name, where), where, str(int(match[1])))
 
 
 def _sequences(images: Path) -> Iterator[Entry]:
     """List P001/Anger/000.jpeg, ...: the last three frames, and the first as neutral."""
     for home in sorted(images.glob("P*/*/")):
-        found = re.fullmatch(r"P(\d{3})", home.parent.name)
-        if not found or not 1 <= int(found[1]) <= PERSONS:
+        match = re.fullmatch(r"P(\d{3})", home.parent.name)
+        if not match or not 1 <= int(match[1]) <= PERSONS:
             raise ValueError(f"{home}: persons are P001 to P{PERSONS:03}. Rename or remove it.")
         label, frames = named(home.name, SEVEN, str(home)), pictures_below(home)
         if len(frames) <= LAST:
             raise ValueError(f"{home} has {len(frames)} frames, {LAST + 1} or more are needed. Copy or remove it.")
         for frame, index in [(frames[0], NEUTRAL), *((frame, label) for frame in frames[-LAST:])]:
             name = frame.relative_to(images).as_posix()
-            yield Entry("all", name, index, picture(frame, str(frame)), str(frame), str(int(found[1]) - 1))
+            yield Entry("all", name, index, picture(frame, str(frame)), str(frame), str(int(match[1]) - 1))

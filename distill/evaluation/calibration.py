@@ -9,6 +9,7 @@ from distill.evaluation.metrics import Array, expected_calibration_error, nll
 
 LEAST, MOST = 0.05, 20.0  # of the temperature: where every face is right, the likelihood has no maximum
 STEPS = 60  # of the search: log T to 2e-10
+FEW_VALID = 50  # validation faces; on fewer the temperature is chance, and made the NLL of other faces worse
 SMALLEST = 5e-7  # half a unit of the last digit in predictions/*.csv
 
 
@@ -69,9 +70,10 @@ def calibration(answers: Mapping[str, tuple[Array, Array]]) -> dict:
         answers: split -> (logits [N, K], labels [N]); valid is one of them.
 
     Returns:
-        temperature, and split -> before, after -> nll [nats], expected_calibration_error.
+        temperature, 1 where valid has fewer than FEW_VALID faces, and split -> before, after -> nll [nats],
+        expected_calibration_error.
     """
-    temperature = fit_temperature(*answers["valid"])
+    temperature = fit_temperature(*answers["valid"]) if len(answers["valid"][1]) >= FEW_VALID else 1.0
     changes = {split: before_and_after(*given, temperature) for split, given in answers.items()}
     return {"temperature": temperature} | changes
 

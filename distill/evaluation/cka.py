@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from distill.augment.views import draw, identity
-from distill.data.loader import epoch_order, gather, to
+from distill.augment.views import identity, render_batch
+from distill.data.loader import epoch_order, make_batch, to
 from distill.evaluation import figures
 from distill.models.feature_hooks import FeatureInfo, Layer, attach_hooks, detach_hooks, inspect_layers
 from distill.system.hardware import autocast
@@ -50,32 +50,32 @@ def compare(student: nn.Module, teacher, split: Split, precision: torch.dtype) -
     live.attach_hooks(list(sides["teacher"].values()))
     training, device = student.training, next(student.parameters()).device
     student.eval()
-    found: dict[tuple[str, str], float] = {}
+    similarities: dict[tuple[str, str], float] = {}
     order = epoch_order(0, 0, len(split))[:PICTURES]
     for positions in np.array_split(order, -(-len(order) // BATCH)):
-        batch = to(gather(split, table, positions), device)
+        batch = to(make_batch(split, table, positions), device)
         with autocast(device, precision):
-            own = student(draw(batch, student.input)).features
-        features = {"student": own, "teacher": live(batch).features}
+            student_features = student(render_batch(batch, student.input)).features
+        features = {"student": student_features, "teacher": live(batch).features}
         grams = {
             (side, name): centered_gram(features[side][layer.name])
             for side in sides
             for name, layer in sides[side].items()
         }
         for a, b in [(key, key) for key in grams] + [(a, b) for a in grams for b in grams if a[0] < b[0]]:
-            found[a, b] = found.get((a, b), 0.0) + hsic(grams[a], grams[b])
+            similarities[a, b] = similarities.get((a, b), 0.0) + hsic(grams[a], grams[b])
     student.train(training)
     detach_hooks(student)
     detach_hooks(live.network)
     return {
-        own: {other: _ratio(found, ("student", own), ("teacher", other)) for other in sides["teacher"]}
-        for own in sides["student"]
+        stage: {other: _ratio(similarities, ("student", stage), ("teacher", other)) for other in sides["teacher"]}
+        for stage in sides["student"]
     }
 
 
-def named(found: FeatureInfo) -> dict[str, Layer]:
+def named(info: FeatureInfo) -> dict[str, Layer]:
     """Return stage1, stage2, ... and embedding of a network."""
-    return {f"stage{n}": layer for n, layer in enumerate(found.stages, 1)} | {"embedding": found.embedding}
+    return {f"stage{n}": layer for n, layer in enumerate(info.stages, 1)} | {"embedding": info.embedding}
 
 
 def centered_gram(x: Tensor) -> Tensor:
@@ -93,10 +93,10 @@ def hsic(k: Tensor, l: Tensor) -> float:  # noqa: E741
     return float((k * l).sum() / (len(k) * (len(k) - 3)))
 
 
-def _ratio(found: dict, a: tuple, b: tuple) -> float:
+def _ratio(similarities: dict, a: tuple, b: tuple) -> float:
     """Return CKA, 0 where one side does not vary."""
-    scale = found[a, a] * found[b, b]
-    return found[a, b] / math.sqrt(scale) if scale > 0 else 0.0
+    scale = similarities[a, a] * similarities[b, b]
+    return similarities[a, b] / math.sqrt(scale) if scale > 0 else 0.0
 
 
 def write(values: dict[str, dict[str, float]], path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from distill.augment.views import FIELDS, IDENTITY, identity, render
 from distill.data.loader import in_order, to
 from distill.system import distributed as parallel
+from distill.system.cli import format_error
 from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.system.hardware import autocast
@@ -43,8 +44,8 @@ def tta_views(tta: str) -> Tensor:
     rows = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": [_crop(*corner) for corner in CROPS8]}
     if tta not in rows:
         raise ConfigError("eval.tta", f"expected {', '.join(rows)}, got {tta!r}.")
-    own = dict(zip(FIELDS, IDENTITY, strict=True))
-    return torch.tensor([list((own | row).values()) for row in rows[tta]])
+    unchanged = dict(zip(FIELDS, IDENTITY, strict=True))
+    return torch.tensor([list((unchanged | row).values()) for row in rows[tta]])
 
 
 def _crop(row: int, column: int, side: int = 224, whole: int = 256) -> dict[str, float]:
@@ -105,10 +106,10 @@ def predict(
 def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor, batch_size: int) -> Tensor:
     """Return the answers [N, K] about every row, the batches shared out among the processes."""
     batches = range(0, len(split), batch_size)
-    own = [forward(batch) for batch in in_order(split, table, batch_size, parallel.own_share(len(batches)))]
-    ends = np.cumsum([0, *parallel.shares(len(batches))]) * batch_size
+    parts = [forward(batch) for batch in in_order(split, table, batch_size, parallel.local_slice(len(batches)))]
+    ends = np.cumsum([0, *parallel.shard_sizes(len(batches))]) * batch_size
     sizes = np.diff(ends.clip(max=len(split))).tolist()
-    return parallel.gather(torch.cat(own).cpu() if own else None, sizes)
+    return parallel.gather(torch.cat(parts).cpu() if parts else None, sizes)
 
 
 def student_logits(
@@ -125,13 +126,13 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
     def forward(batch: Batch) -> Tensor:
         return teacher(to(batch, device)).logits.float()
 
-    found = []
+    by_view = []
     for number, row in enumerate(tta_views(tta)):
         table = row.expand(len(split.pixels), -1)
         as_packed = torch.equal(row, torch.tensor(IDENTITY))
         teacher.open(split.name, 0 if as_packed else f"{tta}{number}", table)
-        found.append(_shared_out(forward, split, table, 256))
-    return aggregate_tta(found, tta)
+        by_view.append(_shared_out(forward, split, table, 256))
+    return aggregate_tta(by_view, tta)
 
 
 @torch.no_grad()
@@ -164,9 +165,9 @@ def refuse_changed_network(network: nn.Module, metadata: dict, path: Path) -> No
     """
     if (kept := metadata.get(PROBE)) is None:  # weights of other origin
         return
-    kept, found = np.array(kept), np.array(probe(network))
+    kept, computed = np.array(kept), np.array(probe(network))
     near = CLOSE * max(1, np.abs(kept).max())
-    if kept.shape != found.shape or not np.allclose(kept, found, rtol=0, atol=near, equal_nan=True):
+    if kept.shape != computed.shape or not np.allclose(kept, computed, rtol=0, atol=near, equal_nan=True):
         raise ValueError(
             f"{path}: its network answers otherwise today than when these weights were written: its code, or "
             "its input (size, mean, std), was changed since. Bring them back as they were, or train again with the code as it "
@@ -233,7 +234,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
         ValueError: it is missing, damaged or empty.
     """
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a byte order mark in front
             rows = list(csv.DictReader(file))
         probabilities = np.array([[float(row[f"p_{name}"]) for name in classes] for row in rows])
         labels = np.array([classes.index(row["label"]) if row["label"] else -1 for row in rows])
@@ -246,7 +247,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror})") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {format_error(error, inside=True)})") from error
     if not rows:
         raise ValueError(f"{path} has no row")
     return probabilities, labels, ids

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.box import SIMPLE
 from rich.table import Table
 
+from distill.evaluation.calibration import FEW_VALID
 from distill.evaluation.tables import BYTES, Scores, compact, corruptions, scores
 from distill.runs.result import RunResult
 from distill.system.console import WITHOUT_TWINS, console, duration
@@ -29,14 +30,16 @@ def summary(result: RunResult, next_step: str) -> None:
             table.add_row(name, *cells)
     console.print()
     console.print(table)
-    asked = ""
+    passes = ""
     if teacher:
         console.print("agreement: share of test faces on which the student answers as the teacher does", style="dim")
-        asked = f"teacher forward passes in this run: {result.teacher_forward_images:,} faces; "
+        passes = f"teacher forward passes in this run: {result.teacher_forward_images:,} faces; "
     console.print(
-        f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.monitor}; {asked}{duration(result.seconds['total'])}"
+        f"best epoch {result.best_epoch + 1} of {result.epochs} by {result.monitor}; {passes}{duration(result.seconds['total'])}"
     )
-    if calibrated := result.calibration:
+    if result.calibration and data["rows"]["valid"] < FEW_VALID:
+        console.print(f"no temperature: on fewer than {FEW_VALID} validation faces none is fitted")
+    elif calibrated := result.calibration:
         before, after = (calibrated["test"][when] for when in ("before", "after"))
         console.print(
             f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
@@ -56,7 +59,7 @@ def summary(result: RunResult, next_step: str) -> None:
 def warnings_of(result: RunResult) -> list[str]:
     """Return what a run's numbers warn of: networks at chance, and a teacher that is no better than its student."""
     student, teacher = result.student, result.teacher
-    lines = [said_of_chance(result.data, *one) for one in (("teacher", teacher), ("student", student)) if one[1]]
+    lines = [chance_warning(result.data, *one) for one in (("teacher", teacher), ("student", student)) if one[1]]
     student_top1, teacher_top1 = (
         network and network["metrics"].get("valid/top1_accuracy") for network in (student, teacher)
     )
@@ -74,7 +77,7 @@ def warnings_of(result: RunResult) -> list[str]:
     return [line for line in lines if line]
 
 
-def said_of_chance(data: dict, role: str, network: dict) -> str:
+def chance_warning(data: dict, role: str, network: dict) -> str:
     """Return the warning about a network that answers validation faces as by chance, or nothing.
 
     At chance it is where its mean-class accuracy is below 1 / K + 2 sqrt(1 / K (1 - 1 / K) / N), of K classes and N faces.
@@ -84,16 +87,16 @@ def said_of_chance(data: dict, role: str, network: dict) -> str:
         role: student or teacher.
         network: of the run's result.
     """
-    found, chance, faces = (
+    accuracy, chance, faces = (
         network["metrics"].get("valid/mean_class_accuracy"),
         1 / len(data["classes"]),
         data["rows"]["valid"],
     )
-    if found is None or found >= chance + 2 * math.sqrt(chance * (1 - chance) / faces):
+    if accuracy is None or accuracy >= chance + 2 * math.sqrt(chance * (1 - chance) / faces):
         return ""
     mend = f"{'teacher.' if role == 'teacher' else ''}train.min_steps"
     return (
-        f"*** AT CHANCE: the {role} {network['name']} has a valid mean-class accuracy of {found:.2%}; guessing has {chance:.2%} in "
+        f"*** AT CHANCE: the {role} {network['name']} has a valid mean-class accuracy of {accuracy:.2%}; guessing has {chance:.2%} in "
         f"{len(data['classes'])} classes. Look at faces and labels, train for longer ({mend}), or start from weights."
     )
 
@@ -134,16 +137,16 @@ def _front(rows: list[dict], folder: str) -> None:
     )
 
 
-def _extra_test_splits(found: dict[str, dict], subsets: dict) -> None:
-    apart = [name for name in found if name in subsets or name == WITHOUT_TWINS]
-    if protocols := [name for name in found if name not in apart]:
-        shares = (f"{name} {found[name]['top1_accuracy']:.2%} of {found[name]['rows']:,}" for name in protocols)
+def _extra_test_splits(splits: dict[str, dict], subsets: dict) -> None:
+    apart = [name for name in splits if name in subsets or name == WITHOUT_TWINS]
+    if protocols := [name for name in splits if name not in apart]:
+        shares = (f"{name} {splits[name]['top1_accuracy']:.2%} of {splits[name]['rows']:,}" for name in protocols)
         console.print("the student's test top-1 under other protocols: " + ", ".join(shares))
     for name in apart:
-        own = scores(found[name])
+        part = scores(splits[name])
         which = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
         console.print(
-            f"the student on {which}: top-1 {own.top1.value:.2%}, mean-class {own.mean_class.value:.2%} of {own.faces:,} faces"
+            f"the student on {which}: top-1 {part.top1.value:.2%}, mean-class {part.mean_class.value:.2%} of {part.faces:,} faces"
         )
 
 
@@ -168,6 +171,8 @@ def measured(result: dict, path: Path) -> None:
     for name, by_severity in result["robustness"].get("corruptions", {}).items():
         table.add_row(name, *_cells(scores(by_severity["mean"], faces=result["test"]["rows"])))
     console.print(table)
+    found = (f"{name} {share:.1%}" for name, share in result["recall"].items() if share is not None)
+    console.print(f"found of each class: {', '.join(found)}")
     if corrupted := corruptions(result["robustness"]):
         console.print(f"corrupted faces: mean over severities {', '.join(map(str, corrupted.severities))}")
     if classes["only_run"] or classes["only_data"]:
@@ -198,6 +203,6 @@ def measured(result: dict, path: Path) -> None:
     console.print(f"written: {path}, predictions beside it")
 
 
-def _cells(own: Scores) -> list[str]:
-    shares = [(f"{share.value:.2%}", share.interval) for share in (own.top1, own.mean_class)]
-    return [f"{own.faces:,}", *(cell for pair in shares for cell in pair)]
+def _cells(part: Scores) -> list[str]:
+    shares = [(f"{share.value:.2%}", share.interval) for share in (part.top1, part.mean_class)]
+    return [f"{part.faces:,}", *(cell for pair in shares for cell in pair)]

@@ -41,7 +41,7 @@ class ClassRow(NamedTuple):
 
     name: str  # of the class
     faces: int  # how many are of it
-    found: int  # how many of them are called so
+    correct: int  # how many of them are called so
     recall: Share | None  # None where no face is of the class
     precision: Share | None  # None where no face is called so
     f1: float | None  # None where no face is of the class
@@ -94,11 +94,11 @@ def per_class(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[s
     counts = confusion_matrix(probabilities, labels)
     rows = []
     for k, name in enumerate(classes):
-        found, faces, named = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
+        correct, faces, named = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
         wrong = np.where(np.arange(len(classes)) == k, 0, counts[k])
         mistaken = (classes[wrong.argmax()], wrong.max() / faces) if wrong.any() else None
-        f1 = 2 * found / (faces + named) if faces else None
-        rows.append(ClassRow(name, faces, found, _share(found, faces), _share(found, named), f1, mistaken))
+        f1 = 2 * correct / (faces + named) if faces else None
+        rows.append(ClassRow(name, faces, correct, _share(correct, faces), _share(correct, named), f1, mistaken))
     return rows
 
 
@@ -113,10 +113,10 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int, fewest
         probabilities: [N, K]; labels: [N].
     """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    which = binned(confidence, bins)
+    bin_of = binned(confidence, bins)
     rows = []
-    for k in np.unique(which):
-        chosen = which == k
+    for k in np.unique(bin_of):
+        chosen = bin_of == k
         if (faces := int(chosen.sum())) >= fewest:
             means = float(confidence[chosen].mean()), float(right[chosen].mean())
             rows.append(Bin(float(k / bins), float((k + 1) / bins), faces, *means))

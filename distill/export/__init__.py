@@ -28,16 +28,16 @@ def export(run: str | PathLike, overrides: Sequence[str] = (), width: float | No
     """
     from distill.config.hints import with_suggestions
     from distill.export.job import export as export_run
-    from distill.export.job import place, refusals
+    from distill.export.job import export_folder, refusals
     from distill.export.options import read_options
     from distill.export.source_run import of_width
 
-    asked = read_options([f"export.{key}={value}" for key, value in options.items()])
+    parsed = read_options([f"export.{key}={value}" for key, value in options.items()])
     with with_suggestions([*overrides]):
-        found = export_run(folder := of_width(Path(run).expanduser(), width), asked, [*overrides])
-    if found["refused"]:
-        raise ValueError(" ".join(refusals(found)))
-    return place(folder, asked)
+        parity = export_run(folder := of_width(Path(run).expanduser(), width), parsed, [*overrides])
+    if parity["refused"]:
+        raise ValueError(" ".join(refusals(parity)))
+    return export_folder(folder, parsed)
 
 
 def load(folder: str | Path, plugins: Sequence[str] = ()):

@@ -30,7 +30,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.config.hints import with_suggestions
-from distill.export.job import export, place, refusals
+from distill.export.job import export, export_folder, refusals
 from distill.export.options import read_options
 from distill.export.source_run import of_width
 from distill.report.aggregate import aggregate_runs
@@ -43,9 +43,9 @@ from distill.system.hardware import set_threads, tune_allocator
 BEST = "max valid/top1_accuracy"
 
 
-def show(found: dict, target: Path) -> None:
+def show(parity: dict, target: Path) -> None:
     """Print the gate's table, and what to type next."""
-    facts = found["facts"]
+    facts = parity["facts"]
     rows, labeled = json.loads(facts["valid_rows"]), "valid_top1_accuracy" in facts
     if labeled:
         accuracy, (low, high) = (json.loads(facts[f"valid_{key}"]) for key in ("top1_accuracy", "top1_accuracy_ci"))
@@ -53,21 +53,21 @@ def show(found: dict, target: Path) -> None:
     else:
         known = "no labels, so no accuracy: top-1 is by the run's own answers"
     console.print(
-        f"{found['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); {known}",
+        f"{parity['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); {known}",
         markup=False,
     )
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     for name in ("file", "bytes", "agrees", "top-1", "change", "batch", "size"):
         table.add_column(name, justify="left" if name == "file" else "right", no_wrap=True)
-    for name, numbers in found["files"].items():
-        table.add_row(name, "NOT WRITTEN" if name in found["refused"] else f"{numbers['bytes']:,}", *_cells(numbers))
+    for name, numbers in parity["files"].items():
+        table.add_row(name, "NOT WRITTEN" if name in parity["refused"] else f"{numbers['bytes']:,}", *_cells(numbers))
     console.print(table)
     console.print(
         "agrees: share of faces that get PyTorch's answer; change of top-1, points; largest change of a probability at another "
         "batch size, and at another picture size",
         style="dim",
     )
-    for message in found["left_out"]:
+    for message in parity["left_out"]:
         console.print(message, markup=False)
     console.print(f"folder: {target}", markup=False)
     console.print(f"next: python -m distill.bench {quote(str(target))}", markup=False)
@@ -110,17 +110,17 @@ def _read(words: list[str]) -> argparse.Namespace:
 @command_line()
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
-    asked = _read(words)
+    args = _read(words)
     loud_warnings()
     tune_allocator()
     set_threads(None)
-    with with_suggestions(asked.words):
-        folder = of_width(_folder(asked), asked.width)
-        options = read_options([word for word in asked.words if word.startswith("export.")])
-        found = export(folder, options, [word for word in asked.words if not word.startswith("export.")])
-    show(found, place(folder, options))
-    if found["refused"]:
-        sys.exit("\n".join(f"error: {message}" for message in refusals(found)))
+    with with_suggestions(args.words):
+        folder = of_width(_folder(args), args.width)
+        options = read_options([word for word in args.words if word.startswith("export.")])
+        parity = export(folder, options, [word for word in args.words if not word.startswith("export.")])
+    show(parity, export_folder(folder, options))
+    if parity["refused"]:
+        sys.exit("\n".join(f"error: {message}" for message in refusals(parity)))
 
 
 if __name__ == "__main__":

@@ -79,9 +79,9 @@ def _card(run: SourceRun, data: Dataset, facts: dict) -> str:
     spec, result = run.student.input, run.result
     percent = "{:.2f} %".format
     rows = "".join(
-        f"| {name} | {own['faces']:,} | {percent(100 * own['top1_accuracy'])} | {percent(100 * own['mean_class_accuracy'])} | "
-        f"{percent(100 * own['agreement_with_the_run'])} |\n"
-        for name, own in (("validation", facts["valid"]), ("test", facts["test"]))
+        f"| {name} | {numbers['faces']:,} | {percent(100 * numbers['top1_accuracy'])} | {percent(100 * numbers['mean_class_accuracy'])} | "
+        f"{percent(100 * numbers['agreement_with_the_run'])} |\n"
+        for name, numbers in (("validation", facts["valid"]), ("test", facts["test"]))
     )
     recall = "".join(
         f"| {name} | {'-' if value is None else percent(100 * value)} |\n"

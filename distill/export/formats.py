@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from distill.export import int8_static as int8
-from distill.export import litert
+from distill.export import litert, parity
 from distill.export import onnx_graph as graph
 from distill.export import openvino_executorch as engines
-from distill.export import parity as gate
 from distill.export import weights_and_config as package
 from distill.export.options import Options
 from distill.export.runtimes import ENGINES, LoadedModel, from_pytorch, open_file
@@ -67,7 +66,7 @@ def export_formats(
     yield ExportFormat((package.WEIGHTS, package.CONFIG), save_weights, hint=changed)
     network = graph.bare_onnx(student)
     prepare = graph.prepare_onnx(student) if options.preprocess else None
-    whole = graph.whole(network, prepare, student, num_classes, run.temperature)
+    whole = graph.deployable(network, prepare, student, num_classes, run.temperature)
     yield ExportFormat(("student.onnx",), lambda folder, facts: graph.save_onnx(whole, folder / "student.onnx", facts))
     traced = cache(lambda: graph.deployed(student, options.preprocess, run.temperature))
     yield ExportFormat(
@@ -76,7 +75,7 @@ def export_formats(
     if options.int8:
         images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
         quantized = cache(
-            lambda: graph.whole(int8.quantize(network, images), prepare, student, num_classes, run.temperature)
+            lambda: graph.deployable(int8.quantize(network, images), prepare, student, num_classes, run.temperature)
         )
         save = lambda folder, facts: graph.save_onnx(quantized(), folder / "student.int8.onnx", facts)  # noqa: E731
         yield ExportFormat(("student.int8.onnx",), save, exact=False, hint=INT8_HINT)
@@ -99,10 +98,10 @@ def export_formats(
     }
     if options.int8:
         rows, spec = (
-            int8.spread(data.splits["valid"], options.calibration),
+            int8.evenly_spaced(data.splits["valid"], options.calibration),
             None if options.preprocess else student.input,
         )
-        given = cache(lambda: np.split(gate.inputs(data.splits["valid"], rows, spec), len(rows)))
+        given = cache(lambda: np.split(parity.inputs(data.splits["valid"], rows, spec), len(rows)))
         rounded = cache(lambda: litert.int8(light(), given()))
         engine_forms["litert"].append(_litert("student.int8.tflite", rounded, exact=False, hint=INT8_HINT))
     packages = {extra: package for package, extra in ENGINES.values()}

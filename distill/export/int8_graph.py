@@ -71,10 +71,14 @@ def averages_as_convolutions(net):
 
     copy, shapes, nodes = _copy(net), _shapes(net), []
     for node in net.graph.node:
-        own, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
-        kernel, strides = own.get("kernel_shape", []), own.get("strides", [])
-        plain = not any(own.get("pads", [])) and not own.get("ceil_mode") and set(own.get("dilations", [1])) == {1}
-        known = len(shape) == MAPS and shape[1] > 0 and own.get("auto_pad", b"NOTSET") == b"NOTSET"
+        attributes, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
+        kernel, strides = attributes.get("kernel_shape", []), attributes.get("strides", [])
+        plain = (
+            not any(attributes.get("pads", []))
+            and not attributes.get("ceil_mode")
+            and set(attributes.get("dilations", [1])) == {1}
+        )
+        known = len(shape) == MAPS and shape[1] > 0 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
         if node.op_type == "AveragePool" and plain and known and kernel == strides:
             weight = np.full((shape[1], 1, *kernel), 1 / np.prod(kernel), np.float32)
             name = f"{node.output[0]}.weight"

@@ -23,14 +23,14 @@ from distill.types import InputSpec, Split
 STEP = 32  # pictures per pass of the calibration
 
 
-def spread(split: Split, number: int) -> np.ndarray:
+def evenly_spaced(split: Split, number: int) -> np.ndarray:
     """Return positions evenly spread over a split, [number] or fewer."""
     return np.unique(np.linspace(0, len(split) - 1, number).round().astype(np.int64))
 
 
 def calibration_images(split: Split, spec: InputSpec, number: int) -> Tensor:
     """Return pictures evenly spread over a split, as the network sees them, [number, C, S, S] or fewer."""
-    positions = spread(split, number)
+    positions = evenly_spaced(split, number)
     return render(torch.from_numpy(split.pixels[split.rows[positions]]), identity(len(positions)), spec)
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distill.evaluation.metrics import bootstrap
-from distill.export import parity as gate
-from distill.export import source_run
+from distill.export import parity, source_run
 from distill.export import weights_and_config as package
 from distill.export.card import card
 from distill.export.formats import FILES, ExportFormat, export_formats, load_exported
@@ -24,7 +23,7 @@ WRITING = ".writing-"
 
 
 def export(folder: Path, options: Options, words: list[str]) -> dict:
-    """Write the files of a finished run that pass the gate.
+    """Write the files of a finished run that pass the parity check.
 
     Args:
         folder: the run folder.
@@ -55,47 +54,47 @@ def rounded_weights(folder: Path, target: Path, options: Options) -> dict:
     Raises:
         ValueError: no finished run, its data are gone, or the rounded weights lose what an int8 file may not lose.
     """
-    run, _, wanted, facts = _measured(source_run.read_run(folder, []), options)
+    run, _, wanted, facts = _with_reference(source_run.read_run(folder, []), options)
 
     def save(folder: Path, facts: dict[str, str]) -> None:
         package.save(folder, run.student, run.cfg.student, run.classes, run.cfg.plugins, facts, run.temperature, True)
 
     form = ExportFormat((package.WEIGHTS, package.CONFIG), save, exact=False)
-    numbers, problem = _through(form, target, options, facts, wanted, run.student.input, run.cfg.plugins)
+    numbers, problem = _save_and_measure(form, target, options, facts, wanted, run.student.input, run.cfg.plugins)
     if problem:
         raise ValueError(f"{folder}: its weights, rounded to float16: {problem}. Publish it without --compact.")
     return numbers
 
 
-def _measured(
+def _with_reference(
     run: source_run.SourceRun, options: Options
-) -> tuple[source_run.SourceRun, Dataset, gate.ReferenceOutputs, dict[str, str]]:
+) -> tuple[source_run.SourceRun, Dataset, parity.ReferenceOutputs, dict[str, str]]:
     """Return the run with its temperature, its data, what its files are measured by, and the facts that go into them."""
     data = source_run.faces(run)
     split = data.splits["valid"]
     recorded, labeled = source_run.recorded(run, data), split.is_labeled
     if not labeled:  # what a file must keep is then the run's own answer
         split = replace(split, label=recorded.argmax(1))
-    wanted = gate.reference(run.student, split, options.preprocess)
-    wanted = gate.refuse_changed_student(run.student, wanted, recorded, run.result.eval.get("tta", "plain"))
+    wanted = parity.reference(run.student, split, options.preprocess)
+    wanted = parity.refuse_changed_student(run.student, wanted, recorded, run.result.eval.get("tta", "plain"))
     if options.calibrate and labeled:
         run = source_run.calibrated(run, recorded, split.label)
-        wanted = gate.calibrated(wanted, run.temperature)
+        wanted = parity.calibrated(wanted, run.temperature)
     known = (wanted.accuracy, bootstrap(wanted.logits, split.label)) if labeled else None
     return run, data, wanted, source_run.facts(run, data, known)
 
 
 def _export(run: source_run.SourceRun, options: Options) -> dict:
-    run, data, wanted, facts = _measured(run, options)
+    run, data, wanted, facts = _with_reference(run, options)
     folder = run.folder
-    target, left_out, files, refused = place(folder, options), [], {}, {}
+    target, left_out, files, refused = export_folder(folder, options), [], {}, {}
     target.mkdir(parents=True, exist_ok=True)
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed
         shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
         kept: tuple[str, ...] = ()
         for form in export_formats(run, data, options, left_out.append):
-            numbers, problem = _through(
+            numbers, problem = _save_and_measure(
                 form, Path(temporary), options, facts, wanted, run.student.input, run.cfg.plugins
             )
             files |= {form.files[0]: numbers}
@@ -105,29 +104,29 @@ def _export(run: source_run.SourceRun, options: Options) -> dict:
             (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
         for name in kept:
             os.replace(Path(temporary) / name, target / name)
-    found = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
-    found |= {"facts": facts, "environment": environment()}
-    write_json(target / PARITY, found)  # last, so that it never speaks of other files
+    report = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
+    report |= {"facts": facts, "environment": environment()}
+    write_json(target / PARITY, report)  # last, so that it never speaks of other files
     if options.preprocess:
         try:
             card.write(folder)
         except Exception as error:  # of an older or damaged run folder: the files are proven all the same
             left_out.append(f"{card.NAME}: not written: {format_error(error, inside=True)}.")
-            write_json(target / PARITY, found)
-    return found
+            write_json(target / PARITY, report)
+    return report
 
 
-def place(folder: Path, options: Options) -> Path:
+def export_folder(folder: Path, options: Options) -> Path:
     """Return where a run's exported files go: the bare network's apart."""
     return folder / "export" if options.preprocess else folder / "export" / "bare"
 
 
-def _through(
+def _save_and_measure(
     form: ExportFormat,
     folder: Path,
     options: Options,
     facts: dict,
-    wanted: gate.ReferenceOutputs,
+    wanted: parity.ReferenceOutputs,
     spec,
     plugins: list[str],
 ) -> tuple[dict, str | None]:
@@ -137,13 +136,13 @@ def _through(
         form.save(folder, facts)
         file = load_exported(form, folder, options, plugins)
         seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
-        parity = gate.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
-        problem, numbers = gate.parity_failure(parity, form.exact), asdict(parity)
+        measured = parity.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
+        problem, numbers = parity.parity_failure(measured, form.exact), asdict(measured)
         if problem:
             return numbers, problem
-        own = {"file_agreement_with_pytorch": str(parity.agreement)}
-        own |= {"file_top1_accuracy": str(parity.accuracy)} if "valid_top1_accuracy" in facts else {}
-        form.save(folder, facts | own)
+        more = {"file_agreement_with_pytorch": str(measured.agreement)}
+        more |= {"file_top1_accuracy": str(measured.accuracy)} if "valid_top1_accuracy" in facts else {}
+        form.save(folder, facts | more)
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
         return numbers, format_error(error, inside=True)
     written = [folder / name for name in form.files]
@@ -151,6 +150,6 @@ def _through(
     return numbers | sizes | {"sha256": {path.name: sha256(path) for path in written}}, None
 
 
-def refusals(found: dict) -> list[str]:
+def refusals(report: dict) -> list[str]:
     """Return a message for each file that did not pass the gate, see export."""
-    return [f"{name}: {message}" for name, message in found["refused"].items()]
+    return [f"{name}: {message}" for name, message in report["refused"].items()]

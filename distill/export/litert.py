@@ -42,7 +42,7 @@ def float32(
     if preprocess:
         given = torch.zeros(1, *picture, 3, dtype=torch.uint8)
         prepare = graph.as_part(graph.program(Preprocess(student.input), given, {}))
-    made = graph.whole(zeros_before_pooling(net), prepare, student, num_classes, temperature)
+    made = graph.deployable(zeros_before_pooling(net), prepare, student, num_classes, temperature)
     (one,) = made.graph.input
     for value, shape in ((one, given.shape), *((answer, (1, num_classes)) for answer in made.graph.output)):
         for size, number in zip(value.type.tensor_type.shape.dim, shape, strict=True):

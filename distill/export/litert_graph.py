@@ -75,25 +75,25 @@ class _Graph(Writer):
         return after[0] if node.op_type in FUSED and [n.op_type for n in after] == ["Relu"] else None
 
     def conv(self, node, answer: str, relu: int) -> None:
-        own, weight = attributes(node), self.constants[node.input[1]]
+        attrs, weight = attributes(node), self.constants[node.input[1]]
         if weight.ndim == 3:
-            self.row(node, own, answer, relu)
+            self.row(node, attrs, answer, relu)
             return
         out, per_group, *kernel = weight.shape
         bias = self.constants[node.input[2]] if len(node.input) > 2 else np.zeros(out, np.float32)
-        given, padding = self.padded(node, own, kernel)
-        (down, across), (high, wide) = own.get("strides", [1, 1]), own.get("dilations", [1, 1])
+        given, padding = self.padded(node, attrs, kernel)
+        (down, across), (high, wide) = attrs.get("strides", [1, 1]), attrs.get("dilations", [1, 1])
         words = {"padding": padding, "strideH": down, "strideW": across, "fusedActivationFunction": relu}
         words |= {"dilationHFactor": high, "dilationWFactor": wide}
         channels = self.shapes[node.input[0]][1]
-        if per_group == 1 and own.get("group", 1) == channels > 1:
+        if per_group == 1 and attrs.get("group", 1) == channels > 1:
             kind, weight = "DEPTHWISE_CONV_2D", weight.transpose(1, 2, 3, 0)
             options = self.options("DepthwiseConv2DOptions", depthMultiplier=out // channels, **words)
         else:
             kind, weight, options = "CONV_2D", weight.transpose(0, 2, 3, 1), self.options("Conv2DOptions", **words)
         self.add(kind, [given, self.constant(weight), self.constant(bias)], self.one(answer), options, last=True)
 
-    def row(self, node, own: dict, answer: str, relu: int) -> None:
+    def row(self, node, attrs: dict, answer: str, relu: int) -> None:
         """Write a convolution along one axis as one of maps that are a pixel high."""
         from onnx import helper
 
@@ -102,21 +102,21 @@ class _Graph(Writer):
             batch, channels, size = self.shapes[like]
             self.shapes[name] = (batch, channels, 1, size)
         self.constants[weight] = self.constants[node.input[1]][:, :, None]
-        before, after = own.get("pads", [0, 0])
-        words = {name: [1, *own[name]] for name in ("strides", "dilations") if name in own}
-        words |= {"pads": [0, before, 0, after], "group": own.get("group", 1)}
+        before, after = attrs.get("pads", [0, 0])
+        words = {name: [1, *attrs[name]] for name in ("strides", "dilations") if name in attrs}
+        words |= {"pads": [0, before, 0, after], "group": attrs.get("group", 1)}
         self.as_shape(given, f"{flat}/given")
         self.conv(helper.make_node("Conv", [f"{flat}/given", weight, *node.input[2:]], [flat], **words), flat, relu)
         self.as_shape(flat, answer)
 
-    def padded(self, node, own: dict, kernel: list[int], value: float | None = None) -> tuple[int, int]:
+    def padded(self, node, attrs: dict, kernel: list[int], value: float | None = None) -> tuple[int, int]:
         """Return the input with its border, and LiteRT's word for the rest: 0 is SAME, 1 is VALID."""
-        if own.get("auto_pad", b"NOTSET") != b"NOTSET" or len(kernel) != 2:
+        if attrs.get("auto_pad", b"NOTSET") != b"NOTSET" or len(kernel) != 2:
             raise ValueError
-        before, after = np.array(own.get("pads", [0] * 4)).reshape(2, 2).tolist()
+        before, after = np.array(attrs.get("pads", [0] * 4)).reshape(2, 2).tolist()
         sizes, answers = (self.shapes[name][2:] for name in (node.input[0], node.output[0]))
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, own.get("dilations", [1, 1]), strict=True)]
-        steps = own.get("strides", [1, 1])
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, attrs.get("dilations", [1, 1]), strict=True)]
+        steps = attrs.get("strides", [1, 1])
         needed = [(o - 1) * s + r - n for n, o, s, r in zip(sizes, answers, steps, reach, strict=True)]
         after = [max(a, n - b) for a, b, n in zip(after, before, needed, strict=True)]  # sizes may be rounded up
         rest = [max((-(-n // s) - 1) * s + r - n, 0) for n, s, r in zip(sizes, steps, reach, strict=True)]
@@ -131,21 +131,21 @@ class _Graph(Writer):
         return self.add("PAD" if value is None else "PADV2", inputs, {f"{node.output[0]}/padded": tuple(shape)})[0], 1
 
     def pool(self, node, answer: str, relu: int) -> None:
-        own, largest = attributes(node), node.op_type == "MaxPool"
-        if not largest and (any(own.get("pads", [])) or own.get("ceil_mode")):
+        attrs, largest = attributes(node), node.op_type == "MaxPool"
+        if not largest and (any(attrs.get("pads", [])) or attrs.get("ceil_mode")):
             raise ValueError
         maker = next((n.op_type for n in self.graph.node if node.input[0] in n.output), "")
-        given, padding = self.padded(node, own, own["kernel_shape"], -3e38 if largest and maker != "Relu" else None)
-        (down, across), (high, wide) = own.get("strides", [1, 1]), own["kernel_shape"]
+        given, padding = self.padded(node, attrs, attrs["kernel_shape"], -3e38 if largest and maker != "Relu" else None)
+        (down, across), (high, wide) = attrs.get("strides", [1, 1]), attrs["kernel_shape"]
         words = {"padding": padding, "strideH": down, "strideW": across, "filterHeight": high, "filterWidth": wide}
         options = self.options("Pool2DOptions", fusedActivationFunction=relu, **words)
         self.add("MAX_POOL_2D" if largest else "AVERAGE_POOL_2D", [given], self.one(answer), options, last=True)
 
     def gemm(self, node, answer: str, relu: int) -> None:
-        own = attributes(node)
-        weight = self.constants[node.input[1]] if own.get("transB") else self.constants[node.input[1]].T
+        attrs = attributes(node)
+        weight = self.constants[node.input[1]] if attrs.get("transB") else self.constants[node.input[1]].T
         bias = self.constants[node.input[2]] if len(node.input) > 2 else np.zeros(len(weight), np.float32)
-        if own.get("transA") or own.get("alpha", 1) != 1 or own.get("beta", 1) != 1:
+        if attrs.get("transA") or attrs.get("alpha", 1) != 1 or attrs.get("beta", 1) != 1:
             raise ValueError
         self.product(node.input[0], weight, np.broadcast_to(bias, len(weight)), answer, relu)
 
@@ -181,8 +181,8 @@ class _Graph(Writer):
         self.add(kind, [self.at(left, last), self.at(right, last)], self.one(answer), options, last)
 
     def hard_sigmoid(self, node, answer: str, relu: int) -> None:
-        own = attributes(node)
-        slope, height = own.get("alpha", 0.2), own.get("beta", 0.5)
+        attrs = attributes(node)
+        slope, height = attrs.get("alpha", 0.2), attrs.get("beta", 0.5)
         scaled, raised, cut = (self.between(f"{answer}/{step}", answer) for step in ("scaled", "raised", "cut"))
         self.combine("MUL", node.input[0], self.number(slope), scaled)
         self.combine("ADD", scaled, self.number(height), raised)
@@ -201,9 +201,9 @@ class _Graph(Writer):
         self.reduced(MEANS[node.op_type], node, node.input[0], answer)
 
     def reduced(self, kind: str, node, given: str, answer: str) -> None:
-        own, rank = attributes(node), len(self.shapes[given])
-        axes = self.constants[node.input[1]] if len(node.input) > 1 else own.get("axes", range(2, rank))
-        axes, keep = sorted(int(axis) % rank for axis in axes), bool(own.get("keepdims", 1))
+        attrs, rank = attributes(node), len(self.shapes[given])
+        axes = self.constants[node.input[1]] if len(node.input) > 1 else attrs.get("axes", range(2, rank))
+        axes, keep = sorted(int(axis) % rank for axis in axes), bool(attrs.get("keepdims", 1))
         last = self.has_channels_last(given) and (keep or axes == [2, 3])
         numbers = self.whole_numbers([LAST.index(axis) if last else axis for axis in axes])
         self.add(

@@ -92,7 +92,7 @@ def to_onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
     return proto
 
 
-def whole(net, prepare, student: nn.Module, num_classes: int, temperature: float = 1.0):
+def deployable(net, prepare, student: nn.Module, num_classes: int, temperature: float = 1.0):
     """Put the pieces together: prepare (or None), the network, its logits / temperature, and probabilities = softmax(logits).
 
     Args:

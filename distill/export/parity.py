@@ -91,11 +91,11 @@ def refuse_changed_student(
         ValueError: code, weights or predictions were changed since.
     """
     plain = tta == "plain"
-    found = _softmax(wanted.logits if plain else evaluate.student_logits(student, wanted.split, tta).numpy())
-    if (apart := _apart(found, recorded)) > RECORDED:
+    computed = _softmax(wanted.logits if plain else evaluate.student_logits(student, wanted.split, tta).numpy())
+    if (apart := _apart(computed, recorded)) > RECORDED:
         raise ValueError(
             f"the student that its code and weights make today answers otherwise than predictions/valid.csv says: mean |dp| "
-            f"{apart:.3f}, the same answer for {agreement(found, recorded):.1%} of the faces. Code or weights were changed since "
+            f"{apart:.3f}, the same answer for {agreement(computed, recorded):.1%} of the faces. Code or weights were changed since "
             "it was measured: bring them back, or train again, with paths.run=ANOTHER_FOLDER."
         )
     return replace(wanted, recorded=recorded if plain else None)
@@ -107,8 +107,8 @@ def calibrated(wanted: ReferenceOutputs, temperature: float) -> ReferenceOutputs
     return replace(wanted, logits=wanted.logits / temperature, resized=resized, temperature=temperature)
 
 
-def _apart(found: np.ndarray, recorded: np.ndarray) -> float:
-    return float(np.abs(found - recorded).mean())
+def _apart(computed: np.ndarray, recorded: np.ndarray) -> float:
+    return float(np.abs(computed - recorded).mean())
 
 
 @torch.no_grad()
@@ -140,9 +140,9 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
     split, logits, probabilities = wanted.split, [], []
     parts = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
     for rows in track(parts, len(parts), f"{words} on {len(split):,} faces"):
-        found = answer(inputs(split, rows, spec))
-        logits.append(found[0])
-        probabilities.append(found[1])
+        outputs = answer(inputs(split, rows, spec))
+        logits.append(outputs[0])
+        probabilities.append(outputs[1])
     logits, probabilities = np.concatenate(logits), np.concatenate(probabilities)
     if logits.shape != wanted.logits.shape or not np.isfinite(logits).all():
         raise ValueError(
@@ -159,8 +159,8 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
         accuracy_ci=bootstrap(logits, split.label),
         difference=accuracy - wanted.accuracy,
         other_batch=max(again),
-        other_size=max((_largest(own[1], _softmax(expected)) for own, expected in elsewhere), default=0.0),
-        other_size_agreement=min((agreement(own[0], expected) for own, expected in elsewhere), default=1.0),
+        other_size=max((_largest(outputs[1], _softmax(expected)) for outputs, expected in elsewhere), default=0.0),
+        other_size_agreement=min((agreement(outputs[0], expected) for outputs, expected in elsewhere), default=1.0),
         other_sizes=len(elsewhere),
         recorded=None if wanted.recorded is None else _apart(_softmax(logits * wanted.temperature), wanted.recorded),
     )

@@ -47,7 +47,7 @@ def refuse_changed(path: Path, needed: bool = False) -> None:
     parity, again = path.with_name(PARITY), "Type python -m distill.export RUN, and give what it writes."
     try:
         files = json.loads(parity.read_text(encoding="utf-8"))["files"].values() if parity.is_file() else ()
-        recorded = {name: value for own in files for name, value in own.get("sha256", {}).items()}
+        recorded = {name: value for entry in files for name, value in entry.get("sha256", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{parity}: damaged, or of an earlier version. {again}") from None
     if path.name not in recorded:
@@ -200,7 +200,7 @@ def _openvino(path: Path, threads: int) -> LoadedModel:
     }
 
     def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = compiled(batch)
-        return found["logits"], found["probabilities"]
+        outputs = compiled(batch)
+        return outputs["logits"], outputs["probabilities"]
 
     return LoadedModel(answer, dtype, shape, facts)

@@ -10,7 +10,7 @@ from torch import nn
 from distill import build
 from distill.config.ranges import check_plugins
 from distill.evaluation import inference as evaluate
-from distill.evaluation.calibration import as_logits, fit_temperature
+from distill.evaluation.calibration import as_logits, calibration
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed
@@ -53,7 +53,7 @@ def read_run(folder: Path, words: list[str]) -> SourceRun:
     """
     weights = completed.weights(folder, f", or type best of {folder}")
     cfg = _with(RunConfig.read(RunFolder(folder).config), words)
-    provenance.tell_changed(RunFolder(folder))
+    provenance.warn_if_code_changed(RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
@@ -105,11 +105,11 @@ def faces(run: SourceRun) -> Dataset:
         ConfigError: the data are gone, or they are not those that the run saw.
     """
     data = build.dataset(run.cfg.data, run.cfg.paths.store, run.cfg.plugins, needed=("valid",))
-    found, seen = build.fingerprint(data), run.result.data.get("fingerprint")
-    if found != seen or data.classes != run.classes:
+    fingerprint, seen = build.fingerprint(data), run.result.data.get("fingerprint")
+    if fingerprint != seen or data.classes != run.classes:
         raise ConfigError(
             "data",
-            f"the faces that this config finds (fingerprint {found[:12]}) are not those that the run saw "
+            f"the faces that this config finds (fingerprint {fingerprint[:12]}) are not those that the run saw "
             f"({str(seen)[:12]}). Give the same data: data.root=DIR.",
         )
     return data
@@ -141,7 +141,9 @@ def calibrated(run: SourceRun, recorded: np.ndarray, labels: np.ndarray) -> Sour
         labels: [N] of these faces.
     """
     known = (run.result.calibration or {}).get("temperature")
-    return run._replace(temperature=fit_temperature(as_logits(recorded), labels) if known is None else float(known))
+    return run._replace(
+        temperature=float(known or calibration({"valid": (as_logits(recorded), labels)})["temperature"])
+    )
 
 
 def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:

@@ -83,8 +83,8 @@ def main(path: str, how: str, threads: str, picture: str, *plugins: str) -> None
     size = tuple(map(int, picture.split("x")))
     print(json.dumps({"facts": opened.facts, "input": [opened.dtype, opened.shape]}), flush=True)
     for line in sys.stdin:
-        asked = json.loads(line)
-        times = passes(opened, inputs(opened, asked["batch"], size), asked["seconds"])
+        request = json.loads(line)
+        times = passes(opened, inputs(opened, request["batch"], size), request["seconds"])
         print(json.dumps({"times": times, "memory": peak_memory()}), flush=True)
 
 

@@ -49,7 +49,7 @@ class CorrelationCongruence(RelationalLoss):
         self.form, self.gamma = form, gamma
 
     def make(self) -> None:
-        self.regressors = nn.ModuleList(nn.Linear(channels(own.shape), channels(t.shape)) for own, t in self.pairs)
+        self.regressors = nn.ModuleList(nn.Linear(channels(s.shape), channels(t.shape)) for s, t in self.pairs)
 
     def vectors(self, student: Outputs, teacher: Outputs) -> list[tuple[Tensor, Tensor]]:
         pairs = zip(self.regressors, super().vectors(student, teacher), strict=True)

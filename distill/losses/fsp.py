@@ -37,10 +37,10 @@ class FlowOfSolution(FeatureLoss):
     def make(self) -> None:
         check_feature_maps(self.pairs, self.term)
         if len(self.pairs) < 2:
-            found = ", ".join(f"{student.name} with {teacher.name}" for student, teacher in self.pairs)
+            layers = ", ".join(f"{student.name} with {teacher.name}" for student, teacher in self.pairs)
             raise ConfigError(
                 f"loss.{self.term}",
-                f"relates consecutive pairs of maps, and there is one ({found}). Name two or more with "
+                f"relates consecutive pairs of maps, and there is one ({layers}). Name two or more with "
                 f"loss.{self.term}.student=[stage1,stage2] and loss.{self.term}.teacher=[stage1,stage2].",
             )
         self.regressors = nn.ModuleList(

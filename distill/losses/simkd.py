@@ -65,10 +65,10 @@ class ReusedClassifier(FeatureLoss):
         teacher.attach_hooks([t.layer])
 
     def _last_map(self, student: nn.Module) -> Layer:
-        found, asked = inspect_layers(student), self.asked[0]
-        if asked is None and not found.stages:
+        info, name = inspect_layers(student), self.layer_names[0]
+        if name is None and not info.stages:
             raise ConfigError(f"loss.{self.term}", "the student has no maps of [C, S, S]. Choose another student.")
-        layer = found.find(asked, f"loss.{self.term}.student") if asked else found.stages[-1]
+        layer = info.find(name, f"loss.{self.term}.student") if name else info.stages[-1]
         if len(layer.shape) != 3:
             raise ConfigError(f"loss.{self.term}.student", f"{layer.name} answers {list(layer.shape)}; name a map.")
         if hasattr(student, "reused_head"):

@@ -29,27 +29,27 @@ class FeatureInfo(NamedTuple):
     stages: tuple[Layer, ...]  # the last map of each resolution, fine to coarse, [C, S, S] each
     embedding: Layer  # what the classifier sees, or the last vector
 
-    def find(self, asked: str, key: str) -> Layer:
+    def find(self, layer_name: str, key: str) -> Layer:
         """Return a layer by stageN, embedding, a module's name (a timm network's without its net.), or the end of one name.
 
         Raises:
             ValueError: no such layer, with what exists.
         """
-        if asked == "embedding":
+        if layer_name == "embedding":
             return self.embedding
         named = {f"stage{n}": layer for n, layer in enumerate(self.stages, 1)} | self.layers
-        asked = f"net.{asked}" if f"net.{asked}" in named else asked
-        ends = [name for name in self.layers if name.endswith(f".{asked}")]
-        if asked not in named and len(ends) > 1:
-            raise ValueError(f"{key}: {asked!r} is the end of {len(ends)} names. Type one of {', '.join(ends)}.")
-        if asked not in named and not ends:
+        layer_name = f"net.{layer_name}" if f"net.{layer_name}" in named else layer_name
+        ends = [name for name in self.layers if name.endswith(f".{layer_name}")]
+        if layer_name not in named and len(ends) > 1:
+            raise ValueError(f"{key}: {layer_name!r} is the end of {len(ends)} names. Type one of {', '.join(ends)}.")
+        if layer_name not in named and not ends:
             known = [f"stage{n} ({layer.name})" for n, layer in enumerate(self.stages, 1)]
-            close = get_close_matches(asked, self.layers, n=3, cutoff=0.6)
+            close = get_close_matches(layer_name, self.layers, n=3, cutoff=0.6)
             raise ValueError(
-                f"{key}: there is no layer {asked!r}. Choose {', '.join([*known, f'embedding ({self.embedding.name})'])}"
+                f"{key}: there is no layer {layer_name!r}. Choose {', '.join([*known, f'embedding ({self.embedding.name})'])}"
                 f"{', or one like ' + ', '.join(close) if close else ''}; any of the {len(self.layers)} modules can be named."
             )
-        return named[asked if asked in named else ends[0]]
+        return named[layer_name if layer_name in named else ends[0]]
 
 
 @contextmanager
@@ -127,12 +127,12 @@ def _watch(network: nn.Module, images: Tensor) -> tuple[Tensor, list[tuple]]:
 
 def _stages(maps: list[Layer]) -> tuple[Layer, ...]:
     """Return the outermost, and of those the last, map of each resolution, fine to coarse; stages.0 is as far out as stem."""
-    found: dict[int, Layer] = {}
+    by_side: dict[int, Layer] = {}
     for layer in maps:
-        other = found.get(layer.shape[1])
+        other = by_side.get(layer.shape[1])
         if other is None or _depth(layer.name) <= _depth(other.name):
-            found[layer.shape[1]] = layer
-    return tuple(found[side] for side in sorted(found, reverse=True))
+            by_side[layer.shape[1]] = layer
+    return tuple(by_side[side] for side in sorted(by_side, reverse=True))
 
 
 def _depth(name: str) -> int:
@@ -170,12 +170,12 @@ def _tokens_as_maps(x: Tensor, prefix: int) -> Tensor:
 class FeatureHook:
     """The hook on one module; an object, so that a copy of the network keeps its maps apart from the original's."""
 
-    def __init__(self, found: dict[str, Tensor], layer: Layer):
-        self.found, self.layer = found, layer
+    def __init__(self, features: dict[str, Tensor], layer: Layer):
+        self.features, self.layer = features, layer
 
     def __call__(self, module: nn.Module, given: tuple, *output: Tensor) -> None:
         tensor = output[0] if output else given[0]
-        self.found[self.layer.name] = tensor.clone() if self.layer.overwritten else tensor
+        self.features[self.layer.name] = tensor.clone() if self.layer.overwritten else tensor
 
 
 class FeatureHooks:
@@ -186,26 +186,26 @@ class FeatureHooks:
     """
 
     def __init__(self, network: nn.Module):
-        self.asked: dict[str, Layer] = {}
-        self.found: dict[str, Tensor] = {}
+        self.layers: dict[str, Layer] = {}
+        self.features: dict[str, Tensor] = {}
         self.hooks = [network.register_forward_pre_hook(self._forget), network.register_forward_hook(self._hand_over)]
         self.arrange = layout(network)
 
     def add(self, network: nn.Module, layer: Layer) -> None:
-        if layer.name in self.asked:
+        if layer.name in self.layers:
             return
-        self.asked[layer.name] = layer
-        module, keep = network.get_submodule(layer.name.removesuffix(":in")), FeatureHook(self.found, layer)
+        self.layers[layer.name] = layer
+        module, keep = network.get_submodule(layer.name.removesuffix(":in")), FeatureHook(self.features, layer)
         given = layer.name.endswith(":in")
         self.hooks.append(module.register_forward_pre_hook(keep) if given else module.register_forward_hook(keep))
 
     def _forget(self, module, arguments) -> None:
-        self.found.clear()  # what a pass that raised has left
+        self.features.clear()  # what a pass that raised has left
 
     def _hand_over(self, module, arguments, output: Outputs) -> Outputs:
         rows = len(output.logits)
-        features = {name: self.arrange(tensor)[:rows] for name, tensor in self.found.items()}
-        self.found.clear()
+        features = {name: self.arrange(tensor)[:rows] for name, tensor in self.features.items()}
+        self.features.clear()
         return output._replace(features={**output.features, **features})
 
     def remove(self) -> None:

@@ -16,7 +16,7 @@ from distill.runs.reading import read
 from distill.runs.result import RunResult
 from distill.system.errors import ConfigError
 from distill.system.files import sha256
-from distill.system.weights import read_weights, whole
+from distill.system.weights import read_weights, require_complete
 from distill.types import Dataset
 
 
@@ -56,15 +56,15 @@ def _resolve_weight_file(node: dict) -> dict:
     if "run" not in node:
         return node
     folder = Path(node["run"]).expanduser().absolute()
-    found = sha256(weights(folder))
-    if node.get("sha256") not in (None, found):
+    checksum = sha256(weights(folder))
+    if node.get("sha256") not in (None, checksum):
         raise ConfigError(
             "teacher.sha256",
-            f"got {node['sha256']}, but the weights in {folder} are {found}. "
+            f"got {node['sha256']}, but the weights in {folder} are {checksum}. "
             "Give the folder of that run, or teacher.sha256=null to take these.",
         )
     kept = {key: value for key, value in node.items() if key not in RECIPE}  # a data set's augmentation for teachers
-    return kept | {"run": str(folder), "sha256": found, "name": node.get("name") or label(header(folder))}
+    return kept | {"run": str(folder), "sha256": checksum, "name": node.get("name") or label(header(folder))}
 
 
 def weights(folder: Path, instead: str = "") -> Path:
@@ -77,12 +77,12 @@ def weights(folder: Path, instead: str = "") -> Path:
     Raises:
         ValueError: the folder holds none, or a damaged one.
     """
-    if found := published_weights(folder):
-        if published_config(folder).get("sha256") not in (None, sha256(found)):  # none: of an earlier export
+    if published := published_weights(folder):
+        if published_config(folder).get("sha256") not in (None, sha256(published)):  # none: of an earlier export
             raise ValueError(
-                f"{found}: damaged or changed: its SHA-256 is not the one in config.json. Bring the folder back."
+                f"{published}: damaged or changed: its SHA-256 is not the one in config.json. Bring the folder back."
             )
-        return found
+        return published
     inner = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
     if RunFolder(folder).is_complete() and (not inner or RunFolder(folder).weights.parent.is_dir()):
         return best_weights(folder)
@@ -104,7 +104,7 @@ def best_weights(folder: Path) -> Path:
         ValueError: it is gone or damaged.
     """
     again = f"Delete the folder {folder} and start its command again."
-    return whole(RunFolder(folder).weights, again)
+    return require_complete(RunFolder(folder).weights, again)
 
 
 def header(folder: Path) -> dict:

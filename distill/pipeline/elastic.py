@@ -15,7 +15,7 @@ from distill.losses.base.logit_loss import cross_entropy, divergence
 from distill.losses.base.objective import Loss
 from distill.models.elastic import cut, feature
 from distill.pipeline.fit import weights_header
-from distill.pipeline.reuse import write_down
+from distill.pipeline.reuse import write_config_and_env
 from distill.runs.config import AugmentConfig, RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -116,9 +116,9 @@ def check_elastic(cfg: RunConfig) -> None:
     if TERM not in cfg.loss:
         return
     for attribute, what in (("needs_features", "reads feature maps"), ("changes_student", "changes the student")):
-        if found := build.losses_with(attribute, cfg.loss, cfg.plugins):
+        if names := build.losses_with(attribute, cfg.loss, cfg.plugins):
             raise ConfigError(
-                f"loss.{found[0]}",
+                f"loss.{names[0]}",
                 f"{what}, and a student of several widths is several networks. Choose losses on logits, such as "
                 "loss=[ce,dist], or one width, such as student.width=M.",
             )
@@ -200,7 +200,7 @@ def cut_widths(
         one = replace(cfg, student=node)
         precision = pick_precision(cfg.train.precision, next(network.parameters()).device)
         estimate_batch_norm(network, cfg.augment, cfg.seed, data.splits["train"], precision)
-        write_down(one, where, command)
+        write_config_and_env(one, where, command)
         if parallel.is_main():
             where.result.unlink(missing_ok=True)
             header = weights_header(one.student, data) | {
@@ -209,7 +209,7 @@ def cut_widths(
             }
             save_weights(where.weights, network, header | {PROBE: probe(network)})
         result = replace(evaluate(one, where, network), name=f"{folder.name}-{where.name}")
-        parallel.broadcast_from_main(lambda found=result, to=where: found.write(to.result))
+        parallel.broadcast_from_main(lambda each=result, to=where: each.write(to.result))
         rows.append(_row(width, result))
     return rows
 

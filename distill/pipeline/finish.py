@@ -108,10 +108,10 @@ def measure(
         if not parallel.is_main():
             continue
         if split.is_labeled:
-            own = evaluate_predictions(logits, split.label, data.classes, teacher_logits=teacher_logits)
+            numbers = evaluate_predictions(logits, split.label, data.classes, teacher_logits=teacher_logits)
         else:
-            own = {} if teacher_logits is None else evaluate_likeness(logits, teacher_logits)
-        metrics |= {f"{name}/{key}": value for key, value in own.items()}
+            numbers = {} if teacher_logits is None else evaluate_likeness(logits, teacher_logits)
+        metrics |= {f"{name}/{key}": value for key, value in numbers.items()}
         evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, teacher_logits)
         if not split.is_labeled:
             continue
@@ -132,11 +132,11 @@ def extra_test_splits(wanted: EvalConfig, data: Dataset, student, precision: tor
     blank = {"target": np.zeros((n, len(data.classes)), np.float32), "label": np.zeros(n, np.int64), "ids": ("",) * n}
     union = replace(data.splits["test"], rows=rows, **blank)
     logits = evaluate.student_logits(student, union, wanted.tta, precision)
-    found = {}
+    by_split = {}
     for name, split in data.extra_test_splits.items():
-        own = logits[np.searchsorted(rows, split.rows)]
-        found[name] = {"rows": len(split), **evaluate_predictions(own, split.label, data.classes)}
-    return found
+        of_split = logits[np.searchsorted(rows, split.rows)]
+        by_split[name] = {"rows": len(split), **evaluate_predictions(of_split, split.label, data.classes)}
+    return by_split
 
 
 def robustness(wanted: EvalConfig, folder: RunFolder, data: Dataset, student, precision: torch.dtype) -> dict:
@@ -144,12 +144,12 @@ def robustness(wanted: EvalConfig, folder: RunFolder, data: Dataset, student, pr
     if not wanted.robustness:
         return {}
     given = (student, data.splits["test"], data.classes, wanted.robustness, wanted.severities, precision)
-    found = evaluate_robustness(*given, tta=wanted.tta)
+    result = evaluate_robustness(*given, tta=wanted.tta)
     if parallel.is_main():
-        write_robustness(folder.robustness, found)
+        write_robustness(folder.robustness, result)
         folder.figure("robustness").parent.mkdir(exist_ok=True)
-        figures.robustness(found, folder.figure("robustness"))
-    return found
+        figures.robustness(result, folder.figure("robustness"))
+    return result
 
 
 def layer_similarity(
@@ -158,10 +158,10 @@ def layer_similarity(
     """Return the linear CKA of the student's and the teacher's layers on validation pictures, and draw it."""
     if not wanted.cka or teacher is None:
         return {}
-    found = cka.compare(student, teacher, data.splits["valid"], precision)
-    if found:
-        cka.write(found, folder.figure("cka"))
-    return found
+    similarities = cka.compare(student, teacher, data.splits["valid"], precision)
+    if similarities:
+        cka.write(similarities, folder.figure("cka"))
+    return similarities
 
 
 def teacher_facts(

@@ -14,6 +14,7 @@ from distill.config import schema as config
 from distill.config.naming import default_of
 from distill.data.common.twins import start_messages
 from distill.data.loader import steps_per_epoch
+from distill.evaluation.calibration import FEW_VALID
 from distill.evaluation.inference import PROBE, probe, refuse_changed_network
 from distill.models.teacher import Teacher
 from distill.runs.config import TrainConfig
@@ -29,7 +30,6 @@ from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
 RARE = 5  # training faces of a class; fewer are worth a warning
-FEW_VALID = 50  # validation faces; likewise
 MIN_STEPS = 1000  # see conf/train/default.yaml
 
 
@@ -81,8 +81,8 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
     metadata = read_weights(weights)[1]
     if PROBE in metadata:
         columns = [metadata["classes"].index(name) for name in header["classes"]]
-        own = {PROBE: np.array(metadata[PROBE])[:, columns]}
-        refuse_changed_network(student, own, Path(weights))
+        expected = {PROBE: np.array(metadata[PROBE])[:, columns]}
+        refuse_changed_network(student, expected, Path(weights))
     if parallel.is_main():
         save_weights(folder.weights, student, header | {PROBE: probe(student)})
     parallel.barrier()

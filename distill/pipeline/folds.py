@@ -3,9 +3,10 @@
 import statistics
 from dataclasses import replace
 
+from distill import build
 from distill.pipeline.generations import run_generations
 from distill.pipeline.job import Job
-from distill.pipeline.reuse import is_measured, refuse_another, write_down
+from distill.pipeline.reuse import is_measured, refuse_another, write_config_and_env
 from distill.pipeline.run import run
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
@@ -28,7 +29,10 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         fractions) and `folds` (each fold's own metrics).
     """
     if not is_measured(folder, cfg.eval, cfg.data):
-        write_down(cfg, folder, job.command)
+        build.dataset(
+            cfg.data | {"fold": 0}, cfg.paths.store, cfg.plugins
+        )  # a mistake in it is said before there is a folder
+        write_config_and_env(cfg, folder, job.command)
     results = []
     for fold in range(cfg.data["folds"]):
         one, where = replace(cfg, data=cfg.data | {"fold": fold}), folder.part("fold", fold)

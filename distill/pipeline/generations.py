@@ -11,7 +11,7 @@ from distill.evaluation.calibration import as_logits
 from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline import completed, validation
 from distill.pipeline.job import Job
-from distill.pipeline.reuse import is_measured, refuse_another, write_down
+from distill.pipeline.reuse import is_measured, refuse_another, write_config_and_env
 from distill.pipeline.run import run
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
@@ -39,7 +39,8 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     Deviation: of the labels and the teacher's answers each generation learns by the run's own losses.
     """
     if not is_measured(folder, cfg.eval, cfg.data):
-        write_down(cfg, folder, job.command)
+        build.dataset(cfg.data, cfg.paths.store, cfg.plugins)  # a mistake in it is said before there is a folder
+        write_config_and_env(cfg, folder, job.command)
     results = []
     for k in range(1, cfg.generations + 1):
         one = _first(cfg) if k == 1 else _next(cfg, k, folder.part("generation", k - 1))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from distill import build
 from distill.config import schema as config
-from distill.data.common.test_subsets import asked_subsets
+from distill.data.common.test_subsets import requested_subsets
 from distill.data.extra import about_extra
 from distill.runs import provenance
 from distill.runs.config import EvalConfig, RunConfig
@@ -20,14 +20,14 @@ from distill.types import Dataset
 def is_measured(folder: RunFolder, wanted: EvalConfig, data: dict) -> bool:
     """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
 
-    def found() -> bool:
+    def complete() -> bool:
         if not folder.is_complete():
             return False
         result = RunResult.read(folder.result)
         measured = {"cka": False} | result.eval  # as runs were that knew nothing of it
-        return measured == vars(wanted) and result.test_subset == asked_subsets(data)
+        return measured == vars(wanted) and result.test_subset == requested_subsets(data)
 
-    return parallel.broadcast_from_main(found)
+    return parallel.broadcast_from_main(complete)
 
 
 def result_of(folder: RunFolder, data: Dataset) -> RunResult:
@@ -54,12 +54,12 @@ def refuse_another(cfg: RunConfig, folder: RunFolder) -> None:
     """
     if not folder.config.exists():
         return
-    found = RunConfig.read(folder.config)
-    wanted, held = config.identity(cfg), config.identity(found)
+    other = RunConfig.read(folder.config)
+    wanted, held = config.identity(cfg), config.identity(other)
     for key in [*wanted, *held]:
         if held.get(key) != wanted.get(key):
             raise ValueError(
-                f"{folder}: holds another run; its {key!r} is {config.settings(found).get(key)}, this one's is "
+                f"{folder}: holds another run; its {key!r} is {config.settings(other).get(key)}, this one's is "
                 f"{config.settings(cfg).get(key)}. "
                 "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
             )
@@ -105,7 +105,7 @@ def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:
                 )
 
 
-def write_down(cfg: RunConfig, folder: RunFolder, command: str | None) -> None:
+def write_config_and_env(cfg: RunConfig, folder: RunFolder, command: str | None) -> None:
     """Write config.yaml, and env.json with what was typed and the code, into a run folder; of several processes the main one."""
     if parallel.is_main():
         facts = environment() | {"processes": parallel.world()} | ({"command": command} if command else {})

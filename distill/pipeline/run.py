@@ -8,7 +8,7 @@ import torch
 
 from distill import build
 from distill.config import schema as config
-from distill.data.common.test_subsets import asked_subsets
+from distill.data.common.test_subsets import requested_subsets
 from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import detach_hooks
 from distill.pipeline.elastic import cut_widths
@@ -24,7 +24,7 @@ from distill.pipeline.fit import (
     with_enough_epochs,
 )
 from distill.pipeline.job import Job, recording, result_again
-from distill.pipeline.reuse import is_measured, write_down
+from distill.pipeline.reuse import is_measured, write_config_and_env
 from distill.pipeline.teacher import teacher_weights
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
@@ -57,23 +57,24 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
     open_logger = partial(build.logger, cfg, folder=folder.path, **job.names(folder))
     if is_measured(folder, cfg.eval, cfg.data):
         return result_again(folder, data or open_data(), open_logger)
+    # what cannot be made of the words is said before there is a run folder, or a run of a logger
+    if data is None:
+        tell(data := open_data())
+    start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
+    student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
+    student = student.to(device, memory_format=torch.channels_last)
+    objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
+    objective.check(student, len(data.classes))
+    optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
+    optimizer_of([student, objective])
     with parallel.only_main(folder.lock(wait=job.name is not None)):
         if is_measured(folder, cfg.eval, cfg.data):  # by another process, while this one waited
-            return result_again(folder, data or open_data(), open_logger)
-        write_down(cfg, folder, job.command)
+            return result_again(folder, data, open_logger)
+        write_config_and_env(cfg, folder, job.command)
         with recording(folder, open_logger) as logger:
-            if data is None:
-                tell(data := open_data())
-            start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
-            student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
-            student = student.to(device, memory_format=torch.channels_last)
-            objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
-            objective.check(student, len(data.classes))
-            optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
-            optimizer_of([student, objective])  # a mistake in its numbers shows before a teacher is trained
             labeled, learned = replace(data, extra=None), to_learn_from(data)
             train_cfg = with_enough_epochs(cfg.train, name, len(learned.splits["train"]), bool(cfg.phases))
-            asked, cfg = cfg, replace(cfg, train=train_cfg)
+            given_cfg, cfg = cfg, replace(cfg, train=train_cfg)
             weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labeled))
             teacher = build.teacher(cfg, learned, weights, device, track)
             torch.manual_seed(cfg.seed)  # of losses' learned parts: the same whether the teacher was found or trained
@@ -109,7 +110,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 return replace(
                     result,
                     student={"name": config.label(one.student)} | result.student,
-                    test_subset=asked_subsets(cfg.data),
+                    test_subset=requested_subsets(cfg.data),
                     monitor=cfg.train.monitor,
                     epochs=epochs,
                     best_epoch=fit["best_epoch"],
@@ -120,7 +121,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 )
 
             result = evaluated(cfg, folder, student)
-            result.widths = cut_widths(asked, folder, labeled, student, result, job.command, evaluated)
+            result.widths = cut_widths(given_cfg, folder, labeled, student, result, job.command, evaluated)
             if parallel.is_main():
                 log_artifacts(logger, folder, data, result)
         logger.finish(summary_of(result), exit_code=0)

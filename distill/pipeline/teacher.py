@@ -7,13 +7,13 @@ from pathlib import Path
 from distill import build
 from distill.config import schema as config
 from distill.evaluation.cost import profile, speed
-from distill.evaluation.printed import said_of_chance
+from distill.evaluation.printed import chance_warning
 from distill.pipeline import completed
 from distill.pipeline.fit import enough_epochs, least_steps
 from distill.pipeline.reuse import refuse_other_teacher
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
-from distill.runs.provenance import tell_changed
+from distill.runs.provenance import warn_if_code_changed
 from distill.runs.published import published_weights
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
@@ -76,15 +76,15 @@ def prepare_teacher(
     store = Path(inner.paths.store).expanduser() / "teachers"
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")
     refuse_other_teacher(inner, folder)
-    found = parallel.broadcast_from_main(folder.is_complete)
+    complete = parallel.broadcast_from_main(folder.is_complete)
     new = "is fine-tuned once, then found again," if inner.train.epochs else f"is {file or 'without weights'}, kept"
-    console.print(f"teacher {config.label(member)}: {'found' if found else new} in {folder}")
-    tell_changed(folder)
+    console.print(f"teacher {config.label(member)}: {'found' if complete else new} in {folder}")
+    warn_if_code_changed(folder)
     weights = find_or_train(folder, lambda: train(inner, folder))
     result = RunResult.read(folder.result)
-    if warning := said_of_chance(result.data, "teacher", result.student):
+    if warning := chance_warning(result.data, "teacher", result.student):
         console.print(warning, style="bold")
-    if found and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
+    if complete and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
         console.print(
             "*** It was trained FROM SCRATCH, because its pretrained weights were out of reach then. "
             "teacher.pretrained=true trains it from them.",
@@ -108,7 +108,7 @@ def _finished_run(member: dict, data: Dataset) -> Path:
             f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}",
         )
     if not published_weights(folder):
-        tell_changed(RunFolder(folder))
+        warn_if_code_changed(RunFolder(folder))
     if completed.data_fingerprint(folder) != build.fingerprint(data):
         console.print(
             "*** It learned from other pictures, labels or splits than this run: make sure that it saw no test face of this one.",

@@ -45,10 +45,10 @@ def check_unlabeled(cfg: RunConfig) -> None:
     """
     for member in (teachers := build.members(cfg.teacher)):
         if not ("run" in member or (member.get("weights") and member.get("train", {}).get("epochs") == 0)):
-            asked = config.label(teachers[0] if len(teachers) == 1 else cfg.teacher)
+            name = config.label(teachers[0] if len(teachers) == 1 else cfg.teacher)
             raise ConfigError(
                 "data.labels",
-                f"got none, and teacher {asked} has not learned yet, which takes labels. Type teacher=ferplus, "
+                f"got none, and teacher {name} has not learned yet, which takes labels. Type teacher=ferplus, "
                 "teacher=run teacher.run=DIR, or teacher.weights=FILE teacher.train.epochs=0 of a network that knows the classes.",
             )
     for key, given, usual in (

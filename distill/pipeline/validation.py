@@ -87,7 +87,7 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
     else:
         left_out = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
     kept, phases = {name: loss for name, loss in cfg.loss.items() if name not in left_out}, cfg.phases
-    own = [name for name in kept if name != TERM]  # which is no choice
+    chosen = [name for name in kept if name != TERM]  # which is no choice
     if left_out and isinstance(phases, list):
         phases = [
             phase | {"loss": [name for name in phase["loss"] if name not in left_out]}
@@ -95,7 +95,7 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
             else phase
             for phase in phases
         ]
-    if left_out and not own:
+    if left_out and not chosen:
         need = "needs" if len(left_out) == 1 else "need"
         if unlabeled:
             raise ConfigError(
@@ -108,13 +108,13 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
             f"teacher=none was chosen, and {', '.join(left_out)} {need} a teacher. Type loss=[ce], or choose a teacher, "
             "such as teacher=resnet50.",
         )
-    weight = kept[own[0]].get("weight") if len(own) == 1 else None
+    weight = kept[chosen[0]].get("weight") if len(chosen) == 1 else None
     if type(weight) in (int, float) and 0 < weight < math.inf:
-        kept = kept | {own[0]: kept[own[0]] | {"weight": 1.0}}
+        kept = kept | {chosen[0]: kept[chosen[0]] | {"weight": 1.0}}
     return replace(cfg, loss=kept, phases=phases), left_out
 
 
-def losses_told(cfg: RunConfig, left_out: list[str]) -> str:
+def loss_summary(cfg: RunConfig, left_out: list[str]) -> str:
     """Return the line that says by which losses a run learns, what each compares the student with, and why others are left out.
 
     Args:

@@ -53,19 +53,19 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     options.add_argument("--detector", type=user_path, default="auto", metavar="NAME")
     options.add_argument("--frames", type=number(int, 1), metavar="N")
     options.add_argument("--threads", type=number(int, 1, 1024), default=cores(), metavar="N")
-    asked = options.parse_args(words)
-    if asked.csv == asked.json == "-":
+    args = options.parse_args(words)
+    if args.csv == args.json == "-":
         options.error("--csv and --json cannot both go to standard output")
-    return asked
+    return args
 
 
 @command_line()
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
-    asked = _arguments(words)
+    args = _arguments(words)
     loud_warnings()
-    out = Console(stderr="-" in (asked.csv, asked.json), soft_wrap=True, highlight=False, markup=False)
-    job = Job(asked)
+    out = Console(stderr="-" in (args.csv, args.json), soft_wrap=True, highlight=False, markup=False)
+    job = Job(args)
     start = time.perf_counter()
     printed = job.run(out)
     seconds = time.perf_counter() - start
@@ -75,8 +75,8 @@ def main(words: list[str]) -> None:
         out.print(message)
     what = "frames" if job.opened else "pictures"
     out.print(
-        f"{printed.shots:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
-        f"{printed.shots / seconds:,.1f} {what}/s"
+        f"{printed.frames:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
+        f"{printed.frames / seconds:,.1f} {what}/s"
     )
     if job.stopped and job.index is None:
         sys.exit(130)

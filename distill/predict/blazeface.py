@@ -70,18 +70,18 @@ class BlazeFace:
     def _look(self, views: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes [N, 4] and scores [N] in views [B, 128, 128, 3], each at left, top and pixels per pixel, [B, 3]."""
         regressed, logits = self.session.run(["boxes", "logits"], {"image": views})
-        found = [_decode(*one, self.threshold) for one in zip(regressed, logits, places, strict=True)]
-        return blend(*(np.concatenate(part) for part in zip(*found, strict=True)))
+        candidates = [_decode(*one, self.threshold) for one in zip(regressed, logits, places, strict=True)]
+        return blend(*(np.concatenate(part) for part in zip(*candidates, strict=True)))
 
 
 def _centers() -> np.ndarray:
     """Return the middles of the cells, once for each of their boxes, [896, 2]."""
-    found = []
+    centers = []
     for stride, count in CELLS:
         middles = (np.arange(SIDE // stride) + 0.5) * stride
         down, right = np.meshgrid(middles, middles, indexing="ij")
-        found.append(np.repeat(np.stack([right, down], -1).reshape(-1, 2), count, 0))
-    return np.concatenate(found)
+        centers.append(np.repeat(np.stack([right, down], -1).reshape(-1, 2), count, 0))
+    return np.concatenate(centers)
 
 
 CENTERS = _centers()

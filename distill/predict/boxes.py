@@ -65,7 +65,7 @@ def surest(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.array(kept, np.int64)
 
 
-def whole(picture: np.ndarray) -> np.ndarray:
+def whole_picture(picture: np.ndarray) -> np.ndarray:
     """Return the box around a picture, [1, 4]."""
     return np.array([[0, 0, picture.shape[1], picture.shape[0]]], float)
 
@@ -85,15 +85,15 @@ def read_boxes(file: Path, folder: Path) -> dict[str, np.ndarray]:
     """
     if not file.is_file():
         raise ValueError(f"--boxes: there is no file {file}. Give a csv file with rows of {MEANING}.")
-    found: dict[str, list] = {}
+    by_file: dict[str, list] = {}
     for number, (cells, where) in enumerate(row for row in csv_file(file) if row[0]):
         box = _numbers(cells[1:5])
         if box is None and number == 0:
             continue  # a header
         if box is None or not (all(abs(value) < 1e6 for value in box) and min(box[2:]) > 0):
             raise ValueError(f"--boxes: {where} is {','.join(cells)[:100]!r}; it must be: {MEANING}.")
-        found.setdefault(abspath(folder / cells[0]), []).append(box)
-    return {name: np.array(boxes) for name, boxes in found.items()}
+        by_file.setdefault(abspath(folder / cells[0]), []).append(box)
+    return {name: np.array(boxes) for name, boxes in by_file.items()}
 
 
 def _numbers(cells: list[str]) -> list[float] | None:
@@ -133,10 +133,10 @@ def check_boxes(boxes: np.ndarray, picture: np.ndarray) -> np.ndarray:
         ValueError: they are no boxes, or one does not fit the picture, see check_inside.
     """
     try:
-        found = np.asarray(boxes, float)
+        checked = np.asarray(boxes, float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"boxes: are no numbers ({error}). Give [N, 4]: x, y, width, height.") from error
-    if found.ndim != 2 or found.shape[1] != 4 or not np.isfinite(found).all() or not (found[:, 2:] > 0).all():
-        raise ValueError(f"boxes: {list(found.shape)} was given. Give [N, 4]: x, y, and width and height above 0.")
-    check_inside(found, picture)
-    return found
+    if checked.ndim != 2 or checked.shape[1] != 4 or not np.isfinite(checked).all() or not (checked[:, 2:] > 0).all():
+        raise ValueError(f"boxes: {list(checked.shape)} was given. Give [N, 4]: x, y, and width and height above 0.")
+    check_inside(checked, picture)
+    return checked

@@ -85,12 +85,12 @@ class CenterFace:
 
 
 def open_detector(
-    asked: str, threads: int, size: int, threshold: float, smallest: float, source: str = "pictures"
+    name: str, threads: int, size: int, threshold: float, smallest: float, source: str = "pictures"
 ) -> Detector:
     """Return what finds faces.
 
     Args:
-        asked: auto, blazeface, centerface, or CenterFace's .onnx file. auto is BlazeFace for a camera and for pictures of
+        name: auto, blazeface, centerface, or CenterFace's .onnx file. auto is BlazeFace for a camera and for pictures of
             up to 128 pixels, CenterFace for larger ones, and for a video BlazeFace with CenterFace on one of 30 frames.
         threads: of the engine.
         size: the longer side that CenterFace brings a larger picture to [pixels].
@@ -101,10 +101,10 @@ def open_detector(
     Raises:
         ValueError: a detector's file or package is missing.
     """
-    if asked not in ("auto", "blazeface"):
-        return CenterFace(None if asked == "centerface" else Path(asked), threads, size, threshold, smallest)
+    if name not in ("auto", "blazeface"):
+        return CenterFace(None if name == "centerface" else Path(name), threads, size, threshold, smallest)
     near = BlazeFace(threads, threshold, smallest)
-    if source == "camera" or asked == "blazeface":
+    if source == "camera" or name == "blazeface":
         return near if source == "pictures" else Tracker(near)
     far = CenterFace(None, threads, size, threshold, smallest)
     if source == "video":

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from distill.data.common.walker import NAMES, is_picture, left_out_message, shown
 from distill.predict import video
-from distill.predict.boxes import check_inside, read_boxes, squares, whole
+from distill.predict.boxes import check_inside, read_boxes, squares, whole_picture
 from distill.predict.detector import DETECTORS, open_detector
 from distill.predict.output import AnnotationWriter, Csv, Json, TableWriter, live, opened
 from distill.predict.pictures import listed, read
@@ -55,7 +55,7 @@ class Job:
     """
 
     def __init__(self, options: argparse.Namespace):
-        self.asked, self.failed, self.stopped, self.done = options, 0, False, 0
+        self.options, self.failed, self.stopped, self.done = options, 0, False, 0
         self.errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
         self.index = None if Path(options.path).exists() else video.camera_index(options.path)
         self.path = Path(options.path).expanduser()
@@ -78,7 +78,7 @@ class Job:
         if self.index is not None:
             source = video.camera(self.index)
         elif self.path.is_dir():
-            files, others = listed(self.path, self.asked.draw)
+            files, others = listed(self.path, self.options.draw)
             if not files:
                 raise ValueError(f"{shown(self.path)}: no picture is in this folder ({', '.join(NAMES)}).")
             return files, None, others
@@ -100,7 +100,7 @@ class Job:
         """How many pictures or frames there will be, or None."""
         if not self.opened:
             return len(self.files)
-        return min((n for n in (self.opened.total, self.asked.frames) if n), default=None)
+        return min((n for n in (self.opened.total, self.options.frames) if n), default=None)
 
     def say(self, name: str, message: str) -> None:
         """Say what went wrong with a file, for people alone."""
@@ -126,12 +126,12 @@ class Job:
                 self.errors.print(f"{shown(path)}: {note}", style="dim")
             yield Frame(str(path), picture, picture.shape[:2], boxes, scores, note=note)
         for name in sorted(missing):
-            yield self.unread(name, f"{self.asked.boxes} has boxes for it, but there is no such picture.")
+            yield self.unread(name, f"{self.options.boxes} has boxes for it, but there is no such picture.")
 
     def _frames(self) -> Iterator[Frame]:
-        name = self.asked.path if self.index is not None else str(self.path)
+        name = self.options.path if self.index is not None else str(self.path)
         try:
-            for number, (picture, seconds) in enumerate(islice(self.opened.frames, self.asked.frames)):
+            for number, (picture, seconds) in enumerate(islice(self.opened.frames, self.options.frames)):
                 boxes, scores = self.boxes(picture, None)
                 yield Frame(name, picture, picture.shape[:2], boxes, scores, number, seconds)
         except ValueError as error:
@@ -139,29 +139,29 @@ class Job:
 
     def boxes(self, picture: np.ndarray, path: Path | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the boxes in a picture, [N, 4], and the detector's scores or None."""
-        if self.asked.crops:
-            return whole(picture), None
+        if self.options.crops:
+            return whole_picture(picture), None
         if self.given is not None:
-            boxes = self.given.get(abspath(path), whole(picture)[:0])
+            boxes = self.given.get(abspath(path), whole_picture(picture)[:0])
             check_inside(boxes, picture)
             return boxes, None
         boxes, scores = self.detector(picture)
-        return squares(boxes, self.asked.margin), scores
+        return squares(boxes, self.options.margin), scores
 
     def run(self, out: Console) -> TableWriter:
         """Look at everything, or as far as Ctrl-C lets it, and write what is asked for."""
-        asked, classes = self.asked, self.student.classes
+        options, classes = self.options, self.student.classes
         printed = TableWriter(classes, self.root, rows=not self.opened)
         with ExitStack() as stack:
             sinks = [printed]
-            if asked.draw:
+            if options.draw:
                 rate = self.opened.rate if self.opened else None
-                drawn = AnnotationWriter(asked.draw, self.root, classes, rate, self.say)
+                drawn = AnnotationWriter(options.draw, self.root, classes, rate, self.say)
                 if self.index is None:
                     drawn.plan(self.files or [self.path])
-                asked.draw.mkdir(parents=True, exist_ok=True)
+                options.draw.mkdir(parents=True, exist_ok=True)
                 sinks.append(drawn)
-            for path, kind in ((asked.csv, Csv), (asked.json, Json)):
+            for path, kind in ((options.csv, Csv), (options.json, Json)):
                 if path:
                     sinks.append(kind(stack.enter_context(opened(path)), classes))
             for sink in sinks:
@@ -175,8 +175,8 @@ class Job:
 
     def _go(self, sinks: list[Csv | Json | AnnotationWriter | TableWriter], out: Console) -> None:
         watching = self.index is not None
-        shots = self._frames() if self.opened else self._pictures()
-        seen = run_inference(shots, self.student, bool(self.asked.draw), 1 if watching else FACES)
+        frames = self._frames() if self.opened else self._pictures()
+        seen = run_inference(frames, self.student, bool(self.options.draw), 1 if watching else FACES)
         start, hidden = time.perf_counter(), not self.errors.is_terminal
         shows = Live(console=out, transient=True) if watching else None
         with shows or Progress(*bar().columns, console=self.errors, transient=True, disable=hidden) as screen:

@@ -38,14 +38,14 @@ def opened(path: str):
 
 def records(seen: FrameResult, classes: Sequence[str]) -> list[dict]:
     """Return what there is to say about each face."""
-    found = []
+    faces = []
     for k, row in enumerate(seen.probabilities):
-        score = None if seen.shot.scores is None else round(float(seen.shot.scores[k]), 4)
+        score = None if seen.frame.scores is None else round(float(seen.frame.scores[k]), 4)
         best = int(row.argmax())
-        face = {"box": [round(float(value), 1) for value in seen.shot.boxes[k]], "score": score}
+        face = {"box": [round(float(value), 1) for value in seen.frame.boxes[k]], "score": score}
         face |= {"expression": classes[best], "probability": round(float(row[best]), 6)}
-        found.append(face | {"probabilities": {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}})
-    return found
+        faces.append(face | {"probabilities": {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}})
+    return faces
 
 
 def _plain(text: str, before: str) -> str:
@@ -63,14 +63,18 @@ class Csv:
         self.rows.writerow([*COLUMNS, *(_plain(name, "'") for name in classes), "error"])
 
     def add(self, seen: FrameResult) -> None:
-        shot = seen.shot
-        first = [_plain(shown(shot.name), "./"), shot.frame, None if shot.seconds is None else round(shot.seconds, 4)]
+        frame = seen.frame
+        first = [
+            _plain(shown(frame.name), "./"),
+            frame.number,
+            None if frame.seconds is None else round(frame.seconds, 4),
+        ]
         for number, face in enumerate(records(seen, self.classes), 1):
             best = _plain(face["expression"], "'")
             cells = [face["score"], best, face["probability"], *face["probabilities"].values()]
             self.rows.writerow([*first, number, *face["box"], *cells, None])
         if not len(seen.probabilities):
-            self.rows.writerow([*first, *[None] * (len(COLUMNS) + len(self.classes) - 3), shot.error])
+            self.rows.writerow([*first, *[None] * (len(COLUMNS) + len(self.classes) - 3), frame.error])
 
     def close(self) -> None:
         """Nothing follows the last row."""
@@ -84,13 +88,13 @@ class Json:
         file.write("[")
 
     def add(self, seen: FrameResult) -> None:
-        shot = seen.shot
-        if shot.error:
-            self._write({"file": shown(shot.name), "error": shot.error})
+        frame = seen.frame
+        if frame.error:
+            self._write({"file": shown(frame.name), "error": frame.error})
             return
-        known = {"file": shown(shot.name), "height": shot.size[0], "width": shot.size[1]}
-        known |= {} if shot.frame is None else {"frame": shot.frame, "seconds": round(shot.seconds, 4)}
-        known |= {"note": shot.note} if shot.note else {}
+        known = {"file": shown(frame.name), "height": frame.size[0], "width": frame.size[1]}
+        known |= {} if frame.number is None else {"frame": frame.number, "seconds": round(frame.seconds, 4)}
+        known |= {"note": frame.note} if frame.note else {}
         self._write(known | {"faces": records(seen, self.classes)})
 
     def _write(self, record: dict) -> None:
@@ -119,8 +123,8 @@ class AnnotationWriter:
         self.recording, self.broken, self.targets = None, "", {}
 
     def add(self, seen: FrameResult) -> None:
-        if not (self.broken or seen.shot.error):
-            self._try(seen.shot.name, self._add, seen)
+        if not (self.broken or seen.frame.error):
+            self._try(seen.frame.name, self._add, seen)
 
     def _try(self, name: str, do: Callable, *words) -> None:
         try:
@@ -130,9 +134,9 @@ class AnnotationWriter:
             self.say(name, f"not drawn: {format_error(error, inside=True)}.")
 
     def _add(self, seen: FrameResult) -> None:
-        shot = seen.shot
-        drawn = draw(shot.picture, shot.boxes, seen.probabilities, self.classes)
-        target = self.targets.get(Path(shot.name)) or self.place(Path(shot.name))
+        frame = seen.frame
+        drawn = draw(frame.picture, frame.boxes, seen.probabilities, self.classes)
+        target = self.targets.get(Path(frame.name)) or self.place(Path(frame.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.rate is None:
             exif = Image.Exif()
@@ -143,7 +147,7 @@ class AnnotationWriter:
             if self.foreign_file(target):  # a camera's; those of files are planned
                 raise ValueError(f"{target} is there, and no drawing")
             self.recording = Recording(target, self.rate)
-        self.recording.add(drawn, shot.seconds)
+        self.recording.add(drawn, frame.seconds)
 
     def plan(self, files: Iterable[Path]) -> None:
         """Choose a place of its own for each file's drawing; .png comes twice where another one has the place.
@@ -185,16 +189,16 @@ class TableWriter:
 
     def __init__(self, classes: Sequence[str], root: Path, rows: bool):
         self.classes, self.root, self.wanted, self.rows = classes, root, rows, []
-        self.counts, self.shots, self.left_out, self.without = Counter(), 0, 0, 0
+        self.counts, self.frames, self.left_out, self.without = Counter(), 0, 0, 0
 
     def add(self, seen: FrameResult) -> None:
-        name = seen.shot.name
-        if seen.shot.error:  # was said when it came up
+        name = seen.frame.name
+        if seen.frame.error:  # was said when it came up
             return
         path = Path(name)
         name = shown(path.relative_to(self.root) if path.is_relative_to(self.root) else name)
         faces = records(seen, self.classes)
-        self.shots += 1
+        self.frames += 1
         self.without += not faces
         self.counts.update(face["expression"] for face in faces)
         rows = [(name, " ".join(f"{v:.0f}" for v in f["box"]), f["expression"], f["probability"]) for f in faces]
@@ -237,7 +241,7 @@ def bar(share: float, letters: int) -> str:
 def live(seen: FrameResult, classes: Sequence[str], rate: float) -> Text:
     """Return what a terminal shows of a camera: bars of the three largest faces, and frames per second."""
     lines = [f"{rate:.1f} frames/s, {_faces(len(seen.probabilities))}; Ctrl-C ends"]
-    for k in np.argsort(-seen.shot.boxes[:, 2:].prod(1))[:3]:
+    for k in np.argsort(-seen.frame.boxes[:, 2:].prod(1))[:3]:
         lines.append(f"face {k + 1}")
         best = seen.probabilities[k].argmax()
         for j, name in enumerate(classes):

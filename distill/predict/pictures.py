@@ -105,7 +105,7 @@ def is_drawing(path: Path) -> bool:
 def identity(path: Path) -> tuple[int, int] | str:
     """Return what two names of one file have in common, whatever links they are."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:  # not there yet
         return realpath(path)
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino

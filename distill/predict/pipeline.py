@@ -20,7 +20,7 @@ class Frame(NamedTuple):
     size: tuple[int, int]  # its height and width
     boxes: np.ndarray  # [N, 4] as x, y, width, height in its pixels
     scores: np.ndarray | None  # [N] of the detector; None where the boxes are given
-    frame: int | None = None  # its number in a video, from 0, or None
+    number: int | None = None  # its number in a video, from 0, or None
     seconds: float | None = None  # its time in a video, or None
     note: str = ""  # what is remarkable about the file, or ""
     error: str = ""  # why it could not be read, or ""
@@ -29,35 +29,35 @@ class Frame(NamedTuple):
 class FrameResult(NamedTuple):
     """A frame and the student's probabilities, [N, K]."""
 
-    shot: Frame
+    frame: Frame
     probabilities: np.ndarray
 
 
-def run_inference(shots: Iterable[Frame], student: Student, keep: bool, faces: int = FACES) -> Iterator[FrameResult]:
+def run_inference(frames: Iterable[Frame], student: Student, keep: bool, faces: int = FACES) -> Iterator[FrameResult]:
     """Yield frames with their probabilities, in order.
 
     Args:
-        shots: taken one by one; few are held at a time.
+        frames: taken one by one; few are held at a time.
         student: the student.
         keep: keep the pictures until then, for drawing.
-        faces: as many go through the student at once; 1 answers each shot before the next one is taken.
+        faces: as many go through the student at once; 1 answers each frame before the next one is taken.
     """
     waiting: list[Frame] = []
     crops: list[np.ndarray] = []
     pixels = 0
-    for shot in shots:
-        crops += [cut(shot.picture, box, student.picture) for box in shot.boxes]
-        pixels += 3 * prod(shot.size) if keep else 0
-        waiting.append(shot if keep else shot._replace(picture=None))
+    for frame in frames:
+        crops += [cut(frame.picture, box, student.picture) for box in frame.boxes]
+        pixels += 3 * prod(frame.size) if keep else 0
+        waiting.append(frame if keep else frame._replace(picture=None))
         if len(crops) >= faces or len(waiting) >= faces or pixels >= PIXELS:
             yield from _answer(waiting, crops, student, faces)
             waiting, crops, pixels = [], [], 0
     yield from _answer(waiting, crops, student, faces)
 
 
-def _answer(shots: list[Frame], crops: list[np.ndarray], student: Student, faces: int) -> Iterator[FrameResult]:
+def _answer(frames: list[Frame], crops: list[np.ndarray], student: Student, faces: int) -> Iterator[FrameResult]:
     parts = [student.answer(np.stack(crops[k : k + faces]))[1] for k in range(0, len(crops), faces)]
     answers, first = np.concatenate(parts) if parts else np.zeros((0, len(student.classes)), np.float32), 0
-    for shot in shots:
-        yield FrameResult(shot, answers[first : first + len(shot.boxes)])
-        first += len(shot.boxes)
+    for frame in frames:
+        yield FrameResult(frame, answers[first : first + len(frame.boxes)])
+        first += len(frame.boxes)

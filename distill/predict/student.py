@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distill.export.runtimes import Answer, LoadedModel, open_file
-from distill.predict.boxes import check_boxes, cut, whole
+from distill.predict.boxes import check_boxes, cut, whole_picture
 from distill.predict.pictures import Picture, as_pictures
 from distill.runs.published import ONNX, shipped
 from distill.system.cli import to_export
@@ -56,7 +56,7 @@ class Student(NamedTuple):
         """
         pictures, is_batch = as_pictures(picture)
         if boxes is None:
-            faces = [(one, whole(one)[0]) for one in pictures]
+            faces = [(one, whole_picture(one)[0]) for one in pictures]
         elif is_batch:
             raise ValueError("boxes: are those of one picture, and a batch was given. Give its pictures one by one.")
         else:
@@ -163,10 +163,10 @@ def find(word: str | PathLike | None, option: str = "--student") -> Path:
         return names[word]
     path = Path(word).expanduser()
     if path.is_dir():
-        found = next((path / name for name in PLACES if (path / name).is_file()), None)
-        if found is None:
+        file = next((path / name for name in PLACES if (path / name).is_file()), None)
+        if file is None:
             raise ValueError(f"{option}: {path} has no {', '.join(PLACES)}. {to_export(path)}")
-        return found
+        return file
     if not path.is_file():
         known = f"one of {', '.join(names)}, " if names else ""
         raise ValueError(f"{option}: there is no {word}. Give {known}a run folder or a .onnx file.")

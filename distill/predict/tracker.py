@@ -30,8 +30,8 @@ class Tracker:
         """Find the faces of the next frame; arguments and answer are a detector's."""
         boxes, scores = self.near.follow(picture, self.boxes)
         if self.number % SEARCH == 0 or len(boxes) < max(1, len(self.boxes)):
-            found = [boxes, self.far(picture)[0]] if self.far and self.number % EVERY == 0 else [boxes]
-            seen = np.concatenate([*found, self.near.search(picture)])
+            candidates = [boxes, self.far(picture)[0]] if self.far and self.number % EVERY == 0 else [boxes]
+            seen = np.concatenate([*candidates, self.near.search(picture)])
             known = surest(seen, -np.arange(len(seen)))  # a face that is known already is looked at once
             boxes, scores = self.near.follow(picture, seen[known])
         self.number, self.boxes = self.number + 1, boxes

@@ -172,8 +172,8 @@ def is_recording(path: Path) -> bool:
 
 def camera_index(word: str) -> int | None:
     """Return 1 for camera:1, 0 for camera, None for anything else."""
-    found = re.fullmatch(r"camera(?::(\d{1,3}))?", word)
-    return int(found[1] or 0) if found else None
+    match = re.fullmatch(r"camera(?::(\d{1,3}))?", word)
+    return int(match[1] or 0) if match else None
 
 
 def _av():

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.report.aggregate import RunTable, aggregate_runs
-from distill.report.example_faces import Faces, gather
+from distill.report.example_faces import Faces, example_faces
 from distill.report.html.page import page
 from distill.report.html.summary import count
 from distill.report.markdown_csv import comma_separated, markdown
@@ -39,7 +39,7 @@ from distill.system.hardware import set_threads
 def faces(table: RunTable) -> Faces | str:
     """Return the faces of a data set's best student, or why there are none."""
     try:
-        return gather(table.configurations[0].runs[0])
+        return example_faces(table.configurations[0].runs[0])
     except Exception as error:  # of networks and data that may be gone: the rest of the page does not depend on them
         return format_error(error, inside=True)
 
@@ -48,7 +48,7 @@ def write(table: RunTable, out: Path, with_faces: bool, plots: Sequence[Sequence
     """Write the page and both tables, each whole or not at all; return their paths."""
     damaged = [(run, messages) for run in table.runs if (messages := problems(run))]
     texts = {
-        "report.html": page(table, faces if with_faces else lambda own: None, plots, damaged),
+        "report.html": page(table, faces if with_faces else lambda _: None, plots, damaged),
         "report.md": markdown(table),
         "report.csv": comma_separated(table),
     }
@@ -65,19 +65,19 @@ def report(options: argparse.Namespace) -> None:
     if options.pair:
         print(pair(options.folders))
         return
-    found = where(aggregate_runs(find(options.folders), options.debug), options.where)
+    table = where(aggregate_runs(find(options.folders), options.debug), options.where)
     if options.best is not None:
-        print(best(found, options.best))
+        print(best(table, options.best))
         return
     if options.format:
-        print({"md": markdown, "csv": comma_separated}[options.format](found), end="")
+        print({"md": markdown, "csv": comma_separated}[options.format](table), end="")
     else:
-        for path in write(found, options.out or options.folders[0], not options.no_faces, options.plot):
+        for path in write(table, options.out or options.folders[0], not options.no_faces, options.plot):
             print(path)
-    if found.left_out:
-        print(f"{count(len(found.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)
-    if found.debug:
-        print(f"{count(found.debug, 'run')} of debug=smoke or overfit left out: --debug counts them", file=sys.stderr)
+    if table.left_out:
+        print(f"{count(len(table.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)
+    if table.debug:
+        print(f"{count(table.debug, 'run')} of debug=smoke or overfit left out: --debug counts them", file=sys.stderr)
 
 
 @command_line()

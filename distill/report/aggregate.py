@@ -125,10 +125,10 @@ class RunTable(NamedTuple):
     @property
     def by_faces(self) -> list[list[Configuration]]:
         """The configurations that were measured on the same faces, best first; only these can be ranked together."""
-        found: dict[tuple, list[Configuration]] = {}
+        groups: dict[tuple, list[Configuration]] = {}
         for c in self.configurations:
-            found.setdefault(c.faces, []).append(c)
-        return list(found.values())
+            groups.setdefault(c.faces, []).append(c)
+        return list(groups.values())
 
     @property
     def sections(self) -> list["RunTable"]:
@@ -155,7 +155,7 @@ def aggregate_runs(runs: Sequence[Run], debug: bool = False) -> RunTable:
     configurations, repeated = [], []
     for members in groups.values():
         newest, more = _once([run for run, _ in members])
-        configurations.append(configuration(newest, next(own for run, own in members if run is newest[0])))
+        configurations.append(configuration(newest, next(values for run, values in members if run is newest[0])))
         repeated += more
     left_out = (*(run for run in wanted if run.status != "complete"), *repeated)
     return table_of(configurations)._replace(left_out=left_out, debug=len(runs) - len(wanted))
@@ -168,8 +168,8 @@ def table_of(configurations: Sequence[Configuration], first: int = 1) -> RunTabl
     values = [{key: c.settings.get(key) for key in keys} for c in ranked]
     labels = _labels(keys, values, ranked)
     numbered = [
-        replace(c, number=number, values=own, label=label, short=short)
-        for number, (c, own, (label, short)) in enumerate(zip(ranked, values, labels, strict=True), first)
+        replace(c, number=number, values=of_one, label=label, short=short)
+        for number, (c, of_one, (label, short)) in enumerate(zip(ranked, values, labels, strict=True), first)
     ]
     return RunTable(tuple(keys), tuple(numbered))
 
@@ -187,8 +187,8 @@ def _timed_together(runs: list[Run]) -> list[Run]:
     timed = []
     for run in runs:
         files = exported[_network(run)]
-        found = [own for own in files if own["file"] == files[0]["file"]] or eager[_network(run) + _machine(run)]
-        speeds = {name: [own[name] for own in found if name in own] for name in SPEEDS}
+        speeds_of = [file for file in files if file["file"] == files[0]["file"]] or eager[_network(run) + _machine(run)]
+        speeds = {name: [file[name] for file in speeds_of if name in file] for name in SPEEDS}
         more = {name: statistics.median(values) for name, values in speeds.items() if values}
         more |= {"speed_of": files[0]["file"], "speed_on": files[0]["processor"]} if files else {}
         timed.append(replace(run, result=replace(run.result, student=run.result.student | more)))
@@ -248,20 +248,20 @@ def _labels(keys: list[str], values: list[dict], ranked: list[Configuration]) ->
     for key in keys:
         if _distinct(values, [*used, key]) > max(_distinct(values, used), 1):
             used.append(key)
-    kinds = {key: Counter(plain(own[key]) for own in values) for key in used if key in COMPONENTS[1:]}
+    kinds = {key: Counter(plain(settings[key]) for settings in values) for key in used if key in COMPONENTS[1:]}
     usual = {key: counts.most_common(1)[0][0] for key, counts in kinds.items() if len(counts) == 2}
     labels = []
-    for own, c in zip(values, ranked, strict=True):
-        there = [key for key in used if own[key] is not None]
-        words = [value_words(key, own[key]) for key in there]
-        short = [fewer_words(key, own[key]) for key in there if plain(own[key]) != usual.get(key)]
+    for settings, c in zip(values, ranked, strict=True):
+        there = [key for key in used if settings[key] is not None]
+        words = [value_words(key, settings[key]) for key in there]
+        short = [fewer_words(key, settings[key]) for key in there if plain(settings[key]) != usual.get(key)]
         name = c.runs[0].result.student.get("name", "student")
         labels.append((" · ".join(words) or name, " · ".join(short) or name))
     return labels
 
 
 def _distinct(values: list[dict], keys: list[str]) -> int:
-    return len({repr([own[key] for key in keys]) for own in values})
+    return len({repr([settings[key] for key in keys]) for settings in values})
 
 
 def configuration(runs: list[Run], settings: dict) -> Configuration:

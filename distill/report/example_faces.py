@@ -16,7 +16,7 @@ from distill.data.packing.reader import open_pack
 from distill.models.feature_hooks import Layer
 from distill.pipeline.completed import rebuild
 from distill.report.gradcam import grad_cam
-from distill.report.predictions import Predictions, of_run
+from distill.report.predictions import Predictions, run_predictions
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, goal_of
 from distill.system.weights import load_weights, read_weights
@@ -44,7 +44,7 @@ class Faces(NamedTuple):
     notes: list[str]
 
 
-def gather(run: Run, n: int = 12) -> Faces:
+def example_faces(run: Run, n: int = 12) -> Faces:
     """Choose faces of the test split and look at them with both networks.
 
     Args:
@@ -55,7 +55,7 @@ def gather(run: Run, n: int = 12) -> Faces:
         ValueError: packed pictures, predictions or the student's weights are out of reach.
     """
     run = max(run.leaves, key=lambda leaf: leaf.numbers[goal_of(leaf.numbers)])
-    answers, classes = of_run(run), tuple(run.result.data["classes"])
+    answers, classes = run_predictions(run), tuple(run.result.data["classes"])
     if answers.labels.min() < 0:
         raise ValueError("nobody has said what they show")
     wrong, right = choose(answers, n)
@@ -65,18 +65,18 @@ def gather(run: Run, n: int = 12) -> Faces:
     weights = RunFolder(run.folder).weights
     student = rebuild(run.config.student, classes, run.config.plugins, read_weights(weights)[0])
     load_weights(student, weights, str(run.folder))
-    own, _, layer = grad_cam(student, _images(student, pixels), guesses)
-    looks, notes = [("student", own)], [f"Student: {run.result.student['name']}, {_place(layer)}"]
+    heat, _, layer = grad_cam(student, _images(student, pixels), guesses)
+    looks, notes = [("student", heat)], [f"Student: {run.result.student['name']}, {_place(layer)}"]
     teacher = _teacher_maps(run, classes, pixels, notes)  # maps, answers
     if teacher is not None:
         looks.append(("teacher", teacher[0]))
     faces = []
     for k, row in enumerate(rows):
-        own, packed = answers.probabilities[row], pixels[k]
+        answer_row, packed = answers.probabilities[row], pixels[k]
         picture = Image.fromarray(packed[0].numpy() if len(packed) == 1 else packed.permute(1, 2, 0).numpy())
         face = np.asarray(picture.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
         seen = [(whose, _uri(_lit(face, maps[k].numpy()))) for whose, maps in looks]
-        teacher_answer, answer = teacher and teacher[1][k], (classes[int(own.argmax())], float(own.max()))
+        teacher_answer, answer = teacher and teacher[1][k], (classes[int(answer_row.argmax())], float(answer_row.max()))
         faces.append(Face(answers.ids[row], classes[answers.labels[row]], answer, teacher_answer, _uri(face), seen))
     if licence := run.result.data.get("notes", {}).get("licence"):
         notes.append(str(licence))

@@ -28,9 +28,9 @@ def grad_cam(network: nn.Module, images: Tensor, classes: Tensor | None = None) 
     Reference: Selvaraju et al., Grad-CAM, arXiv 1610.02391, equations 1 and 2. Deviation: where the last map does not reach
     the logits (a transformer that answers from its class token alone) the one before is taken, and so on.
     """
-    found = inspect_layers(network)
-    last = found.stages[-1:]
-    others = [a for a in found.layers.values() if len(a.shape) == 3 and a.shape[1] > 1 and not a.name.endswith(":in")]
+    info = inspect_layers(network)
+    last = info.stages[-1:]
+    others = [a for a in info.layers.values() if len(a.shape) == 3 and a.shape[1] > 1 and not a.name.endswith(":in")]
     with eval_mode(network):
         for layer in [*last, *others[::-1][:TRIED]]:
             maps, probabilities = _maps(network, layer, images, classes)

@@ -12,7 +12,7 @@ def markdown(table: RunTable) -> str:
     sections = table.sections
     if len(sections) < 2:
         return _markdown(table)
-    return "\n".join(f"## {own.configurations[0].data_name}\n\n{_markdown(own)}" for own in sections)
+    return "\n".join(f"## {section.configurations[0].data_name}\n\n{_markdown(section)}" for section in sections)
 
 
 def _markdown(table: RunTable) -> str:
@@ -40,10 +40,10 @@ def comma_separated(table: RunTable) -> str:
     rows.writerow(["configuration", "status", *table.keys, "seed", *names, "speed_of", "folder", "command", "error"])
     for c in table.configurations:
         for run in c.runs:
-            own = [full(c.values[key]) for key in table.keys]
+            settings = [full(c.values[key]) for key in table.keys]
             numbers = [run.numbers.get(name, "") for name in names]
             seed, speed = run.config.seed, c.speed_of or ""
-            rows.writerow([c.number, run.status, *own, seed, *numbers, speed, run.folder, run.command, ""])
+            rows.writerow([c.number, run.status, *settings, seed, *numbers, speed, run.folder, run.command, ""])
     for run in table.left_out:
         blank = [""] * (len(table.keys) + 2 + len(names))
         rows.writerow(["", run.status, *blank, run.folder, "", run.error])

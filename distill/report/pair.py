@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill.evaluation.mcnemar import mcnemar
-from distill.report.predictions import of_run
+from distill.report.predictions import run_predictions
 from distill.runs.reading import read
 
 
@@ -28,11 +28,11 @@ def pair(folders: Sequence[Path]) -> str:
     lines = [f"A: {runs[0].folder}", f"B: {runs[1].folder}", ""]
     lines += ["| faces | number | A right | B right | A alone | B alone | p |", "|---|--:|--:|--:|--:|--:|--:|"]
     for split in ("valid", "test"):
-        a, b = (of_run(run, split) for run in runs)
+        a, b = (run_predictions(run, split) for run in runs)
         if a.ids != b.ids or (a.labels != b.labels).any():
             raise ValueError(f"--pair: the {split} faces or labels of {runs[0].folder} and {runs[1].folder} differ.")
-        right_a, right_b = (own.probabilities.argmax(1) == own.labels for own in (a, b))
+        right_a, right_b = (answers.probabilities.argmax(1) == answers.labels for answers in (a, b))
         only_a, only_b, p = mcnemar(right_a, right_b)
-        shares = " | ".join(f"{100 * own.mean():.2f} %" for own in (right_a, right_b))
+        shares = " | ".join(f"{100 * answers.mean():.2f} %" for answers in (right_a, right_b))
         lines.append(f"| {split} | {len(right_a):,} | {shares} | {only_a:,} | {only_b:,} | {p:.2g} |")
     return "\n".join([*lines, "", "p: McNemar's test, exact, two-sided, of one training each; seeds vary beside it"])

@@ -29,20 +29,20 @@ class Predictions(NamedTuple):
     ids: tuple[str, ...]
 
 
-def of_run(run: Run, split: str = "test") -> Predictions:
+def run_predictions(run: Run, split: str = "test") -> Predictions:
     """Read a run's predictions; those of a job over folds are put together.
 
     Raises:
         ValueError: the file is not there, or damaged.
     """
     classes = run.result.data["classes"]
-    found = [read_predictions(RunFolder(leaf.folder).predictions(split), classes) for leaf in run.leaves]
-    probabilities, labels = (np.concatenate([part[k] for part in found]) for k in (0, 1))
+    parts = [read_predictions(RunFolder(leaf.folder).predictions(split), classes) for leaf in run.leaves]
+    probabilities, labels = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
     name = run.result.student.get("name", "student")
-    return Predictions(name, probabilities, labels, tuple(name for part in found for name in part[2]))
+    return Predictions(name, probabilities, labels, tuple(name for part in parts for name in part[2]))
 
 
-def of_teacher(run: Run, like: Predictions) -> Predictions | None:
+def teacher_predictions(run: Run, like: Predictions) -> Predictions | None:
     """Return the teacher's predictions of the same faces, as its own run folder holds them; none where that is out of reach."""
     teacher = run.result.teacher or {}
     weights = teacher.get("weights") or []
@@ -50,32 +50,32 @@ def of_teacher(run: Run, like: Predictions) -> Predictions | None:
         return None
     try:
         file = RunFolder.of_weights(weights[0]).predictions("test")
-        found = read_predictions(file, run.result.data["classes"])
+        columns = read_predictions(file, run.result.data["classes"])
     except (ValueError, IndexError):
         return None
-    return Predictions(teacher["name"], *found) if found[2] == like.ids else None
+    return Predictions(teacher["name"], *columns) if columns[2] == like.ids else None
 
 
 def problems(run: Run) -> list[str]:
     """Return a message about each file of a complete run that is damaged, though its result is whole."""
-    found = []
+    messages = []
     for leaf in run.leaves:
         for split in ("valid", "test"):
             if RunFolder(leaf.folder).predictions(split).exists():
                 try:
-                    of_run(leaf, split)
+                    run_predictions(leaf, split)
                 except ValueError as error:
-                    found.append(format_error(error))
+                    messages.append(format_error(error))
         file = RunFolder(leaf.folder).metrics
         try:
             bad = [number for number, line in numbered_lines(file) if line is None]
         except OSError as error:
-            found.append(f"{file} cannot be read ({format_error(error, inside=True)})")
+            messages.append(f"{file} cannot be read ({format_error(error, inside=True)})")
         else:
             if bad:
                 more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-                found.append(f"{file} is damaged: line {bad[0]}{more} is no JSON object and is not drawn")
-    return found
+                messages.append(f"{file} is damaged: line {bad[0]}{more} is no JSON object and is not drawn")
+    return messages
 
 
 def reliability(people: list[Predictions]) -> Markup:
@@ -86,9 +86,9 @@ def reliability(people: list[Predictions]) -> Markup:
     for answers, kind in zip(people[::-1], ("second", "first")[-len(people) :], strict=True):
         bins = calibration(answers.probabilities, answers.labels, BINS, LEAST)
         if len(bins) > 1:
-            plot.line([(own.confidence, own.accuracy) for own in bins], f"reliable {kind}")
-        for own in bins:
-            tip = f"{answers.who}: {own.faces} faces at {100 * own.confidence:.0f} % confidence, {100 * own.accuracy:.0f} % right"
-            radius = 2.5 + 9 * np.sqrt(own.faces / len(answers.labels))
-            plot.dot((own.confidence, own.accuracy), f"reliable {kind}", radius, tip=tip)
+            plot.line([(bar.confidence, bar.accuracy) for bar in bins], f"reliable {kind}")
+        for bar in bins:
+            tip = f"{answers.who}: {bar.faces} faces at {100 * bar.confidence:.0f} % confidence, {100 * bar.accuracy:.0f} % right"
+            radius = 2.5 + 9 * np.sqrt(bar.faces / len(answers.labels))
+            plot.dot((bar.confidence, bar.accuracy), f"reliable {kind}", radius, tip=tip)
     return plot.svg("Accuracy against confidence of " + " and ".join(answers.who for answers in people))

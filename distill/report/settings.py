@@ -20,19 +20,19 @@ def settings_of(runs: Sequence[Run]) -> list[dict[str, object]]:
 
 
 def _flat(run: Run) -> dict[str, object]:
-    found: dict[str, object] = {}
-    _flatten("", {key: value for key, value in config.settings(run.config).items() if key != "seed"}, found)
+    flat: dict[str, object] = {}
+    _flatten("", {key: value for key, value in config.settings(run.config).items() if key != "seed"}, flat)
     named = {part: config.label(node) for part, node in run.config.components.items()}
     named |= {"data": run.result.data["name"], "loss": " + ".join(run.config.loss)}
-    found["eval.tta"] = run.result.eval.get("tta", "plain")
-    kept = {k: canonical(v) for k, v in found.items() if k not in HIDDEN and not k.endswith("._target_")}
+    flat["eval.tta"] = run.result.eval.get("tta", "plain")
+    kept = {k: canonical(v) for k, v in flat.items() if k not in HIDDEN and not k.endswith("._target_")}
     return kept | named
 
 
 def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say of which finished run a teacher is, by its folder's name; two weights are two teachers."""
     teachers = [run.config.teacher for run in runs]
-    teachers = [(str(own.get("sha256") or ""), Path(str(own.get("run"))).name) for own in teachers]
+    teachers = [(str(node.get("sha256") or ""), Path(str(node.get("run"))).name) for node in teachers]
     names = _names([(key, name) for key, name in teachers if key])
     for settings, (key, _) in zip(flat, teachers, strict=True):
         if key:
@@ -43,29 +43,31 @@ def _tell_data_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say where the faces are from, as data.root, where no other setting tells one data set from another."""
     faces = [run.result.data.get("fingerprint") for run in runs]
     roots = [str(run.config.data.get("root") or run.result.data["name"]) for run in runs]
-    asked = [repr(sorted((k, repr(v)) for k, v in own.items() if k.split(".")[0] == "data")) for own in flat]
+    data_settings = [
+        repr(sorted((k, repr(v)) for k, v in values.items() if k.split(".")[0] == "data")) for values in flat
+    ]
     same: dict[str, set] = {}
-    for words, key in zip(asked, faces, strict=True):
+    for words, key in zip(data_settings, faces, strict=True):
         same.setdefault(words, set()).add(key)
     names = _names([(key, Path(root).name) for key, root in zip(faces, roots, strict=True)])
-    for settings, words, key in zip(flat, asked, faces, strict=True):
+    for settings, words, key in zip(flat, data_settings, faces, strict=True):
         if len(same[words]) > 1:
             settings["data.root"] = names[key]
 
 
-def _names(found: list[tuple[str, str]]) -> dict[str, str]:
+def _names(named: list[tuple[str, str]]) -> dict[str, str]:
     """Return hash -> the name that it was first seen with, and the hash's beginning where another has that name, too."""
     first: dict[str, str] = {}
-    for key, name in found:
+    for key, name in named:
         first.setdefault(key, name)
     often = Counter(first.values())
     return {key: name if often[name] == 1 else f"{name} {str(key)[:6]}" for key, name in first.items()}
 
 
-def _flatten(prefix: str, node: dict, found: dict[str, object]) -> None:
+def _flatten(prefix: str, node: dict, flat: dict[str, object]) -> None:
     for key, value in node.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            _flatten(f"{name}.", value, found)
+            _flatten(f"{name}.", value, flat)
         else:
-            found[name] = value
+            flat[name] = value

@@ -65,9 +65,9 @@ def _linear_ticks(low: float, high: float, most: int) -> list[float]:
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
-        found = [d * 10**k for k in decades for d in digits if low <= d * 10**k <= high]
-        if len(found) >= 3 or len(digits) == 8:
-            return found[:: max(1, -(-len(found) // most))]
+        ticks = [d * 10**k for k in decades for d in digits if low <= d * 10**k <= high]
+        if len(ticks) >= 3 or len(digits) == 8:
+            return ticks[:: max(1, -(-len(ticks) // most))]
     return []
 
 
@@ -164,7 +164,7 @@ def place_labels(
         wanted: (x, y, words) of the points in the picture, the most important first.
         taken: places of all points.
     """
-    boxes, found = [(x - 5, y - 5, x + 5, y + 5) for x, y in taken], []
+    boxes, places = [(x - 5, y - 5, x + 5, y + 5) for x, y in taken], []
     for x, y, words in wanted:
         for dx, dy, anchor in BESIDE:
             width = 7 * len(words)
@@ -173,11 +173,11 @@ def place_labels(
             inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 14 and box[3] < HEIGHT - BOTTOM
             if inside and not any(_overlap(box, other) for other in boxes):
                 boxes.append(box)
-                found.append((x + dx, y + dy, anchor))
+                places.append((x + dx, y + dy, anchor))
                 break
         else:
-            found.append(None)
-    return found
+            places.append(None)
+    return places
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:

@@ -114,15 +114,15 @@ class RunConfig:
         return self.data.get("fold") == "all" or self.generations > 1
 
     @classmethod
-    def from_dict(cls, found: dict) -> "RunConfig":
+    def from_dict(cls, given: dict) -> "RunConfig":
         """Return the config that plain dicts hold; what an older one does not say is as conf/ has it.
 
         Raises:
             TypeError: a key that no run has.
         """
-        usual, known = _defaults(), {own.name for own in fields(cls)}
-        whole: dict[str, Any] = {key: value for key, value in usual.items() if key in known} | found
-        groups = {key: kind(**usual[key] | found.get(key, {})) for key, kind in _groups().items()}
+        usual, known = _defaults(), {field.name for field in fields(cls)}
+        whole: dict[str, Any] = {key: value for key, value in usual.items() if key in known} | given
+        groups = {key: kind(**usual[key] | given.get(key, {})) for key, kind in _groups().items()}
         return cls(**whole | groups)
 
     @classmethod
@@ -134,10 +134,10 @@ class RunConfig:
             ValueError: the file was damaged since, or has a key that no run has.
         """
         try:
-            found = yaml.safe_load(file.read_text(encoding="utf-8"))
-            if problem := unlike(found, CONFIG) if isinstance(found, dict) else "is no mapping":
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if problem := unlike(content, CONFIG) if isinstance(content, dict) else "is no mapping":
                 raise ValueError(problem)
-            made = cls.from_dict(found)
+            made = cls.from_dict(content)
             members = {"teacher.members": dict[str, dict]} if "members" in made.teacher else {}
             if problem := unlike(vars(made) | {key: vars(getattr(made, key)) for key in _groups()}, _types() | members):
                 raise ValueError(problem)
@@ -159,14 +159,14 @@ class RunConfig:
 
 @cache
 def _groups() -> dict[str, Any]:
-    return {own.name: own.type for own in fields(RunConfig) if is_dataclass(own.type)}
+    return {field.name: field.type for field in fields(RunConfig) if is_dataclass(field.type)}
 
 
 @cache
 def _types() -> dict[str, Any]:
     """Return the type of each key that has one, by its dotted name."""
-    single = {own.name: own.type for own in fields(RunConfig) if own.type in (int, list[str])}
-    return single | {f"{group}.{own.name}": own.type for group, kind in _groups().items() for own in fields(kind)}
+    single = {field.name: field.type for field in fields(RunConfig) if field.type in (int, list[str])}
+    return single | {f"{group}.{field.name}": field.type for group, kind in _groups().items() for field in fields(kind)}
 
 
 @cache

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def which(rows: list[dict]) -> str | None:
+def recommend_file(rows: list[dict]) -> str | None:
     """Say which file of one student answers a single picture fastest, of those that passed the gate; None where none did.
 
     Files whose quartiles meet the fastest one's are as fast: the smallest of them is taken.

@@ -97,8 +97,8 @@ class RunFolder:
 
     def parts(self) -> list["RunFolder"]:
         """Return the folders of the sub-runs that have begun, in their order."""
-        found = [path.parent for path in self.path.glob("*-*/config.yaml") if PART.fullmatch(path.parent.name)]
-        return [RunFolder(path) for path in sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))]
+        folders = [path.parent for path in self.path.glob("*-*/config.yaml") if PART.fullmatch(path.parent.name)]
+        return [RunFolder(path) for path in sorted(folders, key=lambda path: int(path.name.rpartition("-")[2]))]
 
     def is_complete(self) -> bool:
         """Say whether it holds a finished run."""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
@@ -13,28 +14,41 @@ from distill.runs.folder import RunFolder
 from distill.system.console import console
 
 OWN = ("distill", "students", "teachers")
+KINDS = ("students.", "teachers.", "distill.losses.", "distill.data.", "distill.models.")  # whose imports are followed
+INSTALLED = {"site-packages", "dist-packages"}  # folders of others' packages, which env.json names by their versions
 SECONDS = 10  # that git may take
 SHOWN = 5  # modules that one message names
 
 
 def sources(components: dict, plugins: Sequence[str]) -> dict[str, str]:
-    """Return module -> SHA-256 of its source: of every class that is named, and of what plugins import of plugins.
+    """Return module -> SHA-256 of its source: of every class that is named, and of what these import of their own kind.
 
     Args:
         components: see RunConfig; at any depth.
-        plugins: packages besides this project's whose sources count.
+        plugins: packages besides this project's whose sources count, and those of the modules that lie beside them.
     """
-    packages = [name.partition(".")[0] for name in plugins]
-    named = list(_targets(components))
-    todo, found = [name for name in named if name.partition(".")[0] in (*OWN, *packages)], {}
+    packages = {name.partition(".")[0] for name in plugins}.difference(OWN)
+    beside = {folder for name in packages if (folder := _folder_of(name)) and INSTALLED.isdisjoint(folder.parts)}
+    todo, hashes = [name for name in _targets(components) if name.partition(".")[0] in {*OWN, *packages}], {}
     while todo:
         name, content = _source(todo.pop())
-        if name is None or name in found:
+        if name is None or name in hashes:
             continue
-        found[name] = hashlib.sha256(content).hexdigest()
-        if name.partition(".")[0] in packages:
-            todo += [other for other in _imports(name, content) if other.partition(".")[0] in packages]
-    return dict(sorted(found.items()))
+        hashes[name] = hashlib.sha256(content).hexdigest()
+        for other in _imports(name, content):
+            top = other.partition(".")[0]
+            if top in packages or f"{other}.".startswith(KINDS) or (top not in OWN and _folder_of(top) in beside):
+                todo.append(other)
+    return dict(sorted(hashes.items()))
+
+
+def _folder_of(top: str) -> Path | None:
+    """Return the folder that a package or module lies in, None where it is none or is built in."""
+    spec = _spec(top)
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        return None
+    path = Path(str(spec.origin))
+    return path.parent.parent if path.name == "__init__.py" else path.parent
 
 
 def _targets(node: object) -> Iterator[str]:
@@ -44,14 +58,18 @@ def _targets(node: object) -> Iterator[str]:
         yield from _targets(inner)
 
 
+def _spec(name: str) -> ModuleSpec | None:
+    """Return where a module is, None where it is not or where its package cannot be imported, which build says."""
+    try:
+        return find_spec(name)
+    except Exception:
+        return None
+
+
 def _source(name: str) -> tuple[str | None, bytes]:
     """Return the module that a dotted name is or is in, and its source; None where there is no such file."""
     while name:
-        try:
-            spec = find_spec(name)
-        except Exception:  # its parent is no package, or cannot be imported, which build says
-            spec = None
-        if spec is not None:
+        if spec := _spec(name):
             file = Path(spec.origin or "")
             return (name, file.read_bytes()) if file.suffix == ".py" and file.is_file() else (None, b"")
         name = name.rpartition(".")[0]
@@ -60,7 +78,7 @@ def _source(name: str) -> tuple[str | None, bytes]:
 
 def _imports(module: str, source: bytes) -> Iterator[str]:
     """Yield every name that a module imports, relative ones resolved, and its parent packages."""
-    spec = find_spec(module)
+    spec = _spec(module)
     package = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
     yield package
     try:
@@ -70,16 +88,16 @@ def _imports(module: str, source: bytes) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        elif isinstance(node, ast.ImportFrom) and node.level <= package.count(".") + 1:
             base = resolve_name("." * node.level + (node.module or ""), package)
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def tell_changed(folder: RunFolder) -> None:
+def warn_if_code_changed(folder: RunFolder) -> None:
     """Say loudly, in one line, which code of a run was changed since it was made; nothing of a run that does not know."""
     then = recorded(folder) if folder.config.is_file() else {}
     now = _current(folder)[0] if then else {}
-    if different := [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]:
+    if different := [name for name in sorted(then) if then[name] != now.get(name)]:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         console.print(
             f"*** CODE CHANGED since {folder} was made: {', '.join(different[:SHOWN])}{more}. What lies there is of the code as it "
@@ -124,13 +142,13 @@ def git_state(package: str) -> dict[str, object] | None:
             return None
         file = Path(spec.origin)
         git = ["git", "--no-optional-locks", "-C", str(file.parent)]
-        _said([*git, "ls-files", "--error-unmatch", file.name])  # else it is that of whom it is installed for
-        commit = _said([*git, "rev-parse", "HEAD"])
-        return {"commit": commit, "dirty": bool(_said([*git, "status", "--porcelain", "--untracked-files=no"]))}
+        _output_of([*git, "ls-files", "--error-unmatch", file.name])  # else it is that of whom it is installed for
+        commit = _output_of([*git, "rev-parse", "HEAD"])
+        return {"commit": commit, "dirty": bool(_output_of([*git, "status", "--porcelain", "--untracked-files=no"]))}
     except (OSError, ValueError, ImportError, AttributeError, TypeError, subprocess.SubprocessError):
         return None
 
 
-def _said(command: list[str]) -> str:
+def _output_of(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True, encoding="utf-8")
     return done.stdout.strip()

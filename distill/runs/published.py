@@ -13,14 +13,14 @@ ONNX = ("model.onnx", "model.int8.onnx")  # of a published student, which is ask
 
 def shipped() -> dict[str, Path]:
     """Return names and .onnx files of the students that come with this package, in the order of names."""
-    found = (folder / name for folder in sorted(SHIPPED.glob("*")) for name in reversed(ONNX))
-    return {path.parent.name: path for path in found if path.is_file()}
+    files = (folder / name for folder in sorted(SHIPPED.glob("*")) for name in reversed(ONNX))
+    return {path.parent.name: path for path in files if path.is_file()}
 
 
 def published_weights(folder: Path) -> Path | None:
     """Return the weight file of a folder with a published network, or None where it is no such folder."""
-    found = [folder / name for name in WEIGHTS if (folder / name).is_file()]
-    return found[0] if found and (folder / CONFIG).is_file() else None
+    files = [folder / name for name in WEIGHTS if (folder / name).is_file()]
+    return files[0] if files and (folder / CONFIG).is_file() else None
 
 
 def published_config(folder: Path) -> dict:
@@ -50,8 +50,8 @@ def named_folder(word: str, key: str) -> str:
     Raises:
         ConfigError: it means two, or the teacher that comes with this package.
     """
-    own = SHIPPED / word
-    if "/" in word or published_weights(own) is None:
+    packaged = SHIPPED / word
+    if "/" in word or published_weights(packaged) is None:
         return word
     if word not in shipped() and not Path(word).exists():
         raise ConfigError(
@@ -61,6 +61,6 @@ def named_folder(word: str, key: str) -> str:
         raise ConfigError(
             key,
             f"{word} is a network of this package, and here is a file or folder of that name. Type ./{word} for the one "
-            f"here, {own} for the package's.",
+            f"here, {packaged} for the package's.",
         )
-    return str(own)
+    return str(packaged)

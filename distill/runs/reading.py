@@ -60,13 +60,13 @@ class Run:
         if self.status != "complete":
             return {}
         result = self.result
-        found: dict[str, Any] = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
-        found["minutes"] = (result.seconds.get("total") or math.nan) / 60
+        facts: dict[str, Any] = {"seed": result.seed, "epochs": result.epochs, "best_epoch": result.best_epoch}
+        facts["minutes"] = (result.seconds.get("total") or math.nan) / 60
         for name, values in result.extra_test_splits.items():
-            found[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
+            facts[f"test/{name}/top1_accuracy"] = values.get("top1_accuracy")
         if corrupted := result.robustness:
-            found["test/robustness"] = corrupted["mean"]["top1_accuracy"]
-        return _numbers(result.student) | {name: value for name, value in found.items() if is_number(value)}
+            facts["test/robustness"] = corrupted["mean"]["top1_accuracy"]
+        return _numbers(result.student) | {name: value for name, value in facts.items() if is_number(value)}
 
     @cached_property
     def teacher_numbers(self) -> dict[str, float]:
@@ -103,15 +103,15 @@ class Run:
         """
         folder = RunFolder(self.folder).export
         try:
-            found = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
-            timed = {Path(row["name"]).name: row for row in found["rows"] if row["threads"] == 1}
+            report = json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+            timed = {Path(row["name"]).name: row for row in report["rows"] if row["threads"] == 1}
             for name in (f"student{end}" for end in ENGINES):
                 files = [folder / name, *([folder / "student.bin"] if name.endswith(".xml") else [])]
                 if name in timed and timed[name]["file_bytes"] == sum(file.stat().st_size for file in files):
                     passes = timed[name]["passes"]
                     speeds = {"latency_ms": float(passes["1"]["milliseconds"])}
                     speeds["images_per_second"] = float(passes[max(passes, key=int)]["images_per_second"])
-                    return {"file": name, "processor": found["environment"].get("processor"), **speeds}
+                    return {"file": name, "processor": report["environment"].get("processor"), **speeds}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return None
@@ -119,15 +119,15 @@ class Run:
     @cached_property
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """name -> [(epoch from 1 on, value)] of validation metrics, and the mean training loss of each epoch."""
-        found: dict[str, dict[int, list[float]]] = {}
+        by_epoch: dict[str, dict[int, list[float]]] = {}
         for line in _lines(RunFolder(self.leaves[0].folder).metrics):
             epoch = line.get("epoch")
             if not isinstance(epoch, int) or not 0 <= epoch < 10**6:
                 continue
             for name, value in line.items():
                 if name.startswith(("valid/", "train/")) and is_number(value):
-                    found.setdefault(name, {}).setdefault(epoch + 1, []).append(value)
-        return {name: [(e, sum(v) / len(v)) for e, v in sorted(by.items())] for name, by in found.items()}
+                    by_epoch.setdefault(name, {}).setdefault(epoch + 1, []).append(value)
+        return {name: [(e, sum(v) / len(v)) for e, v in sorted(by.items())] for name, by in by_epoch.items()}
 
 
 def find(folders: Iterable[Path]) -> list[Run]:
@@ -136,18 +136,18 @@ def find(folders: Iterable[Path]) -> list[Run]:
     Raises:
         ValueError: no such folder, or not one run in any of them.
     """
-    found: dict[Path, None] = {}
+    run_folders: dict[Path, None] = {}
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(
                 f"{folder}: no such folder. Give a run folder, or one that holds run folders, such as runs."
             )
-        found |= dict.fromkeys(_run_folders(folder.resolve(), set()))
-    if not found:
+        run_folders |= dict.fromkeys(_run_folders(folder.resolve(), set()))
+    if not run_folders:
         raise ValueError(
             f"{', '.join(map(str, folders))}: no run is in there; a run folder holds config.yaml and result.json."
         )
-    return [read(folder) for folder in sorted(found)]
+    return [read(folder) for folder in sorted(run_folders)]
 
 
 def _run_folders(folder: Path, seen: set[Path]) -> Iterator[Path]:
@@ -228,8 +228,8 @@ def goal_of(numbers: dict) -> str:
 
 
 def _numbers(network: dict) -> dict[str, float]:
-    found = dict(network["metrics"]) | {name: network.get(name) for name in COSTS}
-    return {name: value for name, value in found.items() if is_number(value)}
+    numbers = dict(network["metrics"]) | {name: network.get(name) for name in COSTS}
+    return {name: value for name, value in numbers.items() if is_number(value)}
 
 
 def _progress(folder: RunFolder, epochs: int, parts: tuple[Run, ...]) -> str:

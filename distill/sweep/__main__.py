@@ -11,6 +11,7 @@ Every job is the process `python -m distill.run WORDS`; what it prints is in SWE
   sweep.jobs=1           jobs at a time on this machine; its cores are shared out
   sweep.seed=0           of the choices
   sweep.folder=DIR       instead of PATHS.RUNS/sweeps/NAME-DIGEST
+  --config-dir=DIR       yamls of one's own, as in python -m distill.run
   launcher=ray           jobs on a Ray cluster: conf/launcher/ray.yaml has launcher.address, launcher.num_cpus, launcher.num_gpus;
                          joblib and slurm as in python -m distill.run -m
 
@@ -82,11 +83,11 @@ def choose(file: SweepFile, options: dict, rest: list[str]) -> int:
         raise ConfigError(min(fixed), f"is chosen by {file.name}. Leave it out, or take it from the file's parameters.")
 
     def words(chosen: dict) -> list[str]:
-        own = [word for word in file.command(chosen) if word.partition("=")[0] not in given]
-        return own + [word for word in rest if not overrides.SWEEP.match(word)]
+        kept = [word for word in file.command(chosen) if word.partition("=")[0] not in given]
+        return kept + [word for word in rest if not overrides.SWEEP.match(word)]
 
-    asked = (file.command({}), file.parameters, file.method, file.metric, options["minimize"], options["seed"])
-    folder, what = sweep_folder(rest, Path(file.name).stem, asked, options["folder"])
+    identity = (file.command({}), file.parameters, file.method, file.metric, options["minimize"], options["seed"])
+    folder, what = sweep_folder(rest, Path(file.name).stem, identity, options["folder"])
     first = {key: spec["values"][0] if "values" in spec else spec["min"] for key, spec in file.parameters.items()}
     try:
         cfg, launcher = overrides.compose_jobs([words(first)], rest, file.parameters, folder)
@@ -103,7 +104,7 @@ def choose(file: SweepFile, options: dict, rest: list[str]) -> int:
     return int(failed > 0)
 
 
-def spread(options: dict, rest: list[str]) -> int:
+def run_combinations(options: dict, rest: list[str]) -> int:
     """Run every combination of the words' values, and return the exit code: 1 where a job is not complete.
 
     Raises:
@@ -114,7 +115,7 @@ def spread(options: dict, rest: list[str]) -> int:
     for name in ("method", "run_cap", "minimize", "seed"):
         if options[name] != OPTIONS[name]:
             raise ConfigError(f"sweep.{name}", why)
-    if not overrides.spread(rest)[1]:
+    if not overrides.expand_sweep(rest)[1]:
         raise ValueError("sweep: nothing is swept over. Give sweep=NAME, or several values of a key, such as seed=0,1.")
     return run_grid(rest, options["jobs"], options["folder"])
 
@@ -126,13 +127,13 @@ def main(words: list[str]) -> None:
         print(__doc__)
         return
     loud_warnings()
-    options, rest = parse(words)
+    options, rest = parse(overrides.options_first(words))
     with with_suggestions(rest):
         if "sweep" in options:
             file = read(find(options["sweep"]), method=options["method"], run_cap=options["run_cap"])
             code = choose(file, options, rest)
         else:
-            code = spread(options, rest)
+            code = run_combinations(options, rest)
     if code:
         sys.exit(code)
 

@@ -86,7 +86,7 @@ class Record:
             errors = re.findall(r"^error: (.*)", printed, re.MULTILINE)
             facts["error"] = errors[-1] if errors else f"ended with exit code {code}; {log} says more"
         self.update(**facts)
-        if facts["error"] and "folder" not in self.facts:
+        if facts["error"] and not self.folder.config.is_file():
             RunResult("failed", error=facts["error"]).write(self.refusal)
         console.print(f"job {self.facts['number']}: {line(self.facts)}")
 
@@ -184,7 +184,7 @@ def sweep_folder(words: Sequence[str], stem: str, what: Sequence, folder: str | 
         what: is asked for besides.
         folder: that is to be taken instead of the one that is named so, among the run folders.
     """
-    asked = digest([*what, sorted(word for word in words if not word.startswith(ELSEWHERE))])
+    identity = digest([*what, sorted(word for word in words if not word.startswith(ELSEWHERE))])
     runs = overrides.value_of(words, "paths.runs") or "runs"
-    path = folder or overrides.sweep_dir(words) or f"{runs}/sweeps/{stem[:60]}-{asked[:8]}"
-    return Path(path).expanduser().absolute(), asked
+    path = folder or overrides.sweep_dir(words) or f"{runs}/sweeps/{stem[:60]}-{identity[:8]}"
+    return Path(path).expanduser().absolute(), identity

@@ -110,7 +110,7 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
     words = [word for word in words if word not in MULTIRUN]
     if flags := [word for word in words if word.startswith("-")]:
         raise ValueError(f"{flags[0]}: does not go with -m. Type it without -m, and with one value of each key.")
-    jobs, swept = overrides.spread(words)
+    jobs, swept = overrides.expand_sweep(words)
     sweep, what = sweep_folder(words, swept_name(swept), (), folder)
     _, launcher = overrides.compose_jobs(jobs, words, swept, sweep)
     with job_runner(sweep, what, launcher, at_a_time, METRIC, True) as executor:

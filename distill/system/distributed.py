@@ -69,12 +69,12 @@ def init_process_group() -> None:
     if local < gpus:
         torch.cuda.set_device(local)
     try:
-        store, own, size = next(dist.rendezvous("env://", timeout=timedelta(minutes=30)))
+        store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(minutes=30)))
         store.set_timeout(PATIENCE)
         _job["store"] = dist.PrefixStore("fer-distill", store)
         backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
         group = dist.PrefixStore("group", store)
-        dist.init_process_group(backend, store=group, rank=own, world_size=size, timeout=PATIENCE)
+        dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=PATIENCE)
     except RuntimeError as error:
         raise ValueError(
             f"torchrun: the {expected_world_size()} processes of this job did not meet ({format_error(error, inside=True)})."
@@ -177,14 +177,14 @@ def total(number: int) -> int:
     return int(numbers)
 
 
-def shares(rows: int) -> list[int]:
+def shard_sizes(rows: int) -> list[int]:
     """Return how many of some rows are each process's, the first ones one more where they cannot be equal."""
     return [rows // world() + (r < rows % world()) for r in range(world())]
 
 
-def own_share(rows: int) -> slice:
+def local_slice(rows: int) -> slice:
     """Return which of some rows are this process's."""
-    sizes = shares(rows)
+    sizes = shard_sizes(rows)
     return slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
 
 
@@ -204,9 +204,9 @@ def gather(x: Tensor | None, sizes: list[int], everywhere: bool = True) -> Tenso
     if 0 in sizes:
         shape, dtype, kind = broadcast_from_main(lambda: (x.shape[1:], x.dtype, x.device.type))
         x = torch.empty(0, *shape, dtype=dtype, device=kind) if x is None else x
-    own, row = x.detach().contiguous(), math.prod(x.shape[1:])
-    flat = own.new_zeros(max(sizes) * row)
-    flat[: own.numel()] = own.flatten()
+    local, row = x.detach().contiguous(), math.prod(x.shape[1:])
+    flat = local.new_zeros(max(sizes) * row)
+    flat[: local.numel()] = local.flatten()
     flat = flat.view(torch.uint8)
     parts = [torch.empty_like(flat) for _ in sizes] if everywhere or is_main() else None
     with watch_peers():

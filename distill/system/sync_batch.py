@@ -16,11 +16,11 @@ def local_shard(batch: Batch | MixedBatch) -> Batch | MixedBatch:
     """Return this process's rows of a batch; pictures that they are mixed with come along behind them."""
     if parallel.world() == 1:
         return batch
-    own = parallel.own_share(len(batch.index))
-    mine = type(batch)(*(tensor[own] for tensor in batch))
+    rows = parallel.local_slice(len(batch.index))
+    mine = type(batch)(*(tensor[rows] for tensor in batch))
     if isinstance(batch, MixedBatch) and isinstance(mine, MixedBatch):
         size = len(mine.index)
-        pixels, view = (torch.cat([x[own], x[mine.partner]]) for x in (batch.pixels, batch.view))
+        pixels, view = (torch.cat([x[rows], x[mine.partner]]) for x in (batch.pixels, batch.view))
         partner = torch.arange(size, 2 * size, device=mine.partner.device)
         mine = mine._replace(pixels=pixels, view=view, partner=partner)
     return mine
@@ -30,7 +30,7 @@ def all_gather_outputs(outputs: Outputs | None, rows: int) -> Outputs | None:
     """Gather a network's outputs for every shard of a batch of so many rows; gradients go back to the shard they are of."""
     if outputs is None or parallel.world() == 1:
         return outputs
-    sizes = parallel.shares(rows)
+    sizes = parallel.shard_sizes(rows)
     features = {name: _AllGather.apply(x, sizes) for name, x in outputs.features.items()}
     return Outputs(_AllGather.apply(outputs.logits, sizes), _AllGather.apply(outputs.heads, sizes), features)
 
@@ -44,12 +44,12 @@ class _AllGather(Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, sizes: list[int]) -> Tensor:
-        ctx.own = parallel.own_share(sum(sizes))
+        ctx.rows = parallel.local_slice(sum(sizes))
         return parallel.gather(x, sizes)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient[ctx.own] * parallel.world(), None
+        return gradient[ctx.rows] * parallel.world(), None
 
 
 @contextmanager

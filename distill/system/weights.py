@@ -118,15 +118,15 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
 
 def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, object]) -> str:
     """Return the SHA-256 of metadata and of every tensor's name, type, shape and bytes."""
-    found = hashlib.sha256(json.dumps(metadata).encode())
+    checksum = hashlib.sha256(json.dumps(metadata).encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+        checksum.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        checksum.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return checksum.hexdigest()
 
 
-def whole(path: Path, instead: str) -> Path:
+def require_complete(path: Path, instead: str) -> Path:
     """Return a weight file that a run wrote, after making sure that it is there and holds what was written.
 
     Args:
@@ -197,15 +197,15 @@ def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[
         ValueError: a file of another network.
     """
     tensors, metadata = read_weights(path)
-    own, names = module.state_dict(), list(metadata.get("classes") or ())
-    tensors = _named_as(own, tensors)
+    expected, names = module.state_dict(), list(metadata.get("classes") or ())
+    tensors = _named_as(expected, tensors)
     if names and names != list(classes):
         rest = {name: tensor for name, tensor in tensors.items() if not name.startswith(heads)}
         tensors = rest | rows_of(tensors, heads, names, classes)
     anew = {
         name
-        for name in own
-        if name.startswith(heads) and (name not in tensors or tensors[name].shape != own[name].shape)
+        for name in expected
+        if name.startswith(heads) and (name not in tensors or tensors[name].shape != expected[name].shape)
     }
     _load(module, {name: tensor for name, tensor in tensors.items() if name not in anew}, path, who, anew)
     return WITHOUT_CLASSIFIER if anew else "weights"
@@ -229,10 +229,10 @@ def rows_of(
     return {name: tensor[rows] for name, tensor in classifier.items()}
 
 
-def _named_as(own: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _named_as(expected: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors by the names that a network has: timm's own, or with net. in front where it is one of this toolkit."""
-    within, there = (all(name.startswith("net.") for name in names) for names in (own, tensors))
-    if there and not any(name.startswith("net.") for name in own):
+    within, there = (all(name.startswith("net.") for name in names) for names in (expected, tensors))
+    if there and not any(name.startswith("net.") for name in expected):
         return {name.removeprefix("net."): tensor for name, tensor in tensors.items()}
     if within and not any(name.startswith("net.") for name in tensors):
         return {f"net.{name}": tensor for name, tensor in tensors.items()}
@@ -245,18 +245,21 @@ def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, who: 
     Raises:
         ValueError: names or shapes that do not belong to this network.
     """
-    own = module.state_dict()
-    misfit = {name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape}
-    lacking = own.keys() - tensors.keys() - excused
-    unknown = tensors.keys() - own.keys()
+    expected = module.state_dict()
+    misfit = {name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape}
+    lacking = expected.keys() - tensors.keys() - excused
+    unknown = tensors.keys() - expected.keys()
     if lacking or unknown or misfit:
-        raise ValueError(f"{who}: {path} is of another network: {_difference(own, tensors, lacking, unknown, misfit)}.")
+        raise ValueError(
+            f"{who}: {path} is of another network: {_difference(expected, tensors, lacking, unknown, misfit)}."
+        )
     module.load_state_dict(tensors, strict=False)
 
 
-def _difference(own, tensors, lacking, unknown, misfit) -> str:
+def _difference(expected, tensors, lacking, unknown, misfit) -> str:
     parts = [
-        f"{name} is {list(tensors[name].shape)} there and {list(own[name].shape)} here" for name in sorted(misfit)[:2]
+        f"{name} is {list(tensors[name].shape)} there and {list(expected[name].shape)} here"
+        for name in sorted(misfit)[:2]
     ]
     parts += [f"it lacks {len(lacking)} tensors, e.g. {min(lacking)}"] if lacking else []
     parts += [f"it has {len(unknown)} unknown ones, e.g. {min(unknown)}"] if unknown else []

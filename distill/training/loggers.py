@@ -243,10 +243,10 @@ def _resolve(mode: str) -> str:
         raise ConfigError("logger.mode", f"expected {', '.join(MODES)}, got {mode!r}.")
     if mode != "auto":
         return mode
-    asked = os.environ.get("WANDB_MODE") or ("online" if _of_an_agent() else "offline")
-    if asked not in MODES[1:]:
-        raise ValueError(f"WANDB_MODE: {asked!r} is in the environment; give one of {', '.join(MODES[1:])}.")
-    return asked
+    from_env = os.environ.get("WANDB_MODE") or ("online" if _of_an_agent() else "offline")
+    if from_env not in MODES[1:]:
+        raise ValueError(f"WANDB_MODE: {from_env!r} is in the environment; give one of {', '.join(MODES[1:])}.")
+    return from_env
 
 
 def _of_an_agent() -> bool:

@@ -173,9 +173,9 @@ def train(
         table = recipe.table(settings.augment.seed, view, len(split.pixels))
         phase = settings.phase(epoch)
         train_state.objective.at(epoch, phase.losses)
-        asked = teacher_of(train_state.objective, teacher)
-        if asked is not None:
-            asked.open("train", view, table, features=train_state.objective.reads("needs_features"))
+        live = teacher_of(train_state.objective, teacher)
+        if live is not None:
+            live.open("train", view, table, features=train_state.objective.reads("needs_features"))
         if epoch == phase.start > 0 and at["step"] == 0:
             train_state.restart()
         order = epoch_order(settings.seed, epoch, len(split), sampling_weights)
@@ -189,7 +189,7 @@ def train(
             train_state.objective.at(now, phase.losses)
             if numbers.mixup:
                 batch = mixup(batch, numbers.mixup, settings.seed, epoch, step)
-            meter.add(train_step(to(batch, device), asked, train_state, settings.precision, numbers.max_grad_norm))
+            meter.add(train_step(to(batch, device), live, train_state, settings.precision, numbers.max_grad_norm))
             progress.step(epoch, step + 1, steps)
             if meter.full() or step + 1 == steps:
                 terms = meter.flush()

@@ -58,11 +58,11 @@ def optimizer(
         groups.setdefault((lr * scales.get(prefix, 1.0), decay), []).append(parameter)
     if unused:
         raise ConfigError("student.lr_scale", f"no parameter's name begins with {sorted(unused)[0]!r}.")
-    own = {"momentum": momentum, "nesterov": nesterov} if name == "sgd" else {"betas": tuple(betas), "eps": eps}
+    options = {"momentum": momentum, "nesterov": nesterov} if name == "sgd" else {"betas": tuple(betas), "eps": eps}
     if name != "adamax":
-        own["fused"] = True
+        options["fused"] = True
     listed = [{"params": p, "lr": rate, "base_lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
-    return OPTIMIZERS[name](listed, **own)
+    return OPTIMIZERS[name](listed, **options)
 
 
 class Schedule:

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from distill.augment.views import draw
+from distill.augment.views import render_batch
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
 from distill.system import distributed as parallel
@@ -41,7 +41,7 @@ class BatchLoss(nn.Module):
             ConfigError: the student does not answer Outputs.
         """
         shard, rows = local_shard(batch), len(batch.index)
-        images = draw(shard, cast(InputSpec, self.student.input))
+        images = render_batch(shard, cast(InputSpec, self.student.input))
         with local_random_numbers():
             with autocast(images.device, precision):
                 student = self.answer(images)
@@ -126,9 +126,9 @@ class ema_weights:
 
     def __enter__(self) -> None:
         if self.ema:
-            self.own = {name: value.clone() for name, value in self.student.state_dict().items()}
+            self.unaveraged = {name: value.clone() for name, value in self.student.state_dict().items()}
             self.student.load_state_dict(self.ema.values)
 
     def __exit__(self, *error: object) -> None:
         if self.ema:
-            self.student.load_state_dict(self.own)
+            self.student.load_state_dict(self.unaveraged)

@@ -36,8 +36,8 @@ def folder(tmp_path_factory):
     (folder / "bare").mkdir(parents=True)
     package.save(folder, student, NODE, EMOTIONS, [], facts)
     network = graph.bare_onnx(student)
-    graph.save_onnx(graph.whole(network, graph.prepare_onnx(student), student, 8), folder / "student.onnx", facts)
-    graph.save_onnx(graph.whole(network, None, student, 8), folder / "bare" / "student.onnx", {})
+    graph.save_onnx(graph.deployable(network, graph.prepare_onnx(student), student, 8), folder / "student.onnx", facts)
+    graph.save_onnx(graph.deployable(network, None, student, 8), folder / "bare" / "student.onnx", {})
     graph.save_program(graph.deployed(student, True), folder / "student.pt2", facts)
     vouch(folder / "student.pt2")
     return folder
@@ -159,7 +159,7 @@ def test_a_size_that_cannot_be_is_refused(folder, capsys, words, sentence):
 
 def test_median_and_quartiles_are_those_of_all_passes():
     times = [0.001 * k for k in (1, 2, 3, 4, 5, 6, 7)]
-    found = bench.spread(times, 10)
+    found = bench.quartiles(times, 10)
     assert found["milliseconds"] == 4 and found["quartiles"] == [2, 6] and found["images_per_second"] == 2500
     assert found["passes"] == 7
 

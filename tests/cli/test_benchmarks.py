@@ -142,6 +142,11 @@ def test_the_front_of_graphs_joins_what_runs_reached_and_draws_it(tmp_path, caps
     assert all(us > 0 for row in (small, separable) for us in row["microseconds"].values())
     assert small["int8_bytes"] < small["float32_bytes"] and (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
     assert "| FerLite S | 61,664 | 9.69 M |" in capsys.readouterr().out
+    again = ["--times", str(tmp_path / "front.json"), "--results", str(tmp_path / "worse")]
+    front.main([*again, "--json", str(tmp_path / "again.json")])
+    joined = json.loads((tmp_path / "again.json").read_text())["graphs"]
+    assert [one["run"] for one in joined[0].pop("results")] == ["worse"] and small.pop("results")
+    assert joined == [small, separable], "the times of the earlier file"
     (tmp_path / "none.json").write_text("{}")
     with pytest.raises(ValueError, match=r"expected the result\.json of a finished run"):
         front.join([small], [tmp_path / "none.json"])

@@ -204,11 +204,11 @@ def test_check_train_batch_below_the_processes_is_refused(monkeypatch):
 
 def test_own_share_is_contiguous_and_differs_by_one_at_most(monkeypatch):
     monkeypatch.setattr(parallel, "world", lambda: 3)
-    assert parallel.shares(7) == [3, 2, 2] and parallel.shares(2) == [1, 1, 0]
+    assert parallel.shard_sizes(7) == [3, 2, 2] and parallel.shard_sizes(2) == [1, 1, 0]
     places = []
     for rank in range(3):
         monkeypatch.setattr(parallel, "rank", lambda rank=rank: rank)
-        places += range(7)[parallel.own_share(7)]
+        places += range(7)[parallel.local_slice(7)]
     assert places == list(range(7))
 
 

@@ -68,9 +68,9 @@ def test_no_cell_of_a_csv_file_is_a_formula(run, tmp_path, capsys, monkeypatch):
     found = rows(tmp_path / "o.csv")
     assert sorted(row["file"] for row in found) == sorted([*(f"./{name}" for name in names[:4]), "a=1.png"])
     assert all(Path(row["file"]).is_file() for row in found)
-    shot = Frame("a.png", None, (9, 9), np.ones((1, 4)), None)
+    frame = Frame("a.png", None, (9, 9), np.ones((1, 4)), None)
     sink = output.Csv(text := StringIO(), ("=cmd", "sad"))
-    sink.add(FrameResult(shot, np.array([[0.75, 0.25]])))
+    sink.add(FrameResult(frame, np.array([[0.75, 0.25]])))
     header, row = text.getvalue().splitlines()
     assert ",'=cmd,sad,error" in header and ",'=cmd,0.75," in row
 

@@ -210,8 +210,8 @@ def test_a_camera_that_is_not_there_is_one_sentence(run, capsys):
 def test_live_bars_show_every_expression_of_the_largest_faces():
     classes = ("neutral", "happiness")
     boxes = np.array([[0, 0, 9, 9], [0, 0, 50, 50]], float)
-    shot = pipeline.Frame("camera", None, (90, 90), boxes, np.ones(2), 0, 0.0)
-    seen = pipeline.FrameResult(shot, np.array([[0.75, 0.25], [0.0, 1.0]]))
+    frame = pipeline.Frame("camera", None, (90, 90), boxes, np.ones(2), 0, 0.0)
+    seen = pipeline.FrameResult(frame, np.array([[0.75, 0.25], [0.0, 1.0]]))
     console = Console(record=True, width=80, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(output.live(seen, classes, 12.3))
     lines = [line.rstrip() for line in console.export_text().splitlines()]

@@ -15,7 +15,7 @@ from predicting import astronaut
 
 from distill.data.common.emotions import EMOTIONS
 from distill.predict.blazeface import BlazeFace
-from distill.predict.boxes import cut, squares, whole
+from distill.predict.boxes import cut, squares, whole_picture
 from distill.predict.detector import SMALL, CenterFace
 from distill.predict.student import open_student
 from distill.predict.tracker import Tracker
@@ -99,7 +99,7 @@ def test_a_picture_that_is_dropped_or_chosen_gets_pythons_probabilities(browser,
     white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     picture = np.asarray(white.convert("RGB"))
     give(browser, path, find=False, drop=name == "soft.png")
-    wanted, (found, _) = answer(home, picture, whole(picture)), shown(browser)
+    wanted, (found, _) = answer(home, picture, whole_picture(picture)), shown(browser)
     assert wanted.max() > 0.3 and np.abs(found - wanted).max() < 1e-3
     words = browser.run("document.getElementById('bars').innerText").replace("\n", " ")
     assert re.findall(r"(\w+) ([\d.]+) %", words) == [

@@ -16,7 +16,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from distill.config.naming import job_name, swept_name
-from distill.config.overrides import spread
+from distill.config.overrides import expand_sweep
 from distill.runs.folder import RunFolder
 from distill.runs.reading import find
 from distill.sweep import jobs as sweep_records
@@ -54,12 +54,12 @@ WORDS = [
 def test_jobs_are_counted_as_hydra_counts_them(words):
     own = [word for word in words if not word.startswith(("-", "hydra"))]
     (theirs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(own), None)
-    assert spread(words)[0] == theirs and len(theirs) > 1
+    assert expand_sweep(words)[0] == theirs and len(theirs) > 1
 
 
 def test_the_jobs_of_the_readmes_sweep_are_named_by_what_they_are():
     words = ["student=microexpnet", "student.pooling=none,first,second,both", "student.width=M,S,XS,XXS"]
-    jobs, swept = spread([*words, "loss.kd.temperature=2,4,8,16"])
+    jobs, swept = expand_sweep([*words, "loss.kd.temperature=2,4,8,16"])
     names = [job_name(job, swept) for job in jobs]
     assert len(set(names)) == 64 and "pooling=both,width=M,temperature=2" in names
 
@@ -73,7 +73,7 @@ def test_keys_that_end_alike_are_told_apart_and_long_names_are_cut():
 
 
 def named(words: list[str]) -> str:
-    return sweep_records.sweep_folder(words, swept_name(spread(words)[1]), ())[0].name
+    return sweep_records.sweep_folder(words, swept_name(expand_sweep(words)[1]), ())[0].name
 
 
 def test_a_sweeps_folder_is_that_of_the_same_words_in_any_order_wherever_it_runs():

@@ -13,7 +13,7 @@ from no_waiting import assert_steps_wait_for_nothing
 from torch import nn
 
 from distill import build
-from distill.augment.views import ViewRecipe, draw, identity
+from distill.augment.views import ViewRecipe, identity, render_batch
 from distill.config.schema import typed
 from distill.losses.base.objective import Objective
 from distill.models.feature_hooks import detach_hooks
@@ -128,7 +128,7 @@ def twin(name):
 
 def outputs(bound, given=None):
     given = batch() if given is None else given
-    images = draw(given, bound.student.input).contiguous()
+    images = render_batch(given, bound.student.input).contiguous()
     student = bound.student(images)._replace(index=given.index)
     return student, bound.teacher(given), given.target
 
@@ -185,7 +185,7 @@ def test_no_gradient_reaches_the_teacher(name):
     given = batch()
     student, _, target = outputs(bound, given)
     with torch.enable_grad():
-        answer = bound.teacher.network(draw(given, bound.teacher.network.input))
+        answer = bound.teacher.network(render_batch(given, bound.teacher.network.input))
     assert answer.logits.requires_grad and all(x.requires_grad for x in answer.features.values())
     bound.objective(student, answer, target)[0].backward()
     assert all(p.grad is None for p in parameters)

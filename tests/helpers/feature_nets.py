@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distill.augment.views import draw, identity
+from distill.augment.views import identity, render_batch
 from distill.models.timm_net import TimmNet
 from distill.types import Batch, InputSpec, Outputs
 from students.microexpnet import MicroExpNet
@@ -95,7 +95,7 @@ def meet(loss, nets=NETS[0], batch=None):
     """Bind a loss and return both networks' outputs, whose features are leaves of their own."""
     batch = faces() if batch is None else batch
     loss, student, teacher = bound(loss, nets)
-    answers = student(draw(batch, student.input)), teacher(batch)
+    answers = student(render_batch(batch, student.input)), teacher(batch)
     return loss, *(leaves(answer, lambda x: x.detach().clone()) for answer in answers)
 
 

@@ -8,7 +8,7 @@ from feature_nets import Plain
 from torch import nn
 
 from distill.augment.views import ViewRecipe
-from distill.data.loader import gather, mixup
+from distill.data.loader import make_batch, mixup
 from distill.losses.ab import ActivationBoundary
 from distill.losses.base.objective import Objective
 from distill.losses.catkd import ClassAttentionTransfer
@@ -120,7 +120,7 @@ def steps(case, stopped_after=None):
     teacher, train_state = started(case)
     found = {}
     for step in range(STEPS):
-        batch = gather(data.splits["train"], table, np.arange(step * ROWS, (step + 1) * ROWS))
+        batch = make_batch(data.splits["train"], table, np.arange(step * ROWS, (step + 1) * ROWS))
         if case == "mixed pictures":
             batch = mixup(batch._replace(target=batch.target.to(torch.float32)), 1.0, 0, 0, step)
             batch = batch._replace(target=batch.target.double(), share=batch.share.double())

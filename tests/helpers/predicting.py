@@ -28,9 +28,9 @@ def write_student(folder: Path) -> Path:
     (folder / "export" / "bare").mkdir(parents=True)
     facts = {"classes": json.dumps(EMOTIONS), "picture": json.dumps([48, 48])}
     network = graph.bare_onnx(student)
-    whole = graph.whole(network, graph.prepare_onnx(student), student, 8)
+    whole = graph.deployable(network, graph.prepare_onnx(student), student, 8)
     graph.save_onnx(whole, folder / "export" / "student.onnx", facts)
-    graph.save_onnx(graph.whole(network, None, student, 8), folder / "export" / "bare" / "student.onnx", facts)
+    graph.save_onnx(graph.deployable(network, None, student, 8), folder / "export" / "bare" / "student.onnx", facts)
     return folder
 
 

@@ -29,8 +29,8 @@ def write_student(home: Path) -> Path:
     with torch.no_grad():
         list(student.parameters())[-2].mul_(60)
     network, prepare = graph.bare_onnx(student), graph.prepare_onnx(student)
-    graph.save_onnx(graph.whole(network, prepare, student, 8), home / "student.onnx", FACTS)
-    graph.save_onnx(graph.whole(network, None, student, 8), home / "bare.onnx", FACTS)
+    graph.save_onnx(graph.deployable(network, prepare, student, 8), home / "student.onnx", FACTS)
+    graph.save_onnx(graph.deployable(network, None, student, 8), home / "bare.onnx", FACTS)
     (home / "model-card.md").write_text("# A card", encoding="utf-8")
     write_detector(home / "detector.onnx")
     return home

@@ -83,7 +83,7 @@ def test_commands_are_found_wherever_they_are_printed():
 @pytest.mark.parametrize("line", JOBS)
 def test_a_printed_command_makes_a_run(line):
     words = [word for word in ALL[line] if word != "-m"]
-    jobs, swept = overrides.spread(words)
+    jobs, swept = overrides.expand_sweep(words)
     assert bool(swept) == ("-m" in ALL[line])
     with initialize_config_module("conf", version_base="1.3"):
         cfg = compose("run", overrides=jobs[0])
@@ -110,7 +110,7 @@ def read_sweep(words, tmp_path, monkeypatch):
     asked, rest = sweep.parse(words)
     if "sweep" in asked:
         assert read(find(asked["sweep"]), method=asked["method"], run_cap=asked["run_cap"]).parameters
-    jobs, swept = overrides.spread(rest)
+    jobs, swept = overrides.expand_sweep(rest)
     assert swept or "sweep" in asked
     monkeypatch.setattr(sweeps, "RayExecutor", lambda address, **options: address)
     monkeypatch.setattr(sweeps, "LocalExecutor", lambda jobs: jobs)

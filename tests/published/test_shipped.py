@@ -15,6 +15,7 @@ from distill.export.export_module import ExportModule
 from distill.export.runtimes import open_file
 from distill.predict.student import open_student
 from distill.runs.published import SHIPPED, shipped
+from distill.serve.site import site
 
 NAMES = ["ferlite_l", "ferlite_m", "ferlite_s", "microexpnet"]
 BESIDE = {"README.md", "preprocessor_config.json"}  # what a card lists no hash of
@@ -55,6 +56,14 @@ def test_a_shipped_int8_file_answers_alike_on_processors_without_vnni(name):
     constants = map(onnx.numpy_helper.to_array, onnx.load(SHIPPED / name / "model.int8.onnx").graph.initializer)
     weights = [value.astype(int) for value in constants if value.dtype == np.int8 and value.ndim > 1]
     assert len(weights) > 1 and max(np.abs(weight).max() for weight in weights) <= 64
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_student_s_card_and_page_call_it_by_the_name_that_is_typed(name):
+    card = (SHIPPED / name / "README.md").read_text()
+    assert f"\n- name: {name}\n" in card and re.search(rf"^# {name}(: \w+)? on ", card, re.MULTILINE)
+    found = json.loads(site(shipped()[name], {}, None)["facts.json"])
+    assert found["about"].startswith(f"{name} · ") and not found["more"].startswith("Run ")
 
 
 @pytest.mark.parametrize("name", NAMES)

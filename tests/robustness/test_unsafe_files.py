@@ -128,7 +128,7 @@ def test_a_program_with_code_in_it_is_not_run(program, tmp_path):
 
 
 def test_an_exported_file_that_was_changed_is_opened_by_nobody(tmp_path, student):
-    whole = graph.whole(graph.bare_onnx(student), graph.prepare_onnx(student), student, 8)
+    whole = graph.deployable(graph.bare_onnx(student), graph.prepare_onnx(student), student, 8)
     facts = {name: json.dumps(value) for name, value in {"classes": EMOTIONS, "picture": [48, 48]}.items()}
     graph.save_onnx(whole, tmp_path / "student.onnx", facts)
     package.save(tmp_path, student, NODE, EMOTIONS, [], {})
@@ -178,7 +178,7 @@ def test_weights_that_changed_since_the_export_are_not_loaded(tmp_path, student)
     ],
 )
 def test_metadata_that_do_not_fit_the_answers_are_told_with_the_files_name(tmp_path, student, facts, sentence):
-    whole = graph.whole(graph.bare_onnx(student), graph.prepare_onnx(student), student, 8)
+    whole = graph.deployable(graph.bare_onnx(student), graph.prepare_onnx(student), student, 8)
     graph.save_onnx(whole, tmp_path / "odd.onnx", {name: json.dumps(value) for name, value in facts.items()})
     with pytest.raises(ValueError, match=rf"odd\.onnx: its metadata {sentence}.*Export it again"):
         open_student(str(tmp_path / "odd.onnx"), 1)

@@ -44,11 +44,11 @@ def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **op
     """
     if margin is not None and not 0 <= margin <= 2:
         raise ConfigError("data.margin", f"expected 0 to 2, e.g. 0.2, or null for whole frames, got {margin}.")
-    asked = DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options)
+    chosen = DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options)
     form = _form(folder(root, LAYOUT), margin)
-    if asked.fold is not None and form.folds is not None and asked.folds != len(form.folds):
-        raise ConfigError("data.folds", f"expected {len(form.folds)}, as the lists in {root} make, got {asked.folds}.")
-    alone = asked.fold is None and asked.test == 1
+    if chosen.fold is not None and form.folds is not None and chosen.folds != len(form.folds):
+        raise ConfigError("data.folds", f"expected {len(form.folds)}, as the lists in {root} make, got {chosen.folds}.")
+    alone = chosen.fold is None and chosen.test == 1
     return labeled(
         store,
         "ckplus",
@@ -60,7 +60,7 @@ def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **op
         walked=form.walked,
         words=form.words,
         notes={"licence": LICENCE},
-        options=asked,
+        options=chosen,
     )
 
 
@@ -91,8 +91,8 @@ def _form(root: Path, margin: float | None) -> Release:
 
 def _persons_folder(root: Path, name: str) -> Path | None:
     """Find a folder of this name with folders S005, ... in it; the archives unpack to Landmarks/Landmarks and the like."""
-    found = (path for at in ("", "*/", "*/*/") for path in sorted(root.glob(f"{at}{name}/")))
-    return next((path for path in found if any(path.glob("S*/"))), None)
+    candidates = (path for at in ("", "*/", "*/*/") for path in sorted(root.glob(f"{at}{name}/")))
+    return next((path for path in candidates if any(path.glob("S*/"))), None)
 
 
 def _lists(home: Path) -> Release:

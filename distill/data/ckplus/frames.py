@@ -105,10 +105,10 @@ def _entry(images: Path, name: str, label: int, where: str) -> Entry:
 
 
 def _frame(name: str, where: str) -> tuple[str, str]:
-    found = FRAME.fullmatch(name)
-    if not found:
+    match = FRAME.fullmatch(name)
+    if not match:
         raise ValueError(f"{where}: {name!r} is no frame such as S005_001_00000011.png. Take the published list.")
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def published_folds(cross: Path) -> list[set[str]]:

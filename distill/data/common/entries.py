@@ -40,9 +40,9 @@ def class_entries(split: str, path: Path, label: Callable[[str, str], int], abov
         above: what an id has before CLASS/FILE.
     """
     for of_class in class_folders(path):
-        found = label(of_class.name, str(of_class))
+        index = label(of_class.name, str(of_class))
         for file in pictures_below(of_class):
-            yield Entry(split, f"{above}{of_class.name}/{file.name}", found, picture(file, str(file)), str(file))
+            yield Entry(split, f"{above}{of_class.name}/{file.name}", index, picture(file, str(file)), str(file))
 
 
 class Listing:

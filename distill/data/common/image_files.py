@@ -38,10 +38,10 @@ def first_of(root: Path, names: Iterable[str], layout: str) -> Path:
         ConfigError: none of them does.
     """
     names = tuple(names)
-    found = next((root / name for name in names if (root / name).exists()), None)
-    if found is None:
+    path = next((root / name for name in names if (root / name).exists()), None)
+    if path is None:
         raise ConfigError("data.root", f"{root} has no {' or '.join(names)}. Give {layout}.")
-    return found
+    return path
 
 
 def find_below(root: Path, names: Iterable[str], deep: int = 1) -> Path | None:
@@ -131,14 +131,14 @@ def source(reader: str, version: int, paths: Iterable[Path]) -> dict:
     """
 
     def stat(path: str) -> tuple[int, int]:
-        found = os.stat(path) if os.path.exists(path) else os.lstat(path)
-        return found.st_size, found.st_mtime_ns
+        status = os.stat(path) if os.path.exists(path) else os.lstat(path)
+        return status.st_size, status.st_mtime_ns
 
     described = {}
     for path in paths:
         if path.is_file():
             described[str(path)] = [*stat(str(path))]
             continue
-        listed = sorted((found.path[len(str(path)) :], *stat(found.path)) for found in walk(path) if not found.hidden)
+        listed = sorted((entry.path[len(str(path)) :], *stat(entry.path)) for entry in walk(path) if not entry.hidden)
         described[str(path)] = [len(listed), hashlib.sha256(repr(listed).encode()).hexdigest()]
     return {"reader": reader, "version": version, "paths": described}

@@ -11,7 +11,7 @@ import numpy as np
 
 from distill.data.common.entries import SPLITS, Entry, Listing, class_entries
 from distill.data.common.options import DataOptions
-from distill.data.common.splits import hold_out, numbered_folds, spread
+from distill.data.common.splits import evenly_spaced, hold_out, numbered_folds
 from distill.data.common.test_subsets import select
 from distill.data.packing.reader import Packed, pack
 from distill.system.errors import ConfigError
@@ -89,12 +89,12 @@ def labeled(
                 f"{name} has no picture of {', '.join(never)} among its {len(rows):,} for train. Check its lists "
                 "and folders: every class must occur there.",
             )
-    splits = {split: part.split(split, spread(rows, options.limit)) for split, (part, rows) in chosen.items()}
+    splits = {split: part.split(split, evenly_spaced(rows, options.limit)) for split, (part, rows) in chosen.items()}
     facts["classes_of_test"] = np.bincount(splits["test"].label, minlength=len(keep)).tolist()
     (part, rows), extra_test_splits, about = chosen["test"], {}, {}
     for subset, listed in (subsets or {}).items():
         kept, about[subset] = select([part.ids[row] for row in rows], part.packed_label[rows], subset, listed)
-        extra_test_splits[subset] = part.split("test", spread(rows[kept], options.limit))
+        extra_test_splits[subset] = part.split("test", evenly_spaced(rows[kept], options.limit))
     facts |= {"test_subset": about} if about else {}
     return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts, extra_test_splits)
 

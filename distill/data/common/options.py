@@ -96,16 +96,16 @@ def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
     if "options" in hints:
         hints, defaults = get_type_hints(DataOptions) | hints, DEFAULTS | defaults
     of_folds = {"fold"} if node.get("fold") == "all" else set()  # run_folds gives each job its number
-    if (asked := node.get("near_duplicates", REPORT)) not in CHOICES:
+    if (choice := node.get("near_duplicates", REPORT)) not in CHOICES:
         raise ConfigError(
-            "data.near_duplicates", f"expected {' or '.join(CHOICES)}, got {as_typed(asked)}. Type one of them."
+            "data.near_duplicates", f"expected {' or '.join(CHOICES)}, got {as_typed(choice)}. Type one of them."
         )
     if type(extra := node.get("extra")) not in (str, type(None)) or extra == "":
         raise ConfigError(
             "data.extra", f"expected a folder of pictures or null, got {as_typed(extra)}. Type data.extra=DIR."
         )
-    own = {key: value for key, value in node.items() if key not in BESIDE_OPENER}
-    return own | check_types({key: value for key, value in own.items() if key not in of_folds}, hints, defaults)
+    keys = {key: value for key, value in node.items() if key not in BESIDE_OPENER}
+    return keys | check_types({key: value for key, value in keys.items() if key not in of_folds}, hints, defaults)
 
 
 def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,13 +119,13 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: M
     Raises:
         ConfigError: a value of another type, or an empty text, in a message that names the key.
     """
-    found = dict(values)
+    checked = dict(values)
     for key, value in values.items():
         kinds = _kinds(hints.get(key))
         if not {*kinds} <= {*KINDS}:
             continue
         if type(value) is int and str in kinds and int not in kinds:
-            found[key] = str(value)
+            checked[key] = str(value)
         elif value == "" and str in kinds:
             raise ConfigError(
                 f"data.{key}",
@@ -136,7 +136,7 @@ def check_types(values: Mapping[str, Any], hints: Mapping[str, Any], defaults: M
             raise ConfigError(
                 f"data.{key}", f"expected {wanted}, got {as_typed(value)}. Type {_example(key, defaults)}."
             )
-    return found
+    return checked
 
 
 def _example(key: str, defaults: Mapping[str, Any]) -> str:

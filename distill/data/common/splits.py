@@ -65,7 +65,7 @@ def numbered_folds(subject: np.ndarray, folds: int | Sequence[Collection[str]]) 
     return np.array([of_person.get(person, -1) for person in subject.tolist()], np.int64), len(folds)
 
 
-def spread(rows: np.ndarray, limit: int | None) -> np.ndarray:
+def evenly_spaced(rows: np.ndarray, limit: int | None) -> np.ndarray:
     """Keep at most so many rows, evenly spread, so that rows in the order of classes keep all classes.
 
     Shape:

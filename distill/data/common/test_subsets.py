@@ -10,7 +10,7 @@ from distill.data.common.image_files import find_below, folder, lines
 from distill.system.errors import ConfigError
 
 
-def asked_subsets(data: Mapping[str, object]) -> dict[str, str | None]:
+def requested_subsets(data: Mapping[str, object]) -> dict[str, str | None]:
     """Return which lists of test faces a config's data ask for: name -> folder where they lie, None where the data do."""
     names, where = data.get("test_subset") or [], data.get("subset_dir")
     where = where and os.path.abspath(os.path.expanduser(where))  # however it was typed
@@ -18,7 +18,7 @@ def asked_subsets(data: Mapping[str, object]) -> dict[str, str | None]:
 
 
 def read_subsets(
-    asked: str | Sequence[str] | None,
+    chosen: str | Sequence[str] | None,
     root: str | Path,
     subset_dir: str | Path | None,
     files: Mapping[str, tuple[str, ...]],
@@ -27,7 +27,7 @@ def read_subsets(
     """Read the lists of test subsets, as labeled(subsets=...) wants them.
 
     Args:
-        asked: occlusion, pose30, pose45, some of them, or None for no subset.
+        chosen: occlusion, pose30, pose45, some of them, or None for no subset.
         root: the data set's folder or archive; lists are looked for there and in the folders just below.
         subset_dir: where the lists are instead, None is root.
         files: for each name the file names it has been published under.
@@ -39,19 +39,19 @@ def read_subsets(
     Raises:
         ConfigError: an unknown name, no such list, or a line that cannot be read.
     """
-    names = asked if isinstance(asked, list | tuple) else [asked] if asked else []
+    names = chosen if isinstance(chosen, list | tuple) else [chosen] if chosen else []
     if unknown := [name for name in names if name not in files]:
         raise ConfigError(
             "data.test_subset", f"there is no subset {unknown[0]!r}. Use null or some of {', '.join(files)}."
         )
-    found = {}
+    subsets = {}
     for name in names:
         path = _list_file(name, root, subset_dir, files[name])
         listed = dict(parse(words, where) for words, where in lines(path, 1, "one picture a line"))
         if not listed:
             raise ConfigError("data.test_subset", f"{path} is empty. Take the published list.")
-        found[name] = list(listed) if None in listed.values() else listed
-    return found
+        subsets[name] = list(listed) if None in listed.values() else listed
+    return subsets
 
 
 def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files: tuple[str, ...]) -> Path:
@@ -60,14 +60,14 @@ def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files
     else:
         root = Path(root).expanduser().absolute()
         home = root if root.is_dir() else root.parent
-    found = find_below(home, files)
-    if found is None:
+    path = find_below(home, files)
+    if path is None:
         raise ConfigError(
             "data.test_subset",
             f"{name} needs {' or '.join(files)} in {home}; it is not there. Copy the list there, or "
             "give data.subset_dir its folder.",
         )
-    return found
+    return path
 
 
 def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[str]) -> tuple[np.ndarray, dict]:
@@ -91,14 +91,14 @@ def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[
         exact[known] = position
         stems.setdefault(PurePosixPath(known).stem, set()).add(position)
     at = {one: {exact[one]} if one in exact else stems.get(one.rpartition(".")[0] or one, set()) for one in listed}
-    found = {one: min(positions) for one, positions in at.items() if len(positions) == 1}
-    if not found:
+    matches = {one: min(positions) for one, positions in at.items() if len(positions) == 1}
+    if not matches:
         raise ConfigError(
             "data.test_subset",
             f"none of the {len(listed):,} pictures listed for {name} is among the {len(ids):,} for "
             "test. Take the list of this data set.",
         )
-    facts = {"listed": len(listed), "found": len(found), "missing": len(listed) - len(found)}
+    facts = {"listed": len(listed), "found": len(matches), "missing": len(listed) - len(matches)}
     if isinstance(listed, Mapping):
-        facts["other_label"] = sum(int(label[position]) != listed[one] for one, position in found.items())
-    return np.array(sorted(set(found.values())), np.int64), facts
+        facts["other_label"] = sum(int(label[position]) != listed[one] for one, position in matches.items())
+    return np.array(sorted(set(matches.values())), np.int64), facts

@@ -88,11 +88,11 @@ def near_duplicate(split: Split, others: Iterable[Split]) -> np.ndarray:
     Shape:
         returns [N] bool.
     """
-    found, own = np.zeros(len(split), bool), bands(split.pixels[split.rows])
+    duplicate, pictures = np.zeros(len(split), bool), bands(split.pixels[split.rows])
     for other in others:
-        for position, _ in pairs(own, bands(other.pixels[other.rows])):
-            found[position] = True
-    return found
+        for position, _ in pairs(pictures, bands(other.pixels[other.rows])):
+            duplicate[position] = True
+    return duplicate
 
 
 def selected(split: Split, kept: np.ndarray | slice) -> Split:

@@ -10,23 +10,25 @@ from typing import NamedTuple
 NAMES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm",
 )  # fmt: skip
-SYSTEM = ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information")  # folders that systems keep for themselves
+SYSTEM = (  # folders that systems keep for themselves, in lower case
+    "@eadir", "@recycle", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found",
+)  # fmt: skip
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 PORTABLE = tuple(b"P%d%c" % (kind, blank) for kind in range(1, 7) for blank in b" \t\n\r")
 
 
-class Found(NamedTuple):
+class FileEntry(NamedTuple):
     """A file below a folder; hidden says that its name is, or that of a folder between the two."""
 
     path: str
     hidden: bool
 
 
-def walk(top: str | Path, deep: bool = True) -> Iterator[Found]:
+def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
     """Yield what lies below a folder and is no folder; nothing is opened.
 
-    Links are followed, and a folder that several ways lead to is read once, by its own name where that is below `top`. A
-    link to nothing counts where it is called like a picture.
+    Links are followed, and a folder that several ways lead to is read once, by its own name where that is below `top`; a
+    link to a folder that `top` lies in is not. A link to nothing counts where it is called like a picture.
 
     Args:
         top: the folder.
@@ -35,15 +37,15 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[Found]:
     Raises:
         OSError: a folder that may not be read.
     """
-    seen, linked = set(), deque([(str(top), False)])
+    seen = {_identity(folder) for way in (Path(top).absolute(), Path(top).resolve()) for folder in way.parents}
+    linked = deque([(str(top), False)])
     while linked:
         real = [linked.popleft()]
         while real:
             folder, hidden = real.pop()
-            stat = os.stat(folder)
-            if (stat.st_dev, stat.st_ino) in seen:
+            if (which := _identity(folder)) in seen:
                 continue
-            seen.add((stat.st_dev, stat.st_ino))
+            seen.add(which)
             deeper = []
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
                 link = entry.is_symlink()
@@ -51,23 +53,30 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[Found]:
                     if deep:
                         (linked if link else deeper).append((entry.path, hidden or is_hidden(entry.name)))
                 elif not link or exists(entry.path) or _named(entry.name):
-                    yield Found(entry.path, hidden or entry.name.startswith("."))
+                    yield FileEntry(entry.path, hidden or entry.name.startswith("."))
             real += reversed(deeper)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    stat = os.stat(folder)
+    return stat.st_dev, stat.st_ino
 
 
 def is_hidden(name: str) -> bool:
     """Return whether a folder of this name holds what programs put there: previews, checkpoints, resource forks."""
-    return name.startswith((".", "__")) or name in SYSTEM
+    return name.startswith((".", "__")) or name.lower() in SYSTEM
 
 
 def class_folders(path: Path) -> list[Path]:
-    """Return the folders in a folder by name, without hidden ones."""
-    return sorted(sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
+    """Return the folders in a folder by name, without hidden ones and links to it or to one that it lies in."""
+    above = {_identity(folder) for folder in (path, *path.absolute().parents)}
+    own = (sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
+    return sorted(sub for sub in own if _identity(sub) not in above)
 
 
 def pictures_below(path: Path, deep: bool = False) -> list[Path]:
     """Return the pictures in a folder by name, with deep=True also those of the folders in it; hidden ones are skipped."""
-    return sorted(Path(found.path) for found in walk(path, deep) if not found.hidden and is_picture(found.path))
+    return sorted(Path(entry.path) for entry in walk(path, deep) if not entry.hidden and is_picture(entry.path))
 
 
 def is_picture(path: str) -> bool:

@@ -80,9 +80,9 @@ def ferplus(
     of_split = {name: train_protocol if name == "train" else protocol for name in SPLITS}
     splits = {name: _split(name, packed, of_split[name], target, root) for name in SPLITS}
     kept = [name for name in PROTOCOLS if counts[name][SPLITS.index("test")]]  # the same network scores differently
-    extra_test_splits, found = {name: _split("test", packed, name, target, root) for name in kept}, {}
+    extra_test_splits, subset_facts = {name: _split("test", packed, name, target, root) for name in kept}, {}
     for name, listed in subsets.items():
-        rows, found[name] = select(splits["test"].ids, splits["test"].label, name, listed)
+        rows, subset_facts[name] = select(splits["test"].ids, splits["test"].label, name, listed)
         extra_test_splits[name] = selected(splits["test"], rows)
     splits, extra_test_splits = (
         {n: selected(s, slice(limit)) for n, s in part.items()} for part in (splits, extra_test_splits)
@@ -94,7 +94,7 @@ def ferplus(
         "classes_of_test": np.bincount(splits["test"].label, minlength=len(EMOTIONS)).tolist(),
         "limit": limit,
         "packed": packed.folder.name,
-        "test_subset": found,
+        "test_subset": subset_facts,
         "licence": LICENCE,
     }
     words = f"{protocol} ({vote_file}), targets {target}"
@@ -142,8 +142,10 @@ def reader_of(root: Path) -> LabelFolders | CsvPair:
     if all(pair) and not pictures:
         return CsvPair(*pair)
     if not pictures and any(pair):
-        found, missing = (PIXELS, VOTE_FILE) if pair[0] else (VOTE_FILE, PIXELS)
-        raise ConfigError("data.root", f"{root} has {found} but not {missing}; the pictures need both. Copy it there.")
+        present, missing = (PIXELS, VOTE_FILE) if pair[0] else (VOTE_FILE, PIXELS)
+        raise ConfigError(
+            "data.root", f"{root} has {present} but not {missing}; the pictures need both. Copy it there."
+        )
     return LabelFolders(root, folder_files)
 
 

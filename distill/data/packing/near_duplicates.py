@@ -38,16 +38,16 @@ def copies(folder: Path, pixels: dict[str, np.ndarray]) -> dict[str, Copies]:
     """
     try:
         with np.load(folder / FILE) as stored:
-            found = {name: Copies(stored[f"{name}.content"], stored[f"{name}.photo"]) for name in pixels}
-        if all(len(found[name].photo) == len(pixels[name]) for name in pixels):
-            return found
+            known = {name: Copies(stored[f"{name}.content"], stored[f"{name}.photo"]) for name in pixels}
+        if all(len(known[name].photo) == len(pixels[name]) for name in pixels):
+            return known
     except Exception:  # not there yet, or damaged: NumPy raises many kinds
         pass
-    found = _find(pixels)
+    known = _find(pixels)
     partial = folder / f"{os.getpid()}.{FILE}"
-    np.savez(partial, **{f"{n}.{field}": array for n, c in found.items() for field, array in c._asdict().items()})
+    np.savez(partial, **{f"{n}.{field}": array for n, c in known.items() for field, array in c._asdict().items()})
     os.replace(partial, folder / FILE)
-    return found
+    return known
 
 
 def _find(pixels: dict[str, np.ndarray]) -> dict[str, Copies]:
@@ -127,9 +127,9 @@ def pairs(one: tuple, other: tuple, root: np.ndarray | None = None) -> Iterator[
     for start in range(0, len(near), ROWS):
         for begin in range(0 if root is None else start, len(far), ROWS):
             bound = near[start : start + ROWS] @ far[begin : begin + ROWS].T
-            found = np.flatnonzero(bound >= LEAST - 1e-3)
-            for k in range(0, len(found), CHECKED):
-                left, right = np.divmod(found[k : k + CHECKED], bound.shape[1])
+            candidates = np.flatnonzero(bound >= LEAST - 1e-3)
+            for k in range(0, len(candidates), CHECKED):
+                left, right = np.divmod(candidates[k : k + CHECKED], bound.shape[1])
                 left, right = left + start, right + begin
                 if root is not None:
                     new = (left < right) & (root[left] != root[right])

@@ -120,9 +120,9 @@ def open_pack(folder: Path, verify: bool = False) -> Packed:
 
 def _open_split(folder: Path, split: str, entry: dict, verify: bool) -> PackedSplit:
     for file, bytes_written in entry["bytes"].items():
-        found = (folder / file).stat().st_size
-        if found != bytes_written:
-            raise ValueError(f"{file} has {found:,} bytes instead of {bytes_written:,}")
+        size = (folder / file).stat().st_size
+        if size != bytes_written:
+            raise ValueError(f"{file} has {size:,} bytes instead of {bytes_written:,}")
     pixels = np.load(folder / f"{split}.pixels.npy", mmap_mode="r")
     annotations = np.load(folder / f"{split}.annotations.npy")
     ids = tuple(json.loads((folder / f"{split}.ids.json").read_text(encoding="utf-8")))

@@ -153,14 +153,14 @@ class _SplitWriter:
         }
 
 
-def _all_unreadable(found: list[Unreadable]) -> str:
-    if len(found) == 1:
-        rows = " and its row" if found[0].listed else ""
-        return f"{found[0].picture} cannot be read ({found[0].why}). Put the whole picture there, or remove it{rows}."
-    pictures = "; ".join(f"{each.picture} ({each.why})" for each in found[:TOLD])
-    more = f"; and {len(found) - TOLD:,} more" if len(found) > TOLD else ""
-    rows = " and their rows" if found[0].listed else ""
-    return f"{len(found):,} pictures cannot be read: {pictures}{more}. Put whole pictures there, or remove them{rows}."
+def _all_unreadable(unreadable: list[Unreadable]) -> str:
+    if len(unreadable) == 1:
+        rows = " and its row" if unreadable[0].listed else ""
+        return f"{unreadable[0].picture} cannot be read ({unreadable[0].why}). Put the whole picture there, or remove it{rows}."
+    pictures = "; ".join(f"{each.picture} ({each.why})" for each in unreadable[:TOLD])
+    more = f"; and {len(unreadable) - TOLD:,} more" if len(unreadable) > TOLD else ""
+    rows = " and their rows" if unreadable[0].listed else ""
+    return f"{len(unreadable):,} pictures cannot be read: {pictures}{more}. Put whole pictures there, or remove them{rows}."
 
 
 def hash_array(array: np.ndarray) -> str:

@@ -152,19 +152,23 @@ def evaluate_robustness(
             raise ValueError(f"logits: {logits.shape[1]} columns for {len(classes)} classes ({', '.join(classes)}).")
         return {f.__name__: f(logits, split.label) for f in (top1_accuracy, mean_class_accuracy)}
 
-    clean, found = scores(), {}
+    clean, by_corruption = scores(), {}
     for name in names:
         by_severity = {str(severity): scores(name, severity) for severity in severities}
-        found[name] = by_severity | {"mean": _mean(by_severity.values())}
+        by_corruption[name] = by_severity | {"mean": _mean(by_severity.values())}
     facts = {"split": split.name, "rows": len(split), "seed": seed, "version": VERSION, "severities": severities}
-    return facts | {"clean": clean, "corruptions": found, "mean": _mean(part["mean"] for part in found.values())}
+    return facts | {
+        "clean": clean,
+        "corruptions": by_corruption,
+        "mean": _mean(part["mean"] for part in by_corruption.values()),
+    }
 
 
-def write_robustness(path: str | Path, found: dict) -> None:
+def write_robustness(path: str | Path, result: dict) -> None:
     """Write what evaluate_robustness returned as CSV, atomically: corruption, severity, accuracies; clean is severity 0."""
-    lines = [("clean", 0, found["clean"])]
-    for name, by_severity in found["corruptions"].items():
-        lines += [(name, severity, by_severity[str(severity)]) for severity in found["severities"]]
+    lines = [("clean", 0, result["clean"])]
+    for name, by_severity in result["corruptions"].items():
+        lines += [(name, severity, by_severity[str(severity)]) for severity in result["severities"]]
     with atomic(Path(path)) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("corruption", "severity", *SHARES))
@@ -188,8 +192,8 @@ def _part(split: Split, start: int, name: str | None, severity: int, seed: int) 
     pixels = split.pixels[rows]
     if name:
         pixels = corrupt(pixels, name, severity, seed, rows)
-    own = {"target": split.target[at], "label": split.label[at], "ids": split.ids[at]}
-    return replace(split, pixels=pixels, rows=np.arange(len(rows)), **own)
+    labels = {"target": split.target[at], "label": split.label[at], "ids": split.ids[at]}
+    return replace(split, pixels=pixels, rows=np.arange(len(rows)), **labels)
 
 
 def _mean(scores: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -9,11 +9,11 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from distill.evaluation.calibration import as_logits, before_and_after, scaled
+from distill.evaluation.calibration import FEW_VALID, as_logits, before_and_after, scaled
 from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
 from distill.report.number_format import plain
-from distill.report.predictions import Predictions, of_run
+from distill.report.predictions import Predictions, run_predictions
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, read
 from distill.system.cli import to_export
@@ -54,20 +54,23 @@ def write(folder: Path) -> None:
     write_text(folder / "export" / NAME, text)
 
 
-def card(folder: Path, names: dict[str, str] | None = None, rounded: dict | None = None) -> str:
+def card(
+    folder: Path, names: dict[str, str] | None = None, rounded: dict | None = None, title: str | None = None
+) -> str:
     """Return the model card of an exported run, in Markdown.
 
     Args:
         folder: the run folder.
         names: file of the export -> its name beside the card, of those that lie there; none means all, as they are called.
         rounded: numbers of the weights where those beside the card are rounded to float16, see job.rounded_weights.
+        title: what a publication is called; None takes the run's name.
 
     Raises:
         ValueError: the run is not finished or not exported, or its predictions are damaged.
     """
-    found = gather(folder, names)
+    evidence = collect_evidence(folder, names)
     if rounded:
-        found.parity["files"]["student.safetensors"] = rounded
+        evidence.parity["files"]["student.safetensors"] = rounded
     page = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,
@@ -78,7 +81,7 @@ def card(folder: Path, names: dict[str, str] | None = None, rounded: dict | None
         keep_trailing_newline=True,
     )
     page.filters |= {"plain": plain, "compact": compact, "json": lambda value: json.dumps(value, ensure_ascii=False)}
-    return page.get_template("card.md.j2").render(_context(found) | {"rounded": rounded})
+    return page.get_template("card.md.j2").render(_context(evidence, title) | {"rounded": rounded, "title": title})
 
 
 def escape(value: object) -> Markup:
@@ -104,8 +107,8 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
     again = to_export(folder)
     try:
         parity = json.loads((folder / "export" / "parity.json").read_text(encoding="utf-8"))
-        passed = [own for name, own in parity["files"].items() if name not in parity["refused"]]
-        recorded = {name: value for own in passed for name, value in own["sha256"].items()}
+        passed = [file for name, file in parity["files"].items() if name not in parity["refused"]]
+        recorded = {name: value for file in passed for name, value in file["sha256"].items()}
         weights = parity["facts"]["weights_sha256"]
     except FileNotFoundError:
         raise ValueError(f"{folder}: this run is not exported. {again}") from None
@@ -117,7 +120,7 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
     return run, parity, recorded
 
 
-def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
+def collect_evidence(folder: Path, names: dict[str, str] | None = None) -> Evidence:
     """Return what a card is written from.
 
     Args:
@@ -128,11 +131,13 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
         ValueError: the run is not finished or not exported, or its predictions are damaged or of another run.
     """
     run, parity, recorded = exported(folder)
-    answers = {split: of_run(run, split) for split in SPLITS}
-    for split, own in answers.items():
-        seen = float((own.probabilities.argmax(1) == own.labels).mean())
+    answers = {split: run_predictions(run, split) for split in SPLITS}
+    for split, predictions in answers.items():
+        seen = float((predictions.probabilities.argmax(1) == predictions.labels).mean())
         recorded_top1 = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
-        if abs(seen - recorded_top1) > 2 / len(own.labels) + 1e-3:  # rounding may turn the answer of a face or two
+        if (
+            abs(seen - recorded_top1) > 2 / len(predictions.labels) + 1e-3
+        ):  # rounding may turn the answer of a face or two
             raise ValueError(
                 f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {recorded_top1:.2%}. One of them is of "
                 "another run or damaged: bring back the run folder as it was."
@@ -142,7 +147,7 @@ def gather(folder: Path, names: dict[str, str] | None = None) -> Evidence:
     return Evidence(run, parity, answers, measured, {name: name for name in recorded} if names is None else names)
 
 
-def _context(evidence: Evidence) -> dict:
+def _context(evidence: Evidence, title: str | None) -> dict:
     """Return everything that the template shows."""
     run, parity, written = evidence.run, evidence.parity, evidence.written
     result, facts, data = run.result, parity["facts"], run.result.data
@@ -160,15 +165,15 @@ def _context(evidence: Evidence) -> dict:
         **{"written": written, "names": evidence.names, "refused": parity["refused"]},
         **{"timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
-        "front": _front(evidence, is_timm),
+        "front": _front(evidence, is_timm, title or run.result.name),
         **{"widths": widths, "width": width[0] if isinstance(width, list) else width},
         "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
         "picture": json.loads(facts["picture"]),
         "spec": json.loads(facts["network_input"]),
         "results": _results(evidence),
         **_by_labels(evidence),
-        "corrupted": [(faces, corruptions(own)) for faces, own in corrupted.items() if own],
-        "hashes": {evidence.names[name]: own["sha256"][name] for own in written.values() for name in own["sha256"]},
+        "corrupted": [(faces, corruptions(file)) for faces, file in corrupted.items() if file],
+        "hashes": {evidence.names[name]: file["sha256"][name] for file in written.values() for name in file["sha256"]},
         "speed": run.exported_speed,
         "train_faces": list(zip(data["classes"], counts, strict=True)) if counts else [],
         "peer": is_peer(run.config.teacher),
@@ -192,7 +197,7 @@ def _by_labels(evidence: Evidence) -> dict:
         "labeled": True,
         "class_rows": classes,
         "few": [row for row in classes["test"] if row.faces < FEW],
-        "missed": [row for row in classes["test"] if row.faces and row.found < row.faces / 5],
+        "missed": [row for row in classes["test"] if row.faces and row.correct < row.faces / 5],
         "gap": confidence.mean() - right.mean(),
         "calibrated": calibrated,
         "bins": calibration(probabilities, test.labels, BINS),
@@ -204,11 +209,11 @@ def _results(evidence: Evidence) -> dict[str, Scores]:
     data, metrics = evidence.run.result.data, evidence.run.result.student["metrics"]
     rows = {name: scores(metrics, f"{split}/", data["rows"][split]) for split, name in SPLITS.items()}
     subsets, test = evidence.run.result.test_subset, rows["test"]
-    rows = {name: own for name, own in rows.items() if own.top1}
+    rows = {name: numbers for name, numbers in rows.items() if numbers.top1}
     for name, values in evidence.run.result.extra_test_splits.items():  # the protocol of test itself comes once
-        own = scores(values)
-        if (own.faces, own.top1, own.nll) != (test.faces, test.top1, test.nll):
-            rows[f"test faces of {'list' if name in subsets else 'protocol'} {name}"] = own
+        numbers = scores(values)
+        if (numbers.faces, numbers.top1, numbers.nll) != (test.faces, test.top1, test.nll):
+            rows[f"test faces of {'list' if name in subsets else 'protocol'} {name}"] = numbers
     for other in evidence.measured:
         known = len(other["classes"]["compared"])
         rows[f"{other['data']['name']}, by {known} classes, measured afterwards"] = scores(other["test"])
@@ -219,15 +224,16 @@ def _calibrated(evidence: Evidence) -> dict:
     """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
     temperature = json.loads(evidence.parity["facts"].get("temperature", "1"))
     known = evidence.run.result.calibration or {}
+    few = {"few": FEW_VALID} if len(evidence.answers["valid"].labels) < FEW_VALID else {}
     if known.get("temperature") == temperature:
-        return known
-    return {"temperature": temperature} | {
-        split: before_and_after(as_logits(own.probabilities), own.labels, temperature)
-        for split, own in evidence.answers.items()
+        return known | few
+    return {"temperature": temperature, **few} | {
+        split: before_and_after(as_logits(predictions.probabilities), predictions.labels, temperature)
+        for split, predictions in evidence.answers.items()
     }
 
 
-def _front(evidence: Evidence, is_timm: bool) -> str:
+def _front(evidence: Evidence, is_timm: bool, name: str | None) -> str:
     """Return the header that a model hub reads, in YAML."""
     result, metrics = evidence.run.result, evidence.run.result.student["metrics"]
     data = result.data["name"]
@@ -248,6 +254,6 @@ def _front(evidence: Evidence, is_timm: bool) -> str:
         tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in evidence.written) else []),
         datasets=[data],
         metrics=["accuracy", "balanced_accuracy"] if results else None,
-        model_name=result.name,
+        model_name=name,
         eval_results=results or None,
     ).to_yaml()

@@ -67,4 +67,7 @@ def members(run: Run) -> list[dict]:
     node = run.config.teacher
     nodes = list(node["members"].values()) if "members" in node else [node]
     words = [RANDOM if start in (None, "scratch") else str(start) for start in starts(run)]
-    return [{key: own.get(key) for key in ("run", "weights")} | {"start": start} for own, start in zip(nodes, words)]  # noqa: B905  a peer has none
+    return [
+        {key: member.get(key) for key in ("run", "weights")} | {"start": start}
+        for member, start in zip(nodes, words, strict=False)  # a peer has no start
+    ]

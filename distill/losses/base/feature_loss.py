@@ -38,13 +38,13 @@ class FeatureLoss(Loss):
 
     def __init__(self, student: Names = None, teacher: Names = None):
         super().__init__()
-        self.asked = (student, teacher)
+        self.layer_names = (student, teacher)
         self.pairs: list[tuple[Layer, Layer]] = []
 
     def check(self, student: nn.Module, num_classes: int) -> None:
-        found = inspect_layers(student)
-        if not self._named(found, "student") and self.pairing != "embedding":
-            self._check_stages("student", found.stages)
+        info = inspect_layers(student)
+        if not self._named(info, "student") and self.pairing != "embedding":
+            self._check_stages("student", info.stages)
 
     def bind(self, student: nn.Module, teacher) -> None:
         of_student, of_teacher = inspect_layers(student), teacher.inspect_layers()
@@ -58,11 +58,11 @@ class FeatureLoss(Loss):
     def make(self) -> None:
         """Make the learned parts, knowing self.pairs."""
 
-    def _named(self, found: FeatureInfo, role: str) -> list[Layer] | None:
+    def _named(self, info: FeatureInfo, role: str) -> list[Layer] | None:
         """Return the layers that are asked for by name of a network, or None."""
-        asked = self.asked[role == "teacher"]
-        names = [asked] if isinstance(asked, str) else asked
-        return names and [found.find(name, f"loss.{self.term}.{role}") for name in names]
+        given = self.layer_names[role == "teacher"]
+        names = [given] if isinstance(given, str) else given
+        return names and [info.find(name, f"loss.{self.term}.{role}") for name in names]
 
     def _pair(self, student, teacher, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
         if self.pairing == "embedding":

@@ -26,13 +26,13 @@ def pooled_classifier(network: nn.Module, who: str, instead: str) -> Pooled:
     Raises:
         ValueError: the network ends otherwise.
     """
-    found = inspect_layers(network)
-    name = found.embedding.name
+    info = inspect_layers(network)
+    name = info.embedding.name
     classifier = network.get_submodule(name.removesuffix(":in"))
     if name.endswith(":in") and isinstance(classifier, nn.Linear):
-        maps = [x for x in found.layers.values() if len(x.shape) == 3 and x.shape[0] == classifier.in_features]
+        maps = [x for x in info.layers.values() if len(x.shape) == 3 and x.shape[0] == classifier.in_features]
         maps = [x for x in maps if x.shape[1] > 1]  # whether a single place was averaged cannot be seen
-        features = _try(network, [found.embedding, *maps])
+        features = _try(network, [info.embedding, *maps])
         fitting = [x for x in maps if _is_average(features[x.name], features[name])]
         if fitting:
             outputs = [layer for layer in fitting if not layer.name.endswith(":in")]

@@ -27,11 +27,11 @@ class PreActivationLoss(FeatureLoss):
     def _pair(self, s, t, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
         pairs = super()._pair(s, t, of_student, of_teacher, sizes)
         student, teacher = self.networks[0], self.networks[1].live_teacher().network
-        move_own, move_theirs = self.moved[0] and not s, self.moved[1] and not t
+        move_student, move_teacher = self.moved[0] and not s, self.moved[1] and not t
         return [
             (
-                before_activation(layer, of_student, student) if move_own else layer,
-                before_activation(other, of_teacher, teacher) if move_theirs else other,
+                before_activation(layer, of_student, student) if move_student else layer,
+                before_activation(other, of_teacher, teacher) if move_teacher else other,
             )
             for layer, other in pairs
         ]
@@ -66,10 +66,10 @@ def norm_of(network: nn.Module, name: str) -> nn.BatchNorm2d | None:
     return norm if type(norm) is nn.BatchNorm2d else None
 
 
-def before_activation(stage: Layer, found: FeatureInfo, network: nn.Module) -> Layer:
+def before_activation(stage: Layer, info: FeatureInfo, network: nn.Module) -> Layer:
     """Return what the last BatchNorm2d of the stage's shape gave by the time that the stage is done; without one, the stage."""
-    names = list(found.layers)
+    names = list(info.layers)
     done = reversed(names[: names.index(stage.name) + 1])
-    norms = (name for name in done if found.layers[name].shape == stage.shape and norm_of(network, name))
+    norms = (name for name in done if info.layers[name].shape == stage.shape and norm_of(network, name))
     name = next(norms, None)
-    return stage if name is None else found.layers[name]
+    return stage if name is None else info.layers[name]

@@ -86,13 +86,13 @@ def attach_from_state(student: nn.Module, state: Mapping[str, Tensor]) -> None:
         student: images -> Outputs; changed in place, unless the weights have no such head or it has one already.
         state: a state dict or the tensors of a weight file.
     """
-    own = {name.removeprefix(f"{NAME}."): tensor for name, tensor in state.items() if name.startswith(f"{NAME}.")}
-    if not own or hasattr(student, NAME):
+    tensors = {name.removeprefix(f"{NAME}."): tensor for name, tensor in state.items() if name.startswith(f"{NAME}.")}
+    if not tensors or hasattr(student, NAME):
         return
-    hidden, channels = own["projector.0.weight"].shape[:2]
-    num_classes, features = own["classifier.weight"].shape
-    place = json.loads(bytes(own["place"].tolist()))
-    _attach(student, ReusedHead(channels, hidden, features, num_classes, "classifier.bias" in own, place))
+    hidden, channels = tensors["projector.0.weight"].shape[:2]
+    num_classes, features = tensors["classifier.weight"].shape
+    place = json.loads(bytes(tensors["place"].tolist()))
+    _attach(student, ReusedHead(channels, hidden, features, num_classes, "classifier.bias" in tensors, place))
 
 
 def _attach(student: nn.Module, head: ReusedHead) -> None:

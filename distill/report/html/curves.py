@@ -50,7 +50,7 @@ def robustness(table: RunTable) -> list[tuple[str, str]]:
     """Return (corruption, picture) of test top-1 against severity, a line per run that was measured so."""
     measured = [(c.number, run.corruption_curves) for c in table.configurations for run in c.runs]
     names = dict.fromkeys(name for _, curves in measured for name in curves)
-    curves = {name: [(number, own[name]) for number, own in measured if name in own] for name in names}
+    curves = {name: [(number, shares[name]) for number, shares in measured if name in shares] for name in names}
     everything = [value for lines in curves.values() for _, points in lines for _, value in points]
     return [(name, _small(name, lines, table.configurations[0].number, everything)) for name, lines in curves.items()]
 

@@ -163,7 +163,7 @@ def _words(known: list[Level]) -> str:
     return ", ".join(f"{plain(level.value)} {100 * level.mean:.1f} %" for level in known)
 
 
-def over(table: RunTable, key: str, by: str | None = None) -> dict | None:
+def setting_plot(table: RunTable, key: str, by: str | None = None) -> dict | None:
     """Return plots of top-1 over a numeric setting, mean and spread over runs, one line per value of a second setting.
 
     Args:
@@ -195,13 +195,13 @@ def over(table: RunTable, key: str, by: str | None = None) -> dict | None:
 
 def _points(line: dict[float, list[Configuration]], name: str) -> list[tuple[float, float, float, int]]:
     """Return (setting, mean, sample standard deviation, number) over the runs of each point, ascending."""
-    found = []
+    points = []
     for x, members in sorted(line.items()):
         values = [run.numbers[name] for c in members for run in c.runs if name in run.numbers]
         if values:
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            found.append((x, statistics.fmean(values), spread, len(values)))
-    return found
+            points.append((x, statistics.fmean(values), spread, len(values)))
+    return points
 
 
 def _over(lines: dict[str, list], x: Scale, key: str, by: str | None, title: str) -> str:
@@ -225,7 +225,7 @@ def refuse_undrawn(table: RunTable, plots: Sequence[Sequence[str]], drawn: Seque
     Args:
         table: the runs.
         plots: (key) or (key, other key) of each plot.
-        drawn: what over() returned for the data sets.
+        drawn: what setting_plot() returned for the data sets.
 
     Raises:
         ValueError: such a plot.

@@ -14,7 +14,7 @@ from distill.report.aggregate import SPEEDS, Configuration, RunTable
 from distill.report.example_faces import Faces
 from distill.report.html import curves, effects, pareto, summary
 from distill.report.number_format import cut, full, plain, show
-from distill.report.predictions import LEAST, Predictions, of_run, of_teacher, reliability
+from distill.report.predictions import LEAST, Predictions, reliability, run_predictions, teacher_predictions
 from distill.report.select import condition
 from distill.runs.reading import FIRST, Run
 
@@ -43,8 +43,8 @@ def page(
     left_out = f"{summary.count(table.debug, 'run')} of debug=smoke or overfit left out: --debug counts them."
     notes = [left_out] if table.debug else []
     sections = table.sections
-    sets = [_data_set(k, own, table, faces, notes, plots) for k, own in enumerate(sections, 1)]
-    effects.refuse_undrawn(table, plots, [plot for own in sets for plot in own["plots"]])
+    sets = [_data_set(k, section, table, faces, notes, plots) for k, section in enumerate(sections, 1)]
+    effects.refuse_undrawn(table, plots, [plot for section in sets for plot in section["plots"]])
     seeds = len({run.config.seed for run in table.runs})
     counts = [(len(table.runs), "run"), (len(table.configurations), "configuration"), (seeds, "seed")]
     runs, configurations, seeds = (summary.count(*one) for one in counts)
@@ -58,16 +58,21 @@ def page(
 
 
 def _data_set(
-    number: int, own: RunTable, table: RunTable, faces: Callable, notes: list[str], plots: Sequence[Sequence[str]]
+    number: int,
+    section: RunTable,
+    whole_table: RunTable,
+    faces: Callable,
+    notes: list[str],
+    plots: Sequence[Sequence[str]],
 ) -> dict:
     """Return what the page shows of the runs on one data set."""
-    best = own.configurations[0]
-    others = [c for c in table.configurations if c.faces != best.faces]
-    rule = condition(own.configurations, others) if others else None
+    best = section.configurations[0]
+    others = [c for c in whole_table.configurations if c.faces != best.faces]
+    rule = condition(section.configurations, others) if others else None
 
     def drawn(heading: str, make: Callable[[RunTable], Pictures]) -> Pictures:
         try:
-            return make(own)
+            return make(section)
         except (ArithmeticError, ValueError) as error:  # of numbers that no scale holds: the rest of the page stands
             notes.append(f"{heading} of {best.data_name} cannot be drawn: {error}.")
             return []
@@ -75,83 +80,83 @@ def _data_set(
     return {
         "id": f"data-{number}",
         "name": best.data_name,
-        "facts": summary.data_words(own.configurations),
+        "facts": summary.data_words(section.configurations),
         "rule": rule and f"max {best.goal} where {rule}",
-        "warnings": summary.warnings(own),
+        "warnings": summary.warnings(section),
         "best": best,
         "folder": summary.best_folder(best),
         "tiles": summary.tiles(best),
-        "chance": summary.chance(own),
-        "table": own,
-        "columns": _columns(own),
-        "groups": Counter(column.group for column in own.columns),
-        "spread": any(c.spread for c in own.configurations),
-        "speeds": summary.speeds(own),
-        "plots": [plot for keys in plots if (plot := effects.over(own, *keys))],
+        "chance": summary.chance(section),
+        "table": section,
+        "columns": _columns(section),
+        "groups": Counter(column.group for column in section.columns),
+        "spread": any(c.spread for c in section.configurations),
+        "speeds": summary.speeds(section),
+        "plots": [plot for keys in plots if (plot := effects.setting_plot(section, *keys))],
         "pareto": drawn("Accuracy against cost", pareto.charts),
-        "teachers": pareto.teacher_note(own),
-        "palettes": effects.palettes(own),
+        "teachers": pareto.teacher_note(section),
+        "palettes": effects.palettes(section),
         "effects": drawn("Effects of settings", effects.charts),
-        "crossed": effects.is_crossed(own),
-        "pooled": effects.seed_spread(own.configurations),
+        "crossed": effects.is_crossed(section),
+        "pooled": effects.seed_spread(section.configurations),
         "learning": drawn("Learning curves", curves.learning),
         "corruptions": drawn("Corruption robustness", curves.robustness),
         "errors": _errors(best.runs[0]),
-        "faces": faces(own),
+        "faces": faces(section),
     }
 
 
-def _columns(own: RunTable) -> list[dict]:
+def _columns(section: RunTable) -> list[dict]:
     """Return the columns of numbers: whether a line is drawn to the left of one, and whether it has a spread."""
-    before = [None, *(column.group for column in own.columns)]
+    before = [None, *(column.group for column in section.columns)]
     return [
         {
             "column": column,
             "edge": "edge" if column.group != last else "",
-            "has_spread": any(column.name in c.spread for c in own.configurations),
+            "has_spread": any(column.name in c.spread for c in section.configurations),
             "is_speed": column.name in SPEEDS,
         }
-        for column, last in zip(own.columns, before, strict=False)
+        for column, last in zip(section.columns, before, strict=False)
     ]
 
 
 def _errors(run: Run) -> dict:
     """Return the tables of how the best run and its teacher err on the test faces, or why there are none."""
-    found = {"name": run.result.student.get("name", "student"), "seed": run.config.seed}
+    facts = {"name": run.result.student.get("name", "student"), "seed": run.config.seed}
     try:
-        own = of_run(run)
-        if own.labels.min() < 0:
+        student = run_predictions(run)
+        if student.labels.min() < 0:
             raise ValueError("nobody has said what these faces show")
     except ValueError as error:
-        return found | {"error": str(error)}
-    teacher, classes = of_teacher(run, own), run.result.data["classes"]
-    people = [own, *([teacher] if teacher else [])]
-    return found | {
-        **{"classes": classes, "faces": len(own.labels), "least": LEAST},
-        "right": (own.probabilities.argmax(1) == own.labels).mean(),
-        **{"student": _network(own, classes), "teacher": teacher and _network(teacher, classes)},
+        return facts | {"error": str(error)}
+    teacher, classes = teacher_predictions(run, student), run.result.data["classes"]
+    people = [student, *([teacher] if teacher else [])]
+    return facts | {
+        **{"classes": classes, "faces": len(student.labels), "least": LEAST},
+        "right": (student.probabilities.argmax(1) == student.labels).mean(),
+        **{"student": _network(student, classes), "teacher": teacher and _network(teacher, classes)},
         "teacher_missing": bool(run.result.teacher) and not teacher,
         "reliability": reliability(people),
     }
 
 
-def _network(own: Predictions, classes: list[str]) -> dict:
+def _network(predictions: Predictions, classes: list[str]) -> dict:
     return {
-        "who": own.who,
-        "confusion": confusion_matrix(own.probabilities, own.labels).tolist(),
-        "rows": per_class(own.probabilities, own.labels, classes),
-        "ece": expected_calibration_error(np.log(np.maximum(own.probabilities, 1e-12)), own.labels),
+        "who": predictions.who,
+        "confusion": confusion_matrix(predictions.probabilities, predictions.labels).tolist(),
+        "rows": per_class(predictions.probabilities, predictions.labels, classes),
+        "ece": expected_calibration_error(np.log(np.maximum(predictions.probabilities, 1e-12)), predictions.labels),
     }
 
 
 def _script_data(sections: list[RunTable]) -> dict:
     """Return what the page's script needs: words for tips and the filter, and the meanings of colors in each data set."""
-    configurations = [c for own in sections for c in own.configurations]
+    configurations = [c for section in sections for c in section.configurations]
     settings = [[f"{key}={full(value)}" for key, value in c.values.items()] for c in configurations]
     return {
         "tips": {str(c.number): _tip(c) for c in configurations},
         "texts": [" ".join([c.label, *words]).lower() for c, words in zip(configurations, settings, strict=True)],
-        "colors": [list(effects.palettes(own).values()) for own in sections],
+        "colors": [list(effects.palettes(section).values()) for section in sections],
     }
 
 

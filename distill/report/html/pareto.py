@@ -17,15 +17,15 @@ AXES = {  # name -> (title, how a tick is written)
 }
 
 
-def front(configurations: Sequence[Configuration], cost: str) -> list[Configuration]:
+def pareto_front(configurations: Sequence[Configuration], cost: str) -> list[Configuration]:
     """Return those that no other one beats: none is as accurate at less cost, or more accurate at the same; cheapest first."""
     known = [c for c in configurations if c.mean.get(cost, 0) > 0]
-    best, found = -1.0, []
+    best, best_so_far = -1.0, []
     for c in sorted(known, key=lambda c: (c.mean[cost], -c.score)):
         if c.score > best:
             best = c.score
-            found.append(c)
-    return found
+            best_so_far.append(c)
+    return best_so_far
 
 
 def charts(table: RunTable) -> list[tuple[str, str]]:
@@ -53,7 +53,7 @@ def _chart(known: list[Configuration], cost: str, title: str, write) -> str:
     ends = [c.score + sign * c.spread.get(c.goal, 0.0) for c in known for sign in (-1, 1)]
     x, y = scale((c.mean[cost] for c in known), log=True, write=write, margin=0.1), scale(ends, write=percent)
     plot = Plot(x, y, title, f"{known[0].goal_words} (%)")
-    best = front(known, cost)
+    best = pareto_front(known, cost)
     plot.line(_stairs([(c.mean[cost], c.score) for c in best], x.high), "front")
     for c in known:
         if (spread := c.spread.get(c.goal, 0.0)) > 0:

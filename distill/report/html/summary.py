@@ -44,7 +44,9 @@ def count(n: int, words: str) -> str:
 def data_words(members: Sequence[Configuration]) -> str:
     """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
     data = [c.runs[0].result.data for c in members]
-    counts = {name: [own["rows"].get(name, 0) for own in data] for name in data[0]["rows"]}  # training sets may differ
+    counts = {
+        name: [facts["rows"].get(name, 0) for facts in data] for name in data[0]["rows"]
+    }  # training sets may differ
     ranges = {name: f"{min(n):,}" if min(n) == max(n) else f"{min(n):,} to {max(n):,}" for name, n in counts.items()}
     rows = ", ".join(f"{words} {name}" for name, words in ranges.items())
     return f"{members[0].data_name}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
@@ -105,7 +107,7 @@ def chance(table: RunTable) -> str | None:
 
 def tiles(best: Configuration) -> list[Tile]:
     """Return the numbers of the best configuration, each with its uncertainty and what the teacher has of it."""
-    found = []
+    made = []
     for name, words in TILES.items():
         if name in best.mean and (name != AGREEMENT or best.goal == AGREEMENT):
             column = next(column for column in COLUMNS if column.name == name)
@@ -114,8 +116,8 @@ def tiles(best: Configuration) -> list[Tile]:
                 notes = [best.speed_of or "eager PyTorch"]
             notes += _beside_teacher(name, best)
             value = show(column, best.mean[name]) + {"percent": " %", "ms": " ms"}.get(column.unit, "")
-            found.append(Tile(words, value, notes))
-    return found
+            made.append(Tile(words, value, notes))
+    return made
 
 
 def _uncertainty(name: str, best: Configuration) -> list[str]:

@@ -15,6 +15,7 @@ from distill.config.hints import suggest_override
 from distill.config.schema import check, typed
 from distill.pipeline import validation
 from distill.pipeline.reuse import refuse_inside_data
+from distill.run import cli
 from distill.runs.folder import RunFolder
 from distill.system.hardware import pick_device
 
@@ -61,8 +62,35 @@ def test_a_value_of_the_wrong_type_is_not_called_a_key_that_does_not_exist():
     assert sentence.startswith("train.epochs: ") and "'two'" in sentence and "no such key" not in sentence
 
 
+def test_a_weight_of_a_loss_where_none_is_chosen_is_told_what_to_type():
+    assert refused("loss=[]", "loss.ce.weight=1") == (
+        "loss.ce.weight: ce is none of this run's losses. Type loss=[ce] with it."
+    )
+
+
 def test_an_unknown_choice_is_told_which_there_are():
     assert re.search(r"student/cren.*cern.*microexpnet", refused("student=cren"), re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data=folder", "data.root=nowhere"),
+        ("data=jaffe", "data.root=nowhere", "data.fold=all"),
+        ("data=folder", "data.root=nowhere", "generations=2"),
+        ("data=folder", "data.root=tests/helpers", "data.subject=("),
+        ("student=timm", "student.name=nowhere"),
+        ("student.weights=pyproject.toml",),
+    ],
+)
+def test_what_cannot_be_used_is_refused_before_there_is_a_run_folder_or_a_run_of_wandb(tmp_path, words, monkeypatch):
+    small = ("data.train=64", "data.valid=32", "data.test=32") if not words[0].startswith("data=") else ()
+    where = (f"paths.store={tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}")
+    alone = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "logger=wandb")
+    monkeypatch.setattr(sys, "argv", ["distill.run", *alone, *where, *small, *words])
+    with pytest.raises(SystemExit, match=r"^error: (?!.*no such key)"):
+        cli()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_the_command_line_says_which_key_was_meant(tmp_path):

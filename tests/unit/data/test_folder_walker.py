@@ -7,7 +7,7 @@ import pytest
 from face_trees import face, save, write_class_folders
 
 from distill.data.common.twins import start_messages
-from distill.data.common.walker import left_out, pictures_below, walk
+from distill.data.common.walker import class_folders, left_out, pictures_below, walk
 from distill.data.folder import folder
 from distill.predict.pictures import listed
 
@@ -16,7 +16,7 @@ def below(root):
     return {path.relative_to(root).as_posix() for path in pictures_below(root, deep=True)}
 
 
-@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "@eaDir", "__MACOSX", ".git"])
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", "@eaDir", "__MACOSX", "$Recycle.Bin"])
 @pytest.mark.parametrize("depth", ["", "a", "a/deeper"])
 def test_copies_in_hidden_folders_are_read_by_nobody(tmp_path, hidden, depth):
     root = write_class_folders(tmp_path / "faces", ("a", "b"), 3)
@@ -65,10 +65,25 @@ def test_linked_folders_are_read_once_and_loops_end(tmp_path):
     (root / "a" / "to z").symlink_to(root / "z")
     (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
     assert below(root) == {"a/1.png", "z/2.png", "a/more/3.png"}
-    assert below(root / "a") == {"1.png", "back/z/2.png", "more/3.png"}, "what a link leads to is of this folder, too"
+    assert below(root / "a") == {"1.png", "to z/2.png", "more/3.png"}, "what a link leads to is of this folder, too"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_link_to_a_folder_above_brings_no_pictures_of_other_classes(tmp_path):
+    root = write_class_folders(tmp_path / "faces", ("a", "b"), 3)
+    (root / "a" / "up").symlink_to("..")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(root / "b", tmp_path / "elsewhere" / "b")
+    (root / "b").symlink_to(tmp_path / "elsewhere" / "b")
+    (root / "b" / "up").symlink_to(root)
+    (root / "up").symlink_to(tmp_path)
+    (root / "self").symlink_to(".")
+    save(tmp_path / "x.png")
+    assert [path.name for path in class_folders(root)] == ["a", "b"]
+    assert (len(pictures_below(root / "a", deep=True)), len(pictures_below(root / "b", deep=True))) == (3, 3)
+    assert left_out([root], []) == {"in no list and no class's folder": [6, "a/faces_a0.png"]}
+
+
 def test_pipes_are_never_opened_and_links_to_nothing_that_are_no_pictures_are_nothing(tmp_path):
     root = write_class_folders(tmp_path / "faces", ("a", "b"), 3)
     os.mkfifo(root / "a" / "pipe")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from distill.augment.views import ViewRecipe
-from distill.data.loader import batches, class_balanced_weights, epoch_order, gather, in_order, steps_per_epoch, to
+from distill.data.loader import batches, class_balanced_weights, epoch_order, in_order, make_batch, steps_per_epoch, to
 from distill.types import Split
 
 PACKED, KEPT = 40, 23
@@ -70,7 +70,7 @@ def test_without_balance_an_epoch_is_the_shuffle_that_it_always_was():
 
 def test_a_batch_holds_the_rows_asked_for_with_their_own_views_targets_and_labels(split, table):
     positions = np.array([7, 0, 22])
-    batch = gather(split, table, positions)
+    batch = make_batch(split, table, positions)
     assert batch.index.tolist() == split.rows[positions].tolist()
     assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (3, 1, 16, 16)
     assert batch.pixels[:, 0, 0, 0].tolist() == batch.index.tolist()
@@ -80,7 +80,7 @@ def test_a_batch_holds_the_rows_asked_for_with_their_own_views_targets_and_label
 
 
 def test_a_batch_is_a_copy_that_leaves_the_pack_alone(split, table):
-    batch = gather(split, table, np.arange(3))
+    batch = make_batch(split, table, np.arange(3))
     before = split.pixels.copy(), split.target.copy(), split.label.copy(), table.clone()
     for tensor in batch:
         tensor.zero_()
@@ -91,7 +91,7 @@ def test_a_batch_is_a_copy_that_leaves_the_pack_alone(split, table):
 def test_a_read_only_memory_map_can_be_gathered(split, table, tmp_path):
     np.save(tmp_path / "pixels.npy", split.pixels)
     mapped = Split("train", np.load(tmp_path / "pixels.npy", mmap_mode="r"), *list(vars(split).values())[2:])
-    assert torch.equal(gather(mapped, table, np.arange(5)).pixels, gather(split, table, np.arange(5)).pixels)
+    assert torch.equal(make_batch(mapped, table, np.arange(5)).pixels, make_batch(split, table, np.arange(5)).pixels)
 
 
 def test_an_epoch_drops_the_last_smaller_batch(split, table):
@@ -122,5 +122,5 @@ def test_evaluation_sees_every_row_once_in_packed_order_whatever_the_batch_size(
 
 
 def test_on_the_cpu_a_batch_stays_where_it_is(split, table):
-    batch = gather(split, table, np.arange(3))
+    batch = make_batch(split, table, np.arange(3))
     assert to(batch, torch.device("cpu")) is batch

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from tiny_training import DATA, Net, frozen, run, train_state
 
 from distill.augment.autoaugment import VERSION
-from distill.augment.views import ViewRecipe, draw, render
+from distill.augment.views import ViewRecipe, render, render_batch
 from distill.config.schema import typed
-from distill.data.loader import gather, mixup
+from distill.data.loader import make_batch, mixup
 from distill.losses.base.logit_loss import LogitLoss
 from distill.losses.ce import CrossEntropy
 from distill.pipeline import validation
@@ -26,7 +26,7 @@ TABLE = ViewRecipe(autoaugment=True).table(0, 1, 60)
 
 
 def batch(count=16):
-    return gather(DATA.splits["train"], TABLE, np.arange(count))
+    return make_batch(DATA.splits["train"], TABLE, np.arange(count))
 
 
 def test_pictures_and_targets_are_mixed_as_by_hand_each_picture_in_its_own_view():
@@ -34,7 +34,7 @@ def test_pictures_and_targets_are_mixed_as_by_hand_each_picture_in_its_own_view(
     images, share = render(plain.pixels, plain.view, InputSpec(12)), mixed.share[0].item()
     assert 0 < share < 1 and (mixed.share == mixed.share[0]).all()
     assert sorted(mixed.partner.tolist()) == list(range(16)) and (mixed.partner != torch.arange(16)).any()
-    seen = draw(mixed, InputSpec(12))
+    seen = render_batch(mixed, InputSpec(12))
     for b, other in enumerate(mixed.partner.tolist()):
         assert torch.allclose(seen[b], share * images[b] + (1 - share) * images[other], atol=1e-6)
         assert torch.allclose(mixed.target[b], share * plain.target[b] + (1 - share) * plain.target[other])
@@ -43,8 +43,8 @@ def test_pictures_and_targets_are_mixed_as_by_hand_each_picture_in_its_own_view(
 
 
 def test_a_plain_batch_is_drawn_as_it_is_rendered():
-    assert torch.equal(draw(batch(), InputSpec(12, 3)), render(batch().pixels, batch().view, InputSpec(12, 3)))
-    assert draw(batch(), InputSpec(12, 3)).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(render_batch(batch(), InputSpec(12, 3)), render(batch().pixels, batch().view, InputSpec(12, 3)))
+    assert render_batch(batch(), InputSpec(12, 3)).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_mixture_depends_on_seed_epoch_and_step_alone():
@@ -69,7 +69,7 @@ def test_a_live_teacher_and_an_ensemble_see_the_mixed_pictures_that_the_student_
     mixed, teachers = mixup(batch(), 1.0, 0, 0, 0), [frozen(1), frozen(2)]
     answers = [teacher(mixed).logits for teacher in teachers]
     for teacher, logits in zip(teachers, answers, strict=True):
-        assert torch.equal(teacher.network.seen[-1], draw(mixed, InputSpec(12)))
+        assert torch.equal(teacher.network.seen[-1], render_batch(mixed, InputSpec(12)))
         assert (logits - teacher(batch()).logits).abs().max() > 0.01, "not what it says of plain faces"
     assert torch.allclose(Ensemble(teachers, "logits")(mixed).logits, sum(answers) / 2, atol=1e-6)
 
@@ -79,7 +79,7 @@ def test_a_step_shows_teacher_and_student_one_mixture():
     mixed = mixup(batch(), 1.0, 0, 0, 0)
     terms = train_step(mixed, teacher, student, torch.float32)
     assert torch.equal(student.student.seen[-1], teacher.network.seen[-1])
-    by_hand = CrossEntropy()(Net(5)(draw(mixed, InputSpec(12))), None, mixed.target).mean()
+    by_hand = CrossEntropy()(Net(5)(render_batch(mixed, InputSpec(12))), None, mixed.target).mean()
     assert terms["ce"].item() == pytest.approx(by_hand.item(), rel=1e-5)
 
 

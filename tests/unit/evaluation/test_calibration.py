@@ -12,7 +12,7 @@ from exported import export, small_run
 from inside import folder_of, job, read
 
 from distill import export as exporting
-from distill.evaluation.calibration import LEAST, MOST, as_logits, calibration, fit_temperature, scaled
+from distill.evaluation.calibration import FEW_VALID, LEAST, MOST, as_logits, calibration, fit_temperature, scaled
 from distill.evaluation.inference import read_predictions
 from distill.evaluation.metrics import expected_calibration_error, nll
 from distill.export import __main__ as command_line
@@ -58,6 +58,13 @@ def test_what_is_told_of_each_split_is_measured_with_the_temperature_of_validati
             wanted = {"nll": nll(z, labels), "expected_calibration_error": expected_calibration_error(z, labels)}
             assert found[split][when] == wanted
         assert found[split]["after"]["nll"] < found[split]["before"]["nll"]
+
+
+def test_on_few_validation_faces_no_temperature_is_fitted():
+    few, enough, test = drawn(4.0, FEW_VALID - 1), drawn(4.0, FEW_VALID), drawn(4.0, 500, seed=1)
+    found = calibration({"valid": few, "test": test})
+    assert found["temperature"] == 1 and found["test"]["after"] == found["test"]["before"]
+    assert calibration({"valid": enough, "test": test})["temperature"] == fit_temperature(*enough) != 1
 
 
 def test_probabilities_of_a_file_are_scaled_as_their_logits_would_be():
@@ -186,6 +193,16 @@ def test_a_run_made_before_is_fitted_on_its_predictions_and_false_leaves_logits_
     np.testing.assert_allclose(opened.answer(pictures(4))[0] / temperature, scaled_logits, atol=1e-5)
     assert json.loads(opened.facts["temperature"]) == 1
     assert "as they were trained, without a temperature" in card.card(copy) and "NLL before" not in card.card(copy)
+
+
+def test_a_run_of_few_validation_faces_its_files_and_its_card_say_that_no_temperature_is_fitted(tmp_path, capsys):
+    words = ("teacher=none", "loss=[ce]", "loss.ce.weight=1", "train.epochs=1", "data.valid=24", "data.size=40")
+    said = job(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    assert "no temperature: on fewer than 50 validation faces none is fitted" in said and "temperature 1" not in said
+    folder = folder_of(tmp_path / "runs")
+    assert export(capsys, folder, "export.int8=false")[1] is None
+    assert json.loads(open_file(folder / "export" / "student.onnx", 1).facts["temperature"]) == 1
+    assert "without a temperature: on fewer than 50 validation faces none is fitted." in card.card(folder)
 
 
 def test_the_gate_compares_with_the_predictions_of_the_run_which_have_no_temperature(folder):

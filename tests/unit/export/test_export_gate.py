@@ -83,7 +83,7 @@ def answer(proto, tmp_path):
 def rounded(student, split, tmp_path):
     """The answer of the int8 file that python -m distill.export would write."""
     net = int8.quantize(graph.bare_onnx(student), int8.calibration_images(split, student.input, 64))
-    return answer(graph.whole(net, graph.prepare_onnx(student), student, 8), tmp_path)
+    return answer(graph.deployable(net, graph.prepare_onnx(student), student, 8), tmp_path)
 
 
 @pytest.mark.parametrize("words", STUDENTS.values(), ids=STUDENTS)
@@ -99,7 +99,7 @@ def test_every_student_is_traced_for_every_batch_size(words):
 def test_the_mirroring_student_becomes_a_graph_that_answers_alike(mirroring, split, tmp_path):
     student, net = mirroring
     wanted = gate.reference(student, split, True)
-    whole = graph.whole(net, graph.prepare_onnx(student), student, 8)
+    whole = graph.deployable(net, graph.prepare_onnx(student), student, 8)
     parity = gate.measure(answer(whole, tmp_path), wanted)
     assert gate.parity_failure(parity, exact=True) is None and max(parity.other_batch, parity.other_size) < 1e-4
 
@@ -119,7 +119,7 @@ def test_the_mirroring_student_is_rounded_where_it_pays(mirroring, split, tmp_pa
     assert floats <= set(kinds) and not {"QuantizeLinear"} & near, "attention and normalization stay float"
     assert all(pooled_as_given(proto)) and len(pooled_as_given(proto)) == 3
     given, wanted = images[:7].numpy(), student(images[:7]).logits.detach()
-    found = answer(graph.whole(proto, None, student, 8), tmp_path)(given)[0]
+    found = answer(graph.deployable(proto, None, student, 8), tmp_path)(given)[0]
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.95
 
 
@@ -178,7 +178,7 @@ def test_a_reused_classifier_is_exported_with_its_student(tmp_path):
     own = student.eval().out.bias.detach().clone()
     images = torch.randn(3, 1, 30, 30)
     wanted = student(images).logits.detach()
-    found = answer(graph.whole(graph.bare_onnx(student), None, student, 8), tmp_path)(images.numpy())[0]
+    found = answer(graph.deployable(graph.bare_onnx(student), None, student, 8), tmp_path)(images.numpy())[0]
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     student.out.bias.data = own + 100
     np.testing.assert_array_equal(student(images).logits.detach(), wanted)

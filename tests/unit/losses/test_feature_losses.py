@@ -9,7 +9,7 @@ import torch
 from feature_nets import NETS, B, Plain, bound, faces, frozen, leaves, meet, networks, resnet18, stirred
 from torch import nn
 
-from distill.augment.views import draw
+from distill.augment.views import render_batch
 from distill.losses.ab import ActivationBoundary
 from distill.losses.at import AttentionTransfer
 from distill.losses.base.objective import Objective
@@ -66,7 +66,7 @@ def test_the_student_and_every_learned_part_get_a_gradient_and_the_teacher_none(
 def test_the_gradient_goes_on_into_the_students_weights(make):
     loss, student, teacher = bound(make(), NETS[2])
     student.zero_grad()
-    loss(student(draw(faces(), student.input)), teacher(faces()), None).mean().backward()
+    loss(student(render_batch(faces(), student.input)), teacher(faces()), None).mean().backward()
     assert student.conv1.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in teacher.parameters())
 
@@ -126,12 +126,12 @@ def test_equal_networks_cost_nothing_and_others_do(make):
 @every_loss
 def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(make):
     loss = make()
-    loss.term, loss.asked = "x", ("conv9", None)
+    loss.term, loss.layer_names = "x", ("conv9", None)
     with pytest.raises(
         ValueError, match=r"loss\.x\.student: .* 'conv9'\. Choose stage1 \(relu1\), stage2 .* like .*conv"
     ):
         bound(loss)
-    loss.asked = (None, "layer9")
+    loss.layer_names = (None, "layer9")
     with pytest.raises(ValueError, match=r"loss\.x\.teacher: .* 'layer9'\. Choose stage1 .*net\.layer4\)"):
         bound(loss, NETS[2])
 
@@ -139,7 +139,7 @@ def test_a_layer_that_does_not_exist_is_refused_with_those_that_do(make):
 @pytest.mark.parametrize("name", [name for name in LOSSES if name[:4] not in ("hint", "sp")])
 def test_a_loss_on_maps_refuses_vectors(name):
     loss = LOSSES[name]()
-    loss.asked = (["stage1", "embedding"], ["stage1", "stage2"])
+    loss.layer_names = (["stage1", "embedding"], ["stage1", "stage2"])
     with pytest.raises(ValueError, match=r"student: fc:in answers \[4\], and this loss compares maps .* Name a stage"):
         bound(loss)
 
@@ -176,7 +176,7 @@ def test_a_student_that_overwrites_its_batch_norm_learns_through_it(make):
     student = stirred(resnet18(32)).train()
     loss, _, teacher = bound(make(), (student, networks(NETS[1])[1]))
     assert {own.name for own, _ in loss.pairs} >= {"net.bn1", "net.layer1.1.bn2", "net.layer2.1.bn2"}
-    answer = student(draw(faces(), student.input))
+    answer = student(render_batch(faces(), student.input))
     assert all((answer.features[own.name] < 0).any() for own, _ in loss.pairs)
     (loss(answer, teacher(faces()), None).mean() + answer.logits.sum()).backward()
     assert student.net.layer1[1].conv2.weight.grad.abs().sum() > 0

@@ -221,11 +221,11 @@ def test_the_state_and_the_logits_are_those_of_the_network_without_taps(make):
 def test_no_map_outlives_its_forward_pass_nor_the_next_one_where_that_raised():
     network = micro()
     features(network, "conv1", "conv2")
-    found, later = [network._feature_hooks.found.copy()], network.conv2.register_forward_pre_hook(lambda *_: 1 / 0)
+    found, later = [network._feature_hooks.features.copy()], network.conv2.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         network(pictures(network))
     later.remove()
-    network.conv1.register_forward_pre_hook(lambda *_: found.append(dict(network._feature_hooks.found)))
+    network.conv1.register_forward_pre_hook(lambda *_: found.append(dict(network._feature_hooks.features)))
     network(pictures(network))
     assert found == [{}, {}]
 

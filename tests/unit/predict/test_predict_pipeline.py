@@ -15,8 +15,8 @@ STUDENT = Student(lambda crops: (None, np.full((len(crops), 2), 0.5, np.float32)
 def taken_until_the_first_answer(side, keep):
     taken = []
     picture = np.zeros((side, side, 3), np.uint8)
-    shots = (Frame(str(taken.append(k)), picture, (side, side), np.zeros((0, 4)), None) for k in range(200))
-    assert next(run_inference(shots, STUDENT, keep)).probabilities.shape == (0, 2)
+    frames = (Frame(str(taken.append(k)), picture, (side, side), np.zeros((0, 4)), None) for k in range(200))
+    assert next(run_inference(frames, STUDENT, keep)).probabilities.shape == (0, 2)
     return len(taken)
 
 
@@ -26,8 +26,8 @@ def test_pictures_without_faces_do_not_wait_for_ever_nor_do_large_ones_that_are_
 
 
 def test_every_face_has_its_own_score_and_probabilities():
-    shot = Frame("a", None, (9, 9), np.array([[1.04, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.91, 0.72]))
-    first, second = records(FrameResult(shot, np.array([[0.75, 0.25], [0.125, 0.875]])), ("a", "b"))
+    frame = Frame("a", None, (9, 9), np.array([[1.04, 2, 3, 4], [5, 6, 7, 8]]), np.array([0.91, 0.72]))
+    first, second = records(FrameResult(frame, np.array([[0.75, 0.25], [0.125, 0.875]])), ("a", "b"))
     assert first == {
         **{"box": [1.0, 2.0, 3.0, 4.0], "score": 0.91, "expression": "a", "probability": 0.75},
         "probabilities": {"a": 0.75, "b": 0.25},
@@ -37,7 +37,7 @@ def test_every_face_has_its_own_score_and_probabilities():
 
 def test_the_margin_that_was_asked_for_is_that_around_the_detectors_boxes():
     job = object.__new__(Job)
-    job.asked, job.given = SimpleNamespace(crops=False, margin=0.5), None
+    job.options, job.given = SimpleNamespace(crops=False, margin=0.5), None
     job.detector = lambda picture: (np.array([[10.0, 20, 10, 20]]), np.array([0.9]))
     boxes, scores = job.boxes(np.zeros((64, 64, 3), np.uint8), None)
     assert boxes.tolist() == [[0, 15, 30, 30]] and scores.tolist() == [0.9]

@@ -15,7 +15,7 @@ from distill.report.aggregate import aggregate_runs
 from distill.report.example_faces import choose
 from distill.report.html import curves, page
 from distill.report.html.summary import chance, data_words
-from distill.report.predictions import Predictions, of_run, of_teacher, reliability
+from distill.report.predictions import Predictions, reliability, run_predictions, teacher_predictions
 from distill.report.select import best
 from distill.runs.reading import find, read
 
@@ -43,7 +43,7 @@ def test_a_teacher_is_drawn_beside_its_student_only_where_it_answered_about_the_
     predictions(teacher / "predictions" / "test.csv", 0.9, seed=1, faces=faces)
     weights = {"name": "resnet50", "metrics": {}, "weights": [str(teacher / "checkpoints" / "best.safetensors")]}
     run = read(write_run(tmp_path / "student", teacher=weights))
-    theirs = of_teacher(run, of_run(run))
+    theirs = teacher_predictions(run, run_predictions(run))
     assert (theirs is not None) == (faces == 64)
 
 

@@ -160,7 +160,7 @@ def test_a_long_value_is_cut_in_the_table_and_whole_when_it_is_pointed_at(tmp_pa
 
 
 def test_a_plot_over_a_setting_has_a_line_for_each_value_of_another_and_the_spread_over_seeds(grid, tmp_path):
-    plot = effects.over(aggregate_runs(find([grid])), "loss.kd.temperature", "student.width")
+    plot = effects.setting_plot(aggregate_runs(find([grid])), "loss.kd.temperature", "student.width")
     assert plot["series"] == ["S", "XXS"] and not plot["others"]
     (heading, valid), (_, test) = plot["pictures"]
     assert heading == "validation top-1" and all(
@@ -169,7 +169,7 @@ def test_a_plot_over_a_setting_has_a_line_for_each_value_of_another_and_the_spre
     assert valid.count('class="error s') == 6, "one bar for each point"
     assert "student.width S, loss.kd.temperature 4: 65.00 ± 1.41 % over 2 runs" in valid
     assert "student.width XXS, loss.kd.temperature 8: 49.00 ± 1.41 % over 2 runs" in test
-    assert effects.over(aggregate_runs(find([grid])), "loss.kd.temperature")["others"] == ["student.width"]
+    assert effects.setting_plot(aggregate_runs(find([grid])), "loss.kd.temperature")["others"] == ["student.width"]
     report.main([str(grid), "--no-faces", "--out", str(tmp_path), "--plot", "loss.kd.temperature,student.width"])
     assert "Top-1 over loss.kd.temperature, by student.width" in (tmp_path / "report.html").read_text()
 

@@ -18,7 +18,7 @@ from torch import nn
 from distill.evaluation.tables import compact, per_class
 from distill.report import __main__ as report
 from distill.report.aggregate import Configuration, RunTable, aggregate_runs
-from distill.report.example_faces import gather
+from distill.report.example_faces import example_faces
 from distill.report.gradcam import grad_cam
 from distill.report.html import effects, pareto
 from distill.report.html.curves import thin
@@ -63,15 +63,15 @@ class Corner(nn.Module):
 
 
 def test_the_front_holds_what_nothing_beats_at_its_cost_cheapest_first(found):
-    best = pareto.front(found.configurations, "num_parameters")
+    best = pareto.pareto_front(found.configurations, "num_parameters")
     assert [(c.values["student.width"], c.values["loss.kd.temperature"]) for c in best] == [("XXS", 8.0), ("S", 2.0)]
-    assert not pareto.front(found.configurations, "no such cost")
+    assert not pareto.pareto_front(found.configurations, "no such cost")
 
 
 def test_of_two_as_accurate_the_cheaper_one_and_of_two_as_cheap_the_more_accurate_one_is_on_the_front():
     points = [(1, 0.5), (1, 0.6), (2, 0.6), (3, 0.7), (0, 0.9)]
     made = [Configuration((), {}, {"macs": macs, "valid/top1_accuracy": accuracy}, {}) for macs, accuracy in points]
-    assert pareto.front(made, "macs") == [made[1], made[3]], "a cost of 0 was not measured"
+    assert pareto.pareto_front(made, "macs") == [made[1], made[3]], "a cost of 0 was not measured"
 
 
 def test_each_name_on_a_front_is_that_of_its_own_student_also_where_two_are_cut_alike(tmp_path):
@@ -149,7 +149,7 @@ def test_places_that_speak_against_a_class_stay_dark():
 def test_a_student_that_answers_by_its_teachers_classifier_shows_its_faces(tmp_path):
     words = ("loss=[simkd]", "teacher.cache=false", "teacher.size=64", "train.epochs=1")
     job(*words, store=tmp_path / "store", runs=tmp_path / "runs")
-    found = gather(read(folder_of(tmp_path / "runs")), 3)
+    found = example_faces(read(folder_of(tmp_path / "runs")), 3)
     assert len(found.wrong) == 3 and found.right and found.notes[0].startswith("Student: ")
     assert all([whose for whose, _ in face.looks] == ["student", "teacher"] for face in found.wrong + found.right)
 

@@ -1,6 +1,6 @@
 """Which of the timed files is to be taken, and why."""
 
-from distill.runs.exported_files import which
+from distill.runs.exported_files import recommend_file
 
 
 def row(name, milliseconds, size, passed=True, takes="pictures", threads=1, accuracy="0.5", spread=0.1):
@@ -22,7 +22,7 @@ def test_the_file_to_take_is_the_fastest_file_that_passed_the_gate():
         row("bare/student.onnx", 0.5, 10, takes="rendered faces"),
         row("student.onnx", 0.1, 9000, threads=2),
     ]
-    assert which(rows) == (
+    assert recommend_file(rows) == (
         "take run/export/student.tflite: the fastest, of the 3 that passed the gate and take pictures; 1 ms a picture on "
         "1 thread, 1,234,567 bytes, valid top-1 87.65%"
     )
@@ -34,11 +34,11 @@ def test_the_file_to_take_of_those_as_fast_is_the_smallest():
         row("student.int8.onnx", 1.15, 5000, accuracy=None),
         row("slow.onnx", 2.0, 1),
     ]
-    assert which(rows) == (
+    assert recommend_file(rows) == (
         "take run/export/student.int8.onnx: as fast as student.onnx, and smaller, of the 3 that passed the gate and take "
         "pictures; 1.15 ms a picture on 1 thread, 5,000 bytes"
     )
 
 
 def test_the_file_to_take_is_not_named_where_no_file_passed_the_gate():
-    assert which([row("student.onnx", 1.0, 9000, passed=False)]) is None
+    assert recommend_file([row("student.onnx", 1.0, 9000, passed=False)]) is None

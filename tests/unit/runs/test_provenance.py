@@ -15,6 +15,7 @@ from distill.runs.folder import RunFolder
 WORDS = ("loss=[ce]", "train.epochs=1", "plugins=[ours]", "student._target_=ours.net.Net")
 NET = """\
 import json
+import theirs
 from students.microexpnet import MicroExpNet
 from . import parts
 from ours.more.deep import depth
@@ -26,7 +27,7 @@ class Net(MicroExpNet):
 
 
 def write_code(home):
-    """Write a package with a student, of which two other modules are a part and one is not."""
+    """Write a package with a student, of which other modules are a part, in it and beside it, and some are not."""
     (home / "ours" / "more").mkdir(parents=True, exist_ok=True)
     contents = {
         "__init__": "",
@@ -38,6 +39,8 @@ def write_code(home):
     }
     for name, content in contents.items():
         (home / "ours" / f"{name}.py").write_text(content)
+    for name, content in {"theirs": "import theirs_too\n", "theirs_too": "HEIGHT = 1\n", "nobodys": ""}.items():
+        (home / f"{name}.py").write_text(content)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +72,10 @@ def changed_lines(printed):
 
 def test_env_json_names_git_commit_and_the_source_of_every_class_and_of_what_a_plugin_imports(complete):
     env = json.loads((complete / "env.json").read_text())
-    own = {"ours", "ours.net", "ours.parts", "ours.more", "ours.more.deep"}
-    known = {"distill.data.procedural", "distill.losses.ce", "teachers.timm_teacher"}
+    own = {"ours", "ours.net", "ours.parts", "ours.more", "ours.more.deep", "theirs", "theirs_too"}
+    known = {"distill.data.procedural", "distill.data.procedural.faces", "distill.losses.ce", "teachers.timm_teacher"}
     assert own | known <= env["sources"].keys()
-    assert "ours.other" not in env["sources"] and "distill.training.loggers" not in env["sources"]
+    assert not {"ours.other", "nobodys", "json", "torch", "distill.training.loggers"} & env["sources"].keys()
     assert all(len(value) == 64 for value in env["sources"].values())
     assert env["git"]["ours"] is None and (env["git"]["distill"] is None or len(env["git"]["distill"]["commit"]) == 40)
     (teacher,) = complete.parents[1].glob("store/teachers/*/env.json")
@@ -91,6 +94,9 @@ def test_a_complete_run_is_found_and_the_module_that_was_changed_is_told_in_one_
     (home / "ours" / "other.py").write_text("ANY = 1\n")
     (home / "ours" / "parts.py").write_text("WIDTH = 1\n")
     assert changed_lines(job(*WORDS, **words)) == []
+    (home / "theirs_too.py").write_text("HEIGHT = 2\n")
+    (line,) = changed_lines(job(*WORDS, **words))
+    assert "was made: theirs_too." in line
 
 
 def test_it_is_told_when_a_run_is_measured_and_when_it_is_measured_again_its_sources_stay(home, copy, capsys):
@@ -126,17 +132,17 @@ def test_a_stored_teacher_whose_code_was_changed_is_told(home, complete, monkeyp
 
 
 def test_a_run_folder_that_knows_nothing_of_its_code_is_not_told_of(tmp_path, capsys):
-    provenance.tell_changed(RunFolder(tmp_path))
+    provenance.warn_if_code_changed(RunFolder(tmp_path))
     for content in ("{", "[]", '{"python": "3"}', '{"sources": null}'):
         (tmp_path / "env.json").write_text(content)
-        provenance.tell_changed(RunFolder(tmp_path))
+        provenance.warn_if_code_changed(RunFolder(tmp_path))
     assert capsys.readouterr().out == ""
 
 
 def test_a_class_that_is_not_there_or_not_allowed_has_no_source_and_nothing_of_it_is_imported(home):
     nodes = ["students.cern.CERN", "students.nowhere.Net", "torch.hub.load", "elsewhere.Net", "ours.net.Net"]
     found = provenance.sources({"loss": {str(k): {"_target_": name} for k, name in enumerate(nodes)}}, [])
-    assert found.keys() == {"students.cern", "students"} and "elsewhere" not in sys.modules
+    assert found.keys() == {"students.cern", "students.layers", "students"} and "elsewhere" not in sys.modules
 
 
 def test_a_plugin_with_a_mistake_in_it_is_hashed_all_the_same(tmp_path, monkeypatch):

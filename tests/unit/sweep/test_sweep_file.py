@@ -12,7 +12,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from distill.config import schema as config
 from distill.pipeline import validation
-from distill.sweep.__main__ import main, parse, spread
+from distill.sweep.__main__ import main, parse, run_combinations
 from distill.sweep.search import Search
 from distill.sweep.space import find, read
 
@@ -183,10 +183,10 @@ def test_a_wrong_word_ends_the_command_with_one_sentence_about_it(tmp_path, caps
 
 def test_one_job_alone_is_no_sweep():
     with pytest.raises(ValueError, match=r"nothing is swept over\. Give sweep=NAME, or several values of a key"):
-        spread(*parse(["student=microexpnet"]))
+        run_combinations(*parse(["student=microexpnet"]))
 
 
 @pytest.mark.parametrize("word", ["sweep.method=bayes", "sweep.run_cap=3", "sweep.minimize=macs", "sweep.seed=1"])
 def test_options_of_a_search_are_refused_where_every_combination_is_run(word):
     with pytest.raises(ValueError, match=rf"{word.split('=')[0]}: is for a search, and here every combination is run"):
-        spread(*parse([word, "seed=0,1"]))
+        run_combinations(*parse([word, "seed=0,1"]))

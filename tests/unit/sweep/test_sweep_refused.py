@@ -39,6 +39,8 @@ def test_the_error_is_gone_when_the_job_begins_again(tmp_path):
     sweep_records.add(tmp_path / "sweep", 0, "seed=0", ["seed=0"])
     assert not (place / "result.json").exists()
     sweep_records.Record(place).begin(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
     sweep_records.Record(place).close(1)
     assert not (place / "result.json").exists()  # the run's own folder is where it is looked for
 

@@ -1,18 +1,19 @@
 """What is typed behind -m: where the flag stands, what reaches the jobs, what is refused before one begins, how it all ends."""
 
 import json
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 
 import pytest
 
 from distill.config import overrides
-from distill.config.overrides import spread
+from distill.config.overrides import expand_sweep
+from distill.sweep import __main__ as sweep_command
 from distill.sweep import jobs as sweep_records
 from distill.sweep import multirun as sweeps
 
 
 def test_a_glob_over_a_groups_choices_is_spread_out():
-    jobs, swept = spread(["student=glob(m*)", "seed=1,2"])
+    jobs, swept = expand_sweep(["student=glob(m*)", "seed=1,2"])
     assert swept == ["student", "seed"] and ["student=microexpnet", "seed=2"] in jobs and len(jobs) == 4
 
 
@@ -61,6 +62,25 @@ def test_words_for_hydra_reach_the_jobs_and_those_for_the_launcher_do_not(ended,
     search = f"hydra.searchpath=[file://{tmp_path}]"
     sweeps.run_grid(["seed=0,1", "hydra.launcher.n_jobs=2", "launcher=joblib", search, f"paths.runs={tmp_path}"])
     assert ended.started[0] == ["seed=0", f"paths.runs={tmp_path}", search]
+
+
+@pytest.mark.parametrize("flag", [["--config-dir=own yamls"], ["--config-dir", "own yamls"]])
+def test_a_sweep_of_the_command_and_a_search_find_yamls_of_ones_own(ended, tmp_path, monkeypatch, flag):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "own yamls" / "student"
+    place.mkdir(parents=True)
+    (place / "mine.yaml").write_text("_target_: students.microexpnet.MicroExpNet\nsize: 40\nwidth: XXS\n")
+    (tmp_path / "own.yaml").write_text(
+        "method: grid\nmetric: {name: valid/top1_accuracy, goal: maximize}\nparameters: {student.size: {values: [36]}}\n"
+        "command: ['${args_no_hyphens}']\n"
+    )
+    searched = ["hydra.searchpath=['file://" + str(tmp_path / "own yamls") + "']"]
+    for swept in (["student.size=36,40"], ["sweep=own.yaml"]):
+        with suppress(SystemExit):  # a search reads what its jobs reached, and these end with nothing
+            sweep_command.main([*swept, *flag, "student=mine", f"paths.runs={tmp_path}"])
+    assert len(ended.started) == 3 and all(searched == job[-1:] for job in ended.started)
+    with pytest.raises(SystemExit, match="--config-dir: expected the folder of your yamls, got 'nowhere'"):
+        sweep_command.main(["seed=0,1", "--config-dir=nowhere"])
 
 
 def test_a_loss_of_which_only_an_option_is_typed_is_refused_before_any_job(ended, tmp_path):

@@ -12,10 +12,10 @@ import torch
 from no_waiting import META, NoWaiting, assert_steps_wait_for_nothing
 from tiny_training import DATA, frozen, run, train_state
 
-from distill.augment.views import ViewRecipe, draw
+from distill.augment.views import ViewRecipe, render_batch
 from distill.data import loader
 from distill.data.extra import to_learn_from
-from distill.data.loader import DeviceSplit, batches, epoch_order, gather, mixup, on_device, resident, to
+from distill.data.loader import DeviceSplit, batches, epoch_order, make_batch, mixup, on_device, resident, to
 from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.system import hardware
@@ -62,7 +62,7 @@ def test_batches_gathered_on_a_device_are_those_of_the_loader_bit_for_bit(monkey
 def test_a_batch_from_a_device_is_a_copy():
     kept = on_device(SPLIT, CPU)
     before = [tensor.clone() for tensor in (*kept, TABLE)]
-    for tensor in gather(kept, TABLE, torch.arange(4)):
+    for tensor in make_batch(kept, TABLE, torch.arange(4)):
         tensor.zero_()
     assert all(torch.equal(one, other) for one, other in zip(before, (*kept, TABLE), strict=True))
 
@@ -97,16 +97,16 @@ def test_faces_stay_in_memory_on_a_cpu_and_where_they_take_more_than_a_quarter_o
 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_a_step_of_a_student_makes_nobody_wait_for_the_device(name, monkeypatch):
-    batch, objective = gather(SPLIT, TABLE, np.arange(8)), Objective({"ce": CrossEntropy()}, {"ce": 1.0})
+    batch, objective = make_batch(SPLIT, TABLE, np.arange(8)), Objective({"ce": CrossEntropy()}, {"ce": 1.0})
     assert_steps_wait_for_nothing(STUDENTS[name](), objective, None, batch, monkeypatch)
 
 
 def test_the_next_batch_from_a_device_and_its_views_make_nobody_wait():
     split, table = on_device(SPLIT, META), ViewRecipe(autoaugment=True).table(0, 1, len(SPLIT.pixels))
     found = batches(split, table, 8, np.arange(24))
-    draw(next(found), InputSpec(12))
+    render_batch(next(found), InputSpec(12))
     with NoWaiting():
-        assert draw(next(found), InputSpec(12)).is_meta
+        assert render_batch(next(found), InputSpec(12)).is_meta
 
 
 def test_the_mode_of_these_tests_refuses_what_waits():
@@ -133,7 +133,7 @@ def test_a_compiled_student_learns_what_it_learns_without(monkeypatch):
         return real(function, backend="aot_eager", fullgraph=True)
 
     monkeypatch.setattr(torch, "compile", compile)
-    batch = gather(SPLIT, TABLE, np.arange(16))
+    batch = make_batch(SPLIT, TABLE, np.arange(16))
     losses = {}
     for wanted in (False, True):
         torch._dynamo.reset()
@@ -160,7 +160,7 @@ def test_in_bf16_the_student_computes_in_bf16_and_its_losses_in_float32():
     seen = {}
     made = train_state()
     made.student.register_forward_hook(lambda net, given, out: seen.update(student=out.logits.dtype))
-    batch = gather(SPLIT, TABLE, np.arange(8))
+    batch = make_batch(SPLIT, TABLE, np.arange(8))
     total, terms = BatchLoss(made.student, made.objective)(batch, frozen(1), torch.bfloat16)
     assert seen["student"] == torch.bfloat16 and {total.dtype, *(x.dtype for x in terms.values())} == {torch.float32}
     total.backward()
@@ -190,7 +190,7 @@ def test_steps_on_a_gpu_wait_for_nothing(name, kept):
 @needs_gpu
 def test_a_compiled_student_learns_the_same_on_a_gpu():
     gpu, losses = torch.device("cuda"), {}
-    batch = to(gather(SPLIT, TABLE, np.arange(16)), gpu)
+    batch = to(make_batch(SPLIT, TABLE, np.arange(16)), gpu)
     for wanted in (False, True):
         torch.manual_seed(0)
         student, objective = STUDENTS["ferlite"]().to(gpu), Objective({"ce": CrossEntropy()}, {"ce": 1.0}).to(gpu)

@@ -8,7 +8,7 @@ import torch
 from tiny_training import DATA, Net, frozen, run, train_state
 
 from distill.augment.views import ViewRecipe
-from distill.data.loader import gather
+from distill.data.loader import make_batch
 from distill.training.loop import train_step
 
 
@@ -24,7 +24,7 @@ def test_train_after_validation_only_the_student_is_in_train_mode(monkeypatch, t
 def test_train_step_reads_no_number_back_from_the_device(monkeypatch):
     made, teacher = train_state(), frozen(1)
     made.optimizer = torch.optim.SGD(made.student.parameters(), 0.1)  # Adam reads its own count of steps, on the CPU
-    faces = gather(DATA.splits["train"], ViewRecipe().table(0, 1, 60), np.arange(16))
+    faces = make_batch(DATA.splits["train"], ViewRecipe().table(0, 1, 60), np.arange(16))
     with monkeypatch.context() as patch:
         for name in ("item", "tolist", "cpu", "numpy", "__float__", "__int__", "__bool__"):
             patch.setattr(torch.Tensor, name, lambda *_: pytest.fail("a GPU would have been waited for"))

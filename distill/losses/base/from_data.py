@@ -38,13 +38,13 @@ def fill_from_data(term: str, node: dict, data: Dataset) -> dict:
     return filled
 
 
-def _class_counts(asked: str, instead: str, data: Dataset) -> list[int]:
+def _class_counts(purpose: str, instead: str, data: Dataset) -> list[int]:
     """Return how many training pictures each class has, none of them 0."""
     label = data.splits["train"].label
     counts = np.bincount(label[label >= 0], minlength=len(data.classes)).tolist()
     if 0 in counts:
         raise ValueError(
-            f"{asked}, but no training picture shows {data.classes[counts.index(0)]}. "
+            f"{purpose}, but no training picture shows {data.classes[counts.index(0)]}. "
             f"Give a list of {len(counts)} numbers, {instead}."
         )
     return counts
