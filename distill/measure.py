@@ -149,10 +149,8 @@ def _unmarked(mask: np.ndarray | None) -> np.ndarray:
 
 def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | None]:
     """Return class -> share of its test faces that are found; None where no test face is of the class."""
-    recalls = per_class_recall(logits, split.label)
-    return {
-        name: None if np.isnan(recall) else float(recall) for name, recall in zip(data.classes, recalls, strict=True)
-    }
+    shares = per_class_recall(logits, split.label)
+    return {name: None if np.isnan(share) else float(share) for name, share in zip(data.classes, shares, strict=True)}
 
 
 def _config(run: RunConfig, words: list[str]) -> RunConfig:

@@ -14,7 +14,7 @@ from distill.system import distributed as parallel
 from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.types import Batch
-from teachers.output_store import OutputStore, to_array
+from teachers.output_store import OutputStore, seal, to_array
 
 
 def fill(
@@ -71,8 +71,10 @@ def fill(
                             if layer is None:
                                 arrays[layer][:] = np.nan
                         arrays[layer][rows] = to_array(values)
-                for array in arrays.values():
+                for layer, array in arrays.items():
                     array.flush()
+                    if layer is None:
+                        seal(array.filename, array)
     parallel.barrier()  # what the main process wrote is there
 
 

@@ -63,10 +63,11 @@ def where(table: RunTable, rules: Sequence[str]) -> RunTable:
 def _refuse_nothing(table: RunTable, option: str) -> None:
     if not table.configurations:
         states = Counter(run.status for run in table.left_out) + Counter({"of debug=smoke or overfit": table.debug})
-        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
-        raise ValueError(
-            f"{option}: no run there is complete ({there}). A run's own command, typed again, goes on with it."
-        )
+        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()) if number)
+        what = "A run's own command, typed again, goes on with it"
+        if table.debug and not table.left_out:
+            what = "Those are trials of the tools: type their command without debug="
+        raise ValueError(f"{option}: no run there is complete ({there}). {what}.")
 
 
 def _fitting(table: RunTable, conditions: list[tuple[str, str, float | str]], option: str, rule: str) -> RunTable:

@@ -46,9 +46,9 @@ def assert_steps_wait_for_nothing(student, objective, teacher, batch, monkeypatc
     for device in (CPU, META):
         if device == META:
             monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # it knows no meta device
-            state.optimizer = torch.optim.SGD(state.loss.parameters(), 0.1)  # nor do the fused ones
             for part in (student, objective, *([teacher] if teacher else [])):
                 part.to(META)
+            state.optimizer = torch.optim.SGD(state.loss.parameters(), 0.1)  # nor do the fused ones
             state.ema, batch = ModelEma(student, 0.9), type(batch)(*(tensor.to(META) for tensor in batch))
         train_step(batch, teacher, state, torch.float32, 1.0)
         with NoWaiting():

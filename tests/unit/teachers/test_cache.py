@@ -176,6 +176,17 @@ def test_a_truncated_array_is_named_with_what_to_do(tmp_path, left):
     assert answers(cache(tmp_path / "c")).isfinite().all()
 
 
+def test_a_block_of_zeros_in_stored_logits_is_named_and_logits_of_an_earlier_version_are_read(tmp_path):
+    before = answers(cache(tmp_path / "c"))
+    path = tmp_path / "c" / "train-view1.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-32])
+    assert torch.equal(answers(cache(tmp_path / "c", must_not_make)), before)
+    path.write_bytes(whole[:200] + bytes(64) + whole[264:])
+    with pytest.raises(ValueError, match=r"train-view1\.npy: damaged .*SHA-256.* Delete it"):
+        answers(cache(tmp_path / "c", must_not_make))
+
+
 def test_an_array_of_another_shape_or_type_and_a_damaged_manifest_are_named(tmp_path):
     answers(cache(tmp_path / "c"))
     for array in (np.zeros((30, 3)), np.zeros((29, 3), np.float32)):
