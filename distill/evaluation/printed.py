@@ -144,9 +144,9 @@ def _extra_test_splits(splits: dict[str, dict], subsets: dict) -> None:
         console.print("the student's test top-1 under other protocols: " + ", ".join(shares))
     for name in apart:
         part = scores(splits[name])
-        which = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
+        faces = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
         console.print(
-            f"the student on {which}: top-1 {part.top1.value:.2%}, mean-class {part.mean_class.value:.2%} of {part.faces:,} faces"
+            f"the student on {faces}: top-1 {part.top1.value:.2%}, mean-class {part.mean_class.value:.2%} of {part.faces:,} faces"
         )
 
 
