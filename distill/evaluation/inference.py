@@ -41,7 +41,11 @@ def tta_views(tta: str) -> Tensor:
     Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
     published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
     """
-    rows = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": [_crop(*corner) for corner in CROPS8]}
+    rows: dict[str, list[dict]] = {
+        "plain": [{}],
+        "mirror": [{}, {"flip": 1.0}],
+        "crops8": [_crop(*corner) for corner in CROPS8],
+    }
     if tta not in rows:
         raise ConfigError("eval.tta", f"expected {', '.join(rows)}, got {tta!r}.")
     unchanged = dict(zip(FIELDS, IDENTITY, strict=True))

@@ -62,7 +62,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
         tell(data := open_data())
     start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
     student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
-    student = student.to(device, memory_format=torch.channels_last)
+    student = student.to(device).to(memory_format=torch.channels_last)
     objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
     objective.check(student, len(data.classes))
     optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
