@@ -3,11 +3,13 @@
 import hashlib
 import json
 import re
+import shutil
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from distill.data.common.emotions import EMOTIONS
 from distill.export import load
@@ -64,6 +66,17 @@ def test_a_shipped_student_s_card_and_page_call_it_by_the_name_that_is_typed(nam
     assert f"\n- name: {name}\n" in card and re.search(rf"^# {name}(: \w+)? on ", card, re.MULTILINE)
     found = json.loads(site(shipped()[name], {}, None)["facts.json"])
     assert found["about"].startswith(f"{name} · ") and not found["more"].startswith("Run ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_code_of_a_shipped_card_runs_in_its_folder(name, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(SHIPPED / name, tmp_path / name)
+    Image.new("RGB", (60, 50), "gray").save(folder / "face.jpg")
+    monkeypatch.chdir(folder)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(block, {})
+    assert len(blocks) == 2 and capsys.readouterr().out.count("'contempt': ") == 2
 
 
 @pytest.mark.parametrize("name", NAMES)
