@@ -37,18 +37,18 @@ def patience() -> str:
 
 def picture() -> str:
     """Return validation top-1 against epochs as SVG: a color a student, labels alone dashed."""
-    found = curves()
-    longest = max(len(curve["top1_accuracy"]) for curve in found.values())
+    runs = curves()
+    longest = max(len(curve["top1_accuracy"]) for curve in runs.values())
     x = Scale(
         1, longest, log=True, marks=tuple(mark for mark in (1, 2, 5, 10, 20, 50, 100, 200, 300) if mark <= longest)
     )
     plot = Plot(x, Scale(LOW, 0.9, write=percent), "epochs", "validation top-1, percent", width=760, height=400)
-    colors = {name: LINES[k] for k, name in enumerate(dict.fromkeys(student.split(",")[0] for student in found))}
+    colors = {name: LINES[k] for k, name in enumerate(dict.fromkeys(student.split(",")[0] for student in runs))}
     style = STYLE + "\n".join(
         f".c{k} {{ stroke: {color} }} text.c{k} {{ fill: {color}; stroke: none }}"
         for k, color in enumerate(colors.values())
     )
-    for student, curve in found.items():
+    for student, curve in runs.items():
         number = [*colors].index(student.split(",")[0])
         points = [(k + 1, share) for k, share in enumerate(curve["top1_accuracy"]) if share >= LOW]
         plot.line(points, f"c{number}" + " labels" * ("labels" in student))

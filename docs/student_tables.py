@@ -49,8 +49,8 @@ def seeds(name: str) -> list[str]:
 
 def without_twins(name: str) -> dict:
     """Return a result's numbers without near-duplicates: its own, or those measured afterwards."""
-    own = read(name)["extra_test_splits"]
-    return own[TWINS] if TWINS in own else read(f"{name}-unseen")["extra_test_splits"][TWINS]
+    splits = read(name)["extra_test_splits"]
+    return splits[TWINS] if TWINS in splits else read(f"{name}-unseen")["extra_test_splits"][TWINS]
 
 
 def spread(values: list[float], digits: int = 2, unit: float = 100) -> str:
@@ -80,20 +80,23 @@ def students() -> str:
     ]
     rows = []
     for student, name in shown().items():
-        found = [read(seed) for seed in seeds(name)]
-        metrics, clean = [own["student"]["metrics"] for own in found], [without_twins(seed) for seed in seeds(name)]
+        results = [read(seed) for seed in seeds(name)]
+        metrics, clean = (
+            [result["student"]["metrics"] for result in results],
+            [without_twins(seed) for seed in seeds(name)],
+        )
         other = [read(f"{seed}-muxspace48")["test"] for seed in seeds(name)]
         pairs = [[{key: m[f"{split}/{key}"] for key in KEYS} for m in metrics] for split in ("valid", "test")]
-        cells = [" / ".join(spread([own[key] for own in of]) for key in KEYS) for of in (*pairs, clean, other)]
+        cells = [" / ".join(spread([result[key] for result in of]) for key in KEYS) for of in (*pairs, clean, other)]
         for key in ("nll", "expected_calibration_error"):
             cells.append(
                 " → ".join(
-                    spread([own["calibration"]["test"][when][key] for own in found], 3, 1)
+                    spread([result["calibration"]["test"][when][key] for result in results], 3, 1)
                     for when in ("before", "after")
                 )
             )
         agrees = spread([m["test/agreement"] for m in metrics]) if "test/agreement" in metrics[0] else "-"
-        rows.append([student, str(len(found)), *cells, agrees])
+        rows.append([student, str(len(results)), *cells, agrees])
     return table(heads, rows)
 
 
@@ -132,7 +135,7 @@ def gain(differences: list[float], places: int, unit: float) -> str:
     return f"{mean(values):+.{places}f}{error}"
 
 
-def found_classes(elsewhere: bool) -> str:
+def class_recalls(elsewhere: bool) -> str:
     """Return the share of each class that the shipped students find.
 
     Args:
@@ -145,11 +148,11 @@ def found_classes(elsewhere: bool) -> str:
     if elsewhere:
         others = {student: read(f"{name}-muxspace48") for student, name in names.items()}
         number = next(iter(others.values()))["data"]["notes"]["classes_of_test"]
-        recall = {student: [own["recall"][name] for name in every] for student, own in others.items()}
+        recall = {student: [result["recall"][name] for name in every] for student, result in others.items()}
     else:
         number = np.bincount(labels).tolist()
         right = {student: digits(kept["answers"][name]["test"]) == labels for student, name in names.items()}
-        recall = {student: [own[labels == k].mean() for k in range(len(every))] for student, own in right.items()}
+        recall = {student: [result[labels == k].mean() for k in range(len(every))] for student, result in right.items()}
     rows = [
         [name, f"{number[k]:,}", *(f"{100 * recall[student][k]:.0f}" for student in names)]
         for k, name in enumerate(every)
@@ -163,7 +166,7 @@ def protocols() -> str:
     rows = []
     for student, name in shown().items():
         splits = [read(seed)["extra_test_splits"] for seed in seeds(name)]
-        rows.append([student, *(spread([own[protocol]["top1_accuracy"] for own in splits]) for protocol in names)])
+        rows.append([student, *(spread([split[protocol]["top1_accuracy"] for split in splits]) for protocol in names)])
     return table(["student", *names], rows)
 
 
@@ -172,8 +175,8 @@ def corrupted() -> str:
     rows, kinds = [], []
     for student, name in shown().items():
         if (RESULTS / f"{name}-corrupted.json").exists():
-            found = read(f"{name}-corrupted")["robustness"]
-            kinds = list(found["corruptions"])
-            shares = [found["clean"], *(found["corruptions"][kind]["mean"] for kind in kinds)]
-            rows.append([student, *(f"{100 * own['top1_accuracy']:.1f}" for own in shares)])
+            measured = read(f"{name}-corrupted")["robustness"]
+            kinds = list(measured["corruptions"])
+            shares = [measured["clean"], *(measured["corruptions"][kind]["mean"] for kind in kinds)]
+            rows.append([student, *(f"{100 * scores['top1_accuracy']:.1f}" for scores in shares)])
     return table(["student", "clean", *kinds], rows)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from curves import patience
-from student_tables import corrupted, found_classes, pairs, protocols, read, seeds, spread, students, without_twins
+from student_tables import class_recalls, corrupted, pairs, protocols, read, seeds, spread, students, without_twins
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -182,8 +182,8 @@ def headline() -> str:
 TABLES = {
     "students": students,
     "pairs": pairs,
-    "classes": lambda: found_classes(elsewhere=False),
-    "classes_elsewhere": lambda: found_classes(elsewhere=True),
+    "classes": lambda: class_recalls(elsewhere=False),
+    "classes_elsewhere": lambda: class_recalls(elsewhere=True),
     "protocols": protocols,
     "corrupted": corrupted,
     "patience": patience,

@@ -14,7 +14,7 @@ from distill.system import distributed as parallel
 from distill.system.errors import ConfigError
 from distill.system.files import atomic
 from distill.types import Batch
-from teachers.output_store import OutputStore, to_array
+from teachers.output_store import OutputStore, seal, to_array
 
 
 def fill(
@@ -55,7 +55,7 @@ def fill(
             batches = in_order(part, table, batch_size, slice(parallel.rank(), None, several))
             starts = range(0, len(part), batch_size * several)
             with ExitStack() as files:
-                arrays: dict[Layer | None, np.ndarray] = {}
+                arrays: dict[Layer | None, np.memmap] = {}
                 for start in progress(starts, len(starts), words):
                     outputs = _answer(live(), next(batches, None), f"{split} view {view_id}", absent, device)
                     rows = part.rows[start : start + batch_size * several]
@@ -71,8 +71,10 @@ def fill(
                             if layer is None:
                                 arrays[layer][:] = np.nan
                         arrays[layer][rows] = to_array(values)
-                for array in arrays.values():
+                for layer, array in arrays.items():
                     array.flush()
+                    if layer is None:
+                        seal(array.filename, array)
     parallel.barrier()  # what the main process wrote is there
 
 

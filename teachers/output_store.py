@@ -1,5 +1,6 @@
 """A teacher's answers on disk: arrays by split, view and layer, and the manifest that says of what they are."""
 
+import hashlib
 import json
 import math
 from contextlib import AbstractContextManager
@@ -106,7 +107,7 @@ class OutputStore:
         path = self.path(split, view_id, layer)
         shape = (len(self.data.splits[split].pixels), *(layer.shape if layer else [len(self.data.classes)]))
         try:
-            array = np.load(path, mmap_mode="r" if layer else None)
+            array = np.load(path, mmap_mode="r") if layer else _read_sealed(path)
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path}: damaged ({error}). Delete it; it is computed again.") from error
         bits = layer is not None and self.is_bfloat16
@@ -115,13 +116,27 @@ class OutputStore:
         return array
 
 
+def seal(path: Path, array: np.ndarray) -> None:
+    """Write the SHA-256 of an array behind it in its file: a block of zeros that a power cut left would be taken for answers."""
+    with open(path, "ab") as file:
+        file.write(hashlib.sha256(array).digest())
+
+
+def _read_sealed(path: Path) -> np.ndarray:
+    with open(path, "rb") as file:
+        array, sha256 = np.load(file), file.read()  # none: of an earlier version
+    if sha256 and sha256 != hashlib.sha256(array).digest():
+        raise ValueError("its content does not have the SHA-256 behind it")
+    return array
+
+
 def to_array(x: Tensor) -> np.ndarray:
     """Return a tensor's numbers; NumPy has no bfloat16, so its bits."""
     x = x.detach().cpu().contiguous()
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def to_tensor(array: np.ndarray) -> Tensor:
-    """Return the tensor that to_array() was given."""
-    x = torch.from_numpy(array)
+def to_tensor(array: np.ndarray | Tensor) -> Tensor:
+    """Return the tensor that to_array() was given, of what it gave or a copy of that on a device."""
+    x = array if isinstance(array, Tensor) else torch.from_numpy(array)
     return x.view(torch.bfloat16) if x.dtype == torch.uint16 else x

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -204,7 +205,7 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
         raise ConfigError(key, "seed and num_views must be 0 or more.")
 
 
-def check_plugins(plugins: object) -> None:
+def check_plugins(plugins: Any) -> None:
     """Refuse packages that are no list of names.
 
     Raises:

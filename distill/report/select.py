@@ -111,13 +111,9 @@ def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
         for name, root, rows, protocol, _ in sorted(kinds, key=repr)
     ]
     largest = max(kinds.values(), key=lambda members: _rows(members[0].runs[0]))
-    example = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
+    more = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
     joined = " and " if RULE.fullmatch(rule)[3] else " where "
-    what = (
-        f'Type for example --best "{rule.strip()}{joined}{example}"'
-        if example
-        else "Give the folders of one kind alone"
-    )
+    what = f'Type for example --best "{rule.strip()}{joined}{more}"' if more else "Give the folders of one kind alone"
     raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(kinds_of_data)}. {what}.")
 
 

@@ -159,7 +159,7 @@ def _site(args: argparse.Namespace) -> dict[str, bytes]:
 
 def serve(page: ThreadingHTTPServer) -> None:
     """Serve until Ctrl-C."""
-    host, port = page.server_address[:2]
+    host, port = str(page.server_address[0]), page.server_address[1]
     print(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/   (Ctrl-C ends it)", flush=True)
     with page:
         try:

@@ -135,9 +135,8 @@ def collect_evidence(folder: Path, names: dict[str, str] | None = None) -> Evide
     for split, predictions in answers.items():
         seen = float((predictions.probabilities.argmax(1) == predictions.labels).mean())
         recorded_top1 = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
-        if (
-            abs(seen - recorded_top1) > 2 / len(predictions.labels) + 1e-3
-        ):  # rounding may turn the answer of a face or two
+        few = 2 / len(predictions.labels) + 1e-3  # rounding may turn the answer of a face or two
+        if abs(seen - recorded_top1) > few:
             raise ValueError(
                 f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {recorded_top1:.2%}. One of them is of "
                 "another run or damaged: bring back the run folder as it was."

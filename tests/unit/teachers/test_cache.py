@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cached_faces import CLASSES, faces
+from no_waiting import META, NoWaiting
 from torch import nn
 
 from distill.augment.views import ViewRecipe, identity
@@ -65,6 +66,15 @@ def answers(teacher, split="train", view=1, view_seed=0):
     table = RECIPE.table(view_seed, view, len(part.pixels))
     teacher.open(split, view, table)
     return torch.cat([teacher(batch).logits for batch in in_order(part, table, 5)])
+
+
+def test_stored_logits_are_answered_without_waiting_for_the_device(tmp_path):
+    teacher, part = cache(tmp_path / "c"), faces(21).splits["train"]
+    answers(teacher)
+    batch = next(in_order(part, RECIPE.table(0, 1, 30), 5))
+    teacher.current, wanted = teacher.current.to(META), batch.index.to(META)
+    with NoWaiting():
+        assert teacher(batch._replace(index=wanted)).logits.is_meta
 
 
 def must_not_make():
@@ -164,6 +174,17 @@ def test_a_truncated_array_is_named_with_what_to_do(tmp_path, left):
         answers(cache(tmp_path / "c", must_not_make))
     path.unlink()
     assert answers(cache(tmp_path / "c")).isfinite().all()
+
+
+def test_a_block_of_zeros_in_stored_logits_is_named_and_logits_of_an_earlier_version_are_read(tmp_path):
+    before = answers(cache(tmp_path / "c"))
+    path = tmp_path / "c" / "train-view1.npy"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-32])
+    assert torch.equal(answers(cache(tmp_path / "c", must_not_make)), before)
+    path.write_bytes(whole[:200] + bytes(64) + whole[264:])
+    with pytest.raises(ValueError, match=r"train-view1\.npy: damaged .*SHA-256.* Delete it"):
+        answers(cache(tmp_path / "c", must_not_make))
 
 
 def test_an_array_of_another_shape_or_type_and_a_damaged_manifest_are_named(tmp_path):
