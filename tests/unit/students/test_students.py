@@ -179,6 +179,7 @@ def test_a_timm_student_answers_at_its_own_size_and_channels():
         (lambda: make_cern(pooling="mean"), "student.pooling: expected .*max_avg, max, avg or none.*, got 'mean'"),
         (lambda: make_micro(size=0), "student.size: expected .*, got 0"),
         (lambda: make_micro(width="L"), "student.width: expected .*M, S, XS, XXS or a whole number.*, got 'L'"),
+        (lambda: make_micro(std=0), "input.std: expected numbers above 0, got \\[0.0\\]"),
         (lambda: make_micro(width=-3), "student.width: expected .*, got -3"),
         (lambda: make_micro(pooling="p12"), "student.pooling: expected .*none, first, second or both.*, got 'p12'"),
         (lambda: make_micro(dropout=1.0), "student.dropout: expected .*, got 1.0"),
