@@ -1,4 +1,4 @@
-"""Which graph gives most for its time: python benchmarks/graph_front.py [--results FILE|RUN ...] [--rounds 7] [--json F] [--plot F]
+"""Which graph gives most for its time: python benchmarks/graph_front.py [--results FILE|RUN ...] [--json F] [--plot F]
 
 Each candidate below is exported with weights from the start, as distill.export does it, float32 and int8, preparation of the picture
 included, and run in ONNX Runtime on one thread, all candidates in turns: medians of processor time, which neighbors hardly slow, about
@@ -196,15 +196,13 @@ def plot(rows: list[dict], path: Path) -> None:
             own = row["results"][0]
             color = "#0072b2" if row in best else "#6b6b6b"
             axis.plot(cost(row), 100 * _best(row), "o", color=color)
-            taught = "taught" if own["teacher"] else "labels alone"
-            text = f"{row['graph']}\n{own['epochs']} epochs, {taught}"
+            by = "distilled" if own["teacher"] else "labels alone"
+            text = f"{row['graph']}\n{own['epochs']} epochs, {by}"
             left = cost(row) < middle
-            place = {
-                "xytext": (6 if left else -6, -4),
-                "textcoords": "offset points",
-                "ha": "left" if left else "right",
-            }
-            axis.annotate(text, (cost(row), 100 * _best(row)), va="top", fontsize=8, **place)
+            place = {"xytext": (6, -4), "ha": "left", "va": "top"}  # where the front's line is not
+            if not left:
+                place = {"xytext": (-6, 4), "ha": "right", "va": "bottom"}
+            axis.annotate(text, (cost(row), 100 * _best(row)), textcoords="offset points", fontsize=8, **place)
         for k, row in enumerate(sorted(others, key=cost)):
             axis.plot(cost(row), low, "|", color="#d55e00", markersize=10)
             place = (0, 7 + 8 * (k % 4))  # neighbors one above the other
@@ -212,12 +210,13 @@ def plot(rows: list[dict], path: Path) -> None:
                 numbers[row["graph"]], (cost(row), low), place, textcoords="offset points", fontsize=7, ha="center"
             )
     axes[0].set_ylabel("validation top-1 (%), best run")
+    axes[0].margins(y=0.12)
     if others:
         listed = "marks at the bottom, not trained: " + ", ".join(
             f"{number} {name}" for name, number in numbers.items()
         )
         figure.supxlabel(fill(listed, 170), fontsize=8, color="#d55e00")
-    figure.suptitle("Graphs for faces of 48 pixels; budgets differ, as written")
+    figure.suptitle("Graphs for faces of 48 pixels; the epochs of training differ")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -228,13 +227,22 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graphs", nargs="+", choices=list(CANDIDATES), default=list(CANDIDATES), metavar="NAME")
     parser.add_argument("--results", nargs="*", type=Path, default=[])
+    parser.add_argument(
+        "--times", type=Path, help="a file that --json wrote: costs are taken from it instead of measured"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.2, help="of each file, batch size and round")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args(words)
     torch.set_num_threads(1)
-    rows = measure(asked.graphs, asked.rounds, asked.seconds)
+    if asked.times:
+        found = json.loads(asked.times.read_text(encoding="utf-8"))
+        found["graphs"] = [{key: row[key] for key in row if key != "results"} for row in found["graphs"]]
+    else:
+        rows = measure(asked.graphs, asked.rounds, asked.seconds)
+        found = {"rounds": asked.rounds, "seconds": asked.seconds, "graphs": rows, "environment": environment()}
+    rows = found["graphs"]
     join(rows, asked.results)
     print("| graph | parameters | MACs | int8 bytes | µs float32 | µs int8 | µs int8, of 32 | valid top-1 |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
@@ -246,9 +254,7 @@ def main(words: list[str] | None = None) -> None:
             f"| {us['int8_one']:.0f} | {us['int8_batch']:.0f} | {accuracy} |"
         )
     if asked.json:
-        write_json(
-            asked.json, {"rounds": asked.rounds, "seconds": asked.seconds, "graphs": rows, "environment": environment()}
-        )
+        write_json(asked.json, found)
     if asked.plot:
         plot(rows, asked.plot)
 

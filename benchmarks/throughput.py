@@ -1,4 +1,5 @@
-"""Images per second of each part of a run, all in one process: python benchmarks/throughput.py [student ...] [--threads N].
+"""Images per second of each part of a run, all in one process: python benchmarks/throughput.py [student ...] [--threads N]
+[--device cuda].
 
 bare step   forward, loss, backward and optimizer on one resident batch of rendered images and stored soft targets
 whole loop  distill.training.loop.train itself: rows gathered, views rendered, stored logits read, log lines, schedule, validation
@@ -25,11 +26,11 @@ from distill import build
 from distill.augment.views import ViewRecipe, render
 from distill.config import schema as config
 from distill.data.ferplus.label_folders import decode
-from distill.data.loader import batches, epoch_order
+from distill.data.loader import batches, epoch_order, to
 from distill.evaluation.cost import profile
 from distill.runs.folder import RunFolder
 from distill.system.console import TrainingProgress
-from distill.system.hardware import autocast, environment, pick_precision, set_threads, tune_allocator
+from distill.system.hardware import autocast, environment, pick_device, pick_precision, set_threads, tune_allocator
 from distill.training.loggers import JsonLines
 from distill.training.loop import Settings, TrainState, train
 from distill.training.optim import ModelEma
@@ -48,8 +49,8 @@ class StoredLogits:
 
     learns = False
 
-    def __init__(self, rows: int, classes: int):
-        self.current = torch.randn(rows, classes)
+    def __init__(self, rows: int, classes: int, device: torch.device = CPU):
+        self.current = torch.randn(rows, classes, device=device)
 
     def open(self, split: str, view_id: int, table: torch.Tensor, features: bool = True) -> None:
         """Every view has the same logits here."""
@@ -63,15 +64,23 @@ def rate(work, images: int, turns: int = 1) -> float:
     """Return the median images/s of some turns of work()."""
     seconds = []
     for _ in range(turns):
+        wait_for_gpu()
         start = time.perf_counter()
         work()
+        wait_for_gpu()
         seconds.append(time.perf_counter() - start)
     return images / statistics.median(seconds)
 
 
+def wait_for_gpu() -> None:
+    """Wait until a GPU, where there is one, has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def bare_step(batch, images, soft, train_state, precision) -> None:
     """The least that training can cost: no gather, no rendering, no ledger."""
-    with autocast(CPU, precision):
+    with autocast(images.device, precision):
         student = train_state.student(images)
     total, _ = train_state.objective(student, soft, batch.target)
     train_state.optimizer.zero_grad(set_to_none=True)
@@ -80,7 +89,7 @@ def bare_step(batch, images, soft, train_state, precision) -> None:
     train_state.ema.update(train_state.student)
 
 
-def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str, float]:
+def measure(student: str, batch_size: int, store: Path, turns: int, device: torch.device = CPU) -> dict[str, float]:
     """Return images/s of each part for one student."""
     with initialize_config_module("conf", version_base="1.3"):
         overrides = [
@@ -92,19 +101,21 @@ def measure(student: str, batch_size: int, store: Path, turns: int) -> dict[str,
         ]
         cfg = config.typed(compose("run", overrides=overrides))
     data = build.dataset(cfg.data, cfg.paths.store, cfg.plugins)
-    precision, recipe = pick_precision("auto", CPU), ViewRecipe()
-    network = build.network(cfg.student, cfg.plugins, data).to(memory_format=torch.channels_last)
+    precision, recipe = pick_precision("auto", device), ViewRecipe()
+    network = build.network(cfg.student, cfg.plugins, data).to(device, memory_format=torch.channels_last)
     count = batch_size * min(FACES // batch_size, 192 if profile(network, network.input)["macs"] < 50e6 else 6)
     small = replace(data, splits=data.splits | {"train": first(data.splits["train"], count)})
     split = small.splits["train"]
-    teacher = StoredLogits(len(split.pixels), len(data.classes))
+    teacher = StoredLogits(len(split.pixels), len(data.classes), device)
     objective = build.objective(cfg.loss, cfg.plugins, data)
     objective.bind(network, teacher)
+    objective.to(device)
     optimizer = build.optimizer(cfg.optimizer, None, [network, objective])
     train_state = TrainState(
         network, objective, optimizer, build.make(cfg.schedule, cfg.plugins), ModelEma(network, 0.998), student
     )
-    resident = next(batches(split, recipe.table(0, 1, len(split.pixels)), batch_size, epoch_order(0, 0, count)))
+    table = recipe.table(0, 1, len(split.pixels))
+    resident = to(next(batches(split, table, batch_size, epoch_order(0, 0, count))), device)
     images = render(resident.pixels, resident.view, network.input).contiguous(memory_format=torch.channels_last)
     soft, folders = teacher(resident), iter(range(1000))
     numbers = replace(cfg.train, epochs=1, batch_size=batch_size, monitor="valid/nll")
@@ -189,16 +200,21 @@ def main() -> None:
     parser.add_argument("students", nargs="*", default=["microexpnet", "cern"])
     parser.add_argument("--threads", type=int, default=None, help="torch threads; every core if not given")
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda, of the students; the shared parts are the CPU's")
     parser.add_argument("--turns", type=int, default=9, help="repetitions, of which the median counts")
     args = parser.parse_args()
     tune_allocator()
     threads = set_threads(args.threads)
     print(f"{environment()['processor']}, {threads} threads, torch {torch.__version__}, batch {args.batch_size}")
+    if pick_device(args.device).type == "cuda":
+        print(environment()["gpu"])
     with tempfile.TemporaryDirectory() as store:
         for name, value in shared_parts(Path(store)).items():
             print(f"{name:>40}: {value:10,.0f} images/s")
         for student in args.students:
-            for name, value in measure(student, args.batch_size, Path(store), args.turns).items():
+            for name, value in measure(
+                student, args.batch_size, Path(store), args.turns, pick_device(args.device)
+            ).items():
                 unit = "" if "/" in name else " images/s"
                 print(
                     f"{student + ' ' + name:>40}: {value:10,.2f}{unit}"

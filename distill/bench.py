@@ -79,8 +79,14 @@ class Worker:
         words = [str(path), how, str(threads), picture, *plugins]
         command = [sys.executable, "-m", "distill.export.timing_worker", *words]
         self.path, self.stderr = path, TemporaryFile("w+", errors="replace", encoding="utf-8")  # noqa: SIM115 a pipe unread fills up
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.stderr, "text": True}
-        self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, **pipes)
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            text=True,
+        )
 
     def __enter__(self) -> "Worker":
         return self
@@ -116,7 +122,7 @@ class Worker:
         return self.read()
 
 
-def quartiles(times: list[float], batch: int) -> dict[str, float]:
+def quartiles(times: list[float], batch: int) -> dict[str, float | list[float]]:
     """Return median and quartiles of a pass in milliseconds, and pictures per second by the median."""
     low, middle, high = statistics.quantiles(times, n=4)
     return {
@@ -145,7 +151,8 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
     Returns:
         One row for each, and the messages about those that cannot be timed.
     """
-    named, rows, bad = [], [], {}
+    named, rows = [], []
+    bad: dict[str, str] = {}
     for path in options.files:
         with _collecting_errors(bad, str(path)):
             named += entries([path])
@@ -156,7 +163,8 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
             with ExitStack() as stack:
                 given = (threads, options.picture, options.plugins)
                 workers = [stack.enter_context(Worker(path, how, *given)) for _, path, how in named]
-                ready, times = [{} for _ in named], [{batch: [] for batch in batches} for _ in named]
+                ready: list[dict] = [{} for _ in named]
+                times: list[dict[int, list[float]]] = [{batch: [] for batch in batches} for _ in named]
                 memory = [0] * len(named)
                 for k, (name, _, _) in enumerate(named):
                     with _collecting_errors(bad, name):

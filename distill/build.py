@@ -15,11 +15,11 @@ from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_map
 from distill.data.common.options import typed
 from distill.data.extra import checked_with_extra
 from distill.evaluation.inference import refuse_changed_network
-from distill.losses.base.from_data import fill_from_data
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
 from distill.losses.base.ramps import Ramp, is_ramp, ramp
 from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_from_state
+from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
 from distill.runs.config import AugmentConfig, RunConfig
 from distill.system import distributed as parallel
@@ -157,7 +157,7 @@ def losses_with(attribute: str, losses: dict, plugins: list[str]) -> list[str]:
     return [name for name, node in losses.items() if getattr(target(node, plugins), attribute, False)]
 
 
-def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[nn.Module, dict[str, Ramp]]:
+def _scheduled(name: str, node: dict, plugins: list[str]) -> tuple[Loss, dict[str, Ramp]]:
     """Make a loss, and the ramps of those of its options that change with the epoch; both ends must be allowed values."""
     options, kind = {key: value for key, value in node.items() if key != "_target_"}, target(node, plugins)
     if not (isinstance(kind, type) and issubclass(kind, Loss)):

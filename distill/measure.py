@@ -29,7 +29,7 @@ from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
-from distill.evaluation.metrics import evaluate_predictions
+from distill.evaluation.metrics import evaluate_predictions, per_class_recall
 from distill.evaluation.printed import measured
 from distill.pipeline import completed, finish, validation
 from distill.runs import provenance
@@ -101,16 +101,14 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     student = completed.rebuild(cfg.student, known, cfg.plugins, read_weights(weights)[0])
     evaluate.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
-    student = student.to(device, memory_format=torch.channels_last)
+    student = student.to(device).to(memory_format=torch.channels_last)
     settings = {"data": config.identity(cfg)["data"], "subsets": requested_subsets(cfg.data), "eval": vars(cfg.eval)}
     path = RunFolder(folder).measured / f"{data.name}-{digest([settings, str(precision)])[:8]}.json"
     split = data.splits["test"]
     logits = evaluate.student_logits(student, split, cfg.eval.tta, precision)
     evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
     seen, near_duplicate = _seen(folder, seen_data, data)
-    new, clean = (
-        np.flatnonzero(~known) if known is not None and known.any() else [] for known in (seen, near_duplicate)
-    )
+    new, clean = (_unmarked(mask) for mask in (seen, near_duplicate))
     apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
     result = {
         "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
@@ -128,6 +126,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "eval": vars(cfg.eval),
         "test_subset": requested_subsets(cfg.data),
         "test": _numbers(logits, split, data, np.arange(len(split))),
+        "recall": _recall(logits, split, data),
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
         "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | apart,
         "robustness": _robustness(cfg.eval, path, data, student, precision),
@@ -140,6 +139,19 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
 
 def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> dict:
     return {"rows": len(rows), **evaluate_predictions(logits[rows], split.label[rows], data.classes)}
+
+
+def _unmarked(mask: np.ndarray | None) -> np.ndarray:
+    """Return the rows that a mask [M] leaves out; none where it is not known, or marks none."""
+    return np.array([], np.int64) if mask is None or not mask.any() else np.flatnonzero(~mask)
+
+
+def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | None]:
+    """Return class -> share of its test faces that are found; None where no test face is of the class."""
+    recalls = per_class_recall(logits, split.label)
+    return {
+        name: None if np.isnan(recall) else float(recall) for name, recall in zip(data.classes, recalls, strict=True)
+    }
 
 
 def _config(run: RunConfig, words: list[str]) -> RunConfig:

@@ -81,7 +81,7 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
             rounded = rounded_weights(folder, Path(temporary), Options(**parity["options"]))
             for name in (WEIGHTS, CONFIG):
                 os.replace(Path(temporary) / name, new / names[name])
-        (new / CARD).write_text(card(folder, names, rounded), encoding="utf-8")
+        (new / CARD).write_text(card(folder, names, rounded, target.name), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
         plugins = json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS][
             "plugins"

@@ -135,7 +135,7 @@ class Dataset:
         classes: the class names; their order is the order of every [.., K] array.
         protocol: the rule that selected rows and targets, in words a table can show.
         splits: train, valid, test.
-        notes: facts worth printing and recording (counts under other protocols, licence).
+        notes: facts worth printing and recording (counts under other protocols, license).
         extra_test_splits: other selections of the test split's pictures by name (other protocols), measured beside it.
         extra: faces without labels, label -1 and target 0, that the teacher alone says something of; see distill.data.extra.
     """

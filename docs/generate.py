@@ -125,7 +125,8 @@ def filled(page: str) -> str:
 
 def pages() -> dict[Path, str]:
     """Return README.md, pages and figures of docs/ that are made from other files or have parts that are, as they should be now."""
-    from figure import figure  # beside this file, as tables is
+    from curves import picture  # beside this file, as figure and tables are
+    from figure import figure
     from tables import front_rows
 
     made = DOCS / "configuration.md"
@@ -134,7 +135,12 @@ def pages() -> dict[Path, str]:
     figures = {
         DOCS / name: figure(front_rows(), dark) for name, dark in (("front.svg", False), ("front-dark.svg", True))
     }
-    return {made: configuration()} | {path: filled(path.read_text()) for path in written} | figures
+    return (
+        {made: configuration()}
+        | {path: filled(path.read_text()) for path in written}
+        | figures
+        | {DOCS / "patience.svg": picture()}
+    )
 
 
 def loss_pages(page: str) -> tuple[str, dict[str, str]]:

@@ -4,6 +4,9 @@ import json
 import re
 from pathlib import Path
 
+from curves import patience
+from student_tables import class_recalls, corrupted, pairs, protocols, read, seeds, spread, students, without_twins
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 TAUGHT = {True: ", distilled", False: ", labels alone"}  # a student of README.md
@@ -118,30 +121,26 @@ def front_rows() -> list[dict]:
     published = json.loads((results / "published.json").read_text())
     for row in json.loads((results / "readme.json").read_text()):
         if "published" in row:
-            other = published[row["published"]]
+            other = dict(published[row["published"]])
+            for key in ("top1_accuracy", "mean_class_accuracy"):
+                other[key] = [other[key]] if other[key] else []
             shown.append({"name": row["name"], "faces_per_second": faces_per_second(other.get("timed", "")), **other})
         elif (results / row["result"]).exists():
-            result = json.loads((results / row["result"]).read_text())
-            part = result[row.get("part", "student")]
-            twins = json.loads((results / row["twins"]).read_text()) if "twins" in row else result
-            clean = (twins.get("extra_test_splits") or {}).get("without_near_duplicates") or {}
-            if row.get("part") == "teacher" and "twins" not in row:
-                clean = {}  # a run measures its student alone so
+            names = seeds(row["result"].removesuffix(".json"))
+            students = [read(name)["student"] for name in names]
+            file = {"bytes": (ROOT / row["file"]).stat().st_size} if "file" in row else shipped_file(row["shipped"])
             shown.append(
                 {
-                    "name": row["name"] + ("" if "shipped" not in row else TAUGHT[bool(result["teacher"])]),
-                    "top1_accuracy": part["metrics"]["test/top1_accuracy"],
-                    "mean_class_accuracy": part["metrics"]["test/mean_class_accuracy"],
-                    "without_twins": clean.get("top1_accuracy"),
-                    "num_parameters": part["num_parameters"],
-                    **(shipped_file(row["shipped"]) if "shipped" in row else {"bytes": _bytes(row, part)}),
+                    "name": row["name"] + ("" if "shipped" not in row else TAUGHT[bool(read(names[0])["teacher"])]),
+                    "top1_accuracy": [student["metrics"]["test/top1_accuracy"] for student in students],
+                    "mean_class_accuracy": [student["metrics"]["test/mean_class_accuracy"] for student in students],
+                    "without_twins": [without_twins(name)["top1_accuracy"] for name in names],
+                    "seeds": len(names) if "shipped" in row else None,
+                    "num_parameters": students[0]["num_parameters"],
+                    **file,
                 }
             )
     return shown
-
-
-def _bytes(row: dict, part: dict) -> int | None:
-    return (ROOT / row["file"]).stat().st_size if "file" in row else part.get("bytes")
 
 
 def shipped_file(name: str) -> dict:
@@ -158,47 +157,36 @@ def faces_per_second(name: str) -> float | None:
 
 def front() -> str:
     """Return the results that README.md shows."""
-    table = ["| network | top-1 | mean-class | top-1 without twins | parameters | bytes | faces/s |"]
-    table += ["|---|---:|---:|---:|---:|---:|---:|"]
+    table = ["| network | top-1 | mean-class | top-1 without twins | seeds | parameters | bytes | faces/s |"]
+    table += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
     for row in front_rows():
         shares = [row[key] for key in ("top1_accuracy", "mean_class_accuracy", "without_twins")]
-        numbers = [row.get(key) for key in ("num_parameters", "bytes", "faces_per_second")]
-        cells = [f"{100 * share:.1f}" if share is not None else "-" for share in shares]
+        numbers = [row.get(key) for key in ("seeds", "num_parameters", "bytes", "faces_per_second")]
+        cells = [spread(share, digits=1) if share else "-" for share in shares]
         cells += [f"{number:,.0f}" if number is not None else "-" for number in numbers]
         table.append(f"| {' | '.join([row['name'], *cells])} |")
     return "\n".join(table)
 
 
-def ensemble() -> str:
-    """Return students on labels alone beside those distilled from an ensemble, from their results."""
-    students = {"MicroExpNet XXS": "microexpnet-100", "FerLite S": "ferlite-s", "FerLite M": "ferlite-m"}
-    rows = [
-        (f"{student}, {learns}", f"{stem}-{how}", "-unseen" if stem.startswith("ferlite") and how == "ce" else "")
-        for student, stem in students.items()
-        for learns, how in (("labels alone", "ce"), ("from the ensemble", "distilled"))
-    ]
-    table = ["| student | valid | test | test without twins | other faces | NLL | ECE | agrees with the ensemble |"]
-    table += ["|---|---|---|---|---|---|---|---|"]
-    for name, stem, unseen in rows:
-        result, clean, other = (
-            json.loads((DOCS / "results" / f"ferplus-{stem}{of}.json").read_text())
-            for of in ("", unseen, "-muxspace48")
-        )
-        metrics, clean = result["student"]["metrics"], clean["extra_test_splits"]["without_near_duplicates"]
-        pairs = [
-            [metrics[f"{split}/{key}"] for key in ("top1_accuracy", "mean_class_accuracy")]
-            for split in ("valid", "test")
-        ]
-        pairs += [[of["top1_accuracy"], of["mean_class_accuracy"]] for of in (clean, other["test"])]
-        cells = [f"{100 * top1:.2f} / {100 * mean_class:.2f}" for top1, mean_class in pairs]
-        cells += [f"{metrics[f'test/{key}']:.3f}" for key in ("nll", "expected_calibration_error")]
-        agrees = metrics.get("test/agreement")
-        table.append(f"| {' | '.join([name, *cells, '-' if agrees is None else f'{100 * agrees:.2f}'])} |")
-    return "\n".join(table)
+def headline() -> str:
+    """Return how good the students are that come with the package, in a sentence, from the rows of README.md's table."""
+    medium, large = (next(row for row in front_rows() if f"FerLite {width}" in row["name"]) for width in "ML")
+    share, best = (f"{spread(row['top1_accuracy'], digits=1)} %" for row in (medium, large))
+    return (
+        f"**How good?** FerLite M, which comes with the package, classifies {share} of the test faces of FER+ correctly, "
+        f"in a file of {medium['bytes'] / 1e3:.0f} kB and at {medium['faces_per_second']:,.0f} faces/s on one CPU thread; "
+        f"FerLite L {best}. [Results](#results)."
+    )
 
 
 TABLES = {
-    "ensemble": ensemble,
+    "students": students,
+    "pairs": pairs,
+    "classes": lambda: class_recalls(elsewhere=False),
+    "classes_elsewhere": lambda: class_recalls(elsewhere=True),
+    "protocols": protocols,
+    "corrupted": corrupted,
+    "patience": patience,
     "graph_front": graph_front,
     "sweep_cost": sweep_cost,
     "peers": peers,
@@ -206,4 +194,5 @@ TABLES = {
     "cern": cern,
     "networks": networks,
     "front": front,
+    "headline": headline,
 }

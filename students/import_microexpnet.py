@@ -61,14 +61,8 @@ def convert(
             f"MicroExpNet weights: {arrays['wo'].shape[1]} outputs; the published class order is known for 8 alone."
         )
     columns = [PUBLISHED.index(name) for name in classes]
-    network = {
-        "size": 84,
-        "width": arrays["wfc"].shape[1],
-        "pooling": pooling,
-        "dropout": 0.0,
-        "init": "xavier",
-        **INPUT,
-    }
+    options = {"width": arrays["wfc"].shape[1], "pooling": pooling, "dropout": 0.0, "init": "xavier"}
+    network = {"size": 84, **options, **INPUT}
     net = MicroExpNet(num_classes=len(classes), **network)
     load_tensorflow_weights(net, {**arrays, "wo": arrays["wo"][:, columns], "bo": arrays["bo"][columns]})
     return net, {"_target_": f"{MicroExpNet.__module__}.{MicroExpNet.__name__}", **network}

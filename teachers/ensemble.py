@@ -1,5 +1,7 @@
 """Several teachers that answer as one."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -37,9 +39,9 @@ class Ensemble(LiveTeacher):
             raise ConfigError(
                 "teacher.weights", f"{weights} for {len(members)} members; give one number >= 0 for each."
             )
-        self.members = nn.ModuleList(members)
+        self.members: Any = nn.ModuleList(members)
         self.average, self.shares = average, [weight / sum(weights) for weight in weights]
-        self.name = " + ".join(member.name for member in members)
+        self.name = " + ".join(str(member.name) for member in members)
         self.classes = members[0].classes
 
     @property

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.data.loader import copied, upload
 from distill.models.feature_hooks import FeatureInfo, Layer
 from distill.models.teacher import LiveTeacher
 from distill.system.console import console
 from distill.system.errors import ConfigError
+from distill.system.hardware import fits
 from distill.types import Batch, Dataset, MixedBatch, Outputs
 from teachers.output_fill import fill
 from teachers.output_store import OutputStore, to_tensor
@@ -52,7 +54,7 @@ class LogitCache:
         self.layers: list[Layer] = []
         self.live: LiveTeacher | None = None
         self.current: Tensor | None = None
-        self.maps: dict[str, np.ndarray] = {}
+        self.maps: dict[str, np.ndarray | Tensor] = {}
 
     @property
     def forward_images(self) -> int:
@@ -126,10 +128,17 @@ class LogitCache:
         fill(store, self.live_teacher, split, view_id, table, layers, self.device, self.batch_size, self.progress)
         self.current = torch.from_numpy(store.read(split, view_id)).to(self.device)
         self.maps = {layer.name: store.read(split, view_id, layer) for layer in layers}
+        if layers and fits(sum(map(store.bytes_of, layers)), self.device):
+            self.maps = {name: to_tensor(copied(array, self.device)) for name, array in self.maps.items()}
 
     def __call__(self, batch: Batch) -> Outputs:
         assert self.current is not None, "open() a view first"
         assert not isinstance(batch, MixedBatch), "a cache knows faces, not their mixtures"
-        logits, rows = self.current[batch.index], batch.index.cpu().numpy()
-        features = {name: to_tensor(array[rows]).to(self.device) for name, array in self.maps.items()}
+        logits = self.current[batch.index]
+        features = {name: self._rows(maps, batch.index) for name, maps in self.maps.items()}
         return Outputs(logits, logits[:, None], features)
+
+    def _rows(self, maps: np.ndarray | Tensor, index: Tensor) -> Tensor:
+        if isinstance(maps, Tensor):
+            return maps[index]
+        return upload(to_tensor(maps[index.cpu().numpy()]), self.device)  # on disk: the GPU is waited for

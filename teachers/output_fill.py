@@ -55,7 +55,7 @@ def fill(
             batches = in_order(part, table, batch_size, slice(parallel.rank(), None, several))
             starts = range(0, len(part), batch_size * several)
             with ExitStack() as files:
-                arrays: dict[Layer | None, np.ndarray] = {}
+                arrays: dict[Layer | None, np.memmap] = {}
                 for start in progress(starts, len(starts), words):
                     outputs = _answer(live(), next(batches, None), f"{split} view {view_id}", absent, device)
                     rows = part.rows[start : start + batch_size * several]

@@ -136,7 +136,7 @@ def to_array(x: Tensor) -> np.ndarray:
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def to_tensor(array: np.ndarray) -> Tensor:
-    """Return the tensor that to_array() was given."""
-    x = torch.from_numpy(array)
+def to_tensor(array: np.ndarray | Tensor) -> Tensor:
+    """Return the tensor that to_array() was given, of what it gave or a copy of that on a device."""
+    x = array if isinstance(array, Tensor) else torch.from_numpy(array)
     return x.view(torch.bfloat16) if x.dtype == torch.uint16 else x

@@ -7,7 +7,7 @@ from filelock import FileLock
 
 from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
-from distill.system.weights import require_complete
+from distill.system.weights import intact
 
 
 def find_or_train(folder: RunFolder, train: Callable[[], None]) -> Path:
@@ -26,4 +26,4 @@ def find_or_train(folder: RunFolder, train: Callable[[], None]) -> Path:
     with parallel.only_main(FileLock(f"{folder}.lock")):
         if not parallel.broadcast_from_main(folder.is_complete):
             train()
-    return require_complete(folder.weights, f"Delete the folder {folder}; it is trained again.")
+    return intact(folder.weights, f"Delete the folder {folder}; it is trained again.")

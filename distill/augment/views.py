@@ -1,6 +1,7 @@
 """Augmented views as numbers: a table row says how a face is turned, and render() draws it for any network in one interpolation."""
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -132,17 +133,17 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
         pixels = autoaugment.augment(pixels, view[:, len(FIELDS) :])
     faces = pixels.float()
     if faces.shape[1] == 3 and spec.channels == 1:
-        faces = (faces * faces.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        faces = (faces * _constant(LUMA, faces.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
     grid, shrink = _grid(view, spec.size), min(faces.shape[-2:]) // spec.size
     if shrink >= 2:
         height, width = faces.shape[-2:]
         faces = F.avg_pool2d(faces, shrink)
         if height % shrink or width % shrink:  # what the whole blocks leave out on the right and below
-            covered = grid.new_tensor([width // shrink * shrink / width, height // shrink * shrink / height])
-            grid = (grid + 1) / covered - 1
+            covered = (width // shrink * shrink / width, height // shrink * shrink / height)
+            grid = (grid + 1) / _constant(covered, grid.device) - 1
     faces = F.grid_sample(faces.sub_(127.5), grid, mode="bilinear", padding_mode="border", align_corners=False)
     brightness, contrast = (view[:, k, None, None, None] for k in (5, 6))
-    mean, std = (faces.new_tensor(v).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
+    mean, std = (_constant(v, faces.device).view(1, -1, 1, 1) for v in (spec.mean, spec.std))
     gain, offset = _gain(view, contrast / (255 * std), spec.size), (0.5 + brightness - mean) / std
     if faces.shape[1] < max(gain.shape[1], offset.shape[1]):
         faces = faces.expand(-1, spec.channels, -1, -1).clone()
@@ -189,3 +190,9 @@ def _gain(view: Tensor, contrast: Tensor, size: int) -> Tensor:
 
 def _centres(size: int, like: Tensor) -> Tensor:
     return (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / size
+
+
+@lru_cache
+def _constant(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return numbers as a float32 tensor that stays on the device: each copy from the host would be waited for."""
+    return torch.tensor(numbers, device=device)

@@ -74,7 +74,7 @@ def _keys_of(file: Path, group: str) -> str:
 
 def _keys(file: Path) -> dict[str, tuple[str, str]]:
     """Return key -> (default, comment) of a yaml, after those of the yamls of its group that it begins with."""
-    text, keys = _text(file), {}
+    text, keys = _text(file), dict[str, tuple[str, str]]()
     for entry in (yaml.safe_load(text) or {}).get("defaults", []):
         if isinstance(entry, str) and (file.parent / f"{entry}.yaml").is_file():
             keys |= _keys(file.parent / f"{entry}.yaml")

@@ -8,6 +8,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_module
@@ -145,7 +146,7 @@ def compose_jobs(
                 raise ValueError(suggest_override(error, typed)) from error
             first = first or cfg
     launcher = OmegaConf.to_container(first.hydra.launcher, resolve=True)
-    plain = OmegaConf.to_container(first)
+    plain: Any = OmegaConf.to_container(first)
     del plain["hydra"]
     return RunConfig.from_dict(plain), {"_target_": "ray", **plain["launcher"]} if plain["launcher"] else launcher
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -204,7 +205,7 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
         raise ConfigError(f"{key}.num_views", f"expected 0 or more, got {augment.num_views}.")
 
 
-def check_plugins(plugins: object) -> None:
+def check_plugins(plugins: Any) -> None:
     """Refuse packages that are no list of names.
 
     Raises:

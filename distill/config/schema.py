@@ -21,7 +21,7 @@ USE = ("cache", "precision")  # of a teacher: how the finished one is asked
 WHERE = ("paths", "logger", "plugins", "checkpoint", "eval", "launcher")  # they do not change what a run learns
 BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
 MOST_SEED = 2**53  # which PyTorch and JSON hold, and a few more
-MACHINE = ("threads", "device")  # of train: on what it runs
+MACHINE = ("threads", "device", "compile")  # of train: on what it runs
 WEIGHTS_SHA256 = "weights_sha256"  # of a component: filled in, of the file under weights
 BESIDE_NETWORK = ("lr_scale", WEIGHTS_SHA256)  # keys of a network's config that its constructor does not take
 

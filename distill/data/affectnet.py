@@ -4,10 +4,11 @@ import io
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -96,10 +97,11 @@ def affectnet(
     )
 
 
-class CsvRelease(NamedTuple):
+@dataclass(frozen=True)
+class CsvRelease:
     """training.csv and validation.csv, and the folder that their first column starts from."""
 
-    name = "csv"
+    name: ClassVar = "csv"
     train: Path
     test: Path
     images: Path
@@ -128,10 +130,11 @@ class CsvRelease(NamedTuple):
                 yield Entry(split, name, label, picture(self.images / name, where), where)
 
 
-class NpyRelease(NamedTuple):
+@dataclass(frozen=True)
+class NpyRelease:
     """train_set and val_set, each with images/<n>.jpg and annotations/<n>_exp.npy (_val, _aro and _lnd are not read)."""
 
-    name = "npy"
+    name: ClassVar = "npy"
     train: Path
     test: Path
 
@@ -196,9 +199,7 @@ def _images(root: Path, images: str | None) -> Path:
     if images is not None:
         return folder(root / images, "the folder that the first column of training.csv starts from", "data.images")
     folders = [path for at in ("", "*/") for path in sorted(root.glob(at + PICTURES)) if next(path.glob("*/"), None)]
-    folders = [
-        path for path in folders if not any(path in deeper.parents for deeper in folders)
-    ]  # as the archives unpack
+    folders = [path for path in folders if not any(path in deep.parents for deep in folders)]  # as the archives unpack
     if not folders:
         raise ConfigError("data.root", f"{root} has no folder of pictures {PICTURES}. Give {LAYOUT}.")
     if len(folders) > 1:

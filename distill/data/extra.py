@@ -30,11 +30,8 @@ class Joined:
         return self.shape[0]
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        in_first, pixels = index < len(self.first), np.empty((len(index), *self.shape[1:]), np.uint8)
-        pixels[in_first], pixels[~in_first] = (
-            self.first[index[in_first]],
-            self.second[index[~in_first] - len(self.first)],
-        )
+        head, pixels = index < len(self.first), np.empty((len(index), *self.shape[1:]), np.uint8)
+        pixels[head], pixels[~head] = self.first[index[head]], self.second[index[~head] - len(self.first)]
         return pixels
 
 

@@ -130,8 +130,9 @@ def _inner(layer: BinaryIO, file: Path) -> BinaryIO | None:
         archive = zipfile.ZipFile(layer)
         members = [archive.open(name) for known in FILES for name in archive.namelist() if _is(known, name)]
     elif start[257:262] == b"ustar":
-        archive = tarfile.open(fileobj=layer)  # noqa: SIM115 (what it holds is read after this)
-        members = [archive.extractfile(member) for member in archive if any(_is(name, member.name) for name in FILES)]
+        tar = tarfile.open(fileobj=layer)  # noqa: SIM115 (what it holds is read after this)
+        named = [member for member in tar if any(_is(name, member.name) for name in FILES)]
+        members = [content for member in named if (content := tar.extractfile(member))]
     elif b"\0" in start:
         raise ConfigError("data.root", f"{file} is no csv file. Give {LAYOUT}.")
     else:

@@ -41,7 +41,11 @@ def tta_views(tta: str) -> Tensor:
     Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
     published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
     """
-    rows = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": [_crop(*corner) for corner in CROPS8]}
+    rows: dict[str, list[dict]] = {
+        "plain": [{}],
+        "mirror": [{}, {"flip": 1.0}],
+        "crops8": [_crop(*corner) for corner in CROPS8],
+    }
     if tta not in rows:
         raise ConfigError("eval.tta", f"expected {', '.join(rows)}, got {tta!r}.")
     unchanged = dict(zip(FIELDS, IDENTITY, strict=True))
@@ -94,7 +98,7 @@ def predict(
         batch = to(batch, device)
         images = render(batch.pixels, batch.view, network.input).contiguous(memory_format=torch.channels_last)
         with autocast(device, precision):
-            logits = network(images).logits.float().cpu()
+            logits = network(images).logits.float()
         tick(len(batch.index))
         return logits
 
@@ -109,7 +113,7 @@ def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor,
     parts = [forward(batch) for batch in in_order(split, table, batch_size, parallel.local_slice(len(batches)))]
     ends = np.cumsum([0, *parallel.shard_sizes(len(batches))]) * batch_size
     sizes = np.diff(ends.clip(max=len(split))).tolist()
-    return parallel.gather(torch.cat(parts) if parts else None, sizes)
+    return parallel.gather(torch.cat(parts).cpu() if parts else None, sizes)
 
 
 def student_logits(
@@ -124,7 +128,7 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
     """Return a teacher's [N, K] float32 logits on the CPU, combined as the student's; a cache answers from disk."""
 
     def forward(batch: Batch) -> Tensor:
-        return teacher(to(batch, device)).logits.float().cpu()
+        return teacher(to(batch, device)).logits.float()
 
     by_view = []
     for number, row in enumerate(tta_views(tta)):

@@ -96,7 +96,7 @@ def per_class(probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[s
     for k, name in enumerate(classes):
         correct, faces, named = int(counts[k, k]), int(counts[k].sum()), int(counts[:, k].sum())
         wrong = np.where(np.arange(len(classes)) == k, 0, counts[k])
-        mistaken = (classes[wrong.argmax()], wrong.max() / faces) if wrong.any() else None
+        mistaken = (classes[int(wrong.argmax())], wrong.max() / faces) if wrong.any() else None
         f1 = 2 * correct / (faces + named) if faces else None
         rows.append(ClassRow(name, faces, correct, _share(correct, faces), _share(correct, named), f1, mistaken))
     return rows

@@ -59,7 +59,7 @@ def _numbers(run: SourceRun, network: nn.Module, data: Dataset, name: str) -> di
     """Return what the rounded weights reach on a split, in float32, faces as packed."""
     split = data.splits[name]
     device = pick_device(run.cfg.train.device)
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     logits = evaluate.student_logits(network, split)
     recorded, _, ids = evaluate.read_predictions(RunFolder(run.folder).predictions(name), run.classes)
     if ids != tuple(split.ids):

@@ -56,7 +56,8 @@ def _copy(net):
     return copy
 
 
-def _attributes(node) -> dict:
+def attributes(node) -> dict:
+    """Return the attributes of an ONNX node as Python values."""
     from onnx import helper
 
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -71,14 +72,12 @@ def averages_as_convolutions(net):
 
     copy, shapes, nodes = _copy(net), _shapes(net), []
     for node in net.graph.node:
-        attributes, shape = _attributes(node), shapes.get(node.input[0] if node.input else "", [])
-        kernel, strides = attributes.get("kernel_shape", []), attributes.get("strides", [])
+        attrs, shape = attributes(node), shapes.get(node.input[0] if node.input else "", [])
+        kernel, strides = attrs.get("kernel_shape", []), attrs.get("strides", [])
         plain = (
-            not any(attributes.get("pads", []))
-            and not attributes.get("ceil_mode")
-            and set(attributes.get("dilations", [1])) == {1}
+            not any(attrs.get("pads", [])) and not attrs.get("ceil_mode") and set(attrs.get("dilations", [1])) == {1}
         )
-        known = len(shape) == MAPS and shape[1] > 0 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+        known = len(shape) == MAPS and shape[1] > 0 and attrs.get("auto_pad", b"NOTSET") == b"NOTSET"
         if node.op_type == "AveragePool" and plain and known and kernel == strides:
             weight = np.full((shape[1], 1, *kernel), 1 / np.prod(kernel), np.float32)
             name = f"{node.output[0]}.weight"
@@ -141,11 +140,9 @@ def round_before_maximum(net):
         halves = [f"{name}.half{k}" for k in range(len(split.output))]
         moved[maximum.output[0]] = [
             helper.make_node(
-                "QuantizeLinear", [given, *last.input[1:]], [f"{name}.both"], name=last.name, **_attributes(last)
+                "QuantizeLinear", [given, *last.input[1:]], [f"{name}.both"], name=last.name, **attributes(last)
             ),
-            helper.make_node(
-                "Split", [f"{name}.both", *split.input[1:]], halves, name=split.name, **_attributes(split)
-            ),
+            helper.make_node("Split", [f"{name}.both", *split.input[1:]], halves, name=split.name, **attributes(split)),
             helper.make_node("Max", halves, [name], name=maximum.name),
         ]
     kept = [moved.get(node.output[0], [node]) for node in net.graph.node if node.output[0] not in gone]

@@ -23,7 +23,7 @@ WRITING = ".writing-"
 
 
 def export(folder: Path, options: Options, words: list[str]) -> dict:
-    """Write the files of a finished run that pass the parity.
+    """Write the files of a finished run that pass the parity check.
 
     Args:
         folder: the run folder.
@@ -87,7 +87,8 @@ def _with_reference(
 def _export(run: source_run.SourceRun, options: Options) -> dict:
     run, data, wanted, facts = _with_reference(run, options)
     folder = run.folder
-    target, left_out, files, refused = export_folder(folder, options), [], {}, {}
+    target, left_out = export_folder(folder, options), list[str]()
+    files, refused = dict[str, dict](), dict[str, str]()
     target.mkdir(parents=True, exist_ok=True)
     for left in target.glob(f"{WRITING}*"):  # by an export that was killed
         shutil.rmtree(left, ignore_errors=True)

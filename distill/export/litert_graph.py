@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from distill.export.int8_graph import attributes
 from distill.export.litert_writer import LAST, SIGNATURE, Writer, pack
 
 UNARY = {"Relu": "RELU", "Sigmoid": "LOGISTIC", "HardSwish": "HARD_SWISH", "Tanh": "TANH", "Exp": "EXP", "Sqrt": "SQRT"}
@@ -279,10 +280,3 @@ class _Graph(Writer):
         kinds = self.schema.TensorType
         options = self.options("CastOptions", inDataType=kinds.UINT8, outDataType=kinds.FLOAT32)
         self.add("CAST", [self.at(node.input[0])], self.one(answer), options)
-
-
-def attributes(node) -> dict:
-    """Return the attributes of an ONNX node as Python values."""
-    from onnx import helper
-
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

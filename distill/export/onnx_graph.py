@@ -6,6 +6,7 @@ import logging
 import warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import cast
 from unittest import mock
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from distill.export.export_module import ExportModule, LogitsOnly, Preprocess
 from distill.export.runtimes import ANSWERS
 from distill.system.errors import ConfigError
+from distill.types import InputSpec
 
 AXES = {"image": ("batch", "height", "width", 3)}
 PARTS = "prepare/"  # names of the nodes that prepare the picture
@@ -21,7 +23,7 @@ PARTS = "prepare/"  # names of the nodes that prepare the picture
 
 def example(student: nn.Module, preprocess: bool) -> Tensor:
     """Return an input to trace with: no two of its sizes are equal, so that none is mistaken for another."""
-    spec = student.input
+    spec = cast(InputSpec, student.input)
     if preprocess:
         return torch.zeros(2, spec.size + 5, spec.size + 9, 3, dtype=torch.uint8)
     return torch.zeros(2, spec.channels, spec.size, spec.size)

@@ -12,6 +12,7 @@ from distill.augment.views import identity, render
 from distill.evaluation import inference as evaluate
 from distill.evaluation.metrics import agreement, bootstrap, top1_accuracy
 from distill.export.export_module import as_picture
+from distill.export.int8_static import evenly_spaced
 from distill.export.runtimes import Answer
 from distill.system.console import bar, track
 from distill.types import Split
@@ -115,14 +116,10 @@ def _apart(computed: np.ndarray, recorded: np.ndarray) -> float:
 def _resized(student: nn.Module, split: Split, tall: float, wide: float) -> tuple[np.ndarray, np.ndarray]:
     side = student.input.size
     size = (max(round(wide * side), 1), max(round(tall * side), 1))  # as PIL has it: width first
-    pictures = as_picture(split.pixels[split.rows[_spread(split)]])
+    pictures = as_picture(split.pixels[split.rows[evenly_spaced(split, FACES)]])
     drawn = np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) for p in pictures])
     images = render(torch.from_numpy(drawn).permute(0, 3, 1, 2), identity(len(drawn)), student.input)
     return drawn, student(images).logits.numpy()
-
-
-def _spread(split: Split) -> np.ndarray:
-    return np.unique(np.linspace(0, len(split) - 1, FACES).round().astype(np.int64))
 
 
 def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "file") -> Parity:
@@ -137,13 +134,11 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
     Raises:
         ValueError: it does not answer finite logits and their softmax.
     """
-    split, logits, probabilities = wanted.split, [], []
+    split, answers = wanted.split, []
     parts = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
     for rows in track(parts, len(parts), f"{words} on {len(split):,} faces"):
-        outputs = answer(inputs(split, rows, spec))
-        logits.append(outputs[0])
-        probabilities.append(outputs[1])
-    logits, probabilities = np.concatenate(logits), np.concatenate(probabilities)
+        answers.append(answer(inputs(split, rows, spec)))
+    logits, probabilities = (np.concatenate(part) for part in zip(*answers, strict=True))
     if logits.shape != wanted.logits.shape or not np.isfinite(logits).all():
         raise ValueError(
             f"it answers {list(logits.shape)} numbers, not all finite, in place of {list(wanted.logits.shape)}"
@@ -174,7 +169,7 @@ def inputs(split: Split, rows: np.ndarray, spec) -> np.ndarray:
 
 def _few(split: Split) -> Iterator[np.ndarray]:
     """Yield rows in batches of other sizes, and one batch of them all in another order."""
-    rows = _spread(split)
+    rows = evenly_spaced(split, FACES)
     for number in OTHER_BATCHES:
         yield from np.array_split(rows[: 3 * number], min(3, -(-len(rows[: 3 * number]) // number)))
     yield np.random.default_rng(0).permutation(rows)

@@ -160,17 +160,17 @@ def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, flo
     measured = {"valid_agreement_with_the_teacher": agreement}
     if accuracy is not None:
         measured = {"valid_top1_accuracy": accuracy[0], "valid_top1_accuracy_ci": list(accuracy[1])}
-    data = run.result.data
+    seen = run.result.data
     known = {
         "classes": list(run.classes),
-        "dataset": data["name"],
-        "protocol": data["protocol"],
+        "dataset": seen["name"],
+        "protocol": seen["protocol"],
         "train_faces_per_class": faces,
         "valid_rows": len(split),
         **measured,
         "temperature": run.temperature,
         "weights_sha256": sha256(RunFolder(run.folder).weights),
-        "data_fingerprint": data.get("fingerprint"),
+        "data_fingerprint": seen.get("fingerprint"),
         "run": run.result.name or run.folder.name,
         "student": run.result.student["name"],
         "teacher": (run.result.teacher or {}).get("name"),
@@ -178,7 +178,7 @@ def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, flo
         "macs": macs(run.student, spec),
         "network_input": {"size": spec.size, "channels": spec.channels, "mean": spec.mean, "std": spec.std},
         "picture": list(split.pixels.shape[2:]),
-        "licence_of_the_data": data.get("notes", {}).get("licence") or LICENCES.get(data["name"], UNKNOWN),
+        "licence_of_the_data": seen.get("notes", {}).get("licence") or LICENCES.get(seen["name"], UNKNOWN),
         "licence_of_the_code": "MIT; weights carry what the data set and the teacher's start allow",
         "limits": f"{LIMITS} Measured on the named data set alone.",
         "made_by": "fer-distill",

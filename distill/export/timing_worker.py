@@ -54,7 +54,7 @@ def passes(opened: LoadedModel, given: np.ndarray, seconds: float) -> list[float
     opened.answer(given)
     while time.perf_counter() < warm:
         opened.answer(given)
-    times, end = [], time.perf_counter() + seconds
+    times, end = list[float](), time.perf_counter() + seconds
     while len(times) < 5 or time.perf_counter() < end:
         start = time.perf_counter()
         opened.answer(given)

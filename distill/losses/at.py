@@ -49,10 +49,8 @@ class AttentionTransfer(FeatureLoss):
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         pairs = [pooled(s, t) for s, t in self.maps(student, teacher)]
-        return sum(self._distance(self._attention(s), self._attention(t)) for s, t in pairs)
+        differences = [self._attention(s) - self._attention(t) for s, t in pairs]
+        return sum(d.square().mean(1) if self.form == "code" else d.norm(dim=1) / 2 for d in differences)
 
     def _attention(self, x: Tensor) -> Tensor:
         return F.normalize(x.abs().pow(self.p).mean(1).flatten(1), eps=1e-8)
-
-    def _distance(self, u: Tensor, v: Tensor) -> Tensor:
-        return (u - v).square().mean(1) if self.form == "code" else (u - v).norm(dim=1) / 2

@@ -56,7 +56,7 @@ class ClassAttentionTransfer(FeatureLoss):
             for role, network in (("student", student), ("teacher", teacher.live_teacher().network))
         }
         self._check(**ends)
-        self.pairs = [tuple(end.layer for end in ends.values())]
+        self.pairs = [(ends["student"].layer, ends["teacher"].layer)]
         self.classifiers = [end.classifier for end in ends.values()]  # a list: they are not this loss's own to learn
         attach_hooks(student, [ends["student"].layer])
         teacher.attach_hooks([ends["teacher"].layer])

@@ -129,7 +129,7 @@ class ContrastiveRepresentation(FeatureLoss):
         unmet = torch.searchsorted(ordered, torch.zeros_like(label))
         others = len(rows) - unmet - count
         first, size = torch.where(others > 0, unmet, 0), torch.where(others > 0, others, unmet).clamp(min=1)
-        chance = torch.rand(len(label), self.negatives).to(label.device)  # the generator that checkpoints keep
+        chance = torch.rand(len(label), self.negatives, device=label.device)
         place = first[:, None] + (chance * size[:, None]).long().minimum(size[:, None] - 1)
         place = place + count[:, None] * (place >= start[:, None])  # past the picture's own class
         return rows[place.clamp(max=len(rows) - 1)]

@@ -1,11 +1,12 @@
 """Deep mutual learning: two students that learn from the labels and from each other."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from distill.losses.base.logit_loss import check_numbers, check_temperature, cross_entropy, divergence, soft
 from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
-from distill.models.teacher import Teacher
 from distill.system.errors import ConfigError
 from distill.types import Outputs
 
@@ -59,7 +60,7 @@ class MutualLearning(Loss):
         self.label_weight, self.temperature, self.scale_t2 = label_weight, temperature, scale_t2
         self.apply_to, self.head_reduction = apply_to, head_reduction
 
-    def bind(self, student: nn.Module, teacher: Teacher) -> None:
+    def bind(self, student: nn.Module, teacher: Any) -> None:
         if not teacher.learns:
             raise ConfigError(
                 f"loss.{self.term}", "needs a teacher that learns, too. Type teacher=peer, or loss=[ce,kd]."

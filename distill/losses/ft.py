@@ -77,7 +77,7 @@ class FactorTransfer(FeatureLoss):
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         parts = zip(self.encoders, self.decoders, self.translators, self.maps(student, teacher), strict=True)
-        return sum(self._value(*learned, s, t) for *learned, (s, t) in parts)
+        return sum(self._value(e, d, translator, s, t) for e, d, translator, (s, t) in parts)
 
     def _value(
         self, encoder: nn.Module, decoder: nn.Module, translator: nn.Module, student: Tensor, teacher: Tensor

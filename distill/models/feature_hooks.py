@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from distill.types import Outputs
+from distill.types import InputSpec, Outputs
 
 
 class Layer(NamedTuple):
@@ -77,7 +77,7 @@ def inspect_layers(network: nn.Module) -> FeatureInfo:
     Raises:
         ValueError: a network in which no module answers a vector or a map of a picture.
     """
-    parameter, spec = next(network.parameters()), network.input
+    parameter, spec = next(network.parameters()), cast(InputSpec, network.input)
     images = torch.rand(2, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
     with eval_mode(network):
         logits, seen = _watch(network, images.to(parameter))

@@ -16,7 +16,7 @@ from distill.runs.reading import read
 from distill.runs.result import RunResult
 from distill.system.errors import ConfigError
 from distill.system.files import sha256
-from distill.system.weights import read_weights, require_complete
+from distill.system.weights import intact, read_weights
 from distill.types import Dataset
 
 
@@ -104,7 +104,7 @@ def best_weights(folder: Path) -> Path:
         ValueError: it is gone or damaged.
     """
     again = f"Delete the folder {folder} and start its command again."
-    return require_complete(RunFolder(folder).weights, again)
+    return intact(RunFolder(folder).weights, again)
 
 
 def header(folder: Path) -> dict:

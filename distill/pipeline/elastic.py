@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 import torch
@@ -209,7 +210,7 @@ def cut_widths(
             }
             save_weights(where.weights, network, header | {PROBE: probe(network)})
         result = replace(evaluate(one, where, network), name=f"{folder.name}-{where.name}")
-        parallel.broadcast_from_main(lambda each=result, to=where: each.write(to.result))
+        parallel.broadcast_from_main(partial(result.write, where.result))
         rows.append(_row(width, result))
     return rows
 

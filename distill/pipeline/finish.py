@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ def measure(
     The calibration is of faces as packed, whatever eval.tta is: so an exported file sees them. Without labels there is none, and
     the metrics say how near the student comes to the teacher.
     """
-    metrics, teacher_metrics, plain = {}, {}, {}
+    metrics, teacher_metrics, plain = dict[str, Any](), dict[str, Any](), {}
     device = next(student.parameters()).device
     for name in ("valid", "test"):
         split = data.splits[name]
@@ -180,10 +181,11 @@ def teacher_facts(
     """
     costs = [cost_of(weights, plugins) for weights in teacher_weight_files]
     if not costs:
-        costs = [profile(teacher.network, teacher.network.input) | speed(teacher.network, teacher.network.input)]
+        network = teacher.live_teacher().network
+        costs = [profile(network, network.input) | speed(network, network.input)]
     sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
-    rates = [cost.get("images_per_second") for cost in costs]
-    sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if all(rates) else {}
+    rates = [cost["images_per_second"] for cost in costs if cost.get("images_per_second")]
+    sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if len(rates) == len(costs) else {}
     starts = {
         "start": [start_of(weights) for weights in teacher_weight_files],
         "weights": [str(weights) for weights in teacher_weight_files],

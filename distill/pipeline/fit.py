@@ -98,7 +98,7 @@ def state_id(name: str, student: nn.Module, data: Dataset) -> str:
 def share_batch_norm(student: nn.Module, teacher: Teacher | None) -> None:
     """Let BatchNorm of what learns see the faces of all processes; SyncBatchNorm knows no CPU."""
     if parallel.world() > 1 and next(student.parameters()).device.type == "cuda":
-        for network in (student, teacher.network) if teacher and teacher.learns else (student,):
+        for network in (student, teacher.live_teacher().network) if teacher and teacher.learns else (student,):
             sync_batch_norm(network)
 
 

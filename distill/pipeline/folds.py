@@ -47,7 +47,7 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         whole.teacher = first.teacher | over_folds([result.teacher["metrics"] for result in results])
     if first.ensemble:
         whole.ensemble = first.ensemble | over_folds([result.ensemble["metrics"] for result in results])
-    whole.teacher_forward_images = sum(result.teacher_forward_images for result in results)
+    whole.teacher_forward_images = sum(result.teacher_forward_images or 0 for result in results)
     whole.seconds = {part: sum(result.seconds[part] for result in results) for part in first.seconds}
     whole.data = first.data | {"protocol": f"mean of {len(results)} folds: {first.data['protocol']}"}
     if parallel.is_main():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         {"generation": k, "folder": r.folder, "seed": r.seed, **r.student["metrics"]} for k, r in enumerate(results, 1)
     ]
     whole.ensemble = {"average": "probabilities", "metrics": _together(results)}
-    whole.teacher_forward_images = sum(result.teacher_forward_images for result in results)
+    whole.teacher_forward_images = sum(result.teacher_forward_images or 0 for result in results)
     whole.seconds = {part: sum(result.seconds[part] for result in results) for part in whole.seconds}
     if parallel.is_main():
         whole.write(folder.result)
@@ -90,7 +91,7 @@ def _next(cfg: RunConfig, k: int, before: RunFolder) -> RunConfig:
 
 def _together(results: list[RunResult]) -> dict:
     """Return the metrics of the mean of all generations' probabilities, read from their predictions."""
-    metrics, classes = {}, tuple(results[0].data["classes"])
+    metrics, classes = dict[str, Any](), tuple(results[0].data["classes"])
     for name in ("valid", "test"):
         files = [RunFolder(Path(result.folder)).predictions(name) for result in results]
         probabilities, labels, _ = zip(*(evaluate.read_predictions(file, classes) for file in files), strict=True)

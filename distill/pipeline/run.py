@@ -31,7 +31,7 @@ from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
 from distill.system.console import track
-from distill.system.hardware import pick_device, pick_precision
+from distill.system.hardware import compiles, pick_device, pick_precision
 from distill.training.loop import Settings, train, views_with_features
 from distill.training.optim import ModelEma
 from distill.training.state import TrainState
@@ -62,7 +62,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
         tell(data := open_data())
     start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
     student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
-    student = student.to(device, memory_format=torch.channels_last)
+    student = student.to(device).to(memory_format=torch.channels_last)
     objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
     objective.check(student, len(data.classes))
     optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
@@ -91,7 +91,8 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 share_batch_norm(student, teacher)
                 ema = ModelEma(student, cfg.train.ema_decay) if cfg.train.ema_decay else None
                 schedule, who = build.make(cfg.schedule, cfg.plugins), state_id(name, student, learned)
-                state = TrainState(student, objective, optimizer_of([student, objective]), schedule, ema, who)
+                compiled, optimizer = compiles(cfg.train.compile, device), optimizer_of([student, objective])
+                state = TrainState(student, objective, optimizer, schedule, ema, who, compiled)
                 with training_output(name, epochs, folder, logger) as (lines, log, progress):
                     settings = Settings(cfg.train, cfg.augment, cfg.seed, precision, cfg.checkpoint.every_steps, phases)
                     recipe = build.augmentation(cfg.augment)

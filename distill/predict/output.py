@@ -42,7 +42,7 @@ def records(seen: FrameResult, classes: Sequence[str]) -> list[dict]:
     for k, row in enumerate(seen.probabilities):
         score = None if seen.frame.scores is None else round(float(seen.frame.scores[k]), 4)
         best = int(row.argmax())
-        face = {"box": [round(float(value), 1) for value in seen.frame.boxes[k]], "score": score}
+        face: dict = {"box": [round(float(value), 1) for value in seen.frame.boxes[k]], "score": score}
         face |= {"expression": classes[best], "probability": round(float(row[best]), 6)}
         faces.append(face | {"probabilities": {name: round(float(p), 6) for name, p in zip(classes, row, strict=True)}})
     return faces
@@ -64,11 +64,8 @@ class Csv:
 
     def add(self, seen: FrameResult) -> None:
         frame = seen.frame
-        first = [
-            _plain(shown(frame.name), "./"),
-            frame.number,
-            None if frame.seconds is None else round(frame.seconds, 4),
-        ]
+        seconds = None if frame.seconds is None else round(frame.seconds, 4)
+        first = [_plain(shown(frame.name), "./"), frame.number, seconds]
         for number, face in enumerate(records(seen, self.classes), 1):
             best = _plain(face["expression"], "'")
             cells = [face["score"], best, face["probability"], *face["probabilities"].values()]
@@ -120,7 +117,8 @@ class AnnotationWriter:
         self, folder: Path, root: Path, classes: Sequence[str], rate: Fraction | None, say: Callable[[str, str], None]
     ):
         self.folder, self.root, self.classes, self.rate, self.say = folder, root, classes, rate, say
-        self.recording, self.broken, self.targets = None, "", {}
+        self.recording: Recording | None = None
+        self.broken, self.targets = "", dict[Path, Path]()
 
     def add(self, seen: FrameResult) -> None:
         if not (self.broken or seen.frame.error):
@@ -188,8 +186,8 @@ class TableWriter:
     """The table that is printed at the end, and how often each expression was seen."""
 
     def __init__(self, classes: Sequence[str], root: Path, rows: bool):
-        self.classes, self.root, self.wanted, self.rows = classes, root, rows, []
-        self.counts, self.frames, self.left_out, self.without = Counter(), 0, 0, 0
+        self.classes, self.root, self.wanted, self.rows = classes, root, rows, list[list]()
+        self.counts, self.frames, self.left_out, self.without = Counter[str](), 0, 0, 0
 
     def add(self, seen: FrameResult) -> None:
         name = seen.frame.name

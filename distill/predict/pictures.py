@@ -84,7 +84,7 @@ def listed(folder: Path, without: Path | None) -> tuple[list[Path], dict[str, li
         without: a folder whose drawings are passed over; other pictures in it are not.
     """
     files = pictures_below(folder, deep=True)
-    rest = left_out([folder], [str(file) for file in files])
+    rest = left_out([str(folder)], [str(file) for file in files])
     if without:
         inside = Path(realpath(without))
         files = [file for file in files if inside not in Path(realpath(file)).parents or not is_drawing(file)]

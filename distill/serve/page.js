@@ -11,6 +11,7 @@ export const state = { facts: null, kind: null, image: null, faces: [], chosen: 
 const frame = document.createElement("canvas"), pixels = frame.getContext("2d", { willReadFrequently: true, alpha: false });
 const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
 let stream = null, source = null, turn = 0, busy = false, answered = 0, spoken = 0, numbered = 0;
+let loaded = null;  // a promise, kept when the networks are there
 
 // ---- the worker, as a function
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" }), waiting = [];
@@ -115,7 +116,7 @@ function paint() {
 
 // ---- a picture
 async function read(blob) {
-  if (!blob || !state.facts) return;
+  if (!blob) return;
   stop();
   warn("");
   const mine = ++turn, bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" }).catch(() => null);
@@ -126,7 +127,9 @@ async function read(blob) {
   if (scale < 1) warn(`The picture has ${bitmap.width} x ${bitmap.height} pixels; it is read at ${frame.width} x ${frame.height}.`);
   grab();
   paint();
-  await look().catch(failed);
+  if (!state.facts) at("answer").textContent = "The network is loading …";
+  const begun = turn;
+  await loaded.then(() => begun === turn && look().catch(failed), lost);
 }
 
 function start(kind, from, width, height) {
@@ -198,6 +201,10 @@ function stop() {
 // ---- sentences
 function warn(sentence) { at("alert").textContent = sentence; at("alert").hidden = !sentence; }
 function failed(error) { stop(); warn(`The network could not answer: ${error.message}. Reload the page, or give a smaller picture.`); }
+function lost(error) {
+  at("answer").textContent = "No face yet";
+  warn(`The page could not load its networks: ${error.message}. Its files must lie together on a web server; this browser must know WebAssembly.`);
+}
 
 // ---- what the page can do, once its networks are there
 function introduce(facts) {
@@ -234,8 +241,7 @@ function listen() {
   addEventListener("drop", event => { over(false)(event); read(event.dataTransfer.files[0]); });
   addEventListener("paste", event => read(event.clipboardData.files[0]));
   addEventListener("resize", paint);
-  for (const id of ["choose", "camera"]) at(id).disabled = false;
-  at("find").disabled = !state.facts.files.blazeface;
+  at("choose").disabled = false;
 }
 
 async function open() {
@@ -243,8 +249,9 @@ async function open() {
   introduce(facts);
   await ask("open", facts);
   state.facts = facts;
-  listen();
+  at("camera").disabled = false;
+  at("find").disabled = !facts.files.blazeface;
 }
-export const ready = open().catch(error => {
-  warn(`The page could not load its networks: ${error.message}. Its files must lie together on a web server; this browser must know WebAssembly.`);
-});
+loaded = open();
+listen();
+export const ready = loaded.catch(lost);

@@ -11,8 +11,9 @@ from distill.predict.boxes import MARGIN
 from distill.predict.detector import SIZE, SMALL, SMALLEST, THRESHOLD, detector_graph
 from distill.predict.student import open_whole
 from distill.predict.tracker import SEARCH
+from distill.runs.published import ONNX
 from distill.serve.engine import VERSION
-from distill.serve.licences import licences
+from distill.serve.licenses import licenses
 
 PAGE = ("index.html", "page.css", "page.js", "stage.js", "worker.js", "faces.js", "blazeface.js", "icon.svg")
 POLICY = (
@@ -52,40 +53,43 @@ def site(student: Path, engine: dict[str, bytes], detector: Path | None, crops: 
         page["blazeface.onnx"] = blazeface.FILE.read_bytes()
     if detector and not crops:
         page["detector.onnx"] = detector_graph(detector)
-    page["licences.txt"] = licences(page).encode()
+    page["licenses.txt"] = licenses(page).encode()
     card = next((path for path in (student.parent / name for name in CARDS) if path.is_file()), None)
     if card:
         page["card.txt"] = card.read_bytes()  # .txt: every browser shows it
-    page["facts.json"] = json.dumps(page_facts(opened.facts, page), indent=1).encode()
+    name = student.parent.name if student.name in ONNX else None
+    page["facts.json"] = json.dumps(page_facts(opened.facts, page, name), indent=1).encode()
     return page
 
 
-def page_facts(facts: dict[str, str], page: dict[str, bytes]) -> dict:
+def page_facts(facts: dict[str, str], page: dict[str, bytes], name: str | None = None) -> dict:
     """Return what the page knows of its student.
 
     Args:
         facts: of the .onnx file.
         page: the page's files.
+        name: of a published student; None shows the network's name, and the run's.
     """
     roles = {"student": "student.onnx", "detector": "detector.onnx", "blazeface": "blazeface.onnx", "card": "card.txt"}
     return {
         "classes": json.loads(facts["classes"]),
-        "about": about(facts, len(page["student.onnx"])),
+        "about": about(facts, len(page["student.onnx"]), name),
         "limits": facts.get("limits", LIMITS),
-        "more": " ".join(_more(facts, page)),
+        "more": " ".join(_more(facts, page, name)),
         "files": {role: name if name in page else None for role, name in roles.items()},
         "picture": json.loads(facts["picture"]),
     } | FINDING
 
 
-def about(facts: dict[str, str], size: int) -> str:
+def about(facts: dict[str, str], size: int, name: str | None = None) -> str:
     """Return the line that says which student this is, and how good.
 
     Args:
         facts: of the .onnx file; what it lacks is left out.
         size: of the file in bytes.
+        name: of a published student, as it is chosen; None takes the network's.
     """
-    parts = [facts.get("student", "student")]
+    parts = [name or facts.get("student", "student")]
     if "num_parameters" in facts:
         parts.append(f"{int(facts['num_parameters']):,} parameters")
     parts.append(f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB")
@@ -101,12 +105,12 @@ def about(facts: dict[str, str], size: int) -> str:
     return " · ".join(parts)
 
 
-def _more(facts: dict[str, str], page: Container[str]) -> list[str]:
-    teacher = facts.get("teacher", "null")
-    of_teacher = "" if teacher == "null" else f", distilled from {teacher}"
-    lines = [f"Run {facts['run']}{of_teacher}."] if "run" in facts else []
+def _more(facts: dict[str, str], page: Container[str], name: str | None) -> list[str]:
+    teacher, known = facts.get("teacher", "null"), "run" in facts
+    taken = "learned from labels alone" if teacher == "null" else f"distilled from the teacher {teacher}"
+    lines = [f"{taken.capitalize()}." if name else f"Run {facts['run']}, {taken}."] if known else []
     lines += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
     names = {"blazeface.onnx": "BlazeFace (Apache-2.0)", "detector.onnx": "CenterFace (MIT)"}
     by = " and ".join(name for file, name in names.items() if file in page)
-    lines += [f"Computed by onnxruntime-web {VERSION} (MIT){f', faces page by {by}' if by else ''}."]
+    lines += [f"Computed by onnxruntime-web {VERSION} (MIT){f', faces found by {by}' if by else ''}."]
     return lines

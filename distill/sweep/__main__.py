@@ -23,6 +23,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from distill.config import overrides
 from distill.config.hints import with_suggestions
@@ -35,7 +36,7 @@ from distill.system.console import console, loud_warnings
 from distill.system.errors import ConfigError
 from distill.system.typed import as_typed, as_yaml
 
-OPTIONS = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
+OPTIONS: dict[str, Any] = {"method": None, "run_cap": None, "minimize": [], "jobs": 1, "seed": 0, "folder": None}
 
 
 def parse(words: Sequence[str]) -> tuple[dict, list[str]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from distill.system import processes
 from distill.system.cli import not_installed
@@ -43,7 +44,7 @@ class LocalExecutor:
     """
 
     def __init__(self, jobs: int, run: Callable[[list[str]], None] = run_here):
-        self.jobs, self.run, self.batch, self._running = jobs, run, nullcontext, []
+        self.jobs, self.run, self.batch, self._running = jobs, run, nullcontext, list[Any]()
         self.threads = os.environ.get("OMP_NUM_THREADS") or max(cores() // jobs, 1)
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # else asking for GPUs keeps forks from them
         for name in (COMMAND, *LATE) if run is run_here else ():
@@ -88,7 +89,7 @@ class RayExecutor:
             import ray
         except ImportError as error:
             raise ValueError(f"launcher=ray: {not_installed('ray', error, 'ray')}") from error
-        self._ray, self._tasks, self.batch, self.threads = ray, [], nullcontext, int(num_cpus)
+        self._ray, self._tasks, self.batch, self.threads = ray, list[Any](), nullcontext, int(num_cpus)
         ray.cloudpickle.register_pickle_by_value(processes)  # no node has to find it
         local = {"num_cpus": max(cores(), self.threads)} if address == "local" else {}
         try:

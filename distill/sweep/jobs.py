@@ -155,8 +155,10 @@ def finalize_sweep(sweep: Path, metric: str = METRIC, maximize: bool = True) -> 
         over = f" (of {len(best)} seeds, mean {_value(best, metric)})" if len(best) > 1 else ""
         console.print(f"best: {line(best[0], metric).removeprefix('complete').strip()}{over}")
         rule = "" if metric == METRIC else f" --best '{'max' if maximize else 'min'} {metric}'"
-        console.print(f"next: python -m distill.export best of {shlex.quote(str(sweep))}{rule}")
-        console.print(f"next: python -m distill.report {shlex.quote(str(sweep))}")
+        trial = any(word.startswith("debug=") for facts in jobs for word in facts["overrides"])  # no run to choose from
+        if not trial:
+            console.print(f"next: python -m distill.export best of {shlex.quote(str(sweep))}{rule}")
+        console.print(f"next: python -m distill.report {shlex.quote(str(sweep))}{' --debug' if trial else ''}")
 
 
 def line(facts: dict, metric: str = METRIC) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from distill.system import distributed as parallel
+from distill.system.console import console
 from distill.system.cores import cores
 from distill.system.errors import ConfigError
 
@@ -71,6 +72,23 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 def autocast(device: torch.device, precision: torch.dtype):
     """Return the autocast context of a forward pass, or an empty one for float32."""
     return nullcontext() if precision == torch.float32 else torch.autocast(device.type, precision)
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Say whether so many bytes are kept on a GPU: a quarter of what is free, the rest is for networks and their gradients."""
+    if device.type != "cuda":
+        return False
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return size <= (torch.cuda.mem_get_info(device)[0] + unused) // 4
+
+
+def compiles(requested: bool, device: torch.device) -> bool:
+    """Say whether the student's steps are compiled, train.compile; on a CPU, which gains nothing, it is said that they are not."""
+    if requested and device.type != "cuda":
+        console.print(
+            f"train.compile: the steps are not compiled on {device.type}, which gains nothing from it; a GPU does"
+        )
+    return requested and device.type == "cuda"
 
 
 def environment() -> dict:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -123,6 +124,6 @@ def run_process(command: list[str], job_dir: str, cwd: str, environment: dict[st
     """Run one job to its end, or until its folder holds a file stop; return its exit code."""
     Path(job_dir, STOP).unlink(missing_ok=True)  # of an earlier start
     with open(Path(job_dir, LOG), "ab") as log:
-        where = {"cwd": cwd, "env": os.environ | environment, "stdin": subprocess.DEVNULL}
+        where: dict[str, Any] = {"cwd": cwd, "env": os.environ | environment, "stdin": subprocess.DEVNULL}
         process = subprocess.Popen(with_parent_death_signal(command), **where, stdout=log, stderr=subprocess.STDOUT)
     return Stoppable(process, process.poll, Path(job_dir)).wait()

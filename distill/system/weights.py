@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -62,7 +63,7 @@ def save_weights(path: Path, module: nn.Module, metadata: dict[str, object]) -> 
         temporary.write_bytes(save(tensors, {METADATA: json.dumps(metadata)}))
 
 
-def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read weights: safetensors, or a PyTorch file of tensors alone.
 
     Returns:
@@ -95,7 +96,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]
     return state, {}
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a safetensors file, and compare the SHA-256 in its header where it has one: one that save_weights wrote does.
 
     Raises:
@@ -126,7 +127,7 @@ def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, object
     return checksum.hexdigest()
 
 
-def require_complete(path: Path, instead: str) -> Path:
+def intact(path: Path, instead: str) -> Path:
     """Return a weight file that a run wrote, after making sure that it is there and holds what was written.
 
     Args:
@@ -245,20 +246,19 @@ def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, who: 
     Raises:
         ValueError: names or shapes that do not belong to this network.
     """
-    expected = module.state_dict()
-    misfit = {name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape}
-    lacking = expected.keys() - tensors.keys() - excused
-    unknown = tensors.keys() - expected.keys()
+    wanted = module.state_dict()
+    misfit = {name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape}
+    lacking = wanted.keys() - tensors.keys() - excused
+    unknown = tensors.keys() - wanted.keys()
     if lacking or unknown or misfit:
-        raise ValueError(
-            f"{who}: {path} is of another network: {_difference(expected, tensors, lacking, unknown, misfit)}."
-        )
+        what = _difference(wanted, tensors, lacking, unknown, misfit)
+        raise ValueError(f"{who}: {path} is of another network: {what}.")
     module.load_state_dict(tensors, strict=False)
 
 
-def _difference(expected, tensors, lacking, unknown, misfit) -> str:
+def _difference(wanted, tensors, lacking, unknown, misfit) -> str:
     parts = [
-        f"{name} is {list(tensors[name].shape)} there and {list(expected[name].shape)} here"
+        f"{name} is {list(tensors[name].shape)} there and {list(wanted[name].shape)} here"
         for name in sorted(misfit)[:2]
     ]
     parts += [f"it lacks {len(lacking)} tensors, e.g. {min(lacking)}"] if lacking else []

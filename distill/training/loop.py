@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill.augment.views import ViewRecipe
-from distill.data.loader import batches, class_balanced_weights, epoch_order, mixup, steps_per_epoch, to
+from distill.data.loader import batches, class_balanced_weights, epoch_order, mixup, resident, steps_per_epoch, to
 from distill.evaluation.inference import PROBE, predict, probe, teacher_logits
 from distill.evaluation.likeness import evaluate_likeness
 from distill.evaluation.metrics import evaluate_predictions
@@ -160,6 +160,7 @@ def train(
         class_balanced_weights(split.label, numbers.class_balance_power),
     )
     refuse_idle_processes(len(split), numbers.batch_size)
+    faces = resident(split, device)
     valid = data.splits["valid"]
     teacher_outputs = None if valid.is_labeled or teacher is None else teacher_logits(teacher, valid, device)
     train_progress = TrainProgress(folder.checkpoint, train_state, meter, lines)
@@ -181,7 +182,7 @@ def train(
         train_state.student.train()
         start = at["step"]
         batch: Batch | MixedBatch
-        for step, batch in enumerate(batches(split, table, numbers.batch_size, order, start), start):
+        for step, batch in enumerate(batches(faces, table, numbers.batch_size, order, start), start):
             done = epoch * steps + step + 1
             now = epoch + step / steps
             factor = train_state.schedule.apply(train_state.optimizer, now - phase.start, phase.epochs, phase.lr)

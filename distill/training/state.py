@@ -24,11 +24,13 @@ class BatchLoss(nn.Module):
     Args:
         student: images -> Outputs.
         objective: its losses.
+        compiled: torch.compile the student's pass; a narrower last batch of an evaluation, which is not one, compiles nothing.
     """
 
-    def __init__(self, student: nn.Module, objective: Objective):
+    def __init__(self, student: nn.Module, objective: Objective, compiled: bool = False):
         super().__init__()
         self.student, self.objective = student, objective
+        self.answer = torch.compile(lambda images: student(images)) if compiled else lambda images: student(images)
 
     def forward(
         self, batch: Batch | MixedBatch, teacher: Teacher | None, precision: torch.dtype
@@ -42,7 +44,7 @@ class BatchLoss(nn.Module):
         images = render_batch(shard, cast(InputSpec, self.student.input))
         with local_random_numbers():
             with autocast(images.device, precision):
-                student = self.student(images)
+                student = self.answer(images)
             if not isinstance(student, Outputs):
                 raise ConfigError(
                     "student",
@@ -64,6 +66,7 @@ class TrainState:
         schedule: of its learning rates.
         ema: the exponential moving average of the student's weights, or None.
         identity: of network and data, so that no checkpoint of another run is taken.
+        compiled: torch.compile the student's pass.
     """
 
     student: nn.Module
@@ -72,9 +75,10 @@ class TrainState:
     schedule: Schedule
     ema: ModelEma | None
     identity: str
+    compiled: bool = False
 
     def __post_init__(self) -> None:
-        self.loss = parallel.data_parallel(BatchLoss(self.student, self.objective))
+        self.loss = parallel.data_parallel(BatchLoss(self.student, self.objective, self.compiled))
 
     def state(self) -> dict:
         """Return what a checkpoint keeps, the state of torch's random numbers, too."""

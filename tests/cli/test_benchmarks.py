@@ -7,6 +7,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
 from commandline import ROOT, benchmark
 
 from distill.export.runtimes import open_file
@@ -31,6 +32,43 @@ def test_throughput_times_every_part_of_a_run(monkeypatch, capsys):
     parts = ("bare step", "whole loop", "whole / bare", "rendering")
     assert [name for name in found if "microexpnet" in name] == [f"microexpnet {part}" for part in parts]
     assert {name.split(",")[0].split()[0] for name in found} == {"drawing", "decoding", "teacher", "microexpnet"}
+
+
+def test_stacked_students_learn_what_they_learn_in_turn_and_both_are_timed(monkeypatch, capsys):
+    stacked, cpu = benchmark("stacked"), torch.device("cpu")
+    for words, near in (
+        (["student=microexpnet", "student.width=XXS"], 1e-5),
+        (["student=ferlite", "student.width=S"], 1e-3),
+    ):
+        states, batches, teacher = (
+            stacked.states_of(words, 3, cpu),
+            stacked.batches_of(3, 8, cpu),
+            stacked.StoredLogits(24, cpu),
+        )
+        as_one = stacked.Stacked(states, torch.float32)
+        for _ in range(3):
+            alone = [
+                stacked.train_step(b, teacher, s, torch.float32)["loss"] for b, s in zip(batches, states, strict=True)
+            ]
+            assert as_one.step(batches, teacher).tolist() == pytest.approx([float(loss) for loss in alone], rel=near)
+        assert len({round(float(loss), 4) for loss in alone}) == 3
+    words = [
+        "student=microexpnet",
+        "--students",
+        "2",
+        "--batch-size",
+        "4",
+        "--turns",
+        "1",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+    ]
+    monkeypatch.setattr(sys, "argv", ["stacked.py", *words])
+    stacked.main()
+    printed = capsys.readouterr().out
+    assert "2 x student=microexpnet, stacked: " in printed and float(printed.split("in turn / stacked: ")[1]) > 0
 
 
 def test_the_cost_of_a_loss_is_measured_and_written_beside_those_of_the_others(monkeypatch, tmp_path, capsys):
@@ -104,6 +142,11 @@ def test_the_front_of_graphs_joins_what_runs_reached_and_draws_it(tmp_path, caps
     assert all(us > 0 for row in (small, separable) for us in row["microseconds"].values())
     assert small["int8_bytes"] < small["float32_bytes"] and (tmp_path / "front.png").read_bytes()[:4] == b"\x89PNG"
     assert "| FerLite S | 61,664 | 9.69 M |" in capsys.readouterr().out
+    again = ["--times", str(tmp_path / "front.json"), "--results", str(tmp_path / "worse")]
+    front.main([*again, "--json", str(tmp_path / "again.json")])
+    joined = json.loads((tmp_path / "again.json").read_text())["graphs"]
+    assert [one["run"] for one in joined[0].pop("results")] == ["worse"] and small.pop("results")
+    assert joined == [small, separable], "the times of the earlier file"
     (tmp_path / "none.json").write_text("{}")
     with pytest.raises(ValueError, match=r"expected the result\.json of a finished run"):
         front.join([small], [tmp_path / "none.json"])

@@ -9,8 +9,11 @@ import sys
 import pytest
 import warm
 from commandline import ROOT, environment, result_of
+from inside import folder_of, job, read
 from PIL import Image
 
+import students
+from distill import losses
 from distill.data.common.emotions import EMOTIONS
 from distill.data.procedural import draw
 
@@ -65,6 +68,28 @@ def test_own_package_student_loss_teacher_and_data_set_do_one_run(words, listed,
 def test_own_package_that_is_not_named_as_plugin_is_refused(words, listed, tmp_path):
     done = run([w.replace("DIR", str(listed)) for w in words if not w.startswith("plugins")], tmp_path)
     assert done.returncode == 1 and "plugins=[NAME]" in done.stderr
+
+
+NAMED = re.compile(
+    r"(?:students|distill/losses|conf)/[\w/]+\.(?:py|yaml)"
+)  # where a block of the page says that it goes
+
+
+def test_the_shortest_student_and_loss_that_the_page_shows_train_as_they_stand(tmp_path, monkeypatch):
+    blocks = re.findall(
+        r"^```(?:python|yaml)\n(#.*?)^```$", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    files = {found[0]: block for block in blocks for found in [NAMED.search(" ".join(block.splitlines()[:2]))] if found}
+    assert len(files) == 4
+    for name, block in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(block)
+    monkeypatch.setattr(students, "__path__", [*students.__path__, str(tmp_path / "students")])
+    monkeypatch.setattr(losses, "__path__", [*losses.__path__, str(tmp_path / "distill" / "losses")])
+    words = (f"--config-dir={tmp_path / 'conf'}", "student=tiny", "loss=[ce,squares]", "train.epochs=1")
+    job(*words, store=tmp_path / "store", runs=tmp_path / "runs")
+    result = read(folder_of(tmp_path / "runs"))
+    assert result["student"]["name"] == "tiny" and result["teacher_forward_images"] > 0
 
 
 NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"

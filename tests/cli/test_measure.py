@@ -65,6 +65,9 @@ def test_a_student_of_eight_classes_is_measured_on_a_test_set_of_seven(home, fol
     assert "the run's logits of contempt are left out" in done.stdout and "FED-RO; test: all pictures" in done.stdout
     assert found["test"]["rows"] == len(rows) == 28 and found["data"]["name"] == "fedro"
     assert sum(row["label"] == row["prediction"] for row in rows) / 28 == found["test"]["top1_accuracy"]
+    for name, share in found["recall"].items():
+        answers = [row["prediction"] for row in rows if row["label"] == name]
+        assert share == pytest.approx(answers.count(name) / len(answers))
     low, high = found["test"]["top1_accuracy_ci"]
     assert 0 <= low <= found["test"]["top1_accuracy"] <= high <= 1
     names = dict(zip(FEDRO, ("neutral", "happiness", "sadness", "surprise", *FEDRO[4:]), strict=True))

@@ -107,6 +107,7 @@ def test_the_card_s_code_runs_in_the_folder(published, monkeypatch, capsys):
         exec(block, {})
     assert len(blocks) == 2 and capsys.readouterr().out.count("'contempt': ") == 2
     assert "student.onnx" not in text and "student.pt2" not in text
+    assert "\n- name: hub\n" in text and "\n# hub: microexpnet on procedural\n" in text
     listed = re.findall(r"^([0-9a-f]{64})  (.*)$", text, re.MULTILINE)
     assert {name for _, name in listed} == FILES - {"README.md", "preprocessor_config.json"}
     assert all(hashlib.sha256((published / name).read_bytes()).hexdigest() == value for value, name in listed)

@@ -95,18 +95,18 @@ def test_a_page_is_never_written_over_files_that_are_no_page_s(home, tmp_path, m
     assert (tmp_path / "notes.md").read_bytes() == b"mine" and (tmp_path / "facts.json").is_file()
 
 
-def test_what_others_made_is_handed_out_with_its_licence(address, files, home, tmp_path, monkeypatch):
-    text = ask(address, "/licences.txt")[3].decode()
+def test_what_others_made_is_handed_out_with_its_license(address, files, home, tmp_path, monkeypatch):
+    text = ask(address, "/licenses.txt")[3].decode()
     for name in ("ort/ort-wasm-simd-threaded.wasm", "detector.onnx"):
         (part,) = (part for part in text.split("\n\n") if name in part)
-        assert re.search(r"Origin: https://.*\nLicence: MIT, below. Copyright \(c\) .*(Microsoft|StarClouds)", part)
+        assert re.search(r"Origin: https://.*\nLicense: MIT, below. Copyright \(c\) .*(Microsoft|StarClouds)", part)
     (part,) = (part for part in text.split("\n\n") if "blazeface.onnx" in part)
-    assert re.search(r"Origin: https://.*\nLicence: Apache-2.0, at the end. Copyright", part)
+    assert re.search(r"Origin: https://.*\nLicense: Apache-2.0, at the end. Copyright", part)
     assert "Apache License" in text.partition("SOFTWARE.\n")[2]
-    assert f"onnxruntime-web {VERSION}\n" in text and b'href="licences.txt"' in files["index.html"]
+    assert f"onnxruntime-web {VERSION}\n" in text and b'href="licenses.txt"' in files["index.html"]
     monkeypatch.setattr(serve, "engine", lambda *words: {})
     serve.main([str(home / "student.onnx"), "--write", str(tmp_path), "--crops"])
-    written, mit = ((folder / name).read_text() for folder, name in ((tmp_path, "licences.txt"), (ROOT, "LICENSE")))
+    written, mit = ((folder / name).read_text() for folder, name in ((tmp_path, "licenses.txt"), (ROOT, "LICENSE")))
     assert "CenterFace" not in written and "Apache" not in written
     assert written.partition("Permission")[2].split() == mit.partition("Permission")[2].split()
 

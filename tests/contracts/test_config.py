@@ -223,8 +223,8 @@ def test_a_teachers_fine_tuning_has_the_same_keys_as_a_run():
 
 # Names
 
-WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "train.threads=1", "train.device=cpu", "logger=none"]
-WHERE += ["data.test_subset=[pose30]", "data.subset_dir=lists", "data.verify=true"]
+WHERE = ["paths.runs=a", "paths.store=b", "paths.run=c", "train.threads=1", "train.device=cpu", "train.compile=true"]
+WHERE += ["logger=none", "data.test_subset=[pose30]", "data.subset_dir=lists", "data.verify=true"]
 WHERE += ["plugins=[mine]", "checkpoint.every_steps=7", "teacher.cache=false", "teacher.cache=there", "eval.cka=true"]
 WHAT = ["seed=1", "augment.seed=1", "train.epochs=9", "student.width=0.5", "loss=[ce]", "loss.dist.weight=0.5"]
 WHAT += ["teacher=none", "teacher.seed=1", "teacher.train.epochs=3", "optimizer=sgd", "schedule.warmup=2"]

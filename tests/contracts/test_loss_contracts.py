@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_module
+from no_waiting import assert_steps_wait_for_nothing
 from torch import nn
 
 from distill import build
@@ -288,3 +289,9 @@ def test_a_loss_goes_on_from_its_saved_state(name):
             torch.manual_seed(0)
             values.append(bound.loss(*given))
     assert torch.allclose(*values, rtol=1e-5)
+
+
+@every_loss
+def test_a_step_makes_nobody_wait_for_the_device(name, monkeypatch):
+    student, teacher, objective = twin(name)
+    assert_steps_wait_for_nothing(student, objective, teacher, batch(), monkeypatch)

@@ -120,6 +120,11 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         assert abs(float(names["probabilities"].sum()) - 1) < 1e-4
 
 
+def test_every_page_with_blocks_of_python_is_one_whose_blocks_are_run():
+    pages = {page.name for page in PAGES if re.search(r"^```python$", page.read_text(), re.MULTILINE)}
+    assert pages == {"README.md", "python.md", "export.md", "extending.md"}, "test_api.py, here, test_examples.py"
+
+
 def test_site_builds_without_a_warning_and_has_a_page_for_each_loss(tmp_path):
     pytest.importorskip("mkdocs")
     pytest.importorskip("material")

@@ -229,7 +229,7 @@ def test_a_line_of_shell_on_a_page_is_a_command_that_there_is(line):
 def test_lines_of_shell_are_found_on_the_pages():
     lines = shell_lines()
     assert {line.split()[0] for line in lines} == {*PROGRAMS, *ELSEWHERE}
-    assert {"python -m pip install -e '.[predict]'", "python docs/generate.py", "pytest"} <= {*lines}
+    assert {"python -m pip install -e '.[predict,export]'", "python docs/generate.py", "pytest"} <= {*lines}
 
 
 def test_lines_of_readme_that_begin_with_an_installation_are_the_main_command_and_the_tests():

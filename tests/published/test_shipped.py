@@ -3,11 +3,13 @@
 import hashlib
 import json
 import re
+import shutil
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 from distill.data.common.emotions import EMOTIONS
 from distill.export import load
@@ -15,6 +17,7 @@ from distill.export.export_module import ExportModule
 from distill.export.runtimes import open_file
 from distill.predict.student import open_student
 from distill.runs.published import SHIPPED, shipped
+from distill.serve.site import site
 
 NAMES = ["ferlite_l", "ferlite_m", "ferlite_s", "microexpnet"]
 BESIDE = {"README.md", "preprocessor_config.json"}  # what a card lists no hash of
@@ -55,6 +58,25 @@ def test_a_shipped_int8_file_answers_alike_on_processors_without_vnni(name):
     constants = map(onnx.numpy_helper.to_array, onnx.load(SHIPPED / name / "model.int8.onnx").graph.initializer)
     weights = [value.astype(int) for value in constants if value.dtype == np.int8 and value.ndim > 1]
     assert len(weights) > 1 and max(np.abs(weight).max() for weight in weights) <= 64
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_student_s_card_and_page_call_it_by_the_name_that_is_typed(name):
+    card = (SHIPPED / name / "README.md").read_text()
+    assert f"\n- name: {name}\n" in card and re.search(rf"^# {name}(: \w+)? on ", card, re.MULTILINE)
+    found = json.loads(site(shipped()[name], {}, None)["facts.json"])
+    assert found["about"].startswith(f"{name} · ") and not found["more"].startswith("Run ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_code_of_a_shipped_card_runs_in_its_folder(name, tmp_path, monkeypatch, capsys):
+    folder = shutil.copytree(SHIPPED / name, tmp_path / name)
+    Image.new("RGB", (60, 50), "gray").save(folder / "face.jpg")
+    monkeypatch.chdir(folder)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (folder / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    for block in blocks:
+        exec(block, {})
+    assert len(blocks) == 2 and capsys.readouterr().out.count("'contempt': ") == 2
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -89,7 +89,7 @@ def listed_frames(list_file: Path, images: Path) -> list[Entry]:
     Raises:
         ValueError: a line with other words, another label, or the name of no frame.
     """
-    entries, names, first = [], set(), {}
+    entries, names, first = [], set(), dict[str, str]()
     for (path, text, *_), where in lines(list_file, 2, "file label"):
         name, label = Path(path).name, numbered(text, CK_PLUS, EMOTIONS, where)
         entries.append(_entry(images, name, label, where))

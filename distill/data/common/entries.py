@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -23,9 +23,9 @@ class Entry(NamedTuple):
     split: str  # train, valid or test as distributed, or all where folds or hash decide; all goes with no other
     id: str  # unique name, usually the path below the root
     label: int  # index into the classes that labeled() is told
-    # opens the picture, any size, gray or color; called only while packing, from several threads. What it raises
+    # () -> PIL.Image: opens the picture, any size, gray or color; called only while packing, from several threads. What it raises
     # (ValueError, OSError, ...) is told with `where` in front, so its own words need no file or row.
-    load: Callable[[], Image.Image]
+    load: Any
     where: str  # file and row, for messages
     subject: str = ""  # the person where known, so that no person is in two splits that are made here
 

@@ -134,7 +134,7 @@ def source(reader: str, version: int, paths: Iterable[Path]) -> dict:
         status = os.stat(path) if os.path.exists(path) else os.lstat(path)
         return status.st_size, status.st_mtime_ns
 
-    described = {}
+    described: dict[str, list] = {}
     for path in paths:
         if path.is_file():
             described[str(path)] = [*stat(str(path))]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from distill.data.common.image_files import find_below, folder, lines
 from distill.system.errors import ConfigError
 
 
-def requested_subsets(data: Mapping[str, object]) -> dict[str, str | None]:
+def requested_subsets(data: Mapping[str, Any]) -> dict[str, str | None]:
     """Return which lists of test faces a config's data ask for: name -> folder where they lie, None where the data do."""
     names, where = data.get("test_subset") or [], data.get("subset_dir")
     where = where and os.path.abspath(os.path.expanduser(where))  # however it was typed
@@ -86,7 +87,7 @@ def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[
     Raises:
         ConfigError: none is there.
     """
-    exact, stems = {}, {}
+    exact, stems = dict[str, int](), dict[str, set[int]]()
     for position, known in enumerate(ids):
         exact[known] = position
         stems.setdefault(PurePosixPath(known).stem, set()).add(position)

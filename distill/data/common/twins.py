@@ -104,7 +104,7 @@ def selected(split: Split, kept: np.ndarray | slice) -> Split:
 def start_messages(data: Dataset) -> list[str]:
     """Return the lines that a run begins with: what is left out of its data, and what its splits share."""
     lines = [f"data: {left_out_message(data.notes['left_out'])}"] if "left_out" in data.notes else []
-    counts = data.notes.get("near_duplicates", {})
+    counts: dict = data.notes.get("near_duplicates") or {}
     shares = [
         f"{near:,} of {len(data.splits[name]):,} {name} faces show a photograph that {where} has, too ({exact:,} pixel for pixel)"
         for name, where in (("test", "train or valid"), ("valid", "train"))

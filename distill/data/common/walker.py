@@ -43,10 +43,10 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
         real = [linked.popleft()]
         while real:
             folder, hidden = real.pop()
-            if (which := _identity(folder)) in seen:
+            if (key := _identity(folder)) in seen:
                 continue
-            seen.add(which)
-            deeper = []
+            seen.add(key)
+            deeper = list[tuple]()
             for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
                 link = entry.is_symlink()
                 if isdir(entry.path) if link else entry.is_dir():
@@ -70,8 +70,8 @@ def is_hidden(name: str) -> bool:
 def class_folders(path: Path) -> list[Path]:
     """Return the folders in a folder by name, without hidden ones and links to it or to one that it lies in."""
     above = {_identity(folder) for folder in (path, *path.absolute().parents)}
-    own = (sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
-    return sorted(sub for sub in own if _identity(sub) not in above)
+    folders = (sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
+    return sorted(sub for sub in folders if _identity(sub) not in above)
 
 
 def pictures_below(path: Path, deep: bool = False) -> list[Path]:

@@ -142,10 +142,8 @@ def reader_of(root: Path) -> LabelFolders | CsvPair:
     if all(pair) and not pictures:
         return CsvPair(*pair)
     if not pictures and any(pair):
-        present, missing = (PIXELS, VOTE_FILE) if pair[0] else (VOTE_FILE, PIXELS)
-        raise ConfigError(
-            "data.root", f"{root} has {present} but not {missing}; the pictures need both. Copy it there."
-        )
+        there, missing = (PIXELS, VOTE_FILE) if pair[0] else (VOTE_FILE, PIXELS)
+        raise ConfigError("data.root", f"{root} has {there} but not {missing}; the pictures need both. Copy it there.")
     return LabelFolders(root, folder_files)
 
 

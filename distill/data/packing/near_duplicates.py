@@ -88,10 +88,10 @@ def bands(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         pixels: [M, C, H, W] uint8, returns two times [M, 576] float32 of mean 0 and norm 1; norm 0 where nothing varies.
     """
     rows, columns = _area(pixels.shape[2]), _area(pixels.shape[3]).T
-    small = [rows @ pixels[k : k + ROWS].mean(1, dtype=np.float32) @ columns for k in range(0, len(pixels), ROWS)]
-    small = np.concatenate(small)
-    blocks = small.reshape(-1, SIDE // BLOCK, BLOCK, SIDE // BLOCK, BLOCK)
-    high = blocks - blocks.mean((2, 4), keepdims=True)
+    blocks = [rows @ pixels[k : k + ROWS].mean(1, dtype=np.float32) @ columns for k in range(0, len(pixels), ROWS)]
+    small = np.concatenate(blocks)
+    cells = small.reshape(-1, SIDE // BLOCK, BLOCK, SIDE // BLOCK, BLOCK)
+    high = cells - cells.mean((2, 4), keepdims=True)
     return _unit(high.reshape(len(small), -1)), _unit(small.reshape(len(small), -1))
 
 

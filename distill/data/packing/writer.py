@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts
 
 
 def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> None:
-    start, unreadable, arrays = time.perf_counter(), [], _Arrays(partial)
+    start, unreadable, arrays = time.perf_counter(), list[Unreadable](), _Arrays(partial)
     total, words = manifest["facts"].get("rows"), f"packing {manifest['name']}"
     try:
         with bar() as progress:
@@ -182,7 +182,7 @@ def _decoded(rows: Iterator[Row]) -> Iterator[Row]:
     if first is None or not callable(first.pixels):
         yield from () if first is None else chain([first], rows)
         return
-    pool, waiting = ThreadPoolExecutor(min(8, cores()) + 1), deque()  # one more: this thread hashes and writes
+    pool, waiting = ThreadPoolExecutor(min(8, cores()) + 1), deque[Any]()  # one more: this thread hashes and writes
     try:
         for row in chain([first], rows):
             waiting.append((row, pool.submit(row.pixels)))

@@ -39,7 +39,7 @@ ACTIONS = (
     "upper_raise", "corner_pull", "dimple", "corner_depress", "chin_raise", "lip_stretch", "lip_press", "jaw_drop",
     "lips_part",
 )  # fmt: skip
-EXPRESSION_ACTIONS = {
+EXPRESSION_ACTIONS: dict[str, tuple[dict[str, float], ...]] = {
     "neutral": ({}, {}),
     "happiness": (
         dict(corner_pull=1, cheek_raise=0.8, lid_tight=0.2, lips_part=1, jaw_drop=0.25),
@@ -129,15 +129,15 @@ def people(seed, split, count, size, first, *, intensity, mixture, occlusion, po
     Returns:
         names -> [N] float32, votes [N, 8], grain [N, H, H] float32; row i depends on (seed, split, first + i) alone.
     """
-    looks, shots, grain = [], [], np.empty((count, size, size), np.float32)
+    persons, pictures, grain = [], [], np.empty((count, size, size), np.float32)
     assert first % 8 == 0
     for person in range(first // 8, (first + count + 7) // 8):
-        looks.append(counted(seed, 2 * split, person).random(len(PERSON) + len(EMOTIONS)))
+        persons.append(counted(seed, 2 * split, person).random(len(PERSON) + len(EMOTIONS)))
     for i in range(count):
         generator = counted(seed, 2 * split + 1, first + i)
-        shots.append(generator.random(len(SHOT) + 2 + 5 + ANNOTATORS + len(ACTIONS)))
+        pictures.append(generator.random(len(SHOT) + 2 + 5 + ANNOTATORS + len(ACTIONS)))
         generator.random(dtype=np.float32, out=grain[i])
-    looks, shots = np.array(looks)[np.arange(count) // 8], np.array(shots)
+    looks, shots = np.array(persons)[np.arange(count) // 8], np.array(pictures)
     order = np.argsort(looks[:, len(PERSON) :], axis=1)
     main = order[np.arange(count), np.arange(count) % 8]
     face = ranged(looks, PERSON) | ranged(shots, SHOT)

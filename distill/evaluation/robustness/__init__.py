@@ -157,11 +157,8 @@ def evaluate_robustness(
         by_severity = {str(severity): scores(name, severity) for severity in severities}
         by_corruption[name] = by_severity | {"mean": _mean(by_severity.values())}
     facts = {"split": split.name, "rows": len(split), "seed": seed, "version": VERSION, "severities": severities}
-    return facts | {
-        "clean": clean,
-        "corruptions": by_corruption,
-        "mean": _mean(part["mean"] for part in by_corruption.values()),
-    }
+    mean = _mean(part["mean"] for part in by_corruption.values())
+    return facts | {"clean": clean, "corruptions": by_corruption, "mean": mean}
 
 
 def write_robustness(path: str | Path, result: dict) -> None:

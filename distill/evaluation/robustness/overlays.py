@@ -110,7 +110,7 @@ def patch(image: np.ndarray, amount: float, draws: np.ndarray) -> None:
         draws: [N, 8] uniforms of each picture: place, and sides in proportions of 3:2 to 2:3.
     """
     proportion = np.sqrt(1.5) ** (2 * draws[:, 2] - 1)
-    inside = 1.0
+    inside = np.ones(())
     for axis, side in ((2, np.sqrt(amount) * proportion), (3, np.sqrt(amount) / proportion)):
         start, size = draws[:, axis - 2] * (1 - side), image.shape[axis]
         edges = np.arange(size, dtype=np.float32)

@@ -54,13 +54,16 @@ def write(folder: Path) -> None:
     write_text(folder / "export" / NAME, text)
 
 
-def card(folder: Path, names: dict[str, str] | None = None, rounded: dict | None = None) -> str:
+def card(
+    folder: Path, names: dict[str, str] | None = None, rounded: dict | None = None, title: str | None = None
+) -> str:
     """Return the model card of an exported run, in Markdown.
 
     Args:
         folder: the run folder.
         names: file of the export -> its name beside the card, of those that lie there; none means all, as they are called.
         rounded: numbers of the weights where those beside the card are rounded to float16, see job.rounded_weights.
+        title: what a publication is called; None takes the run's name.
 
     Raises:
         ValueError: the run is not finished or not exported, or its predictions are damaged.
@@ -78,7 +81,7 @@ def card(folder: Path, names: dict[str, str] | None = None, rounded: dict | None
         keep_trailing_newline=True,
     )
     page.filters |= {"plain": plain, "compact": compact, "json": lambda value: json.dumps(value, ensure_ascii=False)}
-    return page.get_template("card.md.j2").render(_context(evidence) | {"rounded": rounded})
+    return page.get_template("card.md.j2").render(_context(evidence, title) | {"rounded": rounded, "title": title})
 
 
 def escape(value: object) -> Markup:
@@ -132,9 +135,8 @@ def collect_evidence(folder: Path, names: dict[str, str] | None = None) -> Evide
     for split, predictions in answers.items():
         seen = float((predictions.probabilities.argmax(1) == predictions.labels).mean())
         recorded_top1 = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
-        if (
-            abs(seen - recorded_top1) > 2 / len(predictions.labels) + 1e-3
-        ):  # rounding may turn the answer of a face or two
+        few = 2 / len(predictions.labels) + 1e-3  # rounding may turn the answer of a face or two
+        if abs(seen - recorded_top1) > few:
             raise ValueError(
                 f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {recorded_top1:.2%}. One of them is of "
                 "another run or damaged: bring back the run folder as it was."
@@ -144,7 +146,7 @@ def collect_evidence(folder: Path, names: dict[str, str] | None = None) -> Evide
     return Evidence(run, parity, answers, measured, {name: name for name in recorded} if names is None else names)
 
 
-def _context(evidence: Evidence) -> dict:
+def _context(evidence: Evidence, title: str | None) -> dict:
     """Return everything that the template shows."""
     run, parity, written = evidence.run, evidence.parity, evidence.written
     result, facts, data = run.result, parity["facts"], run.result.data
@@ -162,7 +164,7 @@ def _context(evidence: Evidence) -> dict:
         **{"written": written, "names": evidence.names, "refused": parity["refused"]},
         **{"timm": is_timm, "splits": SPLITS},
         **{"bytes": BYTES, "kinds": words.KINDS, "forms": words.FORMS, "least": FEW},
-        "front": _front(evidence, is_timm),
+        "front": _front(evidence, is_timm, title or run.result.name),
         **{"widths": widths, "width": width[0] if isinstance(width, list) else width},
         "onnx": next((name for name in ("student.onnx", "student.int8.onnx") if name in written), None),
         "picture": json.loads(facts["picture"]),
@@ -230,7 +232,7 @@ def _calibrated(evidence: Evidence) -> dict:
     }
 
 
-def _front(evidence: Evidence, is_timm: bool) -> str:
+def _front(evidence: Evidence, is_timm: bool, name: str | None) -> str:
     """Return the header that a model hub reads, in YAML."""
     result, metrics = evidence.run.result, evidence.run.result.student["metrics"]
     data = result.data["name"]
@@ -251,6 +253,6 @@ def _front(evidence: Evidence, is_timm: bool) -> str:
         tags=tags + (["onnx"] if any(name.endswith(".onnx") for name in evidence.written) else []),
         datasets=[data],
         metrics=["accuracy", "balanced_accuracy"] if results else None,
-        model_name=result.name,
+        model_name=name,
         eval_results=results or None,
     ).to_yaml()

@@ -48,9 +48,9 @@ class FeatureLoss(Loss):
 
     def bind(self, student: nn.Module, teacher) -> None:
         of_student, of_teacher = inspect_layers(student), teacher.inspect_layers()
-        names = [self._named(of_student, "student"), self._named(of_teacher, "teacher")]
+        named = self._named(of_student, "student"), self._named(of_teacher, "teacher")
         sizes = (student.input.size, teacher.input_size())
-        self.pairs = self._pair(*names, of_student, of_teacher, sizes)
+        self.pairs = self._pair(*named, of_student, of_teacher, sizes)
         attach_hooks(student, [layer for layer, _ in self.pairs])
         teacher.attach_hooks([layer for _, layer in self.pairs])
         self.make()

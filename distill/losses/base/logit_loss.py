@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +69,7 @@ class LogitLoss(Loss, ABC):
         return values.mean() if self.relational else reduce_heads(values, self.head_reduction)
 
     @abstractmethod
-    def per_head(self, z_s: Tensor, z_t: Tensor | None, target: Tensor) -> Tensor:
+    def per_head(self, z_s: Tensor, z_t: Any, target: Tensor) -> Tensor:
         """Return [B, H] values, or [H] if relational, from z_s [B, H, K], z_t [B, 1, K] or None and target [B, K]."""
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -40,7 +41,7 @@ class Loss(nn.Module):
             ValueError: a message with the loss's key.
         """
 
-    def bind(self, student: nn.Module, teacher: object | None) -> None:
+    def bind(self, student: nn.Module, teacher: Any) -> None:
         """See both networks once, before the optimizer is made; a loss with learned parts makes them here."""
 
     def learned_numbers(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from distill.losses.base.ramps import is_ramp, ramp
 from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 
-WORDS = {
+WORDS: dict[object, str] = {
     float: "a finite number",
     int: "a whole number",
     bool: "true or false",

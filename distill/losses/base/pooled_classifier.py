@@ -1,11 +1,12 @@
 """Networks that end in global average pooling and one linear classifier, which some losses need."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from distill.models.feature_hooks import FeatureHooks, Layer, eval_mode, inspect_layers
+from distill.types import InputSpec
 
 
 class Pooled(NamedTuple):
@@ -49,7 +50,7 @@ def _is_average(map: Tensor, vector: Tensor) -> bool:
 @torch.no_grad()
 def _try(network: nn.Module, layers: list[Layer]) -> dict[str, Tensor]:
     """Return the layers' outputs for a random picture in eval mode."""
-    parameter, spec = next(network.parameters()), network.input
+    parameter, spec = next(network.parameters()), cast(InputSpec, network.input)
     picture = torch.rand(1, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(0))
     hooks = FeatureHooks(network)
     try:

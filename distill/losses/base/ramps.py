@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
@@ -45,7 +46,7 @@ class Ramp:
         )
 
 
-def is_ramp(value: object) -> bool:
+def is_ramp(value: object) -> TypeGuard[Mapping]:
     """Say whether an option is written as a ramp, {from: ..., to: ...}, and not as a number."""
     return isinstance(value, Mapping)
 
@@ -73,7 +74,8 @@ def ramp(value: float | Mapping, key: str) -> Ramp:
         )
     start = value.get("start", 0)
     parts = {"from": value["from"], "to": value["to"], "start": start, "end": value.get("end", start)}
-    made = Ramp(*(_number(part, f"{key}.{name}") for name, part in parts.items()), value.get("shape", "linear"))
+    first, last, start, end = (_number(part, f"{key}.{name}") for name, part in parts.items())
+    made = Ramp(first, last, start, end, value.get("shape", "linear"))
     if made.shape not in SHAPES:
         raise ConfigError(f"{key}.shape", f"expected {', '.join(SHAPES)}, got {made.shape!r}.")
     if not 0 <= made.start <= made.end:

@@ -97,6 +97,6 @@ def attach_from_state(student: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 def _attach(student: nn.Module, head: ReusedHead) -> None:
     like = next(student.parameters())
-    setattr(student, NAME, head.to(like.device, memory_format=torch.channels_last).train(student.training))
+    setattr(student, NAME, head.to(like.device).to(memory_format=torch.channels_last).train(student.training))
     student.get_submodule(head.layer.removesuffix(":in")).register_forward_hook(head.keep)
     student.register_forward_hook(head.answer, prepend=True)  # before what hands over the maps that losses ask for

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distill.report.aggregate import Configuration, RunTable
 from distill.report.number_format import capital, cut, plain
@@ -26,7 +26,7 @@ class Level(NamedTuple):
         among: sample standard deviation over these configurations, what the other settings do included.
     """
 
-    value: object
+    value: Any
     members: list[Configuration]
     mean: float
     among: float
@@ -38,15 +38,14 @@ def levels(table: RunTable, key: str) -> list[Level]:
     for c in table.configurations:
         if c.values[key] is not None:
             groups.setdefault(repr(c.values[key]), []).append(c)
-    made = [_level(members[0].values[key], members) for members in groups.values()]
+    made = []
+    for members in groups.values():
+        scores = [c.score for c in members]
+        among = statistics.stdev(scores) if len(scores) > 1 else 0.0
+        made.append(Level(members[0].values[key], members, statistics.fmean(scores), among))
     if is_numeric(table, key):
         return sorted(made, key=lambda level: level.value)
     return sorted(made, key=lambda level: -level.mean)
-
-
-def _level(value: object, members: list[Configuration]) -> Level:
-    scores = [c.score for c in members]
-    return Level(value, members, statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0)
 
 
 def is_numeric(table: RunTable, key: str) -> bool:
@@ -252,14 +251,10 @@ def palettes(table: RunTable) -> dict[str, dict]:
     if len(table.configurations) <= COLORED:
         of = {c.number: k for k, c in enumerate(table.configurations)}
         made["configuration"] = {"numeric": False, "values": [cut(c.short, 40) for c in table.configurations], "of": of}
-    for key in sorted(table.keys, key=lambda key: -_reach(table, key)):
+    means = {key: [level.mean for level in levels(table, key)] or [0.0] for key in table.keys}
+    for key in sorted(means, key=lambda key: min(means[key]) - max(means[key])):
         known, numeric = levels(table, key), is_numeric(table, key)
         if 1 < len(known) <= (RAMP if numeric else COLORED):
             of = {c.number: k for k, level in enumerate(known) for c in level.members}
             made[key] = {"numeric": numeric, "values": [cut(plain(level.value)) for level in known], "of": of}
     return made or {"nothing": {"numeric": False, "values": [], "of": {}}}
-
-
-def _reach(table: RunTable, key: str) -> float:
-    means = [level.mean for level in levels(table, key)]
-    return max(means) - min(means) if means else 0.0

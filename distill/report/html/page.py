@@ -58,21 +58,16 @@ def page(
 
 
 def _data_set(
-    number: int,
-    section: RunTable,
-    whole_table: RunTable,
-    faces: Callable,
-    notes: list[str],
-    plots: Sequence[Sequence[str]],
+    number: int, part: RunTable, table: RunTable, faces: Callable, notes: list[str], plots: Sequence[Sequence[str]]
 ) -> dict:
     """Return what the page shows of the runs on one data set."""
-    best = section.configurations[0]
-    others = [c for c in whole_table.configurations if c.faces != best.faces]
-    rule = condition(section.configurations, others) if others else None
+    best = part.configurations[0]
+    others = [c for c in table.configurations if c.faces != best.faces]
+    rule = condition(part.configurations, others) if others else None
 
     def drawn(heading: str, make: Callable[[RunTable], Pictures]) -> Pictures:
         try:
-            return make(section)
+            return make(part)
         except (ArithmeticError, ValueError) as error:  # of numbers that no scale holds: the rest of the page stands
             notes.append(f"{heading} of {best.data_name} cannot be drawn: {error}.")
             return []
@@ -80,29 +75,29 @@ def _data_set(
     return {
         "id": f"data-{number}",
         "name": best.data_name,
-        "facts": summary.data_words(section.configurations),
+        "facts": summary.data_words(part.configurations),
         "rule": rule and f"max {best.goal} where {rule}",
-        "warnings": summary.warnings(section),
+        "warnings": summary.warnings(part),
         "best": best,
         "folder": summary.best_folder(best),
         "tiles": summary.tiles(best),
-        "chance": summary.chance(section),
-        "table": section,
-        "columns": _columns(section),
-        "groups": Counter(column.group for column in section.columns),
-        "spread": any(c.spread for c in section.configurations),
-        "speeds": summary.speeds(section),
-        "plots": [plot for keys in plots if (plot := effects.setting_plot(section, *keys))],
+        "chance": summary.chance(part),
+        "table": part,
+        "columns": _columns(part),
+        "groups": Counter(column.group for column in part.columns),
+        "spread": any(c.spread for c in part.configurations),
+        "speeds": summary.speeds(part),
+        "plots": [plot for keys in plots if (plot := effects.setting_plot(part, *keys))],
         "pareto": drawn("Accuracy against cost", pareto.charts),
-        "teachers": pareto.teacher_note(section),
-        "palettes": effects.palettes(section),
+        "teachers": pareto.teacher_note(part),
+        "palettes": effects.palettes(part),
         "effects": drawn("Effects of settings", effects.charts),
-        "crossed": effects.is_crossed(section),
-        "pooled": effects.seed_spread(section.configurations),
+        "crossed": effects.is_crossed(part),
+        "pooled": effects.seed_spread(part.configurations),
         "learning": drawn("Learning curves", curves.learning),
         "corruptions": drawn("Corruption robustness", curves.robustness),
         "errors": _errors(best.runs[0]),
-        "faces": faces(section),
+        "faces": faces(part),
     }
 
 

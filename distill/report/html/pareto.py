@@ -57,8 +57,7 @@ def _chart(known: list[Configuration], cost: str, title: str, write) -> str:
     plot.line(_stairs([(c.mean[cost], c.score) for c in best], x.high), "front")
     for c in known:
         if (spread := c.spread.get(c.goal, 0.0)) > 0:
-            ends = [(c.mean[cost], c.score + sign * spread) for sign in (-1, 1)]
-            plot.line(ends, "error", c.number)
+            plot.line([(c.mean[cost], c.score + sign * spread) for sign in (-1, 1)], "error", c.number)
     for c in known[::-1]:
         classes = "dot onfront" if c in best else "dot"
         plot.dot((c.mean[cost], c.score), classes, 5.5 if c in best else 4, c.number)

@@ -44,12 +44,11 @@ def count(n: int, words: str) -> str:
 def data_words(members: Sequence[Configuration]) -> str:
     """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
     data = [c.runs[0].result.data for c in members]
-    counts = {
-        name: [facts["rows"].get(name, 0) for facts in data] for name in data[0]["rows"]
-    }  # training sets may differ
+    rows = [facts["rows"] for facts in data]
+    counts = {name: [of_one.get(name, 0) for of_one in rows] for name in rows[0]}  # training sets may differ
     ranges = {name: f"{min(n):,}" if min(n) == max(n) else f"{min(n):,} to {max(n):,}" for name, n in counts.items()}
-    rows = ", ".join(f"{words} {name}" for name, words in ranges.items())
-    return f"{members[0].data_name}, {data[0]['protocol']}; {rows} faces; {len(data[0]['classes'])} classes"
+    faces = ", ".join(f"{words} {name}" for name, words in ranges.items())
+    return f"{members[0].data_name}, {data[0]['protocol']}; {faces} faces; {len(data[0]['classes'])} classes"
 
 
 def warnings(table: RunTable) -> list[str]:
@@ -82,7 +81,7 @@ def speeds(table: RunTable) -> str:
 
 def trained_on(table: RunTable) -> list[str]:
     """Return the machines, and the versions of what computes."""
-    machines = {}
+    machines: dict[str, None] = {}
     for run in table.runs:
         versions, where = run.env.get("packages") or {}, run.env.get("gpu") or run.env.get("processor")
         torch, timm = (versions.get(name, "unknown") for name in ("torch", "timm"))

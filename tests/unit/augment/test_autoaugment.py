@@ -7,7 +7,17 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-from distill.augment.autoaugment import FIELDS, GRIDS, OPERATIONS, POLICIES, VERSION, augment, columns, operate
+from distill.augment.autoaugment import (
+    FIELDS,
+    GRIDS,
+    OPERATIONS,
+    POLICIES,
+    VERSION,
+    augment,
+    columns,
+    operate,
+    operate_all,
+)
 from distill.augment.views import FIELDS as PLAIN
 from distill.augment.views import ViewRecipe, identity, render
 from distill.types import InputSpec
@@ -109,6 +119,14 @@ def test_what_comes_from_beyond_the_face_is_black():
     white = torch.full((1, 1, 20, 20), 200, dtype=torch.uint8)
     moved = operate("TranslateX", white, torch.tensor([0.25]))
     assert moved[..., :15].eq(200).all() and moved[..., 15:].eq(0).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_operation_on_every_face_leaves_each_face_its_own(channels):
+    """As a GPU does it, which need not be asked which face has which operation."""
+    faces, plan = pictures("smooth", 64, channels), torch.from_numpy(columns(0, 1, 64)).float()
+    done = operate_all(operate_all(faces, plan[:, 0], plan[:, 1]), plan[:, 2], plan[:, 3])
+    assert torch.equal(done, augment(faces, plan)) and not torch.equal(done, faces)
 
 
 # Drawing

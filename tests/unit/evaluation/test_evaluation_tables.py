@@ -53,6 +53,7 @@ def test_what_was_measured_on_other_faces_is_printed_with_its_intervals_and_corr
             "run": "a run",
             "data": {"name": "fedro", "protocol": "all"},
             "test": test,
+            "recall": {"fear": 0.4, "anger": None},
             "unseen": {},
             "extra_test_splits": {},
         },
@@ -60,6 +61,8 @@ def test_what_was_measured_on_other_faces_is_printed_with_its_intervals_and_corr
         "classes": {"compared": ["fear"], "only_run": [], "only_data": []},
     }
     measured(result, tmp_path / "fedro.json")
-    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.split()}
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.split()}
+    assert "found of each class: fear 40.0%\n" in said
     assert rows["test"] == ["1,234", "40.00%", "35.0", "to", "45.0", "30.00%", "20.0", "to", "40.0"]
     assert rows["blur"] == ["1,234", "30.00%", "30.00%"]

@@ -81,7 +81,8 @@ def test_runs_of_debug_are_left_out_and_counted_unless_they_are_asked_for(tmp_pa
     assert not capsys.readouterr().err and "left out" not in (tmp_path / "report.html").read_text()
     report.main([str(tmp_path), "--best", "max valid/top1_accuracy"])
     assert capsys.readouterr().out == f"{tmp_path / 'long'}\n"
-    assert "1 of debug=smoke or overfit" in refused(tmp_path / "trial", "--best", "max valid/top1_accuracy")
+    said = refused(tmp_path / "trial", "--best", "max valid/top1_accuracy")
+    assert "(1 of debug=smoke or overfit)" in said and "type their command without debug=" in said
 
 
 @pytest.fixture(scope="module")

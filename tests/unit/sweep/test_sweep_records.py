@@ -32,3 +32,13 @@ def test_a_sweep_lacks_what_failed_or_was_not_run_but_neither_what_was_pruned_no
     sweep_records.finalize_sweep(tmp_path)
     said = capsys.readouterr().out
     assert ("next: the same command again" in said) == lacks and ("distill.export best of" in said)
+
+
+def test_a_sweep_of_trials_names_the_report_that_counts_them_and_no_best_run(tmp_path, capsys):
+    record = sweep_records.Record(sweep_records.add(tmp_path, 0, "seed=0", ["seed=0", "debug=smoke"]))
+    record.update(status="complete", **{"valid/top1_accuracy": 0.5})
+    sweep_records.finalize_sweep(tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    assert [line for line in said if line.startswith("next: ")] == [
+        f"next: python -m distill.report {tmp_path} --debug"
+    ]

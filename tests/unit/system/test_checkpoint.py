@@ -15,15 +15,7 @@ from torch import nn
 from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline.fit import tell_start
 from distill.system.files import atomic, digest, sha256, write_json
-from distill.system.weights import (
-    load_state,
-    load_weights,
-    read_weights,
-    require_complete,
-    save_state,
-    save_weights,
-    start_from,
-)
+from distill.system.weights import intact, load_state, load_weights, read_weights, save_state, save_weights, start_from
 
 ABC = ("a", "b", "c")
 
@@ -205,7 +197,7 @@ def test_one_flipped_bit_of_a_weight_file_is_noticed_wherever_it_is_read(tmp_pat
     with pytest.raises(ValueError, match=r"w\.safetensors: .*damaged \("):
         read_weights(path)
     with pytest.raises(ValueError, match=r"w\.safetensors: is damaged \(.*\)\. Train it again\."):
-        require_complete(path, "Train it again.")
+        intact(path, "Train it again.")
 
 
 @pytest.mark.parametrize("read", [load_state, read_weights])

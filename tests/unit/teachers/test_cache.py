@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cached_faces import CLASSES, faces
+from no_waiting import META, NoWaiting
 from torch import nn
 
 from distill.augment.views import ViewRecipe, identity
@@ -65,6 +66,15 @@ def answers(teacher, split="train", view=1, view_seed=0):
     table = RECIPE.table(view_seed, view, len(part.pixels))
     teacher.open(split, view, table)
     return torch.cat([teacher(batch).logits for batch in in_order(part, table, 5)])
+
+
+def test_stored_logits_are_answered_without_waiting_for_the_device(tmp_path):
+    teacher, part = cache(tmp_path / "c"), faces(21).splits["train"]
+    answers(teacher)
+    batch = next(in_order(part, RECIPE.table(0, 1, 30), 5))
+    teacher.current, wanted = teacher.current.to(META), batch.index.to(META)
+    with NoWaiting():
+        assert teacher(batch._replace(index=wanted)).logits.is_meta
 
 
 def must_not_make():

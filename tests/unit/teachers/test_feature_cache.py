@@ -18,6 +18,7 @@ from torch import nn
 from distill.augment.views import ViewRecipe
 from distill.data.loader import in_order
 from distill.types import InputSpec, Outputs
+from teachers import logit_cache
 from teachers.frozen import FrozenTeacher
 from teachers.logit_cache import LogitCache
 from teachers.output_store import manifest
@@ -68,13 +69,16 @@ def stored(folder):
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_stored_maps_are_those_of_the_live_teacher_bit_for_bit(tmp_path, precision):
+def test_stored_maps_are_those_of_the_live_teacher_bit_for_bit(tmp_path, precision, monkeypatch):
+    """Also where they fit on the device, and are read from disk once a view."""
     names = ("conv1", "conv2:in", "embedding")
     live = answers(tapped(frozen(precision), *names))[1]
     first = tapped(cache(tmp_path / "c", lambda: frozen(precision), str(precision)), *names)
     again = tapped(cache(tmp_path / "c", lambda: frozen(precision), str(precision)), *names)
-    for teacher in (first, again):
+    for teacher, fits in ((first, False), (again, False), (again, True)):
+        monkeypatch.setattr(logit_cache, "fits", lambda size, device, fits=fits: fits)
         found = answers(teacher)[1]
+        assert {isinstance(maps, torch.Tensor) for maps in teacher.maps.values()} == {fits}
         assert found.keys() == live.keys() == {"conv1", "conv2:in", "head:in"}
         for name, value in live.items():
             assert value.dtype == found[name].dtype == precision and value.std() > 0

