@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from distill import build
 from distill.config import schema as config
 from distill.config.hints import with_suggestions
-from distill.config.ranges import check_plugins
 from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference as evaluate
@@ -180,7 +179,6 @@ def _config(run: RunConfig, words: list[str]) -> RunConfig:
         ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **node})
         cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
     config.check(replace(cfg, teacher={"_target_": None}, phases=None))
-    check_plugins(cfg.plugins)
     validation.check_evaluation(cfg.eval)
     if cfg.data.get("fold") == "all":
         raise ConfigError(
