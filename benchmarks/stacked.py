@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from distill import build
-from distill.augment.views import ViewRecipe, draw
+from distill.augment.views import ViewRecipe, render_batch
 from distill.config import schema as config
 from distill.data.loader import to
 from distill.losses.base.objective import Objective
@@ -61,7 +61,9 @@ class Stacked:
 
     def step(self, batches: Sequence[Batch], teacher: StoredLogits) -> Tensor:
         batch, by_student = Batch(*map(torch.cat, zip(*batches, strict=True))), (len(batches), len(batches[0].index))
-        images, logits = (x.unflatten(0, by_student) for x in (draw(batch, self.student.input), teacher(batch).logits))
+        images, logits = (
+            x.unflatten(0, by_student) for x in (render_batch(batch, self.student.input), teacher(batch).logits)
+        )
 
         def one(parameters: dict, buffers: dict, images: Tensor, logits: Tensor, target: Tensor) -> Tensor:
             with autocast(images.device, self.precision):
