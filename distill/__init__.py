@@ -12,7 +12,7 @@ import importlib
 import sys
 
 from distill.system import abort as abort  # first: Ctrl-C works from here on
-from distill.system.cli import pin_packages, start_command
+from distill.system.cli import format_error, pin_packages, start_command
 
 __version__ = "0.1.0"
 PYTHON = {  # name -> module; run and export are modules that can be called, see distill.system.callable_module
@@ -36,7 +36,11 @@ if sys.argv[:1] == ["-m"]:  # `python -m distill.COMMAND` is about to import its
 def __getattr__(name: str) -> object:
     if name not in PYTHON:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(PYTHON[name])
+    try:
+        module = importlib.import_module(PYTHON[name])
+    except ModuleNotFoundError as error:
+        error.msg = format_error(error)  # what to type
+        raise
     return module if PYTHON[name] == f"distill.{name}" else getattr(module, name)
 
 

@@ -85,7 +85,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.stderr,
-            text=True,
+            encoding="utf-8",
         )
 
     def __enter__(self) -> "Worker":

@@ -86,9 +86,10 @@ class InputSpec:
             raise ValueError(f"input.channels: expected 1 (gray) or 3 (RGB), got {self.channels}.")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.channels):
-                raise ValueError(
-                    f"input.{name}: {len(values)} numbers for {self.channels} channels; give 1 or {self.channels}."
-                )
+                each = "" if self.channels == 1 else f" or {self.channels}"
+                raise ValueError(f"input.{name}: {len(values)} numbers for {self.channels} channels; give 1{each}.")
+        if min(self.std) <= 0:
+            raise ValueError(f"input.std: expected numbers above 0, got {list(self.std)}.")
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ coarse), embedding (what the classifier sees), a module's name or its end; a wro
 maps wants `teacher.cache=features` (stored once) or `teacher.cache=false` (the teacher runs at every step).
 
 Notation: z logits, s student, t teacher, F a feature map, b a face of the batch, k a class, c a channel, h, w a place; values [B] are
-averaged over the batch, then weighted. The table's formula is that value; what its other letters are, and which other
-forms there are, is in the loss's section. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
+averaged over the batch, then weighted. The formula of a loss is that value; what its other letters are, and which other
+forms there are, stands beside it. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
 pooling, which are no modules there. Each loss lists its deviations from the paper. This page is made by
 `python docs/losses_page.py --write`.
 """

@@ -67,16 +67,16 @@ def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
 
 
 def check_optimizer(key: str, node: dict) -> None:
-    """Refuse numbers of an optimizer that are out of range.
+    """Refuse numbers of an optimizer or a schedule that are out of range.
 
     Args:
-        key: optimizer, or teacher.optimizer, for messages.
+        key: optimizer, or teacher.schedule, for messages.
         node: the keys under it.
 
     Raises:
         ConfigError: the first that is, and what to give.
     """
-    for name in ("lr", "weight_decay", "eps", "momentum"):
+    for name in ("lr", "weight_decay", "eps", "momentum", "warmup", "final", "factor", "patience", "threshold"):
         if node.get(name, 0) < 0:
             raise ConfigError(f"{key}.{name}", f"expected 0 or more, got {node[name]}.")
     if not all(0 <= beta < 1 for beta in node.get("betas", ())):
@@ -201,8 +201,8 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
     for name in ("flip", "erase"):
         if not 0 <= (value := getattr(augment, name)) <= 1:
             raise ConfigError(f"{key}.{name}", f"expected a probability between 0 and 1, got {value}.")
-    if augment.num_views < 0 or augment.seed < 0:
-        raise ConfigError(key, "seed and num_views must be 0 or more.")
+    if augment.num_views < 0:
+        raise ConfigError(f"{key}.num_views", f"expected 0 or more, got {augment.num_views}.")
 
 
 def check_plugins(plugins: Any) -> None:

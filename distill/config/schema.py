@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from distill.config.naming import canonical, label, without_defaults
-from distill.config.ranges import check_augment, check_mixup, check_phases, check_train
+from distill.config.ranges import check_augment, check_mixup, check_phases, check_plugins, check_train
 from distill.runs.config import PathsConfig, RunConfig
 from distill.runs.published import named_folder
 from distill.system.errors import ConfigError
@@ -20,14 +20,17 @@ RECIPE = ("train", "augment", "optimizer", "schedule", "loss", "seed")  # of a t
 USE = ("cache", "precision")  # of a teacher: how the finished one is asked
 WHERE = ("paths", "logger", "plugins", "checkpoint", "eval", "launcher")  # they do not change what a run learns
 BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
+MOST_SEED = 2**53  # which PyTorch and JSON hold, and a few more
 MACHINE = ("threads", "device", "compile")  # of train: on what it runs
 WEIGHTS_SHA256 = "weights_sha256"  # of a component: filled in, of the file under weights
+STORED_VIEWS = 8  # of each face, for which a teacher is asked; labels alone cost nothing for new ones
 BESIDE_NETWORK = ("lr_scale", WEIGHTS_SHA256)  # keys of a network's config that its constructor does not take
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
 OmegaConf.register_new_resolver("shipped", lambda name: str(files("distill") / "shipped" / name / "model.safetensors"))
+OmegaConf.register_new_resolver("num_views", lambda cache: STORED_VIEWS if cache else 0)
 
 
 def typed(cfg: DictConfig) -> RunConfig:
@@ -89,9 +92,11 @@ def check(cfg: RunConfig) -> None:
     for where, one in recipes(cfg):
         check_train(f"{where}train", one.train, least_epochs=0 if where else 1)
         check_augment(f"{where}augment", one.augment)
-        if one.seed < 0:
-            raise ConfigError(f"{where}seed", f"expected 0 or more, got {one.seed}.")
+        for key, seed in (("seed", one.seed), ("augment.seed", one.augment.seed)):
+            if not 0 <= seed <= MOST_SEED:
+                raise ConfigError(f"{where}{key}", f"expected 0 to {MOST_SEED}, got {seed}.")
         check_mixup(where, one.train.mixup, one.loss, one.teacher)
+    check_plugins(cfg.plugins)
     check_phases(cfg.phases, cfg.loss, cfg.train.epochs)
     cache = cfg.teacher.get("cache")
     if isinstance(cache, str) and cache != "features" and "/" not in cache:

@@ -155,7 +155,7 @@ def enough_epochs(train: TrainConfig, faces: int) -> int:
     return max(train.epochs, math.ceil(least_steps(train) / steps_per_epoch(faces, train.batch_size)))
 
 
-def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: bool) -> TrainConfig:
+def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: bool, views: int) -> TrainConfig:
     """Return how a student is trained, with as many epochs as it needs, and say what is trained on what, and for how long.
 
     Args:
@@ -163,6 +163,7 @@ def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: boo
         name: of the student.
         faces: of the training split.
         in_phases: phases have epochs of their own, of which there are not more.
+        views: of each face; 0 is a new one every epoch.
     """
     epochs = train.epochs if in_phases else enough_epochs(train, faces)
     steps = steps_per_epoch(faces, train.batch_size)
@@ -170,7 +171,9 @@ def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: boo
         few = f"; few faces are seen more often than train.epochs={train.epochs} times, see train.min_steps"
         console.print(
             f"{name}: {_count(faces, 'training face')} in batches of {train.batch_size}: {_count(steps, 'step')} "
-            f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}{few if epochs > train.epochs else ''}"
+            f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}, "
+            f"{_count(views, 'view') + ' of each face' if views else 'a new view of each face every epoch'}"
+            f"{few if epochs > train.epochs else ''}"
         )
     return replace(train, epochs=epochs, min_steps=least_steps(train))
 

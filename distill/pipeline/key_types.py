@@ -68,6 +68,7 @@ def _check_recipe(where: str, node: dict, plugins: list[str]) -> None:
     check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
     check_optimizer(f"{where}optimizer", node["optimizer"])
     _check_made(f"{where}schedule", node["schedule"], plugins)
+    check_optimizer(f"{where}schedule", node["schedule"])
     build.make(node["schedule"], plugins)
     for name, loss in node["loss"].items():
         if isinstance(loss, dict):

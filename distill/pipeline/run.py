@@ -73,7 +73,8 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
         write_config_and_env(cfg, folder, job.command)
         with recording(folder, open_logger) as logger:
             labeled, learned = replace(data, extra=None), to_learn_from(data)
-            train_cfg = with_enough_epochs(cfg.train, name, len(learned.splits["train"]), bool(cfg.phases))
+            faces, views = len(learned.splits["train"]), cfg.augment.num_views
+            train_cfg = with_enough_epochs(cfg.train, name, faces, bool(cfg.phases), views)
             given_cfg, cfg = cfg, replace(cfg, train=train_cfg)
             weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labeled))
             teacher = build.teacher(cfg, learned, weights, device, track)
@@ -82,7 +83,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
             objective.to(device)
             phases, precision = build.phases(cfg.phases), pick_precision(cfg.train.precision, device)
             if teacher:
-                teacher.reserve(views_with_features(objective, phases, cfg.train.epochs, cfg.augment.num_views))
+                teacher.reserve(views_with_features(objective, phases, cfg.train.epochs, views))
             torch.manual_seed(cfg.seed)  # of dropout
             seconds = {"teacher": time.perf_counter() - start}
             header = weights_header(cfg.student, data)

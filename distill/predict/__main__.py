@@ -74,8 +74,9 @@ def main(words: list[str]) -> None:
     for message in printed.messages():
         out.print(message)
     what = "frames" if job.opened else "pictures"
+    seen = what.removesuffix("s") if printed.frames == 1 else what
     out.print(
-        f"{printed.frames:,} {what}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
+        f"{printed.frames:,} {seen}, {printed.without:,} without a face, by {job.student.name}: {seconds:.1f} s, "
         f"{printed.frames / seconds:,.1f} {what}/s"
     )
     if job.stopped and job.index is None:

@@ -160,7 +160,8 @@ def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
 def _condition(words: str, option: str) -> tuple[str, str, float | str]:
     read = CONDITION.fullmatch(words)
     try:
-        return read[1], read[2], read[3] if read[2] in SAME and not _is_number(read[3]) else float(read[3])
+        value = read[3].strip("'\"")  # one may think that a word wants quotes
+        return read[1], read[2], value if read[2] in SAME and not _is_number(value) else float(value)
     except (TypeError, ValueError):
         raise ValueError(
             f"{option}: {words!r} is no condition; one is NAME OP NUMBER, such as bytes<1e6, or NAME==WORD."

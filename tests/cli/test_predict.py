@@ -147,7 +147,7 @@ def test_of_one_picture_the_boxes_of_others_are_no_concern(run, tmp_path, capsys
     (tmp_path / "all.csv").write_text("a.png,1,2,30,40\nb.png,1,2,30,40\nb.png,5,5,9,9\n")
     words = ("--student", run, "--boxes", tmp_path / "all.csv", "--csv", tmp_path / "o.csv")
     said, out, err = predict(capsys, tmp_path / "a.png", *words)
-    assert said is None and err == "" and "1 pictures, 0 without a face" in out
+    assert said is None and err == "" and "1 picture, 0 without a face" in out
     assert [row["file"] for row in rows(tmp_path / "o.csv")] == [str(tmp_path / "a.png")]
 
 

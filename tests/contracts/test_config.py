@@ -192,6 +192,15 @@ def test_views_name_the_numbers_that_the_recipe_takes():
     assert build.augmentation(cfg.augment) == ViewRecipe(), "the yaml and the class have one set of defaults"
 
 
+VIEWS = {"teacher=resnet50": 8, "teacher=ensemble": 8, "teacher=resnet50 teacher.cache=false": 0, "teacher=none": 0}
+VIEWS["teacher=none augment.num_views=3"] = 3
+
+
+@pytest.mark.parametrize(("words", "views"), VIEWS.items())
+def test_views_repeat_by_themselves_only_where_answers_about_them_are_stored(words, views):
+    assert composed(*words.split()).augment.num_views == views
+
+
 def test_what_a_constructor_has_a_default_for_has_the_same_one_in_its_yaml():
     compared, others = 0, {}
     for group, name in CHOICES:

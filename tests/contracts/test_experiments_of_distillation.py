@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_module
 from distill.config import schema as config
 from distill.pipeline import validation
 
-QUESTIONS = ("ferlite_taught", "ferlite_temperature", "ferlite_weight", "ferlite_losses", "microexpnet_poolings")
+QUESTIONS = ("ferlite_temperature", "ferlite_weight", "ferlite_losses", "microexpnet_poolings")
 GROUPED = re.compile(r",(?![^\[]*\])")
 
 

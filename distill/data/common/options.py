@@ -95,6 +95,9 @@ def typed(node: Mapping[str, Any], opener: Callable) -> dict[str, Any]:
     defaults = {name: one.default for name, one in known if one.default is not inspect.Parameter.empty}
     if "options" in hints:
         hints, defaults = get_type_hints(DataOptions) | hints, DEFAULTS | defaults
+        if unknown := sorted(node.keys() - hints.keys() - {"_target_", *BESIDE_OPENER}):
+            there = ", ".join(sorted(hints.keys() - {"store", "options", "return"}))
+            raise ConfigError(f"data.{unknown[0]}", f"no such key. There are: {there}.")
     of_folds = {"fold"} if node.get("fold") == "all" else set()  # run_folds gives each job its number
     if (choice := node.get("near_duplicates", REPORT)) not in CHOICES:
         raise ConfigError(

@@ -114,6 +114,12 @@ def test_numbers_of_an_optimizer_out_of_range_are_refused(key, value):
             validation.validate(changed(f"{where}optimizer.{key}", value))
 
 
+@pytest.mark.parametrize("key", ["warmup", "final"])
+def test_numbers_of_a_schedule_below_zero_are_refused(key):
+    with pytest.raises(ValueError, match=rf"^schedule\.{key}: expected 0 or more, got -1"):
+        validation.validate(changed(f"schedule.{key}", -1.0))
+
+
 COMPONENTS = [(path.parent.name, path.stem) for group in ("data", "student", "teacher", "optimizer", "schedule", "logger")
               for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]  # fmt: skip
 NEEDED = {"timm": "teacher.name=resnet18", "run": "teacher.run=x", "mobilenetv1_faces": "teacher.weights=x"}

@@ -96,7 +96,7 @@ def test_fewer_than_fifty_validation_faces_are_warned_of(valid, warned, capsys):
 )
 def test_few_faces_are_seen_more_often_unless_another_number_of_epochs_is_chosen(train, epochs, steps, capsys):
     cfg = asked(**train)
-    found = with_enough_epochs(cfg.train, "net", 100, False)
+    found = with_enough_epochs(cfg.train, "net", 100, False, 0)
     printed = capsys.readouterr().out
     assert found.epochs == epochs and cfg == asked(**train), "what is written down is what was asked for"
     assert (f"an epoch, {epochs:,} epochs, {steps:,} steps" in printed) is bool(steps)
@@ -105,8 +105,8 @@ def test_few_faces_are_seen_more_often_unless_another_number_of_epochs_is_chosen
 
 def test_enough_faces_and_phases_change_nothing():
     train = asked(batch_size=1).train
-    assert with_enough_epochs(train, "net", 125, False).epochs == 8
-    assert with_enough_epochs(train, "net", 12, True).epochs == 8
+    assert with_enough_epochs(train, "net", 125, False, 8).epochs == 8
+    assert with_enough_epochs(train, "net", 12, True, 8).epochs == 8
 
 
 def test_the_key_renames_no_run_and_no_teacher_that_has_enough_faces(tmp_path, monkeypatch):

@@ -102,6 +102,7 @@ def grid(tmp_path_factory):
     "rules, kept",
     [
         (["student.width=S"], 6),
+        (["student.width=='S'"], 6),
         (["student.width=S", "loss.kd.temperature=4.0"], 2),
         (["loss.kd.temperature>=4", "seed=1"], 4),
         (["student.width!=S and loss.kd.temperature<8"], 4),

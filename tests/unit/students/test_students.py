@@ -183,6 +183,7 @@ def test_a_timm_student_answers_at_its_own_size_and_channels():
         (lambda: make_micro(pooling="p12"), "student.pooling: expected .*none, first, second or both.*, got 'p12'"),
         (lambda: make_micro(dropout=1.0), "student.dropout: expected .*, got 1.0"),
         (lambda: make_micro(init="he"), "student.init: expected .*published.*, got 'he'"),
+        (lambda: TimmStudent("resnet18", 8, 32, 3, 0, 0, False, 0.0), "input.std: expected numbers above 0, got .*0.0"),
         (lambda: TimmStudent("resnet81", 8, 32, 3, 0, 1, False, 0.0), "'resnet81'.*resnet"),
         (
             lambda: TimmStudent("resnet18", 8, 32, 3, 0, 1, False, 0.0, img_size=32),

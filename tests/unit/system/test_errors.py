@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+import distill
 from distill.config.ranges import check_train
 from distill.runs.config import TrainConfig
 from distill.system.errors import ConfigError
@@ -45,3 +46,12 @@ def test_config_error_pickled_keeps_key_and_text():
     error = ConfigError("train.epochs", "expected 1 or more, got 0.")
     again = pickle.loads(pickle.dumps(error))
     assert (again.key, str(again)) == ("train.epochs", "train.epochs: expected 1 or more, got 0.")
+
+
+def test_a_name_of_the_package_whose_module_needs_what_is_not_installed_says_what_to_type(monkeypatch):
+    monkeypatch.setitem(distill.PYTHON, "run", "no_such_package.run")
+    monkeypatch.delitem(vars(distill), "run", raising=False)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^the Python package no_such_package is not installed\. .*pip install"
+    ):
+        _ = distill.run
