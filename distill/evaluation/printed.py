@@ -144,9 +144,9 @@ def _extra_test_splits(splits: dict[str, dict], subsets: dict) -> None:
         console.print("the student's test top-1 under other protocols: " + ", ".join(shares))
     for name in apart:
         part = scores(splits[name])
-        which = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
+        faces = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
         console.print(
-            f"the student on {which}: top-1 {part.top1.value:.2%}, mean-class {part.mean_class.value:.2%} of {part.faces:,} faces"
+            f"the student on {faces}: top-1 {part.top1.value:.2%}, mean-class {part.mean_class.value:.2%} of {part.faces:,} faces"
         )
 
 
@@ -171,8 +171,8 @@ def measured(result: dict, path: Path) -> None:
     for name, by_severity in result["robustness"].get("corruptions", {}).items():
         table.add_row(name, *_cells(scores(by_severity["mean"], faces=result["test"]["rows"])))
     console.print(table)
-    recalls = (f"{name} {share:.1%}" for name, share in result["recall"].items() if share is not None)
-    console.print(f"found of each class: {', '.join(recalls)}")
+    shares = (f"{name} {share:.1%}" for name, share in result["recall"].items() if share is not None)
+    console.print(f"found of each class: {', '.join(shares)}")
     if corrupted := corruptions(result["robustness"]):
         console.print(f"corrupted faces: mean over severities {', '.join(map(str, corrupted.severities))}")
     if classes["only_run"] or classes["only_data"]:

@@ -177,7 +177,7 @@ def cut_widths(
     student: nn.Module,
     first: RunResult,
     command: str | None,
-    evaluate: Callable[[RunConfig, RunFolder, nn.Module], RunResult],
+    evaluate: Callable[[dict, RunFolder, nn.Module], RunResult],
 ) -> list[dict] | None:
     """Write a student of each further width as a run of its own, FOLDER/width-W, and return the front: a row for each width.
 
@@ -188,7 +188,7 @@ def cut_widths(
         student: the elastic network with the best weights.
         first: the result of the first width, which is the run's own.
         command: what was typed.
-        evaluate: measures a network whose weights lie in a run folder.
+        evaluate: measures the network of a student's keys, whose weights lie in a run folder.
 
     Returns:
         The rows, or None for a student of one width.
@@ -209,7 +209,7 @@ def cut_widths(
                 "cut_from": list(student.widths),
             }
             save_weights(where.weights, network, header | {PROBE: probe(network)})
-        result = replace(evaluate(one, where, network), name=f"{folder.name}-{where.name}")
+        result = replace(evaluate(node, where, network), name=f"{folder.name}-{where.name}")
         parallel.broadcast_from_main(partial(result.write, where.result))
         rows.append(_row(width, result))
     return rows

@@ -103,14 +103,14 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
             detach_hooks(student)  # what is measured now is what will be used
             seconds |= {"train": fit["seconds"]}
 
-            def evaluated(one: RunConfig, where: RunFolder, network: torch.nn.Module) -> RunResult:
+            def evaluated(node: dict, where: RunFolder, network: torch.nn.Module) -> RunResult:
                 began = time.perf_counter()
                 result = evaluate_run(cfg.eval, where, data, network, teacher, precision)
                 if teacher:
                     result.teacher |= teacher_facts(cfg.teacher, cfg.plugins, teacher, data, weights)
                 return replace(
                     result,
-                    student={"name": config.label(one.student)} | result.student,
+                    student={"name": config.label(node)} | result.student,
                     test_subset=requested_subsets(cfg.data),
                     monitor=cfg.train.monitor,
                     epochs=epochs,
@@ -121,7 +121,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                     seconds=seconds | {"total": sum(seconds.values()) + time.perf_counter() - began},
                 )
 
-            result = evaluated(cfg, folder, student)
+            result = evaluated(cfg.student, folder, student)
             result.widths = cut_widths(given_cfg, folder, labeled, student, result, job.command, evaluated)
             if parallel.is_main():
                 log_artifacts(logger, folder, data, result)
