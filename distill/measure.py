@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from distill import build
 from distill.config import schema as config
 from distill.config.hints import with_suggestions
+from distill.config.ranges import check_plugins
 from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference as evaluate
@@ -148,10 +149,8 @@ def _unmarked(mask: np.ndarray | None) -> np.ndarray:
 
 def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | None]:
     """Return class -> share of its test faces that are found; None where no test face is of the class."""
-    recalls = per_class_recall(logits, split.label)
-    return {
-        name: None if np.isnan(recall) else float(recall) for name, recall in zip(data.classes, recalls, strict=True)
-    }
+    shares = per_class_recall(logits, split.label)
+    return {name: None if np.isnan(share) else float(share) for name, share in zip(data.classes, shares, strict=True)}
 
 
 def _config(run: RunConfig, words: list[str]) -> RunConfig:
@@ -179,6 +178,7 @@ def _config(run: RunConfig, words: list[str]) -> RunConfig:
         ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **node})
         cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
     config.check(replace(cfg, teacher={"_target_": None}, phases=None))
+    check_plugins(cfg.plugins)
     validation.check_evaluation(cfg.eval)
     if cfg.data.get("fold") == "all":
         raise ConfigError(

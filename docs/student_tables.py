@@ -25,6 +25,7 @@ SHOWN = {
 } | {
     "FerLite L, from the ensemble, 40 epochs": "ferplus-ferlite-l",
     "FerLite S, from the ensemble, 300 epochs": "ferplus-ferlite-s-distilled-300",
+    "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
     "FerLite S at 64 px, labels alone": "ferplus-ferlite-s64-ce",
     "FerLite M at 64 px, labels alone": "ferplus-ferlite-m64-ce",
 }

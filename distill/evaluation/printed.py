@@ -171,8 +171,8 @@ def measured(result: dict, path: Path) -> None:
     for name, by_severity in result["robustness"].get("corruptions", {}).items():
         table.add_row(name, *_cells(scores(by_severity["mean"], faces=result["test"]["rows"])))
     console.print(table)
-    recalls = (f"{name} {share:.1%}" for name, share in result["recall"].items() if share is not None)
-    console.print(f"found of each class: {', '.join(recalls)}")
+    shares = (f"{name} {share:.1%}" for name, share in result["recall"].items() if share is not None)
+    console.print(f"found of each class: {', '.join(shares)}")
     if corrupted := corruptions(result["robustness"]):
         console.print(f"corrupted faces: mean over severities {', '.join(map(str, corrupted.severities))}")
     if classes["only_run"] or classes["only_data"]:

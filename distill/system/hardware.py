@@ -82,13 +82,13 @@ def fits(size: int, device: torch.device) -> bool:
     return size <= (torch.cuda.mem_get_info(device)[0] + unused) // 4
 
 
-def compiles(requested: bool, device: torch.device) -> bool:
+def compiles(wanted: bool, device: torch.device) -> bool:
     """Say whether the student's steps are compiled, train.compile; on a CPU, which gains nothing, it is said that they are not."""
-    if requested and device.type != "cuda":
+    if wanted and device.type != "cuda":
         console.print(
             f"train.compile: the steps are not compiled on {device.type}, which gains nothing from it; a GPU does"
         )
-    return requested and device.type == "cuda"
+    return wanted and device.type == "cuda"
 
 
 def environment() -> dict:

@@ -70,8 +70,8 @@ def is_hidden(name: str) -> bool:
 def class_folders(path: Path) -> list[Path]:
     """Return the folders in a folder by name, without hidden ones and links to it or to one that it lies in."""
     above = {_identity(folder) for folder in (path, *path.absolute().parents)}
-    folders = (sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
-    return sorted(sub for sub in folders if _identity(sub) not in above)
+    visible = (sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
+    return sorted(sub for sub in visible if _identity(sub) not in above)
 
 
 def pictures_below(path: Path, deep: bool = False) -> list[Path]:
