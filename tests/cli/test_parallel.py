@@ -194,6 +194,7 @@ def test_check_train_batch_below_the_processes_is_refused(monkeypatch):
         mixup=0,
         log_every_n_steps=1,
         threads=None,
+        compile=False,
         device="cpu",
     )
     with pytest.raises(
