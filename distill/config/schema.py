@@ -23,14 +23,12 @@ BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
 MOST_SEED = 2**53  # which PyTorch and JSON hold, and a few more
 MACHINE = ("threads", "device", "compile")  # of train: on what it runs
 WEIGHTS_SHA256 = "weights_sha256"  # of a component: filled in, of the file under weights
-STORED_VIEWS = 8  # of each face, for which a teacher is asked; labels alone cost nothing for new ones
 BESIDE_NETWORK = ("lr_scale", WEIGHTS_SHA256)  # keys of a network's config that its constructor does not take
 
 ConfigStore.instance().store(name="schema", node=RunConfig)
 
 
 OmegaConf.register_new_resolver("shipped", lambda name: str(files("distill") / "shipped" / name / "model.safetensors"))
-OmegaConf.register_new_resolver("num_views", lambda cache: STORED_VIEWS if cache else 0)
 
 
 def typed(cfg: DictConfig) -> RunConfig:

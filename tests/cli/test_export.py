@@ -186,7 +186,7 @@ def test_a_file_for_another_engine_passes_the_same_gate(folder, copy, capsys, mo
 def test_engines_that_are_not_installed_are_left_out_and_named(folder, monkeypatch):
     names = {"openvino": "openvino", "executorch": "executorch", "litert": "ai_edge_litert"}
     monkeypatch.setattr(module_of_forms, "find_spec", lambda wanted: None if wanted in names.values() else wanted)
-    for name in ("bare_onnx", "prepare_onnx", "whole", "deployed"):  # what takes long, and is of no interest here
+    for name in ("bare_onnx", "prepare_onnx", "deployable", "deployed"):  # what takes long, and is of no interest here
         monkeypatch.setattr(module_of_forms.graph, name, lambda *given: None)
     run, said = source_run.read_run(folder, []), []
     options = Options(int8=False, openvino=True, executorch=True, litert=True)

@@ -150,7 +150,7 @@ def test_letters_that_standard_output_cannot_hold_are_escaped(run, tmp_path):
     around = environment() | {"PYTHONIOENCODING": "latin-1"}
     done = subprocess.run(words, cwd=ROOT, env=around, capture_output=True)
     out = done.stdout.decode("latin-1")
-    assert done.returncode == 0 and "käse \\u5199\\u771f.png" in out and "1 pictures" in out, done.stderr
+    assert done.returncode == 0 and "käse \\u5199\\u771f.png" in out and "1 picture," in out, done.stderr
 
 
 def test_shipped_students_are_known_by_name_and_the_best_one_is_taken(run, tmp_path, monkeypatch):

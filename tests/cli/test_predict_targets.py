@@ -17,7 +17,7 @@ def test_a_drawing_never_replaces_a_picture(run, tmp_path, capsys):
     assert "would be overwritten. Give another folder." in said and (tmp_path / "a.png").read_bytes() == before
     said, out, _ = predict(capsys, tmp_path, "--student", run, "--crops", "--draw", tmp_path / "drawn")
     again, more, _ = predict(capsys, tmp_path, "--student", run, "--crops", "--draw", tmp_path / "drawn")
-    assert said is again is None and "1 pictures" in out and "1 pictures" in more, "drawings are not looked at again"
+    assert said is again is None and "1 picture," in out and "1 picture," in more, "drawings are not looked at again"
     assert Image.open(tmp_path / "drawn" / "a.png").height == 384, "a small picture is enlarged for the words"
 
 

@@ -114,7 +114,7 @@ def test_the_card_s_code_runs_in_the_folder(published, monkeypatch, capsys):
 
 
 def test_timm_reads_a_timm_student_by_the_name_it_expects(tmp_path):
-    words = ("student=timm", "student.name=test_resnet", "student.pretrained=false")
+    words = ("student=timm", "student.name=test_resnet", "student.pretrained=false", "data.valid=64")
     run, hub = exported(tmp_path, *words, option="export.int8=false"), tmp_path / "hub"
     publish.main([str(run), str(hub)])
     theirs, own = timm.create_model(f"local-dir:{hub}", pretrained=True).eval(), load(hub)

@@ -33,7 +33,9 @@ CHOICES = [
 ]
 DEFAULTS = OmegaConf.load(CONF / "run.yaml").defaults
 GROUPS = {str(group) for entry in DEFAULTS if not isinstance(entry, str) for group in entry}
-ANSWERS = {"data.root": "faces", "teacher.name": "resnet18", "teacher.run": "runs/assistant"}
+ANSWERS = {"data.root": "faces", "teacher.name": "resnet18", "teacher.run": "runs/assistant"} | {
+    "teacher.members.second.run": "runs/first"
+}
 FERPLUS = ("data=ferplus", "data.root=faces")
 GIVEN = {  # what the builder adds to a yaml's own keys
     "data": {"store"},
@@ -192,12 +194,12 @@ def test_views_name_the_numbers_that_the_recipe_takes():
     assert build.augmentation(cfg.augment) == ViewRecipe(), "the yaml and the class have one set of defaults"
 
 
-VIEWS = {"teacher=resnet50": 8, "teacher=ensemble": 8, "teacher=resnet50 teacher.cache=false": 0, "teacher=none": 0}
+VIEWS = {"teacher=resnet50": 8, "teacher=ensemble": 8, "teacher=resnet50 teacher.cache=false": 8, "teacher=none": 0}
 VIEWS["teacher=none augment.num_views=3"] = 3
 
 
 @pytest.mark.parametrize(("words", "views"), VIEWS.items())
-def test_views_repeat_by_themselves_only_where_answers_about_them_are_stored(words, views):
+def test_views_repeat_by_themselves_only_with_a_teacher(words, views):
     assert composed(*words.split()).augment.num_views == views
 
 

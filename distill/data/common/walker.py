@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from os.path import exists, isdir, isfile, realpath, relpath
+from os.path import abspath, exists, isdir, isfile, realpath, relpath
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
     Raises:
         OSError: a folder that may not be read.
     """
-    seen = {_identity(folder) for way in (Path(top).absolute(), Path(top).resolve()) for folder in way.parents}
+    seen = _above(top)
     linked = deque([(str(top), False)])
     while linked:
         real = [linked.popleft()]
@@ -57,6 +57,15 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
             real += reversed(deeper)
 
 
+def _above(folder: str | Path) -> set[tuple[int, int]]:
+    """Return the folders that a folder lies in, by the way that is typed and by its own."""
+    ways = (
+        Path(abspath(folder)),
+        Path(folder).resolve(),
+    )  # abspath: the parents of photos/../photos have photos among them
+    return {_identity(above) for way in ways for above in way.parents if above.exists()}
+
+
 def _identity(folder: str | Path) -> tuple[int, int]:
     stat = os.stat(folder)
     return stat.st_dev, stat.st_ino
@@ -69,7 +78,7 @@ def is_hidden(name: str) -> bool:
 
 def class_folders(path: Path) -> list[Path]:
     """Return the folders in a folder by name, without hidden ones and links to it or to one that it lies in."""
-    above = {_identity(folder) for folder in (path, *path.absolute().parents)}
+    above = {_identity(path), *_above(path)}
     visible = (sub for sub in path.iterdir() if sub.is_dir() and not is_hidden(sub.name))
     return sorted(sub for sub in visible if _identity(sub) not in above)
 
