@@ -23,6 +23,7 @@ TRAIN = TrainConfig(
     log_every_n_steps=1,
     threads=None,
     device="cpu",
+    compile=False,
 )
 
 WRONG = {
