@@ -14,8 +14,7 @@ from distill.evaluation import cka, figures
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import calibration
 from distill.evaluation.cost import profile, speed
-from distill.evaluation.likeness import evaluate_likeness
-from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
+from distill.evaluation.metrics import confusion_matrix, evaluate_likeness, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
 from distill.models.elastic import cut
 from distill.models.teacher import Teacher

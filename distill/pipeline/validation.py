@@ -9,7 +9,7 @@ from distill.config import schema as config
 from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import tta_views
-from distill.evaluation.likeness import KNOWN
+from distill.evaluation.metrics import OF_TEACHER
 from distill.losses.base.ramps import ramp
 from distill.pipeline.elastic import TERM, check_elastic
 from distill.pipeline.key_types import check_types
@@ -34,7 +34,7 @@ def validate(cfg: RunConfig) -> None:
     check_evaluation(cfg.eval)
     build.data_node(cfg.data, cfg.plugins)
     monitor = cfg.train.monitor
-    if monitor.removeprefix("-") in KNOWN and cfg.data.get("labels") != "none":
+    if monitor.removeprefix("-") in OF_TEACHER and cfg.data.get("labels") != "none":
         raise ConfigError(
             "train.monitor",
             f"got {monitor}; where there are labels, the epoch is chosen by them. Type "
@@ -80,7 +80,7 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
             for need in ("needs_teacher", "needs_label", "needs_every_label")
         )
         left_out = [name for name in cfg.loss if name not in comparing or any(name in names for names in needing)]
-        monitor = cfg.train.monitor if cfg.train.monitor.removeprefix("-") in KNOWN else KNOWN[0]
+        monitor = cfg.train.monitor if cfg.train.monitor.removeprefix("-") in OF_TEACHER else OF_TEACHER[0]
         cfg = replace(cfg, train=replace(cfg.train, monitor=monitor))
     elif cfg.teacher["_target_"] is not None or cfg.generations != 1:
         return cfg, []

@@ -12,8 +12,7 @@ from torch import Tensor
 from distill.augment.views import ViewRecipe
 from distill.data.loader import batches, class_balanced_weights, epoch_order, mixup, resident, steps_per_epoch, to
 from distill.evaluation.inference import PROBE, predict, probe, teacher_logits
-from distill.evaluation.likeness import evaluate_likeness
-from distill.evaluation.metrics import evaluate_predictions
+from distill.evaluation.metrics import evaluate_likeness, evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
 from distill.runs.config import AugmentConfig, TrainConfig

@@ -10,7 +10,7 @@ from commandline import ROOT
 from face_trees import save, write_class_folders
 from inside import folder_of, job, read
 
-from distill.evaluation.likeness import evaluate_likeness
+from distill.evaluation.metrics import evaluate_likeness
 from distill.evaluation.metrics import agreement
 from distill.export.__main__ import main as export
 from distill.measure import main as measure
