@@ -78,7 +78,7 @@ def _with_reference(
     wanted = parity.reference(run.student, split, options.preprocess)
     wanted = parity.refuse_changed_student(run.student, wanted, recorded, run.result.eval.get("tta", "plain"))
     if options.calibrate and labeled:
-        run = source_run.calibrated(run, recorded, split.label)
+        run = run._replace(temperature=float(run.result.calibration["temperature"]))
         wanted = parity.calibrated(wanted, run.temperature)
     known = (wanted.accuracy, bootstrap(wanted.logits, split.label)) if labeled else None
     return run, data, wanted, source_run.facts(run, data, known)

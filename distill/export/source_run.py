@@ -10,7 +10,6 @@ from torch import nn
 from distill import build
 from distill.config.ranges import check_plugins
 from distill.evaluation import inference as evaluate
-from distill.evaluation.calibration import as_logits, calibration
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed
@@ -130,20 +129,6 @@ def recorded(run: SourceRun, data: Dataset) -> np.ndarray:
     if ids != tuple(data.splits["valid"].ids):
         raise ValueError(f"{path}: is of other faces than those that the run saw. {again}")
     return probabilities
-
-
-def calibrated(run: SourceRun, recorded: np.ndarray, labels: np.ndarray) -> SourceRun:
-    """Return the run with the temperature of its result.json; of one made before there was any, fitted on its predictions.
-
-    Args:
-        run: the finished run.
-        recorded: [N, K] probabilities of the validation faces that it has written.
-        labels: [N] of these faces.
-    """
-    known = (run.result.calibration or {}).get("temperature")
-    return run._replace(
-        temperature=float(known or calibration({"valid": (as_logits(recorded), labels)})["temperature"])
-    )
 
 
 def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:

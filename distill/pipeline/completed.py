@@ -78,7 +78,7 @@ def weights(folder: Path, instead: str = "") -> Path:
         ValueError: the folder holds none, or a damaged one.
     """
     if published := published_weights(folder):
-        if published_config(folder).get("sha256") not in (None, sha256(published)):  # none: of an earlier export
+        if published_config(folder).get("sha256") != sha256(published):
             raise ValueError(
                 f"{published}: damaged or changed: its SHA-256 is not the one in config.json. Bring the folder back."
             )

@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from distill.evaluation.calibration import FEW_VALID, as_logits, before_and_after, scaled
+from distill.evaluation.calibration import FEW_VALID, scaled
 from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
 from distill.report.number_format import plain
@@ -221,15 +221,10 @@ def _results(evidence: Evidence) -> dict[str, Scores]:
 
 def _calibrated(evidence: Evidence) -> dict:
     """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
-    temperature = json.loads(evidence.parity["facts"].get("temperature", "1"))
-    known = evidence.run.result.calibration or {}
     few = {"few": FEW_VALID} if len(evidence.answers["valid"].labels) < FEW_VALID else {}
-    if known.get("temperature") == temperature:
-        return known | few
-    return {"temperature": temperature, **few} | {
-        split: before_and_after(as_logits(predictions.probabilities), predictions.labels, temperature)
-        for split, predictions in evidence.answers.items()
-    }
+    if json.loads(evidence.parity["facts"]["temperature"]) == 1:
+        return {"temperature": 1} | few
+    return evidence.run.result.calibration | few
 
 
 def _front(evidence: Evidence, is_timm: bool, name: str | None) -> str:
