@@ -17,7 +17,7 @@ from distill.report.predictions import Predictions, run_predictions
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, read
 from distill.system.cli import to_export
-from distill.system.files import sha256, write_text
+from distill.system.files import sha256
 from teachers.peer import is_peer
 
 NAME = "model-card.md"
@@ -46,12 +46,6 @@ class Evidence(NamedTuple):
         """The exported files that passed the gate and lie beside the card: file -> numbers."""
         files, refused = self.parity["files"], self.parity["refused"]
         return {name: files[name] for name in files if name in self.names and name not in refused}
-
-
-def write(folder: Path) -> None:
-    """Write RUN/export/model-card.md of an exported run."""
-    text = card(folder)
-    write_text(folder / "export" / NAME, text)
 
 
 def card(
