@@ -131,7 +131,10 @@ class Wandb:
         options: dict[str, Any] = {"name": name, "group": group, "job_type": job_type, "project": project}
         options |= {"entity": entity, "dir": os.path.abspath(folder), "config": config or {}, "reinit": "create_new"}
         options["tags"] = list(dict.fromkeys([*labels, *tags]))
-        self._run = self._start(_kept_id(Path(folder)), options)
+        kept_id = Path(folder) / "wandb_id"
+        if not kept_id.exists():
+            write_text(kept_id, secrets.token_hex(4) + "\n")
+        self._run = self._start(kept_id.read_text(encoding="utf-8").strip(), options)
 
     def _start(self, run_id: str, options: dict) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports wait for the network at exit
@@ -249,13 +252,6 @@ def _resolve(mode: str) -> str:
 def _of_an_agent() -> bool:
     """Say whether `wandb agent` started this process: the run's id is the agent's, and it is the student's."""
     return bool(os.environ.get("WANDB_SWEEP_ID"))
-
-
-def _kept_id(folder: Path) -> str:
-    path = folder / "wandb_id"
-    if not path.exists():
-        write_text(path, secrets.token_hex(4) + "\n")
-    return path.read_text(encoding="utf-8").strip()
 
 
 def _json_number(value: Any) -> int | float | None:
