@@ -132,28 +132,25 @@ def robustness(results: dict, path: str | Path) -> None:
     _save(figure, path)
 
 
-def similarity(values: np.ndarray, student: Sequence[str], teacher: Sequence[str], path: str | Path) -> None:
+def similarity(values: dict[str, dict[str, float]], path: str | Path) -> None:
     """Draws the similarity of the layers of a student (rows) and its teacher (columns) as a table colored from 0 to 1.
 
     Args:
-        values: one number per pair of layers.
-        student, teacher: the layers' names.
+        values: student's layer -> teacher's layer -> number.
         path: the PNG file to write.
-
-    Shape:
-        values: [S, T].
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 2.2 + 0.8 * len(student)), dpi=100, layout="constrained")
+    matrix, teacher = np.array([list(row.values()) for row in values.values()]), list(next(iter(values.values())))
+    figure = Figure(figsize=(10, 2.2 + 0.8 * len(matrix)), dpi=100, layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(teacher)), teacher, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(student)), student)
+    axes.set_yticks(range(len(matrix)), list(values))
     axes.tick_params(length=0, labelsize=12)
     axes.set_xlabel("teacher", fontsize=13)
     axes.set_ylabel("student", fontsize=13)
-    for (i, j), value in np.ndenumerate(values):
+    for (i, j), value in np.ndenumerate(matrix):
         color = "white" if value > 0.55 else RIGHT
         axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=12, color=color)
     axes.spines[:].set_visible(False)

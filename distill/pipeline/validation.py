@@ -11,7 +11,7 @@ from distill.evaluation import robustness
 from distill.evaluation.inference import tta_views
 from distill.evaluation.metrics import OF_TEACHER
 from distill.losses.base.ramps import ramp
-from distill.pipeline.elastic import TERM, check_elastic
+from distill.pipeline.elastic import TERM, check_elastic, with_losses
 from distill.pipeline.key_types import check_types
 from distill.pipeline.unlabeled import check_extra, check_unlabeled
 from distill.runs.config import EvalConfig, RunConfig
@@ -86,15 +86,9 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
         return cfg, []
     else:
         left_out = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
-    kept, phases = {name: loss for name, loss in cfg.loss.items() if name not in left_out}, cfg.phases
+    kept = {name: loss for name, loss in cfg.loss.items() if name not in left_out}
     chosen = [name for name in kept if name != TERM]  # which is no choice
-    if left_out and isinstance(phases, list):
-        phases = [
-            phase | {"loss": [name for name in phase["loss"] if name not in left_out]}
-            if isinstance(phase, dict) and isinstance(phase.get("loss"), list)
-            else phase
-            for phase in phases
-        ]
+    phases = with_losses(cfg.phases, lambda names: [name for name in names if name not in left_out])
     if left_out and not chosen:
         need = "needs" if len(left_out) == 1 else "need"
         if unlabeled:
