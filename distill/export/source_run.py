@@ -51,7 +51,20 @@ def read_run(folder: Path, words: list[str]) -> SourceRun:
         ValueError: no finished run, or another key.
     """
     weights = completed.weights(folder, f", or type best of {folder}")
-    cfg = _with(RunConfig.read(RunFolder(folder).config), words)
+    cfg = RunConfig.read(RunFolder(folder).config)
+    for word in words:
+        key, equals, text = word.partition("=")
+        if key not in TAKEN or not equals:
+            raise ValueError(
+                f"{word}: cannot be asked of an export. Type export.KEY=VALUE, or {', '.join(f'{k}=...' for k in TAKEN)}."
+            )
+        if key == "data.root":
+            cfg.data["root"] = text
+        elif key == "paths.store":
+            cfg.paths.store = text
+        else:
+            cfg.plugins = as_yaml(key, text)
+            check_plugins(cfg.plugins)
     provenance.warn_if_code_changed(RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
@@ -78,23 +91,6 @@ def of_width(folder: Path, width: float | None) -> Path:
         known = f"There are {', '.join(f'{one:g}' for one in widths)}." if widths else "It is a run of one width."
         raise ValueError(f"--width: {folder} has no student of width {width:g}. {known}")
     return folder if width == widths[0] else RunFolder(folder).width(width).path
-
-
-def _with(cfg: RunConfig, words: list[str]) -> RunConfig:
-    for word in words:
-        key, equals, text = word.partition("=")
-        if key not in TAKEN or not equals:
-            raise ValueError(
-                f"{word}: cannot be asked of an export. Type export.KEY=VALUE, or {', '.join(f'{k}=...' for k in TAKEN)}."
-            )
-        if key == "data.root":
-            cfg.data["root"] = text
-        elif key == "paths.store":
-            cfg.paths.store = text
-        else:
-            cfg.plugins = as_yaml(key, text)
-            check_plugins(cfg.plugins)
-    return cfg
 
 
 def faces(run: SourceRun) -> Dataset:

@@ -209,10 +209,8 @@ def train(
         raise ConfigError(
             "train", "no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr."
         )
-    return {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")} | {
-        "steps": numbers.epochs * steps,
-        "resumed_at": resumed_at,
-    }
+    kept = {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")}
+    return kept | {"steps": numbers.epochs * steps, "resumed_at": resumed_at}
 
 
 def refuse_idle_processes(faces: int, batch_size: int) -> None:
