@@ -182,7 +182,7 @@ def show(parity: dict, target: Path) -> None:
     console.print(table)
     for name, message in parity["refused"].items():
         console.print(f"left out, {name}: {message}", markup=False)
-    console.print(f"license of the data: {parity['facts']['licence_of_the_data']}", markup=False)
+    console.print(f"license of the data: {parity['facts']['license_of_the_data']}", markup=False)
     console.print(f"folder: {target}", markup=False)
     line = f"from distill.export import load; student = load({str(target)!r})"
     console.print(f"next: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -192,9 +192,10 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
         least, most = getattr(augment, low), getattr(augment, high)
         if not 0 < least <= most and (low, augment.erase) != ("erase_min", 0):
             raise ConfigError(key, f"{low}={least} and {high}={most}; give 0 < {low} <= {high}.")
-    for name in ("flip", "erase"):
-        if not 0 <= (value := getattr(augment, name)) <= 1:
-            raise ConfigError(f"{key}.{name}", f"expected a probability between 0 and 1, got {value}.")
+    shares = dict.fromkeys(("flip", "erase", "erase_max", "shift", "brightness", "contrast"), 1)
+    for name, most in (shares | {"rotate": 180, "shear": 89}).items():
+        if not 0 <= (value := getattr(augment, name)) <= most:
+            raise ConfigError(f"{key}.{name}", f"expected a number between 0 and {most}, got {value}.")
     if augment.num_views < 0:
         raise ConfigError(f"{key}.num_views", f"expected 0 or more, got {augment.num_views}.")
 

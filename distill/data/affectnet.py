@@ -36,7 +36,7 @@ LISTS = {
     "pose30": ("pose_30_affectnet_list.txt",),
     "pose45": ("pose_45_affectnet_list.txt",),
 }
-LICENCE = (
+LICENSE = (
     "AffectNet (Mollahosseini, Hasani and Mahoor, IEEE Trans. Affective Computing 2017): for research, under an "
     "agreement with its authors; do not redistribute it."
 )
@@ -91,7 +91,7 @@ def affectnet(
         keep=EMOTIONS if classes == 8 else SEVEN,
         subsets=read_subsets(test_subset, root, subset_dir, LISTS, _listed),
         words=f"AffectNet-{classes}, test is the published validation set (no test set is public)",
-        notes={"release": release.name, "licence": LICENCE},
+        notes={"release": release.name, "license": LICENSE},
         options=DataOptions(**{"size": 128, "valid": 0.05} | options),
     )
 

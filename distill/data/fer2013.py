@@ -36,7 +36,7 @@ LAYOUT = (
     f"{' or '.join(NAMES)}, a tar.gz, gz or zip of it, the folder with it, or a folder with train/ and test/ of class-named "
     "folders"
 )
-LICENCE = (
+LICENSE = (
     "FER2013 (Goodfellow et al., 2013): pictures collected from the web for a research competition: research use only, "
     "do not redistribute them."
 )
@@ -67,7 +67,7 @@ def fer2013(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         SEVEN,
         walked=[] if paths[0].is_file() else paths,
         words=words,
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=DataOptions(**{"size": SIDE, "channels": 1} | options),
     )
 

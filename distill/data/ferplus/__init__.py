@@ -20,7 +20,7 @@ from distill.system.errors import ConfigError
 from distill.types import Dataset, Split
 
 SUBSETS = {"occlusion": ("occlusion_list.txt",), "pose30": ("pose_30_list.txt",), "pose45": ("pose_45_list.txt",)}
-LICENCE = (
+LICENSE = (
     "FER+ votes: MIT (Microsoft). The pictures are those of FER2013, collected from the web for a research "
     "competition: research use only, do not redistribute them."
 )
@@ -95,7 +95,7 @@ def ferplus(
         "limit": limit,
         "packed": packed.folder.name,
         "test_subset": subset_facts,
-        "licence": LICENCE,
+        "license": LICENSE,
     }
     words = f"{protocol} ({vote_file}), targets {target}"
     if train_protocol != protocol:
