@@ -83,10 +83,8 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
                 os.replace(Path(temporary) / name, new / names[name])
         (new / CARD).write_text(card(folder, names, rounded, target.name), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
-        plugins = json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS][
-            "plugins"
-        ]  # of the run, which is one's own
-        load(new, plugins)
+        config = json.loads((new / CONFIG).read_text(encoding="utf-8"))
+        load(new, config[OURS]["plugins"])  # of the run, which is one's own
         _swap(new, target, Path(temporary) / "old")
     return parity
 

@@ -10,7 +10,7 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from distill.evaluation.mcnemar import mcnemar
+from distill.report.pair import mcnemar
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PAIRS = {  # student -> its results on labels alone and from the ensemble, of one budget

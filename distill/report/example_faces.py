@@ -113,10 +113,8 @@ def _teacher_maps(
     """Return the teacher's maps and answers, of several teachers the first one's; none, with a note, where it is out of reach."""
     weights = (run.result.teacher or {}).get("weights") or []
     if not weights:
-        teacher_maps = (
-            "The run does not say where its teacher's weights are" if run.result.teacher else "It had no teacher"
-        )
-        notes.append(teacher_maps)
+        unknown = "The run does not say where its teacher's weights are"
+        notes.append(unknown if run.result.teacher else "It had no teacher")
         return None
     node = build.members(run.config.teacher)[0]
     try:

@@ -88,10 +88,12 @@ def pictures_below(path: Path, deep: bool = False) -> list[Path]:
 
 def is_picture(path: str) -> bool:
     """Return whether a file is called like a picture, or begins like one."""
+    if not isfile(
+        path
+    ):  # a pipe or device, which is not opened, whatever its name; a link to nothing, which its reader says
+        return _named(path) and not exists(path)
     if _named(path):
         return True
-    if not isfile(path):  # a pipe or device, which is not opened
-        return False
     try:
         with open(path, "rb") as file:
             start = file.read(12)
