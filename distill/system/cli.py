@@ -138,6 +138,7 @@ def parser(command: str, text: str | None) -> argparse.ArgumentParser:
 
 def to_export(folder: Path) -> str:
     """Return the message that says how a run's student is exported; of a folder with several runs, that of the best one."""
+    folder = folder.parent if folder.name == "export" else folder
     of, then = ("best of ", " and give the run folder that it names") if any(folder.glob("*/config.yaml")) else ("", "")
     return f"Type python -m distill.export {of}{quote(str(folder))}{then}"
 
