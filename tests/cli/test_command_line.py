@@ -108,6 +108,14 @@ def test_path_in_the_home_of_nobody_is_a_usage_error(capsys):
     assert "Type the path in full" in capsys.readouterr().err
 
 
+def test_a_current_directory_that_is_gone_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(OSError) as gone:
+        os.getcwd()
+    assert format_error(gone.value).startswith("the current directory is not there any more. Type")
+
+
 def test_export_of_a_run_names_the_run(tmp_path):
     assert to_export(tmp_path / "export") == f"Type python -m distill.export {tmp_path}"
 
