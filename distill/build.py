@@ -10,7 +10,7 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from distill.augment.views import ViewRecipe
-from distill.config.ranges import check_network, check_same_input, kinds, targets
+from distill.config.ranges import check_network, check_same_input, kinds
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_maps, label
 from distill.data.common.options import typed
 from distill.data.extra import checked_with_extra
@@ -22,6 +22,7 @@ from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_f
 from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
 from distill.runs.config import AugmentConfig, RunConfig
+from distill.runs.provenance import targets
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.errors import ConfigError
@@ -51,8 +52,18 @@ def make(node: dict, plugins: list[str], **more):
 
 
 def _refuse_target(target: str, plugins: list[str]) -> None:
+    """Refuse what was defined elsewhere: an allowed module's own imports (distill.system.files.os.mkdir) are not allowed."""
     allowed = ALLOWED + tuple(f"{name}." for name in plugins)
-    if not str(target).startswith(allowed) or not _home(target).startswith(allowed):
+    try:
+        fine = str(target).startswith(allowed) and f"{getattr(get_object(target), '__module__', '')}.".startswith(
+            allowed
+        )
+    except Exception as error:
+        raise ConfigError(
+            "_target_",
+            f"{target} cannot be found ({format_error(error.__cause__ or error, inside=True)}). Is it spelled as there?",
+        ) from error
+    if not fine:
         raise ConfigError(
             "_target_", f"{target} is not from {', '.join(allowed)}; a package of yours goes into plugins=[NAME]."
         )
@@ -62,17 +73,6 @@ def target(node: dict, plugins: list[str]) -> Callable:
     """Return what a component's _target_ names, which must be allowed."""
     _refuse_target(node.get("_target_"), plugins)
     return get_object(node["_target_"])
-
-
-def _home(target: str) -> str:
-    """Where a target was defined: an allowed module's own imports (distill.system.files.os.mkdir) are not allowed targets."""
-    try:
-        return f"{getattr(get_object(target), '__module__', '')}."
-    except Exception as error:
-        raise ConfigError(
-            "_target_",
-            f"{target} cannot be found ({format_error(error.__cause__ or error, inside=True)}). Is it spelled as there?",
-        ) from error
 
 
 def dataset(

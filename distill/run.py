@@ -110,11 +110,8 @@ def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple
     validation.check_choices(choices)
     cfg, left_out = validation.learned_by(taught_in_place(config.typed(composed)))
     validation.validate(cfg)
-    typed_paths, unlabeled, cfg = (
-        cfg.paths,
-        cfg.data.get("labels") == "none",
-        completed.resolve_weight_files(config.absolute(cfg)),
-    )
+    typed_paths, unlabeled = cfg.paths, cfg.data.get("labels") == "none"
+    cfg = completed.resolve_weight_files(config.absolute(cfg))
     if parallel.is_main():
         if unlabeled:
             why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""

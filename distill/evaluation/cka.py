@@ -1,7 +1,6 @@
 """Similarity of the layers of student and teacher: centered kernel alignment (CKA) of every pair of stages."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 
 from distill.augment.views import identity, render_batch
 from distill.data.loader import epoch_order, make_batch, to
-from distill.evaluation import figures
 from distill.models.feature_hooks import FeatureInfo, Layer, attach_hooks, detach_hooks, inspect_layers
 from distill.system.hardware import autocast
 from distill.types import Split
@@ -97,10 +95,3 @@ def _ratio(similarities: dict, a: tuple, b: tuple) -> float:
     """Return CKA, 0 where one side does not vary."""
     scale = similarities[a, a] * similarities[b, b]
     return similarities[a, b] / math.sqrt(scale) if scale > 0 else 0.0
-
-
-def write(values: dict[str, dict[str, float]], path: Path) -> None:
-    """Draw the values as a heat map."""
-    path.parent.mkdir(exist_ok=True)
-    matrix = np.array([list(row.values()) for row in values.values()])
-    figures.similarity(matrix, list(values), list(next(iter(values.values()))), path)

@@ -96,7 +96,7 @@ def sample_predictions(
 
 
 def robustness(results: dict, path: str | Path) -> None:
-    """Draws top-1 accuracy against severity, one named line per corruption; the dashed line is the clean accuracy.
+    """Draws top-1 accuracy against severity, a line per corruption; the dashed line is the clean accuracy.
 
     Args:
         results: as distill.evaluation.robustness.evaluate_robustness returns them.
@@ -113,10 +113,11 @@ def robustness(results: dict, path: str | Path) -> None:
     figure = Figure(figsize=(10, 6.4), dpi=100, layout="constrained")
     axes = figure.subplots()
     axes.axhline(clean, color=GREY, linewidth=1.5, linestyle=(0, (5, 4)), zorder=1)
-    heights = _draw_curves(axes, curves, [0, *severities])
-    top = max(clean, *heights, *(max(curve) for curve in curves.values()))
-    axes.set_xlim(-0.02 * severities[-1], 1.22 * severities[-1])
-    axes.set_ylim(min(0, *heights) - 0.01, top + 0.06)
+    for (name, curve), color in zip(curves.items(), cycle(LINES), strict=False):
+        label = f"{name} {curve[-1]:.0%}"
+        axes.plot([0, *severities], curve, color=color, linewidth=2.2, marker="o", markersize=5, label=label)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=12)
+    axes.set_ylim(bottom=-0.01)
     axes.set_xticks([0, *severities], ["clean", *severities])
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.tick_params(length=0, labelsize=12)
@@ -131,59 +132,30 @@ def robustness(results: dict, path: str | Path) -> None:
     _save(figure, path)
 
 
-def similarity(values: np.ndarray, student: Sequence[str], teacher: Sequence[str], path: str | Path) -> None:
+def similarity(values: dict[str, dict[str, float]], path: str | Path) -> None:
     """Draws the similarity of the layers of a student (rows) and its teacher (columns) as a table colored from 0 to 1.
 
     Args:
-        values: one number per pair of layers.
-        student, teacher: the layers' names.
+        values: student's layer -> teacher's layer -> number.
         path: the PNG file to write.
-
-    Shape:
-        values: [S, T].
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 2.2 + 0.8 * len(student)), dpi=100, layout="constrained")
+    matrix, teacher = np.array([list(row.values()) for row in values.values()]), list(next(iter(values.values())))
+    figure = Figure(figsize=(10, 2.2 + 0.8 * len(matrix)), dpi=100, layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(teacher)), teacher, rotation=35, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(student)), student)
+    axes.set_yticks(range(len(matrix)), list(values))
     axes.tick_params(length=0, labelsize=12)
     axes.set_xlabel("teacher", fontsize=13)
     axes.set_ylabel("student", fontsize=13)
-    for (i, j), value in np.ndenumerate(values):
+    for (i, j), value in np.ndenumerate(matrix):
         color = "white" if value > 0.55 else RIGHT
         axes.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=12, color=color)
     axes.spines[:].set_visible(False)
     figure.colorbar(image, shrink=0.8, aspect=30, label="centered kernel alignment").outline.set_visible(False)
     _save(figure, path)
-
-
-def _draw_curves(axes, curves: dict[str, list[float]], severities: list[int]) -> list[float]:
-    """Draw each curve with its name beside its end; return the heights of the names."""
-    ends, last = [curve[-1] for curve in curves.values()], severities[-1]
-    heights = _apart(ends, 0.045)
-    for (name, curve), end, height, color in zip(curves.items(), ends, heights, cycle(LINES), strict=False):
-        axes.plot(severities, curve, color=color, linewidth=2.2, marker="o", markersize=5)
-        lead = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
-        position, style = (1.03 * last, height), {"va": "center", "color": color, "fontsize": 12}
-        axes.annotate(f"{name} {end:.0%}", (last, end), position, arrowprops=lead, **style)
-    return heights
-
-
-def _apart(values: Sequence[float], gap: float) -> list[float]:
-    """Return heights near the values that are at least a gap apart, in the order of the values."""
-    order = np.argsort(values, kind="stable")
-    heights = np.array(values, float)[order]
-    for _ in range(100):
-        near = np.flatnonzero(np.diff(heights) < gap - 1e-6)
-        for k in near:
-            middle = (heights[k] + heights[k + 1]) / 2
-            heights[k], heights[k + 1] = middle - gap / 2, middle + gap / 2
-        if not len(near):
-            break
-    return heights[np.argsort(order)].tolist()
 
 
 def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:

@@ -213,22 +213,16 @@ def write_predictions(
 ) -> None:
     """Write one row per picture: id, label, prediction, teacher's prediction where there is one, probability of each class."""
     probabilities = logits.softmax(1).numpy()
-    predicted_by_teacher = [] if teacher_logits is None else [teacher_logits.argmax(1).numpy()]
+    predicted = {"prediction": probabilities.argmax(1)}
+    if teacher_logits is not None:
+        predicted["teacher_prediction"] = teacher_logits.argmax(1).numpy()
     with atomic(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow(
-            [
-                "id",
-                "label",
-                "prediction",
-                *["teacher_prediction"][: len(predicted_by_teacher)],
-                *[f"p_{c}" for c in classes],
-            ]
-        )
-        for k, name in enumerate(split.ids):
+        rows.writerow(["id", "label", *predicted, *(f"p_{name}" for name in classes)])
+        for k, face in enumerate(split.ids):
             label = classes[split.label[k]] if split.label[k] >= 0 else ""
-            named = [label, *(classes[j] for j in (np.argmax(probabilities[k]), *(t[k] for t in predicted_by_teacher)))]
-            rows.writerow([name, *named, *(f"{p:.6f}" for p in probabilities[k])])
+            named = (classes[answers[k]] for answers in predicted.values())
+            rows.writerow([face, label, *named, *(f"{p:.6f}" for p in probabilities[k])])
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

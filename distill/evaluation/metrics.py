@@ -12,6 +12,7 @@ from torch import Tensor
 Array = np.ndarray | Tensor
 LEVEL = 0.95  # share of resamples inside an interval
 BINS = 15  # of confidence in the expected calibration error
+OF_TEACHER = ("valid/agreement", "valid/kl")  # what an epoch can be chosen by without labels
 
 
 def top1_accuracy(logits: Array, labels: Array) -> float:
@@ -206,6 +207,34 @@ def evaluate_predictions(
     if teacher_logits is not None:
         values["agreement"] = agreement(logits, teacher_logits)
     return values
+
+
+def evaluate_likeness(logits: Array, teacher_logits: Array) -> dict[str, float | list[float]]:
+    """How near a student comes to its teacher: what can be said of faces without labels.
+
+    Formula:
+        agreement = share of faces with argmax z_s = argmax z_t, kl = mean_n sum_k p_t (log p_t - log p_s), p = softmax(z)
+
+    Args:
+        logits: the student's.
+        teacher_logits: the teacher's, of the same faces.
+
+    Shape:
+        logits, teacher_logits: [N, K].
+
+    Returns:
+        agreement in [0, 1], agreement_ci, [low, high] of its bootstrap 95 % interval, and kl in nats.
+
+    Raises:
+        ValueError: the shapes differ, or a logit is not finite.
+    """
+    shared = agreement(logits, teacher_logits)
+    student, teacher = (_log_softmax(_logits(values)) for values in (logits, teacher_logits))
+    return {
+        "agreement": shared,
+        "agreement_ci": list(bootstrap(logits, _logits(teacher_logits).argmax(1))),
+        "kl": float(np.mean((np.exp(teacher) * (teacher - student)).sum(1))),
+    }
 
 
 def _numpy(array: Array) -> np.ndarray:

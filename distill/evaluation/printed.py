@@ -60,16 +60,10 @@ def warnings_of(result: RunResult) -> list[str]:
     """Return what a run's numbers warn of: networks at chance, and a teacher that is no better than its student."""
     student, teacher = result.student, result.teacher
     lines = [chance_warning(result.data, *one) for one in (("teacher", teacher), ("student", student)) if one[1]]
-    student_top1, teacher_top1 = (
-        network and network["metrics"].get("valid/top1_accuracy") for network in (student, teacher)
-    )
-    if (
-        student_top1
-        and teacher_top1
-        and student_top1 >= teacher_top1
-        and teacher.get("weights")
-        and not result.generations
-    ):
+    both = (student, teacher)
+    student_top1, teacher_top1 = (network and network["metrics"].get("valid/top1_accuracy") for network in both)
+    has_finished = teacher and teacher.get("weights") and not result.generations  # no peer, no generation before
+    if has_finished and student_top1 and teacher_top1 and student_top1 >= teacher_top1:
         lines.append(
             f"*** THE TEACHER IS NO BETTER than its student: valid top-1 {teacher_top1:.2%} and {student_top1:.2%}. Train it for longer, "
             "choose a larger one or one with weights to start from, or compare with teacher=none, labels alone."
@@ -87,11 +81,8 @@ def chance_warning(data: dict, role: str, network: dict) -> str:
         role: student or teacher.
         network: of the run's result.
     """
-    accuracy, chance, faces = (
-        network["metrics"].get("valid/mean_class_accuracy"),
-        1 / len(data["classes"]),
-        data["rows"]["valid"],
-    )
+    accuracy = network["metrics"].get("valid/mean_class_accuracy")
+    chance, faces = 1 / len(data["classes"]), data["rows"]["valid"]
     if accuracy is None or accuracy >= chance + 2 * math.sqrt(chance * (1 - chance) / faces):
         return ""
     mend = f"{'teacher.' if role == 'teacher' else ''}train.min_steps"

@@ -146,3 +146,8 @@ def compact(value: float, units: Sequence[str] = ("", "k", "M", "G")) -> str:
 
 
 BYTES = (" B", " kB", " MB", " GB")
+
+
+def count(number: int, words: str) -> str:
+    """Return a number of things in words, the plural with an s: 1 run, 2 runs."""
+    return f"{number:,} {words}{'' if number == 1 else 's'}"

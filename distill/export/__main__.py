@@ -76,13 +76,9 @@ def show(parity: dict, target: Path) -> None:
 def _cells(numbers: dict) -> tuple[str, ...]:
     if not numbers:
         return ("-",) * 5
-    return (
-        f"{numbers['agreement']:.2%}",
-        f"{numbers['accuracy']:.2%}",
-        f"{100 * numbers['difference']:+.2f}",
-        f"{numbers['other_batch']:.1e}",
-        f"{numbers['other_size']:.1e}" if numbers["other_sizes"] else "-",
-    )
+    other_size = f"{numbers['other_size']:.1e}" if numbers["other_sizes"] else "-"
+    shares = (f"{numbers['agreement']:.2%}", f"{numbers['accuracy']:.2%}", f"{100 * numbers['difference']:+.2f}")
+    return (*shares, f"{numbers['other_batch']:.1e}", other_size)
 
 
 def _folder(options: argparse.Namespace) -> Path:

@@ -72,14 +72,19 @@ def export_formats(
     yield ExportFormat(
         ("student.pt2",), lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts)
     )
+    valid = data.splits["valid"]
     if options.int8:
-        images = int8.calibration_images(data.splits["valid"], student.input, options.calibration)
+        images = int8.calibration_images(valid, student.input, options.calibration)
         quantized = cache(
             lambda: graph.deployable(int8.quantize(network, images), prepare, student, num_classes, run.temperature)
         )
-        save = lambda folder, facts: graph.save_onnx(quantized(), folder / "student.int8.onnx", facts)  # noqa: E731
-        yield ExportFormat(("student.int8.onnx",), save, exact=False, hint=INT8_HINT)
-    picture = data.splits["valid"].pixels.shape[2:]
+        yield ExportFormat(
+            ("student.int8.onnx",),
+            lambda folder, facts: graph.save_onnx(quantized(), folder / "student.int8.onnx", facts),
+            exact=False,
+            hint=INT8_HINT,
+        )
+    picture = valid.pixels.shape[2:]
     one = cache(lambda: graph.of_one_picture(student, options.preprocess, picture, run.temperature))
     light = cache(lambda: litert.float32(student, options.preprocess, picture, num_classes, run.temperature))
     engine_forms = {
@@ -97,12 +102,9 @@ def export_formats(
         "litert": [_litert("student.tflite", light, hint="Type export.litert=false to do without.")],
     }
     if options.int8:
-        rows, spec = (
-            int8.evenly_spaced(data.splits["valid"], options.calibration),
-            None if options.preprocess else student.input,
-        )
-        given = cache(lambda: np.split(parity.inputs(data.splits["valid"], rows, spec), len(rows)))
-        rounded = cache(lambda: litert.int8(light(), given()))
+        rows = int8.evenly_spaced(valid, options.calibration)
+        spec = None if options.preprocess else student.input
+        rounded = cache(lambda: litert.int8(light(), np.split(parity.inputs(valid, rows, spec), len(rows))))
         engine_forms["litert"].append(_litert("student.int8.tflite", rounded, exact=False, hint=INT8_HINT))
     packages = {extra: package for package, extra in ENGINES.values()}
     for name, forms in engine_forms.items():

@@ -16,7 +16,7 @@ from distill.export.options import Options
 from distill.export.runtimes import PARITY
 from distill.runs.folder import RunFolder
 from distill.system.cli import format_error
-from distill.system.files import sha256, write_json
+from distill.system.files import sha256, write_json, write_text
 from distill.system.hardware import environment
 from distill.types import Dataset
 
@@ -80,7 +80,7 @@ def _with_reference(
     wanted = parity.reference(run.student, split, options.preprocess)
     wanted = parity.refuse_changed_student(run.student, wanted, recorded, run.result.eval.get("tta", "plain"))
     if options.calibrate and labeled:
-        run = source_run.calibrated(run, recorded, split.label)
+        run = run._replace(temperature=float(run.result.calibration["temperature"]))
         wanted = parity.calibrated(wanted, run.temperature)
     known = (wanted.accuracy, bootstrap(wanted.logits, split.label)) if labeled else None
     return run, data, wanted, source_run.facts(run, data, known)
@@ -112,7 +112,7 @@ def _export(run: source_run.SourceRun, options: Options) -> dict:
     write_json(target / PARITY, report)  # last, so that it never speaks of other files
     if options.preprocess:
         try:
-            card.write(folder)
+            write_text(target / card.NAME, card.card(folder))
         except Exception as error:  # of an older or damaged run folder: the files are proven all the same
             left_out.append(f"{card.NAME}: not written: {format_error(error, inside=True)}.")
             write_json(target / PARITY, report)

@@ -17,7 +17,7 @@ from distill.export.runtimes import ANSWERS
 from distill.system.errors import ConfigError
 from distill.types import InputSpec
 
-AXES = {"image": ("batch", "height", "width", 3)}
+PICTURE = ("batch", "height", "width", 3)  # the axes of a picture, of which the first three may change
 PARTS = "prepare/"  # names of the nodes that prepare the picture
 
 
@@ -38,7 +38,8 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
     module = module.eval().requires_grad_(False)
     sizes = {axis: torch.export.Dim(name, min=1) for axis, name in axes.items()} or None
     try:
-        with quiet(), _without_autocast():
+        # in float32 a network's autocast(enabled=False) says nothing, but is a node that ONNX does not have
+        with quiet(), mock.patch.object(torch, "autocast", lambda *arguments, **options: nullcontext()):
             return torch.export.export(module, (given,), dynamic_shapes=(sizes,))
     except Exception as error:  # torch raises many kinds
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
@@ -51,7 +52,7 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
 
 def deployed(student: nn.Module, preprocess: bool, temperature: float = 1.0) -> torch.export.ExportedProgram:
     """Return the program of the whole student: input -> logits / temperature, probabilities [B, K]."""
-    axes = dict(enumerate(AXES["image"][:3])) if preprocess else {0: "batch"}
+    axes = dict(enumerate(PICTURE[:3])) if preprocess else {0: "batch"}
     return program(ExportModule(student, preprocess, temperature), example(student, preprocess), axes)
 
 
@@ -70,8 +71,7 @@ def bare_onnx(student: nn.Module):
 
 def prepare_onnx(student: nn.Module):
     """Return the ONNX graph that prepares a picture: image [B, H, W, 3] uint8 -> images [B, C, S, S]."""
-    axes = dict(enumerate(AXES["image"][:3]))
-    return as_part(program(Preprocess(student.input), example(student, True), axes))
+    return as_part(program(Preprocess(student.input), example(student, True), dict(enumerate(PICTURE[:3]))))
 
 
 def as_part(prepare: torch.export.ExportedProgram):
@@ -118,10 +118,10 @@ def deployable(net, prepare, student: nn.Module, num_classes: int, temperature: 
     graph, spec = merged.graph, student.input
     _divide(graph, "logits", temperature)
     graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], name="probabilities", axis=1))
-    kind, shape = onnx.TensorProto.FLOAT, ["batch", spec.channels, spec.size, spec.size]
-    name = "images" if prepare is None else "image"
-    if prepare is not None:
-        kind, shape = onnx.TensorProto.UINT8, list(AXES["image"])
+    if prepare is None:
+        name, kind, shape = "images", onnx.TensorProto.FLOAT, ["batch", spec.channels, spec.size, spec.size]
+    else:
+        name, kind, shape = "image", onnx.TensorProto.UINT8, list(PICTURE)
     answers = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["batch", num_classes]) for n in ANSWERS]
     for part, values in ((graph.input, [helper.make_tensor_value_info(name, kind, shape)]), (graph.output, answers)):
         del part[:]
@@ -159,13 +159,6 @@ def save_program(traced: torch.export.ExportedProgram, path: Path, facts: dict[s
     with quiet():
         torch.export.save(traced, content, extra_files={"facts.json": json.dumps(facts)})
     path.write_bytes(content.getvalue())
-
-
-@contextmanager
-def _without_autocast():
-    """Export in float32, where a network's autocast(enabled=False) says nothing, but is a node that ONNX does not have."""
-    with mock.patch.object(torch, "autocast", lambda *arguments, **options: nullcontext()):
-        yield
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from torch import nn
 from distill import build
 from distill.config.ranges import check_plugins
 from distill.evaluation import inference as evaluate
-from distill.evaluation.calibration import as_logits, calibration
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed
@@ -25,7 +24,7 @@ from distill.system.typed import as_yaml
 from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
-LICENCES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs
+LICENSES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs
 UNKNOWN = "not known: see the data set's own terms"
 TAKEN = ("data.root", "paths.store", "plugins")
 
@@ -52,7 +51,20 @@ def read_run(folder: Path, words: list[str]) -> SourceRun:
         ValueError: no finished run, or another key.
     """
     weights = completed.weights(folder, f", or type best of {folder}")
-    cfg = _with(RunConfig.read(RunFolder(folder).config), words)
+    cfg = RunConfig.read(RunFolder(folder).config)
+    for word in words:
+        key, equals, text = word.partition("=")
+        if key not in TAKEN or not equals:
+            raise ValueError(
+                f"{word}: cannot be asked of an export. Type export.KEY=VALUE, or {', '.join(f'{k}=...' for k in TAKEN)}."
+            )
+        if key == "data.root":
+            cfg.data["root"] = text
+        elif key == "paths.store":
+            cfg.paths.store = text
+        else:
+            cfg.plugins = as_yaml(key, text)
+            check_plugins(cfg.plugins)
     provenance.warn_if_code_changed(RunFolder(folder))
     tensors, metadata = read_weights(weights)
     if "classes" not in metadata:
@@ -79,23 +91,6 @@ def of_width(folder: Path, width: float | None) -> Path:
         known = f"There are {', '.join(f'{one:g}' for one in widths)}." if widths else "It is a run of one width."
         raise ValueError(f"--width: {folder} has no student of width {width:g}. {known}")
     return folder if width == widths[0] else RunFolder(folder).width(width).path
-
-
-def _with(cfg: RunConfig, words: list[str]) -> RunConfig:
-    for word in words:
-        key, equals, text = word.partition("=")
-        if key not in TAKEN or not equals:
-            raise ValueError(
-                f"{word}: cannot be asked of an export. Type export.KEY=VALUE, or {', '.join(f'{k}=...' for k in TAKEN)}."
-            )
-        if key == "data.root":
-            cfg.data["root"] = text
-        elif key == "paths.store":
-            cfg.paths.store = text
-        else:
-            cfg.plugins = as_yaml(key, text)
-            check_plugins(cfg.plugins)
-    return cfg
 
 
 def faces(run: SourceRun) -> Dataset:
@@ -132,18 +127,9 @@ def recorded(run: SourceRun, data: Dataset) -> np.ndarray:
     return probabilities
 
 
-def calibrated(run: SourceRun, recorded: np.ndarray, labels: np.ndarray) -> SourceRun:
-    """Return the run with the temperature of its result.json; of one made before there was any, fitted on its predictions.
-
-    Args:
-        run: the finished run.
-        recorded: [N, K] probabilities of the validation faces that it has written.
-        labels: [N] of these faces.
-    """
-    known = (run.result.calibration or {}).get("temperature")
-    return run._replace(
-        temperature=float(known or calibration({"valid": (as_logits(recorded), labels)})["temperature"])
-    )
+def license_of(data: Dataset) -> str:
+    """Return the license of a data set, in words."""
+    return data.notes.get("license") or LICENSES.get(data.name, UNKNOWN)
 
 
 def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
@@ -178,8 +164,8 @@ def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, flo
         "macs": macs(run.student, spec),
         "network_input": {"size": spec.size, "channels": spec.channels, "mean": spec.mean, "std": spec.std},
         "picture": list(split.pixels.shape[2:]),
-        "licence_of_the_data": seen.get("notes", {}).get("licence") or LICENCES.get(seen["name"], UNKNOWN),
-        "licence_of_the_code": "MIT; weights carry what the data set and the teacher's start allow",
+        "license_of_the_data": license_of(data),
+        "license_of_the_code": "MIT; weights carry what the data set and the teacher's start allow",
         "limits": f"{LIMITS} Measured on the named data set alone.",
         "made_by": "fer-distill",
     }

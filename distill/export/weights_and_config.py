@@ -106,7 +106,7 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     try:
         ours = json.loads(file.read_text(encoding="utf-8"))[OURS]
         node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
-        temperature = float(ours.get("temperature", 1.0))  # none: of an earlier export
+        temperature = float(ours["temperature"])
         if not 0 < temperature < float("inf"):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -120,7 +120,7 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
             f"{file}: its network, {target}, is from the package {package}, whose code is not run unasked. If you trust it, "
             f"type load(FOLDER, plugins=[{package!r}]), or --plugins {package} on the command line."
         )
-    if weights.is_file() and ours.get("sha256") not in (None, sha256(weights)):  # none: of an earlier export
+    if weights.is_file() and ours.get("sha256") != sha256(weights):
         raise ValueError(
             f"{weights}: damaged or changed: its SHA-256 is not the one in {CONFIG}. Bring the folder back, or export again."
         )

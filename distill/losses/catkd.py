@@ -31,7 +31,7 @@ class ClassAttentionTransfer(FeatureLoss):
         features [B, C, S, S] -> [B], by way of [B, K, pool, pool]. No gradient reaches the teacher.
 
     Raises:
-        ValueError: a network that does not end in global average pooling and one linear classifier, other classes, or a map
+        ConfigError: a network that does not end in global average pooling and one linear classifier, other classes, or a map
             with fewer places than pool.
 
     Reference: Guo et al., Class Attention Transfer Based Knowledge Distillation, arXiv 2304.12777, section 3. Deviations:
@@ -55,7 +55,12 @@ class ClassAttentionTransfer(FeatureLoss):
             role: self._end(role, network)
             for role, network in (("student", student), ("teacher", teacher.live_teacher().network))
         }
-        self._check(**ends)
+        of_student, of_teacher = (end.classifier.out_features for end in ends.values())
+        if of_student != of_teacher:
+            raise ConfigError(
+                f"loss.{self.term}",
+                f"the teacher knows {of_teacher} classes, the student {of_student}. Choose a teacher of the same classes.",
+            )
         self.pairs = [(ends["student"].layer, ends["teacher"].layer)]
         self.classifiers = [end.classifier for end in ends.values()]  # a list: they are not this loss's own to learn
         attach_hooks(student, [ends["student"].layer])
@@ -70,14 +75,6 @@ class ClassAttentionTransfer(FeatureLoss):
                 f"side. Choose loss.{self.term}.pool=1, or a larger {role}.size.",
             )
         return end
-
-    def _check(self, student: Pooled, teacher: Pooled) -> None:
-        if student.classifier.out_features != teacher.classifier.out_features:
-            raise ConfigError(
-                f"loss.{self.term}",
-                f"the teacher knows {teacher.classifier.out_features} classes, the student "
-                f"{student.classifier.out_features}. Choose a teacher of the same classes.",
-            )
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.base.logit_loss import check_length, log_priors
-from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.losses.base.objective import Loss, check_choices, check_heads, reduce_heads, select_heads
 from distill.system.errors import ConfigError
 from distill.types import Outputs
 
@@ -74,12 +74,8 @@ class CrossEntropy(Loss):
         class_priors: Sequence[float] | None = None,
     ):
         super().__init__()
-        check_choices(
-            self.term,
-            target=(target, ("soft", "hard")),
-            apply_to=(apply_to, ("heads", "logits")),
-            head_reduction=(head_reduction, ("sum", "mean")),
-        )
+        check_heads(self.term, apply_to, head_reduction)
+        check_choices(self.term, target=(target, ("soft", "hard")))
         if not 0 <= label_smoothing < 1:
             raise ConfigError(
                 f"loss.{self.term}.label_smoothing", f"expected a fraction in [0, 1), got {label_smoothing}."

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from distill.losses.base.logit_loss import check_numbers, check_temperature, cross_entropy, divergence, soft
-from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.losses.base.objective import Loss, check_heads, reduce_heads, select_heads
 from distill.system.errors import ConfigError
 from distill.types import Outputs
 
@@ -52,9 +52,7 @@ class MutualLearning(Loss):
         head_reduction: str = "mean",
     ):
         super().__init__()
-        check_choices(
-            self.term, apply_to=(apply_to, ("heads", "logits")), head_reduction=(head_reduction, ("sum", "mean"))
-        )
+        check_heads(self.term, apply_to, head_reduction)
         check_numbers(self.term, label_weight=(label_weight, label_weight >= 0, "0 or more, such as 1"))
         check_temperature(self.term, temperature)
         self.label_weight, self.temperature, self.scale_t2 = label_weight, temperature, scale_t2

@@ -76,16 +76,14 @@ class FactorTransfer(FeatureLoss):
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        total = 0.0
         parts = zip(self.encoders, self.decoders, self.translators, self.maps(student, teacher), strict=True)
-        return sum(self._value(e, d, translator, s, t) for e, d, translator, (s, t) in parts)
-
-    def _value(
-        self, encoder: nn.Module, decoder: nn.Module, translator: nn.Module, student: Tensor, teacher: Tensor
-    ) -> Tensor:
-        factor = encoder(teacher)
-        rebuilt = (decoder(factor) - teacher).square().flatten(1).mean(1)
-        distance = self._normal(translator(resize(student, teacher))) - self._normal(factor.detach())
-        return distance.abs().pow(self.p).mean(1) + self.reconstruction * rebuilt
+        for encoder, decoder, translator, (s, t) in parts:
+            factor = encoder(t)
+            rebuilt = (decoder(factor) - t).square().flatten(1).mean(1)
+            distance = self._normal(translator(resize(s, t))) - self._normal(factor.detach())
+            total = total + distance.abs().pow(self.p).mean(1) + self.reconstruction * rebuilt
+        return total
 
     def _normal(self, factor: Tensor) -> Tensor:
         return F.normalize((factor.square().mean(1) if self.form == "code" else factor).flatten(1), eps=1e-8)

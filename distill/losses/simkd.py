@@ -52,10 +52,8 @@ class ReusedClassifier(FeatureLoss):
         self._last_map(student)
 
     def bind(self, student: nn.Module, teacher) -> None:
-        of_student, _ = (
-            self._last_map(student),
-            teacher.inspect_layers(),
-        )  # the latter says what to type where it has no maps
+        teacher.inspect_layers()  # says what to type where it has no maps
+        of_student = self._last_map(student)
         t = pooled_classifier(teacher.live_teacher().network, f"loss.{self.term}: the teacher", NEEDS)
         side = min(of_student.shape[1], t.layer.shape[1])
         attach_reused_head(student, of_student, side, t.classifier, self.factor)

@@ -33,23 +33,18 @@ def resolve_weight_files(cfg: RunConfig) -> RunConfig:
         if isinstance(file := node.get("weights"), str) and not Path(file).expanduser().is_file():
             raise ConfigError(f"{key}.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")
     if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:
-        cfg = replace(cfg, data=cfg.data | {"classes": _known(build.members(cfg.teacher)[0])})
+        first = build.members(cfg.teacher)[0]
+        file = weights(Path(first["run"]).expanduser()) if "run" in first else Path(first["weights"])
+        if not (classes := read_weights(file)[1].get("classes")):
+            raise ConfigError(
+                "data.classes", f"{file} does not say what its network answers. Type data.classes=[...], in its order."
+            )
+        cfg = replace(cfg, data=cfg.data | {"classes": list(classes)})
     teacher = _resolve_weight_file(cfg.teacher)
     if "members" in teacher:
-        teacher = teacher | {
-            "members": {name: _resolve_weight_file(member) for name, member in teacher["members"].items()}
-        }
+        members = {name: _resolve_weight_file(member) for name, member in teacher["members"].items()}
+        teacher = teacher | {"members": members}
     return replace(cfg, student=with_sha256(cfg.student), teacher=with_sha256(teacher))
-
-
-def _known(teacher: dict) -> list[str]:
-    """Return the classes that a teacher's weights name."""
-    file = weights(Path(teacher["run"]).expanduser()) if "run" in teacher else Path(teacher["weights"])
-    if not (classes := read_weights(file)[1].get("classes")):
-        raise ConfigError(
-            "data.classes", f"{file} does not say what its network answers. Type data.classes=[...], in its order."
-        )
-    return list(classes)
 
 
 def _resolve_weight_file(node: dict) -> dict:
@@ -78,7 +73,7 @@ def weights(folder: Path, instead: str = "") -> Path:
         ValueError: the folder holds none, or a damaged one.
     """
     if published := published_weights(folder):
-        if published_config(folder).get("sha256") not in (None, sha256(published)):  # none: of an earlier export
+        if published_config(folder).get("sha256") != sha256(published):
             raise ValueError(
                 f"{published}: damaged or changed: its SHA-256 is not the one in config.json. Bring the folder back."
             )

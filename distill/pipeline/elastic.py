@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,15 +95,21 @@ def taught_in_place(cfg: RunConfig) -> RunConfig:
         return cfg
     widths = list(known) if width == "elastic" else width
     node = {"_target_": "distill.pipeline.elastic.InPlace", "weight": 1.0} | (given if isinstance(given, dict) else {})
-    phases = [_with_term(phase) for phase in cfg.phases] if isinstance(cfg.phases, list) else cfg.phases
+    phases = with_losses(cfg.phases, lambda names: list(dict.fromkeys([*names, TERM])))
     losses = losses | {TERM: node | {"widths": widths}}
     return replace(cfg, student=student | {"width": widths}, loss=losses, phases=phases)
 
 
-def _with_term(phase: object) -> object:
-    if isinstance(phase, dict) and isinstance(phase.get("loss"), list):
-        return phase | {"loss": list(dict.fromkeys([*phase["loss"], TERM]))}
-    return phase
+def with_losses(phases: Any, change: Callable[[list], list]) -> Any:
+    """Return phases whose lists of losses are changed; what is no phase, or has no such list, has a message of its own."""
+    if not isinstance(phases, list):
+        return phases
+    return [
+        phase | {"loss": change(phase["loss"])}
+        if isinstance(phase, dict) and isinstance(phase.get("loss"), list)
+        else phase
+        for phase in phases
+    ]
 
 
 def check_elastic(cfg: RunConfig) -> None:

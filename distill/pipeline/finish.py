@@ -14,8 +14,7 @@ from distill.evaluation import cka, figures
 from distill.evaluation import inference as evaluate
 from distill.evaluation.calibration import calibration
 from distill.evaluation.cost import profile, speed
-from distill.evaluation.likeness import evaluate_likeness
-from distill.evaluation.metrics import confusion_matrix, evaluate_predictions
+from distill.evaluation.metrics import confusion_matrix, evaluate_likeness, evaluate_predictions
 from distill.evaluation.robustness import evaluate_robustness, write_robustness
 from distill.models.elastic import cut
 from distill.models.teacher import Teacher
@@ -161,7 +160,8 @@ def layer_similarity(
         return {}
     similarities = cka.compare(student, teacher, data.splits["valid"], precision)
     if similarities:
-        cka.write(similarities, folder.figure("cka"))
+        folder.figure("cka").parent.mkdir(exist_ok=True)
+        figures.similarity(similarities, folder.figure("cka"))
     return similarities
 
 
@@ -186,17 +186,11 @@ def teacher_facts(
     sizes = {key: sum(cost[key] for cost in costs) for key in ("num_parameters", "macs", "bytes")}
     rates = [cost["images_per_second"] for cost in costs if cost.get("images_per_second")]
     sizes |= {"images_per_second": 1 / sum(1 / rate for rate in rates)} if len(rates) == len(costs) else {}
-    starts = {
-        "start": [start_of(weights) for weights in teacher_weight_files],
-        "weights": [str(weights) for weights in teacher_weight_files],
-    }
-    runs = [Path(member["run"]) for member in build.members(node) if "run" in member]
-    seen = (
-        {"saw_same_data": all(completed.data_fingerprint(run) == build.fingerprint(data) for run in runs)}
-        if runs
-        else {}
-    )
-    return {"name": config.label(node), **sizes, **starts, **seen}
+    facts = {"name": config.label(node), **sizes, "start": [start_of(weights) for weights in teacher_weight_files]}
+    facts["weights"] = [str(weights) for weights in teacher_weight_files]
+    if runs := [Path(member["run"]) for member in build.members(node) if "run" in member]:
+        facts["saw_same_data"] = all(completed.data_fingerprint(run) == build.fingerprint(data) for run in runs)
+    return facts
 
 
 def summary_of(result: RunResult) -> dict:

@@ -16,6 +16,7 @@ from distill.data.common.twins import start_messages
 from distill.data.loader import steps_per_epoch
 from distill.evaluation.calibration import FEW_VALID
 from distill.evaluation.inference import PROBE, probe, refuse_changed_network
+from distill.evaluation.tables import count
 from distill.models.teacher import Teacher
 from distill.runs.config import TrainConfig
 from distill.runs.folder import RunFolder
@@ -170,16 +171,12 @@ def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: boo
     if epochs:
         few = f"; few faces are seen more often than train.epochs={train.epochs} times, see train.min_steps"
         console.print(
-            f"{name}: {_count(faces, 'training face')} in batches of {train.batch_size}: {_count(steps, 'step')} "
-            f"an epoch, {_count(epochs, 'epoch')}, {_count(epochs * steps, 'step')}, "
-            f"{_count(views, 'view') + ' of each face' if views else 'a new view of each face every epoch'}"
+            f"{name}: {count(faces, 'training face')} in batches of {train.batch_size}: {count(steps, 'step')} "
+            f"an epoch, {count(epochs, 'epoch')}, {count(epochs * steps, 'step')}, "
+            f"{count(views, 'view') + ' of each face' if views else 'a new view of each face every epoch'}"
             f"{few if epochs > train.epochs else ''}"
         )
     return replace(train, epochs=epochs, min_steps=least_steps(train))
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def tell(data: Dataset) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from distill import build
 from distill.config import schema as config
 from distill.evaluation.cost import profile, speed
@@ -20,10 +22,9 @@ from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.errors import ConfigError
 from distill.system.files import digest
-from distill.system.weights import read_weights
+from distill.system.weights import intact, read_weights
 from distill.types import Dataset
 from teachers.peer import is_peer
-from teachers.store import find_or_train
 
 
 def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> list[Path]:
@@ -39,21 +40,18 @@ def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, R
     """
     if cfg.teacher["_target_"] is None or is_peer(cfg.teacher):
         return []
-    return [
-        _finished_run(member, data)
-        if "run" in member
-        else prepare_teacher(_fine_tuning(cfg, member, data), member, data, train)
-        for member in build.members(cfg.teacher)
-    ]
-
-
-def _fine_tuning(cfg: RunConfig, member: dict, data: Dataset) -> RunConfig:
-    """Return the config of a teacher's fine-tuning; of few faces its least number of steps, where it has none, is the run's."""
-    inner = config.teacher_run(cfg, member)
-    as_run = replace(inner.train, min_steps=least_steps(cfg.train))
-    if inner.train.min_steps is None and enough_epochs(as_run, len(data.splits["train"])) > as_run.epochs:
-        return replace(inner, train=as_run)
-    return inner
+    files = []
+    for member in build.members(cfg.teacher):
+        if "run" in member:
+            files.append(_finished_run(member, data))
+            continue
+        inner = config.teacher_run(cfg, member)
+        as_run = replace(inner.train, min_steps=least_steps(cfg.train))
+        # of few faces its least number of steps, where it has none, is the run's
+        if inner.train.min_steps is None and enough_epochs(as_run, len(data.splits["train"])) > as_run.epochs:
+            inner = replace(inner, train=as_run)
+        files.append(prepare_teacher(inner, member, data, train))
+    return files
 
 
 def prepare_teacher(
@@ -66,18 +64,14 @@ def prepare_teacher(
         member: the key teacher, or that of a member of an ensemble.
         data: the packed data set.
         train: see teacher_weights.
-
-    Raises:
-        ConfigError: a weight file that is not there.
     """
-    if (file := member.get("weights")) and not Path(file).expanduser().is_file():
-        raise ConfigError("teacher.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")
     key = digest([config.learning(inner), build.fingerprint(data)])
     store = Path(inner.paths.store).expanduser() / "teachers"
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")
     refuse_other_teacher(inner, folder)
     complete = parallel.broadcast_from_main(folder.is_complete)
-    new = "is fine-tuned once, then found again," if inner.train.epochs else f"is {file or 'without weights'}, kept"
+    start = member.get("weights") or "without weights"
+    new = "is fine-tuned once, then found again," if inner.train.epochs else f"is {start}, kept"
     console.print(f"teacher {config.label(member)}: {'found' if complete else new} in {folder}")
     warn_if_code_changed(folder)
     weights = find_or_train(folder, lambda: train(inner, folder))
@@ -91,6 +85,18 @@ def prepare_teacher(
             style="bold",
         )
     return weights
+
+
+def find_or_train(folder: RunFolder, train: Callable[[], object]) -> Path:
+    """Return the weights of a fine-tuned teacher, training it first where its run folder is not complete.
+
+    Other processes that need the same teacher wait under the lock; a training that was killed goes on from its checkpoint.
+    """
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    with parallel.only_main(FileLock(f"{folder}.lock")):
+        if not parallel.broadcast_from_main(folder.is_complete):
+            train()
+    return intact(folder.weights, f"Delete the folder {folder}; it is trained again.")
 
 
 def _finished_run(member: dict, data: Dataset) -> Path:

@@ -9,9 +9,9 @@ from distill.config import schema as config
 from distill.config.ranges import check_weights
 from distill.evaluation import robustness
 from distill.evaluation.inference import tta_views
-from distill.evaluation.likeness import KNOWN
+from distill.evaluation.metrics import OF_TEACHER
 from distill.losses.base.ramps import ramp
-from distill.pipeline.elastic import TERM, check_elastic
+from distill.pipeline.elastic import TERM, check_elastic, with_losses
 from distill.pipeline.key_types import check_types
 from distill.pipeline.unlabeled import check_extra, check_unlabeled
 from distill.runs.config import EvalConfig, RunConfig
@@ -34,7 +34,7 @@ def validate(cfg: RunConfig) -> None:
     check_evaluation(cfg.eval)
     build.data_node(cfg.data, cfg.plugins)
     monitor = cfg.train.monitor
-    if monitor.removeprefix("-") in KNOWN and cfg.data.get("labels") != "none":
+    if monitor.removeprefix("-") in OF_TEACHER and cfg.data.get("labels") != "none":
         raise ConfigError(
             "train.monitor",
             f"got {monitor}; where there are labels, the epoch is chosen by them. Type "
@@ -80,21 +80,15 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
             for need in ("needs_teacher", "needs_label", "needs_every_label")
         )
         left_out = [name for name in cfg.loss if name not in comparing or any(name in names for names in needing)]
-        monitor = cfg.train.monitor if cfg.train.monitor.removeprefix("-") in KNOWN else KNOWN[0]
+        monitor = cfg.train.monitor if cfg.train.monitor.removeprefix("-") in OF_TEACHER else OF_TEACHER[0]
         cfg = replace(cfg, train=replace(cfg.train, monitor=monitor))
     elif cfg.teacher["_target_"] is not None or cfg.generations != 1:
         return cfg, []
     else:
         left_out = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
-    kept, phases = {name: loss for name, loss in cfg.loss.items() if name not in left_out}, cfg.phases
+    kept = {name: loss for name, loss in cfg.loss.items() if name not in left_out}
     chosen = [name for name in kept if name != TERM]  # which is no choice
-    if left_out and isinstance(phases, list):
-        phases = [
-            phase | {"loss": [name for name in phase["loss"] if name not in left_out]}
-            if isinstance(phase, dict) and isinstance(phase.get("loss"), list)
-            else phase
-            for phase in phases
-        ]
+    phases = with_losses(cfg.phases, lambda names: [name for name in names if name not in left_out])
     if left_out and not chosen:
         need = "needs" if len(left_out) == 1 else "need"
         if unlabeled:

@@ -21,10 +21,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill.evaluation.tables import count
 from distill.report.aggregate import RunTable, aggregate_runs
 from distill.report.example_faces import Faces, example_faces
 from distill.report.html.page import page
-from distill.report.html.summary import count
 from distill.report.markdown_csv import comma_separated, markdown
 from distill.report.pair import pair
 from distill.report.predictions import problems

@@ -213,10 +213,8 @@ def _once(members: list[Run]) -> tuple[list[Run], list[Run]]:
             older.append((run, newest[seed]))
         else:
             newest[seed] = run
-    again = [
-        Run(run.folder, "repeated", f"the same configuration and seed as {other.folder}, which is newer")
-        for run, other in older
-    ]
+    why = "the same configuration and seed as {}, which is newer"
+    again = [Run(run.folder, "repeated", why.format(other.folder)) for run, other in older]
     return sorted(newest.values(), key=lambda run: -run.numbers[goal_of(run.numbers)]), again
 
 

@@ -78,8 +78,8 @@ def example_faces(run: Run, n: int = 12) -> Faces:
         seen = [(whose, _uri(_lit(face, maps[k].numpy()))) for whose, maps in looks]
         teacher_answer, answer = teacher and teacher[1][k], (classes[int(answer_row.argmax())], float(answer_row.max()))
         faces.append(Face(answers.ids[row], classes[answers.labels[row]], answer, teacher_answer, _uri(face), seen))
-    if licence := run.result.data.get("notes", {}).get("licence"):
-        notes.append(str(licence))
+    if license := run.result.data.get("notes", {}).get("license"):
+        notes.append(str(license))
     return Faces(faces[: len(wrong)], faces[len(wrong) :], notes)
 
 
@@ -113,10 +113,8 @@ def _teacher_maps(
     """Return the teacher's maps and answers, of several teachers the first one's; none, with a note, where it is out of reach."""
     weights = (run.result.teacher or {}).get("weights") or []
     if not weights:
-        teacher_maps = (
-            "The run does not say where its teacher's weights are" if run.result.teacher else "It had no teacher"
-        )
-        notes.append(teacher_maps)
+        unknown = "The run does not say where its teacher's weights are"
+        notes.append(unknown if run.result.teacher else "It had no teacher")
         return None
     node = build.members(run.config.teacher)[0]
     try:

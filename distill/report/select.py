@@ -10,7 +10,7 @@ from pathlib import Path
 
 from distill.report.aggregate import Configuration, RunTable, configuration, table_of
 from distill.report.number_format import plain
-from distill.runs.reading import FIRST, Run, is_number
+from distill.runs.reading import FIRST, is_number
 
 RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+|[^<>=!]+?)\s*")  # a folder's name may hold blanks
@@ -110,7 +110,7 @@ def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
         f"{' '.join(filter(None, (name, root)))} ({rows} validation faces; {protocol})"
         for name, root, rows, protocol, _ in sorted(kinds, key=repr)
     ]
-    largest = max(kinds.values(), key=lambda members: _rows(members[0].runs[0]))
+    largest = max(kinds.values(), key=lambda members: members[0].faces[2])
     more = condition(largest, [c for members in kinds.values() if members is not largest for c in members])
     joined = " and " if RULE.fullmatch(rule)[3] else " where "
     what = f'Type for example --best "{rule.strip()}{joined}{more}"' if more else "Give the folders of one kind alone"
@@ -136,11 +136,6 @@ def _fits(c: Configuration, words: Sequence[str]) -> bool:
     except ValueError:
         return False
     return all(_holds(c, *one) for one in conditions)
-
-
-def _rows(run: Run) -> int:
-    rows = run.result.data["rows"]
-    return rows.get("valid", 0) if isinstance(rows, dict) else 0
 
 
 def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
@@ -195,7 +190,7 @@ def _numbers(c: Configuration) -> dict[str, float]:
     """Return a configuration's means, and those of its settings that are numbers."""
     settings = {key: float(value) for key, value in c.values.items() if is_number(value)}
     numbers = {name: value for name, value in c.mean.items() if name != "seed"}
-    return numbers | settings | {"valid_rows": _rows(c.runs[0])}
+    return numbers | settings | {"valid_rows": c.faces[2]}
 
 
 def _known(c: Configuration) -> dict[str, float | str]:

@@ -171,14 +171,11 @@ def place_labels(
             left, foot = x + dx - {"start": 0, "middle": width / 2, "end": width}[anchor], y + dy
             box = (left, foot - 11, left + width, foot + 3)
             inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 14 and box[3] < HEIGHT - BOTTOM
-            if inside and not any(_overlap(box, other) for other in boxes):
+            apart = (box[0] >= b[2] or b[0] >= box[2] or box[1] >= b[3] or b[1] >= box[3] for b in boxes)
+            if inside and all(apart):
                 boxes.append(box)
                 places.append((x + dx, y + dy, anchor))
                 break
         else:
             places.append(None)
     return places
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

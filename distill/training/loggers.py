@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.system.errors import ConfigError
+from distill.system.files import write_text
 
 MODES = ("auto", "offline", "online", "disabled")
 TIMEOUT = 15.0  # seconds to wait for wandb's server at the start; four times as long for uploads at the end
@@ -130,12 +131,16 @@ class Wandb:
         options: dict[str, Any] = {"name": name, "group": group, "job_type": job_type, "project": project}
         options |= {"entity": entity, "dir": os.path.abspath(folder), "config": config or {}, "reinit": "create_new"}
         options["tags"] = list(dict.fromkeys([*labels, *tags]))
-        self._run = self._start(_kept_id(Path(folder)), options)
+        kept_id = Path(folder) / "wandb_id"
+        if not kept_id.exists():
+            write_text(kept_id, secrets.token_hex(4) + "\n")
+        self._run = self._start(kept_id.read_text(encoding="utf-8").strip(), options)
 
     def _start(self, run_id: str, options: dict) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports wait for the network at exit
         import wandb
 
+        self._wandb = wandb
         wandb.setup(settings=wandb.Settings(silent=True))  # a silent wandb sees no terminal: it cannot ask for a key
         options["settings"] = wandb.Settings(
             silent=True, console="off", init_timeout=TIMEOUT, finish_timeout=4 * TIMEOUT, finish_timeout_raises=True
@@ -165,9 +170,7 @@ class Wandb:
         """Shows PNG files, by name, beside the numbers of the last step."""
 
         def show() -> None:
-            import wandb
-
-            self._run.log({name: wandb.Image(str(path)) for name, path in pictures.items()}, commit=False)
+            self._run.log({name: self._wandb.Image(str(path)) for name, path in pictures.items()}, commit=False)
 
         self._guard("pictures are not mirrored", show)
 
@@ -183,10 +186,9 @@ class Wandb:
         """
 
         def show() -> None:
-            import wandb
-
             truth, guess = ([int(k) for k in numbers] for numbers in (labels, predictions))
-            plot = wandb.plot.confusion_matrix(y_true=truth, preds=guess, class_names=list(classes), title="test faces")
+            names, draw = list(classes), self._wandb.plot.confusion_matrix
+            plot = draw(y_true=truth, preds=guess, class_names=names, title="test faces")
             self._run.log({"confusion_matrix": plot}, commit=False)
 
         self._guard("the confusion matrix is not mirrored", show)
@@ -200,9 +202,7 @@ class Wandb:
         """
 
         def register() -> None:
-            import wandb
-
-            item = wandb.Artifact(name, type="model")
+            item = self._wandb.Artifact(name, type="model")
             item.add_file(os.path.abspath(path), policy="immutable", skip_cache=True)
             self._run.log_artifact(item, aliases=["best"])
 
@@ -252,15 +252,6 @@ def _resolve(mode: str) -> str:
 def _of_an_agent() -> bool:
     """Say whether `wandb agent` started this process: the run's id is the agent's, and it is the student's."""
     return bool(os.environ.get("WANDB_SWEEP_ID"))
-
-
-def _kept_id(folder: Path) -> str:
-    path = folder / "wandb_id"
-    if not path.exists():
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(secrets.token_hex(4) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    return path.read_text(encoding="utf-8").strip()
 
 
 def _json_number(value: Any) -> int | float | None:

@@ -12,8 +12,7 @@ from torch import Tensor
 from distill.augment.views import ViewRecipe
 from distill.data.loader import batches, class_balanced_weights, epoch_order, mixup, resident, steps_per_epoch, to
 from distill.evaluation.inference import PROBE, predict, probe, teacher_logits
-from distill.evaluation.likeness import evaluate_likeness
-from distill.evaluation.metrics import evaluate_predictions
+from distill.evaluation.metrics import evaluate_likeness, evaluate_predictions
 from distill.losses.base.objective import Objective
 from distill.models.teacher import Teacher
 from distill.runs.config import AugmentConfig, TrainConfig
@@ -155,10 +154,8 @@ def train(
     """
     split, numbers = data.splits["train"], settings.train
     steps, meter = steps_per_epoch(len(split), numbers.batch_size), LossMeter(numbers.log_every_n_steps)
-    device, sampling_weights = (
-        next(train_state.student.parameters()).device,
-        class_balanced_weights(split.label, numbers.class_balance_power),
-    )
+    device = next(train_state.student.parameters()).device
+    sampling_weights = class_balanced_weights(split.label, numbers.class_balance_power)
     refuse_idle_processes(len(split), numbers.batch_size)
     faces = resident(split, device)
     valid = data.splits["valid"]
@@ -173,7 +170,8 @@ def train(
         table = recipe.table(settings.augment.seed, view, len(split.pixels))
         phase = settings.phase(epoch)
         train_state.objective.at(epoch, phase.losses)
-        live = teacher_of(train_state.objective, teacher)
+        # an epoch whose losses do not read the teacher does not wait for its answers
+        live = teacher if teacher and (teacher.learns or train_state.objective.reads("needs_teacher")) else None
         if live is not None:
             live.open("train", view, table, features=train_state.objective.reads("needs_features"))
         if epoch == phase.start > 0 and at["step"] == 0:
@@ -193,7 +191,8 @@ def train(
             progress.step(epoch, step + 1, steps)
             if meter.full() or step + 1 == steps:
                 terms = meter.flush()
-                log({"epoch": epoch, "train/lr_factor": factor, **terms, **ramps(train_state)}, done)
+                ramps = {f"train/{name}": value for name, value in train_state.objective.changing().items()}
+                log({"epoch": epoch, "train/lr_factor": factor, **terms, **ramps}, done)
                 progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
                 train_progress.save(epoch, step + 1)
@@ -210,10 +209,8 @@ def train(
         raise ConfigError(
             "train", "no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr."
         )
-    return {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")} | {
-        "steps": numbers.epochs * steps,
-        "resumed_at": resumed_at,
-    }
+    kept = {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")}
+    return kept | {"steps": numbers.epochs * steps, "resumed_at": resumed_at}
 
 
 def refuse_idle_processes(faces: int, batch_size: int) -> None:
@@ -230,11 +227,6 @@ def refuse_idle_processes(faces: int, batch_size: int) -> None:
         )
 
 
-def teacher_of(objective: Objective, teacher: Teacher | None) -> Teacher | None:
-    """Return the teacher where a loss of this epoch reads it, or it learns itself, else None: nobody waits for its answers."""
-    return teacher if teacher and (teacher.learns or objective.reads("needs_teacher")) else None
-
-
 def views_with_features(objective: Objective, phases: tuple[Phase, ...], epochs: int, num_views: int) -> set[int]:
     """Return the training views of those epochs of a run in which a loss reads feature maps."""
     views = set()
@@ -244,11 +236,6 @@ def views_with_features(objective: Objective, phases: tuple[Phase, ...], epochs:
             if objective.reads("needs_features"):
                 views.add(view_of(epoch, num_views))
     return views
-
-
-def ramps(train_state: TrainState) -> dict[str, float]:
-    """Return train/weight_NAME and the like of whatever changes with the epoch."""
-    return {f"train/{name}": value for name, value in train_state.objective.changing().items()}
 
 
 def save_best(train_state: TrainState, path: Path, metadata: dict) -> None:
@@ -271,9 +258,8 @@ def validate(
     """
     split = data.splits["valid"]
     with ema_weights(train_state):
-        parallel.broadcast_parameters(
-            train_state.student, train_state.objective
-        )  # each has BatchNorm statistics of its own
+        # each process has BatchNorm statistics of its own
+        parallel.broadcast_parameters(train_state.student, train_state.objective)
         logits = predict(train_state.student, split, precision=settings.precision)
 
     def values() -> dict:

@@ -4,16 +4,11 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from distill.system.errors import ConfigError
 
-OPTIMIZERS = {
-    "adamw": torch.optim.AdamW,
-    "adam": torch.optim.Adam,
-    "adamax": torch.optim.Adamax,
-    "sgd": torch.optim.SGD,
-}
+OPTIMIZERS = {kind.__name__.lower(): kind for kind in (optim.AdamW, optim.Adam, optim.Adamax, optim.SGD)}
 
 
 def optimizer(

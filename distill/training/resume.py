@@ -26,27 +26,17 @@ class TrainProgress:
 
     def __init__(self, path: Path, train_state: TrainState, meter: LossMeter, lines: JsonLines | NoLines):
         self.path, self.train_state, self.meter, self.lines = path, train_state, meter, lines
-        self.progress: dict[str, Any] = {
-            "epoch": 0,
-            "step": 0,
-            "position": 0,
-            "best_epoch": -1,
-            "best_score": float("-inf"),
-            "best": {},
-            "seconds": 0.0,
-        }
+        self.progress: dict[str, Any] = {"epoch": 0, "step": 0, "position": 0, "seconds": 0.0}
+        self.progress |= {"best_epoch": -1, "best_score": float("-inf"), "best": {}}
         if parallel.broadcast_from_main(path.exists):
-            self._restore()
+            state = load_state(path)
+            if not isinstance(state, dict) or not {"progress", "train_state", "meter"} <= state.keys():
+                raise ValueError(f"{path}: not a checkpoint of a run. Delete it to start this run again.")
+            train_state.restore(state["train_state"], path)
+            meter.restore(state["meter"])
+            self.progress |= state["progress"]
         lines.truncate(self.progress["position"])
         self.began = time.perf_counter() - self.progress["seconds"]
-
-    def _restore(self) -> None:
-        state = load_state(self.path)
-        if not isinstance(state, dict) or not {"progress", "train_state", "meter"} <= state.keys():
-            raise ValueError(f"{self.path}: not a checkpoint of a run. Delete it to start this run again.")
-        self.train_state.restore(state["train_state"], self.path)
-        self.meter.restore(state["meter"])
-        self.progress |= state["progress"]
 
     def save(self, epoch: int, step: int) -> None:
         """Write the checkpoint from which the run goes on with this step of this epoch; of several processes the main one."""

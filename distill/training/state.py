@@ -1,5 +1,7 @@
 """What training changes and checkpoints keep, the loss of a batch, and the moving average of the weights."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -118,17 +120,16 @@ class TrainState:
             torch.cuda.set_rng_state(state["cuda_rng"])
 
 
-class ema_weights:
-    """A context in which the student has the weights of the moving average."""
-
-    def __init__(self, train_state: TrainState):
-        self.student, self.ema = train_state.student, train_state.ema
-
-    def __enter__(self) -> None:
-        if self.ema:
-            self.unaveraged = {name: value.clone() for name, value in self.student.state_dict().items()}
-            self.student.load_state_dict(self.ema.values)
-
-    def __exit__(self, *error: object) -> None:
-        if self.ema:
-            self.student.load_state_dict(self.unaveraged)
+@contextmanager
+def ema_weights(train_state: TrainState) -> Iterator[None]:
+    """Give the student the weights of the moving average, where there is one, for the length of a with block."""
+    student, ema = train_state.student, train_state.ema
+    if ema is None:
+        yield
+        return
+    unaveraged = {name: value.clone() for name, value in student.state_dict().items()}
+    student.load_state_dict(ema.values)
+    try:
+        yield
+    finally:
+        student.load_state_dict(unaveraged)

@@ -168,7 +168,7 @@ def test_folders_of_our_names_in_the_current_directory_do_no_harm(tmp_path):
     for name in ("conf", "students", "teachers"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('shadowed')")
-    code = "import distill, conf, students, teachers.store; print(conf.__file__)"
+    code = "import distill, conf, students, teachers.output_store; print(conf.__file__)"
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     found = subprocess.run(
         [sys.executable, "-c", code],

@@ -10,8 +10,7 @@ from commandline import ROOT
 from face_trees import save, write_class_folders
 from inside import folder_of, job, read
 
-from distill.evaluation.likeness import evaluate_likeness
-from distill.evaluation.metrics import agreement
+from distill.evaluation.metrics import agreement, evaluate_likeness
 from distill.export.__main__ import main as export
 from distill.measure import main as measure
 from distill.publish import main as publish

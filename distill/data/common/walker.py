@@ -59,10 +59,8 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
 
 def _above(folder: str | Path) -> set[tuple[int, int]]:
     """Return the folders that a folder lies in, by the way that is typed and by its own."""
-    ways = (
-        Path(abspath(folder)),
-        Path(folder).resolve(),
-    )  # abspath: the parents of photos/../photos have photos among them
+    # abspath: the parents of photos/../photos have photos among them
+    ways = (Path(abspath(folder)), Path(folder).resolve())
     return {_identity(above) for way in ways for above in way.parents if above.exists()}
 
 

@@ -23,15 +23,19 @@ BLOCK = 2**17  # pixels corrupted together, so that what is drawn stays in the c
 SHARES = ("top1_accuracy", "mean_class_accuracy")
 
 # name -> (function, amount at severity 1, 2, 3, 4, 5)
-_TABLE = {
+_TABLE = {  # u and v run from -1 to 1, to the right and down
+    # v of its upper edge on the nose, opacity
     "mask": (mask, ((0.30, 0.85), (0.14, 0.95), (0.04, 1.0), (-0.06, 1.0), (-0.16, 1.0))),
+    # half height of a lens, opacity of the lenses
     "sunglasses": (sunglasses, ((0.16, 0.70), (0.18, 0.80), (0.20, 0.90), (0.24, 0.97), (0.29, 1.0))),
+    # u and v of the knuckles, toward the side that it comes from and below the middle
     "hand": (hand, ((0.66, 1.00), (0.54, 0.90), (0.42, 0.80), (0.30, 0.68), (0.18, 0.55))),
-    "patch": (patch, (0.05, 0.10, 0.20, 0.30, 0.45)),
-    "blur": (blur, (0.010, 0.018, 0.027, 0.037, 0.050)),
-    "noise": (noise, (0.04, 0.08, 0.14, 0.22, 0.32)),
+    "patch": (patch, (0.05, 0.10, 0.20, 0.30, 0.45)),  # area, share of the picture
+    "blur": (blur, (0.010, 0.018, 0.027, 0.037, 0.050)),  # sigma, heights of the picture
+    "noise": (noise, (0.04, 0.08, 0.14, 0.22, 0.32)),  # sigma, pixels / 255
+    # gain, gamma
     "dark": (dark, ((0.85, 1.3), (0.70, 1.6), (0.55, 1.9), (0.42, 2.2), (0.30, 2.5))),
-    "rotate": (rotate, (10.0, 20.0, 30.0, 45.0, 60.0)),
+    "rotate": (rotate, (10.0, 20.0, 30.0, 45.0, 60.0)),  # degrees, to the left or the right
 }
 CORRUPTIONS = tuple(_TABLE)
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -43,21 +47,6 @@ def corrupt(
     """Corrupt every face: what a picture gets depends on (seed, name, row) alone, not on its neighbors.
 
     A picture gets the same draws at every severity: a patch grows and noise swells, they do not move.
-
-    | name       | unit                                                | 1    | 2    | 3    | 4     | 5     |
-    |------------|-----------------------------------------------------|------|------|------|-------|-------|
-    | mask       | upper edge on the nose, v: -1 top, 1 bottom         | 0.30 | 0.14 | 0.04 | -0.06 | -0.16 |
-    |            | opacity                                             | 0.85 | 0.95 | 1    | 1     | 1     |
-    | sunglasses | half height of a lens, half heights of the picture  | 0.16 | 0.18 | 0.20 | 0.24  | 0.29  |
-    |            | opacity of the lenses                               | 0.70 | 0.80 | 0.90 | 0.97  | 1     |
-    | hand       | knuckles to the side of the middle, half widths     | 0.66 | 0.54 | 0.42 | 0.30  | 0.18  |
-    |            | knuckles below the middle, half heights             | 1.00 | 0.90 | 0.80 | 0.68  | 0.55  |
-    | patch      | area, share of the picture                          | 0.05 | 0.10 | 0.20 | 0.30  | 0.45  |
-    | blur       | sigma, heights of the picture                       | 0.01 | .018 | .027 | 0.037 | 0.05  |
-    | noise      | sigma, pixels / 255                                 | 0.04 | 0.08 | 0.14 | 0.22  | 0.32  |
-    | dark       | gain                                                | 0.85 | 0.70 | 0.55 | 0.42  | 0.30  |
-    |            | gamma                                               | 1.3  | 1.6  | 1.9  | 2.2   | 2.5   |
-    | rotate     | degrees, to the left or the right                   | 10   | 20   | 30   | 45    | 60    |
 
     Args:
         pixels: aligned faces that fill the picture; overlays sit where the average face of FER+ has nose, eyes and mouth.

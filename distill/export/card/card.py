@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from distill.evaluation.calibration import FEW_VALID, as_logits, before_and_after, scaled
+from distill.evaluation.calibration import FEW_VALID, scaled
 from distill.evaluation.tables import BYTES, Scores, calibration, compact, corruptions, per_class, scores
 from distill.export.card import text as words
 from distill.report.number_format import plain
@@ -17,7 +17,7 @@ from distill.report.predictions import Predictions, run_predictions
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, read
 from distill.system.cli import to_export
-from distill.system.files import sha256, write_text
+from distill.system.files import sha256
 from teachers.peer import is_peer
 
 NAME = "model-card.md"
@@ -46,12 +46,6 @@ class Evidence(NamedTuple):
         """The exported files that passed the gate and lie beside the card: file -> numbers."""
         files, refused = self.parity["files"], self.parity["refused"]
         return {name: files[name] for name in files if name in self.names and name not in refused}
-
-
-def write(folder: Path) -> None:
-    """Write RUN/export/model-card.md of an exported run."""
-    text = card(folder)
-    write_text(folder / "export" / NAME, text)
 
 
 def card(
@@ -221,15 +215,10 @@ def _results(evidence: Evidence) -> dict[str, Scores]:
 
 def _calibrated(evidence: Evidence) -> dict:
     """Return the temperature inside the files, and NLL and ECE of each split before and after it, as result.json has them."""
-    temperature = json.loads(evidence.parity["facts"].get("temperature", "1"))
-    known = evidence.run.result.calibration or {}
     few = {"few": FEW_VALID} if len(evidence.answers["valid"].labels) < FEW_VALID else {}
-    if known.get("temperature") == temperature:
-        return known | few
-    return {"temperature": temperature, **few} | {
-        split: before_and_after(as_logits(predictions.probabilities), predictions.labels, temperature)
-        for split, predictions in evidence.answers.items()
-    }
+    if json.loads(evidence.parity["facts"]["temperature"]) == 1:
+        return {"temperature": 1} | few
+    return evidence.run.result.calibration | few
 
 
 def _front(evidence: Evidence, is_timm: bool, name: str | None) -> str:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.objective import Loss, check_choices, reduce_heads, select_heads
+from distill.losses.base.objective import Loss, check_heads, reduce_heads, select_heads
 from distill.system.errors import ConfigError
 from distill.types import Outputs
 
@@ -43,9 +43,7 @@ class LogitLoss(Loss, ABC):
         class_priors: Sequence[float] | None = None,
     ):
         super().__init__()
-        check_choices(
-            self.term, apply_to=(apply_to, ("heads", "logits")), head_reduction=(head_reduction, ("sum", "mean"))
-        )
+        check_heads(self.term, apply_to, head_reduction)
         self.apply_to, self.head_reduction, self.teacher_adjustment = apply_to, head_reduction, teacher_adjustment
         priors = log_priors(self.term, class_priors, teacher_adjustment=teacher_adjustment)
         self.register_buffer("log_priors", priors, persistent=False)

@@ -168,6 +168,11 @@ def reduce_heads(values: Tensor, head_reduction: str) -> Tensor:
     return values.sum(dim=1) if head_reduction == "sum" else values.mean(dim=1)
 
 
+def check_heads(term: str, apply_to: str, head_reduction: str) -> None:
+    """Check what select_heads and reduce_heads take; see check_choices."""
+    check_choices(term, apply_to=(apply_to, ("heads", "logits")), head_reduction=(head_reduction, ("sum", "mean")))
+
+
 def check_choices(term: str, **chosen: tuple[str, tuple[str, ...]]) -> None:
     """Check every key=(value, choices).
 

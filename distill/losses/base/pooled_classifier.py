@@ -34,17 +34,14 @@ def pooled_classifier(network: nn.Module, who: str, instead: str) -> Pooled:
         maps = [x for x in info.layers.values() if len(x.shape) == 3 and x.shape[0] == classifier.in_features]
         maps = [x for x in maps if x.shape[1] > 1]  # whether a single place was averaged cannot be seen
         features = _try(network, [info.embedding, *maps])
-        fitting = [x for x in maps if _is_average(features[x.name], features[name])]
+        means = {x: features[x.name].mean(dim=(2, 3)) for x in maps if features[name].ndim == 2}
+        fitting = [x for x, mean in means.items() if torch.allclose(mean, features[name], rtol=1e-3, atol=1e-5)]
         if fitting:
             outputs = [layer for layer in fitting if not layer.name.endswith(":in")]
             return Pooled((outputs or fitting)[-1], classifier)
     raise ValueError(
         f"{who} does not end in global average pooling, of a map of more than one position, and one linear classifier. {instead}"
     )
-
-
-def _is_average(map: Tensor, vector: Tensor) -> bool:
-    return vector.ndim == 2 and torch.allclose(map.mean(dim=(2, 3)), vector, rtol=1e-3, atol=1e-5)
 
 
 @torch.no_grad()

@@ -27,14 +27,11 @@ class PreActivationLoss(FeatureLoss):
     def _pair(self, s, t, of_student, of_teacher, sizes) -> list[tuple[Layer, Layer]]:
         pairs = super()._pair(s, t, of_student, of_teacher, sizes)
         student, teacher = self.networks[0], self.networks[1].live_teacher().network
-        move_student, move_teacher = self.moved[0] and not s, self.moved[1] and not t
-        return [
-            (
-                before_activation(layer, of_student, student) if move_student else layer,
-                before_activation(other, of_teacher, teacher) if move_teacher else other,
-            )
-            for layer, other in pairs
-        ]
+        if self.moved[0] and not s:
+            pairs = [(before_activation(layer, of_student, student), other) for layer, other in pairs]
+        if self.moved[1] and not t:
+            pairs = [(layer, before_activation(other, of_teacher, teacher)) for layer, other in pairs]
+        return pairs
 
     def make(self) -> None:
         check_feature_maps(self.pairs, self.term)

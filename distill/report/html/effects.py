@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from distill.report.aggregate import Configuration, RunTable
@@ -104,24 +105,19 @@ def _numeric(key: str, known: list[Level]) -> str:
 
 def _axis(values: list[float]) -> Scale:
     """Return a scale of ascending settings, logarithmic where they are far apart, its ticks the values where they are few."""
-    log = values[0] > 0 and values[-1] / values[0] >= 7
-    far = [
-        v
-        for k, v in enumerate(values)
-        if k == 0 or not log or math.log(v / values[k - 1]) > 0.08 * math.log(values[-1] / values[0])
-    ]
+    ratio = values[-1] / values[0] if values[0] > 0 else 1
+    log = ratio >= 7
+    near = {v for last, v in pairwise(values) if log and math.log(v / last) <= 0.08 * math.log(ratio)}
+    far = [value for value in values if value not in near]
     return scale(values, log, plain, at=far if len(far) <= 8 else ())
 
 
 def _categorical(key: str, known: list[Level]) -> str:
     """Draw one line per value, its name on the left: names may be long, and need no turning."""
     left = min(30 + 7 * max(len(plain(level.value)) for level in known), 240)
-    y = Scale(
-        -len(known) + 0.4,
-        0.6,
-        marks=tuple(-k for k in range(len(known))),
-        write=lambda k: cut(plain(known[-round(k)].value)),
-    )
+    names = [cut(plain(level.value)) for level in known]
+    marks = tuple(-k for k in range(len(known)))
+    y = Scale(-len(known) + 0.4, 0.6, marks=marks, write=lambda k: names[-round(k)])
     height = min(340, 58 + 40 * len(known))
     x = _accuracies(known)
     plot = Plot(x, y, f"{_goal(known)} (%)", "", height=height, left=left)

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from distill.evaluation.metrics import confusion_matrix, expected_calibration_error
-from distill.evaluation.tables import compact, per_class
+from distill.evaluation.tables import compact, count, per_class
 from distill.report.aggregate import SPEEDS, Configuration, RunTable
 from distill.report.example_faces import Faces
 from distill.report.html import curves, effects, pareto, summary
@@ -40,14 +40,14 @@ def page(
     Raises:
         ValueError: a plot's key is none of the runs', or no number.
     """
-    left_out = f"{summary.count(table.debug, 'run')} of debug=smoke or overfit left out: --debug counts them."
+    left_out = f"{count(table.debug, 'run')} of debug=smoke or overfit left out: --debug counts them."
     notes = [left_out] if table.debug else []
     sections = table.sections
     sets = [_data_set(k, section, table, faces, notes, plots) for k, section in enumerate(sections, 1)]
     effects.refuse_undrawn(table, plots, [plot for section in sets for plot in section["plots"]])
     seeds = len({run.config.seed for run in table.runs})
     counts = [(len(table.runs), "run"), (len(table.configurations), "configuration"), (seeds, "seed")]
-    runs, configurations, seeds = (summary.count(*one) for one in counts)
+    runs, configurations, seeds = (count(*one) for one in counts)
     css, js = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return PAGE.get_template("page.html.j2").render(
         **{"title": summary.title(table), "counts": f"{runs} of {configurations}, {seeds}", "notes": notes},

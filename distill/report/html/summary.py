@@ -36,11 +36,6 @@ def title(table: RunTable) -> str:
     return f"Distilled students on {' and '.join(names)}" if names else "No finished run"
 
 
-def count(n: int, words: str) -> str:
-    """Return a number of things in words, the plural with an s: 1 run, 2 runs."""
-    return f"{n:,} {words}{'' if n == 1 else 's'}"
-
-
 def data_words(members: Sequence[Configuration]) -> str:
     """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
     data = [c.runs[0].result.data for c in members]

@@ -176,21 +176,11 @@ def test_the_card_tells_nll_and_ece_before_and_after(folder):
     assert f"on test it is {100 * abs(confidence - right):.1f} points" in text
 
 
-def test_a_run_made_before_is_fitted_on_its_predictions_and_false_leaves_logits_as_they_were_trained(copy, capsys):
-    result = read(copy)
-    del result["calibration"]
-    (copy / "result.json").write_text(json.dumps(result))
-    probabilities, labels, _ = read_predictions(copy / "predictions" / "valid.csv", result["data"]["classes"])
-    assert export(capsys, copy, "export.int8=false")[1] is None
-    facts, text = open_file(copy / "export" / "student.onnx", 1).facts, card.card(copy)
-    temperature = fit_temperature(as_logits(probabilities), labels)
-    assert json.loads(facts["temperature"]) == temperature
-    before, after = (nll(as_logits(probabilities) / t, labels) for t in (1, temperature))
-    assert f"| validation | {before:.3f} | {after:.3f} | " in text
+def test_export_calibrate_false_leaves_logits_as_they_were_trained(copy, capsys):
     scaled_logits = open_file(copy / "export" / "student.onnx", 1).answer(pictures(4))[0]
     assert export(capsys, copy, "export.int8=false", "export.calibrate=false")[1] is None
     opened = open_file(copy / "export" / "student.onnx", 1)
-    np.testing.assert_allclose(opened.answer(pictures(4))[0] / temperature, scaled_logits, atol=1e-5)
+    np.testing.assert_allclose(opened.answer(pictures(4))[0] / 3, scaled_logits, atol=1e-5)
     assert json.loads(opened.facts["temperature"]) == 1
     assert "as they were trained, without a temperature" in card.card(copy) and "NLL before" not in card.card(copy)
 

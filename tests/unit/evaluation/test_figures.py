@@ -46,10 +46,3 @@ def test_robustness_curves_are_drawn_for_one_severity_and_for_more_corruptions_t
     for path in tmp_path.iterdir():
         picture = Image.open(path)
         assert picture.width == 1000 and np.asarray(picture.convert("L")).std() > 10
-
-
-def test_names_of_curves_that_end_together_are_moved_apart_in_order():
-    assert figures._apart([0.7, 0.1], 0.05) == [0.7, 0.1]
-    heights = np.array(figures._apart([0.31, 0.3, 0.3, 0.9, 0.29], 0.05))
-    assert np.argsort(heights).tolist() == [4, 1, 2, 0, 3] and heights[3] == 0.9
-    assert np.diff(np.sort(heights)).min() > 0.0499 and abs(heights[[0, 1, 2, 4]].mean() - 0.3) < 1e-9

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from run_folders import write_run
 
-from distill.evaluation.mcnemar import mcnemar
 from distill.report import __main__ as report
+from distill.report.pair import mcnemar
 
 
 def outcomes(only_a, only_b, both=5, neither=3):
