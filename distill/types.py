@@ -82,6 +82,8 @@ class InputSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
         object.__setattr__(self, "std", tuple(float(s) for s in self.std))
+        if not 1 <= self.size <= 4096:
+            raise ValueError(f"input.size: expected 1 to 4096 pixels, got {self.size}.")
         if self.channels not in (1, 3):
             raise ValueError(f"input.channels: expected 1 (gray) or 3 (RGB), got {self.channels}.")
         for name, values in (("mean", self.mean), ("std", self.std)):

@@ -73,6 +73,11 @@ def check_optimizer(key: str, node: dict) -> None:
     for name in ("lr", "weight_decay", "eps", "momentum", "warmup", "final", "factor", "patience", "threshold"):
         if node.get(name, 0) < 0:
             raise ConfigError(f"{key}.{name}", f"expected 0 or more, got {node[name]}.")
+    for name in ("momentum", "factor"):
+        if node.get(name, 0) >= 1:
+            raise ConfigError(f"{key}.{name}", f"expected a number below 1, got {node[name]}.")
+    if node.get("nesterov") and node.get("momentum") == 0:
+        raise ConfigError(f"{key}.nesterov", f"needs a momentum above 0. Type {key}.nesterov=false with momentum 0.")
     if not all(0 <= beta < 1 for beta in node.get("betas", ())):
         raise ConfigError(f"{key}.betas", f"expected two numbers in [0, 1), such as [0.9,0.999], got {node['betas']}.")
 

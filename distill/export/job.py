@@ -1,5 +1,6 @@
 """One export: the files of a finished run that pass the gate, and what the gate measured."""
 
+import errno
 import os
 import shutil
 from dataclasses import asdict, replace
@@ -20,6 +21,7 @@ from distill.system.hardware import environment
 from distill.types import Dataset
 
 WRITING = ".writing-"
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)  # a full disk, a reader of the output that left
 
 
 def export(folder: Path, options: Options, words: list[str]) -> dict:
@@ -145,6 +147,8 @@ def _save_and_measure(
         more |= {"file_top1_accuracy": str(measured.accuracy)} if "valid_top1_accuracy" in facts else {}
         form.save(folder, facts | more)
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
+        if getattr(error, "errno", None) in OF_THE_MACHINE or os.strerror(errno.ENOSPC) in str(error):
+            raise  # an earlier export stays as it is
         return numbers, format_error(error, inside=True)
     written = [folder / name for name in form.files]
     sizes = {"bytes": sum(path.stat().st_size for path in written if path.suffix != ".json")}

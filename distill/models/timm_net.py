@@ -22,7 +22,7 @@ class TimmNet(nn.Module):
         images: [B, channels, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: if timm has no such network, or it does not take an option.
+        ValueError: if timm has no such network, or it does not take an option or these channels.
     """
 
     def __init__(self, name: str, num_classes: int, channels: int = 3, pretrained: bool = False, **options):
@@ -32,6 +32,8 @@ class TimmNet(nn.Module):
             raise ValueError(
                 f"timm has no network {name!r}. Choose a name that it lists, such as {', '.join(close) or 'resnet18'}."
             )
+        if channels not in (1, 3):
+            raise ValueError(f"input.channels: expected 1 (gray) or 3 (RGB), got {channels}.")
         try:
             self.net = timm.create_model(
                 name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **options

@@ -85,6 +85,8 @@ def format_error(error: BaseException, inside: bool = False) -> str:
     lines = str(reason or error).strip().splitlines() or [kind]
     if lines[0] == NO_HOME:
         lines = ["a path begins with ~, but there is no such home folder here. Type the path in full."]
+    if reason and isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd
+        lines = ["the current directory is not there any more. Type the command in another one."]
     if isinstance(error, ModuleNotFoundError) and error.name and not inside:
         lines = [
             f"the Python package {error.name} is not installed. In the clone of fer-distill, pip install -e . installs what "
@@ -138,6 +140,7 @@ def parser(command: str, text: str | None) -> argparse.ArgumentParser:
 
 def to_export(folder: Path) -> str:
     """Return the message that says how a run's student is exported; of a folder with several runs, that of the best one."""
+    folder = folder.parent if folder.name == "export" else folder
     of, then = ("best of ", " and give the run folder that it names") if any(folder.glob("*/config.yaml")) else ("", "")
     return f"Type python -m distill.export {of}{quote(str(folder))}{then}"
 

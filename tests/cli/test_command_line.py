@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commandline import ROOT
 
-from distill.system.cli import command_line, format_error, not_installed, parser, user_path
+from distill.system.cli import command_line, format_error, not_installed, parser, to_export, user_path
 
 PRINTS = "from distill.system.cli import command_line; command_line()(lambda words: print({!r} * {}))([])"
 QUICK = ("run", "sweep", "measure", "export", "bench", "predict", "publish", "serve", "report")
@@ -106,6 +106,18 @@ def test_path_in_the_home_of_nobody_is_a_usage_error(capsys):
     with pytest.raises(SystemExit, match="2"):
         options.parse_args(["~nobody-of-this-name/x"])
     assert "Type the path in full" in capsys.readouterr().err
+
+
+def test_a_current_directory_that_is_gone_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with pytest.raises(OSError) as gone:
+        os.getcwd()
+    assert format_error(gone.value).startswith("the current directory is not there any more. Type")
+
+
+def test_export_of_a_run_names_the_run(tmp_path):
+    assert to_export(tmp_path / "export") == f"Type python -m distill.export {tmp_path}"
 
 
 def test_reader_that_goes_away_ends_it_without_a_word():

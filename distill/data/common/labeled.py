@@ -15,6 +15,7 @@ from distill.data.common.splits import evenly_spaced, hold_out, numbered_folds
 from distill.data.common.test_subsets import select
 from distill.data.packing.reader import Packed, pack
 from distill.system.errors import ConfigError
+from distill.system.files import sha256
 from distill.types import Dataset, Split
 
 __all__ = ["Entry", "class_entries", "labeled"]
@@ -49,7 +50,7 @@ def labeled(
         store: folder for everything that is computed once.
         name: the data set's name.
         source: what will be read (reader, version, path, sizes and times of files): another source is another pack.
-            size, channels and classes are added here; leave out what only selects rows.
+            size, channels, classes and the code of a reader of one's own are added here; leave out what only selects rows.
         entries: lists the pictures in the order to store them; called only while packing.
         classes: names in canonical order, what Entry.label counts in.
         keep: the classes to offer, an ordered part of classes; None keeps all. One pack serves all choices.
@@ -74,7 +75,7 @@ def labeled(
     assert set(keep) <= set(classes) and len(set(classes)) == len(classes)
     listing = Listing(entries, classes, options.size, options.channels, walked)
     stored = {"size": options.size, "channels": options.channels}
-    key = source | {"labeled": VERSION, "classes": list(classes)} | stored
+    key = source | {"labeled": VERSION, "classes": list(classes)} | stored | _own_code(entries)
     packed = pack(Path(store), name, key, listing.rows, listing.facts, options.verify)
     parts = {split: _Part(packed, split, classes, keep) for split in packed.splits}
     chosen, rule = _divide(name, parts, options, folds)
@@ -97,6 +98,14 @@ def labeled(
         extra_test_splits[subset] = part.split("test", evenly_spaced(rows[kept], options.limit))
     facts |= {"test_subset": about} if about else {}
     return Dataset(name, keep, "; ".join(filter(None, [words, *rule])), splits, facts, extra_test_splits)
+
+
+def _own_code(entries: Callable) -> dict[str, str]:
+    """Return the SHA-256 of the file of a reader that is not of this package: whoever changes a line raises no version."""
+    code = getattr(entries, "__code__", None)
+    if code is None or entries.__module__.startswith("distill.") or not Path(code.co_filename).is_file():
+        return {}
+    return {"code": sha256(code.co_filename)}
 
 
 class _Part:

@@ -120,6 +120,18 @@ def test_numbers_of_a_schedule_below_zero_are_refused(key):
         validation.validate(changed(f"schedule.{key}", -1.0))
 
 
+def test_numbers_that_no_step_could_be_made_with_are_refused():
+    for words, key in (
+        (("optimizer=sgd", "optimizer.momentum=0"), "optimizer.nesterov: needs a momentum above 0"),
+        (("optimizer=sgd", "optimizer.momentum=1.5"), "optimizer.momentum: expected a number below 1, got 1.5"),
+        (("schedule=plateau", "schedule.factor=1"), "schedule.factor: expected a number below 1, got 1"),
+        (("student=timm", "student.channels=-1"), "input.channels: expected 1 .* got -1"),
+        (("student=timm", "student.size=0"), "input.size: expected 1 to 4096 pixels, got 0"),
+    ):
+        with pytest.raises(ValueError, match=f"^{key}"):
+            validation.validate(composed(*words))
+
+
 COMPONENTS = [(path.parent.name, path.stem) for group in ("data", "student", "teacher", "optimizer", "schedule", "logger")
               for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]  # fmt: skip
 NEEDED = {"timm": "teacher.name=resnet18", "run": "teacher.run=x", "mobilenetv1_faces": "teacher.weights=x"}

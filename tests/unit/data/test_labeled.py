@@ -54,10 +54,23 @@ def test_pictures_are_resized_with_antialiasing(tmp_path):
 
 def test_the_second_call_neither_lists_nor_opens_anything(tmp_path):
     first = opened(tmp_path, listed(train=30, test=9))
-    must_not = lambda: pytest.fail("listed again")  # noqa: E731
-    options = DataOptions(size=20, valid=0.3, seed=2, limit=5)
-    again = labeled(tmp_path, "faces", {"reader": "test"}, must_not, ABC, options=options)
+    must_not = map(pytest.fail, ["listed again"])
+    again = opened(tmp_path, must_not, size=20, valid=0.3, seed=2, limit=5)
     assert again.notes["packed"] == first.notes["packed"] and len(again.splits["valid"]) == 5
+
+
+def test_a_reader_of_ones_own_that_was_changed_packs_again(tmp_path):
+    file = tmp_path / "mine.py"
+
+    def read(label: str) -> list[int]:
+        file.write_text(f"entries = lambda: [e._replace(label={label}) for e in given]")
+        inside = {"__name__": "mine", "given": listed(train=30, test=9)}
+        exec(compile(file.read_text(), file, "exec"), inside)
+        data = labeled(tmp_path, "faces", {"reader": "test"}, inside["entries"], ABC, options=DataOptions(size=20))
+        return data.splits["test"].label.tolist()
+
+    assert read("e.label") == [k % 3 for k in range(9)]
+    assert read("2 - e.label") == [2 - k % 3 for k in range(9)]
 
 
 def test_classes_that_are_left_out_share_the_pack_of_all(tmp_path):

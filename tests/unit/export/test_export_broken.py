@@ -1,6 +1,8 @@
 """Exporting where something breaks: a form, the card, the command itself; what is proven stays, what is old does not mix in."""
 
+import errno
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -98,8 +100,13 @@ def test_an_export_that_cannot_begin_leaves_the_earlier_one_as_it_was(folder, ca
     def stopped(*given):
         raise KeyboardInterrupt
 
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     monkeypatch.setattr(gate, "measure", stopped)
     assert export(capsys, folder)[1] == 130
+    monkeypatch.setattr(gate, "measure", full)
+    assert export(capsys, folder)[1] == "error: No space left on device"
     assert contents(folder) == before
 
 
