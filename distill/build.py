@@ -144,11 +144,8 @@ def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | N
     for name, (loss, _) in made.items():
         if loss.needs_features and teacher:
             check_teacher_maps(name, teacher)
-    return Objective(
-        {name: loss for name, (loss, _) in made.items()},
-        weights,
-        {name: ramps for name, (_, ramps) in made.items()},
-    )
+    ramps = {name: ramps for name, (_, ramps) in made.items()}
+    return Objective({name: loss for name, (loss, _) in made.items()}, weights, ramps)
 
 
 def losses_with(attribute: str, losses: dict, plugins: list[str]) -> list[str]:

@@ -143,8 +143,8 @@ def robustness(wanted: EvalConfig, folder: RunFolder, data: Dataset, student, pr
     """Return the student's accuracy on corrupted test faces, and write robustness.csv and its curves."""
     if not wanted.robustness:
         return {}
-    given = (student, data.splits["test"], data.classes, wanted.robustness, wanted.severities, precision)
-    result = evaluate_robustness(*given, tta=wanted.tta)
+    faces, kinds = data.splits["test"], (wanted.robustness, wanted.severities)
+    result = evaluate_robustness(student, faces, data.classes, *kinds, precision, tta=wanted.tta)
     if parallel.is_main():
         write_robustness(folder.robustness, result)
         folder.figure("robustness").parent.mkdir(exist_ok=True)
