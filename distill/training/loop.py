@@ -30,40 +30,24 @@ from distill.types import Batch, Dataset, MixedBatch, Progress
 
 
 class Phase(NamedTuple):
-    """A stretch of epochs with losses of its own; the learning-rate schedule and the optimizer start afresh in each.
+    """A stretch of epochs with losses of its own; the learning-rate schedule and the optimizer start afresh in each."""
 
-    Args:
-        start: its first epoch.
-        epochs: their number.
-        losses: the terms that count in it, None for all.
-        lr: factor of the learning rate.
-    """
-
-    start: int
-    epochs: int
-    losses: tuple[str, ...] | None = None
-    lr: float = 1.0
+    start: int  # its first epoch
+    epochs: int  # their number
+    losses: tuple[str, ...] | None = None  # the terms that count in it, None for all
+    lr: float = 1.0  # factor of the learning rate
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers of a training run.
+    """The numbers of a training run."""
 
-    Args:
-        train: the keys under train.
-        augment: the keys under augment.
-        seed: of the order of the pictures and of dropout.
-        precision: dtype of the forward pass.
-        save_every: steps between checkpoints within an epoch; 0 means at epochs' ends only.
-        phases: stretches of epochs that make up the run; none is one phase of all epochs. The best epoch is one of the last.
-    """
-
-    train: TrainConfig
-    augment: AugmentConfig
-    seed: int
-    precision: torch.dtype
-    save_every: int
-    phases: tuple[Phase, ...] = ()
+    train: TrainConfig  # the keys under train
+    augment: AugmentConfig  # the keys under augment
+    seed: int  # of the order of the pictures and of dropout
+    precision: torch.dtype  # of the forward pass
+    save_every: int  # steps between checkpoints within an epoch; 0 means at epochs' ends only
+    phases: tuple[Phase, ...] = ()  # none is one phase of all epochs; the best epoch is one of the last phase
 
     def phase(self, epoch: int) -> Phase:
         """Return the phase that an epoch is in."""
