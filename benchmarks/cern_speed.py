@@ -44,9 +44,9 @@ def published(width: float, size: int, folder: Path) -> tuple[Path, str, float |
 
 def trained(run: Path, folder: Path) -> tuple[Path, str, float | None]:
     """Write an export folder of a run's student; return it, its name, and its validation top-1."""
-    found = source_run.read_run(run, [])
-    node, metrics = found.cfg.student, found.result["student"]["metrics"]
-    package.save(folder, found.student, node, found.classes, found.cfg.plugins, {})
+    source = source_run.read_run(run, [])
+    node, metrics = source.cfg.student, source.result["student"]["metrics"]
+    package.save(folder, source.student, node, source.classes, source.cfg.plugins, {})
     name = f"CERN, width {node['width']:g}, {node['size']} px, {node['variant']}, eager PyTorch"
     return folder, name, metrics["valid/top1_accuracy"]
 
@@ -109,23 +109,21 @@ def main(words: list[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="the numbers, too")
     parser.add_argument("--seconds", type=float, default=1.0, help="per file, batch size and round")
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args(words)
+    args = parser.parse_args(words)
     try:
         with TemporaryDirectory() as place:
             home = Path(place)
-            eager = trained(asked.run, home) if asked.run else published(asked.width, asked.size, home)
-            files = [described(path) for path in asked.files]
-            timed = measure(
-                [(eager[0], "eager"), *((path, "file") for path in asked.files)], asked.seconds, asked.rounds
-            )
+            eager = trained(args.run, home) if args.run else published(args.width, args.size, home)
+            files = [described(path) for path in args.files]
+            timed = measure([(eager[0], "eager"), *((path, "file") for path in args.files)], args.seconds, args.rounds)
     except ValueError as error:
         sys.exit(f"error: {error}")
     rows = [{"name": eager[1], "accuracy": eager[2]}, *({"name": name, "accuracy": share} for name, share in files)]
-    if asked.json:
+    if args.json:
         timed_rows = [row | {"passes": of_file} for row, of_file in zip(rows, timed, strict=True)]
-        write_json(asked.json, {"rows": timed_rows, "environment": environment()})
+        write_json(args.json, {"rows": timed_rows, "environment": environment()})
     print(table([eager[1], *(name for name, _ in files)], [eager[2], *(share for _, share in files)], timed))
-    print(f"\n{environment()['processor']}, one thread; medians of all passes, {asked.rounds} turns each.")
+    print(f"\n{environment()['processor']}, one thread; medians of all passes, {args.rounds} turns each.")
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def join(rows: list[dict], files: list[Path]) -> None:
             result = json.loads(file.read_text(encoding="utf-8"))
             student, teacher = result["student"], result["teacher"]
             key = [student[name] for name in ("name", "num_parameters", "macs")]
-            found = {
+            summary = {
                 "run": file.parent.name if file.name == "result.json" else file.stem,
                 "valid_top1_accuracy": student["metrics"]["valid/top1_accuracy"],
                 "valid_faces": result["data"]["rows"]["valid"],
@@ -149,17 +149,17 @@ def join(rows: list[dict], files: list[Path]) -> None:
             ) from error
         for row in rows:
             if [row["student"], row["num_parameters"], row["macs"]] == key:
-                row.setdefault("results", []).append(found)
+                row.setdefault("results", []).append(summary)
                 row["results"].sort(key=lambda one: -one["valid_top1_accuracy"])
 
 
 def front(rows: list[dict], cost: Callable[[dict], float]) -> list[dict]:
     """Return the rows with a result that no other one beats in accuracy at this cost or less, cheapest first."""
-    found = []
+    best = []
     for row in sorted((row for row in rows if "results" in row), key=lambda row: (cost(row), -_best(row))):
-        if not found or _best(row) > _best(found[-1]):
-            found.append(row)
-    return found
+        if not best or _best(row) > _best(best[-1]):
+            best.append(row)
+    return best
 
 
 def _best(row: dict) -> float:
@@ -193,11 +193,11 @@ def plot(rows: list[dict], path: Path) -> None:
             [cost(row) for row in best], [100 * _best(row) for row in best], where="post", color="#0072b2", linewidth=1
         )
         for row in known:
-            own = row["results"][0]
+            result = row["results"][0]
             color = "#0072b2" if row in best else "#6b6b6b"
             axis.plot(cost(row), 100 * _best(row), "o", color=color)
-            by = "distilled" if own["teacher"] else "labels alone"
-            text = f"{row['graph']}\n{own['epochs']} epochs, {by}"
+            by = "distilled" if result["teacher"] else "labels alone"
+            text = f"{row['graph']}\n{result['epochs']} epochs, {by}"
             left = cost(row) < middle
             place = {"xytext": (6, -4), "ha": "left", "va": "top"}  # where the front's line is not
             if not left:
@@ -234,16 +234,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.2, help="of each file, batch size and round")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
-    asked = parser.parse_args(words)
+    args = parser.parse_args(words)
     torch.set_num_threads(1)
-    if asked.times:
-        found = json.loads(asked.times.read_text(encoding="utf-8"))
-        found["graphs"] = [{key: row[key] for key in row if key != "results"} for row in found["graphs"]]
+    if args.times:
+        facts = json.loads(args.times.read_text(encoding="utf-8"))
+        facts["graphs"] = [{key: row[key] for key in row if key != "results"} for row in facts["graphs"]]
     else:
-        rows = measure(asked.graphs, asked.rounds, asked.seconds)
-        found = {"rounds": asked.rounds, "seconds": asked.seconds, "graphs": rows, "environment": environment()}
-    rows = found["graphs"]
-    join(rows, asked.results)
+        rows = measure(args.graphs, args.rounds, args.seconds)
+        facts = {"rounds": args.rounds, "seconds": args.seconds, "graphs": rows, "environment": environment()}
+    rows = facts["graphs"]
+    join(rows, args.results)
     print("| graph | parameters | MACs | int8 bytes | µs float32 | µs int8 | µs int8, of 32 | valid top-1 |")
     print("|---|--:|--:|--:|--:|--:|--:|--:|")
     for row in sorted(rows, key=quickest):
@@ -253,10 +253,10 @@ def main(words: list[str] | None = None) -> None:
             f"| {row['graph']} | {row['num_parameters']:,} | {row['macs'] / 1e6:.2f} M | {row['int8_bytes']:,} | {us['float32_one']:.0f} "
             f"| {us['int8_one']:.0f} | {us['int8_batch']:.0f} | {accuracy} |"
         )
-    if asked.json:
-        write_json(asked.json, found)
-    if asked.plot:
-        plot(rows, asked.plot)
+    if args.json:
+        write_json(args.json, facts)
+    if args.plot:
+        plot(rows, args.plot)
 
 
 if __name__ == "__main__":

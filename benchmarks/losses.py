@@ -66,28 +66,28 @@ def bound(objective, node: dict):
     """Let an objective meet a student that it can have, and a teacher; return (student, teacher, plain)."""
     learns = node["_target_"].endswith("MutualLearning")
     for plain in (True, False):
-        net, taught_by = student(plain), teacher(learns)
+        net, guide = student(plain), teacher(learns)
         try:
-            objective.bind(net, taught_by)
-            return net, taught_by, plain
+            objective.bind(net, guide)
+            return net, guide, plain
         except ValueError:
             if not plain:
                 raise
 
 
-def stepper(net, batch, objective=None, taught_by=None):
+def stepper(net, batch, objective=None, guide=None):
     """Return a function that does one training step; without an objective the loss is the mean of the logits."""
     images = render_batch(batch, net.input).contiguous()
     modules = [net] if objective is None else [net, objective]
     optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters() if p.requires_grad], 1e-3, fused=True)
-    at_hand = None if taught_by is None else taught_by(batch)
+    at_hand = None if guide is None else guide(batch)
 
     def step() -> None:
         answer = net(images)._replace(index=batch.index)
         if objective is None:
             total = answer.logits.mean()
         else:
-            given = taught_by(batch) if taught_by.learns else at_hand
+            given = guide(batch) if guide.learns else at_hand
             total, _ = objective(answer, given, batch.target)
         optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -103,9 +103,9 @@ def extra(name: str, node: dict, repeats: int) -> float:
     rows = torch.arange(FACES)
     batch = Batch(torch.from_numpy(split.pixels), identity(FACES), target, target.argmax(1), rows)
     objective = build.objective({name: node}, [], data())
-    net, taught_by, plain = bound(objective, node)
+    net, guide, plain = bound(objective, node)
     objective.at(100.0)
-    steps = {"bare": stepper(student(plain), batch), "whole": stepper(net, batch, objective, taught_by)}
+    steps = {"bare": stepper(student(plain), batch), "whole": stepper(net, batch, objective, guide)}
     seconds = {key: [] for key in steps}
     for turn in range(repeats + 3):
         for key, step in steps.items():
@@ -122,18 +122,18 @@ def main() -> None:
     parser.add_argument("losses", nargs="*", default=names)
     parser.add_argument("--repeats", type=int, default=50, help="steps of each kind")
     parser.add_argument("--write", action="store_true", help="into docs/losses_cost.json")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     with initialize_config_module("conf", version_base="1.3"):
-        chosen = (f"loss=[{','.join(asked.losses)}]", "teacher=resnet50", "teacher.cache=features")
+        chosen = (f"loss=[{','.join(args.losses)}]", "teacher=resnet50", "teacher.cache=features")
         cfg = config.typed(compose("run", overrides=["data=procedural", *chosen]))
     measured = {}
-    for name in asked.losses:
-        measured[name] = round(extra(name, cfg.loss[name], asked.repeats), 1)
+    for name in args.losses:
+        measured[name] = round(extra(name, cfg.loss[name], args.repeats), 1)
         print(f"{name:18} {measured[name]:8.1f} ms", flush=True)
-    if asked.write:
+    if args.write:
         before = json.loads(COST.read_text(encoding="utf-8"))["milliseconds"] if COST.exists() else {}
-        how = HOW.format(repeats=asked.repeats, machine=environment()["processor"])
+        how = HOW.format(repeats=args.repeats, machine=environment()["processor"])
         COST.write_text(json.dumps({"how": how, "milliseconds": before | measured}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -24,9 +24,9 @@ from distill.types import Dataset
 
 def network(words: str) -> torch.nn.Module:
     """Make the student that words ask for, with weights from the start."""
-    asked = [*shlex.split(words), "logger=none", "teacher=none", "loss=[ce]"]
+    overrides = [*shlex.split(words), "logger=none", "teacher=none", "loss=[ce]"]
     with initialize_config_module("conf", version_base="1.3"):
-        cfg = config.typed(compose("run", overrides=asked))
+        cfg = config.typed(compose("run", overrides=overrides))
     made = build.network(cfg.student, cfg.plugins, Dataset("", EMOTIONS, "", {}))
     return made.eval().to(memory_format=torch.channels_last)
 
@@ -37,16 +37,16 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("networks", nargs="+", metavar="WORDS")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args(words)
-    made = {name: network(name) for name in asked.networks}
-    rounds = [{name: speed(net, net.input) for name, net in made.items()} for _ in range(asked.rounds)]
+    args = parser.parse_args(words)
+    made = {name: network(name) for name in args.networks}
+    rounds = [{name: speed(net, net.input) for name, net in made.items()} for _ in range(args.rounds)]
     medians = {
         name: {key: statistics.median(one[name][key] for one in rounds) for key in rounds[0][name]} for name in made
     }
-    for name, found in medians.items():
-        print(f"{name}: {found['images_per_second']:,.0f} images/s, {found['latency_ms']:.3g} ms for one")
-    if asked.json:
-        write_json(asked.json, {"networks": medians, "rounds": rounds, "environment": environment()})
+    for name, median in medians.items():
+        print(f"{name}: {median['images_per_second']:,.0f} images/s, {median['latency_ms']:.3g} ms for one")
+    if args.json:
+        write_json(args.json, {"networks": medians, "rounds": rounds, "environment": environment()})
 
 
 if __name__ == "__main__":

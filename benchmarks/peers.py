@@ -68,15 +68,15 @@ class TensorNet(nn.Module):
         self.pretrained_cfg = {"mean": given.mean, "std": given.std}  # where timm looks
 
     def forward(self, images: Tensor) -> Tensor:
-        own = self.network.input
-        if own != self.given:
-            if own.size != self.given.size:
-                images = F.interpolate(images, size=own.size, mode="bilinear")
+        spec = self.network.input
+        if spec != self.given:
+            if spec.size != self.given.size:
+                images = F.interpolate(images, size=spec.size, mode="bilinear")
             mean, std, new_mean, new_std = (
                 images.new_tensor(values).view(1, -1, 1, 1)
-                for values in (self.given.mean, self.given.std, own.mean, own.std)
+                for values in (self.given.mean, self.given.std, spec.mean, spec.std)
             )
-            images = ((images * std + mean - new_mean) / new_std).expand(-1, own.channels, -1, -1)
+            images = ((images * std + mean - new_mean) / new_std).expand(-1, spec.channels, -1, -1)
             images = images.contiguous(memory_format=torch.channels_last)
         return self.network(images).logits
 
@@ -160,17 +160,17 @@ PEERS = {"torchdistill": torchdistill, "timm": timm}
 def contestants(cfg, data: Dataset, network: nn.Module, stored: LogitCache) -> dict[str, Step]:
     """Return name -> training step, without the peers that are not installed, which are named."""
     live = FrozenTeacher(network, "live", data.classes, torch.float32)
-    found = {
+    steps = {
         "alone": ours(cfg, data, ("ce",), None),
         "stored": ours(cfg, data, ("ce", "kd"), stored),
         "live": ours(cfg, data, ("ce", "kd"), live),
     }
     for name, make in PEERS.items():
         try:
-            found[name] = make(cfg, data, network)
+            steps[name] = make(cfg, data, network)
         except ImportError as error:
             print(f"{name} is left out: {error}. Install it with pip install -U {name}")
-    return found
+    return steps
 
 
 def rounds(steps: dict[str, Step], feed: Iterator[Batch], count: int, quick: int) -> dict[str, list[float]]:
@@ -184,7 +184,7 @@ def rounds(steps: dict[str, Step], feed: Iterator[Batch], count: int, quick: int
     """
     fast = ["alone", "stored"]
     slow = [name for name in steps if name not in fast]
-    found: dict[str, list[float]] = {name: [] for name in steps}
+    medians: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(count + 1):
         spent: dict[str, list[float]] = {name: [] for name in steps}
         for number, names in enumerate([fast] * quick + [slow]):
@@ -194,25 +194,25 @@ def rounds(steps: dict[str, Step], feed: Iterator[Batch], count: int, quick: int
                 steps[name](batch)
                 spent[name].append(time.process_time() - start)
         for name, seconds in spent.items() if turn else ():
-            found[name].append(statistics.median(seconds))
-    return found
+            medians[name].append(statistics.median(seconds))
+    return medians
 
 
-def measure(words: str, asked: argparse.Namespace, store: Path) -> dict:
+def measure(words: str, args: argparse.Namespace, store: Path) -> dict:
     """Return the seconds a step of each contestant with one student, and the seconds a face of the teacher's first pass."""
     with initialize_config_module("conf", version_base="1.3"):
-        chosen = [*BASE, *words.split(), f"data.train={asked.faces}", f"paths.store={store}"]
-        chosen += [f"teacher.name={asked.teacher}", f"teacher.size={asked.size}"]
+        chosen = [*BASE, *words.split(), f"data.train={args.faces}", f"paths.store={store}"]
+        chosen += [f"teacher.name={args.teacher}", f"teacher.size={args.size}"]
         cfg = config.typed(compose("run", overrides=chosen))
     data, recipe = build.dataset(cfg.data, cfg.paths.store, cfg.plugins), build.augmentation(cfg.augment)
     torch.manual_seed(1)
     network = build.bare_teacher(cfg.teacher, cfg.plugins, data.classes)
-    teacher = FrozenTeacher(network, asked.teacher, data.classes, torch.float32)
+    teacher = FrozenTeacher(network, args.teacher, data.classes, torch.float32)
     stored, table, seconds = first_pass(teacher, data, recipe, store / words.replace("=", "-"))
     order = epoch_order(0, 0, len(data.splits["train"]))
-    feed = cycle(list(batches(data.splits["train"], table, asked.batch_size, order)))
-    timed = rounds(contestants(cfg, data, network, stored), feed, asked.rounds, asked.quick)
-    return {"size": student_of(cfg, data).input.size, "first_pass_per_face": seconds / asked.faces, "rounds": timed}
+    feed = cycle(list(batches(data.splits["train"], table, args.batch_size, order)))
+    timed = rounds(contestants(cfg, data, network, stored), feed, args.rounds, args.quick)
+    return {"size": student_of(cfg, data).input.size, "first_pass_per_face": seconds / args.faces, "rounds": timed}
 
 
 def first_pass(teacher: FrozenTeacher, data: Dataset, recipe: ViewRecipe, folder: Path):
@@ -228,15 +228,15 @@ def first_pass(teacher: FrozenTeacher, data: Dataset, recipe: ViewRecipe, folder
     return stored, table, seconds
 
 
-def summary(found: dict, batch_size: int, asked: argparse.Namespace) -> dict:
+def summary(measured: dict, batch_size: int, args: argparse.Namespace) -> dict:
     """Return what the table shows of one student: seconds a step, ratios within rounds, and seconds of a sweep."""
-    timed, rows = found["rounds"], {}
-    steps = asked.sweep * asked.epochs * asked.sweep_faces / batch_size
-    pass_seconds = min(asked.epochs, asked.views) * asked.sweep_faces * found["first_pass_per_face"]
+    timed, rows = measured["rounds"], {}
+    steps = args.sweep * args.epochs * args.sweep_faces / batch_size
+    pass_seconds = min(args.epochs, args.views) * args.sweep_faces * measured["first_pass_per_face"]
     for name, seconds in timed.items():
         step = statistics.median(seconds)
         over = {
-            other: statistics.median(mine / theirs for mine, theirs in zip(seconds, timed[other], strict=True))
+            other: statistics.median(mine / reference for mine, reference in zip(seconds, timed[other], strict=True))
             for other in ("alone", "stored")
         }
         sweep = steps * step + (pass_seconds if name == "stored" else 0)
@@ -262,7 +262,7 @@ def main(words: list[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
     parser.add_argument("--teacher", default="resnet50", help="any timm name (resnet50)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="all numbers, too")
-    asked = parser.parse_args(words)
+    args = parser.parse_args(words)
     tune_allocator()
     set_threads(1)
     facts = environment() | {"default_precision": str(pick_precision("auto", CPU)).removeprefix("torch.")}
@@ -271,16 +271,16 @@ def main(words: list[str] | None = None) -> None:
     print(f"{facts['processor']}, {facts['threads']} thread, torch {facts['packages']['torch']}")
     students = {}
     with tempfile.TemporaryDirectory() as store:
-        for name in asked.students:
-            found = measure(STUDENTS[name], asked, Path(store))
-            students[name] = found | {"contestants": summary(found, asked.batch_size, asked)}
+        for name in args.students:
+            measured = measure(STUDENTS[name], args, Path(store))
+            students[name] = measured | {"contestants": summary(measured, args.batch_size, args)}
             for who, row in students[name]["contestants"].items():
                 ratios = f"{row['over_alone']:7.3f} of alone {row['over_stored']:7.2f} of stored"
                 print(f"{name} {who:>12} {1e3 * row['step']:9.2f} ms {ratios}  sweep {row['sweep'] / 3600:6.2f} h")
-    if asked.json:
-        options = {key: value for key, value in vars(asked).items() if key != "json"}
+    if args.json:
+        options = {key: value for key, value in vars(args).items() if key != "json"}
         write_json(
-            asked.json, {"how": " ".join(__doc__.split()), "machine": facts, "options": options, "students": students}
+            args.json, {"how": " ".join(__doc__.split()), "machine": facts, "options": options, "students": students}
         )
 
 

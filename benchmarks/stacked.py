@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
     threads, device = set_threads(args.threads), pick_device(args.device)
-    precision, found = pick_precision("auto", device), environment()
+    precision, machine = pick_precision("auto", device), environment()
     states = states_of(args.words, args.students, device)
     batches, teacher = (
         batches_of(args.students, args.batch_size, device),
@@ -140,7 +140,7 @@ def main() -> None:
     turns = [(seconds(in_turn, device), seconds(together, device)) for _ in range(args.turns)]
     names = ("in turn", "stacked")
     medians = [statistics.median(column) for column in zip(*turns, strict=True)]
-    print(f"{found['gpu'] if device.type == 'cuda' else found['processor']}, {threads} threads, {precision}")
+    print(f"{machine['gpu'] if device.type == 'cuda' else machine['processor']}, {threads} threads, {precision}")
     for name, value in zip(names, medians, strict=True):
         print(f"{args.students} x {' '.join(args.words)}, {name}: {1e3 * value:.1f} ms a step of all")
     print(f"in turn / stacked: {statistics.median(turn / one for turn, one in turns):.2f}")

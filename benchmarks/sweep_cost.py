@@ -45,11 +45,11 @@ class Clock(Callback):
     on_job_end = on_run_start
 
 
-def write_sides(folder: Path, asked: argparse.Namespace) -> None:
+def write_sides(folder: Path, args: argparse.Namespace) -> None:
     """Write experiment=alone, stored and live, so that one sweep can take turns."""
     folder.mkdir(parents=True)
     (folder / "alone.yaml").write_text(SIDE.format(teacher="none", loss="ce"), encoding="utf-8")
-    numbers = {"name": asked.teacher, "size": asked.size, "epochs": asked.teacher_epochs}
+    numbers = {"name": args.teacher, "size": args.size, "epochs": args.teacher_epochs}
     for side, cache in (("stored", "true"), ("live", "false")):
         text = SIDE.format(teacher="resnet50", loss="ce, kd") + TAUGHT.format(cache=cache, **numbers)
         (folder / f"{side}.yaml").write_text(text, encoding="utf-8")
@@ -71,13 +71,11 @@ def sweep(home: Path, name: str, words: list[str]) -> dict:
         sys.exit(f"error: {name} ended with exit code {code}\n{(folder / 'log.txt').read_text('utf-8')[-4000:]}")
     marks = [np.array(json.loads(line)) for line in (folder / "clock").read_text(encoding="utf-8").splitlines()]
     (records,) = folder.glob("sweeps/*/jobs.jsonl")
-    found = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
-    ends = [
-        marks[0],
-        *marks[1::2],
-    ]  # a job waits for the end of the one before it; its process begins with no CPU seconds
+    recorded = [json.loads(line) for line in records.read_text(encoding="utf-8").splitlines()]
+    # A job waits for the end of the one before it; its process begins with no CPU seconds.
+    ends = [marks[0], *marks[1::2]]
     seconds = [np.array([end[0] - before[0], end[1]]) for before, end in pairwise(ends)]
-    jobs = [job_of(record, spent) for record, spent in zip(found, seconds, strict=True)]
+    jobs = [job_of(record, spent) for record, spent in zip(recorded, seconds, strict=True)]
     return {"start": whole - sum(seconds), "jobs": jobs}
 
 
@@ -92,8 +90,8 @@ def job_of(record: dict, seconds: np.ndarray) -> dict:
     words = dict(word.split("=", 1) for word in record["overrides"])
     result = json.loads((Path(record["folder"]) / "result.json").read_text(encoding="utf-8"))
     who = {"side": words["experiment"], "student": f"{words['student.pooling']} {words['student.width']}"}
-    said = {f"{part}_seconds": result["seconds"][part] for part in ("teacher", "train")}
-    return who | {"seconds": seconds, **said, "teacher_forward_images": result["teacher_forward_images"]}
+    parts = {f"{part}_seconds": result["seconds"][part] for part in ("teacher", "train")}
+    return who | {"seconds": seconds, **parts, "teacher_forward_images": result["teacher_forward_images"]}
 
 
 def per_student(jobs: list[dict], side: str, key: str = "seconds") -> dict[str, np.ndarray]:
@@ -108,29 +106,29 @@ def longer(job: dict, times: float) -> np.ndarray:
     return job["seconds"] * (1 + job["train_seconds"] * (times - 1) / job["seconds"][0])
 
 
-def sweeps(home: Path, asked: argparse.Namespace) -> tuple[dict, list[dict], dict]:
+def sweeps(home: Path, args: argparse.Namespace) -> tuple[dict, list[dict], dict]:
     """Do the first pass, the sweeps of both sides, and some live students."""
-    write_sides(home / "conf" / "experiment", asked)
-    poolings, widths = asked.pooling.split(","), asked.width.split(",")
-    base = ["student=microexpnet", "data=procedural", f"data.train={asked.faces}", *asked.words]
-    base += [f"train.batch_size={asked.batch_size}", f"train.threads={asked.threads or 'null'}"]
-    full = [*base, f"train.epochs={asked.epochs}"]
+    write_sides(home / "conf" / "experiment", args)
+    poolings, widths = args.pooling.split(","), args.width.split(",")
+    base = ["student=microexpnet", "data=procedural", f"data.train={args.faces}", *args.words]
+    base += [f"train.batch_size={args.batch_size}", f"train.threads={args.threads or 'null'}"]
+    full = [*base, f"train.epochs={args.epochs}"]
     one = [f"student.pooling={poolings[-1]}", f"student.width={widths[-1]}"]
-    every = [f"student.pooling={asked.pooling}", f"student.width={asked.width}"]
-    few = [f"student.pooling={poolings[len(poolings) // 2]}", f"student.width={','.join(widths[-asked.students :])}"]
+    every = [f"student.pooling={args.pooling}", f"student.width={args.width}"]
+    few = [f"student.pooling={poolings[len(poolings) // 2]}", f"student.width={','.join(widths[-args.students :])}"]
     first = sweep(home, "first", [*full, *one, "experiment=stored"])
-    orders = ["experiment=alone,stored", "experiment=stored,alone"] * asked.turns  # the first job is slower
-    turns = [sweep(home, f"turn{k}", [*full, *every, orders[k]]) for k in range(asked.turns)]
-    return first, turns, sweep(home, "live", [*base, f"train.epochs={asked.live_epochs}", *few, "experiment=live"])
+    orders = ["experiment=alone,stored", "experiment=stored,alone"] * args.turns  # the first job is slower
+    turns = [sweep(home, f"turn{k}", [*full, *every, orders[k]]) for k in range(args.turns)]
+    return first, turns, sweep(home, "live", [*base, f"train.epochs={args.live_epochs}", *few, "experiment=live"])
 
 
-def measure(home: Path, asked: argparse.Namespace) -> dict:
+def measure(home: Path, args: argparse.Namespace) -> dict:
     """Return the times of all sides and their ratios, pairs of [wall, CPU]."""
-    first, turns, live = sweeps(home, asked)
+    first, turns, live = sweeps(home, args)
     (maiden,), jobs, start = first["jobs"], [job for turn in turns for job in turn["jobs"]], [t["start"] for t in turns]
     sides = {side: per_student(jobs, side) for side in ("alone", "stored")}
-    seconds = {side: np.median(start, axis=0) + sum(found.values()) for side, found in sides.items()}
-    sampled = [longer(job, asked.epochs / asked.live_epochs) for job in live["jobs"]]
+    seconds = {side: np.median(start, axis=0) + sum(medians.values()) for side, medians in sides.items()}
+    sampled = [longer(job, args.epochs / args.live_epochs) for job in live["jobs"]]
     seconds["live"] = live["start"] + len(sides["stored"]) * np.mean(sampled, axis=0)
     training = maiden["teacher_seconds"] - per_student(jobs, "stored", "teacher_seconds")[maiden["student"]]
     return {
@@ -146,24 +144,26 @@ def measure(home: Path, asked: argparse.Namespace) -> dict:
     }
 
 
-def table(found: dict, asked: argparse.Namespace) -> str:
+def table(measured: dict, args: argparse.Namespace) -> str:
     """Return the numbers as Markdown."""
-    of, live = found["students"], sum(job["side"] == "live" for job in found["jobs"])
-    scaled = f"timed {live} students, times {of}/{live}, and {asked.live_epochs} epochs, times {asked.epochs}/{asked.live_epochs}"
-    by = f"taught by {asked.teacher} at {asked.size} px"
+    of, live = measured["students"], sum(job["side"] == "live" for job in measured["jobs"])
+    scaled = f"timed {live} students, times {of}/{live}, and {args.live_epochs} epochs, times {args.epochs}/{args.live_epochs}"
+    by = f"teacher {args.teacher} at {args.size} px"
     words = {"alone": "labels alone", "stored": f"{by}, logits stored", "live": f"{by} in every step: {scaled}"}
     lines = [f"| {of} students | wall | CPU | faces seen by the teacher in timed jobs |", "|---|---|---|---|"]
-    for side, (wall, cpu) in found["seconds"].items():
-        faces = sum(job["teacher_forward_images"] for job in found["jobs"] if job["side"] == side)
+    for side, (wall, cpu) in measured["seconds"].items():
+        faces = sum(job["teacher_forward_images"] for job in measured["jobs"] if job["side"] == side)
         lines.append(f"| {words[side]} | {wall:,.1f} s | {cpu:,.1f} s | {faces:,} |")
     for key, what in (
         ("stored_over_alone", "logits stored / labels alone (at most 1.10)"),
         ("median_of_pairs", "the same, median of pairs of students"),
         ("live_over_stored", "in every step / stored (target: at least 15)"),
     ):
-        lines.append("| {} | {:.3f} | {:.3f} | |".format(what, *found[key]))
-    once = f"| the first pass, once, after {found['teacher_training_seconds']:,.0f} s of training the teacher"
-    return "\n".join([*lines, f"{once} | {found['first_pass_seconds']:,.1f} s | | {found['first_pass_images']:,} |"])
+        lines.append("| {} | {:.3f} | {:.3f} | |".format(what, *measured[key]))
+    once = f"| the first pass, once, after {measured['teacher_training_seconds']:,.0f} s of training the teacher"
+    return "\n".join(
+        [*lines, f"{once} | {measured['first_pass_seconds']:,.1f} s | | {measured['first_pass_images']:,} |"]
+    )
 
 
 def parse() -> argparse.Namespace:
@@ -189,16 +189,16 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    asked = parse()
-    machine = environment() | {"threads": set_threads(asked.threads)}
+    args = parse()
+    machine = environment() | {"threads": set_threads(args.threads)}
     print(f"{machine['processor']}, {machine['threads']} threads, torch {machine['packages']['torch']}")
     with tempfile.TemporaryDirectory() as home:
-        found = measure(Path(home), asked)
-    print(table(found, asked))
-    if asked.write:
-        options = {key: value for key, value in vars(asked).items() if key != "write"}
-        facts = {"how": " ".join(__doc__.split()), "machine": machine, "options": options, **found}
-        asked.write.write_text(json.dumps(facts, indent=1, default=np.ndarray.tolist) + "\n", encoding="utf-8")
+        measured = measure(Path(home), args)
+    print(table(measured, args))
+    if args.write:
+        options = {key: value for key, value in vars(args).items() if key != "write"}
+        facts = {"how": " ".join(__doc__.split()), "machine": machine, "options": options, **measured}
+        args.write.write_text(json.dumps(facts, indent=1, default=np.ndarray.tolist) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

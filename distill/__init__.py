@@ -11,7 +11,11 @@ Each is imported when it is first used.
 import importlib
 import sys
 
-from distill.system import abort as abort  # first: Ctrl-C works from here on
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:  # `python -m distill.COMMAND`
+    # the current directory comes last, not first: a yaml.py or random.py in it is not what is meant
+    sys.path.append(sys.path.pop(0))
+
+from distill.system import abort as abort  # first of ours: Ctrl-C works from here on
 from distill.system.cli import format_error, pin_packages, start_command
 
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from distill.augment.views import ViewRecipe
-from distill.config.ranges import check_network, check_same_input, kinds, targets
+from distill.config.ranges import check_network, check_same_input, kinds
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_maps, label
 from distill.data.common.options import typed
 from distill.data.extra import checked_with_extra
@@ -22,6 +22,7 @@ from distill.losses.base.reused_classifier import ATTACHED, CLASSIFIER, attach_f
 from distill.losses.from_data import fill_from_data
 from distill.models.teacher import Teacher
 from distill.runs.config import AugmentConfig, RunConfig
+from distill.runs.provenance import targets
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.errors import ConfigError

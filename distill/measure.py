@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from distill import build
 from distill.config import schema as config
 from distill.config.hints import with_suggestions
-from distill.config.ranges import check_plugins
 from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference as evaluate
@@ -81,7 +80,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     """
     weights = completed.weights(folder)
     run = RunConfig.read(RunFolder(folder).config)
-    cfg = _config(run, words)
+    cfg = _config(asdict(run), words)
     try:
         seen_data = build.dataset(run.data, cfg.paths.store, run.plugins)
     except (ValueError, OSError):
@@ -153,9 +152,8 @@ def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | No
     return {name: None if np.isnan(share) else float(share) for name, share in zip(data.classes, shares, strict=True)}
 
 
-def _config(run: RunConfig, words: list[str]) -> RunConfig:
-    """Return a run's own config with the given words on top of it."""
-    node = asdict(run)
+def _config(node: dict, words: list[str]) -> RunConfig:
+    """Return a run's own config, here as plain dicts, with the given words on top of it."""
     elsewhere = any(word.startswith("data=") for word in words)
     for word in words:
         key = word.lstrip("+").partition("=")[0]
@@ -178,7 +176,6 @@ def _config(run: RunConfig, words: list[str]) -> RunConfig:
         ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **node})
         cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
     config.check(replace(cfg, teacher={"_target_": None}, phases=None))
-    check_plugins(cfg.plugins)
     validation.check_evaluation(cfg.eval)
     if cfg.data.get("fold") == "all":
         raise ConfigError(

@@ -83,10 +83,8 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
                 os.replace(Path(temporary) / name, new / names[name])
         (new / CARD).write_text(card(folder, names, rounded, target.name), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
-        plugins = json.loads((new / CONFIG).read_text(encoding="utf-8"))[OURS][
-            "plugins"
-        ]  # of the run, which is one's own
-        load(new, plugins)
+        config = json.loads((new / CONFIG).read_text(encoding="utf-8"))
+        load(new, config[OURS]["plugins"])  # of the run, which is one's own
         _swap(new, target, Path(temporary) / "old")
     return parity
 
@@ -184,7 +182,7 @@ def show(parity: dict, target: Path) -> None:
     console.print(table)
     for name, message in parity["refused"].items():
         console.print(f"left out, {name}: {message}", markup=False)
-    console.print(f"license of the data: {parity['facts']['licence_of_the_data']}", markup=False)
+    console.print(f"license of the data: {parity['facts']['license_of_the_data']}", markup=False)
     console.print(f"folder: {target}", markup=False)
     line = f"from distill.export import load; student = load({str(target)!r})"
     console.print(f"next: {line}", markup=False, highlight=False, soft_wrap=True)

@@ -135,7 +135,7 @@ def convert(source: bytes) -> ModelProto:
     graph = helper.make_graph(nodes, "BlazeFace short range", [image], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     helper.set_model_props(
-        model, {"source": f"face_detection_short_range.tflite, sha256 {SHA256}", "licence": "Apache-2.0"}
+        model, {"source": f"face_detection_short_range.tflite, sha256 {SHA256}", "license": "Apache-2.0"}
     )
     checker.check_model(model, full_check=True)
     return model

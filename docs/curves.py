@@ -10,7 +10,7 @@ STYLE = """<style>
 svg { background: #ffffff; font: 12.5px system-ui, sans-serif } text { fill: #59636e }
 .end { text-anchor: end } .middle { text-anchor: middle }
 path { fill: none; stroke-width: 1.8 } .grid { stroke: #e3e6ea; stroke-width: 1 } .axis { stroke: #818b98; stroke-width: 1 }
-.labels { stroke-dasharray: 5 3 }
+.labels { stroke-dasharray: 5 3 } .repeat { stroke: #818b98; stroke-dasharray: 1.5 3 } text.repeat { fill: #59636e; stroke: none }
 """
 
 
@@ -36,7 +36,7 @@ def patience() -> str:
 
 
 def picture() -> str:
-    """Return validation top-1 against epochs as SVG: a color a student, labels alone dashed."""
+    """Return validation top-1 against epochs as SVG: a color a student, labels alone dashed, repeating views dotted in gray."""
     runs = curves()
     longest = max(len(curve["top1_accuracy"]) for curve in runs.values())
     x = Scale(
@@ -51,10 +51,11 @@ def picture() -> str:
     for student, curve in runs.items():
         number = [*colors].index(student.split(",")[0])
         points = [(k + 1, share) for k, share in enumerate(curve["top1_accuracy"]) if share >= LOW]
-        plot.line(points, f"c{number}" + " labels" * ("labels" in student))
+        plot.line(points, "repeat" if "8 views" in student else f"c{number}" + " labels" * ("labels" in student))
     for number, name in enumerate(colors):
         plot.text(600, 250 + 18 * number, name, f"c{number}")
     plot.text(600, 250 + 18 * len(colors), "dashed: labels alone")
+    plot.text(600, 268 + 18 * len(colors), "dotted: S with 8 views", "repeat")
     body = str(plot.svg("Validation top-1 of FerLite and MicroExpNet after each epoch"))
     return (
         body.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{style}</style>", 1) + "\n"

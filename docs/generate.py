@@ -149,7 +149,7 @@ def loss_pages(page: str) -> tuple[str, dict[str, str]]:
     linked = re.sub(r"\]\(#(\w+)\)", r"](losses/\1.md)", index)
     rows = [re.split(r"(?<!\\)\|", line) if line.startswith("|") else [line] for line in linked.splitlines()]
     return "\n".join("|".join(row[:3] + row[4:]) for row in rows), {
-        section.split("\n", 1)[0]: f"# {section}" for section in sections
+        section.split("\n", 1)[0]: f"# {section.rstrip()}\n\n[All losses](../losses.md)\n" for section in sections
     }
 
 

@@ -11,9 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, COST, CONF = ROOT / "docs" / "losses.md", ROOT / "docs" / "losses_cost.json", ROOT / "conf" / "loss"
-FORMULA = re.compile(
-    r"\bloss(?:\[b\])? = (.+?)(?=[.;](?: |$)|,? \w+: |, \S+ = |$)"
-)  # to its end, or what it goes on with
+FORMULA = re.compile(r"\bloss(?:\[b\])? = (.+?)(?=[.;](?: |$)|,? \w+: |, \S+ = |$)")  # to its end, or what follows it
 KINDS = {"On labels": (0,), "On logits": (1, 2), "On feature maps": (3,)}
 SECTIONS = ("Args:", "Shape:", "Raises:", "Attributes:", "Reference:")
 INTRODUCTION = """# Losses

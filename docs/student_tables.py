@@ -68,36 +68,33 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 def students() -> str:
     """Return what students reach on labels alone and from the ensemble, mean ± standard deviation over seeds."""
-    heads = [
-        "student",
-        "seeds",
-        "valid",
-        "test",
-        "test without twins",
-        "other faces",
-        "NLL",
-        "ECE",
-        "agrees with the ensemble",
-    ]
+    heads = ["student", "seeds", "valid", "test", "test without twins", "other faces"]
+    rows = []
+    for student, name in shown().items():
+        metrics = [read(seed)["student"]["metrics"] for seed in seeds(name)]
+        splits = [[{key: m[f"{split}/{key}"] for key in KEYS} for m in metrics] for split in ("valid", "test")]
+        splits += [[without_twins(seed) for seed in seeds(name)]]
+        splits += [[read(f"{seed}-muxspace48")["test"] for seed in seeds(name)]]
+        cells = [" /<br>".join(spread([result[key] for result in split]) for key in KEYS) for split in splits]
+        rows.append([student, str(len(metrics)), *cells])
+    return table(heads, rows)
+
+
+def calibration() -> str:
+    """Return the same students' NLL and ECE before and after their temperature, and their agreement with the ensemble, on test."""
+    heads = ["student", "NLL", "NLL, calibrated", "ECE", "ECE, calibrated", "agrees with the ensemble"]
     rows = []
     for student, name in shown().items():
         results = [read(seed) for seed in seeds(name)]
-        metrics, clean = (
-            [result["student"]["metrics"] for result in results],
-            [without_twins(seed) for seed in seeds(name)],
-        )
-        other = [read(f"{seed}-muxspace48")["test"] for seed in seeds(name)]
-        pairs = [[{key: m[f"{split}/{key}"] for key in KEYS} for m in metrics] for split in ("valid", "test")]
-        cells = [" / ".join(spread([result[key] for result in of]) for key in KEYS) for of in (*pairs, clean, other)]
-        for key in ("nll", "expected_calibration_error"):
-            cells.append(
-                " → ".join(
-                    spread([result["calibration"]["test"][when][key] for result in results], 3, 1)
-                    for when in ("before", "after")
-                )
-            )
+        tests = [result["calibration"]["test"] for result in results]
+        cells = [
+            spread([test[when][key] for test in tests], 3, 1)
+            for key in ("nll", "expected_calibration_error")
+            for when in ("before", "after")
+        ]
+        metrics = [result["student"]["metrics"] for result in results]
         agrees = spread([m["test/agreement"] for m in metrics]) if "test/agreement" in metrics[0] else "-"
-        rows.append([student, str(len(results)), *cells, agrees])
+        rows.append([student, *cells, agrees])
     return table(heads, rows)
 
 

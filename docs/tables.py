@@ -5,10 +5,23 @@ import re
 from pathlib import Path
 
 from curves import patience
-from student_tables import class_recalls, corrupted, pairs, protocols, read, seeds, spread, students, without_twins
+from student_tables import (
+    calibration,
+    class_recalls,
+    corrupted,
+    pairs,
+    protocols,
+    read,
+    seeds,
+    spread,
+    students,
+    table,
+    without_twins,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
+NBSP = "\u00a0"  # keeps a number and its unit on one line
 TAUGHT = {True: ", distilled", False: ", labels alone"}  # a student of README.md
 
 
@@ -155,32 +168,46 @@ def faces_per_second(name: str) -> float | None:
     return passes and passes["1"]["images_per_second"]
 
 
+def count(number: float) -> str:
+    """Return a number of parameters with three digits."""
+    return f"{number / 1e3:.3g}{NBSP}k" if number < 1e6 else f"{number / 1e6:.3g}{NBSP}M"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes with three digits."""
+    return f"{number / 1e3:.3g}{NBSP}kB" if number < 1e6 else f"{number / 1e6:.3g}{NBSP}MB"
+
+
 def front() -> str:
     """Return the results that README.md shows."""
-    table = ["| network | top-1 | mean-class | top-1 without twins | seeds | parameters | bytes | faces/s |"]
-    table += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
+    heads = ["network", "top\u20111", "mean\u2011class", "without twins", "seeds", "parameters", "file", "faces/s"]
+    rows = []
     for row in front_rows():
         shares = [row[key] for key in ("top1_accuracy", "mean_class_accuracy", "without_twins")]
         numbers = [row.get(key) for key in ("seeds", "num_parameters", "bytes", "faces_per_second")]
+        writers = (str, count, size, "{:,.0f}".format)
         cells = [spread(share, digits=1) if share else "-" for share in shares]
-        cells += [f"{number:,.0f}" if number is not None else "-" for number in numbers]
-        table.append(f"| {' | '.join([row['name'], *cells])} |")
-    return "\n".join(table)
+        cells += [write(number) if number is not None else "-" for write, number in zip(writers, numbers, strict=True)]
+        rows.append([row["name"], *cells])
+    return table(heads, rows)
 
 
 def headline() -> str:
     """Return how good the students are that come with the package, in a sentence, from the rows of README.md's table."""
-    medium, large = (next(row for row in front_rows() if f"FerLite {width}" in row["name"]) for width in "ML")
-    share, best = (f"{spread(row['top1_accuracy'], digits=1)} %" for row in (medium, large))
+    teacher, *rows = front_rows()
+    medium, large = (next(row for row in rows if f"FerLite {width}" in row["name"]) for width in "ML")
+    share, best, bound = (f"{spread(row['top1_accuracy'], digits=1)} %" for row in (medium, large, teacher))
     return (
-        f"**How good?** FerLite M, which comes with the package, classifies {share} of the test faces of FER+ correctly, "
-        f"in a file of {medium['bytes'] / 1e3:.0f} kB and at {medium['faces_per_second']:,.0f} faces/s on one CPU thread; "
-        f"FerLite L {best}. [Results](#results)."
+        f"**How good?** FerLite M, which comes with the package, recognizes eight expressions and classifies {share} of the test "
+        f"faces of FER+ correctly; its file has {size(medium['bytes'])} and it classifies {medium['faces_per_second']:,.0f} faces/s "
+        f"on one CPU thread. FerLite L reaches {best}, the teacher, of {count(teacher['num_parameters'])} parameters, {bound}. "
+        f"[Results](#results)."
     )
 
 
 TABLES = {
     "students": students,
+    "calibration": calibration,
     "pairs": pairs,
     "classes": lambda: class_recalls(elsewhere=False),
     "classes_elsewhere": lambda: class_recalls(elsewhere=True),

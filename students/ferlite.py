@@ -15,17 +15,11 @@ POOLINGS = ("none", "avg", "max")
 
 
 class Stage(NamedTuple):
-    """Residual blocks of one resolution; the first halves the map of the stage before.
+    """Residual blocks of one resolution; the first halves the map of the stage before."""
 
-    Args:
-        block: dense (two 3 x 3 convolutions) or separable (depthwise 3 x 3, then 1 x 1).
-        channels: of each block.
-        blocks: their number.
-    """
-
-    block: str
-    channels: int
-    blocks: int
+    block: str  # dense (two 3 x 3 convolutions) or separable (depthwise 3 x 3, then 1 x 1)
+    channels: int  # of each block
+    blocks: int  # their number
 
 
 class Graph(NamedTuple):

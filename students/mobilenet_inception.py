@@ -11,15 +11,9 @@ from distill.types import Outputs
 from students.layers import choose, input_spec
 
 POOLINGS = ("max", "avg", "none")
-BOTTLENECKS = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
+BOTTLENECKS = (  # expansion, channels, number, stride
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+)  # fmt: skip
 RECONSTRUCTIONS = {"A": (7, 1280), "B": (5, 512)}  # rows of BOTTLENECKS, channels of the last convolution
 
 

@@ -1,4 +1,4 @@
-"""A network as a teacher: frozen, always in eval mode, answering batches without gradients."""
+"""A network as a teacher: it renders batches as the network wants them, and answers; the frozen one is always in eval mode."""
 
 import torch
 from torch import nn
@@ -10,8 +10,8 @@ from distill.system.hardware import autocast
 from distill.types import Batch, MixedBatch, Outputs
 
 
-class FrozenTeacher(LiveTeacher):
-    """Answers Batch -> Outputs from a network that nothing can train.
+class NetworkTeacher(LiveTeacher):
+    """Answers Batch -> Outputs from one network, with gradients while it learns.
 
     Args:
         network: images -> Outputs, with an input: InputSpec.
@@ -22,13 +22,9 @@ class FrozenTeacher(LiveTeacher):
 
     def __init__(self, network: nn.Module, name: str, classes: tuple[str, ...], precision: torch.dtype):
         super().__init__()
-        self.network = network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last)
         self.name, self.classes, self.precision = name, tuple(classes), precision
-        self.forward_images = 0
-
-    def train(self, mode: bool = True) -> "FrozenTeacher":
-        """Stay in eval mode whatever is asked: batch statistics and dropout would make soft targets of another network."""
-        return super().train(False)
+        self.forward_images, self.learning = 0, False
 
     def input_size(self) -> int:
         return self.network.input.size
@@ -41,10 +37,20 @@ class FrozenTeacher(LiveTeacher):
         """Answer these layers' outputs, too, from now on."""
         attach_hooks(self.network, layers)
 
-    @torch.no_grad()
     def forward(self, batch: Batch | MixedBatch) -> Outputs:
         images = render_batch(batch, self.network.input)
         self.forward_images += len(images)
-        with autocast(images.device, self.precision):
+        with torch.set_grad_enabled(self.learning), autocast(images.device, self.precision):
             answer = self.network(images)
         return Outputs(answer.logits.float(), answer.heads.float(), answer.features)
+
+
+class FrozenTeacher(NetworkTeacher):
+    """A network that nothing can train."""
+
+    def __init__(self, network: nn.Module, name: str, classes: tuple[str, ...], precision: torch.dtype):
+        super().__init__(network.requires_grad_(False).eval(), name, classes, precision)
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Stay in eval mode whatever is asked: batch statistics and dropout would make soft targets of another network."""
+        return super().train(False)

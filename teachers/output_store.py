@@ -64,7 +64,7 @@ class OutputStore:
     """
 
     def __init__(self, folder: Path, expected: dict, data: Dataset):
-        self.folder, self.expected, self.data = folder, expected, data
+        self.folder, self.data = folder, data
         self.is_bfloat16 = expected["precision"] == "torch.bfloat16"
         path = folder / "manifest.json"
         with parallel.only_main(FileLock(f"{folder}.lock")):
@@ -72,18 +72,15 @@ class OutputStore:
                 if parallel.is_main():
                     write_json(path, expected)
                 return
-        self._refuse_another(path)
-
-    def _refuse_another(self, path: Path) -> None:
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(f"{path}: damaged ({error}). Delete the folder; the logits are computed again.") from error
-        for field in [*self.expected, *stored]:
-            if stored.get(field) != self.expected.get(field):
+        for field in [*expected, *stored]:
+            if stored.get(field) != expected.get(field):
                 raise ValueError(
-                    f"teacher cache {self.folder}: its {field!r} is {stored.get(field)}, this run needs "
-                    f"{self.expected.get(field)}. Delete the folder, or use teacher.cache=true for one of its own."
+                    f"teacher cache {folder}: its {field!r} is {stored.get(field)}, this run needs "
+                    f"{expected.get(field)}. Delete the folder, or use teacher.cache=true for one of its own."
                 )
 
     def path(self, split: str, view_id: int, layer: Layer | None = None) -> Path:

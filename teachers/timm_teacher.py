@@ -69,17 +69,14 @@ class TimmTeacher(TimmNet):
         super().__init__(name, num_classes, channels, pretrained=False, **options)
         self.start = "scratch"
         if weights:
-            self.start = start_from(self.net, weights, "teacher.weights", classes, self.head_names())
+            self.start = start_from(
+                self.net, weights, "teacher.weights", classes, self.net.pretrained_cfg["classifier"]
+            )
         elif pretrained is not False:
             more = {"num_classes": num_classes, "in_chans": channels, **options}
             if net := download(name, insist=pretrained is True, **more):
                 self.net, self.start = net, "pretrained"
         self.input = input_spec(size, channels, mean, std, self.net.pretrained_cfg)
-
-    def head_names(self) -> tuple[str, ...]:
-        """Return the prefixes of the classifier's tensors."""
-        heads = self.net.pretrained_cfg["classifier"]
-        return (heads,) if isinstance(heads, str) else tuple(heads)
 
 
 def refuse_weights_and_pretrained(weights: str | None, pretrained: bool | None) -> None:

@@ -188,10 +188,18 @@ def _equalize(faces: Tensor) -> Tensor:
 
 
 def _warp(faces: Tensor, operation: str, values: Tensor) -> Tensor:
-    """Read each pixel at M (p - o) + o + t, p = (row, column), o one pixel right of and below the middle, as published."""
+    """Read each pixel at M (p - o) + o + t, p = (row, column), o one pixel right of and below the middle, as published.
+
+    M is [B, 2, 2], t [B, 2], in heights and widths.
+    """
     height, width = faces.shape[-2:]
     down, across = (torch.arange(n, device=faces.device) - n / 2 - 0.5 for n in (height, width))
-    matrix, shift = _affine(operation, values)
+    one, none = torch.ones_like(values), torch.zeros_like(values)
+    cos, sin = torch.deg2rad(values).cos(), torch.deg2rad(values).sin()
+    rows = {"Rotate": (cos, -sin, sin, cos), "ShearX": (one, values, none, one), "ShearY": (one, none, values, one)}
+    moves = {"TranslateX": (none, values), "TranslateY": (values, none)}
+    matrix = torch.stack(rows.get(operation, (one, none, none, one)), 1).view(-1, 2, 2)
+    shift = torch.stack(moves.get(operation, (none, none)), 1)
     y, x = (
         row[:, 0, None, None] * down[:, None] + row[:, 1, None, None] * across + (n / 2 + 0.5 + n * move)[:, None, None]
         for row, move, n in zip(matrix.unbind(1), shift.unbind(1), (height, width), strict=True)
@@ -200,13 +208,3 @@ def _warp(faces: Tensor, operation: str, values: Tensor) -> Tensor:
     grid = torch.stack([2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1], -1)
     read = F.grid_sample(faces.float(), grid, "bilinear", "zeros", align_corners=True) * inside[:, None]
     return (read + 0.5).clamp_(0, 255).to(torch.uint8)
-
-
-def _affine(operation: str, values: Tensor) -> tuple[Tensor, Tensor]:
-    """M [B, 2, 2] and t [B, 2], in heights and widths."""
-    one, none = torch.ones_like(values), torch.zeros_like(values)
-    cos, sin = torch.deg2rad(values).cos(), torch.deg2rad(values).sin()
-    rows = {"Rotate": (cos, -sin, sin, cos), "ShearX": (one, values, none, one), "ShearY": (one, none, values, one)}
-    moves = {"TranslateX": (none, values), "TranslateY": (values, none)}
-    matrix, shift = rows.get(operation, (one, none, none, one)), moves.get(operation, (none, none))
-    return torch.stack(matrix, 1).view(-1, 2, 2), torch.stack(shift, 1)

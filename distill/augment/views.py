@@ -14,54 +14,28 @@ from distill.types import Batch, InputSpec, MixedBatch
 VERSION = 1  # part of every cache key: raise it when a row would be drawn or rendered differently
 
 FIELDS = (
-    "angle",
-    "scale",
-    "shift_x",
-    "shift_y",
-    "flip",
-    "brightness",
-    "contrast",
-    "box_x",
-    "box_y",
-    "box_w",
-    "box_h",
-    "shear",
-)
+    "angle", "scale", "shift_x", "shift_y", "flip", "brightness", "contrast", "box_x", "box_y", "box_w", "box_h", "shear",
+)  # fmt: skip
 IDENTITY = (0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's convert("L")
 
 
 @dataclass(frozen=True)
 class ViewRecipe:
-    """The ranges from which augmented views are drawn.
+    """The ranges from which augmented views are drawn."""
 
-    Args:
-        rotate: largest rotation to either side, degrees.
-        scale_min: smallest zoom (1 = the face as packed).
-        scale_max: largest zoom.
-        shift: largest shift to either side, fraction of the picture.
-        flip: probability of mirroring.
-        brightness: largest offset to either side, units of pixels / 255.
-        contrast: largest relative change of contrast to either side.
-        erase: probability that a gray box covers part of the face.
-        erase_min: smallest side of the box, fraction of the picture.
-        erase_max: largest side of the box.
-        shear: largest slant of the vertical lines to either side, degrees.
-        autoaugment: first do CERN's two operations (distill.augment.autoaugment); the table gets four more columns.
-    """
-
-    rotate: float = 15.0
-    scale_min: float = 0.8
-    scale_max: float = 1.08
-    shift: float = 0.1
-    flip: float = 0.5
-    brightness: float = 0.2
-    contrast: float = 0.25
-    erase: float = 0.5
-    erase_min: float = 0.1
-    erase_max: float = 0.4
-    shear: float = 0.0
-    autoaugment: bool = False
+    rotate: float = 15.0  # largest rotation to either side, degrees
+    scale_min: float = 0.8  # smallest zoom (1 = the face as packed)
+    scale_max: float = 1.08  # largest zoom
+    shift: float = 0.1  # largest shift to either side, fraction of the picture
+    flip: float = 0.5  # probability of mirroring
+    brightness: float = 0.2  # largest offset to either side, units of pixels / 255
+    contrast: float = 0.25  # largest relative change of contrast to either side
+    erase: float = 0.5  # probability that a gray box covers part of the face
+    erase_min: float = 0.1  # smallest side of the box, fraction of the picture
+    erase_max: float = 0.4  # largest side of the box
+    shear: float = 0.0  # largest slant of the vertical lines to either side, degrees
+    autoaugment: bool = False  # first do CERN's two operations, see distill.augment.autoaugment: four more columns
 
     def numbers(self) -> dict[str, float]:
         """Return what cached logits depend on: the ranges, and shear and autoaugment only where they are on."""

@@ -28,14 +28,6 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
     Raises:
         ValueError: instead of a HydraException, and of what hydra says of choices that are no names.
     """
-    _refuse_nameless_choices(words)
-    try:
-        yield
-    except HydraException as error:
-        raise ValueError(suggest_override(error, words)) from error
-
-
-def _refuse_nameless_choices(words: list[str]) -> None:
     for word in words:
         group, equals, _ = word.lstrip("+").partition("=")
         if equals and group.partition("@")[0] in GROUPS:
@@ -45,6 +37,10 @@ def _refuse_nameless_choices(words: list[str]) -> None:
                 nothing = value is None and group in NULLABLE
                 if not nothing and any(isinstance(name, dict | list | int | float | NoneType) for name in names):
                     raise ValueError(f"{word}: expected the name of a choice, or a list of names. Type {group}=NAME.")
+    try:
+        yield
+    except HydraException as error:
+        raise ValueError(suggest_override(error, words)) from error
 
 
 def suggest_override(error: Exception, overrides: list[str]) -> str:
@@ -64,9 +60,8 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         return str(error)
     key = match[1]
     parent, _, name = key.rpartition(".")
-    one = [
-        o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)
-    ]  # not what a sweep spreads out
+    # not what a sweep spreads out
+    one = [o for o in overrides if "=" in o and "," not in re.sub(r"\[.*\]|\{.*\}|'.*'", "", o)]
     named = [name for name in map(_loss_of, overrides) if name]
     sound = [o for o in one if not o.lstrip("+~").startswith((key, "hydra")) and not (_loss_of(key) and _loss_of(o))]
     try:

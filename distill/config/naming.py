@@ -66,7 +66,11 @@ def without_defaults(node: dict, group: str = "run") -> dict:
         node: a run, or a component as canonical() returns it.
         group: the folder of conf/ that it is chosen from; run for a run.
     """
-    usual = _defaults_of(group, node)
+    # of a class's yaml, else of that of its name (an optimizer's), else of default.yaml (train's)
+    name = node.get("_target_") or node.get("name", "default")
+    usual = _defaults(group).get(name)
+    if usual is None:  # the network of a teacher that is fine-tuned is a student's node
+        usual = _defaults("teacher").get(name, {}) if group == "student" else {}
     changed = {k: v for k, v in node.items() if k in ALWAYS or k not in usual or usual[k] != v}
     kept = {
         k: without_defaults(v, k if k in GROUPS else group) if isinstance(v, dict) else v for k, v in changed.items()
@@ -77,15 +81,6 @@ def without_defaults(node: dict, group: str = "run") -> dict:
 def default_of(group: str, key: str) -> object:
     """Return the default of a key of a group that has a default.yaml, such as epochs of train."""
     return _defaults(group)["default"][key]
-
-
-def _defaults_of(group: str, node: dict) -> dict:
-    """Return the own keys of a class's yaml, else of that of its name (an optimizer's), else of default.yaml (train's)."""
-    name = node.get("_target_") or node.get("name", "default")
-    defaults = _defaults(group).get(name)
-    if defaults is None and group == "student":
-        defaults = _defaults("teacher").get(name)  # a teacher's network while it is fine-tuned
-    return defaults or {}
 
 
 @cache

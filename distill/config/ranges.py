@@ -31,14 +31,8 @@ def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
     Raises:
         ConfigError: the first that is, and what to give.
     """
-    least = {
-        "epochs": least_epochs,
-        "batch_size": 1,
-        "log_every_n_steps": 1,
-        "ema_decay": 0,
-        "class_balance_power": 0,
-        "mixup": 0,
-    }
+    least = {"epochs": least_epochs, "batch_size": 1, "log_every_n_steps": 1}
+    least |= {"ema_decay": 0, "class_balance_power": 0, "mixup": 0}
     for name, bound in least.items():
         if getattr(train, name) < bound:
             raise ConfigError(f"{key}.{name}", f"expected {bound} or more, got {getattr(train, name)}.")
@@ -198,9 +192,10 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
         least, most = getattr(augment, low), getattr(augment, high)
         if not 0 < least <= most and (low, augment.erase) != ("erase_min", 0):
             raise ConfigError(key, f"{low}={least} and {high}={most}; give 0 < {low} <= {high}.")
-    for name in ("flip", "erase"):
-        if not 0 <= (value := getattr(augment, name)) <= 1:
-            raise ConfigError(f"{key}.{name}", f"expected a probability between 0 and 1, got {value}.")
+    shares = dict.fromkeys(("flip", "erase", "erase_max", "shift", "brightness", "contrast"), 1)
+    for name, most in (shares | {"rotate": 180, "shear": 89}).items():
+        if not 0 <= (value := getattr(augment, name)) <= most:
+            raise ConfigError(f"{key}.{name}", f"expected a number between 0 and {most}, got {value}.")
     if augment.num_views < 0:
         raise ConfigError(f"{key}.num_views", f"expected 0 or more, got {augment.num_views}.")
 
@@ -213,17 +208,6 @@ def check_plugins(plugins: Any) -> None:
     """
     if not fits(plugins, list[str]) or not all(part.isidentifier() for name in plugins for part in name.split(".")):
         raise ConfigError("plugins", f"expected a list of names, such as plugins=[mypackage], got {as_typed(plugins)}.")
-
-
-def targets(node: object) -> list[str]:
-    """Return every _target_ in a node of a config, also those in its arguments.
-
-    Args:
-        node: the node, or a part of it.
-    """
-    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    here = [str(node["_target_"])] if isinstance(node, dict) and "_target_" in node else []
-    return here + [target for value in inner for target in targets(value)]
 
 
 def check_network(target: str, network: object) -> None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +36,7 @@ LISTS = {
     "pose30": ("pose_30_affectnet_list.txt",),
     "pose45": ("pose_45_affectnet_list.txt",),
 }
-LICENCE = (
+LICENSE = (
     "AffectNet (Mollahosseini, Hasani and Mahoor, IEEE Trans. Affective Computing 2017): for research, under an "
     "agreement with its authors; do not redistribute it."
 )
@@ -87,12 +86,12 @@ def affectnet(
         store,
         "affectnet",
         release.source(),
-        lambda: list(release.entries()),
+        lambda: [*release.rows(release.train, "train"), *release.rows(release.test, "test")],
         EMOTIONS,
         keep=EMOTIONS if classes == 8 else SEVEN,
         subsets=read_subsets(test_subset, root, subset_dir, LISTS, _listed),
         words=f"AffectNet-{classes}, test is the published validation set (no test set is public)",
-        notes={"release": release.name, "licence": LICENCE},
+        notes={"release": release.name, "license": LICENSE},
         options=DataOptions(**{"size": 128, "valid": 0.05} | options),
     )
 
@@ -110,11 +109,12 @@ class CsvRelease:
         """Describe the two lists; a million pictures are too many to look at every time."""
         return source("affectnet", VERSION, [self.train, self.test]) | {"images": str(self.images)}
 
-    def entries(self) -> Iterator[Entry]:
-        """List the rows of an emotion."""
-        return chain(self._rows(self.train, "train"), self._rows(self.test, "test"))
+    def rows(self, path: Path, split: str) -> Iterator[Entry]:
+        """List the rows of an emotion.
 
-    def _rows(self, path: Path, split: str) -> Iterator[Entry]:
+        Raises:
+            ValueError: a row that cannot be read.
+        """
         for cells, where in csv_file(path):
             # published: a header in training.csv, none in validation.csv
             if not cells or cells[0].strip() == COLUMNS[0]:
@@ -145,11 +145,12 @@ class NpyRelease:
             folder(part, LAYOUT)
         return source("affectnet", VERSION, []) | {"times": {str(part): part.stat().st_mtime_ns for part in parts}}
 
-    def entries(self) -> Iterator[Entry]:
-        """Read every expression; pictures and annotations must go in pairs."""
-        return chain(self._rows(self.train, "train"), self._rows(self.test, "test"))
+    def rows(self, path: Path, split: str) -> Iterator[Entry]:
+        """Read every expression.
 
-    def _rows(self, path: Path, split: str) -> Iterator[Entry]:
+        Raises:
+            ValueError: pictures and annotations that do not go in pairs.
+        """
         annotated = re.findall(r"^(.+)_exp\.npy$", "\n".join(os.listdir(path / "annotations")), re.MULTILINE)
         pictures = {name for name in os.listdir(path / "images") if name.endswith(".jpg")}
         if alone := sorted(pictures - {f"{number}.jpg" for number in annotated}):
@@ -159,23 +160,18 @@ class NpyRelease:
             )
         for number in sorted(annotated, key=lambda text: (len(text), text)):
             where = f"{path}/annotations/{number}_exp.npy"
-            expression = _expression(where)
+            try:
+                expression = _expression(Path(where).read_bytes())
+            except BROKEN as error:
+                raise ValueError(f"{where} is not one expression ({error}). Copy the file again.") from error
             if expression not in NO_EMOTION:
                 label = numbered(expression, AFFECTNET, EMOTIONS, where)
                 file = path / "images" / f"{number}.jpg"
                 yield Entry(split, f"{path.name}/{file.name}", label, picture(file, where), where)
 
 
-def _expression(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return _decoded(file.read())
-    except BROKEN as error:
-        raise ValueError(f"{path} is not one expression ({error}). Copy the file again.") from error
-
-
 @lru_cache(64)  # 288,000 files hold but eleven texts
-def _decoded(data: bytes) -> str:
+def _expression(data: bytes) -> str:
     """Read one number, stored as text or as a number."""
     return str(np.load(io.BytesIO(data)).item()).removesuffix(".0").strip()
 

@@ -18,7 +18,7 @@ LISTS = ("label/label.lst", "label.lst")
 IMAGES = ("image/origin", "image", "origin", "images")
 COLUMNS = "image face_id top left right bottom confidence label"
 LAYOUT = f"a folder with label/label.lst (lines: {COLUMNS}) and image/origin/*.jpg"
-LICENCE = "ExpW (Zhang et al., IJCV 2018): for non-commercial research; do not redistribute it."
+LICENSE = "ExpW (Zhang et al., IJCV 2018): for non-commercial research; do not redistribute it."
 
 
 def expw(store: str | Path, root: str | Path, **options: Any) -> Dataset:
@@ -47,7 +47,7 @@ def expw(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         lambda: list(_entries(list_file, images)),
         SEVEN,
         words="ExpW",
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=DataOptions(**options),
     )
 

@@ -75,7 +75,7 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
         files = pictures_below(home, deep=True)
         return [Entry("train", f.relative_to(home).as_posix(), 0, picture(f, str(f)), str(f)) for f in files]
 
-    listing = Listing("extra", entries, ("",), size, channels, [home])
+    listing = Listing(entries, ("",), size, channels, [home])
     key = source("extra", VERSION, [home]) | {"size": size, "channels": channels}
     packed = pack(Path(store), "extra", key, listing.rows, listing.facts, verify)
     pixels, _, ids, sha256 = packed.splits["train"]

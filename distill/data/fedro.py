@@ -14,7 +14,7 @@ VERSION = 1  # of what is read; raise it when the same files would give other ro
 LIST = "occlusion_emotion_fedro_our_list.txt"
 IMAGES = "FED_RO_crop"
 LAYOUT = f"the folder with {IMAGES}/<emotion>/<file> and perhaps {LIST} (lines: emotion/file), or the one around it"
-LICENCE = "FED-RO (Li et al., TIP 2019): for non-commercial research, on request; do not redistribute it."
+LICENSE = "FED-RO (Li et al., TIP 2019): for non-commercial research, on request; do not redistribute it."
 
 
 def fedro(store: str | Path, root: str | Path, **options: Any) -> Dataset:
@@ -47,7 +47,7 @@ def fedro(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         SEVEN,
         walked=() if lists else [images],
         words="FED-RO",
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=DataOptions(**options),
     )
 

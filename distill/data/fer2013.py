@@ -36,7 +36,7 @@ LAYOUT = (
     f"{' or '.join(NAMES)}, a tar.gz, gz or zip of it, the folder with it, or a folder with train/ and test/ of class-named "
     "folders"
 )
-LICENCE = (
+LICENSE = (
     "FER2013 (Goodfellow et al., 2013): pictures collected from the web for a research competition: research use only, "
     "do not redistribute them."
 )
@@ -67,7 +67,7 @@ def fer2013(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         SEVEN,
         walked=[] if paths[0].is_file() else paths,
         words=words,
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=DataOptions(**{"size": SIDE, "channels": 1} | options),
     )
 
@@ -101,7 +101,16 @@ def _csv_entries(file: Path) -> list[Entry]:
         if not {"emotion", "pixels", "Usage"} <= set(header):
             raise ValueError(f"{where} must be a header with columns emotion, pixels and Usage; it is {header[:5]}.")
         columns = [header.index(name) for name in ("emotion", "pixels", "Usage")]
-        return [_entry(number, row, columns, where) for number, (row, where) in enumerate(rows)]
+        entries = []
+        for number, (row, where) in enumerate(rows):
+            if len(row) <= max(columns):
+                raise ValueError(f"{where} has {len(row)} columns; it must have emotion, pixels and Usage.")
+            emotion, pixels, usage = (row[column].strip() for column in columns)
+            if usage not in USAGE:
+                raise ValueError(f"{where}: Usage is {usage!r}; it must be one of {', '.join(USAGE)}.")
+            label = numbered(emotion, FER2013, SEVEN, where)
+            entries.append(Entry(USAGE[usage], f"fer{number:07d}", label, partial(_image, pixels), where))
+        return entries
 
 
 @contextmanager
@@ -144,16 +153,6 @@ def _inner(layer: BinaryIO, file: Path) -> BinaryIO | None:
 
 def _is(known: str, name: str) -> bool:
     return PurePosixPath(name).name == known and not name.startswith("__MACOSX")
-
-
-def _entry(number: int, row: list[str], columns: list[int], where: str) -> Entry:
-    if len(row) <= max(columns):
-        raise ValueError(f"{where} has {len(row)} columns; it must have emotion, pixels and Usage.")
-    emotion, pixels, usage = (row[column].strip() for column in columns)
-    if usage not in USAGE:
-        raise ValueError(f"{where}: Usage is {usage!r}; it must be one of {', '.join(USAGE)}.")
-    label = numbered(emotion, FER2013, SEVEN, where)
-    return Entry(USAGE[usage], f"fer{number:07d}", label, partial(_image, pixels), where)
 
 
 def _image(text: str) -> Image.Image:

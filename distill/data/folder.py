@@ -56,60 +56,31 @@ def folder(
     home = existing(root, LAYOUT)
     person = _pattern(subject)
     splits = _splits(home)
+    _check_labels(labels, classes)
     if labels == "none":
-        return _without_labels(store, home, subject, splits, person, classes, DataOptions(**options))
-    if labels != "folders":
-        raise ConfigError("data.labels", f"expected folders, whose names are the classes, or none, got {labels!r}.")
-    if classes is not None:
-        raise ConfigError(
-            "data.classes",
-            f"expected null, as data.labels=folders takes the folders' names, got {classes!r}. Type data.labels=none.",
-        )
-    of_split = {split: _class_folders(path) for split, path in splits.items()}
-    classes = _classes(home, {name for names in of_split.values() for name in names})
-    return labeled(
+        of_split, names = {split: {"": path} for split, path in splits.items()}, ("",)
+        more, words = {"labels": "none"}, f"{shown(home.name)}, without labels"
+    else:
+        of_split = {split: _class_folders(path) for split, path in splits.items()}
+        names = _classes(home, {name for folders in of_split.values() for name in folders})
+        more, words = {}, shown(home.name)
+    data = labeled(
         store,
         "folder",
-        source("folder", VERSION, [home]) | {"subject": subject},
+        source("folder", VERSION, [home]) | {"subject": subject} | more,
         lambda: [
             entry
             for split, folders in of_split.items()
             for name, path in folders.items()
-            for entry in _entries(split, path, home, name, classes, person)
+            for entry in _entries(split, path, home, name, names, person)
         ],
-        classes,
+        names,
         walked=[home],
-        words=shown(home.name),
+        words=words,
         options=DataOptions(**options),
     )
-
-
-def _without_labels(
-    store: str | Path,
-    home: Path,
-    subject: str | None,
-    splits: dict[str, Path],
-    person: re.Pattern | None,
-    classes: list[str] | None,
-    options: DataOptions,
-) -> Dataset:
-    """Open all pictures below each split, as packed without any class."""
-    if len(set(classes or ())) < 2:
-        raise ConfigError(
-            "data.classes",
-            "faces without labels have only a teacher's outputs to learn from. Choose one that has learned, such as "
-            "teacher=ferplus, or type two classes or more, such as data.classes=[neutral,happiness].",
-        )
-    data = labeled(
-        store,
-        "folder",
-        source("folder", VERSION, [home]) | {"subject": subject, "labels": "none"},
-        lambda: [entry for split, path in splits.items() for entry in _entries(split, path, home, "", ("",), person)],
-        ("",),
-        walked=[home],
-        words=f"{shown(home.name)}, without labels",
-        options=options,
-    )
+    if classes is None:
+        return data
 
     def blank(split: Split) -> Split:
         rows = len(split)
@@ -118,6 +89,22 @@ def _without_labels(
     return replace(
         data, classes=tuple(map(str, classes)), splits={name: blank(split) for name, split in data.splits.items()}
     )
+
+
+def _check_labels(labels: str, classes: list[str] | None) -> None:
+    if labels not in ("folders", "none"):
+        raise ConfigError("data.labels", f"expected folders, whose names are the classes, or none, got {labels!r}.")
+    if labels == "folders" and classes is not None:
+        raise ConfigError(
+            "data.classes",
+            f"expected null, as data.labels=folders takes the folders' names, got {classes!r}. Type data.labels=none.",
+        )
+    if labels == "none" and len(set(classes or ())) < 2:
+        raise ConfigError(
+            "data.classes",
+            "faces without labels have only a teacher's outputs to learn from. Choose one that has learned, such as "
+            "teacher=ferplus, or type two classes or more, such as data.classes=[neutral,happiness].",
+        )
 
 
 def _pattern(subject: str | None) -> re.Pattern | None:

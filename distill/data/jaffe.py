@@ -25,7 +25,7 @@ CODES = {
 }
 NAME = re.compile(rf"([A-Z]{{2}})\.({'|'.join(CODES)})\d*\.\d+\.\w+")
 LAYOUT = "the folder with pictures such as NA.NE2.200.tiff, or the folder around it"
-LICENCE = "JAFFE (Lyons, Kamachi and Gyoba, 1998): for non-commercial research; do not redistribute it."
+LICENSE = "JAFFE (Lyons, Kamachi and Gyoba, 1998): for non-commercial research; do not redistribute it."
 
 
 def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **options: Any) -> Dataset:
@@ -54,7 +54,7 @@ def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **o
         SEVEN,
         walked=[images] if listed is None else (),
         words="JAFFE" if listed is None else f"JAFFE, {listed.name}",
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options),
     )
 

@@ -21,7 +21,7 @@ LIST, IMAGES = "ourOluCasia_labelstest.txt", "ourOluCasiatest"
 LAST = 3  # frames of a sequence that show its emotion
 NEUTRAL = SEVEN.index("neutral")
 LAYOUT = f"a folder with {LIST} and {IMAGES}, or one of sequences such as VL/Strong/P001/Anger"
-LICENCE = (
+LICENSE = (
     "Oulu-CASIA NIR&VIS (Zhao et al., 2011): for research, under an agreement with its authors; do not redistribute."
 )
 
@@ -67,7 +67,7 @@ def oulucasia(
         SEVEN,
         folds=[{str(person) for person in part} for part in np.array_split(range(PERSONS), chosen.folds)],
         words=f"Oulu-CASIA, {listed.name if listed else f'{light}, last three frames and the first'}",
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=chosen,
     )
 

@@ -28,7 +28,7 @@ SUBSETS = {
     "pose45": ("val_raf_db_list_pose_45.txt", "val_raf_db_list_45.txt"),
 }
 OFFICIAL = {"train": 12271, "test": 3068}
-LICENCE = "RAF-DB (Li, Deng and Du, CVPR 2017): for non-commercial research, on request; do not redistribute it."
+LICENSE = "RAF-DB (Li, Deng and Du, CVPR 2017): for non-commercial research, on request; do not redistribute it."
 
 
 def rafdb(
@@ -65,7 +65,7 @@ def rafdb(
         subsets=read_subsets(test_subset, home, subset_dir, SUBSETS, _listed),
         walked=walked,
         words="RAF-DB basic",
-        notes={"licence": LICENCE, "official": OFFICIAL},
+        notes={"license": LICENSE, "official": OFFICIAL},
         options=DataOptions(**options),
     )
 

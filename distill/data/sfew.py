@@ -21,7 +21,7 @@ LAYOUT = (
     "a folder with Train_Aligned_Faces and Val_Aligned_Faces, and with sfew_train.txt and sfew_val.txt (file and label "
     "0..6), or else folders Angry, Disgust, ... in both"
 )
-LICENCE = (
+LICENSE = (
     "SFEW 2.0 (Dhall et al., EmotiW 2015): for research, under an agreement with its authors; do not redistribute it."
 )
 
@@ -53,7 +53,7 @@ def sfew(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         SEVEN,
         walked=() if lists else [*images.values()],
         words="SFEW, test is the published validation set (the labels of the test set are not public)",
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=DataOptions(**{"size": 128} | options),
     )
 

@@ -11,7 +11,7 @@ from distill.evaluation import inference as evaluate
 from distill.evaluation.cost import num_parameters
 from distill.evaluation.metrics import agreement, mean_class_accuracy, top1_accuracy
 from distill.evaluation.tables import per_class
-from distill.export.source_run import LICENCES, UNKNOWN, SourceRun, faces, read_run
+from distill.export.source_run import SourceRun, faces, license_of, read_run
 from distill.export.weights_and_config import in_float16
 from distill.pipeline.completed import without_initial_weights
 from distill.runs.folder import RunFolder
@@ -87,7 +87,6 @@ def _card(run: SourceRun, data: Dataset, facts: dict) -> str:
         f"| {name} | {'-' if value is None else percent(100 * value)} |\n"
         for name, value in facts["test"]["recall"].items()
     )
-    licence = data.notes.get("licence") or LICENCES.get(data.name, UNKNOWN)
     return f"""# {label(run.cfg.student)}, a teacher fine-tuned on {data.name}
 
 {num_parameters(run.student):,} parameters, answers {", ".join(run.classes)}. It sees faces of {spec.size} x {spec.size} pixels, \
@@ -107,7 +106,7 @@ Measured in float32 with the weights as they lie here, faces as packed: {data.pr
 - Training: {result.epochs} epochs, of which number {(result.best_epoch or 0) + 1} was the best by {result.monitor}; seed {result.seed}; \
 it started from {result.start}
 - Run: `{result.name}`
-- License of the data: {licence}
+- License of the data: {license_of(data)}
 - License of the start: whatever its weights carry; of the code: MIT
 
 ```

@@ -24,7 +24,7 @@ from distill.system.typed import as_yaml
 from distill.system.weights import load_weights, read_weights
 from distill.types import Dataset
 
-LICENCES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs
+LICENSES = {"procedural": "drawn by fer-distill: MIT"}  # of data that do not bring theirs
 UNKNOWN = "not known: see the data set's own terms"
 TAKEN = ("data.root", "paths.store", "plugins")
 
@@ -127,6 +127,11 @@ def recorded(run: SourceRun, data: Dataset) -> np.ndarray:
     return probabilities
 
 
+def license_of(data: Dataset) -> str:
+    """Return the license of a data set, in words."""
+    return data.notes.get("license") or LICENSES.get(data.name, UNKNOWN)
+
+
 def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
     """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
 
@@ -159,8 +164,8 @@ def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, flo
         "macs": macs(run.student, spec),
         "network_input": {"size": spec.size, "channels": spec.channels, "mean": spec.mean, "std": spec.std},
         "picture": list(split.pixels.shape[2:]),
-        "licence_of_the_data": seen.get("notes", {}).get("licence") or LICENCES.get(seen["name"], UNKNOWN),
-        "licence_of_the_code": "MIT; weights carry what the data set and the teacher's start allow",
+        "license_of_the_data": license_of(data),
+        "license_of_the_code": "MIT; weights carry what the data set and the teacher's start allow",
         "limits": f"{LIMITS} Measured on the named data set alone.",
         "made_by": "fer-distill",
     }

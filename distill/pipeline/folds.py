@@ -28,8 +28,8 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         The first fold's result with the mean of every metric, `spread` (sample standard deviation over the folds, as
         fractions) and `folds` (each fold's own metrics).
     """
-    if not is_measured(folder, cfg.eval, cfg.data):  # a mistake in the data is said before there is a folder
-        build.dataset(cfg.data | {"fold": 0}, cfg.paths.store, cfg.plugins)
+    if not is_measured(folder, cfg.eval, cfg.data):
+        build.dataset(cfg.data | {"fold": 0}, cfg.paths.store, cfg.plugins)  # fails before there is a folder
         write_config_and_env(cfg, folder, job.command)
     results = []
     for fold in range(cfg.data["folds"]):

@@ -1,11 +1,13 @@
 """What a run folder says of its run: whether it is complete, whether it holds another one, and what was typed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from distill import build
 from distill.config import schema as config
 from distill.data.common.test_subsets import requested_subsets
 from distill.data.extra import about_extra
+from distill.pipeline.completed import best_weights
 from distill.runs import provenance
 from distill.runs.config import EvalConfig, RunConfig
 from distill.runs.folder import RunFolder
@@ -31,12 +33,13 @@ def is_measured(folder: RunFolder, wanted: EvalConfig, data: dict) -> bool:
 
 
 def result_of(folder: RunFolder, data: Dataset) -> RunResult:
-    """Return the result of a complete run, after making sure that its data are still those that it saw.
+    """Return the result of a complete run, after making sure that its weights and data are still those that it had.
 
     Raises:
         ValueError: they are not.
     """
-    result = RunResult.read(folder.result)
+    best_weights(folder.path)
+    result = replace(RunResult.read(folder.result), name=folder.name, folder=str(folder))  # it may have been moved
     seen = result.data
     if seen["fingerprint"] != build.fingerprint(data) or seen.get("extra") != about_extra(data):
         raise ValueError(

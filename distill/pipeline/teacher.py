@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from filelock import FileLock
+
 from distill import build
 from distill.config import schema as config
 from distill.evaluation.cost import profile, speed
@@ -20,10 +22,9 @@ from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.errors import ConfigError
 from distill.system.files import digest
-from distill.system.weights import read_weights
+from distill.system.weights import intact, read_weights
 from distill.types import Dataset
 from teachers.peer import is_peer
-from teachers.store import find_or_train
 
 
 def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> list[Path]:
@@ -84,6 +85,18 @@ def prepare_teacher(
             style="bold",
         )
     return weights
+
+
+def find_or_train(folder: RunFolder, train: Callable[[], object]) -> Path:
+    """Return the weights of a fine-tuned teacher, training it first where its run folder is not complete.
+
+    Other processes that need the same teacher wait under the lock; a training that was killed goes on from its checkpoint.
+    """
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    with parallel.only_main(FileLock(f"{folder}.lock")):
+        if not parallel.broadcast_from_main(folder.is_complete):
+            train()
+    return intact(folder.weights, f"Delete the folder {folder}; it is trained again.")
 
 
 def _finished_run(member: dict, data: Dataset) -> Path:

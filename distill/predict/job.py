@@ -83,9 +83,8 @@ class Job:
                 raise ValueError(f"{shown(self.path)}: no picture is in this folder ({', '.join(NAMES)}).")
             return files, None, others
         elif not self.path.is_file():
-            raise ValueError(
-                f"{shown(self.path)}: no such file or folder. Give a picture, a folder, a video or camera."
-            )
+            what = "is neither file nor folder" if self.path.exists() else "no such file or folder"
+            raise ValueError(f"{shown(self.path)}: {what}. Give a picture, a folder, a video or camera.")
         elif is_picture(str(self.path)):
             return [self.path], None, {}
         else:

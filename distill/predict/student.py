@@ -26,19 +26,12 @@ FACES = 64  # in one pass
 
 
 class Student(NamedTuple):
-    """An exported student.
+    """An exported student."""
 
-    Args:
-        answer: [B, H, W, 3] uint8 RGB -> logits, probabilities [B, K].
-        classes: the K class names.
-        picture: height and width of the pictures that it learned from; faces are brought to this size first.
-        name: for messages.
-    """
-
-    answer: Answer
-    classes: tuple[str, ...]
-    picture: tuple[int, int]
-    name: str
+    answer: Answer  # [B, H, W, 3] uint8 RGB -> logits, probabilities [B, K]
+    classes: tuple[str, ...]  # the K class names
+    picture: tuple[int, int]  # height and width of the pictures that it learned from; faces are resized to it first
+    name: str  # for messages
 
     def predict(self, picture: Picture, boxes: np.ndarray | None = None) -> np.ndarray:
         """Return the probability of each class.

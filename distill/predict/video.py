@@ -122,7 +122,13 @@ class Recording:
         av = _av()
         try:
             if self.container is None:
-                self._start(av, picture)
+                self.container = av.open(f"file:{self.part}", "w", format="mp4")
+                self.container.metadata["comment"] = DRAWN
+                name = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+                self.stream = self.container.add_stream(name, rate=self.rate)
+                self.stream.width, self.stream.height = (max(2, side - side % 2) for side in picture.shape[1::-1])
+                self.stream.pix_fmt = "yuv420p"
+                self.stream.codec_context.time_base = Fraction(1, TICKS)
             size = self.stream.width, self.stream.height
             if picture.shape[1::-1] != size:
                 image = Image.fromarray(picture)
@@ -134,15 +140,6 @@ class Recording:
             self.container.mux(self.stream.encode(frame))
         except av.error.FFmpegError as error:
             raise ValueError(format_error(error, inside=True)) from None
-
-    def _start(self, av, picture: np.ndarray) -> None:
-        self.container = av.open(f"file:{self.part}", "w", format="mp4")
-        self.container.metadata["comment"] = DRAWN
-        name = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-        self.stream = self.container.add_stream(name, rate=self.rate)
-        self.stream.width, self.stream.height = (max(2, side - side % 2) for side in picture.shape[1::-1])
-        self.stream.pix_fmt = "yuv420p"
-        self.stream.codec_context.time_base = Fraction(1, TICKS)
 
     def close(self) -> None:
         """Write what the encoder still holds.

@@ -78,8 +78,8 @@ def example_faces(run: Run, n: int = 12) -> Faces:
         seen = [(whose, _uri(_lit(face, maps[k].numpy()))) for whose, maps in looks]
         teacher_answer, answer = teacher and teacher[1][k], (classes[int(answer_row.argmax())], float(answer_row.max()))
         faces.append(Face(answers.ids[row], classes[answers.labels[row]], answer, teacher_answer, _uri(face), seen))
-    if licence := run.result.data.get("notes", {}).get("licence"):
-        notes.append(str(licence))
+    if license := run.result.data.get("notes", {}).get("license"):
+        notes.append(str(license))
     return Faces(faces[: len(wrong)], faces[len(wrong) :], notes)
 
 

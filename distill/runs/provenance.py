@@ -29,7 +29,7 @@ def sources(components: dict, plugins: Sequence[str]) -> dict[str, str]:
     """
     packages = {name.partition(".")[0] for name in plugins}.difference(OWN)
     beside = {folder for name in packages if (folder := _folder_of(name)) and INSTALLED.isdisjoint(folder.parts)}
-    todo, hashes = [name for name in _targets(components) if name.partition(".")[0] in {*OWN, *packages}], {}
+    todo, hashes = [name for name in targets(components) if name.partition(".")[0] in {*OWN, *packages}], {}
     while todo:
         name, content = _source(todo.pop())
         if name is None or name in hashes:
@@ -51,11 +51,11 @@ def _folder_of(top: str) -> Path | None:
     return path.parent.parent if path.name == "__init__.py" else path.parent
 
 
-def _targets(node: object) -> Iterator[str]:
-    if isinstance(node, dict):
-        yield from [node["_target_"]] if isinstance(node.get("_target_"), str) else []
-    for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _targets(inner)
+def targets(node: object) -> list[str]:
+    """Return every _target_ in a node of a config, also those in its arguments."""
+    inner = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+    here = [str(node["_target_"])] if isinstance(node, dict) and "_target_" in node else []
+    return here + [target for value in inner for target in targets(value)]
 
 
 def _spec(name: str) -> ModuleSpec | None:

@@ -16,35 +16,23 @@ from distill.runs.result_schema import ENV, RESULT, unlike
 from distill.system.cli import format_error
 
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
-FIRST, AGREEMENT = (
-    "valid/top1_accuracy",
-    "valid/agreement",
-)  # what everything here is ranked by: of faces without labels the second
+# what everything here is ranked by: of faces without labels the second
+FIRST, AGREEMENT = "valid/top1_accuracy", "valid/agreement"
 COSTS = ("num_parameters", "macs", "bytes", "latency_ms", "images_per_second")
 ENGINES = (".onnx", ".xml", ".pt2", ".pte", ".int8.onnx")  # of exported files, the one whose speed is shown first
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder.
+    """One run folder."""
 
-    Args:
-        folder: where it is, links resolved.
-        status: complete, failed, pruned (stopped by a search), unfinished or damaged.
-        error: why it is not complete, in words.
-        config: config.yaml; None where it cannot be read.
-        result: result.json.
-        env: env.json.
-        parts: the sub-runs of a job over folds or generations.
-    """
-
-    folder: Path
-    status: str
-    error: str
-    config: RunConfig | None = None
-    result: RunResult = field(default_factory=RunResult)
-    env: dict = field(default_factory=dict)
-    parts: tuple["Run", ...] = ()
+    folder: Path  # where it is, links resolved
+    status: str  # complete, failed, pruned (stopped by a search), unfinished or damaged
+    error: str  # why it is not complete, in words
+    config: RunConfig | None = None  # config.yaml; None where it cannot be read
+    result: RunResult = field(default_factory=RunResult)  # result.json
+    env: dict = field(default_factory=dict)  # env.json
+    parts: tuple["Run", ...] = ()  # the sub-runs of a job over folds or generations
 
     @property
     def leaves(self) -> tuple["Run", ...]:

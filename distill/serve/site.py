@@ -109,7 +109,7 @@ def _more(facts: dict[str, str], page: Container[str], name: str | None) -> list
     teacher, known = facts.get("teacher", "null"), "run" in facts
     taken = "learned from labels alone" if teacher == "null" else f"distilled from the teacher {teacher}"
     lines = [f"{taken.capitalize()}." if name else f"Run {facts['run']}, {taken}."] if known else []
-    lines += [f"Its data: {facts['licence_of_the_data'].rstrip('.')}."] if "licence_of_the_data" in facts else []
+    lines += [f"Its data: {facts['license_of_the_data'].rstrip('.')}."] if "license_of_the_data" in facts else []
     names = {"blazeface.onnx": "BlazeFace (Apache-2.0)", "detector.onnx": "CenterFace (MIT)"}
     by = " and ".join(name for file, name in names.items() if file in page)
     lines += [f"Computed by onnxruntime-web {VERSION} (MIT){f', faces found by {by}' if by else ''}."]

@@ -8,9 +8,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-WITHOUT_TWINS = (
-    "without_near_duplicates"  # in result["extra_test_splits"]: test faces whose photograph no other split has
-)
+WITHOUT_TWINS = "without_near_duplicates"  # of the extra test splits: test faces whose photograph no other split has
 console = Console(stderr=False, soft_wrap=True, highlight=False, markup=False)  # loss=[ce,kd] is no markup
 
 

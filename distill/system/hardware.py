@@ -55,17 +55,12 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError("train.device", f"{name} is unknown. Choose auto, cpu or cuda.") from error
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Say whether the device multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
-
-
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype of the forward pass for auto, fp32 or bf16; auto is bf16 where the hardware multiplies it."""
-    if name == "auto":
-        return torch.bfloat16 if has_bf16(device) else torch.float32
+    if name == "auto" and device.type == "cuda":
+        name = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    elif name == "auto":
+        name = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[name]
 
 

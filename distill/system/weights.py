@@ -178,7 +178,9 @@ def load_weights(module: nn.Module, path: str | Path, who: str) -> dict[str, obj
     return metadata
 
 
-def start_from(module: nn.Module, path: str | Path, who: str, classes: Sequence[str], heads: tuple[str, ...]) -> str:
+def start_from(
+    module: nn.Module, path: str | Path, who: str, classes: Sequence[str], heads: str | tuple[str, ...]
+) -> str:
     """Load a weight file into a module to start from, of its classifier the rows of these classes.
 
     Where the file does not know one of them, or names none and has another number, the classifier starts anew. The rows of some
@@ -251,16 +253,11 @@ def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, who: 
     lacking = wanted.keys() - tensors.keys() - excused
     unknown = tensors.keys() - wanted.keys()
     if lacking or unknown or misfit:
-        what = _difference(wanted, tensors, lacking, unknown, misfit)
-        raise ValueError(f"{who}: {path} is of another network: {what}.")
+        what = [
+            f"{name} is {list(tensors[name].shape)} there and {list(wanted[name].shape)} here"
+            for name in sorted(misfit)[:2]
+        ]
+        what += [f"it lacks {len(lacking)} tensors, e.g. {min(lacking)}"] if lacking else []
+        what += [f"it has {len(unknown)} unknown ones, e.g. {min(unknown)}"] if unknown else []
+        raise ValueError(f"{who}: {path} is of another network: {'; '.join(what)}.")
     module.load_state_dict(tensors, strict=False)
-
-
-def _difference(wanted, tensors, lacking, unknown, misfit) -> str:
-    parts = [
-        f"{name} is {list(tensors[name].shape)} there and {list(wanted[name].shape)} here"
-        for name in sorted(misfit)[:2]
-    ]
-    parts += [f"it lacks {len(lacking)} tensors, e.g. {min(lacking)}"] if lacking else []
-    parts += [f"it has {len(unknown)} unknown ones, e.g. {min(unknown)}"] if unknown else []
-    return "; ".join(parts)

@@ -156,7 +156,7 @@ def test_folders_of_our_names_in_the_current_directory_do_no_harm(tmp_path):
     for name in ("conf", "students", "teachers"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise SystemExit('shadowed')")
-    code = "import distill, conf, students, teachers.store; print(conf.__file__)"
+    code = "import distill, conf, students, teachers.output_store; print(conf.__file__)"
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     found = subprocess.run(
         [sys.executable, "-c", code],
@@ -166,6 +166,17 @@ def test_folders_of_our_names_in_the_current_directory_do_no_harm(tmp_path):
         text=True,
     )
     assert Path(found.stdout.strip()) == ROOT / "conf" / "__init__.py"
+
+
+def test_modules_in_the_current_directory_are_found_and_hide_none_of_others(tmp_path):
+    for name in ("csv", "random", "signal", "types", "yaml"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('shadowed')")
+    (tmp_path / "mine.py").write_text("")
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", "distill.run", "--help"], cwd=tmp_path, env=env, capture_output=True)
+    assert done.returncode == 0 and b"shadowed" not in done.stdout + done.stderr
+    code = "import sys; sys.argv[0] = '-m'; import distill, mine, yaml"  # as `python -m distill.COMMAND` begins
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env).returncode == 0
 
 
 def test_interrupt_while_pytorch_is_imported_is_a_word(tmp_path):

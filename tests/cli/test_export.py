@@ -88,7 +88,7 @@ def test_a_file_says_what_it_is(folder):
     assert (
         facts["protocol"] == result["data"]["protocol"] and facts["data_fingerprint"] == result["data"]["fingerprint"]
     )
-    assert len(facts["weights_sha256"]) == 64 and "not an emotion" in facts["limits"] and facts["licence_of_the_data"]
+    assert len(facts["weights_sha256"]) == 64 and "not an emotion" in facts["limits"] and facts["license_of_the_data"]
     low, high = json.loads(facts["valid_top1_accuracy_ci"])
     assert low <= json.loads(facts["valid_top1_accuracy"]) <= high
     parity = json.loads((folder / "export" / "parity.json").read_text())["files"]["student.int8.onnx"]

@@ -81,7 +81,7 @@ def test_imports_are_seen_absolute_relative_and_inside_functions():
     assert "distill.data.procedural.faces" in imports("distill.data.procedural.camera")
     assert "distill.data.procedural" not in imports("distill.data.procedural.camera")
     assert "importlib.metadata" in imports("distill.system.hardware")
-    assert "filelock" in reached("teachers.store")
+    assert "filelock" in reached("teachers.output_store")
     assert is_command_line("distill.run") and not is_command_line("distill.build")
     assert all(any(within(module, family) for module in FILES) for family in FAMILIES)
 

@@ -7,7 +7,9 @@ def tables(page: str) -> list[list[dict[str, str]]]:
     """Return the tables of a page, each as its rows, heading -> cell."""
     found, heads, rows = [], None, []
     for line in [*(ROOT / page).read_text().splitlines(), ""]:
-        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        cells = (
+            [cell.strip().replace("<br>", " ") for cell in line.strip("|").split("|")] if line.startswith("|") else None
+        )
         if cells is None:
             found += [rows] if rows else []
             heads, rows = None, []

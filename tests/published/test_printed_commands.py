@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from configparser import ConfigParser
+from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -103,7 +104,7 @@ def read_measure(words, tmp_path, monkeypatch):
     assert words[0] in ("RUN", "RUN/width-0.5")
     with initialize_config_module("conf", version_base="1.3"):
         own = compose("run", overrides=["data=ferplus", "data.root=faces"])
-    measure._config(typed(own), words[1:])
+    measure._config(asdict(typed(own)), words[1:])
 
 
 def read_sweep(words, tmp_path, monkeypatch):

@@ -86,6 +86,18 @@ def test_what_is_said_beside_the_short_budget_is_what_its_results_say():
         assert sentence.format(*(100 * metrics[key] for key in keys)) in said
 
 
+def test_what_the_ranking_of_losses_says_of_100_epochs_is_the_mean_over_the_seeds():
+    top1 = [result["student"]["metrics"]["test/top1_accuracy"] for result in seeds("microexpnet-100-ce")]
+    told = f"At 100 epochs the same MicroExpNet has {spread(top1, 1)} on test on labels alone"
+    assert len(top1) == 3 and told in (ROOT / "docs" / "losses-ferplus.md").read_text()
+
+
+def test_the_number_of_losses_is_the_one_that_readme_and_home_page_say():
+    number = len([*(ROOT / "conf" / "loss").glob("*.yaml")])
+    assert f"It has {number} losses" in (ROOT / "README.md").read_text()
+    assert f"one of {number}\n" in (ROOT / "docs" / "index.md").read_text()
+
+
 def test_the_tables_of_each_budget_are_those_of_the_results():
     found = [rows for rows in tables("docs/ferplus.md") if {"network", "MACs"} <= rows[0].keys()]
     rows = {row["network"]: row for rows in found for row in rows}

@@ -43,14 +43,20 @@ def remove(folder):
 @pytest.mark.parametrize(
     ("spoil", "why"), [(cut, r"is damaged \(.*\)"), (flip, r"is damaged \(its content .*\)"), (remove, "is gone")]
 )
-def test_the_folder_of_a_finished_run_is_to_be_deleted(complete, tmp_path, spoil, why):
-    copy = shutil.copytree(complete, tmp_path / "copy")
+def test_the_folder_of_a_finished_run_is_to_be_deleted(complete, store, tmp_path, spoil, why):
+    copy = shutil.copytree(complete, tmp_path / complete.name)
     spoil(copy)
+    message = rf"{copy / BEST}: {why}\. Delete the folder {copy} and start its command again\.$"
     for ask in (completed.weights, completed.header):
-        with pytest.raises(
-            ValueError, match=rf"^{copy / BEST}: {why}\. Delete the folder {copy} and start its command again\.$"
-        ):
+        with pytest.raises(ValueError, match=f"^{message}"):
             ask(copy)
+    with pytest.raises(SystemExit, match=message):  # not: is complete; nothing to do
+        job(*ALONE, store=store, runs=tmp_path)
+
+
+def test_a_finished_run_that_was_moved_says_where_it_is(complete, store, tmp_path):
+    copy = shutil.copytree(complete, tmp_path / complete.name)
+    assert f"run folder: {copy}\n" in job(*ALONE, store=store, runs=tmp_path)
 
 
 @pytest.mark.parametrize(("spoil", "why"), [(cut, "is damaged"), (remove, "is gone")])

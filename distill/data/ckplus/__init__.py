@@ -20,7 +20,7 @@ LAYOUT = (
     f"a folder with {FRAMES} and Emotion, one with {ALIGNED} and {LIST}, or one of folders anger, ... with names such as "
     "S010_004_00000017.png"
 )
-LICENCE = (
+LICENSE = (
     "CK+ (Lucey et al., CVPR Workshops 2010): for non-commercial research, under an agreement with its authors; do not "
     "redistribute it."
 )
@@ -59,7 +59,7 @@ def ckplus(store: str | Path, root: str | Path, margin: float | None = 0.2, **op
         folds=form.folds,
         walked=form.walked,
         words=form.words,
-        notes={"licence": LICENCE},
+        notes={"license": LICENSE},
         options=chosen,
     )
 

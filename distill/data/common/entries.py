@@ -50,14 +50,13 @@ class Listing:
 
     def __init__(
         self,
-        name: str,
         entries: Callable[[], Iterable[Entry]],
         classes: tuple[str, ...],
         size: int,
         channels: int,
         walked: Sequence[Path] = (),
     ):
-        self.name, self.entries, self.classes, self.walked = name, entries, classes, walked
+        self.entries, self.classes, self.walked = entries, classes, walked
         self.size, self.mode = size, {1: "L", 3: "RGB"}[channels]
 
     def facts(self) -> dict:

@@ -66,11 +66,6 @@ def upright(image: Image.Image) -> Image.Image:
     """
     with suppress(*BROKEN):  # its EXIF part may be damaged, its pixels are not
         image = ImageOps.exif_transpose(image)
-    return _eight_bits(image)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return an image of mode L or RGB; white shows through where it is transparent."""
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:

@@ -1,7 +1,7 @@
 """Pictures with one label each: a reader lists them, here they are packed once and become train, valid and test.
 
-A reader is one function that lists Entry rows and calls labeled(); it finds what it needs in labels.py (orders of label
-files, names), pictures.py (files, list files, descriptions of a source) and subsets.py (lists of occluded, turned faces).
+A reader is one function that lists Entry rows and calls labeled(); it finds what it needs in emotions.py (orders of label files,
+names), image_files.py (files, list files, descriptions of a source) and test_subsets.py (lists of occluded, turned faces).
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ def labeled(
     """
     keep = keep or classes
     assert set(keep) <= set(classes) and len(set(classes)) == len(classes)
-    listing = Listing(name, entries, classes, options.size, options.channels, walked)
+    listing = Listing(entries, classes, options.size, options.channels, walked)
     stored = {"size": options.size, "channels": options.channels}
     key = source | {"labeled": VERSION, "classes": list(classes)} | stored
     packed = pack(Path(store), name, key, listing.rows, listing.facts, options.verify)
@@ -134,9 +134,8 @@ def _divide(name: str, parts: dict[str, _Part], options: DataOptions, folds: Seq
     if options.fold is not None:
         raise ConfigError("data.fold", f"{name} is divided as distributed, it has no folds. Use data.fold=null.")
     chosen = {split: (part, part.rows) for split, part in parts.items()}
-    _check_splits(name, chosen, ("train", "test"))
+    _check_splits(name, chosen, [split for split in SPLITS if split != "valid" or split in chosen])
     if "valid" in chosen:
-        _check_splits(name, chosen, ("valid",))
         return {split: chosen[split] for split in SPLITS}, []
     part = parts["train"]
     train, held, what = part.hold_out(part.rows, options.valid, options.seed)
@@ -167,7 +166,6 @@ def _divide_all(name: str, part: _Part, options: DataOptions, folds: int | Seque
     return chosen, [*rule, f"valid: {valid:.0%} of the rest held out by {what}, seed {seed}"]
 
 
-def _check_splits(name: str, chosen: dict, needed: tuple[str, ...]) -> None:
-    empty = [split for split in needed if split not in chosen or not len(chosen[split][1])]
-    if empty:
+def _check_splits(name: str, chosen: dict, needed: Sequence[str]) -> None:
+    if empty := [split for split in needed if split not in chosen or not len(chosen[split][1])]:
         raise ConfigError("data.root", f"{name} holds no picture for {', '.join(empty)}. Check its lists and folders.")

@@ -26,31 +26,19 @@ KINDS = {
 class DataOptions:
     """What every opener of labeled pictures takes beside its root; conf/data has each data set's own values.
 
-    Args:
-        size: height and width to store [pixels], 8 to 1024; pictures that are not square are made so by the resize.
-        channels: 1 (gray) or 3 (RGB).
-        valid: share of the training pictures held out where no validation split is distributed, in (0, 1).
-        test: share held out where no test split is distributed and there are no folds, in (0, 1]; 1 makes every picture a
-            test picture.
-        fold: the test split, 0 to folds - 1, by persons; None does without folds.
-        folds: how many; persons sorted by name are cut into so many runs.
-        seed: of what is held out.
-        limit: keep so many pictures of each split, evenly spread; None keeps all.
-        verify: compare the sha256 of every packed array with the manifest.
-
     Raises:
         ValueError: a value of another type or out of range, in a message that names its key.
     """
 
-    size: int = 100
-    channels: int = 3
-    valid: float = 0.1
-    test: float = 0.2
-    fold: int | None = None
-    folds: int = 10
-    seed: int = 0
-    limit: int | None = None
-    verify: bool = False
+    size: int = 100  # height and width to store [pixels], 8 to 1024; the resize makes every picture square
+    channels: int = 3  # 1 (gray) or 3 (RGB)
+    valid: float = 0.1  # share of the training pictures held out where no validation split is distributed, in (0, 1)
+    test: float = 0.2  # share held out where there are no test split and no folds, in (0, 1]; 1 makes all test pictures
+    fold: int | None = None  # the test split, 0 to folds - 1, by persons; None does without folds
+    folds: int = 10  # how many; persons sorted by name are cut into so many runs
+    seed: int = 0  # of what is held out
+    limit: int | None = None  # keep so many pictures of each split, evenly spread; None keeps all
+    verify: bool = False  # compare the sha256 of every packed array with the manifest
 
     def __post_init__(self):
         check_types(vars(self), get_type_hints(DataOptions), DEFAULTS)

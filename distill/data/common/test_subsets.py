@@ -47,28 +47,23 @@ def read_subsets(
         )
     subsets = {}
     for name in names:
-        path = _list_file(name, root, subset_dir, files[name])
+        if subset_dir is not None:
+            home = folder(subset_dir, f"a folder with {' or '.join(files[name])}", "data.subset_dir")
+        else:
+            home = Path(root).expanduser().absolute()
+            home = home if home.is_dir() else home.parent
+        path = find_below(home, files[name])
+        if path is None:
+            raise ConfigError(
+                "data.test_subset",
+                f"{name} needs {' or '.join(files[name])} in {home}; it is not there. Copy the list there, or "
+                "give data.subset_dir its folder.",
+            )
         listed = dict(parse(words, where) for words, where in lines(path, 1, "one picture a line"))
         if not listed:
             raise ConfigError("data.test_subset", f"{path} is empty. Take the published list.")
         subsets[name] = list(listed) if None in listed.values() else listed
     return subsets
-
-
-def _list_file(name: str, root: str | Path, subset_dir: str | Path | None, files: tuple[str, ...]) -> Path:
-    if subset_dir is not None:
-        home = folder(subset_dir, f"a folder with {' or '.join(files)}", "data.subset_dir")
-    else:
-        root = Path(root).expanduser().absolute()
-        home = root if root.is_dir() else root.parent
-    path = find_below(home, files)
-    if path is None:
-        raise ConfigError(
-            "data.test_subset",
-            f"{name} needs {' or '.join(files)} in {home}; it is not there. Copy the list there, or "
-            "give data.subset_dir its folder.",
-        )
-    return path
 
 
 def select(ids: Sequence[str], label: np.ndarray, name: str, listed: Collection[str]) -> tuple[np.ndarray, dict]:

@@ -52,15 +52,14 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
     near = {"valid": same_photo(valid, [train]), "test": same_photo(test, [train, valid])}
     counts = {name: [int(near[name].sum()), int(exact[name].sum())] for name in near}
     protocol = f"{data.protocol}; {dropped:,} near-duplicates left out of train" if dropped else data.protocol
-    extra_test_splits = (
-        {} if not near["test"].any() or near["test"].all() else {WITHOUT_TWINS: selected(test, ~near["test"])}
-    )
+    apart = ~near["test"]
+    unseen = {WITHOUT_TWINS: selected(test, apart)} if apart.any() and not apart.all() else {}
     return replace(
         data,
         protocol=protocol,
         splits=data.splits | {"train": train},
         notes=data.notes | {"near_duplicates": counts | {"dropped_from_train": dropped}},
-        extra_test_splits=data.extra_test_splits | extra_test_splits,
+        extra_test_splits=data.extra_test_splits | unseen,
     )
 
 
@@ -105,11 +104,12 @@ def start_messages(data: Dataset) -> list[str]:
     """Return the lines that a run begins with: what is left out of its data, and what its splits share."""
     lines = [f"data: {left_out_message(data.notes['left_out'])}"] if "left_out" in data.notes else []
     counts: dict = data.notes.get("near_duplicates") or {}
-    shares = [
-        f"{near:,} of {len(data.splits[name]):,} {name} faces show a photograph that {where} has, too ({exact:,} pixel for pixel)"
-        for name, where in (("test", "train or valid"), ("valid", "train"))
-        if (near := counts.get(name, [0])[0]) and (exact := counts[name][1]) is not None
-    ]
+    shares = []
+    for name, where in (("test", "train or valid"), ("valid", "train")):
+        near, exact = counts.get(name, (0, 0))
+        if near:
+            faces = f"{near:,} of {len(data.splits[name]):,} {name} faces"
+            shares.append(f"{faces} show a photograph that {where} has, too ({exact:,} pixel for pixel)")
     if shares:
         mend = "" if counts["dropped_from_train"] else "; data.near_duplicates=drop_from_train leaves them out of train"
         lines.append(f"data: {', '.join(shares)}{mend}")

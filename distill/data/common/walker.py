@@ -59,10 +59,8 @@ def walk(top: str | Path, deep: bool = True) -> Iterator[FileEntry]:
 
 def _above(folder: str | Path) -> set[tuple[int, int]]:
     """Return the folders that a folder lies in, by the way that is typed and by its own."""
-    ways = (
-        Path(abspath(folder)),
-        Path(folder).resolve(),
-    )  # abspath: the parents of photos/../photos have photos among them
+    # abspath: the parents of photos/../photos have photos among them
+    ways = (Path(abspath(folder)), Path(folder).resolve())
     return {_identity(above) for way in ways for above in way.parents if above.exists()}
 
 
@@ -90,10 +88,12 @@ def pictures_below(path: Path, deep: bool = False) -> list[Path]:
 
 def is_picture(path: str) -> bool:
     """Return whether a file is called like a picture, or begins like one."""
+    if not isfile(
+        path
+    ):  # a pipe or device, which is not opened, whatever its name; a link to nothing, which its reader says
+        return _named(path) and not exists(path)
     if _named(path):
         return True
-    if not isfile(path):  # a pipe or device, which is not opened
-        return False
     try:
         with open(path, "rb") as file:
             start = file.read(12)

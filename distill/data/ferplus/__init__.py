@@ -8,19 +8,19 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from distill.data.common.emotions import EMOTIONS, numbered
-from distill.data.common.image_files import find_below
+from distill.data.common.image_files import find_below, source
 from distill.data.common.options import check_limit
 from distill.data.common.test_subsets import read_subsets, select
 from distill.data.common.twins import selected
 from distill.data.ferplus.csv_pair import PIXELS, VOTE_FILE, CsvPair
-from distill.data.ferplus.label_folders import LAYOUT, LabelFolders, folder_files, tar_files, zip_files
+from distill.data.ferplus.label_folders import LAYOUT, VERSION, LabelFolders, folder_files, tar_files, zip_files
 from distill.data.ferplus.protocols import PROTOCOLS, SPLITS, check_names, check_official, count, rows_of
 from distill.data.packing.reader import Packed, pack
 from distill.system.errors import ConfigError
 from distill.types import Dataset, Split
 
 SUBSETS = {"occlusion": ("occlusion_list.txt",), "pose30": ("pose_30_list.txt",), "pose45": ("pose_45_list.txt",)}
-LICENCE = (
+LICENSE = (
     "FER+ votes: MIT (Microsoft). The pictures are those of FER2013, collected from the web for a research "
     "competition: research use only, do not redistribute them."
 )
@@ -95,7 +95,7 @@ def ferplus(
         "limit": limit,
         "packed": packed.folder.name,
         "test_subset": subset_facts,
-        "licence": LICENCE,
+        "license": LICENSE,
     }
     words = f"{protocol} ({vote_file}), targets {target}"
     if train_protocol != protocol:
@@ -115,7 +115,7 @@ def pack_ferplus(store: str | Path, root: str | Path, verify: bool = False) -> P
         ConfigError: no FER+ is there, it is damaged, or a split has no picture.
     """
     reader = reader_of(Path(root).expanduser().absolute())
-    packed = pack(Path(store), "ferplus", reader.source(), reader.rows, reader.facts, verify)
+    packed = pack(Path(store), "ferplus", source("ferplus", VERSION, reader.read), reader.rows, reader.facts, verify)
     empty = [split for split in SPLITS if split not in packed.splits]
     if empty:
         raise ConfigError("data.root", f"{root} holds no picture for {', '.join(empty)}. FER+ is {INPUTS}.")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from distill.data.common.image_files import csv_file
-from distill.data.ferplus.label_folders import VERSION, votes_of
+from distill.data.ferplus.label_folders import votes_of
 from distill.data.ferplus.protocols import VOTES
 from distill.data.packing.reader import Row
 
@@ -21,15 +21,9 @@ class CsvPair:
     Four names occur twice in the published fer2013new.csv; such rows are two pictures here, each with its own pixels.
     """
 
-    vote_file = VOTE_FILE
-
     def __init__(self, pixels: Path, votes: Path):
         self.pixels, self.votes = pixels, votes
-
-    def source(self) -> dict:
-        """Describe the two files by their sizes and times."""
-        stats = {str(path): [path.stat().st_size, path.stat().st_mtime_ns] for path in (self.pixels, self.votes)}
-        return {"reader": "ferplus", "version": VERSION, "files": stats}
+        self.read = [pixels, votes]
 
     def facts(self) -> dict:
         """Compare the number of rows of the two files; pictures with a name are the ones that will be packed.
@@ -40,14 +34,15 @@ class CsvPair:
         Raises:
             ValueError: the files do not have the same number of rows.
         """
-        pixels = _count_lines(self.pixels)
+        with open(self.pixels, "rb") as file:
+            pixels = sum(1 for _ in file)
         named = [len(row) > 1 and row[1].strip() != "" for row, _ in csv_file(self.votes)]
         if pixels != len(named):
             raise ValueError(
                 f"{self.pixels} has {pixels:,} rows and {self.votes} has {len(named):,} (with headers); they must have "
                 "the same rows in the same order. Take both files as published: 35,888 rows each."
             )
-        return {"votes": self.vote_file, "rows": sum(named[1:])}
+        return {"votes": VOTE_FILE, "rows": sum(named[1:])}
 
     def rows(self) -> Iterator[Row]:
         """Read both files in step.
@@ -76,15 +71,6 @@ class CsvPair:
             split = _split(pixels[usage_column].strip(), votes[0].strip(), pixel_where)
             image = _image(pixels[pixel_column], pixel_where)
             yield Row(split, votes[1].strip(), image, votes_of(votes[2:], where), pixel_where)
-
-
-def _count_lines(path: Path) -> int:
-    count, last = 0, b"\n"
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 22):
-            count += chunk.count(b"\n")
-            last = chunk
-    return count + (not last.endswith(b"\n"))
 
 
 def _split(usage: str, vote_usage: str, where: str) -> str:

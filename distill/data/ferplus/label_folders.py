@@ -1,6 +1,5 @@
 """Read FER+ in its official layout, FER2013Train|Valid|Test with label.csv and PNG, from a folder, a tar or a zip."""
 
-import hashlib
 import io
 import os
 import re
@@ -42,10 +41,14 @@ def _keep(name: str) -> bool:
     return not name.startswith("__MACOSX/") and "/._" not in name and not name.startswith("._")
 
 
+def label_folders(path: Path) -> list[Path]:
+    """Return the FER2013* folders in a folder, or up to two folders deeper."""
+    return [folder for deeper in ("", "*/", "*/*/") for folder in sorted(path.glob(deeper + "FER2013*/"))]
+
+
 def folder_files(path: Path) -> Files:
-    """List the FER2013* folders in a folder, or up to two folders deeper."""
-    folders = [folder for deeper in ("", "*/", "*/*/") for folder in sorted(path.glob(deeper + "FER2013*/"))]
-    bases = [folder.relative_to(path).as_posix() for folder in folders]
+    """List what is in those folders."""
+    bases = [folder.relative_to(path).as_posix() for folder in label_folders(path)]
     names = frozenset(f"{base}/{name}" for base in bases for name in os.listdir(path / base) if _keep(name))
     labels = {name: (path / name).read_text("utf-8-sig", "replace") for name in sorted(names) if LABELS.fullmatch(name)}
     return Files(path, names, labels, lambda wanted: ((path / name).read_bytes() for name in wanted))
@@ -103,21 +106,9 @@ class LabelFolders:
     column, the face's box, is not used: in the published files it is the whole picture.
     """
 
-    vote_file = "label.csv"
-
     def __init__(self, path: Path, list_files: Callable[[Path], Files]):
         self.path, self.list_files = path, list_files
-
-    def source(self) -> dict:
-        """Describe the files by their sizes and times; quick, no archive is opened."""
-        source = {"reader": "ferplus", "version": VERSION, "path": str(self.path)}
-        if not self.path.is_dir():
-            stat = self.path.stat()
-            return source | {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-        names = sorted(self._list().names)
-        stats = ((name, os.stat(f"{self.path}/{name}")) for name in names)
-        lines = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns}\n" for name, stat in stats)
-        return source | {"files": len(names), "listing": hashlib.sha256(lines.encode()).hexdigest()}
+        self.read = label_folders(path) if path.is_dir() else [path]
 
     def facts(self) -> dict:
         """List the files and parse every label.csv.
@@ -126,17 +117,15 @@ class LabelFolders:
             {"votes": name of the files, "rows": number of pictures}.
 
         Raises:
-            ValueError: the archive is damaged, a split is missing, or a row cannot be read or has no picture.
+            ConfigError: the archive is damaged, or a split is missing.
+            ValueError: a row cannot be read or has no picture.
         """
-        self.files = self._list()
-        self.pictures = list(_pictures(self.files))
-        return {"votes": self.vote_file, "rows": len(self.pictures)}
-
-    def _list(self) -> Files:
         try:
-            return self.list_files(self.path)
+            self.files = self.list_files(self.path)
         except DAMAGE as error:
             raise ConfigError("data.root", f"{self.path} is damaged ({error}). Copy or download it again.") from error
+        self.pictures = list(_pictures(self.files))
+        return {"votes": "label.csv", "rows": len(self.pictures)}
 
     def rows(self) -> Iterator[Row]:
         """Decode the pictures in the order of the label files.

@@ -114,11 +114,7 @@ def rows_of(votes: np.ndarray, protocol: str, target: str = "votes") -> tuple[np
 
     Returns:
         rows [N] int64, ascending: the pictures kept; target [N, 8] float32; label [N] int64, the top emotion.
-
-    Raises:
-        ValueError: an unknown protocol or target.
     """
-    check_names(protocol, target)
     left = PROTOCOLS[protocol](np.asarray(votes, np.float64))
     rows = np.flatnonzero(left.any(1))
     left = left[rows]

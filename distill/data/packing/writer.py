@@ -64,50 +64,27 @@ def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts
 
 
 def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> None:
-    start, unreadable, arrays = time.perf_counter(), list[Unreadable](), _Arrays(partial)
+    start, unreadable, splits = time.perf_counter(), list[Unreadable](), dict[str, _SplitWriter]()
     total, words = manifest["facts"].get("rows"), f"packing {manifest['name']}"
     try:
         with bar() as progress:
             for row in progress.track(_decoded(iter(read())), total=total, description=words):
                 if isinstance(row.pixels, Unreadable):
                     unreadable.append(row.pixels)
-                if not unreadable:  # else nothing will come of it, but all that cannot be read is told
-                    arrays.append(row)
+                if unreadable:  # nothing will come of it, but all that cannot be read is told
+                    continue
+                if row.split not in splits:
+                    shape = next(iter(splits.values())).shape if splits else row.pixels.shape
+                    splits[row.split] = _SplitWriter(partial, row.split, shape)
+                splits[row.split].append(row)
         if unreadable:
             raise ValueError(_all_unreadable(unreadable))
-        if not arrays.splits:
+        if not splits:
             raise ValueError(f"There is not one picture to pack in {manifest['source']}. Check data.root.")
-        manifest["splits"] = arrays.close()
+        manifest["splits"] = {name: split.close() for name, split in splits.items()}
         manifest["seconds"] = round(time.perf_counter() - start, 3)
     finally:
-        arrays.stop()
-
-
-class _Arrays:
-    """The arrays of all splits while they grow."""
-
-    def __init__(self, partial: Path):
-        self.partial = partial
-        self.shape: tuple[int, ...] | None = None
-        self.splits: dict[str, _SplitWriter] = {}
-
-    def append(self, row: Row) -> None:
-        self.shape = self.shape or row.pixels.shape
-        if row.pixels.shape != self.shape:
-            (c, h, w), (channels, height, width) = row.pixels.shape, self.shape
-            raise ValueError(
-                f"{row.where or row.id}: the picture is {w}x{h} with {c} channel(s), those before it are {width}x{height} "
-                f"with {channels}. All pictures of a data set must have one size: resize it or remove it."
-            )
-        if row.split not in self.splits:
-            self.splits[row.split] = _SplitWriter(self.partial, row.split, self.shape)
-        self.splits[row.split].append(row)
-
-    def close(self) -> dict:
-        return {name: split.close() for name, split in self.splits.items()}
-
-    def stop(self) -> None:
-        for split in self.splits.values():
+        for split in splits.values():
             split.file.close()
 
 
@@ -119,7 +96,7 @@ class _SplitWriter:
         self.ids: list[str] = []
         self.annotations: list[np.ndarray] = []
         self.sha256 = hashlib.sha256()
-        self.file = open(folder / f"{split}.pixels.npy", "wb")  # noqa: SIM115 (closed by close and stop)
+        self.file = open(folder / f"{split}.pixels.npy", "wb")  # noqa: SIM115 (closed by close and _fill)
         self.header = self._write_header()
 
     def _write_header(self) -> int:
@@ -130,6 +107,12 @@ class _SplitWriter:
 
     def append(self, row: Row) -> None:
         assert row.pixels.dtype == np.uint8
+        if row.pixels.shape != self.shape:
+            (c, h, w), (channels, height, width) = row.pixels.shape, self.shape
+            raise ValueError(
+                f"{row.where or row.id}: the picture is {w}x{h} with {c} channel(s), those before it are {width}x{height} "
+                f"with {channels}. All pictures of a data set must have one size: resize it or remove it."
+            )
         data = row.pixels.tobytes()
         self.file.write(data)
         self.sha256.update(data)

@@ -132,6 +132,8 @@ RULES = {
     "augment.scale_min=0": r"augment: scale_min=0",
     "augment.erase_min=0.6": r"augment: erase_min",
     "augment.flip=1.5": r"augment\.flip: expected .* between 0 and 1, got 1\.5",
+    "augment.brightness=-1": r"augment\.brightness: expected .* between 0 and 1, got -1",
+    "augment.rotate=200": r"augment\.rotate: expected .* between 0 and 180",
     "teacher.augment.erase=-1": r"teacher\.augment\.erase",
     "train.class_balance_power=-1": r"train\.class_balance_power: expected 0 or more, got -1",
     "train.mixup=-0.1": r"train\.mixup: expected 0 or more, got -0\.1",

@@ -116,12 +116,12 @@ def test_limit_keeps_the_first_pictures_of_each_split(tmp_path, root):
     assert data.splits["train"].ids == tuple(name for name, _, _ in tree.faces()["train"][:5])
 
 
-def test_notes_tell_the_counts_of_all_protocols_the_vote_file_and_the_licence(tmp_path, root):
+def test_notes_tell_the_counts_of_all_protocols_the_vote_file_and_the_license(tmp_path, root):
     notes = ferplus(tmp_path / "store", root).notes
     assert set(notes["counts"]) == {"pictures", *PROTOCOLS}
     assert notes["counts"]["majority"] == list(tree.SIZES.values())
     assert notes["votes"] == "label.csv" and notes["complete"] is False
-    assert "research" in notes["licence"]
+    assert "research" in notes["license"]
 
 
 # Protocols

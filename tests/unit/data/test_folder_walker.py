@@ -87,13 +87,13 @@ def test_a_link_to_a_folder_above_brings_no_pictures_of_other_classes(tmp_path):
 def test_pipes_are_never_opened_and_links_to_nothing_that_are_no_pictures_are_nothing(tmp_path):
     root = write_class_folders(tmp_path / "faces", ("a", "b"), 3)
     os.mkfifo(root / "a" / "pipe")
+    os.mkfifo(root / "b" / "pipe.png")
     (root / "a" / ".#lock").symlink_to("nowhere")
     (root / "a" / "lock").symlink_to("nowhere")
     data = folder(tmp_path / "store", root, size=20, test=1)
-    assert data.notes["left_out"] == {"neither file nor folder": [1, "a/pipe"]}
+    assert data.notes["left_out"] == {"neither file nor folder": [2, "a/pipe"]}
     (root / "a" / "gone.png").symlink_to("nowhere.png")
-    os.mkfifo(root / "b" / "pipe.png")
-    with pytest.raises(ValueError, match=r"2 pictures cannot be read: .*gone.png \(cannot be opened: it is no file"):
+    with pytest.raises(ValueError, match=r"gone.png cannot be read \(cannot be opened: it is no file"):
         folder(tmp_path / "store", root, size=20, test=1)
 
 

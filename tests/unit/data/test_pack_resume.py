@@ -40,7 +40,7 @@ def test_rows_decoded_by_threads_are_stored_in_their_order(tmp_path):
 
 def test_no_more_than_a_few_decoded_pictures_wait_in_memory(tmp_path, monkeypatch):
     lazy, waiting, stored = Lazy(300), [], []
-    append = pack_writer._Arrays.append
+    append = pack_writer._SplitWriter.append
 
     def slow(self, row):
         time.sleep(0.002)
@@ -48,7 +48,7 @@ def test_no_more_than_a_few_decoded_pictures_wait_in_memory(tmp_path, monkeypatc
         stored.append(row.id)
         append(self, row)
 
-    monkeypatch.setattr(pack_writer._Arrays, "append", slow)
+    monkeypatch.setattr(pack_writer._SplitWriter, "append", slow)
     pack(tmp_path, "noise", SOURCE, lazy)
     assert len(stored) == 300 and 1 <= max(waiting) <= pack_writer.AHEAD
 

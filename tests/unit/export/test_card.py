@@ -159,7 +159,7 @@ def test_what_was_measured_is_shown(copy):
     student["metrics"] |= {"test/agreement": 0.8125}
     teacher = {"name": "resnet50", "metrics": {"test/top1_accuracy": 0.9}, "num_parameters": 25_000_000}
     teacher["start"] = ["weights"]
-    data = read(copy)["data"] | {"notes": {"licence": "research only, do not redistribute"}}
+    data = read(copy)["data"] | {"notes": {"license": "research only, do not redistribute"}}
     change(copy, robustness=spoilt, student=student, teacher=teacher, data=data)
     config = yaml.safe_load((copy / "config.yaml").read_text())
     config["teacher"] |= {"weights": "/home/somebody/faces.safetensors"}

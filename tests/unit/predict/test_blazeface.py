@@ -82,7 +82,7 @@ def test_every_answer_is_that_of_litert(near, source):
     np.testing.assert_allclose(logits, wanted["classificators"][:, :, 0], atol=1e-2)
 
 
-def test_the_licence_lies_beside_the_file():
+def test_the_license_lies_beside_the_file():
     text = blazeface.FILE.with_name("LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text and "Version 2.0, January 2004" in text
     assert hashlib.sha256(blazeface.FILE.read_bytes()).hexdigest().startswith("3cf2fb7f6540aa9c")
