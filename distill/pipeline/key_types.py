@@ -56,13 +56,7 @@ def check_types(cfg: RunConfig) -> None:
 
 
 def _check_recipe(where: str, node: dict, plugins: list[str]) -> None:
-    """Check what a network is trained with.
-
-    Args:
-        where: what stands before its keys, such as teacher.
-        node: the run, or a teacher.
-        plugins: of the run.
-    """
+    """Check what a network, the run's or a teacher, is trained with; where stands before its keys, such as teacher."""
     for group, kind in (("train", TrainConfig), ("augment", AugmentConfig)):
         check_keys(f"{where}{group}", _fields(kind), node[group])
     check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
@@ -106,14 +100,7 @@ def _check_teacher(key: str, node: dict, plugins: list[str]) -> None:
 
 
 def _check_made(key: str, node: dict, plugins: list[str], beside: dict[str, object] | None = None) -> None:
-    """Check the keys of a component.
-
-    Args:
-        key: of the component.
-        node: its keys.
-        plugins: packages that its _target_ may be from.
-        beside: key -> kind of those that its constructor does not take.
-    """
+    """Check the keys of a component; beside has the kinds of those that its constructor does not take."""
     kinds, takes_more = _arguments(key.split(".", 1)[0], build.target(node, plugins))
     check_keys(key, (beside or {}) | kinds, node, takes_more)
 
