@@ -140,7 +140,7 @@ def train(
     steps, meter = steps_per_epoch(len(split), numbers.batch_size), LossMeter(numbers.log_every_n_steps)
     device = next(train_state.student.parameters()).device
     sampling_weights = class_balanced_weights(split.label, numbers.class_balance_power)
-    refuse_idle_processes(len(split), numbers.batch_size)
+    _refuse_idle_processes(len(split), numbers.batch_size)
     faces = resident(split, device)
     valid = data.splits["valid"]
     teacher_outputs = None if valid.is_labeled or teacher is None else teacher_logits(teacher, valid, device)
@@ -197,12 +197,8 @@ def train(
     return kept | {"steps": numbers.epochs * steps, "resumed_at": resumed_at}
 
 
-def refuse_idle_processes(faces: int, batch_size: int) -> None:
-    """Refuse to train in more processes than a batch has faces.
-
-    Raises:
-        ConfigError: with what to type.
-    """
+def _refuse_idle_processes(faces: int, batch_size: int) -> None:
+    """Refuse to train in more processes than a batch has faces."""
     if min(batch_size, faces) < parallel.world():
         raise ConfigError(
             "train",
