@@ -33,6 +33,9 @@ class FeatureLoss(Loss):
         pairing: what is paired without names: stage, stages, last or embedding.
         compares_maps: True refuses layers that do not answer [C, H, W].
         pairs: after bind(), the layers of student and teacher that are compared.
+
+    Raises:
+        ConfigError: layers that do not exist or cannot be compared.
     """
 
     needs_teacher = True
