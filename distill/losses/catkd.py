@@ -31,8 +31,8 @@ class ClassAttentionTransfer(FeatureLoss):
         features [B, C, S, S] -> [B], by way of [B, K, pool, pool]. No gradient reaches the teacher.
 
     Raises:
-        ValueError: a network that does not end in global average pooling and one linear classifier.
-        ConfigError: other classes, or a map with fewer places than pool.
+        ConfigError: a network that does not end in global average pooling and one linear classifier, other classes, or a map
+            with fewer places than pool.
 
     Reference: Guo et al., Class Attention Transfer Based Knowledge Distillation, arXiv 2304.12777, section 3. Deviations:
     none; the classifier stays behind the average, as pooling and a linear map may change places.
