@@ -57,14 +57,8 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
                 (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
             for name in kept:
                 os.replace(Path(temporary) / name, target / name)
-        report = {
-            "run": facts["run"],
-            "options": vars(options),
-            "files": files,
-            "refused": refused,
-            "left_out": left_out,
-        }
-        report |= {"facts": facts, "environment": environment()}
+        report = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused}
+        report |= {"left_out": left_out, "facts": facts, "environment": environment()}
         write_json(target / PARITY, report)  # last, so that it never speaks of other files
         if options.preprocess:
             try:
