@@ -51,10 +51,9 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
         if not path.is_dir():
             files_to_time.append((str(path), path, "file"))
             continue
-        home = next(
-            (p for p in (path, path / "export", path / "export" / "bare") if (p / "config.json").is_file()), path
-        )
-        if not (home / "config.json").is_file():
+        homes = (path, path / "export", path / "export" / "bare")
+        home = next((folder for folder in homes if (folder / "config.json").is_file()), None)
+        if home is None:
             raise ValueError(f"{path}: no exported student is there. {to_export(path)}")
         files_to_time += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
         kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))

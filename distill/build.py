@@ -13,7 +13,8 @@ from distill.augment.views import ViewRecipe
 from distill.config.ranges import check_network, check_same_input, kinds
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_maps, label
 from distill.data.common.options import typed
-from distill.data.extra import checked_with_extra
+from distill.data.common.twins import checked_splits
+from distill.data.extra import with_extra
 from distill.evaluation.inference import refuse_changed_network
 from distill.losses.base.objective import Loss, Objective
 from distill.losses.base.option_types import check_options
@@ -78,7 +79,7 @@ def target(node: dict, plugins: list[str]) -> Callable:
 def dataset(
     node: dict, store: str, plugins: list[str], needed: tuple[str, ...] = ("train", "valid", "test")
 ) -> Dataset:
-    """Load the packed data set, see distill.data.extra.checked_with_extra; packs it first where that has not been done.
+    """Load the packed data set, and one to learn from with its faces without labels; packs it first where that has not been done.
 
     Args:
         node: the key data.
@@ -88,7 +89,10 @@ def dataset(
     """
     folder, opener = Path(store).expanduser(), data_node(node, plugins)
     data = parallel.main_first(lambda: make(opener, plugins, store=folder))
-    return checked_with_extra(data, needed, node, folder)
+    data = checked_splits(data, needed, node.get("near_duplicates", "report"))
+    if "train" not in needed or (root := node.get("extra")) is None:
+        return data
+    return with_extra(data, folder, root, node.get("verify", False), node.get("limit"))
 
 
 def data_node(node: dict, plugins: list[str]) -> dict:

@@ -206,14 +206,7 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
 
 
 def _as_packed(run_data: dict, seen_data: Dataset | None, data: dict, words: list[str]) -> dict[str, int]:
-    """Return the size and channels of the run's own faces, where other data can have them and the words say nothing else.
-
-    Args:
-        run_data: the run's keys of data.
-        seen_data: its data, where they are there.
-        data: the keys of the data that are measured.
-        words: key=value, as typed.
-    """
+    """Return the size and channels of the run's own faces, where other data can have them and the words say nothing else."""
     packed = {key: run_data[key] for key in ("size", "channels") if type(run_data.get(key)) is int}
     if seen_data is not None:
         channels, size = next(iter(seen_data.splits.values())).pixels.shape[1:3]

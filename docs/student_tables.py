@@ -26,8 +26,11 @@ SHOWN = {
     "FerLite L, from the ensemble, 40 epochs": "ferplus-ferlite-l",
     "FerLite S, from the ensemble, 300 epochs": "ferplus-ferlite-s-distilled-300",
     "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
-    "FerLite S at 64 px, labels alone": "ferplus-ferlite-s64-ce",
-    "FerLite M at 64 px, labels alone": "ferplus-ferlite-m64-ce",
+    "FerLite S, 300 epochs and 5 for rare classes": "ferplus-ferlite-s-rare",
+    "FerLite M, 100 epochs and 5 for rare classes": "ferplus-ferlite-m-rare",
+    "FerLite L, 40 epochs and 5 for rare classes": "ferplus-ferlite-l-rare",
+    "FerLite S at 64 px, for rare classes": "ferplus-ferlite-s64-rare",
+    "FerLite M at 64 px, for rare classes": "ferplus-ferlite-m64-rare",
 }
 KEYS = ("top1_accuracy", "mean_class_accuracy")
 TWINS = "without_near_duplicates"

@@ -198,10 +198,9 @@ def headline() -> str:
     medium, large = (next(row for row in rows if f"FerLite {width}" in row["name"]) for width in "ML")
     share, best, bound = (f"{spread(row['top1_accuracy'], digits=1)} %" for row in (medium, large, teacher))
     return (
-        f"**How good?** FerLite M, which comes with the package, recognizes eight expressions and classifies {share} of the test "
-        f"faces of FER+ correctly; its file has {size(medium['bytes'])} and it classifies {medium['faces_per_second']:,.0f} faces/s "
-        f"on one CPU thread. FerLite L reaches {best}, the teacher, of {count(teacher['num_parameters'])} parameters, {bound}. "
-        f"[Results](#results)."
+        f"**How good?** FerLite M, which comes with the package, classifies {share} of the test faces of FER+ correctly (eight "
+        f"expressions); its file of {size(medium['bytes'])} classifies {medium['faces_per_second']:,.0f} faces/s on one CPU thread. "
+        f"FerLite L reaches {best}; the teacher, with {count(teacher['num_parameters'])} parameters, {bound}. [Results](#results)."
     )
 
 

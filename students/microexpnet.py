@@ -68,7 +68,11 @@ class MicroExpNet(nn.Module):
         self.fc = nn.Linear(32 * side * side, units)
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(units, num_classes)
-        initialize(self, choose("init", init, INITS))
+        if choose("init", init, INITS) != "torch":
+            for layer in (self.conv1, self.conv2, self.fc, self.out):
+                nn.init.xavier_uniform_(layer.weight)
+                assert layer.bias is not None
+                nn.init.normal_(layer.bias, std=0.5 if init == "published" else 0.0)
 
     def forward(self, images: Tensor) -> Outputs:
         x = self.conv1(images)
@@ -91,17 +95,6 @@ def hidden_units(width: str | int, pool2: bool) -> int:
     if isinstance(width, int) and width > 0:
         return width
     raise ConfigError("student.width", f"expected M, S, XS, XXS or a whole number of hidden units, got {width!r}.")
-
-
-def initialize(net: nn.Module, init: str) -> None:
-    """Fill weights and biases of every layer in place; see MicroExpNet for the choices."""
-    if init == "torch":
-        return
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            assert layer.bias is not None
-            nn.init.normal_(layer.bias, std=0.5 if init == "published" else 0.0)
 
 
 def load_tensorflow_weights(net: MicroExpNet, arrays: Mapping[str, np.ndarray]) -> None:

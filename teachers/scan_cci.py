@@ -142,7 +142,7 @@ class ScanCci(nn.Module):
         left, bottom right.
 
     Raises:
-        ValueError: an option, size or backbone that cannot be, or weights that do not fit or are out of reach.
+        ConfigError: an option, size or backbone that cannot be, or weights that do not fit or are out of reach.
 
     Reference: SCAN-CCI, Pattern Recognition Letters 145 (2021), doi 10.1016/j.patrec.2021.01.029, arXiv 2007.10298.
     Deviation: in training, a shared mask net normalizes with the statistics of all patches together, not of each patch in turn.
@@ -163,7 +163,14 @@ class ScanCci(nn.Module):
         pretrained: bool | None = None,
     ):
         super().__init__()
-        _check(size, masks=(masks, ("shared", "separate")), bottom_strip=(bottom_strip, ("published", "repaired")))
+        if size < 64 or size % 32:
+            raise ConfigError(
+                "teacher.size", f"expected a multiple of 32 from 64 on, such as 64, 96 or 224 (published), got {size}."
+            )
+        if masks not in ("shared", "separate"):
+            raise ConfigError("teacher.masks", f"expected shared or separate, got {masks!r}.")
+        if bottom_strip not in ("published", "repaired"):
+            raise ConfigError("teacher.bottom_strip", f"expected published or repaired, got {bottom_strip!r}.")
         refuse_weights_and_pretrained(weights, pretrained)
         self.base, features = make_base(backbone, channels)
         published, (fine, coarse) = self.base.pretrained_cfg, self.base.feature_info.channels()
@@ -226,13 +233,3 @@ def make_base(backbone: str, channels: int) -> tuple[nn.Module, dict[str, object
         f"{backbone!r} does not offer [B, C, H, W] maps of stride 8 and 16. "
         "Choose a network like resnet18, resnet50, mobilenetv3_large_100 or convnext_tiny.",
     )
-
-
-def _check(size: int, **chosen: tuple[str, tuple[str, ...]]) -> None:
-    if size < 64 or size % 32:
-        raise ConfigError(
-            "teacher.size", f"expected a multiple of 32 from 64 on, such as 64, 96 or 224 (published), got {size}."
-        )
-    for key, (value, choices) in chosen.items():
-        if value not in choices:
-            raise ConfigError(f"teacher.{key}", f"expected {' or '.join(choices)}, got {value!r}.")

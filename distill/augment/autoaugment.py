@@ -188,16 +188,14 @@ def _equalize(faces: Tensor) -> Tensor:
 
 
 def _warp(faces: Tensor, operation: str, values: Tensor) -> Tensor:
-    """Read each pixel at M (p - o) + o + t, p = (row, column), o one pixel right of and below the middle, as published.
-
-    M is [B, 2, 2], t [B, 2], in heights and widths.
-    """
+    """Read each pixel at M (p - o) + o + t, p = (row, column), o one pixel right of and below the middle, as published."""
     height, width = faces.shape[-2:]
     down, across = (torch.arange(n, device=faces.device) - n / 2 - 0.5 for n in (height, width))
     one, none = torch.ones_like(values), torch.zeros_like(values)
     cos, sin = torch.deg2rad(values).cos(), torch.deg2rad(values).sin()
     rows = {"Rotate": (cos, -sin, sin, cos), "ShearX": (one, values, none, one), "ShearY": (one, none, values, one)}
     moves = {"TranslateX": (none, values), "TranslateY": (values, none)}
+    # M [B, 2, 2] and t [B, 2], in heights and widths
     matrix = torch.stack(rows.get(operation, (one, none, none, one)), 1).view(-1, 2, 2)
     shift = torch.stack(moves.get(operation, (none, none)), 1)
     y, x = (

@@ -3,14 +3,11 @@
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import cache
-from importlib.resources import files
 from importlib.util import find_spec
 from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -226,10 +223,3 @@ def value_of(words: Sequence[str], key: str) -> str | None:
                 override = OverridesParser.create().parse_override(quoted(word))
                 value = None if override.is_sweep_override() else OmegaConf.create({"value": override.value()}).value
     return None if value is None else str(value)
-
-
-@cache
-def defaults() -> dict[str, object]:
-    """Return which yaml of each group conf/run.yaml takes."""
-    entries = yaml.safe_load((files("conf") / "run.yaml").read_text(encoding="utf-8"))["defaults"]
-    return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}

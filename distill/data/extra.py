@@ -1,6 +1,5 @@
 """Faces without labels beside a labeled data set, data.extra=DIR: training pictures that the teacher alone says something of."""
 
-from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from distill.data.common.entries import Entry, Listing
 from distill.data.common.image_files import folder, picture, source
 from distill.data.common.labeled import UNKNOWN
 from distill.data.common.splits import evenly_spaced
-from distill.data.common.twins import checked_splits, near_duplicate, selected
+from distill.data.common.twins import near_duplicate, selected
 from distill.data.common.walker import pictures_below
 from distill.data.packing.reader import pack
 from distill.system.errors import ConfigError
@@ -33,24 +32,6 @@ class Joined:
         head, pixels = index < len(self.first), np.empty((len(index), *self.shape[1:]), np.uint8)
         pixels[head], pixels[~head] = self.first[index[head]], self.second[index[~head] - len(self.first)]
         return pixels
-
-
-def checked_with_extra(data: Dataset, needed: Collection[str], node: dict, store: Path) -> Dataset:
-    """Return a data set as checked_splits() does, and one to learn from with its faces without labels.
-
-    Args:
-        data: the packed data set.
-        needed: the splits that it must have; with train among them it is one to learn from.
-        node: the config's part data: near_duplicates, extra, verify, limit.
-        store: folder for everything that is computed once.
-
-    Raises:
-        ValueError: see checked_splits() and with_extra().
-    """
-    data = checked_splits(data, needed, node.get("near_duplicates", "report"))
-    if "train" not in needed or (root := node.get("extra")) is None:
-        return data
-    return with_extra(data, store, root, node.get("verify", False), node.get("limit"))
 
 
 def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = False, limit: int | None = None) -> Dataset:

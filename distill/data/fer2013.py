@@ -115,11 +115,7 @@ def _csv_entries(file: Path) -> list[Entry]:
 
 @contextmanager
 def _text(file: Path) -> Iterator[TextIO]:
-    """Open the csv file, or the one in an archive, which may hold another one.
-
-    Raises:
-        ValueError: it is damaged, or holds no csv file of FER2013.
-    """
+    """Open the csv file, or the one in an archive, which may hold another one."""
     try:
         with open(file, "rb") as layer:
             while inner := _inner(layer, file):

@@ -14,15 +14,7 @@ from distill.system.errors import ConfigError
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
-CODES = {
-    "NE": "neutral",
-    "HA": "happiness",
-    "SU": "surprise",
-    "SA": "sadness",
-    "AN": "anger",
-    "DI": "disgust",
-    "FE": "fear",
-}
+CODES = {name[:2].upper(): name for name in SEVEN}  # NE, HA, SU, SA, AN, DI, FE
 NAME = re.compile(rf"([A-Z]{{2}})\.({'|'.join(CODES)})\d*\.\d+\.\w+")
 LAYOUT = "the folder with pictures such as NA.NE2.200.tiff, or the folder around it"
 LICENSE = "JAFFE (Lyons, Kamachi and Gyoba, 1998): for non-commercial research; do not redistribute it."

@@ -1,11 +1,12 @@
-"""Where near faces are, fast: BlazeFace short range, which comes with this package, run by onnxruntime."""
+"""Where near faces are, fast, and from frame to frame: BlazeFace short range, which comes with this package, run by onnxruntime."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from distill.predict.boxes import OVERLAP, cut, overlap, squares
+from distill.predict.boxes import OVERLAP, cut, overlap, squares, surest
 from distill.system.cli import not_installed
 
 FILE = Path(__file__).with_name("blazeface") / "blazeface.onnx"  # docs/blazeface_onnx.py makes it
@@ -13,6 +14,8 @@ SIDE = 128  # of the network's input, pixels
 CELLS = ((8, 2), (16, 6))  # stride in pixels, boxes per cell
 GROWTH, LIFT = 1.15, 0.1  # CenterFace's longer side, and how much higher its center is, in sides of BlazeFace's box
 AROUND = 2.0  # side of a close look, in sides of the box in its middle
+SEARCH = 5  # frames of a film: how often the whole frame is searched, though faces are known
+EVERY = 30  # frames: how often a slow detector searches it, too
 
 
 class BlazeFace:
@@ -27,11 +30,21 @@ class BlazeFace:
         threshold: smallest score of a face, in (0, 1).
         smallest: side of the smallest face that counts, in the picture's own pixels.
 
+    Raises:
+        ValueError: onnxruntime is not installed.
+
     Reference: Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019, arXiv 1907.05047.
     """
 
     def __init__(self, threads: int, threshold: float, smallest: float):
-        self.threshold, self.smallest, self.session = threshold, smallest, _session(threads)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ValueError(not_installed("onnxruntime", error, "predict")) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
+        self.session = onnxruntime.InferenceSession(FILE, options, providers=["CPUExecutionProvider"])
+        self.threshold, self.smallest = threshold, smallest
 
     def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find faces.
@@ -74,6 +87,33 @@ class BlazeFace:
         return blend(*(np.concatenate(part) for part in zip(*candidates, strict=True)))
 
 
+class Tracker:
+    """BlazeFace on the frames of a film, in their order.
+
+    It looks closely at the faces of the frame before, so that a face that came near stays found far away. In one of 5
+    frames, in those without a face and where one is lost, it looks at the whole frame, too. A slow detector may do so in
+    one of 30, for small faces; they are then followed.
+
+    Args:
+        near: looks at every frame.
+        far: a detector of small faces, or None.
+    """
+
+    def __init__(self, near: BlazeFace, far: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None):
+        self.near, self.far, self.number, self.boxes = near, far, 0, np.zeros((0, 4))
+
+    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find the faces of the next frame; arguments and answer are a detector's."""
+        boxes, scores = self.near.follow(picture, self.boxes)
+        if self.number % SEARCH == 0 or len(boxes) < max(1, len(self.boxes)):
+            candidates = [boxes, self.far(picture)[0]] if self.far and self.number % EVERY == 0 else [boxes]
+            seen = np.concatenate([*candidates, self.near.search(picture)])
+            known = surest(seen, -np.arange(len(seen)))  # a face that is known already is looked at once
+            boxes, scores = self.near.follow(picture, seen[known])
+        self.number, self.boxes = self.number + 1, boxes
+        return boxes, scores
+
+
 def _centers() -> np.ndarray:
     """Return the middles of the cells, once for each of their boxes, [896, 2]."""
     centers = []
@@ -113,13 +153,3 @@ def blend(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray
         best.append(scores[left[0]])
         left = left[~same]
     return np.array(means).reshape(-1, 4), np.array(best)
-
-
-def _session(threads: int):
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ValueError(not_installed("onnxruntime", error, "predict")) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    return onnxruntime.InferenceSession(FILE, options, providers=["CPUExecutionProvider"])

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from distill.predict.blazeface import BlazeFace
+from distill.predict.blazeface import BlazeFace, Tracker
 from distill.predict.boxes import MARGIN, squares, surest
 from distill.predict.pictures import Picture, as_pictures
-from distill.predict.tracker import Tracker
 from distill.system.cli import format_error, not_installed
 from distill.system.cores import cores
 
@@ -59,7 +58,13 @@ class CenterFace:
             picture: [H, W, 3] uint8, RGB -> boxes [N, 4] as x, y, width, height in its pixels, and scores [N]; from
             left to right.
         """
-        given, scale = self._fitted(picture)
+        height, width = picture.shape[:2]
+        scale = min(1.0, self.size / max(height, width))
+        if scale < 1:
+            height, width = (max(1, round(side * scale)) for side in (height, width))
+            picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
+        given = np.zeros((1, 3, -height % 32 + height, -width % 32 + width), np.float32)  # sides in multiples of 32
+        given[0, :, :height, :width] = picture.transpose(2, 0, 1)
         heat, sizes, offsets = self.session.run(list(ANSWERS), {"input.1": given})
         rows, columns = np.where(heat[0, 0] > self.threshold)
         height, width = np.exp(sizes[0, :, rows, columns].T) * STRIDE
@@ -71,17 +76,6 @@ class CenterFace:
         kept = surest(boxes, scores)
         kept = kept[np.argsort(boxes[kept, 0], kind="stable")]
         return boxes[kept], scores[kept]
-
-    def _fitted(self, picture: np.ndarray) -> tuple[np.ndarray, float]:
-        """Return [1, 3, H', W'] float32 with sides that are multiples of 32, black beyond the picture, and its scale."""
-        height, width = picture.shape[:2]
-        scale = min(1.0, self.size / max(height, width))
-        if scale < 1:
-            height, width = (max(1, round(side * scale)) for side in (height, width))
-            picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
-        given = np.zeros((1, 3, -height % 32 + height, -width % 32 + width), np.float32)
-        given[0, :, :height, :width] = picture.transpose(2, 0, 1)
-        return given, scale
 
 
 def open_detector(

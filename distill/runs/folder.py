@@ -2,7 +2,6 @@
 
 import re
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from distill.runs.result import RunResult
@@ -11,7 +10,6 @@ from distill.system.processes import exclusive
 PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """A run folder, whether it is there or not.
 
@@ -19,7 +17,18 @@ class RunFolder:
         path: where it is.
     """
 
-    path: Path
+    def __init__(self, path: Path):
+        self.path = path
+        self.name = path.name  # that of the run
+        self.config = path / "config.yaml"  # the resolved config
+        self.env = path / "env.json"  # the machine, the packages, the code and what was typed
+        self.result = path / "result.json"  # how the run ended: see RunResult
+        self.metrics = path / "metrics.jsonl"  # the numbers of training, one JSON object per line
+        self.checkpoint = path / "checkpoints" / "last.pt"  # the training state from which a run goes on
+        self.weights = path / "checkpoints" / "best.safetensors"  # of the best epoch
+        self.robustness = path / "robustness.csv"  # the accuracy on corrupted test faces
+        self.measured = path / "measured"  # the folder of what was measured on other faces afterwards
+        self.export = path / "export"  # the folder of exported files
 
     def __str__(self) -> str:
         return str(self.path)
@@ -28,56 +37,6 @@ class RunFolder:
     def of_weights(cls, weights: str | Path) -> "RunFolder":
         """Return the run folder that a run's best weights lie in."""
         return cls(Path(weights).parents[1])
-
-    @property
-    def name(self) -> str:
-        """Its own name, which is that of the run."""
-        return self.path.name
-
-    @property
-    def config(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
-
-    @property
-    def env(self) -> Path:
-        """The machine, the packages, the code and what was typed."""
-        return self.path / "env.json"
-
-    @property
-    def result(self) -> Path:
-        """How the run ended: see RunResult."""
-        return self.path / "result.json"
-
-    @property
-    def metrics(self) -> Path:
-        """The numbers of training, one JSON object per line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The training state from which a run goes on."""
-        return self.path / "checkpoints" / "last.pt"
-
-    @property
-    def weights(self) -> Path:
-        """The weights of the best epoch."""
-        return self.path / "checkpoints" / "best.safetensors"
-
-    @property
-    def robustness(self) -> Path:
-        """The accuracy on corrupted test faces."""
-        return self.path / "robustness.csv"
-
-    @property
-    def measured(self) -> Path:
-        """The folder of what was measured on other faces afterwards."""
-        return self.path / "measured"
-
-    @property
-    def export(self) -> Path:
-        """The folder of exported files."""
-        return self.path / "export"
 
     def predictions(self, split: str) -> Path:
         """The probabilities of student and teacher for the faces of valid or test."""

@@ -1,4 +1,4 @@
-// Near faces, and faces from frame to frame, as distill/predict/blazeface.py and tracker.py find them.
+// Near faces, and faces from frame to frame, as distill/predict/blazeface.py finds them.
 // A view is RGB bytes [128, 128, 3]; its place is [left, top, pixels of the image per pixel].
 import { OVERLAP, apart, crop, overlap, resize, square, toEven } from "./faces.js";
 

@@ -10,7 +10,6 @@ from distill.predict import blazeface
 from distill.predict.boxes import MARGIN
 from distill.predict.detector import SIZE, SMALL, SMALLEST, THRESHOLD, detector_graph
 from distill.predict.student import open_whole
-from distill.predict.tracker import SEARCH
 from distill.runs.published import ONNX
 from distill.serve.engine import VERSION
 from distill.serve.licenses import licenses
@@ -26,7 +25,12 @@ FINDING = {
     "smallest": SMALLEST,
     "longest": SIZE,
     "small": SMALL,
-    "near": {"growth": blazeface.GROWTH, "lift": blazeface.LIFT, "around": blazeface.AROUND, "search": SEARCH},
+    "near": {
+        "growth": blazeface.GROWTH,
+        "lift": blazeface.LIFT,
+        "around": blazeface.AROUND,
+        "search": blazeface.SEARCH,
+    },
 }
 OPTIONAL = ("detector.onnx", "blazeface.onnx", "card.txt")
 CARDS = ("model-card.md", "README.md")  # of an export, of a published folder

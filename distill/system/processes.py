@@ -86,14 +86,6 @@ def _child(work: Callable[[], object], log: Path, parent: int) -> None:
         sys.exit(f"error: {report_error(error)}")
 
 
-def with_parent_death_signal(command: list[str]) -> list[str]:
-    """Return a command that the kernel kills when the thread that starts it dies (Linux only).
-
-    A word in front of it, because a process of several threads, such as one of Ray, must not run Python between fork and exec.
-    """
-    return [sys.executable, "-ISc", BOUND, str(os.getpid()), *command] if sys.platform == "linux" else command
-
-
 class Stoppable:
     """A process that is asked to end when its job's folder holds a file stop, and killed if it does not."""
 
@@ -121,9 +113,15 @@ class Stoppable:
 
 
 def run_process(command: list[str], job_dir: str, cwd: str, environment: dict[str, str]) -> int:
-    """Run one job to its end, or until its folder holds a file stop; return its exit code."""
+    """Run one job to its end, or until its folder holds a file stop; return its exit code.
+
+    The kernel kills it when the thread that starts it dies (Linux only). That is asked for by a word in front of the command,
+    because a process of several threads, such as one of Ray, must not run Python between fork and exec.
+    """
+    if sys.platform == "linux":
+        command = [sys.executable, "-ISc", BOUND, str(os.getpid()), *command]
     Path(job_dir, STOP).unlink(missing_ok=True)  # of an earlier start
     with open(Path(job_dir, LOG), "ab") as log:
         where: dict[str, Any] = {"cwd": cwd, "env": os.environ | environment, "stdin": subprocess.DEVNULL}
-        process = subprocess.Popen(with_parent_death_signal(command), **where, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, **where, stdout=log, stderr=subprocess.STDOUT)
     return Stoppable(process, process.poll, Path(job_dir)).wait()

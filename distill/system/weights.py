@@ -97,11 +97,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a safetensors file, and compare the SHA-256 in its header where it has one: one that save_weights wrote does.
-
-    Raises:
-        SafetensorError: damaged, or no such file.
-    """
+    """Read a safetensors file, and compare the SHA-256 in its header where it has one: one that save_weights wrote does."""
     with safe_open(path, framework="pt") as file:
         metadata = {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
         more = metadata.pop(METADATA, {})
@@ -243,11 +239,7 @@ def _named_as(expected: Mapping[str, Tensor], tensors: dict[str, Tensor]) -> dic
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | Path, who: str, excused: set[str]) -> None:
-    """Load tensors into a module, which may lack those that are excused.
-
-    Raises:
-        ValueError: names or shapes that do not belong to this network.
-    """
+    """Load tensors into a module, which may lack those that are excused; names and shapes must be this network's."""
     wanted = module.state_dict()
     misfit = {name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape}
     lacking = wanted.keys() - tensors.keys() - excused

@@ -14,11 +14,10 @@ from PIL import Image, ImageDraw
 from predicting import astronaut
 
 from distill.data.common.emotions import EMOTIONS
-from distill.predict.blazeface import BlazeFace
+from distill.predict.blazeface import BlazeFace, Tracker
 from distill.predict.boxes import cut, squares, whole_picture
 from distill.predict.detector import SMALL, CenterFace
 from distill.predict.student import open_student
-from distill.predict.tracker import Tracker
 from distill.serve.site import FINDING
 
 pytest_plugins = "served_page"  # home, files, address

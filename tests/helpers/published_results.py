@@ -16,8 +16,11 @@ CONVERGED = {  # student of docs/ferplus.md -> results; those of later rows may 
     "FerLite L, from the ensemble, 40 epochs": "ferlite-l",
     "FerLite S, from the ensemble, 300 epochs": "ferlite-s-distilled-300",
     "FerLite S, labels alone, 8 views": "ferlite-s-ce-8-views",
-    "FerLite S at 64 px, labels alone": "ferlite-s64-ce",
-    "FerLite M at 64 px, labels alone": "ferlite-m64-ce",
+    "FerLite S, 300 epochs and 5 for rare classes": "ferlite-s-rare",
+    "FerLite M, 100 epochs and 5 for rare classes": "ferlite-m-rare",
+    "FerLite L, 40 epochs and 5 for rare classes": "ferlite-l-rare",
+    "FerLite S at 64 px, for rare classes": "ferlite-s64-rare",
+    "FerLite M at 64 px, for rare classes": "ferlite-m64-rare",
 }
 
 

@@ -142,6 +142,19 @@ def test_the_table_of_spoilt_faces_is_that_of_the_results():
         assert row == {"student": name} | wanted
 
 
+def test_accuracies_of_public_weights_are_those_of_the_answers_that_are_kept():
+    """No run of this package stands behind them."""
+    labels = json.loads((RESULTS / "answers.json").read_text())["labels"]["test"]
+    answered = [row for row in json.loads((RESULTS / "published.json").read_text()).values() if "test_answers" in row]
+    assert len(answered) == 1
+    for row in answered:
+        pairs = list(zip(row["test_answers"], labels, strict=True))
+        assert len(pairs) == row["test_faces"]
+        assert row["top1_accuracy"] == pytest.approx(mean(a == y for a, y in pairs))
+        recalls = [mean(a == y for a, y in pairs if y == k) for k in sorted({*labels})]
+        assert row["mean_class_accuracy"] == pytest.approx(mean(recalls))
+
+
 def test_readme_shows_each_result_that_is_there_and_leaves_the_others_out():
     asked = json.loads((RESULTS / "readme.json").read_text())
     there = [row for row in asked if "published" in row or (RESULTS / row["result"]).exists()]

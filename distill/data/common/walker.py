@@ -145,11 +145,11 @@ def shown(path: Path | str) -> str:
     text = str(path)
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else _escaped(c) for c in text)
-
-
-def _escaped(letter: str) -> str:
-    code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no letter in the file system's encoding
-        code -= 0xDC00
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    letters = []
+    for letter in text:
+        code = ord(letter)
+        if 0xDC80 <= code <= 0xDCFF:  # a byte that is no letter in the file system's encoding
+            code -= 0xDC00
+        escaped = f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+        letters.append(letter if letter.isprintable() else escaped)
+    return "".join(letters)

@@ -124,12 +124,7 @@ def rows_of(votes: np.ndarray, protocol: str, target: str = "votes") -> tuple[np
 
 
 def check_names(protocol: str, target: str, key: str = "data.protocol") -> None:
-    """Refuse a protocol or a target that does not exist, and list those that do.
-
-    Args:
-        protocol: see rows_of.
-        target: see rows_of.
-        key: of the protocol, for messages.
+    """Refuse a protocol, which a key names, or a target that does not exist, and list those that do; see rows_of.
 
     Raises:
         ConfigError: it does not exist.

@@ -15,10 +15,9 @@ from PIL import Image
 from predicting import FACE, astronaut, needs_detector, noise
 
 from distill.predict import blazeface
-from distill.predict.blazeface import BlazeFace, blend
+from distill.predict.blazeface import EVERY, BlazeFace, Tracker, blend
 from distill.predict.boxes import overlap, squares
 from distill.predict.detector import SMALL, find_faces, open_detector
-from distill.predict.tracker import EVERY, Tracker
 
 made = benchmark("blazeface_onnx", "docs")
 STORE = Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
