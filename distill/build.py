@@ -124,18 +124,14 @@ def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.
         check_same_input(node, weights, metadata)
         classifier = rows_of(tensors, CLASSIFIER, metadata.get("classes") or data.classes, data.classes)
         attach_from_state(student, tensors | classifier if classifier else {})
-        heads = (*_classifier(node, plugins, student, len(data.classes)), CLASSIFIER if classifier else ATTACHED)
+        more = {"pretrained": False} if "pretrained" in node else {}
+        with torch.random.fork_rng(devices=[]), kinds("student"):  # tells whose shapes depend on the number of classes
+            other = make(node, plugins, num_classes=len(data.classes) + 1, **more).state_dict()
+        shapes = {name: tensor.shape for name, tensor in student.state_dict().items()}
+        sized = (name for name, tensor in other.items() if tensor.shape != shapes[name])
+        heads = (*sized, CLASSIFIER if classifier else ATTACHED)
         student.start = start_from(student, weights, "student.weights", data.classes, heads)
     return student
-
-
-def _classifier(node: dict, plugins: list[str], student: nn.Module, num_classes: int) -> tuple[str, ...]:
-    """Return the names of the tensors whose shape depends on the number of classes."""
-    more = {"pretrained": False} if "pretrained" in node else {}
-    with torch.random.fork_rng(devices=[]), kinds("student"):
-        other = make(node, plugins, num_classes=num_classes + 1, **more).state_dict()
-    tensors = student.state_dict()
-    return tuple(name for name, tensor in other.items() if tensor.shape != tensors[name].shape)
 
 
 def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | None = None) -> Objective:
@@ -149,11 +145,8 @@ def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | N
     for name, (loss, _) in made.items():
         if loss.needs_features and teacher:
             check_teacher_maps(name, teacher)
-    return Objective(
-        {name: loss for name, (loss, _) in made.items()},
-        weights,
-        {name: ramps for name, (_, ramps) in made.items()},
-    )
+    ramps = {name: ramps for name, (_, ramps) in made.items()}
+    return Objective({name: loss for name, (loss, _) in made.items()}, weights, ramps)
 
 
 def losses_with(attribute: str, losses: dict, plugins: list[str]) -> list[str]:

@@ -47,22 +47,6 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     return exp((low + high) / 2)
 
 
-def before_and_after(logits: Array, labels: Array, temperature: float) -> dict[str, dict[str, float]]:
-    """Return nll and expected_calibration_error of the logits as they are (before) and divided by a temperature (after).
-
-    Args:
-        logits: a network's answers.
-        labels: the true class indices.
-        temperature: T > 0.
-
-    Shape:
-        logits: [N, K]; labels: [N].
-    """
-    scaled = {"before": logits, "after": logits / temperature}
-    functions = (nll, expected_calibration_error)
-    return {when: {f.__name__: f(values, labels) for f in functions} for when, values in scaled.items()}
-
-
 def calibration(answers: Mapping[str, tuple[Array, Array]]) -> dict:
     """Return what result.json says of a network's calibration: the temperature fitted on valid, and what it changes.
 
@@ -74,8 +58,12 @@ def calibration(answers: Mapping[str, tuple[Array, Array]]) -> dict:
         expected_calibration_error.
     """
     temperature = fit_temperature(*answers["valid"]) if len(answers["valid"][1]) >= FEW_VALID else 1.0
-    changes = {split: before_and_after(*given, temperature) for split, given in answers.items()}
-    return {"temperature": temperature} | changes
+    found: dict = {"temperature": temperature}
+    for split, (logits, labels) in answers.items():
+        scaled_logits = {"before": logits, "after": logits / temperature}
+        functions = (nll, expected_calibration_error)
+        found[split] = {when: {f.__name__: f(z, labels) for f in functions} for when, z in scaled_logits.items()}
+    return found
 
 
 def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:

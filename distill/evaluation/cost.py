@@ -40,11 +40,10 @@ def weight_bytes(model: nn.Module) -> int:
 
     Whole-number buffers keep their type, tensors that share memory are written once each.
     """
-    state = {k: v.detach().cpu() for k, v in model.state_dict().items()}
-    state = {
-        k: (v.float() if v.is_floating_point() else v).clone(memory_format=torch.contiguous_format)
-        for k, v in state.items()
-    }
+    state = {}
+    for name, tensor in model.state_dict().items():
+        stored = tensor.detach().cpu().float() if tensor.is_floating_point() else tensor.detach().cpu()
+        state[name] = stored.clone(memory_format=torch.contiguous_format)
     return len(safetensors.torch.save(state))
 
 

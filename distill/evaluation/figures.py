@@ -87,9 +87,17 @@ def sample_predictions(
     cells = figure.subplots(lines, columns, squeeze=False).ravel()
     for cell in cells:
         cell.axis("off")
+    guesses = probabilities.argmax(1)
     for cell, row in zip(cells, rows, strict=False):
-        _draw_face(cell, np.asarray(pixels[row]), int(labels[row]), probabilities[row], classes)
-    wrong = int((probabilities.argmax(1) != labels).sum())
+        face, guess, label, of_face = np.asarray(pixels[row]), guesses[row], labels[row], probabilities[row]
+        face = face[0] if len(face) == 1 else face.transpose(1, 2, 0)
+        cell.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        color = RIGHT if guess == label else WRONG
+        cell.set_title(f"{classes[guess]} {of_face[guess]:.0%}", fontsize=12, color=color, pad=4)
+        if guess != label:
+            truth = f"is {classes[label]} ({of_face[label]:.0%})"
+            cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)
+    wrong = int((guesses != labels).sum())
     counts = f"{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first"
     figure.suptitle(counts, fontsize=14)
     _save(figure, path)
@@ -164,17 +172,6 @@ def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:
     wrong = wrong[: max(n // 2, n - len(right))]
     spread = np.linspace(0, len(right) - 1, min(len(right), n - len(wrong))).round().astype(np.int64)
     return np.concatenate([wrong, right[spread]])
-
-
-def _draw_face(cell, face: np.ndarray, label: int, probabilities: np.ndarray, classes: Sequence[str]) -> None:
-    guess = int(probabilities.argmax())
-    color = RIGHT if guess == label else WRONG
-    face = face[0] if len(face) == 1 else face.transpose(1, 2, 0)
-    cell.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    cell.set_title(f"{classes[guess]} {probabilities[guess]:.0%}", fontsize=12, color=color, pad=4)
-    if guess != label:
-        truth = f"is {classes[label]} ({probabilities[label]:.0%})"
-        cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)
 
 
 def _save(figure, path: str | Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill.augment.views import FIELDS, IDENTITY, identity, render
 from distill.data.loader import in_order, to
+from distill.models.feature_hooks import eval_mode
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.errors import ConfigError
@@ -41,22 +42,14 @@ def tta_views(tta: str) -> Tensor:
     Reference: crops8 are the crops of MicroExpNet (arXiv 1711.07011), where each counts as a face of its own in the
     published accuracy; here a face counts once. Deviation: one interpolation from the packed face instead of two.
     """
-    rows: dict[str, list[dict]] = {
-        "plain": [{}],
-        "mirror": [{}, {"flip": 1.0}],
-        "crops8": [_crop(*corner) for corner in CROPS8],
-    }
+    scale = 256 / 224  # with which a crop fills the picture
+    shift = {corner: scale * ((1 - 224 / 256) / 2 - corner / 256) for pair in CROPS8 for corner in pair}
+    crops = [{"scale": scale, "shift_x": shift[column], "shift_y": shift[row]} for row, column in CROPS8]
+    rows: dict[str, list[dict]] = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": crops}
     if tta not in rows:
         raise ConfigError("eval.tta", f"expected {', '.join(rows)}, got {tta!r}.")
     unchanged = dict(zip(FIELDS, IDENTITY, strict=True))
     return torch.tensor([list((unchanged | row).values()) for row in rows[tta]])
-
-
-def _crop(row: int, column: int, side: int = 224, whole: int = 256) -> dict[str, float]:
-    """Return the view in which a crop fills the picture."""
-    scale = whole / side
-    shift_y, shift_x = ((1 - side / whole) / 2 - corner / whole for corner in (row, column))
-    return {"scale": scale, "shift_x": shift_x * scale, "shift_y": shift_y * scale}
 
 
 def aggregate_tta(logits: list[Tensor], tta: str) -> Tensor:
@@ -91,8 +84,6 @@ def predict(
     """
     device = next(network.parameters()).device
     table = identity(len(split.pixels)) if table is None else table
-    training = network.training
-    network.eval()
 
     def forward(batch: Batch) -> Tensor:
         batch = to(batch, device)
@@ -102,9 +93,8 @@ def predict(
         tick(len(batch.index))
         return logits
 
-    logits = _shared_out(forward, split, table, batch_size)
-    network.train(training)
-    return logits
+    with eval_mode(network):
+        return _shared_out(forward, split, table, batch_size)
 
 
 def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor, batch_size: int) -> Tensor:
@@ -146,13 +136,11 @@ def probe(network: nn.Module) -> list[list[float]]:
     Args:
         network: images -> Outputs, with an input: InputSpec. Its mode is left as it was.
     """
-    device, training = next(network.parameters()).device, network.training
+    device = next(network.parameters()).device
     coarse = np.random.default_rng(0).integers(0, 256, (4, 1, 6, 6), np.uint8)
     pixels = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3)).to(device)
-    network.eval()
-    with torch.backends.cudnn.flags(enabled=False):  # it would round to TF32
+    with eval_mode(network), torch.backends.cudnn.flags(enabled=False):  # it would round to TF32
         logits = network(render(pixels, identity(4).to(device), network.input)).logits
-    network.train(training)
     return [[round(value, 5) for value in row] for row in logits.float().tolist()]
 
 
@@ -190,15 +178,13 @@ def refuse_answers_by_batch(network: nn.Module, split: Split) -> None:
     Raises:
         ConfigError: the logits differ.
     """
-    device, training = next(network.parameters()).device, network.training
+    device = next(network.parameters()).device
     rows = split.rows[np.unique(np.linspace(0, len(split) - 1, min(8, len(split))).astype(np.int64))]
     pixels = torch.from_numpy(split.pixels[rows]).to(device)
-    network.eval()
-    with torch.backends.cudnn.flags(enabled=False):  # it would round to TF32
+    with eval_mode(network), torch.backends.cudnn.flags(enabled=False):  # it would round to TF32
         images = render(pixels, identity(len(rows)).to(device), network.input)
         together, order = network(images).logits, torch.arange(len(rows) - 1, -1, -1, device=device)
         others = network(images[order]).logits[order], torch.cat([network(image[None]).logits for image in images])
-    network.train(training)
     near = CLOSE * max(1.0, float(together.abs().max()))
     if not all(torch.allclose(together, other, rtol=0, atol=near, equal_nan=True) for other in others):
         raise ConfigError(

@@ -1,6 +1,7 @@
 """What makes a network of convolutions and maxima stay in 8 bits: the same ONNX graph, its parts ordered otherwise."""
 
 from collections import Counter
+from copy import deepcopy
 
 import numpy as np
 
@@ -50,10 +51,12 @@ def _users(net) -> dict[str, list]:
     return users
 
 
-def _copy(net):
-    copy = type(net)()
-    copy.CopyFrom(net)
-    return copy
+def _with_nodes(net, nodes):
+    """Return a copy of a graph that has these nodes."""
+    made = deepcopy(net)
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    return made
 
 
 def attributes(node) -> dict:
@@ -70,7 +73,7 @@ def averages_as_convolutions(net):
     """
     from onnx import helper, numpy_helper
 
-    copy, shapes, nodes = _copy(net), _shapes(net), []
+    shapes, nodes, weights = _shapes(net), [], []
     for node in net.graph.node:
         attrs, shape = attributes(node), shapes.get(node.input[0] if node.input else "", [])
         kernel, strides = attrs.get("kernel_shape", []), attrs.get("strides", [])
@@ -81,13 +84,13 @@ def averages_as_convolutions(net):
         if node.op_type == "AveragePool" and plain and known and kernel == strides:
             weight = np.full((shape[1], 1, *kernel), 1 / np.prod(kernel), np.float32)
             name = f"{node.output[0]}.weight"
-            copy.graph.initializer.append(numpy_helper.from_array(weight, name))
+            weights.append(numpy_helper.from_array(weight, name))
             words = {"kernel_shape": kernel, "strides": strides, "group": shape[1]}
             node = helper.make_node("Conv", [node.input[0], name], list(node.output), name=node.name, **words)
         nodes.append(node)
-    del copy.graph.node[:]
-    copy.graph.node.extend(nodes)
-    return copy
+    made = _with_nodes(net, nodes)
+    made.graph.initializer.extend(weights)
+    return made
 
 
 def zeros_before_pooling(net):
@@ -95,25 +98,25 @@ def zeros_before_pooling(net):
 
     Rounding an answer that a Relu follows at once spends no numbers on what the Relu makes zero.
     """
-    copy = _copy(net)
-    makers, users = {name: node for node in copy.graph.node for name in node.output}, _users(copy)
-    positions, moved = {node.name: index for index, node in enumerate(copy.graph.node)}, set()
+    made = deepcopy(net)
+    makers, users = {name: node for node in made.graph.node for name in node.output}, _users(made)
+    positions, moved = {node.name: index for index, node in enumerate(made.graph.node)}, set()
     for relu in (node for node in net.graph.node if node.op_type == "Relu"):
         pool = makers.get(relu.input[0])
         if pool is None or pool.op_type != "MaxPool" or len(users[pool.output[0]]) > 1 or len(pool.output) > 1:
             continue
         first, last = positions[pool.name], positions[relu.name]
-        before, after = copy.graph.node[first], copy.graph.node[last]
+        before, after = made.graph.node[first], made.graph.node[last]
         given, answer, between = pool.input[0], relu.output[0], pool.output[0]
-        kept = _copy(before)
+        kept = deepcopy(before)
         before.CopyFrom(after)
         after.CopyFrom(kept)
         before.input[0], before.output[0], after.input[0], after.output[0] = given, between, between, answer
         moved.add(between)
     known = [value for value in net.graph.value_info if value.name not in moved]  # the shape there is another one now
-    del copy.graph.value_info[:]
-    copy.graph.value_info.extend(known)
-    return copy
+    del made.graph.value_info[:]
+    made.graph.value_info.extend(known)
+    return made
 
 
 def round_before_maximum(net):
@@ -146,10 +149,7 @@ def round_before_maximum(net):
             helper.make_node("Max", halves, [name], name=maximum.name),
         ]
     kept = [moved.get(node.output[0], [node]) for node in net.graph.node if node.output[0] not in gone]
-    copy = _copy(net)
-    del copy.graph.node[:]
-    copy.graph.node.extend(node for nodes in kept for node in nodes)
-    return copy
+    return _with_nodes(net, [node for nodes in kept for node in nodes])
 
 
 def round_as_before_pooling(net):
@@ -161,19 +161,19 @@ def round_as_before_pooling(net):
     Args:
         net: QDQ graph.
     """
-    copy = _copy(net)
-    makers, users = {name: node for node in copy.graph.node for name in node.output}, _users(copy)
-    for pool in (node for node in copy.graph.node if node.op_type == "MaxPool"):
+    made = deepcopy(net)
+    makers, users = {name: node for node in made.graph.node for name in node.output}, _users(made)
+    for pool in (node for node in made.graph.node if node.op_type == "MaxPool"):
         before, after = makers.get(pool.input[0]), users.get(pool.output[0], [])
         if before is None or before.op_type != "DequantizeLinear" or [n.op_type for n in after] != ["QuantizeLinear"]:
             continue
         for node in (after[0], *users[after[0].output[0]]):
             node.input[1:] = before.input[1:]
-    read = {name for node in copy.graph.node for name in node.input}
-    kept = [tensor for tensor in copy.graph.initializer if tensor.name in read]
-    del copy.graph.initializer[:]
-    copy.graph.initializer.extend(kept)
-    return copy
+    read = {name for node in made.graph.node for name in node.input}
+    kept = [tensor for tensor in made.graph.initializer if tensor.name in read]
+    del made.graph.initializer[:]
+    made.graph.initializer.extend(kept)
+    return made
 
 
 def _alone(split, maximum, users: dict[str, list]) -> bool:

@@ -42,7 +42,33 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
     """
     run = source_run.read_run(folder, words)
     with RunFolder(folder).lock(wait=False):
-        return _export(run, options)
+        run, data, wanted, facts = _with_reference(run, options)
+        target, left_out = export_folder(folder, options), list[str]()
+        files, refused = dict[str, dict](), dict[str, str]()
+        target.mkdir(parents=True, exist_ok=True)
+        for left in target.glob(f"{WRITING}*"):  # by an export that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
+            kept: tuple[str, ...] = ()
+            for form in export_formats(run, data, options, left_out.append):
+                numbers, problem = _save_and_measure(form, Path(temporary), run, options, facts, wanted)
+                files |= {form.files[0]: numbers}
+                refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
+                kept += () if problem else form.files
+            for name in (PARITY, *FILES, *([card.NAME] if options.preprocess else [])):
+                (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
+            for name in kept:
+                os.replace(Path(temporary) / name, target / name)
+        report = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused}
+        report |= {"left_out": left_out, "facts": facts, "environment": environment()}
+        write_json(target / PARITY, report)  # last, so that it never speaks of other files
+        if options.preprocess:
+            try:
+                write_text(target / card.NAME, card.card(folder))
+            except Exception as error:  # of an older or damaged run folder: the files are proven all the same
+                left_out.append(f"{card.NAME}: not written: {format_error(error, inside=True)}.")
+                write_json(target / PARITY, report)
+        return report
 
 
 def rounded_weights(folder: Path, target: Path, options: Options) -> dict:
@@ -62,7 +88,7 @@ def rounded_weights(folder: Path, target: Path, options: Options) -> dict:
         package.save(folder, run.student, run.cfg.student, run.classes, run.cfg.plugins, facts, run.temperature, True)
 
     form = ExportFormat((package.WEIGHTS, package.CONFIG), save, exact=False)
-    numbers, problem = _save_and_measure(form, target, options, facts, wanted, run.student.input, run.cfg.plugins)
+    numbers, problem = _save_and_measure(form, target, run, options, facts, wanted)
     if problem:
         raise ValueError(f"{folder}: its weights, rounded to float16: {problem}. Publish it without --compact.")
     return numbers
@@ -86,39 +112,6 @@ def _with_reference(
     return run, data, wanted, source_run.facts(run, data, known)
 
 
-def _export(run: source_run.SourceRun, options: Options) -> dict:
-    run, data, wanted, facts = _with_reference(run, options)
-    folder = run.folder
-    target, left_out = export_folder(folder, options), list[str]()
-    files, refused = dict[str, dict](), dict[str, str]()
-    target.mkdir(parents=True, exist_ok=True)
-    for left in target.glob(f"{WRITING}*"):  # by an export that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with TemporaryDirectory(dir=target, prefix=WRITING) as temporary:
-        kept: tuple[str, ...] = ()
-        for form in export_formats(run, data, options, left_out.append):
-            numbers, problem = _save_and_measure(
-                form, Path(temporary), options, facts, wanted, run.student.input, run.cfg.plugins
-            )
-            files |= {form.files[0]: numbers}
-            refused |= {form.files[0]: f"{problem}. {form.hint}"} if problem else {}
-            kept += () if problem else form.files
-        for name in (PARITY, *FILES, *([card.NAME] if options.preprocess else [])):
-            (target / name).unlink(missing_ok=True)  # of an earlier export: it would be taken for one of this
-        for name in kept:
-            os.replace(Path(temporary) / name, target / name)
-    report = {"run": facts["run"], "options": vars(options), "files": files, "refused": refused, "left_out": left_out}
-    report |= {"facts": facts, "environment": environment()}
-    write_json(target / PARITY, report)  # last, so that it never speaks of other files
-    if options.preprocess:
-        try:
-            write_text(target / card.NAME, card.card(folder))
-        except Exception as error:  # of an older or damaged run folder: the files are proven all the same
-            left_out.append(f"{card.NAME}: not written: {format_error(error, inside=True)}.")
-            write_json(target / PARITY, report)
-    return report
-
-
 def export_folder(folder: Path, options: Options) -> Path:
     """Return where a run's exported files go: the bare network's apart."""
     return folder / "export" if options.preprocess else folder / "export" / "bare"
@@ -127,19 +120,19 @@ def export_folder(folder: Path, options: Options) -> Path:
 def _save_and_measure(
     form: ExportFormat,
     folder: Path,
+    run: source_run.SourceRun,
     options: Options,
     facts: dict,
     wanted: parity.ReferenceOutputs,
-    spec,
-    plugins: list[str],
 ) -> tuple[dict, str | None]:
     """Make one form in a folder and measure it; return the numbers, and why it is refused or None."""
     numbers = {}
     try:
         form.save(folder, facts)
-        file = load_exported(form, folder, options, plugins)
+        file = load_exported(form, folder, options, run.cfg.plugins)
         seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
-        measured = parity.measure(file.answer, seen, None if options.preprocess else spec, form.files[0])
+        spec = None if options.preprocess else run.student.input
+        measured = parity.measure(file.answer, seen, spec, form.files[0])
         problem, numbers = parity.parity_failure(measured, form.exact), asdict(measured)
         if problem:
             return numbers, problem

@@ -5,6 +5,7 @@ import json
 import logging
 import warnings
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import cast
 from unittest import mock
@@ -86,12 +87,10 @@ def to_onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
     """Return a program of one input and one output as an ONNX graph that names them so."""
     with quiet():
         made = torch.onnx.export(traced, dynamo=True, input_names=[given], output_names=[answer], verbose=False)
-    proto = made.model_proto
-    for node in proto.graph.node:
-        del node.metadata_props[:]  # paths and stack traces of this machine
-    for value in (*proto.graph.input, *proto.graph.value_info, *proto.graph.initializer, *proto.graph.output):
-        del value.metadata_props[:]
-    return proto
+    graph = made.model_proto.graph
+    for part in (*graph.node, *graph.input, *graph.value_info, *graph.initializer, *graph.output):
+        del part.metadata_props[:]  # paths and stack traces of this machine
+    return made.model_proto
 
 
 def deployable(net, prepare, student: nn.Module, num_classes: int, temperature: float = 1.0):
@@ -110,8 +109,7 @@ def deployable(net, prepare, student: nn.Module, num_classes: int, temperature: 
     import onnx
     from onnx import compose, helper
 
-    merged = onnx.ModelProto()
-    merged.CopyFrom(net)
+    merged = deepcopy(net)
     if prepare is not None:
         prepare.ir_version = merged.ir_version
         merged = compose.merge_models(prepare, merged, io_map=[("images", "images")])

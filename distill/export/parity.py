@@ -68,13 +68,20 @@ class Parity:
     recorded: float | None = None
 
 
+@torch.no_grad()
 def reference(student: nn.Module, split: Split, preprocess: bool) -> ReferenceOutputs:
     """Ask the PyTorch student, in float32, about the whole split, and about some faces at other sizes."""
     with bar() as progress:
         task = progress.add_task("PyTorch student", total=len(split))
         logits = evaluate.predict(student, split, batch_size=BATCH, tick=lambda n: progress.advance(task, n)).numpy()
-    sizes = SIZES if preprocess else ()
-    return ReferenceOutputs(split, logits, tuple(_resized(student, split, *size) for size in sizes))
+    pictures = as_picture(split.pixels[split.rows[evenly_spaced(split, FACES)]])
+    side, resized = student.input.size, []
+    for tall, wide in SIZES if preprocess else ():
+        size = (max(round(wide * side), 1), max(round(tall * side), 1))  # as PIL has it: width first
+        drawn = np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) for p in pictures])
+        images = render(torch.from_numpy(drawn).permute(0, 3, 1, 2), identity(len(drawn)), student.input)
+        resized.append((drawn, student(images).logits.numpy()))
+    return ReferenceOutputs(split, logits, tuple(resized))
 
 
 def refuse_changed_student(
@@ -110,16 +117,6 @@ def calibrated(wanted: ReferenceOutputs, temperature: float) -> ReferenceOutputs
 
 def _apart(computed: np.ndarray, recorded: np.ndarray) -> float:
     return float(np.abs(computed - recorded).mean())
-
-
-@torch.no_grad()
-def _resized(student: nn.Module, split: Split, tall: float, wide: float) -> tuple[np.ndarray, np.ndarray]:
-    side = student.input.size
-    size = (max(round(wide * side), 1), max(round(tall * side), 1))  # as PIL has it: width first
-    pictures = as_picture(split.pixels[split.rows[evenly_spaced(split, FACES)]])
-    drawn = np.stack([np.asarray(Image.fromarray(p).resize(size, Image.Resampling.BICUBIC)) for p in pictures])
-    images = render(torch.from_numpy(drawn).permute(0, 3, 1, 2), identity(len(drawn)), student.input)
-    return drawn, student(images).logits.numpy()
 
 
 def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "file") -> Parity:

@@ -73,8 +73,7 @@ def open_file(path: Path, threads: int, fresh: bool = False) -> LoadedModel:
     Raises:
         ValueError: no such file, not such a file, changed since it was exported, or its engine is not installed.
     """
-    openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino, ".pte": _executorch}
-    openers |= {".tflite": _litert}
+    openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino, ".pte": _executorch, ".tflite": _litert}
     if path.suffix not in openers:
         raise ValueError(f"{path}: not an exported file. Give one that ends in {', '.join(openers)}.")
     if not path.is_file():
@@ -195,9 +194,8 @@ def _openvino(path: Path, threads: int) -> LoadedModel:
     compiled, (given,) = core.compile_model(model, "CPU", settings), model.inputs
     shape = tuple(None if size.is_dynamic else size.get_length() for size in given.partial_shape)
     dtype = "uint8" if given.element_type.to_dtype() == np.uint8 else "float32"
-    facts = {
-        name: str(getattr(value, "value", value)) for name, value in model.get_rt_info(["fer_distill"]).value.items()
-    }
+    told = model.get_rt_info(["fer_distill"]).value
+    facts = {name: str(getattr(value, "value", value)) for name, value in told.items()}
 
     def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         outputs = compiled(batch)

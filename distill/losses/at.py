@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, check_feature_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, pooled
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.objective import check_choices
 from distill.types import Outputs
@@ -36,15 +36,13 @@ class AttentionTransfer(FeatureLoss):
 
     term = "at"
     pairing = "stages"
+    compares_maps = True
 
     def __init__(self, student: Names = None, teacher: Names = None, form: str = "code", p: float = 2.0):
         super().__init__(student, teacher)
         check_choices(self.term, form=(form, ("code", "paper")))
         check_numbers(self.term, p=(p, p >= 1, "1 or more, such as 2"))
         self.form, self.p = form, p
-
-    def make(self) -> None:
-        check_feature_maps(self.pairs, self.term)
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:

@@ -5,10 +5,9 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import Names
+from distill.losses.base.feature_loss import Names, RelationalLoss, channels
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.objective import check_choices
-from distill.losses.base.relational_loss import RelationalLoss, channels
 from distill.types import Outputs
 
 

@@ -115,14 +115,7 @@ class CrossEntropy(Loss):
         if self.logit_adjustment:
             z = z + self.logit_adjustment * self.log_priors.to(z)
         log_p = F.log_softmax(z, dim=-1)
-        return self._fuse(-(q[:, None] * self._modulate(log_p)).sum(dim=-1))
-
-    def _modulate(self, log_p: Tensor) -> Tensor:
-        """What counts instead of log p; the focal loss puts its factor here."""
-        return log_p
-
-    def _fuse(self, values: Tensor) -> Tensor:
-        """One value per sample from those of its heads, [B, H] -> [B]."""
+        values = -(q[:, None] * self._modulate(log_p)).sum(dim=-1)  # [B, H]
         if self.head_weights is None:
             return reduce_heads(values, self.head_reduction)
         if len(self.head_weights) != values.shape[1]:
@@ -132,3 +125,7 @@ class CrossEntropy(Loss):
                 "give one for each, or null; apply_to=logits has 1.",
             )
         return (values * self.head_weights).sum(dim=1)
+
+    def _modulate(self, log_p: Tensor) -> Tensor:
+        """What counts instead of log p; the focal loss puts its factor here."""
+        return log_p

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32
+from distill.losses.base.feature_loss import FeatureLoss, Names, channels, in_float32
 from distill.losses.base.logit_loss import check_numbers
-from distill.losses.base.relational_loss import channels
 from distill.system.errors import ConfigError
 from distill.types import Outputs
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
 from distill.system.errors import ConfigError
 from distill.types import Outputs
 
@@ -33,9 +33,9 @@ class FlowOfSolution(FeatureLoss):
 
     term = "fsp"
     pairing = "stages"
+    compares_maps = True
 
     def make(self) -> None:
-        check_feature_maps(self.pairs, self.term)
         if len(self.pairs) < 2:
             layers = ", ".join(f"{student.name} with {teacher.name}" for student, teacher in self.pairs)
             raise ConfigError(

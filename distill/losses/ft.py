@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, check_feature_maps, in_float32, resize
+from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, resize
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.objective import check_choices
 from distill.types import Outputs
@@ -44,6 +44,7 @@ class FactorTransfer(FeatureLoss):
 
     term = "ft"
     pairing = "last"
+    compares_maps = True
 
     def __init__(
         self,
@@ -66,7 +67,6 @@ class FactorTransfer(FeatureLoss):
         self.channels_rate = rate  # read once, so no attribute of the option's name: it follows no ramp
 
     def make(self) -> None:
-        check_feature_maps(self.pairs, self.term)
         shapes = [(student.shape[0], teacher.shape[0]) for student, teacher in self.pairs]
         factors = [max(1, round(self.channels_rate * c_t)) for _, c_t in shapes]
         both = list(zip(shapes, factors, strict=True))

@@ -44,9 +44,10 @@ class Hint(FeatureLoss):
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         pairs = zip(self.regressors, self.maps(student, teacher), strict=True)
-        return sum(self._distance(r(resize(s, t)), t) for r, (s, t) in pairs) / len(self.regressors)
-
-    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        if self.normalize:
-            student, teacher = whiten(student), whiten(teacher)
-        return (student - teacher).square().flatten(1).mean(1) / 2
+        total = 0.0
+        for regress, (s, t) in pairs:
+            s = regress(resize(s, t))
+            if self.normalize:
+                s, t = whiten(s), whiten(t)
+            total = total + (s - t).square().flatten(1).mean(1) / 2
+        return total / len(self.regressors)

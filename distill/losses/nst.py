@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
 from distill.types import Outputs
 
 
@@ -31,9 +31,7 @@ class NeuronSelectivity(FeatureLoss):
 
     term = "nst"
     pairing = "stages"
-
-    def make(self) -> None:
-        check_feature_maps(self.pairs, self.term)
+    compares_maps = True
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:

@@ -2,9 +2,8 @@
 
 from torch import Tensor
 
-from distill.losses.base.feature_loss import Names
+from distill.losses.base.feature_loss import Names, RelationalLoss
 from distill.losses.base.objective import check_choices
-from distill.losses.base.relational_loss import RelationalLoss
 
 EPS = 1e-7
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, check_feature_maps, in_float32, resize
+from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, resize
 from distill.losses.base.logit_loss import check_numbers
 from distill.types import Outputs
 
@@ -36,6 +36,7 @@ class KnowledgeReview(FeatureLoss):
 
     term = "reviewkd"
     pairing = "stages"
+    compares_maps = True
 
     def __init__(self, student: Names = None, teacher: Names = None, width: int = 512):
         super().__init__(student, teacher)
@@ -43,7 +44,6 @@ class KnowledgeReview(FeatureLoss):
         self.width = width
 
     def make(self) -> None:
-        check_feature_maps(self.pairs, self.term)
         width, deepest = min(self.width, self.pairs[-1][0].shape[0]), len(self.pairs) - 1
         self.fusions = nn.ModuleList(
             Fusion(student.shape[0], width, teacher.shape[0], fuse=k < deepest)

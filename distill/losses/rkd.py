@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import Names
+from distill.losses.base.feature_loss import Names, RelationalLoss
 from distill.losses.base.logit_loss import check_numbers
-from distill.losses.base.relational_loss import RelationalLoss
 
 
 class RelationalDistillation(RelationalLoss):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
 from distill.types import Outputs
 
 INITIAL, SMALLEST = 5.0, 1e-5  # variance at the start, and least variance
@@ -35,9 +35,9 @@ class VariationalInformation(FeatureLoss):
 
     term = "vid"
     pairing = "stages"
+    compares_maps = True
 
     def make(self) -> None:
-        check_feature_maps(self.pairs, self.term)
         shapes = [(student.shape[0], teacher.shape[0]) for student, teacher in self.pairs]
         self.means = nn.ModuleList(mean_network(c_s, c_t) for c_s, c_t in shapes)
         rho = math.log(math.expm1(INITIAL - SMALLEST))

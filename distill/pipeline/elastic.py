@@ -211,11 +211,9 @@ def cut_widths(
         write_config_and_env(one, where, command)
         if parallel.is_main():
             where.result.unlink(missing_ok=True)
-            header = weights_header(one.student, data) | {
-                "epoch": first.best_epoch,
-                "cut_from": list(student.widths),
-            }
-            save_weights(where.weights, network, header | {PROBE: probe(network)})
+            header = weights_header(one.student, data) | {PROBE: probe(network)}
+            header |= {"epoch": first.best_epoch, "cut_from": list(student.widths)}
+            save_weights(where.weights, network, header)
         result = replace(evaluate(node, where, network), name=f"{folder.name}-{where.name}")
         parallel.broadcast_from_main(partial(result.write, where.result))
         rows.append(_row(width, result))

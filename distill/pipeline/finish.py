@@ -143,8 +143,8 @@ def robustness(wanted: EvalConfig, folder: RunFolder, data: Dataset, student, pr
     """Return the student's accuracy on corrupted test faces, and write robustness.csv and its curves."""
     if not wanted.robustness:
         return {}
-    given = (student, data.splits["test"], data.classes, wanted.robustness, wanted.severities, precision)
-    result = evaluate_robustness(*given, tta=wanted.tta)
+    faces, kinds = data.splits["test"], (wanted.robustness, wanted.severities)
+    result = evaluate_robustness(student, faces, data.classes, *kinds, precision, tta=wanted.tta)
     if parallel.is_main():
         write_robustness(folder.robustness, result)
         folder.figure("robustness").parent.mkdir(exist_ok=True)
@@ -201,16 +201,15 @@ def summary_of(result: RunResult) -> dict:
 
 def log_artifacts(logger: RunLogger, folder: RunFolder, data: Dataset, result: RunResult) -> None:
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
-    probabilities, labels, _ = evaluate.read_predictions(folder.predictions("test"), data.classes)
     split, classes = data.splits["test"], list(data.classes)
-    if not split.is_labeled:
-        logger.artifact(folder.weights, f"{result.student['name']}-{folder.name[-8:]}")
-        return
-    names = ("confusion_matrix", "sample_predictions", *(["cka"] if result.cka else []))
-    pictures = {name: folder.figure(name) for name in names}
-    pictures["confusion_matrix"].parent.mkdir(exist_ok=True)
-    figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, pictures["confusion_matrix"])
-    logger.confusion_matrix(labels, probabilities.argmax(1), classes, pictures.pop("confusion_matrix"))
-    figures.sample_predictions(split.pixels[split.rows], labels, probabilities, classes, pictures["sample_predictions"])
-    logger.images(pictures)
+    if split.is_labeled:
+        probabilities, labels, _ = evaluate.read_predictions(folder.predictions("test"), classes)
+        matrix = folder.figure("confusion_matrix")
+        matrix.parent.mkdir(exist_ok=True)
+        figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, matrix)
+        logger.confusion_matrix(labels, probabilities.argmax(1), classes, matrix)
+        pictures = {name: folder.figure(name) for name in ("sample_predictions", *(["cka"] if result.cka else []))}
+        faces = split.pixels[split.rows]
+        figures.sample_predictions(faces, labels, probabilities, classes, pictures["sample_predictions"])
+        logger.images(pictures)
     logger.artifact(folder.weights, f"{result.student['name']}-{folder.name[-8:]}")

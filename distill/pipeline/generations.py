@@ -56,9 +56,8 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     whole.seconds = {part: sum(result.seconds[part] for result in results) for part in whole.seconds}
     if parallel.is_main():
         whole.write(folder.result)
-    for name, metrics in [(f"generation {g['generation']}", g) for g in whole.generations] + [
-        ("all of them together", whole.ensemble["metrics"])
-    ]:
+    lines = [(f"generation {one['generation']}", one) for one in whole.generations]
+    for name, metrics in [*lines, ("all of them together", whole.ensemble["metrics"])]:
         console.print(
             f"{name}: valid top-1 {metrics['valid/top1_accuracy']:.2%}, test top-1 {metrics['test/top1_accuracy']:.2%}"
         )

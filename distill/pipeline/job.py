@@ -15,19 +15,12 @@ from distill.types import Dataset, RunLogger
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is a part of.
+    """What a run is a part of."""
 
-    Args:
-        type: student or teacher.
-        group: name that a logger gives all runs of a sweep, of folds or of generations.
-        name: what the sweep calls the job, of which it may be one of several runs; None outside of a sweep.
-        command: what was typed, for env.json.
-    """
-
-    type: str = "student"
-    group: str | None = None
-    name: str | None = None
-    command: str | None = None
+    type: str = "student"  # or teacher
+    group: str | None = None  # name that a logger gives all runs of a sweep, of folds or of generations
+    name: str | None = None  # what the sweep calls the job, of which it may be one of several runs
+    command: str | None = None  # what was typed, for env.json
 
     def of_teacher(self) -> "Job":
         """Return the job of this run's teacher."""

@@ -45,27 +45,21 @@ def check_types(cfg: RunConfig) -> None:
             raise ConfigError(key, f"expected {words(kinds[key])}, got {as_typed(plain[key])}.")
     _check_recipe("", plain, plugins)
     for group in ("eval", "checkpoint", "paths"):
-        check_keys(group, _fields(kinds[group]), plain[group])
+        _check_keys(group, _fields(kinds[group]), plain[group])
     _check_made("student", cfg.student, plugins, NETWORK)
     _try_student(cfg.student, plugins)
     _check_made("logger", cfg.logger, plugins)
     _check_teacher("teacher", cfg.teacher, plugins)
     kinds, takes_more = _arguments("data", build.target(cfg.data, plugins))
     known = dict.fromkeys([*kinds, *BESIDE_OPENER], Parameter.empty)  # build takes the last ones for every data set
-    check_keys("data", known, cfg.data, takes_more)
+    _check_keys("data", known, cfg.data, takes_more)
 
 
 def _check_recipe(where: str, node: dict, plugins: list[str]) -> None:
-    """Check what a network is trained with.
-
-    Args:
-        where: what stands before its keys, such as teacher.
-        node: the run, or a teacher.
-        plugins: of the run.
-    """
+    """Check what a network, the run's or a teacher, is trained with; where stands before its keys, such as teacher."""
     for group, kind in (("train", TrainConfig), ("augment", AugmentConfig)):
-        check_keys(f"{where}{group}", _fields(kind), node[group])
-    check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
+        _check_keys(f"{where}{group}", _fields(kind), node[group])
+    _check_keys(f"{where}optimizer", _arguments("optimizer", optimizer)[0], node["optimizer"])
     check_optimizer(f"{where}optimizer", node["optimizer"])
     _check_made(f"{where}schedule", node["schedule"], plugins)
     check_optimizer(f"{where}schedule", node["schedule"])
@@ -97,39 +91,22 @@ def _check_teacher(key: str, node: dict, plugins: list[str]) -> None:
     recipe = {name: value for name, value in node.items() if name in config.RECIPE}
     rest = {name: value for name, value in node.items() if name not in (*config.RECIPE, "members")}
     if is_peer(node):
-        check_keys(key, PEER, rest)
+        _check_keys(key, PEER, rest)
         return
     if len(recipe) == len(config.RECIPE):  # else it is a finished run, and only the data set sets its augmentation
-        check_keys(key, {"seed": int}, {"seed": node["seed"]})
+        _check_keys(key, {"seed": int}, {"seed": node["seed"]})
         _check_recipe(f"{key}.", recipe, plugins)
     _check_made(key, rest, plugins, USE if "run" in node or "members" in node else USE | NETWORK)
 
 
 def _check_made(key: str, node: dict, plugins: list[str], beside: dict[str, object] | None = None) -> None:
-    """Check the keys of a component.
-
-    Args:
-        key: of the component.
-        node: its keys.
-        plugins: packages that its _target_ may be from.
-        beside: key -> kind of those that its constructor does not take.
-    """
+    """Check the keys of a component; beside has the kinds of those that its constructor does not take."""
     kinds, takes_more = _arguments(key.split(".", 1)[0], build.target(node, plugins))
-    check_keys(key, (beside or {}) | kinds, node, takes_more)
+    _check_keys(key, (beside or {}) | kinds, node, takes_more)
 
 
-def check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool = False) -> None:
-    """Check names and values of a component's keys.
-
-    Args:
-        key: of the component.
-        kinds: name -> kind, as in an annotation.
-        node: its keys.
-        takes_more: names that are not in kinds are allowed.
-
-    Raises:
-        ConfigError: naming the key.
-    """
+def _check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool = False) -> None:
+    """Check names and values of a component's keys by name -> kind, as in an annotation."""
     for name, value in node.items():
         if name in kinds and not fits(value, kinds[name]):
             raise ConfigError(f"{key}.{name}", f"expected {words(kinds[name])}, got {as_typed(value)}.")

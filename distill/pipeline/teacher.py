@@ -50,21 +50,12 @@ def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, R
         # of few faces its least number of steps, where it has none, is the run's
         if inner.train.min_steps is None and enough_epochs(as_run, len(data.splits["train"])) > as_run.epochs:
             inner = replace(inner, train=as_run)
-        files.append(prepare_teacher(inner, member, data, train))
+        files.append(_stored(inner, member, data, train))
     return files
 
 
-def prepare_teacher(
-    inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object]
-) -> Path:
-    """Return the weight file of one teacher, found in the store by its fingerprint or trained as a run of its own.
-
-    Args:
-        inner: the config of its fine-tuning.
-        member: the key teacher, or that of a member of an ensemble.
-        data: the packed data set.
-        train: see teacher_weights.
-    """
+def _stored(inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> Path:
+    """Return the weight file of one teacher, found in the store by its fingerprint or trained as a run of its own."""
     key = digest([config.learning(inner), build.fingerprint(data)])
     store = Path(inner.paths.store).expanduser() / "teachers"
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")

@@ -41,10 +41,10 @@ def validate(cfg: RunConfig) -> None:
             "train.monitor=valid/top1_accuracy.",
         )
     check_extra(cfg)
-    check_teacher(cfg)
+    _check_teacher(cfg)
     check_elastic(cfg)
     for where, one in config.recipes(cfg):
-        check_losses(where, one)
+        _check_losses(where, one)
 
 
 def check_evaluation(wanted: EvalConfig) -> None:
@@ -137,16 +137,8 @@ def _refuse_nameless(losses: dict) -> None:
             )
 
 
-def check_losses(where: str, cfg: RunConfig) -> None:
-    """Refuse losses that mixed pictures mislead, and weights and options that would do nothing.
-
-    Args:
-        where: what stands before its keys, such as teacher.
-        cfg: the run, or the fine-tuning of a teacher.
-
-    Raises:
-        ConfigError: the first setting that breaks a rule.
-    """
+def _check_losses(where: str, cfg: RunConfig) -> None:
+    """Refuse losses that mixed pictures mislead, and weights and options that would do nothing."""
     check_weights(where, cfg.loss, cfg.phases, cfg.train.epochs)
     if cfg.train.mixup and (labeled := build.losses_with("needs_label", cfg.loss, cfg.plugins)):
         raise ConfigError(
@@ -168,12 +160,8 @@ def check_losses(where: str, cfg: RunConfig) -> None:
             )
 
 
-def check_teacher(cfg: RunConfig) -> None:
-    """Refuse a teacher, a number of generations or an evaluation that do not go together.
-
-    Raises:
-        ConfigError: the first setting that breaks a rule.
-    """
+def _check_teacher(cfg: RunConfig) -> None:
+    """Refuse a teacher, a number of generations or an evaluation that do not go together."""
     teacher, generations = cfg.teacher, cfg.generations
     members = teacher.get("members", {})
     if generations < 1:

@@ -175,10 +175,7 @@ def table_of(configurations: Sequence[Configuration], first: int = 1) -> RunTabl
 
 
 def _timed_together(runs: list[Run]) -> list[Run]:
-    """Give runs of the same network on the same machine the median of their speeds; one timing alone meets neighbors.
-
-    Speeds of exported files take the place of eager PyTorch's, for all runs of the network.
-    """
+    """Give runs of one network and machine the median of their speeds, of its exported files where there are any."""
     exported: dict[str, list[dict]] = {}
     eager: dict[str, list[dict]] = {}
     for run in runs:
@@ -238,10 +235,7 @@ def _varies(key: str, flat: list[dict]) -> bool:
 
 
 def _labels(keys: list[str], values: list[dict], ranked: list[Configuration]) -> list[tuple[str, str]]:
-    """Return (label, short label) of each configuration, of as few settings as tell them apart.
-
-    The short one says which of two teachers, losses, ... only where it is the rarer one.
-    """
+    """Return (label, short label) of each configuration; the short one says which of two teachers, ... where it is rarer."""
     used: list[str] = []
     for key in keys:
         if _distinct(values, [*used, key]) > max(_distinct(values, used), 1):

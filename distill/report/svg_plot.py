@@ -88,14 +88,6 @@ class Plot:
         self.x, self.y, self.width, self.height, self.left = x, y, width, height, left
         self.top = TOP if y_title else 4
         self.parts: list[Markup] = []
-        self._frame(x_title, y_title)
-
-    def place(self, point: Point) -> Point:
-        """Return a point in the units of the picture."""
-        right = self.left + self.x.share(point[0]) * (self.width - self.left - RIGHT)
-        return right, self.height - BOTTOM - self.y.share(point[1]) * (self.height - self.top - BOTTOM)
-
-    def _frame(self, x_title: str, y_title: str) -> None:
         bottom, right = self.height - BOTTOM, self.width - RIGHT
         for tick in self.y.ticks():
             _, y = self.place((self.x.low, tick))
@@ -113,6 +105,11 @@ class Plot:
         if y_title:
             self.text(2, 13, y_title, "title")
         self.text(right, self.height - 6, x_title, "title end")
+
+    def place(self, point: Point) -> Point:
+        """Return a point in the units of the picture."""
+        right = self.left + self.x.share(point[0]) * (self.width - self.left - RIGHT)
+        return right, self.height - BOTTOM - self.y.share(point[1]) * (self.height - self.top - BOTTOM)
 
     def _add(self, markup: str, *values: object) -> None:
         self.parts.append(Markup(markup).format(*values))

@@ -30,40 +30,24 @@ from distill.types import Batch, Dataset, MixedBatch, Progress
 
 
 class Phase(NamedTuple):
-    """A stretch of epochs with losses of its own; the learning-rate schedule and the optimizer start afresh in each.
+    """A stretch of epochs with losses of its own; the learning-rate schedule and the optimizer start afresh in each."""
 
-    Args:
-        start: its first epoch.
-        epochs: their number.
-        losses: the terms that count in it, None for all.
-        lr: factor of the learning rate.
-    """
-
-    start: int
-    epochs: int
-    losses: tuple[str, ...] | None = None
-    lr: float = 1.0
+    start: int  # its first epoch
+    epochs: int  # their number
+    losses: tuple[str, ...] | None = None  # the terms that count in it, None for all
+    lr: float = 1.0  # factor of the learning rate
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The numbers of a training run.
+    """The numbers of a training run."""
 
-    Args:
-        train: the keys under train.
-        augment: the keys under augment.
-        seed: of the order of the pictures and of dropout.
-        precision: dtype of the forward pass.
-        save_every: steps between checkpoints within an epoch; 0 means at epochs' ends only.
-        phases: stretches of epochs that make up the run; none is one phase of all epochs. The best epoch is one of the last.
-    """
-
-    train: TrainConfig
-    augment: AugmentConfig
-    seed: int
-    precision: torch.dtype
-    save_every: int
-    phases: tuple[Phase, ...] = ()
+    train: TrainConfig  # the keys under train
+    augment: AugmentConfig  # the keys under augment
+    seed: int  # of the order of the pictures and of dropout
+    precision: torch.dtype  # of the forward pass
+    save_every: int  # steps between checkpoints within an epoch; 0 means at epochs' ends only
+    phases: tuple[Phase, ...] = ()  # none is one phase of all epochs; the best epoch is one of the last phase
 
     def phase(self, epoch: int) -> Phase:
         """Return the phase that an epoch is in."""
@@ -156,7 +140,7 @@ def train(
     steps, meter = steps_per_epoch(len(split), numbers.batch_size), LossMeter(numbers.log_every_n_steps)
     device = next(train_state.student.parameters()).device
     sampling_weights = class_balanced_weights(split.label, numbers.class_balance_power)
-    refuse_idle_processes(len(split), numbers.batch_size)
+    _refuse_idle_processes(len(split), numbers.batch_size)
     faces = resident(split, device)
     valid = data.splits["valid"]
     teacher_outputs = None if valid.is_labeled or teacher is None else teacher_logits(teacher, valid, device)
@@ -213,12 +197,8 @@ def train(
     return kept | {"steps": numbers.epochs * steps, "resumed_at": resumed_at}
 
 
-def refuse_idle_processes(faces: int, batch_size: int) -> None:
-    """Refuse to train in more processes than a batch has faces.
-
-    Raises:
-        ConfigError: with what to type.
-    """
+def _refuse_idle_processes(faces: int, batch_size: int) -> None:
+    """Refuse to train in more processes than a batch has faces."""
     if min(batch_size, faces) < parallel.world():
         raise ConfigError(
             "train",

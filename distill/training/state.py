@@ -59,25 +59,15 @@ class BatchLoss(nn.Module):
 
 @dataclass
 class TrainState:
-    """What a step changes, and what a checkpoint keeps.
-
-    Args:
-        student: the network.
-        objective: its losses, which may have learned parts.
-        optimizer: of the parameters of both.
-        schedule: of its learning rates.
-        ema: the exponential moving average of the student's weights, or None.
-        identity: of network and data, so that no checkpoint of another run is taken.
-        compiled: torch.compile the student's pass.
-    """
+    """What a step changes, and what a checkpoint keeps."""
 
     student: nn.Module
-    objective: Objective
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    ema: ModelEma | None
-    identity: str
-    compiled: bool = False
+    objective: Objective  # its losses, which may have learned parts
+    optimizer: torch.optim.Optimizer  # of the parameters of both
+    schedule: Schedule  # of its learning rates
+    ema: ModelEma | None  # of the student's weights
+    identity: str  # of network and data, so that no checkpoint of another run is taken
+    compiled: bool = False  # torch.compile the student's pass
 
     def __post_init__(self) -> None:
         self.loss = parallel.data_parallel(BatchLoss(self.student, self.objective, self.compiled))

@@ -122,10 +122,7 @@ def patch(image: np.ndarray, amount: float, draws: np.ndarray) -> None:
 
 
 def _frame(image: np.ndarray, draws: np.ndarray) -> SimpleNamespace:
-    """Where every pixel lies, u and v [N, H, W], with nothing in front of it yet.
-
-    No face is quite straight, so things sit a little off and askew.
-    """
+    """Where every pixel lies, u and v [N, H, W], a little off and askew, as no face is quite straight; nothing is laid yet."""
     height, width = image.shape[2:]
     jitter = (2 * draws[:, :4] - 1)[:, :, None, None].astype(np.float32)
     u = ((np.arange(width, dtype=np.float32) + 0.5) * (2 / width) - 1)[None, None, :] - 0.03 * jitter[:, 0]

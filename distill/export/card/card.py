@@ -62,7 +62,7 @@ def card(
     Raises:
         ValueError: the run is not finished or not exported, or its predictions are damaged.
     """
-    evidence = collect_evidence(folder, names)
+    evidence = _collect_evidence(folder, names)
     if rounded:
         evidence.parity["files"]["student.safetensors"] = rounded
     page = Environment(
@@ -114,16 +114,8 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
     return run, parity, recorded
 
 
-def collect_evidence(folder: Path, names: dict[str, str] | None = None) -> Evidence:
-    """Return what a card is written from.
-
-    Args:
-        folder: the run folder.
-        names: names that the exported files have beside the card; None for their own.
-
-    Raises:
-        ValueError: the run is not finished or not exported, or its predictions are damaged or of another run.
-    """
+def _collect_evidence(folder: Path, names: dict[str, str] | None) -> Evidence:
+    """Return what a card is written from; predictions that are damaged or of another run are refused."""
     run, parity, recorded = exported(folder)
     answers = {split: run_predictions(run, split) for split in SPLITS}
     for split, predictions in answers.items():

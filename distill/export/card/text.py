@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+from distill import build
 from distill.config.ranges import SELECTABLE
 from distill.runs.reading import Run
 
@@ -64,8 +65,7 @@ def starts(run: Run) -> list[str | None]:
 
 def members(run: Run) -> list[dict]:
     """Return of each of the teacher's networks the run or weights that it is from, and what it began with in words."""
-    node = run.config.teacher
-    nodes = list(node["members"].values()) if "members" in node else [node]
+    nodes = build.members(run.config.teacher)
     words = [RANDOM if start in (None, "scratch") else str(start) for start in starts(run)]
     return [
         {key: member.get(key) for key in ("run", "weights")} | {"start": start}

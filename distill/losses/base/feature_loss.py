@@ -1,6 +1,7 @@
 """What losses on feature maps share: which layers of student and teacher are compared, and their outputs in float32."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import wraps
 
@@ -14,6 +15,7 @@ from distill.system.errors import ConfigError
 from distill.types import Outputs
 
 Names = str | list[str] | None
+ROLES = ("student", "teacher")
 
 
 class FeatureLoss(Loss):
@@ -29,12 +31,17 @@ class FeatureLoss(Loss):
 
     Attributes:
         pairing: what is paired without names: stage, stages, last or embedding.
+        compares_maps: True refuses layers that do not answer [C, H, W].
         pairs: after bind(), the layers of student and teacher that are compared.
+
+    Raises:
+        ConfigError: layers that do not exist or cannot be compared.
     """
 
     needs_teacher = True
     needs_features = True
     pairing = "stage"
+    compares_maps = False
 
     def __init__(self, student: Names = None, teacher: Names = None):
         super().__init__()
@@ -51,6 +58,13 @@ class FeatureLoss(Loss):
         named = self._named(of_student, "student"), self._named(of_teacher, "teacher")
         sizes = (student.input.size, teacher.input_size())
         self.pairs = self._pair(*named, of_student, of_teacher, sizes)
+        for layer, role in [(layer, role) for pair in self.pairs for layer, role in zip(pair, ROLES, strict=True)]:
+            if self.compares_maps and len(layer.shape) != 3:
+                raise ConfigError(
+                    f"loss.{self.term}.{role}",
+                    f"{layer.name} answers {list(layer.shape)}, and this loss compares maps [C, H, W]. "
+                    "Name a stage or a convolution.",
+                )
         attach_hooks(student, [layer for layer, _ in self.pairs])
         teacher.attach_hooks([layer for _, layer in self.pairs])
         self.make()
@@ -166,23 +180,31 @@ def in_float32(forward: Callable) -> Callable:
     return exact
 
 
-def check_feature_maps(pairs: list[tuple[Layer, Layer]], term: str) -> None:
-    """Refuse layers that are no maps.
-
-    Raises:
-        ConfigError: a layer that does not answer [C, H, W].
-    """
-    for pair in pairs:
-        for layer, role in zip(pair, ("student", "teacher"), strict=True):
-            if len(layer.shape) != 3:
-                raise ConfigError(
-                    f"loss.{term}.{role}",
-                    f"{layer.name} answers {list(layer.shape)}, and this loss compares maps [C, H, W]. "
-                    "Name a stage or a convolution.",
-                )
-
-
 def pooled(*maps: Tensor) -> list[Tensor]:
     """Average maps [B, C, H, W] over areas, down to the smallest height and width among them."""
     size = [min(x.shape[dim] for x in maps) for dim in (2, 3)]
     return [x if list(x.shape[2:]) == size else F.adaptive_avg_pool2d(x, size) for x in maps]
+
+
+def channels(shape: tuple[int, ...]) -> int:
+    """Return the width of the vector that a layer of this shape is averaged to, see vector."""
+    return shape[0] if len(shape) == 3 else shape[-1]
+
+
+class RelationalLoss(FeatureLoss, ABC):
+    """A loss on how the pictures of a batch lie to each other; a child compares one pair of embeddings in relation().
+
+    Shape:
+        features [B, C, H, W], [B, N, C] or [B, C], averaged over their positions -> a scalar, the mean over pairs.
+    """
+
+    pairing = "embedding"
+
+    @in_float32
+    def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        values = [self.relation(s, t) for s, t in self.vectors(student, teacher)]
+        return sum(values) / len(values)
+
+    @abstractmethod
+    def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return a scalar from the student's [B, C] and the teacher's [B, C']."""

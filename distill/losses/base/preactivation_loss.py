@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, check_feature_maps, resize
+from distill.losses.base.feature_loss import FeatureLoss, resize
 from distill.models.feature_hooks import FeatureInfo, Layer
 from distill.types import Outputs
 
@@ -17,6 +17,7 @@ class PreActivationLoss(FeatureLoss):
     """
 
     pairing = "stages"
+    compares_maps = True
     moved = (True, True)
 
     def bind(self, student: nn.Module, teacher) -> None:
@@ -34,7 +35,6 @@ class PreActivationLoss(FeatureLoss):
         return pairs
 
     def make(self) -> None:
-        check_feature_maps(self.pairs, self.term)
         self.connectors = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(student.shape[0], teacher.shape[0], 1, bias=False), nn.BatchNorm2d(teacher.shape[0])

@@ -18,19 +18,12 @@ OVER = {FIRST: "validation top-1 (%)", "test/top1_accuracy": "test top-1 (%)"}
 
 
 class Level(NamedTuple):
-    """One value of a setting.
-
-    Args:
-        value: the setting.
-        members: the configurations that have it.
-        mean: of their validation top-1.
-        among: sample standard deviation over these configurations, what the other settings do included.
-    """
+    """One value of a setting."""
 
     value: Any
-    members: list[Configuration]
-    mean: float
-    among: float
+    members: list[Configuration]  # those that have it
+    mean: float  # of their validation top-1
+    among: float  # sample standard deviation over these configurations, what the other settings do included
 
 
 def levels(table: RunTable, key: str) -> list[Level]:
