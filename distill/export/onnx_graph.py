@@ -87,10 +87,11 @@ def to_onnx(traced: torch.export.ExportedProgram, given: str, answer: str):
     """Return a program of one input and one output as an ONNX graph that names them so."""
     with quiet():
         made = torch.onnx.export(traced, dynamo=True, input_names=[given], output_names=[answer], verbose=False)
-    graph = made.model_proto.graph
+    net = made.model_proto  # made anew each time it is read
+    graph = net.graph
     for part in (*graph.node, *graph.input, *graph.value_info, *graph.initializer, *graph.output):
         del part.metadata_props[:]  # paths and stack traces of this machine
-    return made.model_proto
+    return net
 
 
 def deployable(net, prepare, student: nn.Module, num_classes: int, temperature: float = 1.0):
