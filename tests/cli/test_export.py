@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commandline import ROOT
 from exported import export, export_whatever, small_run
 from inside import folder_of
 from PIL import Image
@@ -94,6 +95,12 @@ def test_a_file_says_what_it_is(folder):
     parity = json.loads((folder / "export" / "parity.json").read_text())["files"]["student.int8.onnx"]
     assert float(facts["file_top1_accuracy"]) == parity["accuracy"]
     assert open_file(folder / "export" / "student.pt2", 1).facts["classes"] == facts["classes"]
+
+
+@pytest.mark.parametrize("name", ["student.onnx", "student.int8.onnx"])
+def test_an_onnx_file_says_nothing_of_the_machine_that_made_it(folder, name):
+    content = (folder / "export" / name).read_bytes()
+    assert b"pkg.torch" not in content and str(ROOT).encode() not in content
 
 
 def test_the_int8_file_is_rounded_inside_and_prepares_pictures_in_float(folder):
