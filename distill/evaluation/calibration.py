@@ -58,12 +58,12 @@ def calibration(answers: Mapping[str, tuple[Array, Array]]) -> dict:
         expected_calibration_error.
     """
     temperature = fit_temperature(*answers["valid"]) if len(answers["valid"][1]) >= FEW_VALID else 1.0
-    found: dict = {"temperature": temperature}
+    fitted: dict = {"temperature": temperature}
     for split, (logits, labels) in answers.items():
         scaled_logits = {"before": logits, "after": logits / temperature}
         functions = (nll, expected_calibration_error)
-        found[split] = {when: {f.__name__: f(z, labels) for f in functions} for when, z in scaled_logits.items()}
-    return found
+        fitted[split] = {when: {f.__name__: f(z, labels) for f in functions} for when, z in scaled_logits.items()}
+    return fitted
 
 
 def scaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:

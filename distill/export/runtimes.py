@@ -194,8 +194,8 @@ def _openvino(path: Path, threads: int) -> LoadedModel:
     compiled, (given,) = core.compile_model(model, "CPU", settings), model.inputs
     shape = tuple(None if size.is_dynamic else size.get_length() for size in given.partial_shape)
     dtype = "uint8" if given.element_type.to_dtype() == np.uint8 else "float32"
-    told = model.get_rt_info(["fer_distill"]).value
-    facts = {name: str(getattr(value, "value", value)) for name, value in told.items()}
+    notes = model.get_rt_info(["fer_distill"]).value
+    facts = {name: str(getattr(value, "value", value)) for name, value in notes.items()}
 
     def answer(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         outputs = compiled(batch)

@@ -39,7 +39,10 @@ def result_of(folder: RunFolder, data: Dataset) -> RunResult:
         ValueError: they are not.
     """
     best_weights(folder.path)
-    result = replace(RunResult.read(folder.result), name=folder.name, folder=str(folder))  # it may have been moved
+    result = RunResult.read(folder.result)
+    known = Path(result.folder or "").parts
+    if folder.path.absolute().parts[-len(known) :] != known:  # it was moved
+        result = replace(result, name=folder.name, folder=str(folder))
     seen = result.data
     if seen["fingerprint"] != build.fingerprint(data) or seen.get("extra") != about_extra(data):
         raise ValueError(
