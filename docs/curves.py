@@ -36,8 +36,11 @@ def patience() -> str:
 
 
 def picture() -> str:
-    """Return validation top-1 against epochs as SVG: a color a student, labels alone dashed, repeating views dotted in gray."""
-    runs = curves()
+    """Return validation top-1 against epochs as SVG: a color a student, labels alone dashed, repeating views dotted in gray.
+
+    The five epochs that follow a finished student are left out.
+    """
+    runs = {student: curve for student, curve in curves().items() if len(curve["top1_accuracy"]) > 5}
     longest = max(len(curve["top1_accuracy"]) for curve in runs.values())
     x = Scale(
         1, longest, log=True, marks=tuple(mark for mark in (1, 2, 5, 10, 20, 50, 100, 200, 300) if mark <= longest)
@@ -53,9 +56,9 @@ def picture() -> str:
         points = [(k + 1, share) for k, share in enumerate(curve["top1_accuracy"]) if share >= LOW]
         plot.line(points, "repeat" if "8 views" in student else f"c{number}" + " labels" * ("labels" in student))
     for number, name in enumerate(colors):
-        plot.text(600, 250 + 18 * number, name, f"c{number}")
-    plot.text(600, 250 + 18 * len(colors), "dashed: labels alone")
-    plot.text(600, 268 + 18 * len(colors), "dotted: S with 8 views", "repeat")
+        plot.text(600, 206 + 18 * number, name, f"c{number}")
+    plot.text(600, 206 + 18 * len(colors), "dashed: labels alone")
+    plot.text(600, 224 + 18 * len(colors), "dotted: S with 8 views", "repeat")
     body = str(plot.svg("Validation top-1 of FerLite and MicroExpNet after each epoch"))
     return (
         body.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{style}</style>", 1) + "\n"
