@@ -23,9 +23,7 @@ class SweepFile:
     """What a sweep file asks for."""
 
     name: str  # of the file
-    words: list[
-        str
-    ]  # what every job's command line begins with: the command's words that are no macro, fixed parameters
+    words: list[str]  # that every job's command line begins with: the command's that are no macro, fixed parameters
     method: str  # bayes, random or grid
     metric: str  # what is compared, of validation
     maximize: bool  # whether more is better

@@ -88,9 +88,7 @@ def pictures_below(path: Path, deep: bool = False) -> list[Path]:
 
 def is_picture(path: str) -> bool:
     """Return whether a file is called like a picture, or begins like one."""
-    if not isfile(
-        path
-    ):  # a pipe or device, which is not opened, whatever its name; a link to nothing, which its reader says
+    if not isfile(path):  # a pipe or device is not opened, whatever its name; of a link to nothing its reader says so
         return _named(path) and not exists(path)
     if _named(path):
         return True
