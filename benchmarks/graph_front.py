@@ -193,18 +193,15 @@ def plot(rows: list[dict], path: Path) -> None:
             [cost(row) for row in best], [100 * _best(row) for row in best], where="post", color="#0072b2", linewidth=1
         )
         for row in known:
-            result = row["results"][0]
             color = "#0072b2" if row in best else "#6b6b6b"
             axis.plot(cost(row), 100 * _best(row), "o", color=color)
-            by = "distilled" if result["teacher"] else "labels alone"
-            text = f"{row['graph']}\n{result['epochs']} epochs, {by}"
             left = cost(row) < middle
             place = {"xytext": (6, -4), "ha": "left", "va": "top"}  # where the front's line is not
             if row["graph"].endswith("64 px"):  # beside the same graph at 48 pixels
-                text, place = row["graph"], {"xytext": (6, 3), "ha": "left", "va": "bottom"}
+                place = {"xytext": (6, 3), "ha": "left", "va": "bottom"}
             elif not left:
                 place = {"xytext": (-6, 4), "ha": "right", "va": "bottom"}
-            axis.annotate(text, (cost(row), 100 * _best(row)), textcoords="offset points", fontsize=8, **place)
+            axis.annotate(row["graph"], (cost(row), 100 * _best(row)), textcoords="offset points", fontsize=8, **place)
         for k, row in enumerate(sorted(others, key=cost)):
             axis.plot(cost(row), low, "|", color="#d55e00", markersize=10)
             place = (0, 7 + 8 * (k % 4))  # neighbors one above the other
