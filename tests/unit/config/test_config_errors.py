@@ -57,6 +57,13 @@ def test_a_key_unlike_any_other_is_told_which_there_are():
     assert re.search(r"augment\.xyzzy: no such key\. There are: .*rotate.*flip", refused("augment.xyzzy=1"))
 
 
+@pytest.mark.parametrize("other", ["debug=smoke", "teacher=resnet50"])
+def test_suggest_override_ensemble_of_an_experiment_replaced_says_what_to_type(other):
+    sentence = refused("experiment=ferplus_distilled", other)
+    assert sentence.startswith("teacher@teacher.members.first: ") and "Type teacher=ensemble" in sentence
+    composed("experiment=ferplus_distilled", other.partition("teacher=")[0] or "seed=0", "teacher=ensemble")
+
+
 def test_a_value_of_the_wrong_type_is_not_called_a_key_that_does_not_exist():
     sentence = refused("train.epochs=two")
     assert sentence.startswith("train.epochs: ") and "'two'" in sentence and "no such key" not in sentence
