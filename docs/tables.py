@@ -2,10 +2,12 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 from curves import patience
 from student_tables import (
+    ROWS,
     calibration,
     class_recalls,
     corrupted,
@@ -205,7 +207,7 @@ def headline() -> str:
 
 
 TABLES = {
-    "students": students,
+    **{name: partial(students, name) for name in ROWS},
     "calibration": calibration,
     "pairs": pairs,
     "classes": lambda: class_recalls(elsewhere=False),
