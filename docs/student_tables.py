@@ -4,7 +4,9 @@ A result is NAME.json, its further seeds are NAME-seed1.json, ...; what one says
 answers.json has the class that each student answers for every validation and test face, a digit a face.
 """
 
+import csv
 import json
+from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -202,3 +204,37 @@ def corrupted() -> str:
             shares = [measured["clean"], *(measured["corruptions"][kind]["mean"] for kind in kinds)]
             rows.append([student, *(f"{100 * scores['top1_accuracy']:.1f}" for scores in shares)])
     return table(["student", "clean", *kinds], rows)
+
+
+def losses(of_results: str) -> str:
+    """Return what students reach by each loss, from the report's CSV in docs/results, ranked by validation; rows of fewer seeds are left out."""
+    heads = {
+        "valid top-1": "valid/top1_accuracy",
+        "test top-1": "test/top1_accuracy",
+        "test mean-class": "test/mean_class_accuracy",
+        "test ECE": "test/expected_calibration_error",
+        "agrees with teacher": "test/agreement",
+    }
+    found = defaultdict(list)
+    with open(RESULTS / of_results, newline="") as lines:
+        for run in csv.DictReader(lines):
+            found[loss_name(run)].append(run)
+    most = max(map(len, found.values()))
+    rows = []
+    for name, runs in found.items():
+        if len(runs) == most:
+            values = {head: [float(run[key]) for run in runs if run[key]] for head, key in heads.items()}
+            cells = [spread(values[head]) if values[head] else "" for head in heads]
+            rows.append((mean(values["valid top-1"]), [name, *cells, str(most)]))
+    ranked = sorted(rows, key=lambda row: -row[0])
+    return table(["loss", *heads, "n"], [cells for _, cells in ranked])
+
+
+def loss_name(run: dict[str, str]) -> str:
+    """Return the losses of a row of a report's CSV, with the options that are not the default ones."""
+    options = ["weighted"] if run.get("loss.ttm.weighted") == "true" else []
+    options += ["standardized"] if run.get("loss.kd.standardize") == "true" else []
+    temperature, weight = run.get("loss.kd.temperature"), run.get("loss.kd.weight")
+    options += [f"T = {float(temperature):g}"] if temperature and float(temperature) != 2 else []
+    options += [f"weight {float(weight):g}"] if weight and float(weight) != 0.9 else []
+    return run["loss"] + (f" ({', '.join(options)})" if options else "")
