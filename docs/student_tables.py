@@ -207,7 +207,7 @@ def corrupted() -> str:
 
 
 def losses(of_results: str) -> str:
-    """Return what students reach by each loss, from the report's CSV in docs/results, ranked by validation; rows of fewer seeds are left out."""
+    """Return what students reach by each loss, from the report's CSV in docs/results, ranked by validation."""
     heads = {
         "valid top-1": "valid/top1_accuracy",
         "test top-1": "test/top1_accuracy",

@@ -34,7 +34,9 @@ def test_each_seed_of_a_student_has_its_answers_and_its_curve():
 
 def test_the_table_of_converged_students_is_that_of_their_results():
     found = [rows for rows in tables("docs/ferplus.md") if {"student", "other faces"} <= rows[0].keys()]
-    assert [len({BUDGET.get(row["student"], 100) for row in rows}) for rows in found[:2]] == [1, 1], "one budget a table"
+    assert [len({BUDGET.get(row["student"], 100) for row in rows}) for rows in found[:2]] == [1, 1], (
+        "one budget a table"
+    )
     rows = {row["student"]: row for rows in found for row in rows}
     calibrated = table("docs/ferplus.md", "student", "ECE, calibrated")
     rows = {row["student"]: rows[row["student"]] | row for row in calibrated}
