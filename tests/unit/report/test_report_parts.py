@@ -22,8 +22,8 @@ from distill.report.example_faces import example_faces
 from distill.report.gradcam import grad_cam
 from distill.report.html import effects, pareto
 from distill.report.html.curves import thin
+from distill.report.html.svg_plot import place_labels, scale
 from distill.report.number_format import plain, tick
-from distill.report.svg_plot import place_labels, scale
 from distill.runs.reading import find, read
 from distill.types import InputSpec, Outputs
 
