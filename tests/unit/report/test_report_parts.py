@@ -242,7 +242,7 @@ def test_a_click_on_a_heading_sorts_on_a_row_unfolds_and_the_filter_hides_everyw
     assert said[4:6] == ["none", "table-row"] and set(said[6]) == {"3"} and said[7] == "4"
 
 
-def test_the_tables_agree(found, tmp_path):
+def test_tables_of_page_and_markdown_agree(found, tmp_path):
     report.main([str(found.runs[0].folder.parent), "--out", str(tmp_path), "--no-faces"])
     rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
     assert len(rows) == 6 and (tmp_path / "report.md").read_text().count("\n") == 4 + 2
