@@ -3,7 +3,7 @@
 from student_tables import read, shown, table
 
 from distill.evaluation.figures import LINES
-from distill.report.svg_plot import Plot, Scale, percent
+from distill.report.html.svg_plot import Plot, Scale, percent
 
 LOW = 0.6  # of the axis; earlier epochs are left out
 STYLE = """<style>

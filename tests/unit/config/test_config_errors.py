@@ -191,7 +191,7 @@ def test_beta_is_for_balanced_weights_and_as_it_comes_is_no_choice():
     assert all(loss["beta"] == validation.BETA and loss["class_weights"] is None for loss in cfg.loss.values())
 
 
-def test_what_is_unusual_but_sound_is_allowed():
+def test_config_that_is_unusual_but_sound_is_allowed():
     check(typed(composed(*SOUND, "augment.erase=0", "augment.erase_min=0", "augment.erase_max=0")))
 
 
