@@ -71,7 +71,7 @@ def cern() -> str:
 def networks() -> str:
     """Return how fast networks are in PyTorch, from docs/speeds/networks.json."""
     timed = json.loads((DOCS / "speeds" / "networks.json").read_text())["networks"]
-    table = ["| network | one face | images/s, batches of 64 |", "|---|---|---|"]
+    table = ["| network | one face | images/s, batches of 64 |", "|---|---:|---:|"]
     table += [f"| `{words}` | {t['latency_ms']:.3g} ms | {t['images_per_second']:,.0f} |" for words, t in timed.items()]
     return "\n".join(table)
 
@@ -83,7 +83,7 @@ def sweep_cost() -> str:
     table = [
         f"| {count} students, {options['epochs']} epochs, {options['faces']:,} faces of {options['size']} px | time | processor time |"
     ]
-    table += ["|---|---|---|"]
+    table += ["|---|---:|---:|"]
     names = {"alone": "labels alone", "stored": "stored logits", "live": "live teacher"}
     table += [f"| {name} | {seconds[side][0]:,.0f} s | {seconds[side][1]:,.0f} s |" for side, name in names.items()]
     ratios = {"stored / alone": "stored_over_alone", "live / stored": "live_over_stored"}
@@ -118,7 +118,7 @@ def graph_front() -> str:
     table = [
         "| graph | parameters | MACs | int8 file | float32, one face | int8, one face | int8, of 32 | validation top-1 |"
     ]
-    table += ["|---|---|---|---|---|---|---|---|"]
+    table += ["|---|---:|---:|---:|---:|---:|---:|---|"]
     for row in json.loads((DOCS / "results" / "graph-front.json").read_text())["graphs"]:
         us, best = row["microseconds"], row.get("results", [None])[0]
         how = best and ("distilled" if best["teacher"] else "labels alone")
@@ -199,7 +199,7 @@ def headline() -> str:
     """Return how good the students are that come with the package, in a sentence, from the rows of README.md's table."""
     teacher, *rows = front_rows()
     medium, large = (next(row for row in rows if f"FerLite {width}" in row["name"]) for width in "ML")
-    share, best, bound = (f"{spread(row['top1_accuracy'], digits=1)} %" for row in (medium, large, teacher))
+    share, best, bound = (f"{spread(row['top1_accuracy'], digits=1)}%" for row in (medium, large, teacher))
     return (
         f"**How good?** FerLite M, which comes with the package, classifies {share} of the test faces of FER+ correctly (eight "
         f"expressions); its file of {size(medium['bytes'])} classifies {medium['faces_per_second']:,.0f} faces/s on one CPU thread. "
