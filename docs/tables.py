@@ -113,6 +113,24 @@ def peers() -> str:
     return "\n".join(table)
 
 
+def elastic() -> str:
+    """Return the widths of one elastic training beside trainings of one width each, from docs/results/elastic.json."""
+    trained = json.loads((DOCS / "results" / "elastic.json").read_text())
+    names = {"elastic": "elastic, {} epochs", "alone": "alone, {} epochs", "alone_shorter": "alone, {} epochs"}
+    heads = [names[way].format(trained[way]["epochs"]) for way in names]
+    rows = {way: {row["width"]: row for row in trained[way]["widths"]} for way in names}
+    lines = []
+    for width, row in rows["elastic"].items():
+        cells = [f"{width:g}", f"{row['num_parameters']:,}", f"{row['macs'] / 1e6:.2f} M"]
+        for split in ("valid", "test"):
+            for way in names:
+                found = rows[way].get(width)
+                keys = ("top1_accuracy", "mean_class_accuracy")
+                cells.append(" / ".join(f"{100 * found[f'{split}/{key}']:.2f}" for key in keys) if found else "-")
+        lines.append(cells)
+    return table(["width", "parameters", "MACs", *(f"{split}: {head}" for split in ("valid", "test") for head in heads)], lines)
+
+
 def graph_front() -> str:
     """Return what small graphs cost and what was reached with them, from docs/results/graph-front.json."""
     table = [
@@ -218,6 +236,7 @@ TABLES = {
     "patience": patience,
     "losses_microexpnet": partial(losses, "ferplus-losses.csv"),
     "losses_cern": partial(losses, "ferplus-losses-cern.csv"),
+    "elastic": elastic,
     "graph_front": graph_front,
     "sweep_cost": sweep_cost,
     "peers": peers,
