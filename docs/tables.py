@@ -149,6 +149,18 @@ def graph_front() -> str:
     return "\n".join(table)
 
 
+def graph_shapes() -> str:
+    """Return graphs of one budget, from docs/results/graph-shapes.json."""
+    heads = ["width", "stem", "channels · blocks", "head", "parameters", "MACs", "int8, one face", "top-1 / mean-class", "NLL"]
+    rows = []
+    for row in json.loads((DOCS / "results" / "graph-shapes.json").read_text()):
+        top1, mean_class, nll = (row[f"valid/{key}"] for key in ("top1_accuracy", "mean_class_accuracy", "nll"))
+        cells = [row["width"] or "-", str(row["stem"]), row["stages"], str(row["head"]), f"{row['num_parameters']:,}"]
+        cells += [f"{row['macs'] / 1e6:.2f} M", f"{row['int8_one_us']} µs"]
+        rows.append([*cells, f"{100 * top1:.2f} / {100 * mean_class:.2f}", f"{nll:.3f}"])
+    return table(heads, rows)
+
+
 def front_rows() -> list[dict]:
     """Return what docs/results/readme.json asks for, as numbers; a row whose result does not exist yet is left out."""
     results, shown = DOCS / "results", []
@@ -238,6 +250,7 @@ TABLES = {
     "losses_cern": partial(losses, "ferplus-losses-cern.csv"),
     "elastic": elastic,
     "graph_front": graph_front,
+    "graph_shapes": graph_shapes,
     "sweep_cost": sweep_cost,
     "peers": peers,
     "shipped": shipped,
