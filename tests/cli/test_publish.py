@@ -151,7 +151,7 @@ def test_a_compact_folder_has_weights_in_float16_and_one_int8_file_and_teaches_a
     assert set(listed) == {"model.safetensors", "config.json", "model.int8.onnx"}
     assert listed["model.safetensors"] == ours["sha256"]
     size = f"{(hub / 'model.safetensors').stat().st_size:,}"
-    share = f"{100 * float(ours['facts']['file_agreement_with_pytorch']):.2f} %"
+    share = f"{100 * float(ours['facts']['file_agreement_with_pytorch']):.2f}%"
     assert f"| `model.safetensors` | PyTorch weights, float16 | {size} | {share} |" in text
     assert f"the same answer as the run's own weights for {share} of the validation faces" in text
     assert "model.onnx" not in text and ", float16" not in (export / "model-card.md").read_text()

@@ -215,7 +215,7 @@ def test_a_folder_whose_run_began_with_other_weights_is_refused(tmp_path, monkey
     words = command(*SMALL, *ALONE, f"student.weights={file}", store=tmp_path, runs=tmp_path)[3:]
     completed.resolve_weight_files(composed(*words)).write(tmp_path / "config.yaml")
     file.write_bytes(b"two")
-    with pytest.raises(SystemExit, match=r"holds another run; its 'student' is "):
+    with pytest.raises(SystemExit, match=r"holds another run; its student\.weights is "):
         job(*ALONE, f"student.weights={file}", f"paths.run={tmp_path}", store=tmp_path, runs=tmp_path)
 
 

@@ -101,7 +101,7 @@ def test_a_picture_that_is_dropped_or_chosen_gets_pythons_probabilities(browser,
     wanted, (found, _) = answer(home, picture, whole_picture(picture)), shown(browser)
     assert wanted.max() > 0.3 and np.abs(found - wanted).max() < 1e-3
     words = browser.run("document.getElementById('bars').innerText").replace("\n", " ")
-    assert re.findall(r"(\w+) ([\d.]+) %", words) == [
+    assert re.findall(r"(\w+) ([\d.]+)%", words) == [
         (emotion, f"{100 * share:.1f}") for emotion, share in zip(EMOTIONS, found[0], strict=True)
     ]
     spoken = browser.run("document.getElementById('live').textContent")

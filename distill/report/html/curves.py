@@ -83,7 +83,7 @@ def reliability(people: list[Predictions]) -> Markup:
         if len(bins) > 1:
             plot.line([(bar.confidence, bar.accuracy) for bar in bins], f"reliable {kind}")
         for bar in bins:
-            tip = f"{answers.who}: {bar.faces} faces at {100 * bar.confidence:.0f} % confidence, {100 * bar.accuracy:.0f} % right"
+            tip = f"{answers.who}: {bar.faces} faces at {100 * bar.confidence:.0f}% confidence, {100 * bar.accuracy:.0f}% right"
             radius = 2.5 + 9 * np.sqrt(bar.faces / len(answers.labels))
             plot.dot((bar.confidence, bar.accuracy), f"reliable {kind}", radius, tip=tip)
     return plot.svg("Accuracy against confidence of " + " and ".join(answers.who for answers in people))

@@ -157,9 +157,9 @@ def _script_data(sections: list[RunTable]) -> dict:
 
 def _tip(c: Configuration) -> str:
     spread = f" ± {100 * c.spread[c.goal]:.2f} over {len(c.runs)} seeds" if len(c.runs) > 1 else ""
-    accuracy = [f"{'valid' if c.goal == FIRST else c.goal_words} {100 * c.score:.2f} %{spread}"]
+    accuracy = [f"{'valid' if c.goal == FIRST else c.goal_words} {100 * c.score:.2f}%{spread}"]
     if (test := c.mean.get("test/top1_accuracy")) is not None:
-        accuracy.append(f"test {100 * test:.2f} %")
+        accuracy.append(f"test {100 * test:.2f}%")
     costs = ((c.mean.get(name), words) for name, words in (("num_parameters", "parameters"), ("macs", "MACs")))
     cost = [f"{compact(value)} {words}" for value, words in costs if value]
     if "latency_ms" in c.mean:

@@ -42,7 +42,7 @@ def teacher_note(table: RunTable) -> str:
     """Return a message that says where the teachers are, which would squeeze the students' points together."""
     teachers = {run.result.teacher["name"]: run.teacher_numbers for run in table.runs if run.result.teacher}
     words = [
-        f"{name}: {amount('percent', t[FIRST], 0)} %, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"
+        f"{name}: {amount('percent', t[FIRST], 0)}%, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"
         for name, t in teachers.items()
         if {FIRST, "num_parameters", "macs"} <= t.keys()
     ]

@@ -63,7 +63,7 @@ def test_a_finished_teacher_becomes_float16_weights_with_config_and_card_of_what
             result["student"]["metrics"][f"{split}/top1_accuracy"], abs=0.05
         )
         assert facts[split]["agreement_with_the_run"] > 0.9
-        assert f"{100 * facts[split]['mean_class_accuracy']:.2f} %" in card
+        assert f"{100 * facts[split]['mean_class_accuracy']:.2f}%" in card
     assert facts["sha256"] in card and "Not for decisions about people" in card
 
 
