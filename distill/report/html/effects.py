@@ -142,9 +142,7 @@ def _tip(key: str, level: Level) -> str:
     among = f" ± {100 * level.among:.2f}" if level.among else ""
     spread = seed_spread(level.members)
     seeds = f"; over seeds alone ± {100 * spread:.2f}" if spread is not None else ""
-    return (
-        f"{key} {plain(level.value)}: {100 * level.mean:.2f}{among}% over {len(level.members)} configurations{seeds}"
-    )
+    return f"{key} {plain(level.value)}: {100 * level.mean:.2f}{among}% over {len(level.members)} configurations{seeds}"
 
 
 def _words(known: list[Level]) -> str:
