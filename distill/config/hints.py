@@ -4,9 +4,11 @@ import difflib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import NoneType
+from typing import get_type_hints
 
 from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,7 +16,16 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 
 from distill.config.naming import GROUPS
+from distill.runs.config import RunConfig
+from distill.system.errors import ConfigError
 
+SWITCHES = {
+    f"{group}.{name}"
+    for group, kind in get_type_hints(RunConfig).items()
+    if is_dataclass(kind)
+    for name, inner in get_type_hints(kind).items()
+    if inner is bool
+}
 NULLABLE = ("experiment", "debug", "launcher")  # groups of which nothing may be chosen
 
 
@@ -30,6 +41,11 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
     """
     for word in words:
         group, equals, _ = word.lstrip("+").partition("=")
+        if equals and group in SWITCHES:
+            with suppress(HydraException):
+                value = OverridesParser.create().parse_override(word).value()
+                if isinstance(value, int | float) and value not in (0, 1):  # omegaconf takes any number for true
+                    raise ConfigError(group, f"expected true or false, got {value}.")
         if equals and group.partition("@")[0] in GROUPS:
             with suppress(HydraException):  # which says so itself
                 value = OverridesParser.create().parse_override(word).value()
@@ -68,6 +84,9 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         with initialize_config_module("conf", version_base="1.3"):
             cfg = compose("run", overrides=sound, return_hydra_config=key.startswith("hydra"))
     except Exception:
+        if "@" in key and not any(word.lstrip("+").startswith(key) for word in overrides):  # an experiment's own word
+            group, _, place = key.partition("@")
+            return f"{key}: the experiment's {group}, of which {place} is a part, was replaced by another. Type {group}=ensemble, too."
         return f"{key}: no such key."
     losses = [] if OmegaConf.is_missing(cfg, "loss") else cfg.loss
     if lacking := [name for name in dict.fromkeys(named) if name not in losses]:

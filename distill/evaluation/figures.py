@@ -32,7 +32,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     figure = Figure(figsize=(10, 8.6), dpi=100, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    ticks = range(len(classes))
+    ticks, classes = range(len(classes)), _legible(classes)
     axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, [f"{name} ({n:,})" for name, n in zip(classes, rows, strict=True)])
     axes.tick_params(length=0, labelsize=12)
@@ -87,7 +87,7 @@ def sample_predictions(
     cells = figure.subplots(lines, columns, squeeze=False).ravel()
     for cell in cells:
         cell.axis("off")
-    guesses = probabilities.argmax(1)
+    guesses, classes = probabilities.argmax(1), _legible(classes)
     for cell, row in zip(cells, rows, strict=False):
         face, guess, label, of_face = np.asarray(pixels[row]), guesses[row], labels[row], probabilities[row]
         face = face[0] if len(face) == 1 else face.transpose(1, 2, 0)
@@ -172,6 +172,17 @@ def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:
     wrong = wrong[: max(n // 2, n - len(right))]
     spread = np.linspace(0, len(right) - 1, min(len(right), n - len(wrong))).round().astype(np.int64)
     return np.concatenate([wrong, right[spread]])
+
+
+def _legible(classes: Sequence[str]) -> list[str]:
+    """Return class names as matplotlib draws them: $ is a letter; a name whose letters its font does not have, a number."""
+    from matplotlib.font_manager import findfont, get_font
+
+    has = get_font(findfont("DejaVu Sans")).get_char_index
+    return [
+        f"class {k}" if not all(map(has, map(ord, name))) else name.replace("$", r"\$")
+        for k, name in enumerate(classes)
+    ]
 
 
 def _save(figure, path: str | Path) -> None:

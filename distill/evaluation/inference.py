@@ -19,6 +19,7 @@ from distill.system.hardware import autocast
 from distill.types import Batch, Split
 
 PROBE = "probe"  # key of a weight file's metadata
+AGAIN = "Type the run's command again: it is measured anew."
 CLOSE = 1e-3  # largest difference of a logit, shares of the largest logit
 CROPS8 = ((0, 0), (0, 5), (0, 32), (5, 0), (32, 0), (5, 5), (32, 32), (5, 32))  # rows and columns of 224 pixels in 256
 
@@ -227,11 +228,13 @@ def read_predictions(path: Path, classes: Sequence[str]) -> tuple[np.ndarray, np
             given = rows[row][f"p_{classes[column]}"]
             raise ValueError(f"face {ids[row]}: p_{classes[column]} is {given}, expected a number from 0 to 1")
     except FileNotFoundError:
-        raise ValueError(f"{path} is missing") from None
+        raise ValueError(f"{path} is missing. {AGAIN}") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror})") from None
+        raise ValueError(f"{path} cannot be read ({error.strerror}). {AGAIN}") from None
     except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({type(error).__name__}: {format_error(error, inside=True)})") from error
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {format_error(error, inside=True)}). {AGAIN}"
+        ) from error
     if not rows:
-        raise ValueError(f"{path} has no row")
+        raise ValueError(f"{path} has no row. {AGAIN}")
     return probabilities, labels, ids

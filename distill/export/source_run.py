@@ -117,13 +117,9 @@ def recorded(run: SourceRun, data: Dataset) -> np.ndarray:
         ValueError: they are missing, damaged, or of other faces.
     """
     path = RunFolder(run.folder).predictions("valid")
-    again = f"Delete {RunFolder(run.folder).result} and type the run's command again: it is measured anew."
-    try:
-        probabilities, _, ids = evaluate.read_predictions(path, run.classes)
-    except ValueError as error:
-        raise ValueError(f"{error}: an export is compared with it. {again}") from error
+    probabilities, _, ids = evaluate.read_predictions(path, run.classes)
     if ids != tuple(data.splits["valid"].ids):
-        raise ValueError(f"{path}: is of other faces than those that the run saw. {again}")
+        raise ValueError(f"{path}: is of other faces than those that the run saw. Delete it. {evaluate.AGAIN}")
     return probabilities
 
 

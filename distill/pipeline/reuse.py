@@ -7,6 +7,7 @@ from distill import build
 from distill.config import schema as config
 from distill.data.common.test_subsets import requested_subsets
 from distill.data.extra import about_extra
+from distill.evaluation import inference as evaluate
 from distill.pipeline.completed import best_weights
 from distill.runs import provenance
 from distill.runs.config import EvalConfig, RunConfig
@@ -16,20 +17,32 @@ from distill.system import distributed as parallel
 from distill.system.errors import ConfigError
 from distill.system.files import write_json
 from distill.system.hardware import environment
+from distill.system.typed import as_typed
 from distill.types import Dataset
 
 
 def is_measured(folder: RunFolder, wanted: EvalConfig, data: dict) -> bool:
-    """Say whether a run is complete and was measured as asked; else the finished weights are measured again."""
+    """Say whether a run is complete, was measured as asked, and has its predictions; else the weights are measured again."""
 
     def complete() -> bool:
         if not folder.is_complete():
             return False
         result = RunResult.read(folder.result)
         measured = {"cka": False} | result.eval  # as runs were that knew nothing of it
-        return measured == vars(wanted) and result.test_subset == requested_subsets(data)
+        asked = measured == vars(wanted) and result.test_subset == requested_subsets(data)
+        return asked and _has_predictions(folder, result.data.get("classes", []))
 
     return parallel.broadcast_from_main(complete)
+
+
+def _has_predictions(folder: RunFolder, classes: list[str]) -> bool:
+    """Say whether the predictions of a complete run, or of all that it is made of, are there and whole."""
+    if parts := folder.parts():
+        return all(_has_predictions(part, classes) for part in parts)
+    try:
+        return all(evaluate.read_predictions(folder.predictions(split), classes) for split in ("valid", "test"))
+    except ValueError:
+        return False
 
 
 def result_of(folder: RunFolder, data: Dataset) -> RunResult:
@@ -56,19 +69,33 @@ def refuse_another(cfg: RunConfig, folder: RunFolder) -> None:
     """Refuse a run folder that holds a run of another config, whichever of the two has the key that differs.
 
     Raises:
-        ValueError: naming the first key that differs.
+        ValueError: naming the first key that differs; or a finished run that no config says anything of.
     """
     if not folder.config.exists():
+        if folder.is_complete():
+            raise ValueError(
+                f"{folder}: holds a finished run without its config.yaml, so nothing says which. Bring the file back, or delete "
+                "the folder and train again."
+            )
         return
     other = RunConfig.read(folder.config)
     wanted, held = config.identity(cfg), config.identity(other)
     for key in [*wanted, *held]:
         if held.get(key) != wanted.get(key):
+            name, theirs, ours = _narrowed(key, config.settings(other).get(key), config.settings(cfg).get(key))
             raise ValueError(
-                f"{folder}: holds another run; its {key!r} is {config.settings(other).get(key)}, this one's is "
-                f"{config.settings(cfg).get(key)}. "
+                f"{folder}: holds another run; its {name} is {as_typed(theirs)}, this one's is {as_typed(ours)}. "
                 "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
             )
+
+
+def _narrowed(key: str, one: object, other: object) -> tuple[str, object, object]:
+    """Return the key and both values of the first difference below a key, of those that both have."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for inner in one:
+            if inner in other and one[inner] != other[inner]:
+                return _narrowed(f"{key}.{inner}", one[inner], other[inner])
+    return key, one, other
 
 
 def refuse_other_teacher(cfg: RunConfig, folder: RunFolder) -> None:

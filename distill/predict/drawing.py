@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from unicodedata import combining, normalize
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,6 +26,7 @@ def draw(picture: np.ndarray, boxes: np.ndarray, probabilities: np.ndarray, clas
     image = image if scale == 1 else image.resize((width * scale, height * scale), Image.Resampling.BICUBIC)
     letters = int(min(max(image.height / 32, 11), 40))
     font = ImageFont.load_default(letters)
+    classes = _legible(classes, font)
     whole = Image.new("RGB", (image.width + 17 * letters, image.height), DARK)
     whole.paste(image)
     pen = ImageDraw.Draw(whole)
@@ -33,6 +35,13 @@ def draw(picture: np.ndarray, boxes: np.ndarray, probabilities: np.ndarray, clas
         _box(pen, box, words, COLORS[int(row.argmax()) % len(COLORS)], font, image.size)
     _column(pen, probabilities, classes, font, image.width, image.height)
     return np.asarray(whole)
+
+
+def _legible(classes: Sequence[str], font) -> list[str]:
+    """Return class names without accents, which the font does not have; in the place of one in other letters, its number."""
+    plain = ["".join(c for c in normalize("NFKD", name) if not combining(c)) for name in classes]
+    none = bytes(font.getmask("\U0010ffff"))  # what it draws for those
+    return [f"class {k}" if none in (bytes(font.getmask(c)) for c in name) else name for k, name in enumerate(plain)]
 
 
 def _box(pen: ImageDraw.ImageDraw, box: np.ndarray, words: str, color: str, font, size: tuple[int, int]) -> None:

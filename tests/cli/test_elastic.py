@@ -123,7 +123,7 @@ def test_layers_of_narrower_widths_are_exchanged_for_several_processes(learned):
 # The step
 
 
-def test_every_step_trains_the_widest_the_narrowest_the_first_and_some_by_the_step_s_number():
+def test_elastic_step_trains_the_widest_the_narrowest_the_first_and_some_by_the_step_s_number():
     sandwich = Sandwich([1.0, 0.875, 0.75, 0.5, 0.25])
     assert sandwich.drawn() == ()  # until a loss listens
     turns = []

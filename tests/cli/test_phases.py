@@ -148,7 +148,7 @@ def begun(folder, *words):
 )
 def test_a_folder_with_a_run_of_other_phases_or_generations_is_refused_and_left_alone(tmp_path, theirs, ours, key):
     before = begun(tmp_path / "run", *BRIEF, *theirs)
-    with pytest.raises(SystemExit, match=rf"run: holds another run; its '{key}' is .* Choose another folder"):
+    with pytest.raises(SystemExit, match=rf"run: holds another run; its {key} is .* Choose another folder"):
         job(*BRIEF, *ours, f"paths.run={tmp_path / 'run'}", store=tmp_path / "run" / "store", runs=tmp_path)
     assert (tmp_path / "run" / "config.yaml").read_bytes() == before
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml"}

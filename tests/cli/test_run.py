@@ -203,7 +203,7 @@ def test_a_cache_of_another_teacher_is_refused_and_the_differing_field_named(fir
 def test_a_run_folder_of_another_student_is_refused(first, store, tmp_path):
     folder = next(first[1].iterdir())
     done = distill(f"paths.run={folder}", "student.width=M", store=store, runs=tmp_path)
-    assert done.returncode == 1 and "holds another run; its 'student' is" in done.stderr
+    assert done.returncode == 1 and "holds another run; its student.width is" in done.stderr
 
 
 def test_a_damaged_checkpoint_is_named(first, store, tmp_path):

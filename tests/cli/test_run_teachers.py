@@ -76,7 +76,7 @@ def test_a_copy_of_the_run_is_the_same_teacher_and_other_weights_are_another(ass
         job("teacher=run", f"teacher.run={copy}", f"teacher.sha256={sha}", store=store, runs=tmp_path / "runs")
 
 
-def test_two_runs_are_swept_over(assistant, taught, store, tmp_path):
+def test_sweep_over_two_runs_as_teachers_makes_two_jobs(assistant, taught, store, tmp_path):
     both = ",".join("'" + str(folder).replace("'", r"\'") + "'" for folder in (assistant, taught[1]))
     words = ("-m", "teacher=run", f"teacher.run={both}", "train.epochs=1")
     done = distill(*SMALL, *words, store=store, runs=tmp_path)
@@ -215,7 +215,7 @@ def test_a_folder_whose_run_began_with_other_weights_is_refused(tmp_path, monkey
     words = command(*SMALL, *ALONE, f"student.weights={file}", store=tmp_path, runs=tmp_path)[3:]
     completed.resolve_weight_files(composed(*words)).write(tmp_path / "config.yaml")
     file.write_bytes(b"two")
-    with pytest.raises(SystemExit, match=r"holds another run; its 'student' is "):
+    with pytest.raises(SystemExit, match=r"holds another run; its student\.weights is "):
         job(*ALONE, f"student.weights={file}", f"paths.run={tmp_path}", store=tmp_path, runs=tmp_path)
 
 

@@ -232,7 +232,7 @@ def test_pictures_are_resized_byte_for_byte_as_pillow_does(browser, size, to):
     assert (np.array(found, np.uint8).reshape(wanted.shape) == wanted).all()
 
 
-def test_nothing_is_asked_of_another_place_and_nothing_could_be(browser, address, tmp_path):
+def test_page_asks_nothing_of_another_place_and_could_not(browser, address, tmp_path):
     path = tmp_path / "small.png"
     faces()["small.png"].save(path)
     browser.events.clear()

@@ -170,7 +170,7 @@ def test_labels_that_are_found_later_measure_such_a_run(taught, store, tmp_path)
         ),
     ],
 )
-def test_what_cannot_be_without_labels_is_refused(words, sentence, teacher, pictures, store, tmp_path):
+def test_unlabeled_run_with_what_needs_labels_is_refused(words, sentence, teacher, pictures, store, tmp_path):
     mine = ("teacher=run", f"teacher.run={teacher}") if not words[0].startswith("teacher=") else ()
     with pytest.raises(SystemExit, match=sentence):
         job(*NONE, f"data.root={pictures}", *TAUGHT, *mine, *words, store=store, runs=tmp_path)

@@ -59,6 +59,24 @@ def test_a_finished_run_that_was_moved_says_where_it_is(complete, store, tmp_pat
     assert f"run folder: {copy}\n" in job(*ALONE, store=store, runs=tmp_path)
 
 
+def test_a_finished_run_without_its_predictions_is_measured_again(complete, store, tmp_path):
+    copy = shutil.copytree(complete, tmp_path / complete.name)
+    files = [copy / "predictions" / f"{split}.csv" for split in ("valid", "test")]
+    before = [file.read_text() for file in files]
+    for spoil in (lambda: shutil.rmtree(copy / "predictions"), lambda: files[1].write_text(before[1][:-9])):
+        spoil()
+        assert "is complete; nothing to do" not in job(*ALONE, store=store, runs=tmp_path)
+        assert [file.read_text() for file in files] == before
+    assert "is complete; nothing to do" in job(*ALONE, store=store, runs=tmp_path)
+
+
+def test_a_finished_run_without_its_config_is_not_taken_for_the_one_that_is_asked_for(complete, store, tmp_path):
+    copy = shutil.copytree(complete, tmp_path / complete.name)
+    (copy / "config.yaml").unlink()
+    with pytest.raises(SystemExit, match=r"holds a finished run without its config\.yaml, .* delete the folder and"):
+        job(*ALONE, f"paths.run={copy}", "seed=7", store=store, runs=tmp_path)
+
+
 @pytest.mark.parametrize(("spoil", "why"), [(cut, "is damaged"), (remove, "is gone")])
 def test_an_unfinished_run_is_started_again(complete, store, tmp_path, spoil, why):
     copy = shutil.copytree(complete, tmp_path / complete.name)

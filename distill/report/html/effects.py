@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from distill.report.aggregate import Configuration, RunTable
+from distill.report.html.svg_plot import Plot, Scale, percent, scale
 from distill.report.number_format import capital, cut, plain
-from distill.report.svg_plot import Plot, Scale, percent, scale
 from distill.runs.reading import FIRST, is_number
 
 COLORED = 8  # values of a setting that hues can tell apart

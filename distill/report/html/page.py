@@ -14,7 +14,7 @@ from distill.report.aggregate import SPEEDS, Configuration, RunTable
 from distill.report.example_faces import Faces
 from distill.report.html import curves, effects, pareto, summary
 from distill.report.number_format import cut, full, plain, show
-from distill.report.predictions import LEAST, Predictions, reliability, run_predictions, teacher_predictions
+from distill.report.predictions import Predictions, run_predictions, teacher_predictions
 from distill.report.select import condition
 from distill.runs.reading import FIRST, Run
 
@@ -127,11 +127,11 @@ def _errors(run: Run) -> dict:
     teacher, classes = teacher_predictions(run, student), run.result.data["classes"]
     people = [student, *([teacher] if teacher else [])]
     return facts | {
-        **{"classes": classes, "faces": len(student.labels), "least": LEAST},
+        **{"classes": classes, "faces": len(student.labels), "least": curves.LEAST},
         "right": (student.probabilities.argmax(1) == student.labels).mean(),
         **{"student": _network(student, classes), "teacher": teacher and _network(teacher, classes)},
         "teacher_missing": bool(run.result.teacher) and not teacher,
-        "reliability": reliability(people),
+        "reliability": curves.reliability(people),
     }
 
 

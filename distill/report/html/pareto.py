@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from distill.evaluation.tables import BYTES, compact
 from distill.report.aggregate import Configuration, RunTable
+from distill.report.html.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.report.number_format import amount, capital, cut, tick
-from distill.report.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.runs.reading import FIRST
 
 AXES = {  # name -> (title, how a tick is written)

@@ -9,9 +9,11 @@ import warm
 from commandline import ROOT, environment
 from hydra import compose, initialize_config_module
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 
 from distill import build
 from distill.config.hints import suggest_override
+from distill.config.overrides import composed_job
 from distill.config.schema import check, typed
 from distill.pipeline import validation
 from distill.pipeline.reuse import refuse_inside_data
@@ -57,9 +59,24 @@ def test_a_key_unlike_any_other_is_told_which_there_are():
     assert re.search(r"augment\.xyzzy: no such key\. There are: .*rotate.*flip", refused("augment.xyzzy=1"))
 
 
+@pytest.mark.parametrize("other", ["debug=smoke", "teacher=resnet50"])
+def test_suggest_override_ensemble_of_an_experiment_replaced_says_what_to_type(other):
+    sentence = refused("experiment=ferplus_distilled", other)
+    assert sentence.startswith("teacher@teacher.members.first: ") and "Type teacher=ensemble" in sentence
+    composed("experiment=ferplus_distilled", other.partition("teacher=")[0] or "seed=0", "teacher=ensemble")
+
+
 def test_a_value_of_the_wrong_type_is_not_called_a_key_that_does_not_exist():
     sentence = refused("train.epochs=two")
     assert sentence.startswith("train.epochs: ") and "'two'" in sentence and "no such key" not in sentence
+
+
+@pytest.mark.parametrize("word", ["train.compile=-1", "augment.autoaugment=7", "eval.cka=0.5"])
+def test_of_numbers_0_and_1_alone_are_false_and_true(word):
+    with pytest.raises(ValueError, match=rf"^{word.partition('=')[0]}: expected true or false, got "):
+        composed_job([word])
+    yes = f"{word.partition('=')[0]}=1"
+    assert OmegaConf.select(composed_job([yes])[0], yes[:-2]) is True
 
 
 def test_a_weight_of_a_loss_where_none_is_chosen_is_told_what_to_type():
@@ -184,7 +201,7 @@ def test_beta_is_for_balanced_weights_and_as_it_comes_is_no_choice():
     assert all(loss["beta"] == validation.BETA and loss["class_weights"] is None for loss in cfg.loss.values())
 
 
-def test_what_is_unusual_but_sound_is_allowed():
+def test_config_that_is_unusual_but_sound_is_allowed():
     check(typed(composed(*SOUND, "augment.erase=0", "augment.erase_min=0", "augment.erase_max=0")))
 
 

@@ -1,5 +1,7 @@
 """The pictures of an evaluation."""
 
+import warnings
+
 import numpy as np
 from PIL import Image
 
@@ -30,6 +32,16 @@ def test_the_grid_shows_the_surest_mistakes_and_right_ones_from_sure_to_unsure()
     assert figures._choose(right, confidence, 6).tolist() == [3, 1, 5, 0, 4, 6]
     assert figures._choose(np.ones(3, bool), confidence[:3], 6).tolist() == [0, 2, 1]
     assert figures._choose(np.zeros(3, bool), confidence[:3], 2).tolist() == [0, 2]
+
+
+def test_class_names_of_any_letters_are_drawn_without_a_warning(tmp_path):
+    classes, thirds = ["怒り", r"a$\foo$", "é_b"], np.full((3, 3), 1 / 3)
+    faces = np.zeros((3, 1, 8, 8), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib's of a glyph that its font does not have
+        figures.confusion_matrix(np.eye(3, dtype=int), classes, tmp_path / "matrix.png")
+        figures.sample_predictions(faces, np.array([1, 1, 2]), thirds, classes, tmp_path / "faces.png")
+    assert figures._legible(classes) == ["class 0", r"a\$\foo\$", "é_b"]
 
 
 def scores(severities, **ends):

@@ -140,7 +140,7 @@ def test_the_files_have_the_gate_s_numbers_and_their_hashes(folder):
         assert hashlib.sha256((folder / "export" / name).read_bytes()).hexdigest() == value
 
 
-def test_what_is_missing_is_said_to_be_missing(copy):
+def test_card_of_a_run_without_teacher_or_numbers_says_what_is_missing(copy):
     env = json.loads((copy / "env.json").read_text())
     (copy / "env.json").write_text(json.dumps({key: value for key, value in env.items() if key != "command"}))
     text = card.card(copy)
@@ -151,7 +151,7 @@ def test_what_is_missing_is_said_to_be_missing(copy):
     assert "Teacher: none; learned from labels alone" in text
 
 
-def test_what_was_measured_is_shown(copy):
+def test_card_shows_what_was_measured(copy):
     scores = {"top1_accuracy": 0.4321, "mean_class_accuracy": 0.4}
     corruptions = {"blur": {"3": scores, "mean": scores}}
     spoilt = {"rows": 32, "severities": [3], "clean": scores, "corruptions": corruptions, "mean": scores}

@@ -107,7 +107,7 @@ def test_predictions_that_are_gone_or_of_other_faces_are_told_with_what_to_delet
     assert "valid.csv: is of other faces" in export(capsys, folder)[1]
     file.unlink()
     said = export(capsys, folder)[1]
-    assert f"valid.csv is missing: an export is compared with it. Delete {folder / 'result.json'} and type" in said
+    assert "valid.csv is missing. Type the run's command again: it is measured anew." in said
 
 
 def test_an_unchanged_student_passes_and_its_files_are_compared_with_the_runs_predictions(own, tmp_path, capsys):

@@ -3,7 +3,9 @@
 from types import SimpleNamespace
 
 import numpy as np
+from PIL import ImageFont
 
+from distill.predict import drawing
 from distill.predict.job import Job
 from distill.predict.output import records
 from distill.predict.pipeline import PIXELS, Frame, FrameResult, run_inference
@@ -41,3 +43,8 @@ def test_the_margin_that_was_asked_for_is_that_around_the_detectors_boxes():
     job.detector = lambda picture: (np.array([[10.0, 20, 10, 20]]), np.array([0.9]))
     boxes, scores = job.boxes(np.zeros((64, 64, 3), np.uint8), None)
     assert boxes.tolist() == [[0, 15, 30, 30]] and scores.tolist() == [0.9]
+
+
+def test_a_drawn_class_name_is_legible_in_a_font_that_lacks_its_letters():
+    font = ImageFont.load_default(20)
+    assert drawing._legible(["dégoût", "怒り", "sad"], font) == ["degout", "class 1", "sad"]
