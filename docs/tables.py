@@ -117,7 +117,10 @@ def elastic() -> str:
     """Return the widths of one elastic training beside trainings of one width each, from docs/results/elastic.json."""
     trained = json.loads((DOCS / "results" / "elastic.json").read_text())
     names = {"elastic": "elastic, {} epochs", "alone": "alone, {} epochs", "alone_shorter": "alone, {} epochs"}
-    heads = [names[way].format(trained[way]["epochs"]) for way in names]
+    heads = ["width", "parameters", "MACs"]
+    heads += [
+        f"{split}: {name.format(trained[way]['epochs'])}" for split in ("valid", "test") for way, name in names.items()
+    ]
     rows = {way: {row["width"]: row for row in trained[way]["widths"]} for way in names}
     lines = []
     for width, row in rows["elastic"].items():
@@ -128,7 +131,7 @@ def elastic() -> str:
                 keys = ("top1_accuracy", "mean_class_accuracy")
                 cells.append(" / ".join(f"{100 * found[f'{split}/{key}']:.2f}" for key in keys) if found else "-")
         lines.append(cells)
-    return table(["width", "parameters", "MACs", *(f"{split}: {head}" for split in ("valid", "test") for head in heads)], lines)
+    return table(heads, lines)
 
 
 def graph_front() -> str:
@@ -147,6 +150,19 @@ def graph_front() -> str:
             f"{times} | {reached} |"
         )
     return "\n".join(table)
+
+
+def graph_shapes() -> str:
+    """Return graphs of one budget, from docs/results/graph-shapes.json."""
+    heads = ["width", "stem", "channels · blocks", "head", "parameters", "MACs"]
+    heads += ["int8, one face", "top-1 / mean-class", "NLL"]
+    rows = []
+    for row in json.loads((DOCS / "results" / "graph-shapes.json").read_text()):
+        top1, mean_class, nll = (row[f"valid/{key}"] for key in ("top1_accuracy", "mean_class_accuracy", "nll"))
+        cells = [row["width"] or "-", str(row["stem"]), row["stages"], str(row["head"]), f"{row['num_parameters']:,}"]
+        cells += [f"{row['macs'] / 1e6:.2f} M", f"{row['int8_one_us']} µs"]
+        rows.append([*cells, f"{100 * top1:.2f} / {100 * mean_class:.2f}", f"{nll:.3f}"])
+    return table(heads, rows)
 
 
 def front_rows() -> list[dict]:
@@ -238,6 +254,7 @@ TABLES = {
     "losses_cern": partial(losses, "ferplus-losses-cern.csv"),
     "elastic": elastic,
     "graph_front": graph_front,
+    "graph_shapes": graph_shapes,
     "sweep_cost": sweep_cost,
     "peers": peers,
     "shipped": shipped,

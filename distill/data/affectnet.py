@@ -117,12 +117,12 @@ class CsvRelease:
         """
         for cells, where in csv_file(path):
             # published: a header in training.csv, none in validation.csv
-            if not cells or cells[0].strip() == COLUMNS[0]:
+            if not cells or tuple(map(str.strip, cells)) == COLUMNS:
                 continue
-            if len(cells) != len(COLUMNS):
+            if len(cells) != len(COLUMNS) or cells[0].strip() == COLUMNS[0]:
+                other = f"{len(cells)} columns" if len(cells) != len(COLUMNS) else "other columns"
                 raise ValueError(
-                    f"{where} has {len(cells)} columns instead of {len(COLUMNS)}: {', '.join(COLUMNS)}. Take "
-                    f"{path.name} as published."
+                    f"{where} has {other} instead of {len(COLUMNS)}: {', '.join(COLUMNS)}. Take {path.name} as published."
                 )
             name, expression = cells[0].strip(), cells[6].strip()
             if expression not in NO_EMOTION:

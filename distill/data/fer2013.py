@@ -96,8 +96,8 @@ def _reader(root: Path):
 def _csv_entries(file: Path) -> list[Entry]:
     with _text(file) as text:
         rows = ((row, where) for row, where in csv_rows(text, str(file)) if row)
-        header, where = next(rows, ([], "its row 1"))
-        header = [name.strip() for name in header]
+        header, where = next(rows, ([], f"{file} row 1"))
+        header = [name.strip()[:40] for name in header]
         if not {"emotion", "pixels", "Usage"} <= set(header):
             raise ValueError(f"{where} must be a header with columns emotion, pixels and Usage; it is {header[:5]}.")
         columns = [header.index(name) for name in ("emotion", "pixels", "Usage")]
@@ -107,7 +107,7 @@ def _csv_entries(file: Path) -> list[Entry]:
                 raise ValueError(f"{where} has {len(row)} columns; it must have emotion, pixels and Usage.")
             emotion, pixels, usage = (row[column].strip() for column in columns)
             if usage not in USAGE:
-                raise ValueError(f"{where}: Usage is {usage!r}; it must be one of {', '.join(USAGE)}.")
+                raise ValueError(f"{where}: Usage is {usage[:40]!r}; it must be one of {', '.join(USAGE)}.")
             label = numbered(emotion, FER2013, SEVEN, where)
             entries.append(Entry(USAGE[usage], f"fer{number:07d}", label, partial(_image, pixels), where))
         return entries

@@ -8,6 +8,17 @@ from pathlib import Path
 
 
 @contextmanager
+def writing(path: Path):
+    """Name a file, or the folder that it is written to, in errors that do not, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic(path: Path):
     """Yield a temporary path in the same folder; on success it is synced and takes the name, on failure it is removed.
 
@@ -16,7 +27,8 @@ def atomic(path: Path):
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        yield temporary
+        with writing(path):
+            yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.system.errors import ConfigError
-from distill.system.files import write_text
+from distill.system.files import write_text, writing
 
 MODES = ("auto", "offline", "online", "disabled")
 TIMEOUT = 15.0  # seconds to wait for wandb's server at the start; four times as long for uploads at the end
@@ -33,7 +33,8 @@ class JsonLines:
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Appends one line."""
         line = {"step": int(step)} | {name: _json_number(value) for name, value in metrics.items()}
-        self._file.write(json.dumps(line).encode() + b"\n")
+        with writing(self.path):
+            self._file.write(json.dumps(line).encode() + b"\n")
 
     def position(self) -> int:
         """Bytes written so far: what a checkpoint stores."""

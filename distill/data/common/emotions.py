@@ -52,7 +52,7 @@ def numbered(text: str, table: tuple[str, ...], classes: tuple[str, ...], where:
     number = int(text) - first if text.strip().isdecimal() else -1
     if not 0 <= number < len(table):
         known = ", ".join(f"{i} {name}" for i, name in enumerate(table, first))
-        raise ValueError(f"{where}: {text!r} is no label. Write one of {known}.")
+        raise ValueError(f"{where}: {text[:40]!r} is no label. Write one of {known}.")
     return classes.index(table[number])
 
 

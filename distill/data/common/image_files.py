@@ -88,11 +88,13 @@ def csv_rows(text: Iterable[str], name: str) -> Iterator[tuple[list[str], str]]:
         name: what it is called in messages.
 
     Raises:
-        ValueError: a quote that is never closed.
+        ValueError: a quote that is never closed, or a file in UTF-16.
     """
     number = 0
     try:
         for number, row in enumerate(csv.reader(text, strict=True), 1):
+            if any("\0" in cell for cell in row):
+                raise ValueError(f"{name} is no UTF-8 text. Save it as CSV UTF-8, or take the file as published.")
             yield row, f"{name} row {number}"
     except csv.Error as error:
         raise ValueError(

@@ -82,6 +82,9 @@ def labeled(
     facts = {"packed": packed.folder.name, "limit": options.limit, "seed": options.seed} | (notes or {})
     if packed.manifest["facts"]["left_out"]:
         facts["left_out"] = packed.manifest["facts"]["left_out"]
+    people = {split: set(part.subject[rows]) - {""} for split, (part, rows) in chosen.items()}
+    if shared := people.pop("test").intersection(set().union(*people.values())):
+        facts["shared_persons"] = len(shared)
     if "train" in chosen:
         part, rows = chosen["train"]
         if never := [keep[k] for k in range(len(keep)) if k not in part.label[rows]]:

@@ -104,13 +104,19 @@ def start_messages(data: Dataset) -> list[str]:
     """Return the lines that a run begins with: what is left out of its data, and what its splits share."""
     lines = [f"data: {left_out_message(data.notes['left_out'])}"] if "left_out" in data.notes else []
     counts: dict = data.notes.get("near_duplicates") or {}
-    shares = []
+    shares, many = [], False
     for name, where in (("test", "train or valid"), ("valid", "train")):
         near, exact = counts.get(name, (0, 0))
         if near:
             faces = f"{near:,} of {len(data.splits[name]):,} {name} faces"
             shares.append(f"{faces} show a photograph that {where} has, too ({exact:,} pixel for pixel)")
+            many = many or exact > len(data.splits[name]) / 10
     if shares:
         mend = "" if counts["dropped_from_train"] else "; data.near_duplicates=drop_from_train leaves them out of train"
-        lines.append(f"data: {', '.join(shares)}{mend}")
+        lines.append(f"{'*** ' * many}data: {', '.join(shares)}{mend}")
+    if people := data.notes.get("shared_persons"):
+        lines.append(
+            f"*** SHARED PERSONS: {people:,} of the test split are in train or valid, too, so that it says little of other people. "
+            "Move their pictures, or put train and test together: whole persons are held out then."
+        )
     return lines

@@ -75,7 +75,7 @@ class CsvPair:
 
 def _split(usage: str, vote_usage: str, where: str) -> str:
     if usage not in USAGE:
-        raise ValueError(f"{where}: Usage is {usage!r}; it must be one of {', '.join(USAGE)}.")
+        raise ValueError(f"{where}: Usage is {usage[:40]!r}; it must be one of {', '.join(USAGE)}.")
     if usage != vote_usage:
         raise ValueError(
             f"{where}: Usage is {usage}, but the same row of {VOTE_FILE} says {vote_usage}: the files are not in the "

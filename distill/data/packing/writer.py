@@ -16,6 +16,7 @@ import numpy as np
 
 from distill.system.console import bar
 from distill.system.cores import cores
+from distill.system.files import writing
 
 AHEAD = 64  # pictures in memory that are being decoded
 TOLD = 20  # pictures that one message names
@@ -55,8 +56,9 @@ def write(folder: Path, manifest: dict, read: Callable[[], Iterable[Row]], facts
     manifest["facts"] = facts()
     partial.mkdir()
     try:
-        _fill(partial, manifest, read)
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        with writing(folder):
+            _fill(partial, manifest, read)
+            (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         os.replace(partial, folder)
     except BaseException:  # also Ctrl-C
         shutil.rmtree(partial, ignore_errors=True)

@@ -142,6 +142,14 @@ def test_a_row_of_another_width_is_named(root):
     refused(root, r"training.csv row 6 has 8 columns instead of 9: subDirectory_filePath, face_x, .*as published")
 
 
+def test_columns_in_another_order_and_another_encoding_are_named(root):
+    file = root / "training.csv"
+    edit(file, lambda rows: rows[0].__setitem__(slice(6, 8), rows[0][7:5:-1]))
+    refused(root, r"training.csv row 1 has other columns instead of 9: subDirectory_filePath, face_x, .*as published")
+    file.write_bytes(file.read_text().encode("utf-16"))
+    refused(root, r"training.csv is no UTF-8 text. Save it as CSV UTF-8")
+
+
 @pytest.mark.parametrize("expression", ["11", "-1", "happy", "", "1.5"])
 def test_an_unknown_expression_is_named(root, expression):
     edit(root / "validation.csv", lambda rows: rows[2].__setitem__(6, expression))

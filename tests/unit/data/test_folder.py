@@ -5,6 +5,7 @@ import pytest
 from face_trees import face, labels, no_pack_left, pixels, save, write_class_folders
 from PIL import Image
 
+from distill.data.common.twins import start_messages
 from distill.data.folder import folder
 
 
@@ -59,6 +60,16 @@ def test_pictures_lie_deeper_and_persons_are_held_out_whole(tmp_path):
     persons = [{i.split("/")[1] for i in split.ids} for split in data.splits.values()]
     assert sum(map(len, persons)) == 30
     assert len(labels(opened(tmp_path, tmp_path / "faces"))) == 120
+
+
+def test_persons_whom_the_distributed_splits_share_are_told(tmp_path):
+    for split, persons in (("train", range(9)), ("test", range(7, 12))):
+        for person in persons:
+            for name in ("yes", "no"):
+                save(tmp_path / "faces" / split / name / f"S{person}_{split}.png")
+    data = opened(tmp_path, tmp_path / "faces", subject=r"S(\d+)_")
+    assert data.notes["shared_persons"] == 2 and "SHARED PERSONS: 2 of" in start_messages(data)[0]
+    assert start_messages(opened(tmp_path, tmp_path / "faces")) == []
 
 
 def test_a_picture_is_turned_as_the_camera_noted(tmp_path):
