@@ -215,13 +215,13 @@ def losses(of_results: str) -> str:
         "test ECE": "test/expected_calibration_error",
         "agrees with teacher": "test/agreement",
     }
-    found = defaultdict(list)
+    grouped = defaultdict(list)
     with open(RESULTS / of_results, newline="") as lines:
         for run in csv.DictReader(lines):
-            found[loss_name(run)].append(run)
-    most = max(map(len, found.values()))
+            grouped[loss_name(run)].append(run)
+    most = max(map(len, grouped.values()))
     rows = []
-    for name, runs in found.items():
+    for name, runs in grouped.items():
         if len(runs) == most:
             values = {head: [float(run[key]) for run in runs if run[key]] for head, key in heads.items()}
             cells = [spread(values[head]) if values[head] else "" for head in heads]

@@ -127,9 +127,9 @@ def elastic() -> str:
         cells = [f"{width:g}", f"{row['num_parameters']:,}", f"{row['macs'] / 1e6:.2f} M"]
         for split in ("valid", "test"):
             for way in names:
-                found = rows[way].get(width)
+                alone = rows[way].get(width)
                 keys = ("top1_accuracy", "mean_class_accuracy")
-                cells.append(" / ".join(f"{100 * found[f'{split}/{key}']:.2f}" for key in keys) if found else "-")
+                cells.append(" / ".join(f"{100 * alone[f'{split}/{key}']:.2f}" for key in keys) if alone else "-")
         lines.append(cells)
     return table(heads, lines)
 

@@ -37,6 +37,7 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
         words: the command line without the program.
 
     Raises:
+        ConfigError: a number other than 0 and 1 for a key of true or false.
         ValueError: instead of a HydraException, and of what hydra says of choices that are no names.
     """
     for word in words:
