@@ -13,6 +13,7 @@ from distill.config.overrides import composed_job
 from distill.config.schema import absolute, identity, typed
 from distill.pipeline import validation
 from distill.pipeline.key_types import check_types
+from distill.system.errors import ConfigError
 from distill.system.typed import as_typed
 
 
@@ -97,8 +98,9 @@ def test_values_of_the_right_type_pass(key):
 
 @pytest.mark.parametrize("key, value", [("plugins", 0), ("plugins", [1]), ("seed", "x"), ("generations", 1.5)])
 def test_type_that_a_reference_brings_is_refused(key, value):
-    with pytest.raises(ValueError, match=rf"^{key}: "):
+    with pytest.raises(ConfigError) as refused:
         check_types(replace(composed(), **{key: value}))
+    assert refused.value.key == key
 
 
 @pytest.mark.parametrize("group", ["data", "student", "teacher", "optimizer", "schedule", "logger", "loss"])
@@ -110,8 +112,9 @@ def test_group_without_a_choice_is_refused(group):
 @pytest.mark.parametrize("key, value", [("lr", -1.0), ("weight_decay", -0.1), ("eps", -1e-8), ("betas", [0.9, 1.0])])
 def test_numbers_of_an_optimizer_out_of_range_are_refused(key, value):
     for where in ("", "teacher."):
-        with pytest.raises(ValueError, match=rf"^{where}optimizer\.{key}: "):
+        with pytest.raises(ConfigError) as refused:
             validation.validate(changed(f"{where}optimizer.{key}", value))
+        assert refused.value.key == f"{where}optimizer.{key}"
 
 
 @pytest.mark.parametrize("key", ["warmup", "final"])

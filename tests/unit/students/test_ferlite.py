@@ -4,6 +4,7 @@ import pytest
 import torch
 from student_nets import assert_trains, macs, num_parameters
 
+from distill.system.errors import ConfigError
 from students.ferlite import POOLINGS, FerLite
 
 BUDGETS = {"S": 65_000, "M": 170_000, "L": 1_460_000}
@@ -48,5 +49,6 @@ def test_logits_of_a_face_do_not_depend_on_its_batch():
     [("size", 47), ("size", 8), ("width", "XL"), ("width", 0), ("width", True), ("pooling", "sum"), ("dropout", 1.0)],
 )
 def test_a_number_that_cannot_be_is_refused_by_its_key(key, value):
-    with pytest.raises(ValueError, match=f"student.{key}"):
+    with pytest.raises(ConfigError) as refused:
         make(**{key: value})
+    assert refused.value.key == f"student.{key}"
