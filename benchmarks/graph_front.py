@@ -19,6 +19,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from distill.augment.views import identity, render
@@ -34,13 +35,30 @@ from students.microexpnet import MicroExpNet
 
 CLASSES, BATCH, SIDE = 8, 32, 48
 MOVED = {  # what is changed of FerLite's graphs: blocks, stem, depth
-    "S, separable": Graph(24, (Stage("separable", 48, 3), Stage("separable", 72, 3), Stage("separable", 88, 3)), 128),
-    "M, separable": Graph(32, (Stage("separable", 64, 3), Stage("separable", 128, 4), Stage("separable", 192, 3)), 256),
+    "S, separable": Graph(24, (Stage(48, 3), Stage(72, 3), Stage(88, 3)), 128),
+    "M, separable": Graph(32, (Stage(64, 3), Stage(128, 4), Stage(192, 3)), 256),
     "S, stem 16": Graph(16, ferlite.SIZES["S"].stages, 128),
     "S, stem 32": Graph(32, ferlite.SIZES["S"].stages, 128),
-    "S, wider and late": Graph(16, (Stage("dense", 16, 1), Stage("dense", 32, 1), Stage("dense", 48, 1)), 128),
-    "S, two blocks each": Graph(16, (Stage("dense", 16, 2), Stage("dense", 24, 2), Stage("dense", 32, 2)), 128),
+    "S, wider and late": Graph(16, (Stage(16, 1), Stage(32, 1), Stage(48, 1)), 128),
+    "S, two blocks each": Graph(16, (Stage(16, 2), Stage(24, 2), Stage(32, 2)), 128),
 }
+
+
+class Separable(nn.Module):
+    """y = relu(f(x) + x), f = depthwise conv 3x3 - conv 1x1 without a ReLU between them; without x where the shape changes.
+
+    Reference: the linear depthwise convolution is EtinyNet's (Xu et al., AAAI 2022).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, pooling: str):
+        super().__init__()
+        depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
+        self.body = nn.Sequential(depthwise, nn.BatchNorm2d(inputs), *ferlite.convolution(inputs, outputs, 1))
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(x)
+        return F.relu(y + x if self.residual else y)
 
 
 def _ferlite(width: str | float, size: int = SIDE) -> Callable[[], nn.Module]:
@@ -63,7 +81,8 @@ CANDIDATES: dict[str, Callable[[], nn.Module]] = {
 def make(name: str) -> nn.Module:
     """Return a candidate's network, its weights from the start, in eval mode."""
     torch.manual_seed(0)
-    with mock.patch.dict(ferlite.SIZES, MOVED):
+    block = Separable if name.endswith("separable") else ferlite.Block
+    with mock.patch.dict(ferlite.SIZES, MOVED), mock.patch.object(ferlite, "Block", block):
         return CANDIDATES[name]().eval()
 
 

@@ -32,7 +32,7 @@ from distill.runs.folder import RunFolder
 from distill.system.console import TrainingProgress
 from distill.system.hardware import autocast, environment, pick_device, pick_precision, set_threads, tune_allocator
 from distill.training.loggers import JsonLines
-from distill.training.loop import Settings, TrainState, train
+from distill.training.loop import Settings, TrainOutput, TrainState, train
 from distill.training.optim import ModelEma
 from distill.types import Outputs, Split
 from teachers.frozen import FrozenTeacher
@@ -134,7 +134,8 @@ def measure(student: str, batch_size: int, store: Path, turns: int, device: torc
             redirect_stdout(nowhere),
             TrainingProgress(student, 1) as progress,
         ):
-            train(train_state, teacher, small, recipe, settings, RunFolder(folder), lines, lines.log, progress, {})
+            output = TrainOutput(lines, lines.log, progress)
+            train(train_state, teacher, small, recipe, settings, RunFolder(folder), output, {})
 
     network.train()
     bare(), loop()

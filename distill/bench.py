@@ -177,14 +177,14 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
                         answer = workers[k].ask(batch, options.seconds)
                         times[k][batch] += answer["times"]
                         memory[k] = answer["memory"]
-            for k, (name, path, how) in enumerate(named):
-                if name not in bad:
-                    rows.append(_row(name, path, how, threads, ready[k], times[k], memory[k]))
+            for k, entry in enumerate(named):
+                if entry[0] not in bad:
+                    rows.append(_row(entry, threads, ready[k], times[k], memory[k]))
     return rows, list(dict.fromkeys(bad.values()))
 
 
-def _row(name: str, path: Path, how: str, threads: int, ready: dict, times: dict, memory: int) -> dict:
-    facts = ready["facts"]
+def _row(entry: tuple[str, Path, str], threads: int, ready: dict, times: dict, memory: int) -> dict:
+    (name, path, how), facts = entry, ready["facts"]
     files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     if how != "file":
         files = [path / name for name in ("model.safetensors", "student.safetensors") if (path / name).is_file()][:1]

@@ -29,8 +29,9 @@ from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference as evaluate
 from distill.evaluation import robustness
-from distill.evaluation.metrics import evaluate_predictions, per_class_recall
+from distill.evaluation.metrics import evaluate_predictions
 from distill.evaluation.printed import measured
+from distill.evaluation.tables import per_class
 from distill.pipeline import completed, finish, validation
 from distill.runs import provenance
 from distill.runs.config import EvalConfig, RunConfig
@@ -110,6 +111,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     seen, near_duplicate = _seen(folder, seen_data, data)
     new, clean = (_unmarked(mask) for mask in (seen, near_duplicate))
     apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
+    rows = per_class(logits.numpy(), split.label, data.classes)
     result = {
         "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
         "run": folder.resolve().name,
@@ -126,7 +128,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "eval": vars(cfg.eval),
         "test_subset": requested_subsets(cfg.data),
         "test": _numbers(logits, split, data, np.arange(len(split))),
-        "recall": _recall(logits, split, data),
+        "recall": {row.name: row.recall and row.recall.value for row in rows},
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
         "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | apart,
         "robustness": _robustness(cfg.eval, path, data, student, precision),
@@ -144,12 +146,6 @@ def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> d
 def _unmarked(mask: np.ndarray | None) -> np.ndarray:
     """Return the rows that a mask [M] leaves out; none where it is not known, or marks none."""
     return np.array([], np.int64) if mask is None or not mask.any() else np.flatnonzero(~mask)
-
-
-def _recall(logits: Tensor, split: Split, data: Dataset) -> dict[str, float | None]:
-    """Return class -> share of its test faces that are found; None where no test face is of the class."""
-    shares = per_class_recall(logits, split.label)
-    return {name: None if np.isnan(share) else float(share) for name, share in zip(data.classes, shares, strict=True)}
 
 
 def _config(node: dict, words: list[str]) -> RunConfig:

@@ -3,7 +3,7 @@
 from student_tables import read, shown, table
 
 from distill.evaluation.figures import LINES
-from distill.report.svg_plot import Plot, Scale, percent
+from distill.report.html.svg_plot import Plot, Scale, percent
 
 LOW = 0.6  # of the axis; earlier epochs are left out
 STYLE = """<style>
@@ -15,9 +15,9 @@ path { fill: none; stroke-width: 1.8 } .grid { stroke: #e3e6ea; stroke-width: 1 
 
 
 def curves() -> dict[str, dict[str, list[float]]]:
-    """Return student -> what validation said after each epoch of its first seed."""
+    """Return student -> what validation said after each epoch of its first seed; the five that follow a finished student are left out."""
     kept = read("curves")
-    return {student: kept[name] for student, name in shown().items()}
+    return {student: kept[name] for student, name in shown("students", "further").items() if kept[name]["epochs"] > 5}
 
 
 def patience() -> str:
@@ -36,11 +36,8 @@ def patience() -> str:
 
 
 def picture() -> str:
-    """Return validation top-1 against epochs as SVG: a color a student, labels alone dashed, repeating views dotted in gray.
-
-    The five epochs that follow a finished student are left out.
-    """
-    runs = {student: curve for student, curve in curves().items() if len(curve["top1_accuracy"]) > 5}
+    """Return validation top-1 against epochs as SVG: a color a student, labels alone dashed, repeating views dotted in gray."""
+    runs = curves()
     longest = max(len(curve["top1_accuracy"]) for curve in runs.values())
     x = Scale(
         1, longest, log=True, marks=tuple(mark for mark in (1, 2, 5, 10, 20, 50, 100, 200, 300) if mark <= longest)

@@ -16,25 +16,27 @@ KINDS = {"On labels": (0,), "On logits": (1, 2), "On feature maps": (3,)}
 SECTIONS = ("Args:", "Shape:", "Raises:", "Attributes:", "Reference:")
 INTRODUCTION = """# Losses
 
-A run minimizes a weighted sum: `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weights one, `loss.dkd.temperature=4` sets
-an option. A weight, and any number that takes fractions, may follow a hyperparameter schedule, a ramp over epochs,
-`loss.kd.weight='{from: 0, to: 0.9, end: 5}'`, with `start`, and `shape`
-linear, cosine or exponential; typed over a ramp that a yaml has, it is merged into it, as hydra merges. Phases have losses of their own:
-`loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]' train.epochs=32`.
+All losses by what they compare, each with its formula, options, cost and paper. The default is `loss=[ce,dist]`; [Losses on
+FER+](losses-ferplus.md) ranks most of them at a short budget.
 
-Rare classes: `loss.ce.logit_adjustment=1` trains for classes as if all were equally common; `loss.kd.teacher_adjustment=1`, or that of
-`dist`, corrects the teacher's logits likewise (not where the teacher was trained with `teacher.loss.ce.logit_adjustment` itself). Both
-trade accuracy over all faces for mean-class accuracy.
+- **Mixture**: a run minimizes a weighted sum. `loss=[ce,dkd,hint]` chooses the terms, `loss.dkd.weight=0.9` weights one,
+  `loss.dkd.temperature=4` sets an option.
+- **Ramps**: a weight, and any number that takes fractions, may change over epochs: `loss.kd.weight='{from: 0, to: 0.9, end: 5}'`.
+  `start` and `shape` (linear, cosine or exponential) may be added. Typed over a ramp that a yaml has, it is merged into it, as
+  hydra merges.
+- **Phases** have losses of their own: `loss=[ce,kd,hint] 'phases=[{epochs:8,loss:[hint]},{epochs:24,loss:[ce,kd]}]'
+  train.epochs=32`.
+- **Rare classes**: `loss.ce.logit_adjustment=1` trains as if all classes were equally common. `loss.kd.teacher_adjustment=1`, or
+  that of `dist`, corrects the teacher's logits likewise; leave it out where the teacher itself was trained with
+  `teacher.loss.ce.logit_adjustment`. Both trade accuracy over all faces for mean-class accuracy.
+- **Layers** are chosen by name: `loss.hint.student=stage2 loss.hint.teacher=layer3`. A name is stageN (the last map of each
+  resolution, fine to coarse), embedding (what the classifier sees), or a module's name or its end; a wrong name lists what there
+  is. MicroExpNet's stages (conv1, conv2) are its convolutions' maps before ReLU and pooling.
+- **Feature maps** are stored once with `teacher.cache=features`; with `teacher.cache=false` the teacher runs at every step.
 
-Layers are chosen by name, `loss.hint.student=stage2 loss.hint.teacher=layer3`: stageN (the last map of each resolution, fine to
-coarse), embedding (what the classifier sees), a module's name or its end; a wrong name lists what there is. A loss that needs feature
-maps wants `teacher.cache=features` (stored once) or `teacher.cache=false` (the teacher runs at every step).
-
-Notation: z logits, s student, t teacher, F a feature map, b a face of the batch, k a class, c a channel, h, w a place; values [B] are
-averaged over the batch, then weighted. The formula of a loss is that value; what its other letters are, and which other
-forms there are, stands beside it. The stages of MicroExpNet (conv1, conv2) are what its convolutions answer, before ReLU and
-pooling, which are no modules there. Each loss lists its deviations from the paper. This page is made by
-`python docs/losses_page.py --write`.
+Notation: z logits, s student, t teacher, F a feature map, b a face of the batch, k a class, c a channel, h, w a place. A formula
+gives one value per face, [B]; the values are averaged over the batch, then weighted. Its other letters and forms stand in the
+loss's own section, with each deviation from the paper. This page is made by `python docs/losses_page.py --write`.
 """
 
 
@@ -156,7 +158,8 @@ def page() -> str:
     measured = json.loads(COST.read_text(encoding="utf-8")) if COST.exists() else {"how": "", "milliseconds": {}}
     listed, ms = entries(), ["ms"] if measured["milliseconds"] else []
     names = ("loss", "what it is", "formula", "needs", "weight", *ms, "paper")
-    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+    rules = ["---:" if name in ("weight", "ms") else "---" for name in names]
+    head = f"| {' | '.join(names)} |\n|{'|'.join(rules)}|"
     tables = [
         "\n".join(
             [

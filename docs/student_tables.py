@@ -4,7 +4,9 @@ A result is NAME.json, its further seeds are NAME-seed1.json, ...; what one says
 answers.json has the class that each student answers for every validation and test face, a digit a face.
 """
 
+import csv
 import json
+from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -18,27 +20,45 @@ PAIRS = {  # student -> its results on labels alone and from the ensemble, of on
     "FerLite S": ("ferplus-ferlite-s-ce", "ferplus-ferlite-s-distilled"),
     "FerLite M": ("ferplus-ferlite-m-ce", "ferplus-ferlite-m-distilled"),
 }
-SHOWN = {
-    f"{student}, {how}": name
-    for student, names in PAIRS.items()
-    for how, name in zip(("labels alone", "from the ensemble"), names, strict=True)
-} | {
-    "FerLite L, from the ensemble, 40 epochs": "ferplus-ferlite-l",
-    "FerLite S, from the ensemble, 300 epochs": "ferplus-ferlite-s-distilled-300",
-    "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
-    "FerLite S, 300 epochs and 5 for rare classes": "ferplus-ferlite-s-rare",
-    "FerLite M, 100 epochs and 5 for rare classes": "ferplus-ferlite-m-rare",
-    "FerLite L, 40 epochs and 5 for rare classes": "ferplus-ferlite-l-rare",
-    "FerLite S at 64 px, for rare classes": "ferplus-ferlite-s64-rare",
-    "FerLite M at 64 px, for rare classes": "ferplus-ferlite-m64-rare",
+RARE = {  # the same, then five epochs in which rare classes count for more
+    "MicroExpNet XXS": ("ferplus-microexpnet-100-ce-rare", "ferplus-microexpnet-100-distilled-rare"),
+    "FerLite S": ("ferplus-ferlite-s-ce-rare", "ferplus-ferlite-s-distilled-rare"),
+    "FerLite M": ("ferplus-ferlite-m-ce-rare", "ferplus-ferlite-m-rare"),
+}
+
+
+def rows_of(of_students: dict[str, tuple[str, str]], end: str = "") -> dict[str, str]:
+    """Return row -> result of students on labels alone and from the ensemble."""
+    hows = ("labels alone", "from the ensemble")
+    return {
+        f"{student}, {how}{end}": name
+        for student, names in of_students.items()
+        for how, name in zip(hows, names, strict=True)
+    }
+
+
+THEN = ", then rare classes"
+ROWS = {  # table -> its rows -> results
+    "students": rows_of(PAIRS),
+    "rare": rows_of(RARE, THEN),
+    "further": {
+        "FerLite L, 40 epochs": "ferplus-ferlite-l",
+        f"FerLite L, 40 epochs{THEN}": "ferplus-ferlite-l-rare",
+        "FerLite S, 300 epochs": "ferplus-ferlite-s-distilled-300",
+        f"FerLite S, 300 epochs{THEN}": "ferplus-ferlite-s-rare",
+        "FerLite S at 64 px, for rare classes": "ferplus-ferlite-s64-rare",
+        "FerLite M at 64 px, for rare classes": "ferplus-ferlite-m64-rare",
+        "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
+    },
 }
 KEYS = ("top1_accuracy", "mean_class_accuracy")
 TWINS = "without_near_duplicates"
 
 
-def shown() -> dict[str, str]:
-    """Return the rows of SHOWN whose result is there."""
-    return {student: name for student, name in SHOWN.items() if (RESULTS / f"{name}.json").exists()}
+def shown(*of_tables: str) -> dict[str, str]:
+    """Return the rows of some of ROWS' tables, or of all, whose result is there."""
+    rows = {row: name for of_table in of_tables or ROWS for row, name in ROWS[of_table].items()}
+    return {row: name for row, name in rows.items() if (RESULTS / f"{name}.json").exists()}
 
 
 def read(name: str) -> dict:
@@ -69,11 +89,11 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
     return "\n".join([lines[0], f"|---{'|---:' * (len(heads) - 1)}|", *lines[1:]])
 
 
-def students() -> str:
-    """Return what students reach on labels alone and from the ensemble, mean ± standard deviation over seeds."""
+def students(of_table: str) -> str:
+    """Return what the students of one of ROWS' tables reach, mean ± standard deviation over seeds."""
     heads = ["student", "seeds", "valid", "test", "test without twins", "other faces"]
     rows = []
-    for student, name in shown().items():
+    for student, name in shown(of_table).items():
         metrics = [read(seed)["student"]["metrics"] for seed in seeds(name)]
         splits = [[{key: m[f"{split}/{key}"] for key in KEYS} for m in metrics] for split in ("valid", "test")]
         splits += [[without_twins(seed) for seed in seeds(name)]]
@@ -107,7 +127,10 @@ def pairs() -> str:
     heads = ["student, faces", "seeds", "one alone is right: from the ensemble, on labels", "p"]
     heads += ["top-1", "mean-class", "ECE"]
     rows = []
-    for student, (alone, distilled) in PAIRS.items():
+    of_both = {**PAIRS, **{f"{student}{THEN}": names for student, names in RARE.items()}}
+    for student, (alone, distilled) in of_both.items():
+        if not (RESULTS / f"{alone}.json").exists() or not (RESULTS / f"{distilled}.json").exists():
+            continue
         both = list(zip(seeds(alone), seeds(distilled), strict=False))
         for split in ("valid", "test"):
             labels = digits(kept["labels"][split])
@@ -181,3 +204,37 @@ def corrupted() -> str:
             shares = [measured["clean"], *(measured["corruptions"][kind]["mean"] for kind in kinds)]
             rows.append([student, *(f"{100 * scores['top1_accuracy']:.1f}" for scores in shares)])
     return table(["student", "clean", *kinds], rows)
+
+
+def losses(of_results: str) -> str:
+    """Return what students reach by each loss, from the report's CSV in docs/results, ranked by validation."""
+    heads = {
+        "valid top-1": "valid/top1_accuracy",
+        "test top-1": "test/top1_accuracy",
+        "test mean-class": "test/mean_class_accuracy",
+        "test ECE": "test/expected_calibration_error",
+        "agrees with teacher": "test/agreement",
+    }
+    grouped = defaultdict(list)
+    with open(RESULTS / of_results, newline="") as lines:
+        for run in csv.DictReader(lines):
+            grouped[loss_name(run)].append(run)
+    most = max(map(len, grouped.values()))
+    rows = []
+    for name, runs in grouped.items():
+        if len(runs) == most:
+            values = {head: [float(run[key]) for run in runs if run[key]] for head, key in heads.items()}
+            cells = [spread(values[head]) if values[head] else "" for head in heads]
+            rows.append((mean(values["valid top-1"]), [name, *cells, str(most)]))
+    ranked = sorted(rows, key=lambda row: -row[0])
+    return table(["loss", *heads, "n"], [cells for _, cells in ranked])
+
+
+def loss_name(run: dict[str, str]) -> str:
+    """Return the losses of a row of a report's CSV, with the options that are not the default ones."""
+    options = ["weighted"] if run.get("loss.ttm.weighted") == "true" else []
+    options += ["standardized"] if run.get("loss.kd.standardize") == "true" else []
+    temperature, weight = run.get("loss.kd.temperature"), run.get("loss.kd.weight")
+    options += [f"T = {float(temperature):g}"] if temperature and float(temperature) != 2 else []
+    options += [f"weight {float(weight):g}"] if weight and float(weight) != 0.9 else []
+    return run["loss"] + (f" ({', '.join(options)})" if options else "")

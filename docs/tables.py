@@ -2,13 +2,16 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 from curves import patience
 from student_tables import (
+    ROWS,
     calibration,
     class_recalls,
     corrupted,
+    losses,
     pairs,
     protocols,
     read,
@@ -68,7 +71,7 @@ def cern() -> str:
 def networks() -> str:
     """Return how fast networks are in PyTorch, from docs/speeds/networks.json."""
     timed = json.loads((DOCS / "speeds" / "networks.json").read_text())["networks"]
-    table = ["| network | one face | images/s, batches of 64 |", "|---|---|---|"]
+    table = ["| network | one face | images/s, batches of 64 |", "|---|---:|---:|"]
     table += [f"| `{words}` | {t['latency_ms']:.3g} ms | {t['images_per_second']:,.0f} |" for words, t in timed.items()]
     return "\n".join(table)
 
@@ -80,7 +83,7 @@ def sweep_cost() -> str:
     table = [
         f"| {count} students, {options['epochs']} epochs, {options['faces']:,} faces of {options['size']} px | time | processor time |"
     ]
-    table += ["|---|---|---|"]
+    table += ["|---|---:|---:|"]
     names = {"alone": "labels alone", "stored": "stored logits", "live": "live teacher"}
     table += [f"| {name} | {seconds[side][0]:,.0f} s | {seconds[side][1]:,.0f} s |" for side, name in names.items()]
     ratios = {"stored / alone": "stored_over_alone", "live / stored": "live_over_stored"}
@@ -110,12 +113,33 @@ def peers() -> str:
     return "\n".join(table)
 
 
+def elastic() -> str:
+    """Return the widths of one elastic training beside trainings of one width each, from docs/results/elastic.json."""
+    trained = json.loads((DOCS / "results" / "elastic.json").read_text())
+    names = {"elastic": "elastic, {} epochs", "alone": "alone, {} epochs", "alone_shorter": "alone, {} epochs"}
+    heads = ["width", "parameters", "MACs"]
+    heads += [
+        f"{split}: {name.format(trained[way]['epochs'])}" for split in ("valid", "test") for way, name in names.items()
+    ]
+    rows = {way: {row["width"]: row for row in trained[way]["widths"]} for way in names}
+    lines = []
+    for width, row in rows["elastic"].items():
+        cells = [f"{width:g}", f"{row['num_parameters']:,}", f"{row['macs'] / 1e6:.2f} M"]
+        for split in ("valid", "test"):
+            for way in names:
+                alone = rows[way].get(width)
+                keys = ("top1_accuracy", "mean_class_accuracy")
+                cells.append(" / ".join(f"{100 * alone[f'{split}/{key}']:.2f}" for key in keys) if alone else "-")
+        lines.append(cells)
+    return table(heads, lines)
+
+
 def graph_front() -> str:
     """Return what small graphs cost and what was reached with them, from docs/results/graph-front.json."""
     table = [
         "| graph | parameters | MACs | int8 file | float32, one face | int8, one face | int8, of 32 | validation top-1 |"
     ]
-    table += ["|---|---|---|---|---|---|---|---|"]
+    table += ["|---|---:|---:|---:|---:|---:|---:|---|"]
     for row in json.loads((DOCS / "results" / "graph-front.json").read_text())["graphs"]:
         us, best = row["microseconds"], row.get("results", [None])[0]
         how = best and ("distilled" if best["teacher"] else "labels alone")
@@ -126,6 +150,19 @@ def graph_front() -> str:
             f"{times} | {reached} |"
         )
     return "\n".join(table)
+
+
+def graph_shapes() -> str:
+    """Return graphs of one budget, from docs/results/graph-shapes.json."""
+    heads = ["width", "stem", "channels · blocks", "head", "parameters", "MACs"]
+    heads += ["int8, one face", "top-1 / mean-class", "NLL"]
+    rows = []
+    for row in json.loads((DOCS / "results" / "graph-shapes.json").read_text()):
+        top1, mean_class, nll = (row[f"valid/{key}"] for key in ("top1_accuracy", "mean_class_accuracy", "nll"))
+        cells = [row["width"] or "-", str(row["stem"]), row["stages"], str(row["head"]), f"{row['num_parameters']:,}"]
+        cells += [f"{row['macs'] / 1e6:.2f} M", f"{row['int8_one_us']} µs"]
+        rows.append([*cells, f"{100 * top1:.2f} / {100 * mean_class:.2f}", f"{nll:.3f}"])
+    return table(heads, rows)
 
 
 def front_rows() -> list[dict]:
@@ -196,7 +233,7 @@ def headline() -> str:
     """Return how good the students are that come with the package, in a sentence, from the rows of README.md's table."""
     teacher, *rows = front_rows()
     medium, large = (next(row for row in rows if f"FerLite {width}" in row["name"]) for width in "ML")
-    share, best, bound = (f"{spread(row['top1_accuracy'], digits=1)} %" for row in (medium, large, teacher))
+    share, best, bound = (f"{spread(row['top1_accuracy'], digits=1)}%" for row in (medium, large, teacher))
     return (
         f"**How good?** FerLite M, which comes with the package, classifies {share} of the test faces of FER+ correctly (eight "
         f"expressions); its file of {size(medium['bytes'])} classifies {medium['faces_per_second']:,.0f} faces/s on one CPU thread. "
@@ -205,7 +242,7 @@ def headline() -> str:
 
 
 TABLES = {
-    "students": students,
+    **{name: partial(students, name) for name in ROWS},
     "calibration": calibration,
     "pairs": pairs,
     "classes": lambda: class_recalls(elsewhere=False),
@@ -213,7 +250,11 @@ TABLES = {
     "protocols": protocols,
     "corrupted": corrupted,
     "patience": patience,
+    "losses_microexpnet": partial(losses, "ferplus-losses.csv"),
+    "losses_cern": partial(losses, "ferplus-losses-cern.csv"),
+    "elastic": elastic,
     "graph_front": graph_front,
+    "graph_shapes": graph_shapes,
     "sweep_cost": sweep_cost,
     "peers": peers,
     "shipped": shipped,

@@ -17,7 +17,6 @@ POOLINGS = ("none", "avg", "max")
 class Stage(NamedTuple):
     """Residual blocks of one resolution; the first halves the map of the stage before."""
 
-    block: str  # dense (two 3 x 3 convolutions) or separable (depthwise 3 x 3, then 1 x 1)
     channels: int  # of each block
     blocks: int  # their number
 
@@ -31,48 +30,40 @@ class Graph(NamedTuple):
 
 
 SIZES = {
-    "S": Graph(24, (Stage("dense", 24, 1), Stage("dense", 32, 1), Stage("dense", 40, 1)), 128),
-    "M": Graph(24, (Stage("dense", 24, 2), Stage("dense", 48, 2), Stage("dense", 56, 1)), 192),
-    "L": Graph(48, (Stage("dense", 64, 2), Stage("dense", 128, 2), Stage("dense", 160, 1)), 384),
+    "S": Graph(24, (Stage(24, 1), Stage(32, 1), Stage(40, 1)), 128),
+    "M": Graph(24, (Stage(24, 2), Stage(48, 2), Stage(56, 1)), 192),
+    "L": Graph(48, (Stage(64, 2), Stage(128, 2), Stage(160, 1)), 384),
 }
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """Return a convolution without bias and its BatchNorm, which an export folds into one."""
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(layer, nn.BatchNorm2d(outputs))
 
 
 class Block(nn.Module):
-    """y = relu(f(x) + shortcut(x)): [B, C, H, W] -> [B, C', H/stride, W/stride].
+    """y = relu(f(x) + shortcut(x)), f = conv 3x3 - ReLU - conv 3x3: [B, C, H, W] -> [B, C', H/stride, W/stride].
 
-    f is conv 3x3 - ReLU - conv 3x3 (dense), or depthwise 3x3 - conv 1x1 without a ReLU between them (separable). The shortcut is x itself,
-    or the average of 2 x 2 pixels and a 1 x 1 convolution where the shape changes; a separable block that changes it has none.
+    The shortcut is x itself, or the average of 2 x 2 pixels and a 1 x 1 convolution where the shape changes.
 
-    Reference: He et al., Deep Residual Learning, arXiv 1512.03385; the averaging shortcut is ResNet-D's, arXiv 1812.01187; the linear
-    depthwise convolution is EtinyNet's (Xu et al., AAAI 2022).
+    Reference: He et al., Deep Residual Learning, arXiv 1512.03385; the averaging shortcut is ResNet-D's, arXiv 1812.01187.
     """
 
-    def __init__(self, kind: str, inputs: int, outputs: int, stride: int, pooling: str):
+    def __init__(self, inputs: int, outputs: int, stride: int, pooling: str):
         super().__init__()
         step = stride if pooling == "none" else 1
         pools = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d}
         self.pool = pools[pooling](stride) if step != stride else nn.Identity()
-        changed = stride > 1 or inputs != outputs
-        if kind == "dense":
-            first, second = convolution(inputs, outputs, 3, step), convolution(outputs, outputs, 3)
-            self.body = nn.Sequential(first, nn.ReLU(), second)
-        else:
-            self.body = nn.Sequential(convolution(inputs, inputs, 3, step, inputs), convolution(inputs, outputs, 1))
-        self.residual = kind == "dense" or not changed
+        first, second = convolution(inputs, outputs, 3, step), convolution(outputs, outputs, 3)
+        self.body = nn.Sequential(first, nn.ReLU(), second)
         self.shortcut: nn.Module = nn.Identity()
-        if self.residual and changed:
+        if stride > 1 or inputs != outputs:
             self.shortcut = nn.Sequential(nn.AvgPool2d(step), convolution(inputs, outputs, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.pool(x)
-        y = self.body(x)
-        return F.relu(y + self.shortcut(x) if self.residual else y)
+        return F.relu(self.body(x) + self.shortcut(x))
 
 
 class FerLite(nn.Module):
@@ -120,7 +111,7 @@ class FerLite(nn.Module):
         for number, stage in enumerate(graph.stages):
             for index in range(stage.blocks):
                 stride = 2 if number and not index else 1
-                blocks.append(Block(stage.block, channels, stage.channels, stride, pooling))
+                blocks.append(Block(channels, stage.channels, stride, pooling))
                 channels = stage.channels
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(convolution(channels, graph.head, 1), nn.ReLU())

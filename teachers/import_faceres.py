@@ -1,6 +1,5 @@
 """python -m teachers.import_faceres MODEL.json OUT.safetensors --faces DIR: FaceRes of @vladmandic/human as a start for teachers."""
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from distill.system.cli import command_line, parser
 from distill.system.weights import save_weights
 
 # of the input, units of pixels / 255; the published network subtracts 114.4 and does not divide
@@ -141,18 +141,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Raises:
         ValueError: another ending than .safetensors, no FaceRes, or no faces.
     """
-    parser = argparse.ArgumentParser(prog="python -m teachers.import_faceres", description=__doc__)
-    parser.add_argument(
+    options = parser("python -m teachers.import_faceres", __doc__)
+    options.add_argument(
         "model", type=Path, help="package/models/faceres.json of `npm pack @vladmandic/human`, unpacked"
     )
-    parser.add_argument("out", type=Path, help="OUT.safetensors")
-    parser.add_argument(
-        "--faces",
-        type=Path,
-        required=True,
-        help="folder of faces that BatchNorm's statistics are estimated on, such as FER2013Train",
-    )
-    args = parser.parse_args(arguments)
+    options.add_argument("out", type=Path, help="OUT.safetensors")
+    of_faces = "folder of faces that BatchNorm's statistics are estimated on, such as FER2013Train"
+    options.add_argument("--faces", type=Path, required=True, help=of_faces)
+    args = options.parse_args(arguments)
     if args.out.suffix != ".safetensors":
         raise ValueError(f"{args.out}: the weights are written as safetensors. Give a name that ends in .safetensors.")
     net = convert(read_arrays(args.model))
@@ -163,7 +159,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    command_line()(main)(sys.argv[1:])

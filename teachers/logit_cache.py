@@ -2,21 +2,24 @@
 
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distill.data.loader import copied, upload
+from distill.data.loader import copied, in_order, to, upload
 from distill.models.feature_hooks import FeatureInfo, Layer
 from distill.models.teacher import LiveTeacher
+from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.errors import ConfigError
+from distill.system.files import atomic
 from distill.system.hardware import fits
 from distill.types import Batch, Dataset, MixedBatch, Outputs
-from teachers.output_fill import fill
-from teachers.output_store import OutputStore, to_tensor
+from teachers.output_store import OutputStore, seal, to_array, to_tensor
 
 
 class LogitCache:
@@ -123,13 +126,62 @@ class LogitCache:
             view_id: the view, 0 for pictures as packed.
             table: [M, P] its rows.
             features: with the layers that a loss asked for, in the train split; evaluation compares logits.
+
+        Raises:
+            ConfigError: the teacher's logits are not all finite.
         """
         layers, store = self.layers if features and split == "train" else [], self.store
-        fill(store, self.live_teacher, split, view_id, table, layers, self.device, self.batch_size, self.progress)
+        self._fill(split, view_id, table, layers)
         self.current = torch.from_numpy(store.read(split, view_id)).to(self.device)
         self.maps = {layer.name: store.read(split, view_id, layer) for layer in layers}
         if layers and fits(sum(map(store.bytes_of, layers)), self.device):
             self.maps = {name: to_tensor(copied(array, self.device)) for name, array in self.maps.items()}
+
+    def _fill(self, split: str, view_id: int, table: Tensor, layers: list[Layer]) -> None:
+        """Compute what is missing of a view in one pass of the teacher: every process answers its batches, the main one writes."""
+        store, size = self.store, self.batch_size
+        with parallel.only_main(store.lock(split, view_id)):  # other processes wait
+            wanted = (None, *layers)
+            missing = parallel.broadcast_from_main(
+                lambda: [not store.path(split, view_id, layer).exists() for layer in wanted]
+            )
+            if any(missing):
+                absent, part, several = list(compress(wanted, missing)), store.data.splits[split], parallel.world()
+                where = f"{split} view {view_id}"
+                words = f"teacher: {split} as packed" if view_id == 0 else f"teacher: {where}"
+                batches = in_order(part, table, size, slice(parallel.rank(), None, several))
+                starts = range(0, len(part), size * several)
+                with ExitStack() as files:
+                    arrays: dict[Layer | None, np.memmap] = {}
+                    for start in self.progress(starts, len(starts), words):
+                        outputs = self._ask(next(batches, None), where, absent)
+                        rows = part.rows[start : start + size * several]
+                        sizes = [len(rows[size * r : size * (r + 1)]) for r in range(several)]
+                        for layer in absent:
+                            values = parallel.gather(outputs[layer], sizes, everywhere=False)
+                            if values is None:
+                                continue
+                            if layer not in arrays:
+                                path = files.enter_context(atomic(store.path(split, view_id, layer)))
+                                shape = (len(part.pixels), *values.shape[1:])
+                                arrays[layer] = np.lib.format.open_memmap(path, "w+", to_array(values).dtype, shape)
+                                if layer is None:
+                                    arrays[layer][:] = np.nan
+                            arrays[layer][rows] = to_array(values)
+                    for layer, array in arrays.items():
+                        array.flush()
+                        if layer is None:
+                            seal(array.filename, array)
+        parallel.barrier()  # what the main process wrote is there
+
+    def _ask(self, batch: Batch | None, where: str, layers: list[Layer | None]) -> dict[Layer | None, Tensor | None]:
+        """Return the live teacher's answers that are missing about a batch, where there is one."""
+        if batch is None:
+            return dict.fromkeys(layers)
+        answer = self.live_teacher()(to(batch, self.device))
+        if not answer.logits.isfinite().all():
+            raise ConfigError("teacher", f"its logits of {where} are not all finite. Try teacher.precision=fp32.")
+        return {layer: answer.features[layer.name] if layer else answer.logits for layer in layers}
 
     def __call__(self, batch: Batch) -> Outputs:
         assert self.current is not None, "open() a view first"

@@ -37,6 +37,7 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
         words: the command line without the program.
 
     Raises:
+        ConfigError: a number other than 0 and 1 for a key of true or false.
         ValueError: instead of a HydraException, and of what hydra says of choices that are no names.
     """
     for word in words:
@@ -84,6 +85,9 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         with initialize_config_module("conf", version_base="1.3"):
             cfg = compose("run", overrides=sound, return_hydra_config=key.startswith("hydra"))
     except Exception:
+        if "@" in key and not any(word.lstrip("+").startswith(key) for word in overrides):  # an experiment's own word
+            group, _, place = key.partition("@")
+            return f"{key}: the experiment's {group}, of which {place} is a part, was replaced by another. Type {group}=ensemble, too."
         return f"{key}: no such key."
     losses = [] if OmegaConf.is_missing(cfg, "loss") else cfg.loss
     if lacking := [name for name in dict.fromkeys(named) if name not in losses]:

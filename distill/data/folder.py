@@ -79,16 +79,15 @@ def folder(
         words=words,
         options=DataOptions(**options),
     )
-    if classes is None:
-        return data
+    return data if classes is None else _without_labels(data, tuple(map(str, classes)))
 
+
+def _without_labels(data: Dataset, classes: tuple[str, ...]) -> Dataset:
     def blank(split: Split) -> Split:
         rows = len(split)
         return replace(split, target=np.zeros((rows, len(classes)), np.float32), label=np.full(rows, UNKNOWN))
 
-    return replace(
-        data, classes=tuple(map(str, classes)), splits={name: blank(split) for name, split in data.splits.items()}
-    )
+    return replace(data, classes=classes, splits={name: blank(split) for name, split in data.splits.items()})
 
 
 def _check_labels(labels: str, classes: list[str] | None) -> None:

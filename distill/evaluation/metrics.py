@@ -57,7 +57,7 @@ def mean_class_accuracy(logits: Array, labels: Array) -> float:
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share; unlike a bootstrap's it has a width where none or all are right.
+    """Return the 95% interval of a share; unlike a bootstrap's it has a width where none or all are right.
 
     Formula:
         (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), p = right / n, z = 1.96
@@ -123,7 +123,7 @@ def agreement(logits_a: Array, logits_b: Array) -> float:
 
 
 def bootstrap(logits: Array, labels: Array, draws: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of top-1 over pictures: the whole sample is resampled, not class by class.
+    """95% percentile bootstrap interval of top-1 over pictures: the whole sample is resampled, not class by class.
 
     A resample of N pictures matters only by how many of each class are right and wrong, and these counts are
     Multinomial(N, counts / N): they are drawn directly.
@@ -152,7 +152,7 @@ def bootstrap(logits: Array, labels: Array, draws: int = 2000, seed: int = 0) ->
 
 
 def mean_class_interval(logits: Array, labels: Array) -> tuple[float, float]:
-    """95 % interval of the mean class accuracy, from Wilson's of each class that occurs in the labels.
+    """95% interval of the mean class accuracy, from Wilson's of each class that occurs in the labels.
 
     A class of which none or all are right adds to its width; resamples of it would not vary.
 
@@ -189,7 +189,7 @@ def evaluate_predictions(
 
     Returns:
         top1_accuracy, mean_class_accuracy and expected_calibration_error in [0, 1], nll in nats; top1_accuracy_ci and
-        mean_class_accuracy_ci, [low, high] of their 95 % intervals, a bootstrap's and one from those of the classes;
+        mean_class_accuracy_ci, [low, high] of their 95% intervals, a bootstrap's and one from those of the classes;
         agreement in [0, 1] where teacher logits are given.
 
     Raises:
@@ -223,7 +223,7 @@ def evaluate_likeness(logits: Array, teacher_logits: Array) -> dict[str, float |
         logits, teacher_logits: [N, K].
 
     Returns:
-        agreement in [0, 1], agreement_ci, [low, high] of its bootstrap 95 % interval, and kl in nats.
+        agreement in [0, 1], agreement_ci, [low, high] of its bootstrap 95% interval, and kl in nats.
 
     Raises:
         ValueError: the shapes differ, or a logit is not finite.

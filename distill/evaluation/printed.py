@@ -151,7 +151,7 @@ def measured(result: dict, path: Path) -> None:
     data, classes = result["data"], result["classes"]
     title = f"{result['run']} on {data['name']}: {data['protocol']}"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)
-    for name in ("", "faces", "top-1", "95 %", "mean-class", "95 %"):
+    for name in ("", "faces", "top-1", "95%", "mean-class", "95%"):
         table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
     unseen = {"test, never seen": result["unseen"]} if result["unseen"] else {}
     if clean := result["extra_test_splits"].get(WITHOUT_TWINS):

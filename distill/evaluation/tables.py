@@ -9,7 +9,7 @@ from distill.evaluation.metrics import binned, confusion_matrix, wilson
 
 
 class Share(NamedTuple):
-    """A share in [0, 1] with its 95 % interval, where there is one."""
+    """A share in [0, 1] with its 95% interval, where there is one."""
 
     value: float
     low: float | None = None

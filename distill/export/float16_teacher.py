@@ -77,7 +77,7 @@ def _numbers(run: SourceRun, network: nn.Module, data: Dataset, name: str) -> di
 def _card(run: SourceRun, data: Dataset, facts: dict) -> str:
     """Return the card, in Markdown."""
     spec, result = run.student.input, run.result
-    percent = "{:.2f} %".format
+    percent = "{:.2f}%".format
     rows = "".join(
         f"| {name} | {numbers['faces']:,} | {percent(100 * numbers['top1_accuracy'])} | {percent(100 * numbers['mean_class_accuracy'])} | "
         f"{percent(100 * numbers['agreement_with_the_run'])} |\n"

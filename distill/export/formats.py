@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +12,6 @@ import torch
 from distill.export import int8_static as int8
 from distill.export import litert, parity
 from distill.export import onnx_graph as graph
-from distill.export import openvino_executorch as engines
 from distill.export import weights_and_config as package
 from distill.export.options import Options
 from distill.export.runtimes import ENGINES, LoadedModel, from_pytorch, open_file
@@ -35,8 +34,8 @@ class ExportFormat(NamedTuple):
     """One form."""
 
     files: tuple[str, ...]  # its files; the first one is run
-    # (folder, facts) -> None; what it writes is made when it is first called
-    save: Callable[[Path, dict[str, str]], None]
+    make: Callable[[], Any]  # what is written; asked for each time that it is
+    write: Callable[[Any, Path, dict[str, str]], None]  # takes that, the path of the first file, and the facts
     exact: bool = True  # a float form, which must agree with PyTorch; an int8 one may lose little accuracy
     hint: str = EXACT_HINT  # what to try where the gate refuses it
 
@@ -44,7 +43,7 @@ class ExportFormat(NamedTuple):
 def export_formats(
     run: SourceRun, data: Dataset, options: Options, say: Callable[[str], None]
 ) -> Iterator[ExportFormat]:
-    """Yield the forms that are asked for, each made when it is first saved.
+    """Yield the forms that are asked for, each made when it is first written.
 
     Args:
         run: the finished run.
@@ -57,66 +56,40 @@ def export_formats(
     """
     if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]:
         raise ConfigError("export", f"missing: {', '.join(missing)}. Type pip install -e '.[export]'.")
-    student, cfg, num_classes = run.student, run.cfg, len(run.classes)
-
-    def save_weights(folder: Path, facts: dict[str, str]) -> None:
-        package.save(folder, student, cfg.student, run.classes, cfg.plugins, facts, run.temperature)
-
+    student, num_classes, valid = run.student, len(run.classes), data.splits["valid"]
     changed = "Its weights were changed while they were written: type the command again."
-    yield ExportFormat((package.WEIGHTS, package.CONFIG), save_weights, hint=changed)
+    yield ExportFormat((package.WEIGHTS, package.CONFIG), lambda: run, package.save_run, hint=changed)
     network = graph.bare_onnx(student)
     prepare = graph.prepare_onnx(student) if options.preprocess else None
     whole = graph.deployable(network, prepare, student, num_classes, run.temperature)
-    yield ExportFormat(("student.onnx",), lambda folder, facts: graph.save_onnx(whole, folder / "student.onnx", facts))
+    yield ExportFormat(("student.onnx",), lambda: whole, graph.save_onnx)
     traced = cache(lambda: graph.deployed(student, options.preprocess, run.temperature))
-    yield ExportFormat(
-        ("student.pt2",), lambda folder, facts: graph.save_program(traced(), folder / "student.pt2", facts)
-    )
-    valid = data.splits["valid"]
+    yield ExportFormat(("student.pt2",), traced, graph.save_program)
+    picture = valid.pixels.shape[2:]
+    one = cache(lambda: graph.of_one_picture(student, options.preprocess, picture, run.temperature))
+    light = cache(lambda: litert.float32(student, options.preprocess, picture, num_classes, run.temperature))
+    without = "Type export.litert=false to do without."
+    engine_forms = {
+        "openvino": [ExportFormat(("student.xml", "student.bin"), lambda: whole, graph.save_openvino)],
+        "executorch": [ExportFormat(("student.pte",), one, graph.save_executorch)],
+        "litert": [ExportFormat(("student.tflite",), light, litert.save, hint=without)],
+    }
     if options.int8:
+        rounded: dict[str, Any] = {"exact": False, "hint": INT8_HINT}
         images = int8.calibration_images(valid, student.input, options.calibration)
         quantized = cache(
             lambda: graph.deployable(int8.quantize(network, images), prepare, student, num_classes, run.temperature)
         )
-        yield ExportFormat(
-            ("student.int8.onnx",),
-            lambda folder, facts: graph.save_onnx(quantized(), folder / "student.int8.onnx", facts),
-            exact=False,
-            hint=INT8_HINT,
-        )
-    picture = valid.pixels.shape[2:]
-    one = cache(lambda: graph.of_one_picture(student, options.preprocess, picture, run.temperature))
-    light = cache(lambda: litert.float32(student, options.preprocess, picture, num_classes, run.temperature))
-    engine_forms = {
-        "openvino": [
-            ExportFormat(
-                ("student.xml", "student.bin"),
-                lambda folder, facts: engines.save_openvino(whole, folder / "student.xml", facts),
-            )
-        ],
-        "executorch": [
-            ExportFormat(
-                ("student.pte",), lambda folder, facts: engines.save_executorch(one(), folder / "student.pte", facts)
-            )
-        ],
-        "litert": [_litert("student.tflite", light, hint="Type export.litert=false to do without.")],
-    }
-    if options.int8:
-        rows = int8.evenly_spaced(valid, options.calibration)
-        spec = None if options.preprocess else student.input
-        rounded = cache(lambda: litert.int8(light(), np.split(parity.inputs(valid, rows, spec), len(rows))))
-        engine_forms["litert"].append(_litert("student.int8.tflite", rounded, exact=False, hint=INT8_HINT))
+        yield ExportFormat(("student.int8.onnx",), quantized, graph.save_onnx, **rounded)
+        rows, spec = int8.evenly_spaced(valid, options.calibration), None if options.preprocess else student.input
+        light8 = cache(lambda: litert.int8(light(), np.split(parity.inputs(valid, rows, spec), len(rows))))
+        engine_forms["litert"].append(ExportFormat(("student.int8.tflite",), light8, litert.save, **rounded))
     packages = {extra: package for package, extra in ENGINES.values()}
     for name, forms in engine_forms.items():
         if getattr(options, name) and find_spec(packages[name]) is None:
             say(f"export.{name}: left out, {packages[name]} is not installed. Type pip install -e '.[{name}]'.")
         elif getattr(options, name):
             yield from forms
-
-
-def _litert(name: str, make: Callable[[], bytes], **words) -> ExportFormat:
-    save = lambda folder, facts: (folder / name).write_bytes(litert.with_facts(make(), facts))  # noqa: E731
-    return ExportFormat((name,), save, **words)
 
 
 def load_exported(form: ExportFormat, folder: Path, options: Options, plugins: Sequence[str]) -> LoadedModel:

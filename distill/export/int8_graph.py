@@ -20,7 +20,7 @@ def nodes_to_exclude(net) -> list[str]:
         net: ONNX graph with shapes.
     """
     weights = {tensor.name: int(np.prod(tensor.dims)) for tensor in net.graph.initializer}
-    shapes, users = _shapes(net), _users(net)
+    shapes, users = _shapes(net), users_of(net.graph)
 
     def pays(node) -> bool:
         if node.op_type in PRODUCTS:
@@ -43,9 +43,10 @@ def _shapes(net) -> dict[str, list[int]]:
     return {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in values}
 
 
-def _users(net) -> dict[str, list]:
+def users_of(graph) -> dict[str, list]:
+    """Return name -> the nodes of an ONNX graph that read it."""
     users: dict[str, list] = {}
-    for node in net.graph.node:
+    for node in graph.node:
         for name in node.input:
             users.setdefault(name, []).append(node)
     return users
@@ -99,7 +100,7 @@ def zeros_before_pooling(net):
     Rounding an answer that a Relu follows at once spends no numbers on what the Relu makes zero.
     """
     made = deepcopy(net)
-    makers, users = {name: node for node in made.graph.node for name in node.output}, _users(made)
+    makers, users = {name: node for node in made.graph.node for name in node.output}, users_of(made.graph)
     positions, moved = {node.name: index for index, node in enumerate(made.graph.node)}, set()
     for relu in (node for node in net.graph.node if node.op_type == "Relu"):
         pool = makers.get(relu.input[0])
@@ -131,7 +132,7 @@ def round_before_maximum(net):
     """
     from onnx import helper
 
-    makers, users = {name: node for node in net.graph.node for name in node.output}, _users(net)
+    makers, users = {name: node for node in net.graph.node for name in node.output}, users_of(net.graph)
     moved, gone = {}, set()
     for last in (node for node in net.graph.node if node.op_type == "QuantizeLinear"):
         maximum = makers.get(last.input[0])
@@ -162,7 +163,7 @@ def round_as_before_pooling(net):
         net: QDQ graph.
     """
     made = deepcopy(net)
-    makers, users = {name: node for node in made.graph.node for name in node.output}, _users(made)
+    makers, users = {name: node for node in made.graph.node for name in node.output}, users_of(made.graph)
     for pool in (node for node in made.graph.node if node.op_type == "MaxPool"):
         before, after = makers.get(pool.input[0]), users.get(pool.output[0], [])
         if before is None or before.op_type != "DequantizeLinear" or [n.op_type for n in after] != ["QuantizeLinear"]:

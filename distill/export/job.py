@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -83,11 +84,8 @@ def rounded_weights(folder: Path, target: Path, options: Options) -> dict:
         ValueError: no finished run, its data are gone, or the rounded weights lose what an int8 file may not lose.
     """
     run, _, wanted, facts = _with_reference(source_run.read_run(folder, []), options)
-
-    def save(folder: Path, facts: dict[str, str]) -> None:
-        package.save(folder, run.student, run.cfg.student, run.classes, run.cfg.plugins, facts, run.temperature, True)
-
-    form = ExportFormat((package.WEIGHTS, package.CONFIG), save, exact=False)
+    write = partial(package.save_run, half=True)
+    form = ExportFormat((package.WEIGHTS, package.CONFIG), lambda: run, write, exact=False)
     numbers, problem = _save_and_measure(form, target, run, options, facts, wanted)
     if problem:
         raise ValueError(f"{folder}: its weights, rounded to float16: {problem}. Publish it without --compact.")
@@ -128,7 +126,7 @@ def _save_and_measure(
     """Make one form in a folder and measure it; return the numbers, and why it is refused or None."""
     numbers = {}
     try:
-        form.save(folder, facts)
+        form.write(form.make(), folder / form.files[0], facts)
         file = load_exported(form, folder, options, run.cfg.plugins)
         seen = wanted if None in file.shape[1:3] else replace(wanted, resized=())  # a file for pictures of one size
         spec = None if options.preprocess else run.student.input
@@ -138,7 +136,7 @@ def _save_and_measure(
             return numbers, problem
         more = {"file_agreement_with_pytorch": str(measured.agreement)}
         more |= {"file_top1_accuracy": str(measured.accuracy)} if "valid_top1_accuracy" in facts else {}
-        form.save(folder, facts | more)
+        form.write(form.make(), folder / form.files[0], facts | more)
     except Exception as error:  # each converter and engine raises its own: the other forms do not depend on it
         if getattr(error, "errno", None) in OF_THE_MACHINE or os.strerror(errno.ENOSPC) in str(error):
             raise  # an earlier export stays as it is

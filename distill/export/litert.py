@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from contextlib import redirect_stderr
 from io import BytesIO, StringIO
+from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
@@ -68,9 +69,9 @@ def int8(model: bytes, pictures: Iterable[np.ndarray]) -> bytes:
         return bytes(made.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
-def with_facts(model: bytes, facts: dict[str, str]) -> bytes:
-    """Return a file with the facts as JSON in a zip archive behind it, which is how LiteRT's files carry others."""
+def save(model: bytes, path: Path, facts: dict[str, str]) -> None:
+    """Write a file with the facts as JSON in a zip archive behind it, which is how LiteRT's files carry others."""
     content = BytesIO(model)
     with ZipFile(content, "a") as archive:
         archive.writestr(ZipInfo(FACTS), json.dumps(facts))
-    return content.getvalue()
+    path.write_bytes(content.getvalue())

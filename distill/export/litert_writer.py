@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from distill.export.int8_graph import users_of
+
 SIGNATURE = "serving_default"  # the one of a file
 VERSIONS = {"BROADCAST_TO": 2}  # of operations that have no first one
 MAP = 4  # dimensions of a map, [B, C, H, W] in ONNX
@@ -24,10 +26,7 @@ class Writer:
         values = (*self.graph.value_info, *self.graph.input, *self.graph.output)
         self.shapes = {v.name: tuple(size.dim_value for size in v.type.tensor_type.shape.dim) for v in values}
         self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.graph.initializer}
-        self.users: dict[str, list] = {}
-        for node in self.graph.node:
-            for name in node.input:
-                self.users.setdefault(name, []).append(node)
+        self.users = users_of(self.graph)
         self.sub, self.codes, self.buffers = schema.SubGraphT(), {}, [schema.BufferT()]
         self.sub.tensors, self.sub.operators, self.sub.name = [], [], "main"
         self.places: dict[tuple[str, bool], int] = {}  # (name, channels last) -> tensor

@@ -1,4 +1,4 @@
-"""A student as torch.export's program and as an ONNX graph: any batch size, and any picture size where it prepares itself."""
+"""A student as torch.export's program and as an ONNX graph, of any batch size, any picture size where it prepares itself; their files."""
 
 import io
 import json
@@ -7,6 +7,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 from unittest import mock
 
@@ -158,6 +159,32 @@ def save_program(traced: torch.export.ExportedProgram, path: Path, facts: dict[s
     with quiet():
         torch.export.save(traced, content, extra_files={"facts.json": json.dumps(facts)})
     path.write_bytes(content.getvalue())
+
+
+def save_openvino(proto, path: Path, facts: dict[str, str]) -> None:
+    """Write a graph as OpenVINO's .xml and .bin, float32, the facts in its rt_info."""
+    import openvino
+
+    with TemporaryDirectory() as folder:
+        save_onnx(proto, Path(folder) / "student.onnx", facts)
+        model = openvino.convert_model(Path(folder) / "student.onnx")
+    for name, text in facts.items():
+        model.set_rt_info(text, ["fer_distill", name])
+    for written in (path, path.with_suffix(".bin")):
+        written.unlink(missing_ok=True)  # an engine that has it open keeps its own
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def save_executorch(traced: torch.export.ExportedProgram, path: Path, facts: dict[str, str]) -> None:
+    """Write a program as ExecuTorch's .pte, by XNNPACK where it can; a method of the file, facts, answers the facts as JSON."""
+    with quiet():
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+        from executorch.exir import to_edge_transform_and_lower
+
+        methods = {"facts": json.dumps(facts)}
+        lowered = to_edge_transform_and_lower(traced, partitioner=[XnnpackPartitioner()], constant_methods=methods)
+        path.unlink(missing_ok=True)  # an engine that has it open keeps its own
+        path.write_bytes(lowered.to_executorch().buffer)
 
 
 @contextmanager

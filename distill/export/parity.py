@@ -50,7 +50,7 @@ class ReferenceOutputs:
 
 @dataclass(frozen=True)
 class Parity:
-    """How near a file comes: shares in [0, 1]; `accuracy_ci` a bootstrap 95 % interval; `other` the largest |dp| elsewhere.
+    """How near a file comes: shares in [0, 1]; `accuracy_ci` a bootstrap 95% interval; `other` the largest |dp| elsewhere.
 
     accuracy is by the labels, of faces without any by the run's own answers.
     recorded is the mean |dp| to the run's own predictions, None where those are of other views.

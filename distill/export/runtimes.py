@@ -92,13 +92,18 @@ def open_file(path: Path, threads: int, fresh: bool = False) -> LoadedModel:
         ) from error
 
 
-def _onnx(path: Path, threads: int) -> LoadedModel:
+def onnx_session(model: bytes, threads: int, of_one_size: bool = True):
+    """Return onnxruntime's session of a file's content, on the CPU; memory is planned ahead where inputs are of one size."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    model = path.read_bytes()  # its name may have bytes that onnxruntime does not take
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    options.enable_mem_pattern = of_one_size
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _onnx(path: Path, threads: int) -> LoadedModel:
+    session = onnx_session(path.read_bytes(), threads)  # its name may have bytes that onnxruntime does not take
     (given,) = session.get_inputs()
     shape = tuple(size if isinstance(size, int) else None for size in given.shape)
     dtype = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}[given.type]

@@ -13,6 +13,7 @@ from distill.build import ALLOWED
 from distill.config.schema import BESIDE_NETWORK
 from distill.evaluation.inference import PROBE, probe, refuse_changed_network
 from distill.export.runtimes import refuse_changed
+from distill.export.source_run import SourceRun
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import rebuild, without_initial_weights
 from distill.system.cli import format_error
@@ -57,6 +58,12 @@ def save(
     save_weights(folder / WEIGHTS, stored if net is None else net, metadata)
     ours["sha256"] = sha256(folder / WEIGHTS)
     write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
+
+
+def save_run(run: SourceRun, path: Path, facts: dict, half: bool = False) -> None:
+    """Write the two files of a finished run, path being that of the weights; see save()."""
+    given = (run.student, run.cfg.student, run.classes, run.cfg.plugins, facts, run.temperature)
+    save(path.parent, *given, half=half)
 
 
 def in_float16(network: nn.Module) -> tuple[nn.Module, nn.Module]:

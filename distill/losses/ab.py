@@ -43,8 +43,8 @@ class ActivationBoundary(PreActivationLoss):
 
     @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        return deeper_counts_more([self._distance(s, t) for s, t in self.connected(student, teacher)])
-
-    def _distance(self, s: Tensor, t: Tensor) -> Tensor:
-        short = self.margin - torch.where(t > 0, s, -s)  # how far a neuron is from its side of the margin
-        return short.clamp(min=0).square().flatten(1).mean(1)
+        distances = []
+        for s, t in self.connected(student, teacher):
+            short = self.margin - torch.where(t > 0, s, -s)  # how far a neuron is from its side of the margin
+            distances.append(short.clamp(min=0).square().flatten(1).mean(1))
+        return deeper_counts_more(distances)

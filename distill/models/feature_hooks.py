@@ -146,11 +146,7 @@ def layout(network: nn.Module) -> Callable[[Tensor], Tensor]:
         return _channels_first
     if hasattr(net, "num_prefix_tokens") or hasattr(net, "patch_embed"):
         return partial(_tokens_as_maps, prefix=getattr(net, "num_prefix_tokens", 0))
-    return _as_it_is
-
-
-def _as_it_is(x: Tensor) -> Tensor:
-    return x
+    return lambda x: x
 
 
 def _channels_first(x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from distill.system.files import digest
 from distill.system.sync_batch import sync_batch_norm
 from distill.system.weights import WITHOUT_CLASSIFIER, read_weights, save_weights
 from distill.training.loggers import JsonLines, NoLines
+from distill.training.loop import TrainOutput
 from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
@@ -104,8 +105,8 @@ def share_batch_norm(student: nn.Module, teacher: Teacher | None) -> None:
 
 
 @contextmanager
-def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger) -> Iterator[tuple]:
-    """Yield what a training writes to: metrics.jsonl, (metrics, step) -> every logger, and the progress bar.
+def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger) -> Iterator[TrainOutput]:
+    """Yield what a training writes to.
 
     Args:
         who: is trained.
@@ -124,7 +125,7 @@ def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger)
 
     with TrainingProgress(who, epochs) as progress:
         try:
-            yield lines, log, progress
+            yield TrainOutput(lines, log, progress)
         except ValueError as error:
             if not str(error).startswith(OF_BATCH_NORM):
                 raise

@@ -29,8 +29,8 @@ def is_measured(folder: RunFolder, wanted: EvalConfig, data: dict) -> bool:
             return False
         result = RunResult.read(folder.result)
         measured = {"cka": False} | result.eval  # as runs were that knew nothing of it
-        asked = measured == vars(wanted) and result.test_subset == requested_subsets(data)
-        return asked and _has_predictions(folder, result.data.get("classes", []))
+        as_asked = measured == vars(wanted) and result.test_subset == requested_subsets(data)
+        return as_asked and _has_predictions(folder, result.data.get("classes", []))
 
     return parallel.broadcast_from_main(complete)
 
@@ -82,9 +82,9 @@ def refuse_another(cfg: RunConfig, folder: RunFolder) -> None:
     wanted, held = config.identity(cfg), config.identity(other)
     for key in [*wanted, *held]:
         if held.get(key) != wanted.get(key):
-            name, theirs, ours = _narrowed(key, config.settings(other).get(key), config.settings(cfg).get(key))
+            name, there, here = _narrowed(key, config.settings(other).get(key), config.settings(cfg).get(key))
             raise ValueError(
-                f"{folder}: holds another run; its {name} is {as_typed(theirs)}, this one's is {as_typed(ours)}. "
+                f"{folder}: holds another run; its {name} is {as_typed(there)}, this one's is {as_typed(here)}. "
                 "Choose another folder with paths.run=DIR, or leave paths.run to be named by what the run is."
             )
 

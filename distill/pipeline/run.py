@@ -94,10 +94,10 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
                 schedule, who = build.make(cfg.schedule, cfg.plugins), state_id(name, student, learned)
                 compiled, optimizer = compiles(cfg.train.compile, device), optimizer_of([student, objective])
                 state = TrainState(student, objective, optimizer, schedule, ema, who, compiled)
-                with training_output(name, epochs, folder, logger) as (lines, log, progress):
+                with training_output(name, epochs, folder, logger) as output:
                     settings = Settings(cfg.train, cfg.augment, cfg.seed, precision, cfg.checkpoint.every_steps, phases)
                     recipe = build.augmentation(cfg.augment)
-                    fit = train(state, teacher, learned, recipe, settings, folder, lines, log, progress, header)
+                    fit = train(state, teacher, learned, recipe, settings, folder, output, header)
             else:
                 fit = keep_start(student, cfg.student.get("weights"), folder, header)
             detach_hooks(student)  # what is measured now is what will be used

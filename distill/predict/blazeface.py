@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from distill.export.runtimes import onnx_session
 from distill.predict.boxes import OVERLAP, cut, overlap, squares, surest
 from distill.system.cli import not_installed
 
@@ -38,12 +39,9 @@ class BlazeFace:
 
     def __init__(self, threads: int, threshold: float, smallest: float):
         try:
-            import onnxruntime
+            self.session = onnx_session(FILE.read_bytes(), threads)
         except ImportError as error:
             raise ValueError(not_installed("onnxruntime", error, "predict")) from None
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-        self.session = onnxruntime.InferenceSession(FILE, options, providers=["CPUExecutionProvider"])
         self.threshold, self.smallest = threshold, smallest
 
     def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from distill.export.runtimes import onnx_session
 from distill.predict.blazeface import BlazeFace, Tracker
 from distill.predict.boxes import MARGIN, squares, surest
 from distill.predict.pictures import Picture, as_pictures
@@ -193,17 +194,12 @@ def _no_detector(path: Path, error: Exception) -> ValueError:
 
 
 def _session(file: Path, threads: int):
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ValueError(not_installed("onnxruntime", error, "predict")) from None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = threads, 1, 3
-    options.enable_mem_pattern = False  # of one size each: pictures come in many
     graph = detector_graph(file)
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = onnx_session(graph, threads, of_one_size=False)  # pictures come in many
         session.run(list(ANSWERS), {"input.1": np.zeros((1, 3, 32, 32), np.float32)})
+    except ImportError as error:
+        raise ValueError(not_installed("onnxruntime", error, "predict")) from None
     except Exception as error:  # onnxruntime raises its own
         raise _no_detector(file, error) from error
     return session

@@ -38,7 +38,7 @@ def draw(picture: np.ndarray, boxes: np.ndarray, probabilities: np.ndarray, clas
 
 
 def _legible(classes: Sequence[str], font) -> list[str]:
-    """Return class names without accents, which the font does not have; in the place of one in other letters, its number."""
+    """Return class names without accents, which the font does not have; of one in other letters its number."""
     plain = ["".join(c for c in normalize("NFKD", name) if not combining(c)) for name in classes]
     none = bytes(font.getmask("\U0010ffff"))  # what it draws for those
     return [f"class {k}" if none in (bytes(font.getmask(c)) for c in name) else name for k, name in enumerate(plain)]

@@ -67,6 +67,6 @@ def pair(folders: Sequence[Path]) -> str:
             raise ValueError(f"--pair: the {split} faces or labels of {runs[0].folder} and {runs[1].folder} differ.")
         right_a, right_b = (answers.probabilities.argmax(1) == answers.labels for answers in (a, b))
         only_a, only_b, p = mcnemar(right_a, right_b)
-        shares = " | ".join(f"{100 * answers.mean():.2f} %" for answers in (right_a, right_b))
+        shares = " | ".join(f"{100 * answers.mean():.2f}%" for answers in (right_a, right_b))
         lines.append(f"| {split} | {len(right_a):,} | {shares} | {only_a:,} | {only_b:,} | {p:.2g} |")
     return "\n".join([*lines, "", "p: McNemar's test, exact, two-sided, of one training each; seeds vary beside it"])

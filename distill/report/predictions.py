@@ -1,19 +1,13 @@
-"""What one network answered, face by face, and its confidence against its accuracy."""
+"""What one network answered, face by face."""
 
 from typing import NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 
 from distill.evaluation.inference import read_predictions
-from distill.evaluation.metrics import BINS
-from distill.evaluation.tables import calibration
-from distill.report.svg_plot import Plot, Scale, percent
 from distill.runs.folder import RunFolder
 from distill.runs.reading import Run, numbered_lines
 from distill.system.cli import format_error
-
-LEAST = 10  # faces of a bin that is drawn: the accuracy of fewer says little
 
 
 class Predictions(NamedTuple):
@@ -76,19 +70,3 @@ def problems(run: Run) -> list[str]:
                 more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
                 messages.append(f"{file} is damaged: line {bad[0]}{more} is no JSON object and is not drawn")
     return messages
-
-
-def reliability(people: list[Predictions]) -> Markup:
-    """Draw accuracy against confidence of one or two networks; a dot is a bin, its area the number of faces in it."""
-    axis = Scale(0, 1, write=percent, marks=(0, 0.2, 0.4, 0.6, 0.8, 1))
-    plot = Plot(axis, axis, "confidence (%)", "accuracy (%)", height=430)
-    plot.line([(0, 0), (1, 1)], "diagonal")
-    for answers, kind in zip(people[::-1], ("second", "first")[-len(people) :], strict=True):
-        bins = calibration(answers.probabilities, answers.labels, BINS, LEAST)
-        if len(bins) > 1:
-            plot.line([(bar.confidence, bar.accuracy) for bar in bins], f"reliable {kind}")
-        for bar in bins:
-            tip = f"{answers.who}: {bar.faces} faces at {100 * bar.confidence:.0f} % confidence, {100 * bar.accuracy:.0f} % right"
-            radius = 2.5 + 9 * np.sqrt(bar.faces / len(answers.labels))
-            plot.dot((bar.confidence, bar.accuracy), f"reliable {kind}", radius, tip=tip)
-    return plot.svg("Accuracy against confidence of " + " and ".join(answers.who for answers in people))

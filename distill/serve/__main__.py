@@ -151,12 +151,6 @@ def _packaged() -> Path | None:
         return None
 
 
-def _site(args: argparse.Namespace) -> dict[str, bytes]:
-    student, detector = find(args.run), None if args.crops else args.detector or _packaged()
-    store = args.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
-    return site(student, engine(store, args.ort), detector, args.crops)
-
-
 def serve(page: ThreadingHTTPServer) -> None:
     """Serve until Ctrl-C."""
     host, port = str(page.server_address[0]), page.server_address[1]
@@ -172,7 +166,9 @@ def serve(page: ThreadingHTTPServer) -> None:
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     args = _arguments(words)
-    files = _site(args)
+    student, detector = find(args.run), None if args.crops else args.detector or _packaged()
+    store = args.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
+    files = site(student, engine(store, args.ort), detector, args.crops)
     if args.write:
         write(files, args.write)
         print(f"{args.write}: {len(files)} files, {sum(map(len, files.values())) / 1e6:.1f} MB, for any web server")

@@ -62,7 +62,7 @@ function show() {
     const share = face ? face.probabilities[k] : 0;
     row.classList.toggle("first", Boolean(face) && k === top(face));
     row.querySelector(".fill").style.transform = `translateX(${100 * share - 100}%)`;
-    row.querySelector(".number").textContent = face ? `${(100 * share).toFixed(1)} %` : "–";
+    row.querySelector(".number").textContent = face ? `${(100 * share).toFixed(1)}%` : "–";
   });
   at("missed").hidden = Boolean(face) || state.kind === "camera";
   buttons();
@@ -109,7 +109,7 @@ function choose(k) {
 function paint() {
   if (!source) return;
   const whole = state.kind === "picture" && !at("find").checked;  // its square would be its edge
-  const names = state.faces.map(face => `${state.facts.classes[top(face)]} ${Math.round(100 * face.probabilities[top(face)])} %`);
+  const names = state.faces.map(face => `${state.facts.classes[top(face)]} ${Math.round(100 * face.probabilities[top(face)])}%`);
   const found = { faces: whole ? [] : state.faces, chosen: state.chosen, names, mirrored: state.kind === "camera" };
   draw(at("picture"), source, frame.width, frame.height, found);
 }

@@ -104,7 +104,7 @@ def about(facts: dict[str, str], size: int, name: str | None = None) -> str:
         interval = "" if low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
         rows = int(facts["valid_rows"])
         parts.append(
-            f"top\u20111 {100 * float(accuracy):.1f} %{interval} on {rows:,} validation faces of {facts['dataset']}"
+            f"top\u20111 {100 * float(accuracy):.1f}%{interval} on {rows:,} validation faces of {facts['dataset']}"
         )
     return " · ".join(parts)
 

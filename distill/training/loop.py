@@ -54,6 +54,14 @@ class Settings:
         return next((p for p in reversed(self.phases) if p.start <= epoch), Phase(0, self.train.epochs))
 
 
+class TrainOutput(NamedTuple):
+    """What a training writes to."""
+
+    lines: JsonLines | NoLines  # metrics.jsonl, with position() and truncate()
+    log: Callable[[dict, int], None]  # takes (metrics, step), writes to every logger
+    progress: Progress  # shows how far it is
+
+
 def train_step(
     batch: Batch | MixedBatch,
     teacher: Teacher | None,
@@ -111,9 +119,7 @@ def train(
     recipe: ViewRecipe,
     settings: Settings,
     folder: RunFolder,
-    lines: JsonLines | NoLines,
-    log: Callable[[dict, int], None],
-    progress: Progress,
+    output: TrainOutput,
     metadata: dict,
 ) -> dict:
     """Train to the last epoch, or go on from the folder's last checkpoint, and keep the best epoch's weights.
@@ -125,9 +131,7 @@ def train(
         recipe: the ranges of augmentation.
         settings: the numbers of the run.
         folder: run folder; checkpoints/last.pt and checkpoints/best.safetensors are written in it.
-        lines: metrics.jsonl, with position() and truncate().
-        log: takes (metrics, step), writes to every logger.
-        progress: shows how far it is.
+        output: takes the numbers.
         metadata: written into the best weights' header.
 
     Returns:
@@ -144,7 +148,7 @@ def train(
     faces = resident(split, device)
     valid = data.splits["valid"]
     teacher_outputs = None if valid.is_labeled or teacher is None else teacher_logits(teacher, valid, device)
-    train_progress = TrainProgress(folder.checkpoint, train_state, meter, lines)
+    train_progress = TrainProgress(folder.checkpoint, train_state, meter, output.lines)
     at = train_progress.progress
     resumed_at = at["epoch"] * steps + at["step"]
     if 0 < resumed_at < numbers.epochs * steps:
@@ -172,12 +176,12 @@ def train(
             if numbers.mixup:
                 batch = mixup(batch, numbers.mixup, settings.seed, epoch, step)
             meter.add(train_step(to(batch, device), live, train_state, settings.precision, numbers.max_grad_norm))
-            progress.step(epoch, step + 1, steps)
+            output.progress.step(epoch, step + 1, steps)
             if meter.full() or step + 1 == steps:
                 terms = meter.flush()
                 ramps = {f"train/{name}": value for name, value in train_state.objective.changing().items()}
-                log({"epoch": epoch, "train/lr_factor": factor, **terms, **ramps}, done)
-                progress.terms(terms)
+                output.log({"epoch": epoch, "train/lr_factor": factor, **terms, **ramps}, done)
+                output.progress.terms(terms)
             if settings.save_every and done % settings.save_every == 0 and step + 1 < steps:
                 train_progress.save(epoch, step + 1)
         metrics = validate(train_state, data, settings, teacher_outputs)
@@ -186,9 +190,9 @@ def train(
         if value > at["best_score"] and phase.start + phase.epochs == numbers.epochs:
             at.update(best_epoch=epoch, best_score=value, best=metrics)
             save_best(train_state, folder.weights, metadata | {"epoch": epoch} | metrics)
-        log({"epoch": epoch, **metrics}, done)
+        output.log({"epoch": epoch, **metrics}, done)
         train_progress.save(epoch + 1, 0)
-        progress.epoch(epoch, metrics, at)
+        output.progress.epoch(epoch, metrics, at)
     if at["best_epoch"] < 0:
         raise ConfigError(
             "train", "no epoch gave a comparable validation metric; nothing was kept. Lower optimizer.lr."

@@ -157,7 +157,7 @@ def test_a_picture_is_turned_as_its_exif_says_and_transparency_is_white(student,
         ("nosuch.jpg", "nosuch.jpg: cannot be opened"),
     ],
 )
-def test_what_is_no_picture_is_refused(student, given, words):
+def test_predict_of_no_picture_is_refused(student, given, words):
     with pytest.raises(ValueError, match=words):
         student.predict(given)
 
@@ -173,7 +173,7 @@ def test_what_is_no_picture_is_refused(student, given, words):
         ([[500, 2, 3, 4]], "does not fit"),
     ],
 )
-def test_what_is_no_box_in_the_picture_is_refused(student, boxes, words):
+def test_predict_with_a_box_beyond_the_picture_is_refused(student, boxes, words):
     with pytest.raises(ValueError, match=words):
         student.predict(noise(70, 50), boxes)
 
@@ -287,7 +287,7 @@ def test_a_run_is_exported_and_answers(run):
     assert probabilities.shape == (len(run.result["data"]["classes"]),) and abs(probabilities.sum() - 1) < 1e-5
 
 
-def test_what_cannot_be_exported_is_said(run, monkeypatch):
+def test_export_with_an_unknown_option_or_a_file_that_does_not_pass_raises(run, monkeypatch):
     with pytest.raises(ValueError, match=r"export\.int8: expected .*, got 'of'"):
         distill.export(run, int8="of")
     with pytest.raises(ValueError, match=r"export\.int9: no such key. Did you mean export.int8"):

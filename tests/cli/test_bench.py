@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_opened_is_told_in_one_sentence_and_the_others_are
         assert "\n" not in stopped.value.code and "pictures of 48x48" in capsys.readouterr().out, "the other is timed"
 
 
-def test_where_nothing_can_be_timed_nothing_is_written(folder, tmp_path, capsys):
+def test_bench_where_nothing_can_be_timed_writes_nothing(folder, tmp_path, capsys):
     with pytest.raises(
         SystemExit, match=r"^error: .*no exported student is there[^\n]*\nerror: .*absent\.onnx: no such"
     ):

@@ -12,6 +12,7 @@ from distill.losses.ce import CrossEntropy
 from distill.models.elastic import Sandwich, cut, feature
 from distill.pipeline.elastic import InPlace, estimate_batch_norm
 from distill.runs.config import AugmentConfig
+from distill.system.errors import ConfigError
 from distill.system.sync_batch import sync_batch_norm
 from students.ferlite import FerLite
 
@@ -106,8 +107,9 @@ def test_elastic_is_a_list_of_widths():
 
 @pytest.mark.parametrize("width", [[1.0], [], ["S", "M"], [1.0, 0.99], [1.0, 1.0], [1.0, 0], [1.0, True]])
 def test_widths_that_are_no_front_are_refused(width):
-    with pytest.raises(ValueError, match=r"student\.width"):
+    with pytest.raises(ConfigError) as error:
         make(width)
+    assert error.value.key == "student.width"
 
 
 def test_layers_of_narrower_widths_are_exchanged_for_several_processes(learned):
@@ -123,7 +125,7 @@ def test_layers_of_narrower_widths_are_exchanged_for_several_processes(learned):
 # The step
 
 
-def test_every_step_trains_the_widest_the_narrowest_the_first_and_some_by_the_step_s_number():
+def test_elastic_step_trains_the_widest_the_narrowest_the_first_and_some_by_the_step_s_number():
     sandwich = Sandwich([1.0, 0.875, 0.75, 0.5, 0.25])
     assert sandwich.drawn() == ()  # until a loss listens
     turns = []

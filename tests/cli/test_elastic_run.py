@@ -157,7 +157,7 @@ def test_a_width_that_was_not_trained_is_refused_with_those_that_were(run_folder
         (("student.width=[1]",), r"student\.width: expected two or more factors .*, got \[1\]"),
     ],
 )
-def test_what_does_not_go_with_several_widths_gets_a_sentence(words, sentence, tmp_path):
+def test_elastic_run_with_what_does_not_go_with_several_widths_is_refused(words, sentence, tmp_path):
     first = ("student=ferlite", "student.width=[1,0.5]", "loss=[ce]", "logger=none", f"paths.runs={tmp_path}")
     with pytest.raises(ValueError, match=sentence):
         prepare_config(*composed_job([*first, *words]))

@@ -231,7 +231,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("word, sentence", BAD)
-def test_what_cannot_be_asked_gets_one_sentence(folder, capsys, word, sentence):
+def test_export_of_what_cannot_be_asked_is_refused_in_one_sentence(folder, capsys, word, sentence):
     _, said = export(capsys, folder, word)
     assert said.startswith(f"error: {sentence}") and "\n" not in said
 

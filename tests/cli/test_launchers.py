@@ -137,7 +137,7 @@ def test_cores_are_shared_out_among_the_jobs_of_a_machine(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_jobs_at_a_time_share_the_cores_and_one_fine_tuning_of_their_teacher(tmp_path):
+def test_joblib_two_jobs_at_a_time_share_the_cores_and_one_fine_tuning_of_their_teacher(tmp_path):
     words = ("-m", "launcher=joblib", "hydra.launcher.n_jobs=2", "data.train=64", "data.valid=32", "data.test=32")
     words += ("student.size=36", "train.epochs=1", "augment.num_views=1", "seed=0,1")
     asked = command(*words, store=tmp_path / "store", runs=tmp_path / "runs")

@@ -83,7 +83,7 @@ def test_a_student_of_eight_classes_is_measured_on_a_test_set_of_seven(home, fol
     assert (folder / "result.json").read_bytes() == before
 
 
-def test_without_other_data_a_run_is_measured_on_its_own_and_finds_its_own_numbers(home, folder):
+def test_measure_without_other_data_finds_the_run_s_own_numbers(home, folder):
     found, rows = written(measure(folder, "data.test_subset=pose45"), folder)
     result = result_of(home / "runs")
     ours = {f"test/{key}": value for key, value in found["test"].items() if key != "rows"}
@@ -156,7 +156,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("word, sentence", BAD)
-def test_what_cannot_be_measured_gets_one_sentence(folder, word, sentence, monkeypatch):
+def test_measure_of_what_cannot_be_measured_is_refused_in_one_sentence(folder, word, sentence, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(command_line, "loud_warnings", lambda: None)
     with pytest.raises(SystemExit) as stopped:

@@ -141,7 +141,7 @@ def test_given_boxes_are_used_as_they_are(run, tmp_path, capsys):
     )
 
 
-def test_of_one_picture_the_boxes_of_others_are_no_concern(run, tmp_path, capsys):
+def test_boxes_file_with_rows_of_other_pictures_is_no_concern_of_one_picture(run, tmp_path, capsys):
     for name in ("a.png", "b.png"):
         Image.fromarray(noise(60, 60)).save(tmp_path / name)
     (tmp_path / "all.csv").write_text("a.png,1,2,30,40\nb.png,1,2,30,40\nb.png,5,5,9,9\n")
@@ -169,7 +169,7 @@ def test_a_box_that_cannot_be_is_named(run, tmp_path, capsys, text, sentence):
     assert sentence in (err if said == 1 else said) and "\n" not in str(said)
 
 
-def test_of_boxes_that_overlap_the_surest_stays():
+def test_surest_of_boxes_that_overlap_keeps_one():
     boxes = np.array([[0, 0, 10, 10], [1, 1, 10, 10], [1, 5, 10, 10], [50, 50, 4, 4]], float)
     assert detector.surest(boxes, np.array([0.8, 0.9, 0.7, 0.6])).tolist() == [1, 3]
     assert detector.surest(boxes, np.array([0.9, 0.8, 0.7, 0.6])).tolist() == [0, 2, 3], "45 of 155 is little"

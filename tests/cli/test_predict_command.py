@@ -58,7 +58,7 @@ def test_a_drawing_that_cannot_be_written_is_a_sentence_and_the_rest_goes_on(run
     assert err.count("\n") == 1 and "a.jpg: not drawn: " in err and (tmp_path / "drawn" / "b.png").is_file()
 
 
-def test_no_cell_of_a_csv_file_is_a_formula(run, tmp_path, capsys, monkeypatch):
+def test_csv_cell_that_begins_as_a_formula_is_written_as_text(run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ('=HYPERLINK("http:x").png', "+1.png", "-1.png", "@SUM(A1).png", "a=1.png")
     for name in names[1:]:
@@ -216,7 +216,7 @@ def test_a_pickle_under_another_name_is_never_unpickled(tmp_path, capsys, monkey
     assert Path("exploded").exists(), "the pickle would have done it"
 
 
-def test_what_is_no_student_is_told_in_one_sentence(run, tmp_path, capsys):
+def test_student_option_of_no_student_is_refused_in_one_sentence(run, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
     for path, sentence in (
@@ -231,7 +231,7 @@ def test_what_is_no_student_is_told_in_one_sentence(run, tmp_path, capsys):
         assert said.startswith("error: ") and sentence in said and "\n" not in said
 
 
-def test_what_is_to_be_typed_can_be_pasted_whatever_the_path_holds(tmp_path, capsys):
+def test_message_with_an_odd_path_can_be_pasted_into_a_shell(tmp_path, capsys):
     folder = tmp_path / "my runs; $(x)" / "it's"
     folder.mkdir(parents=True)
     Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
@@ -256,7 +256,7 @@ def test_a_missing_detector_is_told_in_one_sentence_and_crops_do_without(run, tm
         assert predict(capsys, tmp_path / "a.png", "--student", run, *words)[0] is None
 
 
-def test_it_starts_without_pytorch_and_opencv(run, tmp_path):
+def test_predict_starts_without_pytorch_and_opencv(run, tmp_path):
     Image.fromarray(noise(48, 48)).save(tmp_path / "a.png")
     code = "import sys; from distill.predict.__main__ import main; main(sys.argv[1:]); assert not {'torch', 'cv2'} & set(sys.modules)"
     words = [sys.executable, "-c", code, str(tmp_path), "--crops", "--student", str(run)]

@@ -68,7 +68,7 @@ def test_pictures_in_the_folder_of_drawings_are_looked_at_and_its_drawings_are_n
     assert drawn == {"a.png", "b.jpg", "c.png", "2023/c.png"}
 
 
-def test_each_picture_has_a_drawing_of_its_own(run, tmp_path, capsys):
+def test_draw_of_pictures_of_one_name_gives_each_a_drawing(run, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for k, name in enumerate(("x.webp", "x.webp.png", "x.webp.png.png")):
         Image.fromarray(noise(48, 48 + 16 * k)).save(tmp_path / "in" / name)
@@ -78,7 +78,7 @@ def test_each_picture_has_a_drawing_of_its_own(run, tmp_path, capsys):
     assert widths["x.webp.png.png.png"] < widths["x.webp.png"] < widths["x.webp.png.png"], "names stay where they can"
 
 
-def test_no_output_replaces_an_input_or_another_output(run, tmp_path, capsys):
+def test_output_that_would_replace_an_input_or_another_output_is_refused(run, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     picture, boxes, inner = tmp_path / "a.png", tmp_path / "boxes.csv", tmp_path / "in" / "b.png"
     Image.fromarray(noise(48, 48)).save(picture)

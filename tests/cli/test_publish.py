@@ -151,7 +151,7 @@ def test_a_compact_folder_has_weights_in_float16_and_one_int8_file_and_teaches_a
     assert set(listed) == {"model.safetensors", "config.json", "model.int8.onnx"}
     assert listed["model.safetensors"] == ours["sha256"]
     size = f"{(hub / 'model.safetensors').stat().st_size:,}"
-    share = f"{100 * float(ours['facts']['file_agreement_with_pytorch']):.2f} %"
+    share = f"{100 * float(ours['facts']['file_agreement_with_pytorch']):.2f}%"
     assert f"| `model.safetensors` | PyTorch weights, float16 | {size} | {share} |" in text
     assert f"the same answer as the run's own weights for {share} of the validation faces" in text
     assert "model.onnx" not in text and ", float16" not in (export / "model-card.md").read_text()
@@ -198,7 +198,7 @@ def test_a_folder_that_holds_something_else_is_replaced_only_when_asked_to(run, 
     assert json.loads((published / "config.json").read_text())["fer_distill"]["facts"]["run"] == read(run)["name"]
 
 
-def test_nothing_that_cannot_be_made_again_is_ever_deleted(run, tmp_path):
+def test_publish_never_deletes_what_cannot_be_made_again(run, tmp_path):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for place in (run, run / "export", run / "hub", tmp_path):
         assert "is, holds or lies in the run folder" in refusal(run, place, "--overwrite")
@@ -289,7 +289,7 @@ def test_a_folder_cannot_allow_itself_to_run_code(published, tmp_path):
     assert not ran.exists(), "even where its package is allowed"
 
 
-def test_where_a_student_started_is_not_told(original, tmp_path):
+def test_published_folder_does_not_tell_where_a_student_started(original, tmp_path):
     run = source_run.read_run(original, [])
     node = run.cfg.student | {"weights": "/home/anna/start.safetensors"}
     package.save(tmp_path, run.student, node, run.classes, [], {})

@@ -76,7 +76,7 @@ def test_a_copy_of_the_run_is_the_same_teacher_and_other_weights_are_another(ass
         job("teacher=run", f"teacher.run={copy}", f"teacher.sha256={sha}", store=store, runs=tmp_path / "runs")
 
 
-def test_two_runs_are_swept_over(assistant, taught, store, tmp_path):
+def test_sweep_over_two_runs_as_teachers_makes_two_jobs(assistant, taught, store, tmp_path):
     both = ",".join("'" + str(folder).replace("'", r"\'") + "'" for folder in (assistant, taught[1]))
     words = ("-m", "teacher=run", f"teacher.run={both}", "train.epochs=1")
     done = distill(*SMALL, *words, store=store, runs=tmp_path)

@@ -51,7 +51,7 @@ def refused(*words):
     return end.value.code
 
 
-def test_what_can_be_mended_is_a_sentence(home, tmp_path, monkeypatch):
+def test_serve_with_a_mistake_says_what_to_type(home, tmp_path, monkeypatch):
     student = home / "student.onnx"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "Install Node.js" in refused(student, "--store", tmp_path / "store")
@@ -95,7 +95,7 @@ def test_a_page_is_never_written_over_files_that_are_no_page_s(home, tmp_path, m
     assert (tmp_path / "notes.md").read_bytes() == b"mine" and (tmp_path / "facts.json").is_file()
 
 
-def test_what_others_made_is_handed_out_with_its_license(address, files, home, tmp_path, monkeypatch):
+def test_page_hands_out_what_others_made_with_its_license(address, files, home, tmp_path, monkeypatch):
     text = ask(address, "/licenses.txt")[3].decode()
     for name in ("ort/ort-wasm-simd-threaded.wasm", "detector.onnx"):
         (part,) = (part for part in text.split("\n\n") if name in part)
@@ -111,7 +111,7 @@ def test_what_others_made_is_handed_out_with_its_license(address, files, home, t
     assert written.partition("Permission")[2].split() == mit.partition("Permission")[2].split()
 
 
-def test_without_centerface_blazeface_looks_at_every_picture(home, monkeypatch, capsys):
+def test_page_without_centerface_lets_blazeface_look_at_every_picture(home, monkeypatch, capsys):
     monkeypatch.setattr(serve, "engine", lambda *words: {})
     monkeypatch.setattr(detector, "find_spec", lambda name: None)
     files = serve._site(serve._arguments([str(home / "student.onnx")]))

@@ -101,7 +101,7 @@ def test_a_picture_that_is_dropped_or_chosen_gets_pythons_probabilities(browser,
     wanted, (found, _) = answer(home, picture, whole_picture(picture)), shown(browser)
     assert wanted.max() > 0.3 and np.abs(found - wanted).max() < 1e-3
     words = browser.run("document.getElementById('bars').innerText").replace("\n", " ")
-    assert re.findall(r"(\w+) ([\d.]+) %", words) == [
+    assert re.findall(r"(\w+) ([\d.]+)%", words) == [
         (emotion, f"{100 * share:.1f}") for emotion, share in zip(EMOTIONS, found[0], strict=True)
     ]
     spoken = browser.run("document.getElementById('live').textContent")
@@ -232,7 +232,7 @@ def test_pictures_are_resized_byte_for_byte_as_pillow_does(browser, size, to):
     assert (np.array(found, np.uint8).reshape(wanted.shape) == wanted).all()
 
 
-def test_nothing_is_asked_of_another_place_and_nothing_could_be(browser, address, tmp_path):
+def test_page_asks_nothing_of_another_place_and_could_not(browser, address, tmp_path):
     path = tmp_path / "small.png"
     faces()["small.png"].save(path)
     browser.events.clear()

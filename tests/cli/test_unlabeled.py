@@ -127,7 +127,7 @@ def test_an_export_keeps_the_runs_own_answers_and_its_card_says_what_was_measure
     publish([str(folder), str(tmp_path / "hub")])
     card = (tmp_path / "hub" / "README.md").read_text()
     own = read(folder)["student"]["metrics"]
-    assert f"| test | 18 | {100 * own['test/agreement']:.2f} % (" in card and "no accuracy is known of them" in card
+    assert f"| test | 18 | {100 * own['test/agreement']:.2f}% (" in card and "no accuracy is known of them" in card
     assert (
         "top-1" not in card
         and "Each class" not in card
@@ -170,7 +170,7 @@ def test_labels_that_are_found_later_measure_such_a_run(taught, store, tmp_path)
         ),
     ],
 )
-def test_what_cannot_be_without_labels_is_refused(words, sentence, teacher, pictures, store, tmp_path):
+def test_unlabeled_run_with_what_needs_labels_is_refused(words, sentence, teacher, pictures, store, tmp_path):
     mine = ("teacher=run", f"teacher.run={teacher}") if not words[0].startswith("teacher=") else ()
     with pytest.raises(SystemExit, match=sentence):
         job(*NONE, f"data.root={pictures}", *TAUGHT, *mine, *words, store=store, runs=tmp_path)
@@ -186,6 +186,6 @@ def test_the_trial_in_the_docs_says_the_numbers_of_its_result():
     page = (ROOT / "docs" / "data.md").read_text()
     found = json.loads((ROOT / "docs" / "results" / "muxspace48-microexpnet-unlabelled.json").read_text())
     run, unseen = found["of_the_run"], found["unseen"]
-    assert f"{100 * run['metrics']['test/agreement']:.2f} % of its own {run['rows']['test']:,} test faces" in page
-    assert f"labels {100 * unseen['top1_accuracy']:.2f} % of the {unseen['rows']:,} faces" in page
+    assert f"{100 * run['metrics']['test/agreement']:.2f}% of its own {run['rows']['test']:,} test faces" in page
+    assert f"labels {100 * unseen['top1_accuracy']:.2f}% of the {unseen['rows']:,} faces" in page
     assert f"(mean-class {100 * unseen['mean_class_accuracy']:.2f})" in page and run["epochs"] == 3

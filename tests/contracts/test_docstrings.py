@@ -94,7 +94,7 @@ def test_what_is_public_names_its_arguments_and_says_what_it_raises(file):
     assert not {f"{file}: {gap}" for gap in gaps(FILES[file])} - CAUGHT
 
 
-def test_what_is_excused_is_still_there():
+def test_excused_gaps_of_docstrings_are_still_there():
     assert {f"{file}: {gap}" for file, tree in FILES.items() for gap in gaps(tree)} >= CAUGHT
 
 

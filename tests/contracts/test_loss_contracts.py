@@ -146,7 +146,7 @@ def cast(answer, dtype):
     return answer._replace(logits=answer.logits.to(dtype), heads=answer.heads.to(dtype), features=features)
 
 
-def test_losses_are_found():
+def test_conf_loss_is_found_with_its_classes():
     assert {"ce", "kd", "hint"} <= set(NAMES)
 
 

@@ -13,7 +13,7 @@ from distill.losses.kd import KnowledgeDistillation
 from distill.runs.config import COMPONENTS, RunConfig
 from distill.runs.folder import RunFolder
 from distill.training.loggers import JsonLines
-from distill.training.loop import Settings, TrainState, train
+from distill.training.loop import Settings, TrainOutput, TrainState, train
 from distill.training.optim import Constant, ModelEma, optimizer
 from distill.types import Dataset, InputSpec, Outputs, Split
 from teachers.frozen import FrozenTeacher
@@ -78,7 +78,9 @@ def run(folder, stop_at=None, **changed):
     folder.mkdir(exist_ok=True)
     lines, made, teacher = JsonLines(folder / "metrics.jsonl"), train_state(), frozen(1)
     try:
-        train(made, teacher, DATA, ViewRecipe(), settings, RunFolder(folder), lines, lines.log, nothing, {})
+        train(
+            made, teacher, DATA, ViewRecipe(), settings, RunFolder(folder), TrainOutput(lines, lines.log, nothing), {}
+        )
     except KeyboardInterrupt:
         assert stop_at
     finally:

@@ -84,7 +84,7 @@ def anchor(heading):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_internal_links_resolve(page):
+def test_docs_internal_links_resolve(page):
     for target in LINK.findall(CODE.sub("", page.read_text())):
         if target.startswith(("http://", "https://", "mailto:")):
             continue
@@ -107,7 +107,7 @@ def test_paths_that_a_page_names_exist(page):
 
 
 @pytest.mark.parametrize("page", ["python.md", "export.md"])
-def test_python_blocks_run(page, tmp_path, monkeypatch):
+def test_docs_python_blocks_run(page, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
     (tmp_path / "RUN").mkdir()

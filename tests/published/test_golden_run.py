@@ -27,7 +27,7 @@ def test_run_of_seed_0_has_the_stored_first_20_losses(tmp_path):
 
 
 def test_default_recipe_learns_faces_and_a_second_generation_learns_from_the_first(tmp_path):
-    """Default optimizer, schedule, epochs, views and losses on eight plain expressions: 59 and 55 % right, 12.5 by chance."""
+    """Default optimizer, schedule, epochs, views and losses on eight plain expressions: 59 and 55% right, 12.5 by chance."""
     plain = ("data.intensity=1", "data.mixture=0", "data.occlusion=0", "data.pose=0", "data.light=0")
     sizes = ("data.train=960", "data.valid=304", "data.test=304", "student=microexpnet", "student.size=48")
     words = (*plain, *sizes, "train.epochs=6", "teacher=none", "generations=2")

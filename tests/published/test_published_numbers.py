@@ -165,4 +165,4 @@ def test_bytes_agreement_and_accuracy_of_the_shipped_files_are_their_own():
         facts = open_file(path, 1).facts if path.suffix == ".onnx" else config["facts"]
         agreement, top1 = float(facts["file_agreement_with_pytorch"]), float(facts["file_top1_accuracy"])
         told = (row["bytes"], row["same answer as PyTorch"], row["valid top-1"])
-        assert told == (f"{path.stat().st_size:,}", f"{100 * agreement:.2f} %", f"{100 * top1:.2f} %"), row["file"]
+        assert told == (f"{path.stat().st_size:,}", f"{100 * agreement:.2f}%", f"{100 * top1:.2f}%"), row["file"]

@@ -41,7 +41,7 @@ def test_our_step_beside_those_of_others_is_told_as_the_rounds_were_timed():
             told = (row["time"], row["/ labels alone"], row["/ stored logits"])
             assert told == (f"{1e3 * step:.3g} ms", *(f"{ratio:.3g}" for ratio in over)), (student, who)
             if who == "stored":
-                assert over[0] <= 1.05 and re.search(rf"\b{100 * (over[0] - 1):.0f} %[^.]* for {name}", page)
+                assert over[0] <= 1.05 and re.search(rf"\b{100 * (over[0] - 1):.0f}%[^.]* for {name}", page)
             elif who in versions:
                 assert row["step"].startswith(f"{who} {versions[who]}, ")
                 elsewhere.append(f"{over[1]:.0f}")

@@ -89,4 +89,4 @@ def test_a_shipped_card_has_the_hashes_of_its_files_and_the_accuracy_that_they_n
     facts = open_file(shipped()[name], 1).facts
     assert f"- Data: {facts['license_of_the_data']}" in card
     assert tuple(json.loads(facts["classes"])) == EMOTIONS
-    assert f"{100 * float(facts['valid_top1_accuracy']):.2f} %" in card and "Not for decisions about people" in card
+    assert f"{100 * float(facts['valid_top1_accuracy']):.2f}%" in card and "Not for decisions about people" in card

@@ -47,6 +47,14 @@ def test_sources_and_pages_private_word_is_not_there(word):
     assert len(PAGES) > 200 and not found, f"{word}: write the field's word instead"
 
 
+def test_percent_signs_stand_at_their_numbers():
+    """86.8%, as Python's own format writes it, in the console, cards, reports and pages alike."""
+    rule = re.compile(r"[\d}] %(?!\}| \d)")  # not where a template's tag ends, nor a remainder in code
+    assert rule.search("86.8 % of") and rule.search("{x:.1f} %") and not rule.search("{% if a == 1 %} a9 % 8, 86.8%")
+    found = [f"{path.relative_to(ROOT)}: {m[0]}" for path, text in PAGES.items() for m in [rule.search(text)] if m]
+    assert not found, "write 86.8%, without a space"
+
+
 # Names in code that say little where a noun would say all.
 VAGUE = {*["found", "own", "asked", "told", "said", "theirs", "taught", "spoilt"]}
 

@@ -36,7 +36,7 @@ def test_a_missing_split_folder_is_named(tmp_path, root):
     refused(tmp_path, root, r"has no FER2013Valid/label.csv. FER\+ is FER2013Train, FER2013Valid")
 
 
-def test_two_copies_below_one_root_are_named(tmp_path, root):
+def test_ferplus_root_with_two_copies_names_them(tmp_path, root):
     shutil.copytree(root, root / "copy")
     refused(tmp_path, root, r"more than once: FER2013Test/label.csv, .*copy/FER2013Train/label.csv")
 
@@ -155,7 +155,7 @@ def test_a_missing_row_or_column_of_the_csv_pair_is_named(tmp_path, name, change
     refused(tmp_path, root, match)
 
 
-def test_one_file_of_the_csv_pair_alone_is_named(tmp_path):
+def test_ferplus_root_with_one_file_of_the_csv_pair_names_the_missing_one(tmp_path):
     root = tree.write_csv_pair(tmp_path / "pair")
     (root / "fer2013.csv").unlink()
     refused(tmp_path, root, r"has fer2013new.csv but not fer2013.csv; the pictures need both")

@@ -139,7 +139,7 @@ def test_a_name_that_no_terminal_can_show_is_no_problem(run, tmp_path, capsys):
     assert len((tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
-def test_no_such_path_and_a_folder_without_pictures_get_one_sentence(run, tmp_path, capsys):
+def test_predict_path_that_is_missing_or_without_pictures_is_refused_in_one_sentence(run, tmp_path, capsys):
     (tmp_path / "notes.txt").write_text("words")
     for path, sentence in (
         (tmp_path / "nowhere", "no such file or folder"),
@@ -150,7 +150,7 @@ def test_no_such_path_and_a_folder_without_pictures_get_one_sentence(run, tmp_pa
         assert said.startswith(f"error: {path}: {sentence}") and "\n" not in said
 
 
-def test_cmyk_becomes_rgb(tmp_path):
+def test_picture_of_mode_cmyk_becomes_rgb(tmp_path):
     smooth().convert("CMYK").save(tmp_path / "a.jpg", quality=100, subsampling=0)
     assert Image.open(tmp_path / "a.jpg").mode == "CMYK"
     same(read(tmp_path / "a.jpg")[0], np.asarray(smooth()), 8)
@@ -165,7 +165,7 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png", "tif"])
-def test_of_an_animation_the_first_picture_is_taken_and_that_is_said(run, tmp_path, capsys, kind):
+def test_animation_gives_its_first_picture_and_says_so(run, tmp_path, capsys, kind):
     frames = [Image.new("RGB", (48, 48), color) for color in ("red", "blue", "green")]
     frames[0].save(tmp_path / f"a.{kind}", save_all=True, append_images=frames[1:], duration=100)
     pixels, note = read(tmp_path / f"a.{kind}")
@@ -191,7 +191,7 @@ def test_damaged_exif_does_not_cost_the_picture(tmp_path):
     same(read(tmp_path / "a.jpg")[0], np.asarray(smooth()), 8)
 
 
-def test_transparency_becomes_white(tmp_path):
+def test_picture_with_transparency_becomes_white_there(tmp_path):
     alpha = np.zeros((40, 56), np.uint8)
     alpha[:, 28:] = 255
     wanted = np.asarray(smooth()).copy()
@@ -220,7 +220,7 @@ def test_gray_palette_and_single_pixels_are_read(run, tmp_path, capsys, mode):
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_damage_of_bytes_gets_anything_but_a_picture_or_a_sentence(tmp_path):
+def test_picture_with_damaged_bytes_is_read_or_refused_in_a_sentence(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     draw, file, refused, taken = np.random.default_rng(0), tmp_path / "a.png", 0, 0

@@ -61,7 +61,7 @@ def test_a_sweep_that_is_stopped_from_the_keyboard_leaves_no_process_and_says_ho
 
 
 @pytest.mark.slow
-def test_one_job_at_a_time_is_a_process_of_its_own_too(tmp_path):
+def test_joblib_one_job_at_a_time_is_a_process_of_its_own(tmp_path):
     short = ("hydra.launcher.n_jobs=1", "train.epochs=1", "seed=1")
     sweep = start(asked(tmp_path, *short), environment())
     said = sweep.communicate(timeout=300)[0]

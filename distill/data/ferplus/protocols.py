@@ -62,7 +62,7 @@ def argmax(votes: np.ndarray) -> np.ndarray:
 
 
 def soft_votes(votes: np.ndarray) -> np.ndarray:
-    """Keep the leading emotions, most votes first, until they hold 75 % of the votes, at most three of them.
+    """Keep the leading emotions, most votes first, until they hold 75% of the votes, at most three of them.
 
     Single votes are set aside. A picture is dropped when more than three share the lead, when unknown or NF leads, or
     when what was kept before unknown or NF came up is no more than half of the votes.

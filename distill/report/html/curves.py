@@ -1,12 +1,19 @@
-"""Lines over epochs and over the severity of a corruption, one per run, told apart by hovering rather than by a hundred colors."""
+"""Lines over epochs, severity and confidence, one per run or network, told apart by hovering rather than by a hundred colors."""
 
 from collections.abc import Sequence
 
+import numpy as np
+from markupsafe import Markup
+
+from distill.evaluation.metrics import BINS
+from distill.evaluation.tables import calibration
 from distill.report.aggregate import RunTable
-from distill.report.svg_plot import Plot, Scale, percent, scale
+from distill.report.html.svg_plot import Plot, Scale, percent, scale
+from distill.report.predictions import Predictions
 from distill.runs.reading import AGREEMENT, FIRST
 
 MOST = 120  # points of a line
+LEAST = 10  # faces of a bin that is drawn: the accuracy of fewer says little
 
 
 def learning(table: RunTable) -> list[tuple[str, str]]:
@@ -64,3 +71,19 @@ def _small(name: str, lines: list[tuple[int, list]], best: int, everything: list
         for point in points[1:]:
             plot.dot(point, "dot", 2.5, number)
     return plot.svg(f"Test top-1 with {name} by severity")
+
+
+def reliability(people: list[Predictions]) -> Markup:
+    """Draw accuracy against confidence of one or two networks; a dot is a bin, its area the number of faces in it."""
+    axis = Scale(0, 1, write=percent, marks=(0, 0.2, 0.4, 0.6, 0.8, 1))
+    plot = Plot(axis, axis, "confidence (%)", "accuracy (%)", height=430)
+    plot.line([(0, 0), (1, 1)], "diagonal")
+    for answers, kind in zip(people[::-1], ("second", "first")[-len(people) :], strict=True):
+        bins = calibration(answers.probabilities, answers.labels, BINS, LEAST)
+        if len(bins) > 1:
+            plot.line([(bar.confidence, bar.accuracy) for bar in bins], f"reliable {kind}")
+        for bar in bins:
+            tip = f"{answers.who}: {bar.faces} faces at {100 * bar.confidence:.0f}% confidence, {100 * bar.accuracy:.0f}% right"
+            radius = 2.5 + 9 * np.sqrt(bar.faces / len(answers.labels))
+            plot.dot((bar.confidence, bar.accuracy), f"reliable {kind}", radius, tip=tip)
+    return plot.svg("Accuracy against confidence of " + " and ".join(answers.who for answers in people))

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from distill.report.aggregate import Configuration, RunTable
+from distill.report.html.svg_plot import Plot, Scale, percent, scale
 from distill.report.number_format import capital, cut, plain
-from distill.report.svg_plot import Plot, Scale, percent, scale
 from distill.runs.reading import FIRST, is_number
 
 COLORED = 8  # values of a setting that hues can tell apart
@@ -142,13 +142,11 @@ def _tip(key: str, level: Level) -> str:
     among = f" ± {100 * level.among:.2f}" if level.among else ""
     spread = seed_spread(level.members)
     seeds = f"; over seeds alone ± {100 * spread:.2f}" if spread is not None else ""
-    return (
-        f"{key} {plain(level.value)}: {100 * level.mean:.2f}{among} % over {len(level.members)} configurations{seeds}"
-    )
+    return f"{key} {plain(level.value)}: {100 * level.mean:.2f}{among}% over {len(level.members)} configurations{seeds}"
 
 
 def _words(known: list[Level]) -> str:
-    return ", ".join(f"{plain(level.value)} {100 * level.mean:.1f} %" for level in known)
+    return ", ".join(f"{plain(level.value)} {100 * level.mean:.1f}%" for level in known)
 
 
 def setting_plot(table: RunTable, key: str, by: str | None = None) -> dict | None:
@@ -202,7 +200,7 @@ def _over(lines: dict[str, list], x: Scale, key: str, by: str | None, title: str
             if spread:
                 plot.line([(at, mean - spread), (at, mean + spread)], f"error {color}")
             more = f"{by} {value}, " if by else ""
-            tip = f"{more}{key} {plain(at)}: {100 * mean:.2f} ± {100 * spread:.2f} % over {n} runs"
+            tip = f"{more}{key} {plain(at)}: {100 * mean:.2f} ± {100 * spread:.2f}% over {n} runs"
             plot.dot((at, mean), f"mean {color}", 4.5, tip=tip)
     return plot.svg(f"{title} over {key}" + (f" by {by}" if by else ""))
 

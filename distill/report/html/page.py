@@ -14,7 +14,7 @@ from distill.report.aggregate import SPEEDS, Configuration, RunTable
 from distill.report.example_faces import Faces
 from distill.report.html import curves, effects, pareto, summary
 from distill.report.number_format import cut, full, plain, show
-from distill.report.predictions import LEAST, Predictions, reliability, run_predictions, teacher_predictions
+from distill.report.predictions import Predictions, run_predictions, teacher_predictions
 from distill.report.select import condition
 from distill.runs.reading import FIRST, Run
 
@@ -127,11 +127,11 @@ def _errors(run: Run) -> dict:
     teacher, classes = teacher_predictions(run, student), run.result.data["classes"]
     people = [student, *([teacher] if teacher else [])]
     return facts | {
-        **{"classes": classes, "faces": len(student.labels), "least": LEAST},
+        **{"classes": classes, "faces": len(student.labels), "least": curves.LEAST},
         "right": (student.probabilities.argmax(1) == student.labels).mean(),
         **{"student": _network(student, classes), "teacher": teacher and _network(teacher, classes)},
         "teacher_missing": bool(run.result.teacher) and not teacher,
-        "reliability": reliability(people),
+        "reliability": curves.reliability(people),
     }
 
 
@@ -157,9 +157,9 @@ def _script_data(sections: list[RunTable]) -> dict:
 
 def _tip(c: Configuration) -> str:
     spread = f" ± {100 * c.spread[c.goal]:.2f} over {len(c.runs)} seeds" if len(c.runs) > 1 else ""
-    accuracy = [f"{'valid' if c.goal == FIRST else c.goal_words} {100 * c.score:.2f} %{spread}"]
+    accuracy = [f"{'valid' if c.goal == FIRST else c.goal_words} {100 * c.score:.2f}%{spread}"]
     if (test := c.mean.get("test/top1_accuracy")) is not None:
-        accuracy.append(f"test {100 * test:.2f} %")
+        accuracy.append(f"test {100 * test:.2f}%")
     costs = ((c.mean.get(name), words) for name, words in (("num_parameters", "parameters"), ("macs", "MACs")))
     cost = [f"{compact(value)} {words}" for value, words in costs if value]
     if "latency_ms" in c.mean:

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 from distill.evaluation.tables import BYTES, compact
 from distill.report.aggregate import Configuration, RunTable
+from distill.report.html.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.report.number_format import amount, capital, cut, tick
-from distill.report.svg_plot import Plot, Point, percent, place_labels, scale
 from distill.runs.reading import FIRST
 
 AXES = {  # name -> (title, how a tick is written)
@@ -42,7 +42,7 @@ def teacher_note(table: RunTable) -> str:
     """Return a message that says where the teachers are, which would squeeze the students' points together."""
     teachers = {run.result.teacher["name"]: run.teacher_numbers for run in table.runs if run.result.teacher}
     words = [
-        f"{name}: {amount('percent', t[FIRST], 0)} %, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"
+        f"{name}: {amount('percent', t[FIRST], 0)}%, {compact(t['num_parameters'])} parameters, {compact(t['macs'])} MACs"
         for name, t in teachers.items()
         if {FIRST, "num_parameters", "macs"} <= t.keys()
     ]

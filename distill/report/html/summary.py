@@ -91,7 +91,7 @@ def best_folder(best: Configuration) -> Path:
 
 
 def chance(table: RunTable) -> str | None:
-    """Return how far two equally good students may lie apart on so few validation faces, 95 % of the time; of one seed each."""
+    """Return how far two equally good students may lie apart on so few validation faces, 95% of the time; of one seed each."""
     best = table.configurations[0]
     if best.spread or any(len(c.runs) > 1 for c in table.configurations):
         return None
@@ -109,7 +109,7 @@ def tiles(best: Configuration) -> list[Tile]:
             if name == "latency_ms":
                 notes = [best.speed_of or "eager PyTorch"]
             notes += _beside_teacher(name, best)
-            value = show(column, best.mean[name]) + {"percent": " %", "ms": " ms"}.get(column.unit, "")
+            value = show(column, best.mean[name]) + {"percent": "%", "ms": " ms"}.get(column.unit, "")
             made.append(Tile(words, value, notes))
     return made
 
@@ -121,7 +121,7 @@ def _uncertainty(name: str, best: Configuration) -> list[str]:
         return [f"± {100 * best.spread[name]:.2f} over {over}"]
     match run.result.student["metrics"].get(f"{name}_ci"):
         case [int() | float() as low, int() | float() as high]:
-            return [f"95 %: {Share(best.mean[name], low, high).interval}"]
+            return [f"95%: {Share(best.mean[name], low, high).interval}"]
     return []
 
 

@@ -115,7 +115,7 @@ def test_a_positive_translation_moves_the_face_left_or_up_and_a_positive_turn_cl
     assert operate("Rotate", face, torch.tensor([90.0])).flatten().argmax().item() == 30 * 41 + 21
 
 
-def test_what_comes_from_beyond_the_face_is_black():
+def test_warp_beyond_the_face_is_black():
     white = torch.full((1, 1, 20, 20), 200, dtype=torch.uint8)
     moved = operate("TranslateX", white, torch.tensor([0.25]))
     assert moved[..., :15].eq(200).all() and moved[..., 15:].eq(0).all()
@@ -192,7 +192,7 @@ def test_rendering_augments_the_packed_pixels_first_and_leaves_them_as_they_were
     assert ((images * 255 - faces).abs().amax((1, 2, 3)) > 1).float().mean() > 0.5
 
 
-def test_both_operations_are_done_in_their_order():
+def test_augment_does_both_operations_in_their_order():
     face = pictures("smooth", 1)
     invert, solarize = (OPERATIONS.index(name) + 1.0 for name in ("Invert", "Solarize"))
     plan = torch.tensor([[invert, 0.0, solarize, 100.0], [solarize, 100.0, invert, 0.0], [0.0, 0.0, invert, 0.0]])

@@ -103,7 +103,7 @@ def test_faces_are_mirrored_and_erased_as_often_as_the_recipe_says(flip, erase):
         assert abs(seen.mean().item() - wanted) <= 4 * math.sqrt(wanted * (1 - wanted) / ROWS)
 
 
-def test_columns_are_drawn_independently():
+def test_table_columns_are_drawn_independently():
     table = ViewRecipe(shear=10).table(0, 1, ROWS).numpy()
     erased = table[:, 9] > 0
     for rows in (np.hstack([table[:, :9], erased[:, None]]), table[erased]):
@@ -122,7 +122,7 @@ def test_the_identity_view_at_the_packed_size_is_the_packed_picture(channels):
     assert torch.allclose(images * 255, pixels.float(), atol=255e-4)
 
 
-def test_flip_mirrors_the_picture():
+def test_render_with_flip_mirrors_the_picture():
     pixels = noise()
     mirrored = render(pixels, row(flip=1.0), InputSpec(48))
     assert torch.allclose(mirrored, pixels.flip(-1) / 255, atol=1e-4)

@@ -59,6 +59,13 @@ def test_a_key_unlike_any_other_is_told_which_there_are():
     assert re.search(r"augment\.xyzzy: no such key\. There are: .*rotate.*flip", refused("augment.xyzzy=1"))
 
 
+@pytest.mark.parametrize("other", ["debug=smoke", "teacher=resnet50"])
+def test_suggest_override_ensemble_of_an_experiment_replaced_says_what_to_type(other):
+    sentence = refused("experiment=ferplus_distilled", other)
+    assert sentence.startswith("teacher@teacher.members.first: ") and "Type teacher=ensemble" in sentence
+    composed("experiment=ferplus_distilled", other.partition("teacher=")[0] or "seed=0", "teacher=ensemble")
+
+
 def test_a_value_of_the_wrong_type_is_not_called_a_key_that_does_not_exist():
     sentence = refused("train.epochs=two")
     assert sentence.startswith("train.epochs: ") and "'two'" in sentence and "no such key" not in sentence
@@ -194,7 +201,7 @@ def test_beta_is_for_balanced_weights_and_as_it_comes_is_no_choice():
     assert all(loss["beta"] == validation.BETA and loss["class_weights"] is None for loss in cfg.loss.values())
 
 
-def test_what_is_unusual_but_sound_is_allowed():
+def test_config_that_is_unusual_but_sound_is_allowed():
     check(typed(composed(*SOUND, "augment.erase=0", "augment.erase_min=0", "augment.erase_max=0")))
 
 

@@ -167,7 +167,7 @@ def test_a_value_is_told_as_it_is_typed():
     assert found == "[null, true, 0, 1.5, 'a', {b: false}]"
 
 
-def test_nothing_is_made_where_a_key_is_refused(tmp_path):
+def test_config_with_a_refused_key_makes_nothing(tmp_path):
     done = distill("optimizer.weight_decay=null", store=tmp_path / "store", runs=tmp_path / "runs")
     assert done.returncode == 1 and not list(tmp_path.iterdir())
     assert done.stderr == "error: optimizer.weight_decay: expected a finite number, got null.\n"

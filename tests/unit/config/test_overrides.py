@@ -25,7 +25,7 @@ def test_a_path_of_any_letters_arrives_as_it_was_typed(key, path):
     assert asdict(config.typed(cfg))[group][name] == path
 
 
-def test_what_hydra_can_read_or_is_no_path_stays_as_it_was_typed():
+def test_quoted_of_what_hydra_reads_or_is_no_path_stays_as_it_was_typed():
     words = ["data.root=/a,/b", "data.root='/a b'", "paths.store=${oc.env:HOME}", "student.width=XS,", "-m"]
     assert [overrides.quoted(word) for word in words] == words
 

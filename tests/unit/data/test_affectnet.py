@@ -78,7 +78,7 @@ def test_the_archives_are_read_as_they_unpack(root):
     assert [data.splits[split].ids for split in data.splits] == [expected.splits[split].ids for split in data.splits]
 
 
-def test_of_several_folders_of_pictures_one_must_be_named(root):
+def test_affectnet_with_several_folders_of_pictures_wants_one_named(root):
     (root / "Manually_Annotated_Images_aligned" / "1").mkdir(parents=True)
     refused(root, r"data.images: .* Manually_Annotated_Images, Manually_Annotated_Images_aligned. Give data.images one")
     assert len(open_it(root, images="Manually_Annotated_Images").splits["test"]) == 16
@@ -110,7 +110,7 @@ def test_a_published_list_chooses_the_test_pictures_by_name(root, form):
     assert open_it(root).notes["packed"] == data.notes["packed"], "a subset needs no pack of its own"
 
 
-def test_with_seven_classes_a_subset_has_no_contempt(root):
+def test_affectnet_subset_with_seven_classes_has_no_contempt(root):
     (root / "pose_30_affectnet_list.txt").write_text(listed("pose30", [1, 7]))
     assert open_it(root, test_subset="pose30", classes=7).extra_test_splits["pose30"].ids == (name("bbb", 1),)
 
@@ -182,7 +182,7 @@ def test_a_list_without_an_emotion_is_named(root):
         open_it(root)
 
 
-def test_what_is_no_affectnet_is_told_what_affectnet_is(root, tmp_path):
+def test_affectnet_root_without_affectnet_is_told_its_layout(root, tmp_path):
     (root / "validation.csv").unlink()
     refused(root, r"holds no AffectNet, or half of it. Give a folder with training.csv, validation.csv and Manually_")
     refused(tmp_path / "nowhere", r"data.root: .*nowhere does not exist. Give a folder with training.csv")
@@ -285,5 +285,5 @@ def test_subsets_and_the_npy_release_do_not_go_together(npy):
     )
 
 
-def test_two_releases_below_one_root_are_named(npy, root):
+def test_affectnet_root_with_two_releases_names_them(npy, root):
     refused(root, r"data.root: .* holds AffectNet twice: .*training.csv and .*train_set")

@@ -66,7 +66,7 @@ def test_faces48_measure_a_student_of_eight_classes(make):
 
 
 @pytest.mark.parametrize("form", ["authors", "faces48"])
-def test_every_person_is_tested_in_one_fold_and_never_trained_on_there(make, form):
+def test_ckplus_person_is_tested_in_one_fold_and_never_trained_on_there(make, form):
     root, tested = make(form), []
     for fold in range(6):
         data = open_it(root, folds=6, fold=fold)
@@ -76,7 +76,7 @@ def test_every_person_is_tested_in_one_fold_and_never_trained_on_there(make, for
     assert tested == tree.PERSONS, "in the order of their names"
 
 
-def test_published_folds_come_first(make):
+def test_ckplus_with_published_folds_takes_them(make):
     root = make("lists")
     data = open_it(root, folds=6, fold=2)
     assert persons(data.splits["test"]) == {tree.PERSONS[2], tree.PERSONS[8]}
@@ -100,7 +100,7 @@ def test_a_missing_or_broken_list_of_a_fold_is_named(make):
     refused(root, r"train_ids_2.csv is not there, though other lists of folds are", folds=6)
 
 
-def test_without_lists_of_folds_persons_are_cut_into_runs(make):
+def test_ckplus_without_lists_of_folds_cuts_persons_into_runs(make):
     root = make("lists")
     for path in (root / "metafile/cv").iterdir():
         path.unlink()
@@ -153,7 +153,7 @@ def test_the_archives_of_the_authors_unpack_to_folders_in_folders(make):
     assert len(all_of_it(root.parent)) == 12 * 7 * 4, "the folder around it will do"
 
 
-def test_landmarks_cut_faces_out(make):
+def test_ckplus_with_landmarks_cuts_faces_out(make):
     root = make("authors")
     tree.write_landmarks(root, [(8, 6), (12, 6), (10, 8), (10, 10)])
     for name in expected():
@@ -219,7 +219,7 @@ def test_a_face48_whose_name_tells_no_person_or_that_is_in_two_folders_is_named(
     refused(root, r"fear/S010_001_00000004.png lists S010_001_00000004.png again, it was .*anger/S010_001_00000004.png")
 
 
-def test_what_is_no_ckplus_is_told_what_ckplus_is(make, tmp_path):
+def test_ckplus_root_without_ckplus_is_told_its_layout(make, tmp_path):
     root = make("faces48")
     (root / "bored").mkdir()
     refused(root, r"bored: 'bored' is none of the classes neutral, happiness")

@@ -40,7 +40,7 @@ def test_faces_without_labels_lie_behind_those_of_train_and_none_is_a_test_face(
     assert to_learn_from(data) is data
 
 
-def test_two_arrays_are_read_as_one():
+def test_joined_reads_two_arrays_as_one():
     a, b = (np.random.default_rng(k).integers(0, 256, (n, 1, 2, 2), np.uint8) for k, n in ((0, 3), (1, 4)))
     joined, index = Joined(a, b), np.array([6, 0, 3, 2])
     assert len(joined) == 7 and joined.shape == (7, 1, 2, 2)
@@ -106,7 +106,7 @@ def test_a_student_learns_from_them_and_its_teacher_and_its_evaluation_know_noth
         (("data.extra=/",), "data.extra: / holds the run folder"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_sentence(home, tmp_path, words, sentence):
+def test_extra_that_cannot_be_used_is_refused_in_one_sentence(home, tmp_path, words, sentence):
     with pytest.raises(SystemExit, match=sentence):
         job(
             *WORDS,

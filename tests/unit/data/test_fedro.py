@@ -29,7 +29,7 @@ def expected(number=20):
     return {f"{folder}/{folder} {i:02d}.jpg": name for folder, name in pairs for i in range(number)}
 
 
-def test_all_of_it_is_a_test_split_as_in_the_papers(tmp_path, root):
+def test_fedro_with_test_1_is_a_test_split_as_in_the_papers(tmp_path, root):
     data = opened(tmp_path, root, test=1)
     assert list(data.splits) == ["test"] and data.classes == SEVEN and labels(data) == expected()
     assert data.protocol == "FED-RO; test: all pictures"

@@ -46,7 +46,7 @@ FORMS = ["tar.gz", "zip", "tar.gz in a subfolder", "data folder", "Labels and Im
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_form_gives_the_same_pictures_votes_and_ids(tmp_path, root, form):
+def test_ferplus_forms_give_the_same_pictures_votes_and_ids(tmp_path, root, form):
     expected = pack_ferplus(tmp_path / "a", root)
     shutil.copytree(root, tmp_path / "moved" / "deep" / "data")
     moved = tmp_path / "moved"

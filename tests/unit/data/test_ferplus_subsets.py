@@ -40,7 +40,7 @@ def test_a_subset_is_the_listed_test_faces_beside_the_whole_test_split(tmp_path,
     assert data.notes["counts"] == whole.notes["counts"]
 
 
-def test_several_subsets_can_be_asked_for(tmp_path, root):
+def test_ferplus_with_several_subsets_measures_each(tmp_path, root):
     for file, lines in LISTS.values():
         write_lines(root / file, lines)
     data = ferplus(tmp_path / "store", root, test_subset=["pose45", "occlusion"])

@@ -110,7 +110,7 @@ def test_another_person_pattern_is_another_pack(tmp_path):
         (("a", "b"), {"subject": r"(S\d+)"}, r"finds no person in a/faces_a0.png. Change it"),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path, names, options, match):
+def test_folder_that_cannot_be_used_names_what(tmp_path, names, options, match):
     root = write_class_folders(tmp_path / "faces", names)
     with pytest.raises(ValueError, match=match):
         opened(tmp_path, root, **options)
@@ -141,7 +141,7 @@ def test_a_truncated_picture_is_named_and_nothing_is_left_behind(tmp_path):
         (23, "23 pictures cannot be read: ", "; and 3 more. Put whole pictures there, or remove them."),
     ],
 )
-def test_all_pictures_that_cannot_be_read_are_told_at_once(tmp_path, spoilt, beginning, end):
+def test_folder_with_unreadable_pictures_names_all_at_once(tmp_path, spoilt, beginning, end):
     root = write_class_folders(tmp_path / "faces", ("a", "b"), 12)
     files = sorted(root.rglob("*.png"), key=lambda path: (int(path.stem[7:]), path.name))[:spoilt]
     for path in files:

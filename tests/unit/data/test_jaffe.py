@@ -57,7 +57,7 @@ def test_a_fold_is_one_woman_and_no_woman_is_in_two_splits(root, fold):
     assert f"test: fold {fold} of 10 by persons" in data.protocol
 
 
-def test_names_tell_the_expressions(root):
+def test_jaffe_names_tell_person_and_expression(root):
     data = open_it(root)
     assert data.classes == EMOTIONS[:7]
     for split in data.splits.values():
@@ -69,12 +69,12 @@ def test_the_folder_itself_is_a_root_too(root):
     assert len(open_it(root / "jaffe").splits["test"]) == 14
 
 
-def test_all_of_it_is_a_test_set_for_students_that_learned_elsewhere(root):
+def test_jaffe_with_test_1_is_a_test_set_for_students_that_learned_elsewhere(root):
     data = open_it(root, fold=None, test=1)
     assert list(data.splits) == ["test"] and len(data.splits["test"]) == 140
 
 
-def test_without_folds_women_are_held_out(root):
+def test_jaffe_without_folds_holds_women_out(root):
     data = open_it(root, fold=None, test=0.3)
     assert len(women(data.splits["test"])) == 3 and not women(data.splits["test"]) & women(data.splits["train"])
 
@@ -110,7 +110,7 @@ def edit(root, row, text):
     (root / "jaffe_test.txt").write_text("\n".join(rows))
 
 
-def test_a_list_chooses_pictures(listed):
+def test_jaffe_with_a_list_reads_its_pictures_alone(listed):
     data = open_it(listed, list_file="jaffe_test.txt", fold=None, test=1)
     assert data.splits["test"].ids == tuple(LISTED) and len(LISTED) == 70
     assert [EMOTIONS[k] for k in data.splits["test"].label] == [code_of(name) for name in LISTED]
@@ -151,7 +151,7 @@ def test_a_picture_that_is_cut_off_is_named(root):
     refused(root, rf"{NAMES[5]} cannot be read")
 
 
-def test_two_folders_of_pictures_or_none_are_named(root, tmp_path):
+def test_jaffe_root_with_two_folders_of_pictures_or_none_names_them(root, tmp_path):
     (root / "aligned").mkdir()
     Image.new("L", (8, 8)).save(root / "aligned" / NAMES[0])
     refused(root, r"data.root: .* must have one folder of pictures \(aligned, jaffe found\)")

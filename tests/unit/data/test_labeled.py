@@ -115,7 +115,7 @@ def test_a_class_keeps_a_picture_for_training_and_gives_one_to_validation(tmp_pa
     assert np.bincount(data.splits["valid"].label, minlength=3).tolist() == [0, 1, 6]
 
 
-def test_without_splits_test_is_held_out_too(tmp_path):
+def test_labeled_without_splits_holds_test_out_too(tmp_path):
     data = opened(tmp_path, listed(all=300), valid=0.25, test=0.2)
     assert lengths(data) == {"train": 180, "valid": 60, "test": 60} and len(labels(data)) == 300
     assert len({id(split.pixels) for split in data.splits.values()}) == 1
@@ -132,7 +132,7 @@ def who(data):
 
 
 @pytest.mark.parametrize("options", [{}, {"fold": 0, "folds": 10}, {"fold": 3, "folds": 4}])
-def test_no_person_is_in_two_splits(tmp_path, options):
+def test_labeled_person_is_in_one_split(tmp_path, options):
     data = opened(tmp_path, persons(), **options)
     found = who(data)
     assert sum(map(len, found.values())) == 80 and set.union(*found.values()) == set(range(80))

@@ -34,7 +34,7 @@ def test_an_order_depends_on_seed_and_epoch_alone_and_has_every_row_once():
         assert (order != other).mean() > 0.9
 
 
-def test_an_order_mixes_well():
+def test_epoch_order_mixes_well():
     mean_place = np.mean([np.argsort(epoch_order(0, epoch, 50)) for epoch in range(400)], axis=0)
     assert np.abs(mean_place - 24.5).max() < 5 * 50 / np.sqrt(12 * 400)
 
@@ -63,7 +63,7 @@ def test_balance_is_the_exponent_of_one_over_the_class_count(power):
     assert sampling_weights / sampling_weights[-1] == pytest.approx(np.array([2, 4, 4, 4, 4, 2, 1.0]) ** -power)
 
 
-def test_without_balance_an_epoch_is_the_shuffle_that_it_always_was():
+def test_epoch_order_without_balance_is_the_shuffle_that_it_always_was():
     assert class_balanced_weights(np.array([0, 0, 1]), 0.0) is None
     assert epoch_order(4, 2, 10, None).tolist() == [7, 6, 5, 2, 8, 1, 9, 3, 0, 4]
 
@@ -121,6 +121,6 @@ def test_evaluation_sees_every_row_once_in_packed_order_whatever_the_batch_size(
     assert seen.tolist() == split.rows.tolist()
 
 
-def test_on_the_cpu_a_batch_stays_where_it_is(split, table):
+def test_batch_on_the_cpu_stays_where_it_is(split, table):
     batch = make_batch(split, table, np.arange(3))
     assert to(batch, torch.device("cpu")) is batch

@@ -72,7 +72,7 @@ def test_photographs_that_splits_share_are_counted_and_told_in_a_line(root, stor
     assert set(without.ids) == {f"test/{name}/{number}.png" for name in ("a", "b") for number in range(40, 47)}
 
 
-def test_they_are_left_out_of_train_where_that_is_asked_for(root, store):
+def test_near_duplicates_dropped_from_train_are_left_out(root, store):
     whole, data = (
         build.dataset(*asked_for(root, store)),
         build.dataset(*asked_for(root, store, near_duplicates="drop_from_train")),

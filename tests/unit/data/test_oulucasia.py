@@ -122,7 +122,7 @@ def test_an_empty_list_is_named(root):
     refused(root, "There is not one picture|holds no picture")
 
 
-def test_what_is_no_oulucasia_is_told_what_it_is(root, tmp_path):
+def test_oulucasia_root_without_oulucasia_is_told_its_layout(root, tmp_path):
     (root / LIST).unlink()
     refused(root, rf"data.root: .* has neither {LIST} nor VL/Strong. Give a folder with {LIST} and ourOluCasiatest")
     refused(tmp_path / "nowhere", r"data.root: .*nowhere does not exist")
@@ -155,7 +155,7 @@ def test_sequences_give_their_last_three_frames_and_the_first_as_neutral(sequenc
         assert frame != "001.jpeg"
 
 
-def test_broken_sequences_are_named(sequences):
+def test_oulucasia_broken_sequence_is_named(sequences):
     home = sequences / "OriginalImg/VL/Strong"
     (home / "P004/Fear").rename(home / "P004/Boredom")
     refused(sequences, r"P004/Boredom: 'Boredom' is none of the classes")

@@ -70,7 +70,7 @@ def test_pictures_of_two_sizes_are_refused_with_the_place_of_the_second(tmp_path
     assert leftovers(tmp_path) == []
 
 
-def test_no_picture_at_all_is_a_sentence(tmp_path):
+def test_pack_of_no_picture_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not one picture"):
         pack(tmp_path, "noise", SOURCE, lambda: iter(()))
     assert leftovers(tmp_path) == []
@@ -114,7 +114,7 @@ def test_a_killed_process_leaves_no_pack_and_the_next_one_cleans_up(tmp_path):
     assert len(packed.splits["train"].ids) == 6
 
 
-def test_two_processes_at_once_decode_once(tmp_path):
+def test_pack_of_two_processes_at_once_decodes_once(tmp_path):
     writers = [start_writer(tmp_path, pause=0.1) for _ in range(2)]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     assert (tmp_path / "log").read_text().splitlines() == ["decoding"]

@@ -51,7 +51,7 @@ def opened(tmp_path, root, **options):
 
 
 @pytest.mark.parametrize("form", [lambda root: root, two_lists, folders, below])
-def test_every_form_gives_the_same_faces_with_canonical_labels(tmp_path, root, form):
+def test_rafdb_forms_give_the_same_faces_with_canonical_labels(tmp_path, root, form):
     data = opened(tmp_path, form(root))
     assert data.classes == SEVEN and labels(data) == {name: ORDER[label - 1] for name, label in NAMES.items()}
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 63, "valid": 7, "test": 21}

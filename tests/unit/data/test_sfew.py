@@ -71,7 +71,7 @@ def test_lists_are_read_in_the_canonical_order_and_validation_is_the_test_split(
 
 
 @pytest.mark.parametrize("names", [("Train", "Val"), ("Train_Aligned_Faces", "Val_Aligned_Faces_new")])
-def test_without_lists_the_folders_tell_the_same(tmp_path, names):
+def test_sfew_without_lists_reads_labels_from_folders(tmp_path, names):
     root = write_folders(tmp_path / "SFEW")
     for (folder, _), renamed in zip(SPLITS.values(), names, strict=True):
         (root / folder).rename(root / renamed)
@@ -82,7 +82,7 @@ def test_without_lists_the_folders_tell_the_same(tmp_path, names):
     )
 
 
-def test_one_list_alone_is_not_enough(root):
+def test_sfew_with_one_list_alone_is_refused(root):
     (root / "sfew_val.txt").unlink()
     refused(root, r"data.root: .* has no sfew_val.txt beside sfew_train.txt. Copy it there")
 

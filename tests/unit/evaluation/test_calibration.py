@@ -60,7 +60,7 @@ def test_what_is_told_of_each_split_is_measured_with_the_temperature_of_validati
         assert found[split]["after"]["nll"] < found[split]["before"]["nll"]
 
 
-def test_on_few_validation_faces_no_temperature_is_fitted():
+def test_calibration_on_few_validation_faces_fits_no_temperature():
     few, enough, test = drawn(4.0, FEW_VALID - 1), drawn(4.0, FEW_VALID), drawn(4.0, 500, seed=1)
     found = calibration({"valid": few, "test": test})
     assert found["temperature"] == 1 and found["test"]["after"] == found["test"]["before"]

@@ -48,7 +48,7 @@ def test_crops8_sees_exactly_the_eight_published_crops():
         torch.testing.assert_close(seen, crop, atol=2e-3, rtol=0)
 
 
-def test_crops8_averages_probabilities():
+def test_tta_crops8_averages_probabilities():
     split = faces()
     rows = tta_views("crops8")
     shares = [Mean()(render(torch.from_numpy(split.pixels), row.expand(6, -1), InputSpec(16))).logits for row in rows]

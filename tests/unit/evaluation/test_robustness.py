@@ -146,7 +146,7 @@ def test_faces_are_turned_by_the_degrees_asked_to_either_side():
     assert 8 <= (x > 0).sum() <= 32
 
 
-def test_what_there_is_not_is_refused_with_what_there_is(gray):
+def test_corrupt_with_an_unknown_name_or_severity_lists_those_there_are(gray):
     with pytest.raises(ValueError, match=r"eval.robustness: expected one of mask, .*, rotate, got 'fog'\."):
         corrupt(gray, "fog", 1)
     for severity in (0, 6, 1.5, "3"):

@@ -90,7 +90,7 @@ def test_results_are_those_of_the_run(folder):
     metrics, found = read(folder)["student"]["metrics"], rows(card.card(folder), "Results")
     assert list(found) == ["validation", "test"]
     low, high = metrics["test/mean_class_accuracy_ci"]
-    wanted = f"{100 * metrics['test/mean_class_accuracy']:.2f} % ({100 * low:.1f} to {100 * high:.1f})"
+    wanted = f"{100 * metrics['test/mean_class_accuracy']:.2f}% ({100 * low:.1f} to {100 * high:.1f})"
     assert found["test"][0] == "32" and found["test"][2] == wanted
     assert found["test"][3] == f"{metrics['test/expected_calibration_error']:.3f}" and found["test"][5] == "-"
 
@@ -107,11 +107,11 @@ def test_each_class_has_the_precision_recall_f1_and_support_that_scikit_learn_fi
         for k, (faces, precision, recall, f1, worst) in enumerate(found.values()):
             assert int(faces) == wanted[3][k] > 0
             assert precision.partition(" (")[0] == (
-                f"{100 * wanted[0][k]:.1f} %" if classes[k] in named else "never named"
+                f"{100 * wanted[0][k]:.1f}%" if classes[k] in named else "never named"
             )
             low, high = wilson(round(wanted[1][k] * wanted[3][k]), int(faces))
-            assert recall == f"{100 * wanted[1][k]:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
-            assert f1 == f"{100 * wanted[2][k]:.1f} %" and worst.split(",")[0] in {*classes, "-"} - {classes[k]}
+            assert recall == f"{100 * wanted[1][k]:.1f}% ({100 * low:.1f} to {100 * high:.1f})"
+            assert f1 == f"{100 * wanted[2][k]:.1f}%" and worst.split(",")[0] in {*classes, "-"} - {classes[k]}
 
 
 def test_an_interval_has_a_width_where_no_face_or_every_face_is_right():
@@ -123,7 +123,7 @@ def test_an_interval_has_a_width_where_no_face_or_every_face_is_right():
 def test_calibration_counts_every_test_face_once_and_its_mean_is_the_accuracy(folder):
     result, found = read(folder), rows(card.card(folder), "Calibration", 1)
     faces = np.array([int(cells[0]) for cells in found.values()])
-    right = np.array([float(cells[2].removesuffix(" %")) for cells in found.values()])
+    right = np.array([float(cells[2].removesuffix("%")) for cells in found.values()])
     assert faces.sum() == result["data"]["rows"]["test"]
     accuracy = result["student"]["metrics"]["test/top1_accuracy"]
     assert (faces * right).sum() / faces.sum() == pytest.approx(100 * accuracy, abs=0.1)
@@ -133,14 +133,14 @@ def test_the_files_have_the_gate_s_numbers_and_their_hashes(folder):
     text, parity = card.card(folder), json.loads((folder / "export" / "parity.json").read_text())["files"]
     found = rows(text, "Exported files")
     assert list(found) == [f"`{name}`" for name in parity]
-    assert found["`student.int8.onnx`"][2] == f"{100 * parity['student.int8.onnx']['agreement']:.2f} %"
+    assert found["`student.int8.onnx`"][2] == f"{100 * parity['student.int8.onnx']['agreement']:.2f}%"
     listed = dict(reversed(line.split("  ")) for line in re.findall(r"^[0-9a-f]{64}  .*$", text, re.MULTILINE))
     assert set(listed) == {*parity, "config.json"}
     for name, value in listed.items():
         assert hashlib.sha256((folder / "export" / name).read_bytes()).hexdigest() == value
 
 
-def test_what_is_missing_is_said_to_be_missing(copy):
+def test_card_of_a_run_without_teacher_or_numbers_says_what_is_missing(copy):
     env = json.loads((copy / "env.json").read_text())
     (copy / "env.json").write_text(json.dumps({key: value for key, value in env.items() if key != "command"}))
     text = card.card(copy)
@@ -151,7 +151,7 @@ def test_what_is_missing_is_said_to_be_missing(copy):
     assert "Teacher: none; learned from labels alone" in text
 
 
-def test_what_was_measured_is_shown(copy):
+def test_card_shows_what_was_measured(copy):
     scores = {"top1_accuracy": 0.4321, "mean_class_accuracy": 0.4}
     corruptions = {"blur": {"3": scores, "mean": scores}}
     spoilt = {"rows": 32, "severities": [3], "clean": scores, "corruptions": corruptions, "mean": scores}
@@ -170,10 +170,10 @@ def test_what_was_measured_is_shown(copy):
     }
     (copy / "env.json").write_text(json.dumps(env))
     text = card.card(copy)
-    assert rows(text, "Robustness") == {"blur": ["43.21 %", "43.21 %"]}
+    assert rows(text, "Robustness") == {"blur": ["43.21%", "43.21%"]}
     assert "one thread of a chip: 0.75 ms a face, 2,000 faces/s in batches of 64" in section(text, "Size and speed")
-    assert "distilled from resnet50" in text and "(25.0M parameters), test top-1 90.00 %" in text
-    assert rows(text, "Results")["test"][5] == "81.25 %" and "- knowledge-distillation" in text
+    assert "distilled from resnet50" in text and "(25.0M parameters), test top-1 90.00%" in text
+    assert rows(text, "Results")["test"][5] == "81.25%" and "- knowledge-distillation" in text
     assert "weights (faces.safetensors)" in section(text, "License") and "/home/somebody" not in text
     assert "```\npython -m distill.run data.root=faces.tar.gz 'plugins=[ours]' optimizer.lr=1e-3\n```" in text
 
@@ -244,7 +244,7 @@ def test_other_faces_that_these_weights_were_measured_on_are_shown_and_those_of_
         }
         (copy / "measured" / f"{name}-1.json").write_text(json.dumps(found))
     found = rows(card.card(copy), "Results")
-    assert found["fedro, by 7 classes, measured afterwards"][:3] == ["400", "50.00 % (45.0 to 55.0)", "40.00 %"]
+    assert found["fedro, by 7 classes, measured afterwards"][:3] == ["400", "50.00% (45.0 to 55.0)", "40.00%"]
     assert not [name for name in found if "jaffe" in name]
 
 
@@ -266,7 +266,7 @@ def test_classes_that_are_few_or_hardly_found_are_named_as_limits(copy):
     limits = section(card.card(copy), "Intended use and limits")
     assert f"Hardly found, less than one test face in five: happiness (0 of {happy})." in limits
     assert f"Too few test faces to say much (less than 50): neutral ({happy})" in limits
-    assert rows(card.card(copy), "Each class")["happiness"][-1] == "neutral, 100 %"
+    assert rows(card.card(copy), "Each class")["happiness"][-1] == "neutral, 100%"
 
 
 def test_a_card_of_a_run_that_does_not_hold_together_is_refused_in_one_sentence(copy, tmp_path):

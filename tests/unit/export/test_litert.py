@@ -31,7 +31,7 @@ def net_of(nodes, constants):
 
 
 def answers(model, tmp_path):
-    (tmp_path / "net.tflite").write_bytes(litert.with_facts(model, {"a": "fact"}))
+    litert.save(model, tmp_path / "net.tflite", {"a": "fact"})
     opened = open_file(tmp_path / "net.tflite", 1)
     assert opened.facts == {"a": "fact"} and opened.shape == (None, *IMAGES.shape[1:]) and opened.dtype == "float32"
     return opened.answer

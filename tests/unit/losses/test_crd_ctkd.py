@@ -61,7 +61,7 @@ def test_of_a_picture_that_a_batch_holds_several_times_the_last_is_remembered():
         assert not torch.allclose(memory[index[0]], wanted[0], atol=1e-2)
 
 
-def test_what_crd_cannot_do_gets_a_sentence():
+def test_crd_with_what_it_cannot_do_is_refused():
     own, theirs, target, index = batch()
     loss = bound(*LOSSES[-1])
     with pytest.raises(ValueError, match=r"remembers pictures by their row .* no index"):

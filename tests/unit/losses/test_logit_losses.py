@@ -195,7 +195,7 @@ def test_mlkd_masks_no_sample_and_counts_each_temperature(temperature):
     assert both > value > kd
 
 
-def test_sinkhorn_honours_its_temperature():
+def test_sinkhorn_with_another_temperature_has_another_value():
     student, teacher, target = batch()
     values = [Sinkhorn(t)(student, teacher, target).item() for t in (1.0, 2.0, 4.0)]
     assert values[0] > 1.1 * values[1] > 1.2 * values[2]

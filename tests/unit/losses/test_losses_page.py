@@ -41,7 +41,7 @@ def test_a_loss_says_its_formula_its_paper_and_what_each_option_is(entry):
     assert all(comment for _, _, comment in entry.options), "a comment for each key"
 
 
-def test_needs_are_told():
+def test_losses_page_tells_what_each_loss_needs():
     needs = {entry.name: entry.needs for entry in entries()}
     assert needs["crd"] == "feature maps, memory" and all(
         "one linear layer" in needs[name] for name in ("catkd", "simkd")
@@ -49,7 +49,7 @@ def test_needs_are_told():
     assert needs["ce"] == "labels" and needs["kd"] == "teacher logits" and needs["hint"] == "feature maps"
 
 
-def test_papers_become_links():
+def test_losses_page_links_papers():
     assert paper("Hinton et al., arXiv 1503.02531, section 2") == "[1503.02531](https://arxiv.org/abs/1503.02531)"
     assert paper("Jin et al., CVPR 2023 (no arXiv number); Sun et al., arXiv 2403.01427") == "CVPR 2023"
 

@@ -266,7 +266,7 @@ def test_phases_that_cannot_be_get_a_sentence(phases, sentence):
         check(config("loss=[ce,kd]", f"phases={phases}", "train.epochs=4"))
 
 
-def test_phases_follow_one_another():
+def test_phases_start_where_the_one_before_ends():
     three = "phases=[{epochs:1,loss:[ce]},{epochs:2},{epochs:1,loss:[ce,kd],lr:0.5}]"
     cfg = config("loss=[ce,kd]", three, "train.epochs=4")
     check(cfg)

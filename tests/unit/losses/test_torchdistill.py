@@ -59,7 +59,7 @@ def same_gradient(a, b, x):
     return gradients[0].abs().max() > 0 and torch.allclose(*gradients, rtol=1e-3, atol=1e-6)
 
 
-def test_kd_beside_cross_entropy_is_theirs():
+def test_kd_beside_cross_entropy_has_torchdistill_s_value():
     z, z_t, label = logits()
     value = theirs.KDLoss(*LOGITS, temperature=T, alpha=0.3)(told(z, "out"), told(z_t, "out"), label)
     ce = CrossEntropy()(outputs(z), None, F.one_hot(label, K).float()).mean()
@@ -77,7 +77,7 @@ def test_their_kd_with_alpha_0_forgets_t_squared_and_ours_alone_has_it():
         theirs.KDLoss(*LOGITS, temperature=T)  # their own defaults
 
 
-def test_standardized_logits_are_theirs():
+def test_standardized_logits_have_torchdistill_s_value():
     z, z_t, label = logits()
     value = theirs.LogitStdKDLoss(*LOGITS, temperature=2.0, alpha=1e-9, beta=1.0)(
         told(z, "out"), told(z_t, "out"), label
@@ -87,7 +87,7 @@ def test_standardized_logits_are_theirs():
     )
 
 
-def test_dist_is_theirs():
+def test_dist_has_torchdistill_s_value():
     z, z_t, _ = logits()
     value = theirs.DISTLoss(*LOGITS, beta=1.0, gamma=0.5, tau=T)(told(z, "out"), told(z_t, "out"))
     mine = Dist(beta=1.0, gamma=0.5, temperature=T)(outputs(z), outputs(z_t), None).mean()
@@ -114,7 +114,7 @@ def test_sp_divides_rows_by_their_length_where_theirs_divides_by_the_sum_of_abso
     assert torch.allclose(value, (total[0] - total[1]).square().mean())
 
 
-def test_rkd_is_theirs():
+def test_rkd_has_torchdistill_s_value():
     own, other = random(B, 5, seed=0).requires_grad_(), random(B, 7, seed=1)
     value = theirs.RKDLoss("map", "map", 1.0, 2.0, "mean")(told(own), told(other))
     mine = ours(RelationalDistillation(distance=1.0, angle=2.0), {"map": own}, {"map": other})
@@ -184,7 +184,7 @@ def test_ft_without_its_auto_encoders_loss_is_theirs_and_with_p_2_the_square_of_
     assert torch.allclose(mine if p == 1 else mine * factor.numel(), value**p, rtol=1e-3)
 
 
-def test_vid_is_theirs():
+def test_vid_has_torchdistill_s_value():
     own, other = random(B, 3, 4, 4, seed=0), random(B, 5, 4, 4, seed=1)
     loss = VariationalInformation()
     mine = ours(loss, {"map": own}, {"map": other})

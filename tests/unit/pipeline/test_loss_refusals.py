@@ -47,7 +47,7 @@ MAPS = "teacher.cache=features"
         (("loss.ce.class_weights=[1,1]",), r"loss\.ce\.class_weights: 2 numbers for 8 classes\."),
     ],
 )
-def test_what_can_never_fit_is_said_before_a_teacher_is_trained(store, tmp_path, words, sentence):
+def test_losses_that_can_never_fit_are_refused_before_a_teacher_is_trained(store, tmp_path, words, sentence):
     with pytest.raises(SystemExit, match=f"^error: {sentence}"):
         job(*words, store=store, runs=tmp_path)
     assert not (store / "teachers").exists() and not list(tmp_path.rglob("metrics.jsonl"))

@@ -57,7 +57,7 @@ def alone(*words: str) -> tuple[RunConfig, list[str]]:
     return validation.learned_by(config.typed(composed("teacher=none", *words)))
 
 
-def test_without_a_teacher_its_losses_are_left_out_and_labels_alone_have_weight_1():
+def test_learned_by_without_a_teacher_leaves_its_losses_out_and_labels_have_weight_1():
     cfg, left_out = alone()
     assert left_out == ["dist"] and {name: loss["weight"] for name, loss in cfg.loss.items()} == {"ce": 1.0}
     names = {config.run_name(alone(*words)[0]) for words in ([], ["loss=[ce]"], ["loss=[ce]", "loss.ce.weight=1"])}
@@ -78,10 +78,10 @@ def test_a_weight_of_0_or_a_course_stays_as_it_was_typed_without_a_teacher():
 @pytest.mark.parametrize(
     "words, sentence", [(["loss=[kd]"], "kd needs a teacher"), (["loss=[kd,hint]"], "kd, hint need")]
 )
-def test_without_a_teacher_losses_that_all_need_one_are_refused(words, sentence):
+def test_learned_by_without_a_teacher_refuses_losses_that_all_need_one(words, sentence):
     with pytest.raises(ValueError, match=rf"^loss: teacher=none was chosen, and {sentence}.* Type loss=\[ce\]"):
         alone(*words)
 
 
-def test_with_a_teacher_or_generations_that_will_have_one_nothing_is_left_out():
+def test_learned_by_with_a_teacher_or_generations_leaves_nothing_out():
     assert alone("generations=2")[1] == [] and validation.learned_by(config.typed(composed()))[1] == []

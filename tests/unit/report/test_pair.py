@@ -56,7 +56,7 @@ def test_two_runs_are_compared_on_the_same_faces(tmp_path, capsys):
         with open(folder / "predictions" / "valid.csv", newline="") as file:
             right.append(np.array([row["label"] == row["prediction"] for row in csv.DictReader(file)]))
     only_a, only_b, p = mcnemar(*right)
-    shares = [f"{100 * own.mean():.2f} %" for own in right]
+    shares = [f"{100 * own.mean():.2f}%" for own in right]
     assert found["valid"] == ["64", *shares, str(only_a), str(only_b), f"{p:.2g}"] and p < 0.01
     assert found["test"][-3:] == ["0", "0", "1"]
 

@@ -10,12 +10,13 @@ from run_folders import predictions, write_run
 
 from distill.data.common.emotions import EMOTIONS
 from distill.report import __main__ as report
-from distill.report import svg_plot as svg
 from distill.report.aggregate import aggregate_runs
 from distill.report.example_faces import choose
 from distill.report.html import curves, page
+from distill.report.html import svg_plot as svg
+from distill.report.html.curves import reliability
 from distill.report.html.summary import chance, data_words
-from distill.report.predictions import Predictions, reliability, run_predictions, teacher_predictions
+from distill.report.predictions import Predictions, run_predictions, teacher_predictions
 from distill.report.select import best
 from distill.runs.reading import find, read
 
@@ -53,7 +54,7 @@ def test_a_bin_of_few_faces_is_not_drawn_and_a_dots_area_is_their_number():
     picture = reliability([Predictions("x", probabilities, np.zeros(100, int), ("",) * 100)])
     radii = sorted(float(part.split('"')[0]) for part in picture.split(' r="')[1:])
     assert [((r - 2.5) / 9) ** 2 for r in radii] == pytest.approx([0.11, 0.8], rel=1e-3)
-    assert "80 faces at 97 % confidence, 100 % right" in picture and "9 faces at 52" not in picture
+    assert "80 faces at 97% confidence, 100% right" in picture and "9 faces at 52" not in picture
 
 
 def test_the_faces_shown_are_the_surest_mistakes_and_of_each_class_the_surest_right_answer():

@@ -169,8 +169,8 @@ def test_a_plot_over_a_setting_has_a_line_for_each_value_of_another_and_the_spre
         re.findall('class="over (..)"', svg) == ["s0", "s1"] for svg in (valid, test)
     )
     assert valid.count('class="error s') == 6, "one bar for each point"
-    assert "student.width S, loss.kd.temperature 4: 65.00 ± 1.41 % over 2 runs" in valid
-    assert "student.width XXS, loss.kd.temperature 8: 49.00 ± 1.41 % over 2 runs" in test
+    assert "student.width S, loss.kd.temperature 4: 65.00 ± 1.41% over 2 runs" in valid
+    assert "student.width XXS, loss.kd.temperature 8: 49.00 ± 1.41% over 2 runs" in test
     assert effects.setting_plot(aggregate_runs(find([grid])), "loss.kd.temperature")["others"] == ["student.width"]
     report.main([str(grid), "--no-faces", "--out", str(tmp_path), "--plot", "loss.kd.temperature,student.width"])
     assert "Top-1 over loss.kd.temperature, by student.width" in (tmp_path / "report.html").read_text()

@@ -22,8 +22,8 @@ from distill.report.example_faces import example_faces
 from distill.report.gradcam import grad_cam
 from distill.report.html import effects, pareto
 from distill.report.html.curves import thin
+from distill.report.html.svg_plot import place_labels, scale
 from distill.report.number_format import plain, tick
-from distill.report.svg_plot import place_labels, scale
 from distill.runs.reading import find, read
 from distill.types import InputSpec, Outputs
 
@@ -242,7 +242,7 @@ def test_a_click_on_a_heading_sorts_on_a_row_unfolds_and_the_filter_hides_everyw
     assert said[4:6] == ["none", "table-row"] and set(said[6]) == {"3"} and said[7] == "4"
 
 
-def test_the_tables_agree(found, tmp_path):
+def test_tables_of_page_and_markdown_agree(found, tmp_path):
     report.main([str(found.runs[0].folder.parent), "--out", str(tmp_path), "--no-faces"])
     rows = list(csv.DictReader((tmp_path / "report.csv").read_text().splitlines()))
     assert len(rows) == 6 and (tmp_path / "report.md").read_text().count("\n") == 4 + 2

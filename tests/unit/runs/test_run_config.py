@@ -66,7 +66,7 @@ def test_a_value_of_another_type_is_damage_by_its_key(tmp_path, whole, key):
         ("studnet", {}, "unexpected keyword argument 'studnet'"),
     ],
 )
-def test_each_damage_has_its_words(tmp_path, whole, key, value, words):
+def test_config_file_with_each_damage_says_which(tmp_path, whole, key, value, words):
     assert words in refused(tmp_path, whole, key, value)
 
 

@@ -30,7 +30,7 @@ def test_a_number_scales_the_channels_of_m():
     assert sizes == sorted(sizes) and len(set(sizes)) == 4
 
 
-def test_strided_convolutions_cost_least():
+def test_ferlite_without_pooling_costs_least():
     costs = {pooling: macs(make("S", pooling=pooling), 48) for pooling in POOLINGS}
     assert costs["none"] == min(costs.values())
 

@@ -44,12 +44,12 @@ CHOICES = [*itertools.product("AB", POOLINGS, [0.25]), ("B", "max", 0.5), ("B", 
 
 
 @pytest.mark.parametrize(("reconstruction", "pooling", "width"), CHOICES)
-def test_every_choice_trains(reconstruction, pooling, width):
+def test_mobilenet_inception_of_every_choice_trains(reconstruction, pooling, width):
     assert_trains(make(7, 32, width, pooling, reconstruction), heads=1, num_classes=7)
 
 
 @pytest.mark.parametrize("size", [33, 48, 64, 100])
-def test_it_takes_other_sizes(size):
+def test_mobilenet_inception_takes_other_sizes(size):
     assert_trains(make(size=size, width=0.25), heads=1)
 
 

@@ -49,7 +49,7 @@ def make_micro(num_classes=8, size=84, width="XXS", pooling="both", dropout=0.0,
 
 
 @pytest.mark.parametrize(("pooling", "width"), list(itertools.product(CERN_POOLINGS, [0.25, 0.5, 1.0])))
-def test_every_cern_trains(pooling, width):
+def test_cern_of_every_choice_trains(pooling, width):
     assert_trains(make_cern(size=32, width=width, pooling=pooling), heads=5)
 
 

@@ -52,7 +52,7 @@ def test_where_every_job_fails_no_more_are_tried_than_were_asked_for(tmp_path):
     assert search_of(tmp_path).run(pool, 3) == 3 and len(pool.places) == 3
 
 
-def test_what_is_to_be_small_is_best_where_it_is_least(tmp_path):
+def test_best_of_a_metric_to_minimize_is_the_least(tmp_path):
     metric = {"name": "valid/nll", "goal": "minimize"}
     pool = Pool(tmp_path, lambda number, asked, folder: result(folder, nll=[1.5, 0.9, 2.0][number]))
     search = search_of(tmp_path, metric=metric)

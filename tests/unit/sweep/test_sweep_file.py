@@ -181,7 +181,7 @@ def test_a_wrong_word_ends_the_command_with_one_sentence_about_it(tmp_path, caps
     assert "jobs:" not in capsys.readouterr().out
 
 
-def test_one_job_alone_is_no_sweep():
+def test_sweep_of_one_job_alone_is_refused():
     with pytest.raises(ValueError, match=r"nothing is swept over\. Give sweep=NAME, or several values of a key"):
         run_combinations(*parse(["student=microexpnet"]))
 

@@ -131,7 +131,7 @@ def test_a_search_without_a_name_is_refused(nothing):
         sweep_command.parse([f"sweep={nothing}", "seed=0,1"])
 
 
-def test_no_jobs_at_a_time_is_told_what_to_type(tmp_path):
+def test_sweep_jobs_0_is_told_what_to_type(tmp_path):
     for words in (["launcher=joblib", "hydra.launcher.n_jobs=0"], []):
         _, launcher = compose_jobs([[]], words, [], tmp_path)
         with pytest.raises(ValueError, match=r"(n_jobs|sweep\.jobs): expected 1 or more, or -1 for one.*, got 0"):

@@ -231,7 +231,7 @@ def test_two_processes_that_need_the_same_view_at_once_compute_it_once(tmp_path)
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(120)
+        worker.join(600)
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert (tmp_path / "count").read_text().split() == ["8", "8", "5"]
     assert (np.load(tmp_path / "a.npy") == np.load(tmp_path / "b.npy")).all()

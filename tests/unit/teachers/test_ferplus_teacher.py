@@ -63,13 +63,11 @@ def test_a_finished_teacher_becomes_float16_weights_with_config_and_card_of_what
             result["student"]["metrics"][f"{split}/top1_accuracy"], abs=0.05
         )
         assert facts[split]["agreement_with_the_run"] > 0.9
-        assert f"{100 * facts[split]['mean_class_accuracy']:.2f} %" in card
+        assert f"{100 * facts[split]['mean_class_accuracy']:.2f}%" in card
     assert facts["sha256"] in card and "Not for decisions about people" in card
 
 
-def test_it_teaches_a_students_own_faces_whose_classes_are_some_of_its_own_in_another_order(
-    mine, shipped, store, tmp_path
-):
+def test_ferplus_teacher_teaches_own_faces_of_some_of_its_classes_in_another_order(mine, shipped, store, tmp_path):
     root = write_class_folders(tmp_path / "mine", ("Angry", "surprised", "neutral"), 12)
     words = (f"teacher.weights={shipped}/model.safetensors", "teacher.train.epochs=0", "teacher.precision=fp32")
     printed = mine(root, *words, store=store, runs=tmp_path / "runs")
@@ -93,7 +91,7 @@ def test_it_teaches_a_students_own_faces_whose_classes_are_some_of_its_own_in_an
     assert read_predictions(folder / "predictions" / "test.csv", classes)[0].shape[1] == 3
 
 
-def test_it_teaches_faces_without_labels_some_of_its_classes(mine, shipped, store, tmp_path):
+def test_ferplus_teacher_teaches_faces_without_labels_some_of_its_classes(mine, shipped, store, tmp_path):
     root = write_class_folders(tmp_path / "mine", ("a", "b"), 15)
     words = (f"teacher.weights={shipped}/model.safetensors", "teacher.train.epochs=0", "data.labels=none")
     mine(root, *words, "data.classes=[sadness,neutral]", "train.monitor=-valid/kl", store=store, runs=tmp_path / "runs")

@@ -48,7 +48,7 @@ def fill(net, parity):
 
 @needs_parity
 @pytest.mark.parametrize("masks", ["shared", "separate"])
-def test_it_answers_what_the_published_code_answers(masks):
+def test_scan_cci_answers_what_the_published_code_answers(masks):
     parity, expected = parity_module(), np.load(PARITY / "scan_cci.npz")
     net = make(size=224, backbone="resnet50", masks=masks).eval()
     fill(net, parity)
@@ -67,12 +67,12 @@ def test_it_answers_what_the_published_code_answers(masks):
         ("shared", 7, 13_536_339),
     ],
 )
-def test_it_has_the_published_parameters(masks, num_classes, expected):
+def test_scan_cci_has_the_published_parameters(masks, num_classes, expected):
     net = make(num_classes, 224, "resnet50", masks=masks)
     assert num_parameters(net) == expected and num_parameters(net.base) == 8_543_296
 
 
-def test_it_has_the_published_macs():
+def test_scan_cci_has_the_published_macs():
     net = make(size=224, backbone="resnet50")
     assert macs(net, net.input) == pytest.approx(6.978e9, rel=1e-4)
 
@@ -157,7 +157,7 @@ def test_a_region_head_sees_its_quadrant_and_every_head_has_one_vote():
         ("convnext_atto", 128, "shared", (80, 160)),
     ],
 )
-def test_it_trains_on_any_backbone_at_any_size_and_follows_its_widths(backbone, size, masks, widths):
+def test_scan_cci_trains_on_any_backbone_at_any_size_and_follows_its_widths(backbone, size, masks, widths):
     net = make(size=size, backbone=backbone, masks=masks, channels=1).train()
     assert (net.att.fc.in_features, net.reg.region_net[0].in_features) == (2 * widths[0], widths[1])
     out = net(torch.randn(2, 1, size, size))
@@ -189,7 +189,7 @@ def test_bf16_changes_an_answer_only_a_little():
         ({"weights": "a.safetensors", "pretrained": True}, "choose one"),
     ],
 )
-def test_what_cannot_be_gets_a_sentence(options, sentence):
+def test_scan_cci_with_options_that_cannot_be_is_refused(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         make(**options)
 
@@ -269,7 +269,7 @@ def test_the_published_recipe_has_the_published_loss_rates_and_decay():
     )
 
 
-def test_one_command_fine_tunes_it_and_a_student_learns_from_it(tmp_path):
+def test_scan_cci_is_fine_tuned_by_one_command_and_teaches_a_student(tmp_path):
     words = ("teacher=scan_cci", "teacher.backbone=resnet18", "teacher.size=64", "teacher.pretrained=false")
     words += ("teacher.train.epochs=1", "teacher.train.batch_size=16", "train.epochs=1")
     few = ("data.train=64", "data.valid=32", "data.test=32")

@@ -20,9 +20,10 @@ from distill.losses.base.objective import Objective
 from distill.losses.ce import CrossEntropy
 from distill.system import hardware
 from distill.system.weights import read_weights
+from distill.training.batch_loss import BatchLoss
 from distill.training.loop import train_step
 from distill.training.optim import Constant, optimizer
-from distill.training.state import BatchLoss, TrainState
+from distill.training.state import TrainState
 from distill.types import InputSpec
 from students.cern import Cern
 from students.ferlite import FerLite

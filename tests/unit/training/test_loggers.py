@@ -39,14 +39,14 @@ def picture(path):
 # JsonLines
 
 
-def test_every_line_is_on_disk_when_log_returns(tmp_path):
+def test_json_lines_are_on_disk_when_log_returns(tmp_path):
     lines = JsonLines(tmp_path / "metrics.jsonl")
     lines.log({"train/loss": np.float32(0.5), "epoch": 3}, step=7)
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 7, "train/loss": 0.5, "epoch": 3}
     assert lines.position() == (tmp_path / "metrics.jsonl").stat().st_size
 
 
-def test_what_is_not_a_number_is_null_so_that_the_file_stays_json(tmp_path):
+def test_json_lines_write_what_is_no_number_as_null(tmp_path):
     JsonLines(tmp_path / "m").log({"a": float("nan"), "b": float("inf")}, step=1)
     assert (tmp_path / "m").read_text() == '{"step": 1, "a": null, "b": null}\n'
 
@@ -241,7 +241,7 @@ def test_an_explicit_mode_wins_over_the_environment(tmp_path, monkeypatch):
         Wandb(tmp_path, mode="online")
 
 
-def test_unknown_modes_are_refused(tmp_path, monkeypatch):
+def test_wandb_of_an_unknown_mode_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"logger\.mode: expected auto, offline, .*, got 'on'"):
         Wandb(tmp_path, mode="on")
     monkeypatch.setenv("WANDB_MODE", "later")

@@ -75,7 +75,7 @@ def test_a_run_with_logger_tensorboard_shows_its_numbers_config_and_pictures(tmp
     ]
 
 
-def test_what_was_logged_after_the_checkpoint_is_hidden_when_a_run_goes_on(tmp_path):
+def test_tensorboard_hides_what_was_logged_after_the_checkpoint_when_a_run_goes_on(tmp_path):
     pytest.importorskip("tensorboard")
     for steps in (range(1, 6), range(3, 7)):
         logger = TensorBoard(tmp_path)
@@ -98,14 +98,14 @@ def test_a_picture_is_shown_at_the_last_step(tmp_path):
     assert (picture.step, picture.width, picture.height) == (9, 6, 4)
 
 
-def test_without_tensorboard_it_is_refused_with_what_to_type_before_a_run_begins(tmp_path, monkeypatch):
+def test_tensorboard_that_is_not_installed_is_refused_before_a_run_begins(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match=r"tensorboard is not installed\. Type pip install -e '\.\[tensorboard\]', or"):
         TensorBoard(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_several_loggers_are_refused_since_hydra_would_merge_them_into_one(tmp_path):
+def test_loggers_of_which_several_are_chosen_are_refused(tmp_path):
     for words in ("logger=[wandb,csv]", "logger=[csv,wandb]"):
         with pytest.raises(
             SystemExit, match=r"logger: one goes with metrics\.jsonl, not several\. Type logger=wandb, tens"
