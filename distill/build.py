@@ -1,5 +1,6 @@
 """Names and numbers in, objects out: the only caller of hydra's instantiate."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import accumulate
@@ -39,6 +40,7 @@ from teachers.logit_cache import LogitCache
 from teachers.output_store import manifest
 from teachers.peer import is_peer
 
+logging.getLogger(get_object.__module__).setLevel(logging.CRITICAL)  # what it cannot find is told in a sentence
 ALLOWED = ("distill.", "teachers.", "students.")
 
 

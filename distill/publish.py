@@ -84,7 +84,7 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
         (new / CARD).write_text(card(folder, names, rounded, target.name), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
         config = json.loads((new / CONFIG).read_text(encoding="utf-8"))
-        load(new, config[OURS]["plugins"])  # of the run, which is one's own
+        load(new if compact else folder / "export", config[OURS]["plugins"])  # of the run, which is one's own
         _swap(new, target, Path(temporary) / "old")
     return parity
 

@@ -138,7 +138,8 @@ def begin(folder: RunFolder, done: bool, several: bool, words: Sequence[str], re
     """
     if not done:
         console.print(f"run folder: {folder}")
-    warn_if_code_changed(folder)
+    if (changed := warn_if_code_changed(folder)) and record:
+        record.update(code_changed=changed)
     group = folder.name if several else record and record.sweep.name
     command = shlex.join(["python", "-m", "distill.run", *(word for word in words if not word.startswith("launcher="))])
     return Job(group=group, name=record and record.facts["name"], command=command)

@@ -93,8 +93,8 @@ def _imports(module: str, source: bytes) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def warn_if_code_changed(folder: RunFolder) -> None:
-    """Say loudly, in one line, which code of a run was changed since it was made; nothing of a run that does not know."""
+def warn_if_code_changed(folder: RunFolder) -> list[str]:
+    """Say loudly, in one line, which code of a run was changed since it was made, and return it; none of a run without a record."""
     then = recorded(folder) if folder.config.is_file() else {}
     now = _current(folder)[0] if then else {}
     if different := [name for name in sorted(then) if then[name] != now.get(name)]:
@@ -104,6 +104,7 @@ def warn_if_code_changed(folder: RunFolder) -> None:
             "was; to train with the code as it is, type paths.run=ANOTHER_FOLDER, or delete that folder.",
             style="bold",
         )
+    return different
 
 
 def recorded(folder: RunFolder) -> dict[str, str]:

@@ -145,6 +145,12 @@ def finalize_sweep(sweep: Path, metric: str = METRIC, maximize: bool = True) -> 
     if reused := sum("reused" in facts for facts in complete):
         counts = counts.replace(" complete", f" complete ({reused} of them before)")
     console.print(f"{len(jobs)} jobs: {counts}; sweep folder: {sweep}")
+    if changed := [facts for facts in jobs if facts.get("code_changed")]:
+        console.print(
+            f"*** CODE CHANGED since {len(changed)} of {len(jobs)} jobs were made: {', '.join(changed[0]['code_changed'][:3])}. They "
+            "are of the code as it was; to train with the code as it is, type paths.runs=ANOTHER_FOLDER.",
+            style="bold",
+        )
     if not states.keys() <= {"complete", "pruned", "retrying"}:
         console.print("next: the same command again runs what is missing")
     if ranked:

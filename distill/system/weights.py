@@ -1,5 +1,6 @@
 """Checkpoints from which a run goes on, and tensor-only weight files; written atomically."""
 
+import errno
 import hashlib
 import json
 import zipfile
@@ -21,9 +22,18 @@ WITHOUT_CLASSIFIER = "weights without a classifier"  # what a network starts fro
 
 
 def save_state(path: Path, state: dict) -> None:
-    """Write a training checkpoint (tensors, numbers, strings, lists and dicts only) atomically."""
+    """Write a training checkpoint (tensors, numbers, strings, lists and dicts only) atomically.
+
+    Raises:
+        OSError: the disk took but a part of it.
+    """
     with atomic(path) as temporary:
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:
+            if "inline_container" not in str(error):  # where PyTorch writes; it does not say why it could not
+                raise
+            raise OSError(errno.EIO, "could not be written whole; is the disk full?", str(path)) from error
 
 
 def load_state(path: Path) -> dict:

@@ -240,6 +240,12 @@ def test_a_target_within_a_components_arguments_is_not_called(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def test_a_class_that_cannot_be_found_is_told_in_one_sentence(caplog):
+    with pytest.raises(ValueError, match=r"students\.nowhere\.Net cannot be found"):
+        build.target({"_target_": "students.nowhere.Net"}, [])
+    assert not caplog.records
+
+
 def test_a_package_listed_under_plugins_may_be_named():
     assert build.make({"_target_": "fractions.Fraction", "numerator": 3}, ["fractions"], denominator=4) == 0.75
     with pytest.raises(ValueError, match="fractions_of_mine"):

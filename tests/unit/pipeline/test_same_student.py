@@ -10,11 +10,14 @@ import torch
 from exported import export
 from inside import folder_of, job
 
-from distill import measure
+from distill import measure, publish
 from distill.evaluation.inference import PROBE, probe, read_predictions, refuse_changed_network
 from distill.export import load
 from distill.export import parity as gate
 from distill.export import weights_and_config as package
+from distill.run import begin
+from distill.runs.folder import RunFolder
+from distill.sweep import jobs
 from distill.system.weights import load_weights, read_weights, save_weights
 from students.microexpnet import MicroExpNet
 
@@ -115,7 +118,23 @@ def test_an_unchanged_student_passes_and_its_files_are_compared_with_the_runs_pr
     out, _ = export(capsys, folder, "export.int8=false")
     assert "student.onnx" in out and {"student.onnx", "student.pt2"} <= {p.name for p in (folder / "export").iterdir()}
     load(folder / "export", plugins=["mine"])
+    write_code(own[0], CHANGED)
+    with pytest.raises(
+        ValueError, match=rf"^{folder}/export/student\.safetensors: its network answers otherwise today"
+    ):
+        publish.publish(folder, tmp_path / "hub", False)
+    write_code(own[0], ACT)
     shutil.rmtree(folder / "export")
+
+
+def test_a_sweep_ends_with_the_code_that_was_changed_since_its_jobs_were_made(changed, tmp_path, capsys):
+    record = jobs.Record(jobs.add(tmp_path, 0, "seed=0", ["seed=0"]))
+    record.begin(changed[1])
+    begin(RunFolder(changed[1]), True, False, [], record)
+    record.close(0)
+    capsys.readouterr()
+    jobs.finalize_sweep(tmp_path)
+    assert "*** CODE CHANGED since 1 of 1 jobs were made: mine.parts. They are" in capsys.readouterr().out
 
 
 def test_a_file_that_answers_otherwise_than_the_run_is_refused():
