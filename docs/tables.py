@@ -128,7 +128,9 @@ def elastic() -> str:
                 keys = ("top1_accuracy", "mean_class_accuracy")
                 cells.append(" / ".join(f"{100 * found[f'{split}/{key}']:.2f}" for key in keys) if found else "-")
         lines.append(cells)
-    return table(["width", "parameters", "MACs", *(f"{split}: {head}" for split in ("valid", "test") for head in heads)], lines)
+    return table(
+        ["width", "parameters", "MACs", *(f"{split}: {head}" for split in ("valid", "test") for head in heads)], lines
+    )
 
 
 def graph_front() -> str:
@@ -151,7 +153,17 @@ def graph_front() -> str:
 
 def graph_shapes() -> str:
     """Return graphs of one budget, from docs/results/graph-shapes.json."""
-    heads = ["width", "stem", "channels · blocks", "head", "parameters", "MACs", "int8, one face", "top-1 / mean-class", "NLL"]
+    heads = [
+        "width",
+        "stem",
+        "channels · blocks",
+        "head",
+        "parameters",
+        "MACs",
+        "int8, one face",
+        "top-1 / mean-class",
+        "NLL",
+    ]
     rows = []
     for row in json.loads((DOCS / "results" / "graph-shapes.json").read_text()):
         top1, mean_class, nll = (row[f"valid/{key}"] for key in ("top1_accuracy", "mean_class_accuracy", "nll"))
