@@ -1,7 +1,7 @@
 """What is typed behind python -m distill.run: the jobs of a sweep, spread out as hydra does it, and what they are made of."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import islice, product
@@ -157,9 +157,7 @@ def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
     Raises:
         ValueError: with the nearest keys that exist.
     """
-    if isinstance(words, str):
-        raise ValueError(f"{words!r} was given; give a list of KEY=VALUE, such as {words.split()!r}.")
-    for word in words:
+    for word in listed(words):
         if word.startswith("-"):
             raise ValueError(
                 f"{word}: is for the command line. Give KEY=VALUE; hydra.searchpath=[file://DIR] is --config-dir, and "
@@ -176,6 +174,18 @@ def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
     with open_dict(whole):
         del whole["hydra"]
     return whole, choices
+
+
+def listed(words: Sequence[str]) -> list[str]:
+    """Return the words of a call in Python.
+
+    Raises:
+        ValueError: they are no list of words.
+    """
+    if isinstance(words, (str, Mapping)) or not all(isinstance(word, str) for word in words):
+        example = words.split() if isinstance(words, str) else ["student=cern", "seed=1"]
+        raise ValueError(f"{words!r} was given; give a list of KEY=VALUE, such as {example!r}.")
+    return [*words]
 
 
 def _conf():

@@ -23,18 +23,20 @@ def export(run: str | PathLike, overrides: Sequence[str] = (), width: float | No
         The folder that the files are in.
 
     Raises:
-        ValueError: no finished run, no such option, its data are gone; or a file did not pass. The other files are
+        ValueError: no finished run, no such option, no list of words, its data are gone; or a file did not pass. The other files are
             written then, and the message says what to try.
     """
     from distill.config.hints import with_suggestions
+    from distill.config.overrides import listed
     from distill.export.job import export as export_run
     from distill.export.job import export_folder, refusals
     from distill.export.options import read_options
     from distill.export.source_run import of_width
 
     parsed = read_options([f"export.{key}={value}" for key, value in options.items()])
-    with with_suggestions([*overrides]):
-        parity = export_run(folder := of_width(Path(run).expanduser(), width), parsed, [*overrides])
+    words = listed(overrides)
+    with with_suggestions(words):
+        parity = export_run(folder := of_width(Path(run).expanduser(), width), parsed, words)
     if parity["refused"]:
         raise ValueError(" ".join(refusals(parity)))
     return export_folder(folder, parsed)

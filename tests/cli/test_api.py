@@ -210,6 +210,20 @@ def test_faces_are_found_and_labeled(student):
         distill.find_faces([picture])
 
 
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ({"threshold": 2}, "threshold: expected a number from 0 to 1, got 2"),
+        ({"smallest": -1}, "smallest: expected a number from 0 to inf, got -1"),
+        ({"size": 0}, "size: expected a number from 32 to 8192, got 0"),
+        ({"margin": float("nan")}, "margin: expected a number from -0.5 to 5, got nan"),
+    ],
+)
+def test_numbers_by_which_no_face_can_be_found_are_refused(number, said):
+    with pytest.raises(ValueError, match=said):
+        distill.find_faces(noise(48, 48), **number)
+
+
 def test_a_student_is_named_by_a_shipped_name_a_folder_or_a_file(tmp_path, monkeypatch):
     made = write_linear(tmp_path / "run")
     picture = noise(48, 48)
@@ -220,6 +234,8 @@ def test_a_student_is_named_by_a_shipped_name_a_folder_or_a_file(tmp_path, monke
         assert np.array_equal(distill.load(same).predict(picture), expected)
     assert distill.load().classes == distill.load("ferlite_s").classes == distill.load(SHIPPED / "ferlite_s").classes
     monkeypatch.chdir(tmp_path)
+    assert distill.load(Path("ferlite_s")).name == "ferlite_s", "a path that is not there, but a name that is"
+    assert repr(distill.load("ferlite_s")).startswith("Student ferlite_s: neutral, happiness, ")
     with pytest.raises(
         ValueError, match=r"distill\.load: there is no nosuch. Give one of .*ferlite_m, ferlite_s, microexpnet"
     ):
@@ -255,6 +271,8 @@ def test_run_stays_a_module_and_export_a_package():
     ("words", "said"),
     [
         ("student=cern", r"give a list of KEY=VALUE, such as \['student=cern'\]"),
+        ({"student": "cern"}, r"give a list of KEY=VALUE, such as \['student=cern', 'seed=1'\]"),
+        ([3], r"^\[3\] was given; give a list of KEY=VALUE"),
         (["-m", "seed=0,1"], "-m: is for the command line"),
         (["seed=0,1"], "Ambiguous value"),
         (["student.widht=S"], "no such key. Did you mean student.width"),
@@ -294,6 +312,12 @@ def test_export_with_an_unknown_option_or_a_file_that_does_not_pass_raises(run, 
         distill.export(run, int9="off")
     with pytest.raises(ValueError, match=r"seed=1: cannot be asked of an export"):
         distill.export(run, ["seed=1"])
+    with pytest.raises(ValueError, match=r"'data.root=x' was given; give a list of KEY=VALUE"):
+        distill.export(run, "data.root=x")
+    with pytest.raises(
+        ValueError, match=r"^ferlite_m: no such folder. Give the run folder that a run's table ends with\.$"
+    ):
+        distill.export("ferlite_m")
     monkeypatch.setattr(gate, "MAX_AGREEMENT_CHANGE", -1.0)  # no file of int8 passes
     with pytest.raises(ValueError, match=r"^student\.int8\.onnx: "):
         distill.export(run)
