@@ -1,0 +1,68 @@
+"""A wrong value of a key under data gets a sentence with the key, and a root that is none is refused."""
+
+import re
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from distill import build
+from distill.config.schema import typed
+from distill.pipeline import validation
+from distill.pipeline.reuse import refuse_inside_data
+from distill.runs.folder import RunFolder
+
+WRONG = [
+    ("folder", "limit=all", "data.limit: expected a whole number or null, got 'all'. Type data.limit=null"),
+    ("folder", "valid=null", "data.valid: expected a number, got null. Type data.valid=0.1"),
+    ("folder", "test=null", "data.test: expected a number, got null. Type data.test=0.2"),
+    ("folder", "size=48px", "data.size: expected a whole number, got '48px'"),
+    ("folder", "size=null", "data.size: expected a whole number, got null"),
+    ("folder", "size=48.5", "data.size: expected a whole number, got 48.5"),
+    ("folder", "seed=abc", "data.seed: expected a whole number, got 'abc'"),
+    ("folder", "verify=1", "data.verify: expected true or false, got 1. Type data.verify=false"),
+    ("folder", "subject=[1]", "data.subject: expected text or null, got [1]. Type data.subject=null"),
+    ("folder", "root=", "data.root: expected a text, got an empty one (an unset variable?). Type data.root=DIR"),
+    ("folder", "near_duplicates=drop", "data.near_duplicates: expected report or drop_from_train, got 'drop'"),
+    ("jaffe", "fold=first", "data.fold: expected a whole number or null, got 'first'. Type data.fold=null"),
+    ("ckplus", "margin=much", "data.margin: expected a number or null, got 'much'. Type data.margin=0.2"),
+    ("ferplus", "limit=all", "data.limit: expected a whole number or null, got 'all'"),
+    ("ferplus", "test_subset=3.5", "data.test_subset: expected text or a list or null, got 3.5"),
+    ("procedural", "train=many", "data.train: expected a whole number, got 'many'"),
+]
+
+
+def composed(*overrides):
+    with initialize_config_module("conf", version_base="1.3"):
+        return compose("run", overrides=list(overrides))
+
+
+@pytest.mark.parametrize("data, word, sentence", WRONG)
+def test_a_data_key_of_another_type_is_told_with_its_key(data, word, sentence):
+    root = () if data == "procedural" else ("data.root=faces",)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        validation.validate(typed(composed(f"data={data}", *root, "teacher=none", "loss=[ce]", f"data.{word}")))
+
+
+def test_a_data_key_that_is_added_and_that_its_reader_does_not_know_is_refused():
+    with pytest.raises(ValueError, match=r"^data\.train: no such key\. There are: channels, classes, fold, "):
+        validation.validate(
+            typed(composed("data=folder", "data.root=faces", "teacher=none", "loss=[ce]", "+data.train=16"))
+        )
+
+
+@pytest.mark.parametrize("data, word", [("jaffe", "fold=all"), ("folder", "valid=1"), ("folder", "root=2013")])
+def test_a_data_key_that_its_type_takes_is_passed_on(data, word):
+    cfg = typed(composed(f"data={data}", "data.root=faces", "teacher=none", "loss=[ce]", f"data.{word}"))
+    validation.validate(cfg)
+    assert build.data_node(cfg.data, cfg.plugins)["root"] == ("2013" if word == "root=2013" else "faces")
+
+
+def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    for root, folder in ((tmp_path, "runs/a"), (tmp_path / "link", "runs/a"), (tmp_path / "runs", "runs")):
+        with pytest.raises(
+            ValueError, match=r"whose pictures would become data. Give data.root the folder of the faces"
+        ):
+            refuse_inside_data({"root": str(root)}, RunFolder(tmp_path / folder), "/store")
+    for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
+        refuse_inside_data(data, RunFolder(tmp_path / "runs" / "a"), "/store")
