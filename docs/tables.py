@@ -250,6 +250,7 @@ TABLES = {
     "protocols": protocols,
     "corrupted": corrupted,
     "patience": patience,
+    "losses_ferlite": partial(losses, "ferplus-losses-ferlite.csv"),
     "losses_microexpnet": partial(losses, "ferplus-losses.csv"),
     "losses_cern": partial(losses, "ferplus-losses-cern.csv"),
     "elastic": elastic,
