@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curves import patience
 from student_tables import (
+    KEYS,
     ROWS,
     calibration,
     class_recalls,
@@ -116,20 +117,17 @@ def peers() -> str:
 def elastic() -> str:
     """Return the widths of one elastic training beside trainings of one width each, from docs/results/elastic.json."""
     trained = json.loads((DOCS / "results" / "elastic.json").read_text())
-    names = {"elastic": "elastic, {} epochs", "alone": "alone, {} epochs", "alone_shorter": "alone, {} epochs"}
+    names = {"elastic": "elastic", "alone": "alone", "alone_shorter": "alone"}
+    columns = [(split, way) for split in ("valid", "test") for way in names]
     heads = ["width", "parameters", "MACs"]
-    heads += [
-        f"{split}: {name.format(trained[way]['epochs'])}" for split in ("valid", "test") for way, name in names.items()
-    ]
-    rows = {way: {row["width"]: row for row in trained[way]["widths"]} for way in names}
+    heads += [f"{split}: {names[way]}, {trained[way]['epochs']} epochs" for split, way in columns]
+    of_width = {way: {row["width"]: row for row in trained[way]["widths"]} for way in names}
     lines = []
-    for width, row in rows["elastic"].items():
+    for width, row in of_width["elastic"].items():
         cells = [f"{width:g}", f"{row['num_parameters']:,}", f"{row['macs'] / 1e6:.2f} M"]
-        for split in ("valid", "test"):
-            for way in names:
-                alone = rows[way].get(width)
-                keys = ("top1_accuracy", "mean_class_accuracy")
-                cells.append(" / ".join(f"{100 * alone[f'{split}/{key}']:.2f}" for key in keys) if alone else "-")
+        for split, way in columns:
+            reached = [of_width[way][width][f"{split}/{key}"] for key in KEYS] if width in of_width[way] else []
+            cells.append(" / ".join(f"{100 * share:.2f}" for share in reached) or "-")
         lines.append(cells)
     return table(heads, lines)
 

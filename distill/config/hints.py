@@ -85,9 +85,8 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         with initialize_config_module("conf", version_base="1.3"):
             cfg = compose("run", overrides=sound, return_hydra_config=key.startswith("hydra"))
     except Exception:
-        if "@" in key and not any(word.lstrip("+").startswith(key) for word in overrides):  # an experiment's own word
-            group, _, place = key.partition("@")
-            return f"{key}: the experiment's {group}, of which {place} is a part, was replaced by another. Type {group}=ensemble, too."
+        if key.startswith("teacher@") and not any(key in word for word in overrides):  # an experiment's own word
+            return f"{key}: the experiment's teacher, an ensemble, was replaced by another. Type teacher=ensemble, too."
         return f"{key}: no such key."
     losses = [] if OmegaConf.is_missing(cfg, "loss") else cfg.loss
     if lacking := [name for name in dict.fromkeys(named) if name not in losses]:
