@@ -50,11 +50,13 @@ def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, R
         # of few faces its least number of steps, where it has none, is the run's
         if inner.train.min_steps is None and enough_epochs(as_run, len(data.splits["train"])) > as_run.epochs:
             inner = replace(inner, train=as_run)
-        files.append(_stored(inner, member, data, train))
+        files.append(_stored(inner, member, data, train, trial=bool(cfg.debug)))
     return files
 
 
-def _stored(inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> Path:
+def _stored(
+    inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object], trial: bool
+) -> Path:
     """Return the weight file of one teacher, found in the store by its fingerprint or trained as a run of its own."""
     key = digest([config.learning(inner), build.fingerprint(data)])
     store = Path(inner.paths.store).expanduser() / "teachers"
@@ -67,7 +69,7 @@ def _stored(inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunC
     warn_if_code_changed(folder)
     weights = find_or_train(folder, lambda: train(inner, folder))
     result = RunResult.read(folder.result)
-    if warning := chance_warning(result.data, "teacher", result.student):
+    if not trial and (warning := chance_warning(result.data, "teacher", result.student)):
         console.print(warning, style="bold")
     if complete and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
         console.print(
