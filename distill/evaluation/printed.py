@@ -12,12 +12,13 @@ from distill.runs.result import RunResult
 from distill.system.console import WITHOUT_TWINS, console, duration
 
 
-def summary(result: RunResult, next_step: str) -> None:
+def summary(result: RunResult, next_step: str, trial: bool = False) -> None:
     """Print the table that ends a run.
 
     Args:
         result: of the run.
         next_step: what to type next.
+        trial: it tried the tools (debug=smoke or overfit), and no accuracy is worth a warning.
     """
     data, student, teacher = result.data, result.student, result.teacher
     title = f"{data['name']}: {data['protocol']}, {data['rows']['valid']} valid and {data['rows']['test']} test faces"
@@ -45,7 +46,9 @@ def summary(result: RunResult, next_step: str) -> None:
             f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
             f"ECE {before['expected_calibration_error']:.3f} -> {after['expected_calibration_error']:.3f}; exported files have it inside"
         )
-    for line in warnings_of(result):
+    if trial:
+        console.print("a trial of the tools, which work; accuracies after so few faces and steps mean nothing")
+    for line in [] if trial else warnings_of(result):
         console.print(line, style="bold")
     _extra_test_splits(result.extra_test_splits, result.test_subset)
     if result.widths:
