@@ -12,7 +12,7 @@ from torch import nn
 
 from distill.augment.views import ViewRecipe
 from distill.config.ranges import check_network, check_same_input, kinds
-from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, check_teacher_maps, label
+from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
 from distill.data.common.options import typed
 from distill.data.common.twins import checked_splits
 from distill.data.extra import with_extra
@@ -136,17 +136,11 @@ def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.
     return student
 
 
-def objective(losses: dict, plugins: list[str], data: Dataset, teacher: dict | None = None) -> Objective:
-    """Make the weighted losses, options that the data say as numbers; bind() shows them both networks.
-
-    A teacher, the key of the config, must have the feature maps that a loss reads.
-    """
+def objective(losses: dict, plugins: list[str], data: Dataset) -> Objective:
+    """Make the weighted losses, options that the data say as numbers; bind() shows them both networks."""
     nodes = {name: fill_from_data(name, node, data) for name, node in losses.items()}
     weights = {name: node.pop("weight") for name, node in nodes.items()}
     made = {name: _scheduled(name, node, plugins) for name, node in nodes.items()}
-    for name, (loss, _) in made.items():
-        if loss.needs_features and teacher:
-            check_teacher_maps(name, teacher)
     ramps = {name: ramps for name, (_, ramps) in made.items()}
     return Objective({name: loss for name, (loss, _) in made.items()}, weights, ramps)
 

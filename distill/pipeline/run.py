@@ -63,7 +63,7 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
     start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
     student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
     student = student.to(device).to(memory_format=torch.channels_last)
-    objective = build.objective(cfg.loss, cfg.plugins, data, cfg.teacher)
+    objective = build.objective(cfg.loss, cfg.plugins, data)
     objective.check(student, len(data.classes))
     optimizer_of = partial(build.optimizer, cfg.optimizer, cfg.student.get("lr_scale"))
     optimizer_of([student, objective])

@@ -43,6 +43,8 @@ def validate(cfg: RunConfig) -> None:
     check_extra(cfg)
     _check_teacher(cfg)
     check_elastic(cfg)
+    for name in build.losses_with("needs_features", cfg.loss, cfg.plugins):
+        config.check_teacher_maps(name, cfg.teacher)
     for where, one in config.recipes(cfg):
         _check_losses(where, one)
 
