@@ -77,10 +77,18 @@ def file_section(path: Path) -> str:
     blocks = [f"### {path.stem}", prose(head)] if path.parent != CONF else ["## Run"]
     bases = [match[1] for line in lines if (match := BASE.fullmatch(line)) and match[1] not in ("schema", "_self_")]
     blocks += [f"It takes the keys of `{base}`, and sets:" for base in bases]
-    table = [f"| `{key}` | `{value.replace('|', BAR)}` | {cell(comment)} |" for key, value, comment in rows(path)]
+    table = [
+        f"| `{key}` | `{value.replace('|', BAR)}` | {cell(comment) or group_link(path, key)} |"
+        for key, value, comment in rows(path)
+    ]
     return "\n\n".join(
         [*blocks, "\n".join(["| key | default | what it is |", "|---|---|---|", *table]) if table else ""]
     )
+
+
+def group_link(path: Path, key: str) -> str:
+    """Return where the choices of a group are, which conf/run.yaml names without a comment."""
+    return f"one of [these](#{key})" if path.parent == CONF and (CONF / key).is_dir() else ""
 
 
 def prose(head: str) -> str:

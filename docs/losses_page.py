@@ -34,7 +34,7 @@ FER+](losses-ferplus.md) ranks most of them at a short budget.
   is. MicroExpNet's stages (conv1, conv2) are its convolutions' maps before ReLU and pooling.
 - **Feature maps** are stored once with `teacher.cache=features`; with `teacher.cache=false` the teacher runs at every step.
 
-Notation: z logits, s student, t teacher, F a feature map, b a face of the batch, k a class, c a channel, h, w a place. A formula
+Notation: z logits, s student, t teacher, F a feature map, b a face of the batch, k a class, c a channel, h, w a position. A formula
 gives one value per face, [B]; the values are averaged over the batch, then weighted. Its other letters and forms stand in the
 loss's own section, with each deviation from the paper. This page is made by `python docs/losses_page.py --write`.
 """
@@ -171,7 +171,7 @@ def page() -> str:
         for title, kinds in KINDS.items()
     ]
     how = f"ms: {measured['how']}" if measured["how"] else ""
-    return "\n\n".join(part for part in (INTRODUCTION.strip(), *tables, how, *map(section, listed)) if part) + "\n"
+    return "\n\n".join(part for part in (INTRODUCTION.strip(), how, *tables, *map(section, listed)) if part) + "\n"
 
 
 def main(words: list[str]) -> None:

@@ -115,14 +115,13 @@ def _numbers(network: dict) -> list[str]:
 def _front(rows: list[dict], folder: str) -> None:
     """Print what each width of an elastic student costs and reaches, widest first."""
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
-    for name in ("width", "parameters", "MACs", "ms, eager", "valid top-1", "test top-1"):
+    metric, heading = ("top1_accuracy", "top-1") if "valid/top1_accuracy" in rows[0] else ("agreement", "agreement")
+    for name in ("width", "parameters", "MACs", "ms, eager", f"valid {heading}", f"test {heading}"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -row["width"]):
         milliseconds = row["latency_ms"]
         costs = (f"{row['num_parameters']:,}", compact(row["macs"]), (milliseconds and f"{milliseconds:.2f}") or "-")
-        table.add_row(
-            f"{row['width']:g}", *costs, f"{row['valid/top1_accuracy']:.2%}", f"{row['test/top1_accuracy']:.2%}"
-        )
+        table.add_row(f"{row['width']:g}", *costs, f"{row[f'valid/{metric}']:.2%}", f"{row[f'test/{metric}']:.2%}")
     console.print(table)
     console.print(
         f"the epoch was chosen by width {rows[0]['width']:g}; the others are runs of their own, {folder}/width-W, for "

@@ -116,10 +116,10 @@ def find_faces(
 
     Args:
         picture: a path, a PIL image, or uint8 [H, W, 3] (RGB) or [H, W].
-        threshold: smallest score of a face, in [0, 1].
-        smallest: shorter side of the smallest face [pixels].
-        size: the longer side that a larger picture is brought to before it is searched [pixels], 32 to 8192.
-        margin: around a found face, of its longer side, -0.5 to 5.
+        threshold: smallest score of a face, in [0, 1]; 0.5 by default.
+        smallest: shorter side of the smallest face [pixels]; 20 by default.
+        size: the longer side that a larger picture is brought to before it is searched [pixels], 32 to 8192; 640 by default.
+        margin: around a found face, of its longer side, -0.5 to 5; 0.05 by default.
 
     Shape:
         [N, 4] float64 as x, y, width, height [pixels of the picture], from left to right; they may reach beyond it.

@@ -26,7 +26,7 @@ FACES = 64  # in one pass
 
 
 class Student(NamedTuple):
-    """An exported student."""
+    """An exported student: .classes are the names of its K classes, .picture the height and width [pixels] that faces are resized to."""
 
     answer: Answer  # [B, H, W, 3] uint8 RGB -> logits, probabilities [B, K]
     classes: tuple[str, ...]  # the K class names
@@ -69,10 +69,10 @@ class Student(NamedTuple):
         """Return the name of the most probable class: a list of them where predict returns [B, K] or [N, K].
 
         Args:
-            picture, boxes: as of predict.
+            picture, boxes: those of predict.
 
         Raises:
-            ValueError: as predict.
+            ValueError: as predict does.
         """
         best = self.predict(picture, boxes).argmax(-1)
         return self.classes[best] if best.ndim == 0 else [self.classes[number] for number in best]
