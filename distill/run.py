@@ -64,7 +64,7 @@ def main(composed: DictConfig) -> None:
         result = runner(cfg.data, cfg.generations)(cfg, folder, job)
         if record and done:
             record.update(reused=True)
-        show(result, folder, done, cfg.loss, cfg.is_several)
+        show(result, folder, done, cfg)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def run_overrides(overrides: Sequence[str] = ()) -> Run:
     done = is_measured(folder, cfg.eval, cfg.data)
     job = begin(folder, done, cfg.is_several, overrides)
     result = runner(cfg.data, cfg.generations)(cfg, folder, job)
-    show(result, folder, done, cfg.loss, cfg.is_several)
+    show(result, folder, done, cfg)
     return Run(folder.path.absolute(), result.student["metrics"], result.to_dict())
 
 
@@ -152,13 +152,13 @@ def runner(data: dict, generations: int) -> Callable[[RunConfig, RunFolder, Job]
     return run_generations if generations > 1 else run
 
 
-def show(result: RunResult, folder: RunFolder, done: bool, losses: dict, several: bool) -> None:
+def show(result: RunResult, folder: RunFolder, done: bool, cfg: RunConfig) -> None:
     """Print the table of a job, and that it was done before where it was."""
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
-    step = 0 if result.data["name"] == "procedural" else 1 if "kd" in losses else 2
-    best = "best of " if several else ""
-    summary(result, NEXT[step].format(folder=f"{best}{shlex.quote(str(folder))}"))
+    step = 0 if result.data["name"] == "procedural" else 1 if "kd" in cfg.loss else 2
+    best = "best of " if cfg.is_several else ""
+    summary(result, NEXT[step].format(folder=f"{best}{shlex.quote(str(folder))}"), trial=bool(cfg.debug))
 
 
 def guard():

@@ -12,12 +12,13 @@ from distill.runs.result import RunResult
 from distill.system.console import WITHOUT_TWINS, console, duration
 
 
-def summary(result: RunResult, next_step: str) -> None:
+def summary(result: RunResult, next_step: str, trial: bool = False) -> None:
     """Print the table that ends a run.
 
     Args:
         result: of the run.
         next_step: what to type next.
+        trial: it tried the tools (debug=smoke or overfit), and no accuracy is worth a warning.
     """
     data, student, teacher = result.data, result.student, result.teacher
     title = f"{data['name']}: {data['protocol']}, {data['rows']['valid']} valid and {data['rows']['test']} test faces"
@@ -45,7 +46,9 @@ def summary(result: RunResult, next_step: str) -> None:
             f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
             f"ECE {before['expected_calibration_error']:.3f} -> {after['expected_calibration_error']:.3f}; exported files have it inside"
         )
-    for line in warnings_of(result):
+    if trial:
+        console.print("a trial of the tools, which work; accuracies after so few faces and steps mean nothing")
+    for line in [] if trial else warnings_of(result):
         console.print(line, style="bold")
     _extra_test_splits(result.extra_test_splits, result.test_subset)
     if result.widths:
@@ -112,14 +115,13 @@ def _numbers(network: dict) -> list[str]:
 def _front(rows: list[dict], folder: str) -> None:
     """Print what each width of an elastic student costs and reaches, widest first."""
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
-    for name in ("width", "parameters", "MACs", "ms, eager", "valid top-1", "test top-1"):
+    metric, heading = ("top1_accuracy", "top-1") if "valid/top1_accuracy" in rows[0] else ("agreement", "agreement")
+    for name in ("width", "parameters", "MACs", "ms, eager", f"valid {heading}", f"test {heading}"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in sorted(rows, key=lambda row: -row["width"]):
         milliseconds = row["latency_ms"]
         costs = (f"{row['num_parameters']:,}", compact(row["macs"]), (milliseconds and f"{milliseconds:.2f}") or "-")
-        table.add_row(
-            f"{row['width']:g}", *costs, f"{row['valid/top1_accuracy']:.2%}", f"{row['test/top1_accuracy']:.2%}"
-        )
+        table.add_row(f"{row['width']:g}", *costs, f"{row[f'valid/{metric}']:.2%}", f"{row[f'test/{metric}']:.2%}")
     console.print(table)
     console.print(
         f"the epoch was chosen by width {rows[0]['width']:g}; the others are runs of their own, {folder}/width-W, for "

@@ -36,7 +36,7 @@ class InPlace(Loss):
     """In-place distillation: labels, and the answers of the widest width, teach the narrower ones of the same step.
 
     loss[b] = sum over the widths w of the step of labels CE(target, z_w) + (1 - labels) KL(softmax(z_widest) || softmax(z_w));
-    no gradient reaches z_widest.
+    labels is 0 for a face that has none, and no gradient reaches z_widest.
 
     Args:
         widths: of the student.
@@ -81,7 +81,8 @@ class InPlace(Loss):
         wide = student.logits.detach().float().log_softmax(-1)
         narrow = [student.features[feature(width)].float().log_softmax(-1) for width in self.sandwich.drawn()]
         self.sandwich.step += 1
-        return sum(self.labels * cross_entropy(target, z) + (1 - self.labels) * divergence(wide, z) for z in narrow)
+        others = 1 - self.labels * target.sum(-1)  # the target of a face without a label is 0
+        return sum(self.labels * cross_entropy(target, z) + others * divergence(wide, z) for z in narrow)
 
 
 def taught_in_place(cfg: RunConfig) -> RunConfig:

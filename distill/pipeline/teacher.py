@@ -50,11 +50,13 @@ def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, R
         # of few faces its least number of steps, where it has none, is the run's
         if inner.train.min_steps is None and enough_epochs(as_run, len(data.splits["train"])) > as_run.epochs:
             inner = replace(inner, train=as_run)
-        files.append(_stored(inner, member, data, train))
+        files.append(_stored(inner, member, data, train, trial=bool(cfg.debug)))
     return files
 
 
-def _stored(inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> Path:
+def _stored(
+    inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object], trial: bool
+) -> Path:
     """Return the weight file of one teacher, found in the store by its fingerprint or trained as a run of its own."""
     key = digest([config.learning(inner), build.fingerprint(data)])
     store = Path(inner.paths.store).expanduser() / "teachers"
@@ -67,7 +69,7 @@ def _stored(inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunC
     warn_if_code_changed(folder)
     weights = find_or_train(folder, lambda: train(inner, folder))
     result = RunResult.read(folder.result)
-    if warning := chance_warning(result.data, "teacher", result.student):
+    if not trial and (warning := chance_warning(result.data, "teacher", result.student)):
         console.print(warning, style="bold")
     if complete and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
         console.print(
@@ -96,12 +98,12 @@ def _finished_run(member: dict, data: Dataset) -> Path:
     what = "the published network" if published_weights(folder) else "the finished run"
     console.print(f"teacher {config.label(member)}: {what} {folder}")
     weights = completed.weights(folder)
-    classes = tuple(read_weights(weights)[1].get("classes", data.classes))
-    if classes != data.classes:
+    known = read_weights(weights)[1].get("classes", data.classes)
+    if not set(data.classes) <= set(known):
         raise ConfigError(
             "teacher.run",
-            f"{folder} knows {', '.join(classes)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
-            "finished network teaches the classes that it knows, in their order. Choose a teacher that is fine-tuned, such as "
+            f"{folder} knows {', '.join(known)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
+            "finished network teaches the classes that it knows. Choose a teacher that is fine-tuned, such as "
             f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}",
         )
     if not published_weights(folder):

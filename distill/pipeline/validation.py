@@ -79,7 +79,11 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
             build.losses_with(need, cfg.loss, cfg.plugins)
             for need in ("needs_teacher", "needs_label", "needs_every_label")
         )
-        left_out = [name for name in cfg.loss if name not in comparing or any(name in names for names in needing)]
+        left_out = [
+            name
+            for name in cfg.loss
+            if name != TERM and (name not in comparing or any(name in names for names in needing))
+        ]
         monitor = cfg.train.monitor if cfg.train.monitor.removeprefix("-") in OF_TEACHER else OF_TEACHER[0]
         cfg = replace(cfg, train=replace(cfg.train, monitor=monitor))
     elif cfg.teacher["_target_"] is not None or cfg.generations != 1:
@@ -117,7 +121,8 @@ def loss_summary(cfg: RunConfig, left_out: list[str]) -> str:
     """
     teacher = "the generation before" if cfg.teacher["_target_"] is None else f"teacher {config.label(cfg.teacher)}"
     comparing = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
-    terms, by = [], {TERM: "labels and the widest width"} | dict.fromkeys(comparing, teacher)
+    labels = "" if cfg.data.get("labels") == "none" else "labels and "
+    terms, by = [], {TERM: f"{labels}the widest width"} | dict.fromkeys(comparing, teacher)
     for name, node in cfg.loss.items():
         weight = ramp(node["weight"], f"loss.{name}.weight")
         share = f"{weight.first:g}" if weight.first == weight.last else f"{weight.first:g} to {weight.last:g}"

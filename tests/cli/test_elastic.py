@@ -182,6 +182,17 @@ def test_the_widest_learns_by_the_losses_and_teaches_the_others_without_learning
     assert torch.allclose(loss, by_hand, atol=1e-6) and terms["inplace"] == pytest.approx(float(by_hand.mean()))
 
 
+def test_about_a_face_without_a_label_the_widest_says_all():
+    network = make()
+    loss = taught(network).losses["inplace"]
+    outputs, target = network.train()(faces(4)), torch.eye(3)[[0, 1, 2, 0]] * torch.tensor([[1.0], [0], [1], [0]])
+    both = []
+    for loss.labels in (0.5, 0.0):
+        loss.sandwich.step = 0
+        both.append(loss(outputs, None, target))
+    assert torch.equal(both[0][1::2], both[1][1::2]) and not torch.isclose(both[0][::2], both[1][::2]).any()
+
+
 def test_a_training_that_goes_on_from_its_states_is_bit_for_bit_that_which_was_not_stopped():
     def start():
         network = make(dropout=0.1)

@@ -34,6 +34,7 @@ def test_other_students_learn_from_the_same_teacher(store, tmp_path, student):
 def test_debug_smoke_goes_from_end_to_end(store, tmp_path):
     done = distill("debug=smoke", store=store, runs=tmp_path)
     assert done.returncode == 0 and result_of(tmp_path)["student"]["name"] == "microexpnet", done.stderr
+    assert "a trial of the tools" in done.stdout and "***" not in done.stdout
 
 
 def test_debug_overfit_learns_64_faces_by_heart(store, tmp_path):

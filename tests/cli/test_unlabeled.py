@@ -84,6 +84,18 @@ def test_losses_that_need_labels_are_left_out_and_the_epoch_is_chosen_by_agreeme
     assert result["student"]["metrics"]["valid/agreement"] == pytest.approx(max(curve))
 
 
+def test_every_width_learns_without_labels_and_the_front_is_told_by_agreement(teacher, pictures, store, tmp_path):
+    words = ("student=ferlite", "student.width=[1,0.25]", "student.size=16", "train.epochs=1", "train.batch_size=8")
+    words += ("train.threads=1", "train.precision=fp32", "teacher=run", f"teacher.run={teacher}")
+    said = job(*NONE, *words, f"data.root={pictures}", store=store, runs=tmp_path)
+    assert "inplace (the widest width, weight 1)" in " ".join(said.split())
+    assert "valid agreement" in said and "top-1" not in said
+    (first, narrow), folder = read(folder_of(tmp_path))["widths"], folder_of(tmp_path)
+    assert f"{narrow['num_parameters']:,}" in said and f"{first['valid/agreement']:.2%}" in said
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert all(line["train/inplace"] > 0 for line in lines if "train/dist" in line)
+
+
 def test_predictions_have_no_label_and_say_the_agreement(taught):
     folder = taught[1]
     with open(folder / "predictions" / "test.csv", newline="") as file:
