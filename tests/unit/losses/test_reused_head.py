@@ -7,8 +7,12 @@ from torch import nn
 
 from distill.losses.base.pooled_classifier import pooled_classifier
 from distill.losses.base.reused_classifier import attach_reused_head
+from distill.losses.simkd import ReusedClassifier
 from distill.models.feature_hooks import Layer
 from distill.types import InputSpec, Outputs
+from students.mobilenet_inception import MobileNetInception
+from students.timm_student import TimmStudent
+from teachers.frozen import FrozenTeacher
 
 
 class Overwriting(nn.Module):
@@ -47,3 +51,11 @@ def test_a_classifier_that_sees_nearly_the_average_is_none_that_sees_the_average
     else:
         with pytest.raises(ValueError, match=r"loss\.catkd: the student does not end in global average pooling"):
             pooled_classifier(network, "loss.catkd: the student", "Choose another.")
+
+
+def test_a_reused_classifier_of_more_classes_than_the_data_have_is_refused():
+    network = TimmStudent("resnet18", 8, 64, 3, 0.5, 0.25, False, 0.0)
+    teacher = FrozenTeacher(network, "some", ("b", "a"), torch.float32, tuple("abcdefgh"))
+    student = MobileNetInception(2, 64, 0.25, "max", "B", 0.0, 0.5, 0.25)
+    with pytest.raises(ValueError, match=r"loss\.simkd: .* knows 8 classes, of which the data have 2"):
+        ReusedClassifier().bind(student, teacher)

@@ -256,10 +256,9 @@ def test_a_frozen_teacher_stays_as_it_is_whatever_its_owner_does():
 
 
 def test_a_teacher_of_more_classes_answers_about_some_as_if_there_were_no_others():
-    every, kept = answers(frozen()), [len(CLASSES) - 1, 0]
-    some = FrozenTeacher(Net(), "some", tuple(CLASSES[k] for k in kept), torch.float32, tuple(CLASSES))
-    shares = every.softmax(-1)[:, kept]
-    assert torch.allclose(answers(some).softmax(-1), shares / shares.sum(-1, keepdim=True), atol=1e-6)
+    some = FrozenTeacher(Net(), "some", (CLASSES[2], CLASSES[0]), torch.float32, tuple(CLASSES))
+    shares = answers(frozen()).softmax(-1)[:, [2, 0]]
+    assert torch.allclose(answers(some).softmax(-1), shares / shares.sum(1, True), atol=1e-6)
 
 
 def test_a_teacher_in_bf16_answers_in_float32_and_close_by():
