@@ -252,9 +252,10 @@ def _live_teacher(
     """Make the network of a teacher, or the ensemble of several, with their weights."""
     made = []
     for member, file in zip(members(node), weights, strict=True):
-        net = bare_teacher(member, plugins, classes)
+        known = tuple(read_weights(file)[1].get("classes", classes))
+        net = bare_teacher(member, plugins, known)
         refuse_changed_network(net, load_weights(net, file, "teacher"), file)
-        made.append(FrozenTeacher(net, label(member), classes, precision))
+        made.append(FrozenTeacher(net, label(member), classes, precision, known))
     if "members" not in node:
         return made[0]
     rest = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "members")}

@@ -46,10 +46,29 @@ class NetworkTeacher(LiveTeacher):
 
 
 class FrozenTeacher(NetworkTeacher):
-    """A network that nothing can train."""
+    """A network that nothing can train; it answers about all the classes that it knows, or about some of them.
 
-    def __init__(self, network: nn.Module, name: str, classes: tuple[str, ...], precision: torch.dtype):
+    Args:
+        network, name, classes, precision: as of NetworkTeacher.
+        known: class order of the network's logits, None for classes; softmax over some is that over all, renormalized.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        name: str,
+        classes: tuple[str, ...],
+        precision: torch.dtype,
+        known: tuple[str, ...] | None = None,
+    ):
         super().__init__(network.requires_grad_(False).eval(), name, classes, precision)
+        self.columns = None if known in (None, classes) else [known.index(name) for name in classes]
+
+    def forward(self, batch: Batch | MixedBatch) -> Outputs:
+        answer = super().forward(batch)
+        if self.columns is None:
+            return answer
+        return answer._replace(logits=answer.logits[:, self.columns], heads=answer.heads[..., self.columns])
 
     def train(self, mode: bool = True) -> "FrozenTeacher":
         """Stay in eval mode whatever is asked: batch statistics and dropout would make soft targets of another network."""

@@ -55,6 +55,12 @@ class ReusedClassifier(FeatureLoss):
         teacher.inspect_layers()  # says what to type where it has no maps
         of_student = self._last_map(student)
         t = pooled_classifier(teacher.live_teacher().network, f"loss.{self.term}: the teacher", NEEDS)
+        if t.classifier.out_features != len(teacher.classes):
+            raise ConfigError(
+                f"loss.{self.term}",
+                f"the teacher's classifier knows {t.classifier.out_features} classes, of which the data have "
+                f"{len(teacher.classes)}. Choose loss=[ce,dist], or a teacher that is fine-tuned on these.",
+            )
         side = min(of_student.shape[1], t.layer.shape[1])
         attach_reused_head(student, of_student, side, t.classifier, self.factor)
         projected = Layer("reused_head.projector", (t.layer.shape[0], side, side), False)

@@ -39,7 +39,10 @@ class TimmNet(nn.Module):
                 name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **options
             )
         except TypeError as error:
-            raise ValueError(f"timm's network {name!r} does not take one of {sorted(options)}: {error}.") from error
+            raise ValueError(
+                f"timm's network {name!r} does not take one of {sorted(options)}: {error}. "
+                "~student.OPTION (or ~teacher.OPTION) leaves out one that an experiment sets."
+            ) from error
 
     def forward(self, images: Tensor) -> Outputs:
         logits = self.net(images)

@@ -97,12 +97,12 @@ def _finished_run(member: dict, data: Dataset) -> Path:
     what = "the published network" if published_weights(folder) else "the finished run"
     console.print(f"teacher {config.label(member)}: {what} {folder}")
     weights = completed.weights(folder)
-    classes = tuple(read_weights(weights)[1].get("classes", data.classes))
-    if classes != data.classes:
+    known = read_weights(weights)[1].get("classes", data.classes)
+    if not set(data.classes) <= set(known):
         raise ConfigError(
             "teacher.run",
-            f"{folder} knows {', '.join(classes)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
-            "finished network teaches the classes that it knows, in their order. Choose a teacher that is fine-tuned, such as "
+            f"{folder} knows {', '.join(known)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
+            "finished network teaches the classes that it knows. Choose a teacher that is fine-tuned, such as "
             f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}",
         )
     if not published_weights(folder):

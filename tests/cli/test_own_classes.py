@@ -1,4 +1,4 @@
-"""Classes of one's own are learned from networks of other classes, which start a student or a teacher but do not teach."""
+"""Classes of one's own: networks of other classes start a student or a teacher, those that know more classes teach it."""
 
 import shutil
 
@@ -50,6 +50,18 @@ def test_a_finished_network_teaches_no_other_classes_than_its_own(own, where):
         SystemExit, match=r"teacher\.run: \S+microexpnet knows neutral, .* classes of folder are calm, glad"
     ):
         own("teacher=run", f"teacher.run={run}")
+
+
+@pytest.mark.parametrize("words", [("teacher=ferplus_ensemble",), ("teacher=run", "teacher.run=ferlite_s")])
+def test_the_networks_of_this_package_teach_some_of_their_classes(own, tmp_path, words):
+    root = write_class_folders(tmp_path / "faces", ("anger", "happiness"), 12)
+    printed = own(*words, *LIKE_SHIPPED, f"data.root={root}")
+    assert "2 classes: happiness, anger" in printed
+    folder = inside.folder_of(tmp_path / "runs")
+    assert (
+        "test/agreement" in inside.read(folder)["student"]["metrics"]
+        and "test/nll" in inside.read(folder)["teacher"]["metrics"]
+    )
 
 
 def test_a_network_of_this_package_teaches_by_its_name_and_by_its_folder(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from commandline import ROOT, environment
 from PIL import Image
-from predicting import astronaut, interrupt_after, needs_detector, noise, predict, rows, write_linear
+from predicting import astronaut, interrupt_after, needs_detector, noise, predict, rows, write_linear, write_video
 from rich.console import Console
 
 from distill.data.common.image_reader import MOST_PIXELS
@@ -23,25 +23,6 @@ av = pytest.importorskip("av")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return write_linear(tmp_path_factory.mktemp("video") / "run")
-
-
-def write_video(path: Path, frames, rate=25, rotation=0, seconds=None):
-    """Write pictures [H, W, 3] as a video, each at its time where times are given."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=rate)
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "10"}
-        stream.codec_context.time_base = Fraction(1, 1000)
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for number, picture in enumerate(frames):
-            if number == 0:
-                stream.height, stream.width = picture.shape[:2]
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            time = number / rate if seconds is None else seconds[number]
-            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def walking(number):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from fractions import Fraction
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -58,6 +59,27 @@ def write_linear(folder: Path) -> Path:
     (folder / "export").mkdir(parents=True)
     save(model, folder / "export" / "student.onnx")
     return folder
+
+
+def write_video(path: Path, frames, rate=25, rotation=0, seconds=None):
+    """Write pictures [H, W, 3] as a video, each at its time where times are given."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "10"}
+        stream.codec_context.time_base = Fraction(1, 1000)
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number, picture in enumerate(frames):
+            if number == 0:
+                stream.height, stream.width = picture.shape[:2]
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            time = number / rate if seconds is None else seconds[number]
+            frame.pts, frame.time_base = round(1000 * time), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
 
 
 def astronaut() -> Image.Image:

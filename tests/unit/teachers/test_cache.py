@@ -255,6 +255,13 @@ def test_a_frozen_teacher_stays_as_it_is_whatever_its_owner_does():
     assert teacher.forward_images == 3 * 21
 
 
+def test_a_teacher_of_more_classes_answers_about_some_as_if_there_were_no_others():
+    every, kept = answers(frozen()), [len(CLASSES) - 1, 0]
+    some = FrozenTeacher(Net(), "some", tuple(CLASSES[k] for k in kept), torch.float32, tuple(CLASSES))
+    shares = every.softmax(-1)[:, kept]
+    assert torch.allclose(answers(some).softmax(-1), shares / shares.sum(-1, keepdim=True), atol=1e-6)
+
+
 def test_a_teacher_in_bf16_answers_in_float32_and_close_by():
     teacher = FrozenTeacher(Net(), "bf16", CLASSES, torch.bfloat16)
     logits, exact = answers(teacher), answers(frozen())
