@@ -40,7 +40,7 @@ def test_a_split_without_pictures_is_named(tmp_path, sizes, missing):
 
 
 def test_a_list_without_pictures_is_refused(tmp_path):
-    refused(tmp_path, [], "not one picture to pack")
+    refused(tmp_path, [], r"There is not one picture to pack in faces\. Check data\.root\.")
 
 
 def truncated(tmp_path):

@@ -82,7 +82,8 @@ def _fill(partial: Path, manifest: dict, read: Callable[[], Iterable[Row]]) -> N
         if unreadable:
             raise ValueError(_all_unreadable(unreadable))
         if not splits:
-            raise ValueError(f"There is not one picture to pack in {manifest['source']}. Check data.root.")
+            listed = ", ".join(manifest["source"].get("paths", [manifest["name"]]))
+            raise ValueError(f"There is not one picture to pack in {listed}. Check data.root.")
         manifest["splits"] = {name: split.close() for name, split in splits.items()}
         manifest["seconds"] = round(time.perf_counter() - start, 3)
     finally:

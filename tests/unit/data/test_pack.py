@@ -71,8 +71,8 @@ def test_pictures_of_two_sizes_are_refused_with_the_place_of_the_second(tmp_path
 
 
 def test_pack_of_no_picture_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="not one picture"):
-        pack(tmp_path, "noise", SOURCE, lambda: iter(()))
+    with pytest.raises(ValueError, match=r"not one picture to pack in /faces/list\.csv\. Check data\.root\."):
+        pack(tmp_path, "noise", SOURCE | {"paths": {"/faces/list.csv": [0, 1]}}, lambda: iter(()))
     assert leftovers(tmp_path) == []
 
 
