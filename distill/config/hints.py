@@ -100,6 +100,8 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         return f"{key}: {message.strip().splitlines()[0]}"
     if not keys:
         return f"{key}: no such key yet. Type +{key}=... to add it."
+    if parent == "teacher" and node.get("_target_", "") is None:
+        return f"{key}: this run has no teacher. Leave that word out, or choose a teacher, such as teacher=resnet50."
     close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
     return f"{key}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"

@@ -12,7 +12,7 @@ from distill.losses.base.reused_classifier import attach_from_state
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.published import published_config, published_weights, shipped
-from distill.runs.reading import read
+from distill.runs.reading import not_finished, read
 from distill.runs.result import RunResult
 from distill.system.errors import ConfigError
 from distill.system.files import sha256
@@ -85,8 +85,7 @@ def weights(folder: Path, instead: str = "", names: Iterable[str] = ()) -> Path:
     if inner:
         raise ValueError(f"{folder}: holds several runs. Give one of them, such as {inner[-1]}{instead}.")
     if RunFolder(folder).config.is_file():
-        why = read(folder).error
-        raise ValueError(f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it.")
+        raise ValueError(not_finished(folder, read(folder).error))
     what = "no finished run is there" if folder.is_dir() else "no such folder"
     or_named = f", or one of {', '.join(names)}" if names else ""
     raise ValueError(f"{folder}: {what}. Give the run folder that a run's table ends with{or_named}.")

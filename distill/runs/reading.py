@@ -210,6 +210,13 @@ def _read(folder: Path) -> Run:
     return Run(folder, "damaged", f"result.json: says complete, but {problem}", config, result, env, parts)
 
 
+def not_finished(folder: Path, why: str) -> str:
+    """Return the message about a run that is not complete: what to type, where the reason, a sentence, does not say it."""
+    if why.endswith("."):
+        return f"{folder}: this run is not finished: {why}"
+    return f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it."
+
+
 def goal_of(numbers: dict) -> str:
     """Return the name of the number that a run is ranked by."""
     return FIRST if FIRST in numbers or AGREEMENT not in numbers else AGREEMENT

@@ -267,7 +267,7 @@ def test_a_run_that_is_not_finished_not_exported_or_trained_again_is_refused(run
     shutil.rmtree(run / "export")
     assert refusal(run, hub) == f"{run}: this run is not exported. Type python -m distill.export '{run}'"
     (run / "result.json").unlink()
-    assert "no finished run is there (stopped or still at work" in refusal(run, hub)
+    assert "this run is not finished (stopped or still at work" in refusal(run, hub)
     assert refusal(tmp_path / "nowhere", hub) == f"{tmp_path / 'nowhere'}: no such folder." and not hub.exists()
 
 

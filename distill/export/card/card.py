@@ -15,7 +15,7 @@ from distill.export.card import text as words
 from distill.report.number_format import plain
 from distill.report.predictions import Predictions, run_predictions
 from distill.runs.folder import RunFolder
-from distill.runs.reading import Run, read
+from distill.runs.reading import Run, not_finished, read
 from distill.system.cli import to_export
 from distill.system.files import sha256
 from teachers.peer import is_peer
@@ -93,11 +93,7 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
     """
     run = read(folder)
     if run.status != "complete":
-        raise ValueError(
-            f"{folder}: no finished run is there ({run.error}). A run's own command, typed again, goes on with it."
-            if folder.is_dir()
-            else f"{folder}: no such folder."
-        )
+        raise ValueError(not_finished(folder, run.error) if folder.is_dir() else f"{folder}: no such folder.")
     again = to_export(folder)
     try:
         parity = json.loads((folder / "export" / "parity.json").read_text(encoding="utf-8"))

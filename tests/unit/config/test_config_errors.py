@@ -53,6 +53,11 @@ def test_a_misspelt_key_is_told_which_was_meant(asked, meant):
     assert re.match(words, refused(asked))
 
 
+def test_a_key_of_a_teacher_that_there_is_none_of_is_told_so():
+    sentence = refused("teacher=none", "teacher.train.epochs=1")
+    assert "this run has no teacher" in sentence and "no such key" not in sentence
+
+
 def test_a_key_unlike_any_other_is_told_which_there_are():
     assert re.search(r"augment\.xyzzy: no such key\. There are: .*rotate.*flip", refused("augment.xyzzy=1"))
 

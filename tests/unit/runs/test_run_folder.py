@@ -2,10 +2,13 @@
 
 import ast
 import json
+import re
 from pathlib import Path
 
 import pytest
+from run_folders import write_run
 
+from distill.pipeline import completed
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 
@@ -58,3 +61,11 @@ def test_parts_are_in_the_order_of_their_numbers(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").write_text("")
     assert [part.name for part in RunFolder(tmp_path).parts()] == ["fold-2", "fold-10"]
+
+
+def test_of_a_run_whose_error_says_what_to_type_nothing_else_is_said(tmp_path):
+    folder = write_run(tmp_path / "run")
+    sentence = "last.pt: not a readable checkpoint. Delete it to start this run again."
+    RunResult("failed", error=f"ValueError: {sentence}").write(folder / "result.json")
+    with pytest.raises(ValueError, match=re.escape(sentence) + "$"):
+        completed.weights(folder)
