@@ -60,7 +60,12 @@ def main(composed: DictConfig) -> None:
         done = is_measured(folder, cfg.eval, cfg.data)
         if record:
             record.begin(folder.path)
-        job = begin(folder, done, cfg.is_several, hydra_config.overrides.task, record)
+        added = [
+            f"--config-dir={part.path}"
+            for part in hydra_config.runtime.config_sources
+            if part.provider.endswith("command-line")
+        ]
+        job = begin(folder, done, cfg.is_several, [*added, *hydra_config.overrides.task], record)
         result = runner(cfg.data, cfg.generations)(cfg, folder, job)
         if record and done:
             record.update(reused=True)

@@ -7,6 +7,7 @@ answers.json has the class that each student answers for every validation and te
 import csv
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -208,6 +209,16 @@ def corrupted() -> str:
 
 def losses(of_results: str) -> str:
     """Return what students reach by each loss, from the report's CSV in docs/results, ranked by validation."""
+    return ranked(of_results, "loss", loss_name)
+
+
+def poolings() -> str:
+    """Return what MicroExpNet reaches by each pooling, on labels alone and from the ensemble, ranked by validation."""
+    return ranked("ferplus-poolings.csv", "pooling", pooling_name)
+
+
+def ranked(of_results: str, what: str, name: Callable[[dict[str, str]], str]) -> str:
+    """Return a report's CSV in docs/results as a table, its runs grouped by a name of them, over seeds, ranked by validation."""
     heads = {
         "valid top-1": "valid/top1_accuracy",
         "test top-1": "test/top1_accuracy",
@@ -218,16 +229,16 @@ def losses(of_results: str) -> str:
     grouped = defaultdict(list)
     with open(RESULTS / of_results, newline="") as lines:
         for run in csv.DictReader(lines):
-            grouped[loss_name(run)].append(run)
+            grouped[name(run)].append(run)
     most = max(map(len, grouped.values()))
     rows = []
-    for name, runs in grouped.items():
+    for group, runs in grouped.items():
         if len(runs) == most:
             values = {head: [float(run[key]) for run in runs if run[key]] for head, key in heads.items()}
             cells = [spread(values[head]) if values[head] else "" for head in heads]
-            rows.append((mean(values["valid top-1"]), [name, *cells, str(most)]))
-    ranked = sorted(rows, key=lambda row: -row[0])
-    return table(["loss", *heads, "n"], [cells for _, cells in ranked])
+            rows.append((mean(values["valid top-1"]), [group, *cells, str(most)]))
+    best_first = sorted(rows, key=lambda row: -row[0])
+    return table([what, *heads, "n"], [cells for _, cells in best_first])
 
 
 def loss_name(run: dict[str, str]) -> str:
@@ -238,3 +249,8 @@ def loss_name(run: dict[str, str]) -> str:
     options += [f"T = {float(temperature):g}"] if temperature and float(temperature) != 2 else []
     options += [f"weight {float(weight):g}"] if weight and float(weight) != 0.9 else []
     return run["loss"] + (f" ({', '.join(options)})" if options else "")
+
+
+def pooling_name(run: dict[str, str]) -> str:
+    """Return the pooling of a row of a report's CSV, and what taught it."""
+    return f"{run['student.pooling']}, {'from the ensemble' if run['teacher'] == 'ensemble' else 'labels alone'}"

@@ -14,6 +14,7 @@ from student_tables import (
     corrupted,
     losses,
     pairs,
+    poolings,
     protocols,
     read,
     seeds,
@@ -130,6 +131,24 @@ def elastic() -> str:
             cells.append(" / ".join(f"{100 * share:.2f}" for share in reached) or "-")
         lines.append(cells)
     return table(heads, lines)
+
+
+def inside_wider() -> str:
+    """Return what a small width reaches alone, and trained inside wider ones, from docs/results/elastic.json."""
+    trained = json.loads((DOCS / "results" / "elastic.json").read_text())
+    width = trained["inside"]["widths"][0]["width"]
+    ways = {
+        "alone": f"`student.width={width:g}`",
+        "inside": f"`student.width=[{width:g},1]`",
+        "elastic": "`student.width=elastic`",
+    }
+    lines = []
+    for way, name in ways.items():
+        row = next(row for row in trained[way]["widths"] if row["width"] == width)
+        seconds = trained[way].get("seconds") or row["seconds"]
+        reached = [[f"{100 * row[f'{split}/{key}']:.2f}" for key in KEYS] for split in ("valid", "test")]
+        lines.append([name, str(trained[way]["epochs"]), f"{seconds / 60:.1f} min", *map(" / ".join, reached)])
+    return table(["trained as", "epochs", "time", "valid", "test"], lines)
 
 
 def graph_front() -> str:
@@ -251,7 +270,9 @@ TABLES = {
     "losses_ferlite": partial(losses, "ferplus-losses-ferlite.csv"),
     "losses_microexpnet": partial(losses, "ferplus-losses.csv"),
     "losses_cern": partial(losses, "ferplus-losses-cern.csv"),
+    "poolings": poolings,
     "elastic": elastic,
+    "inside_wider": inside_wider,
     "graph_front": graph_front,
     "graph_shapes": graph_shapes,
     "sweep_cost": sweep_cost,

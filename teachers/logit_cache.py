@@ -139,13 +139,15 @@ class LogitCache:
 
     def _fill(self, split: str, view_id: int, table: Tensor, layers: list[Layer]) -> None:
         """Compute what is missing of a view in one pass of the teacher: every process answers its batches, the main one writes."""
-        store, size = self.store, self.batch_size
+        store, size, wanted = self.store, self.batch_size, (None, *layers)
+
+        def find_missing() -> list[bool]:
+            return [not store.path(split, view_id, layer).exists() for layer in wanted]
+
+        if not any(parallel.broadcast_from_main(find_missing)):
+            return
         with parallel.only_main(store.lock(split, view_id)):  # other processes wait
-            wanted = (None, *layers)
-            missing = parallel.broadcast_from_main(
-                lambda: [not store.path(split, view_id, layer).exists() for layer in wanted]
-            )
-            if any(missing):
+            if any(missing := parallel.broadcast_from_main(find_missing)):
                 absent, part, several = list(compress(wanted, missing)), store.data.splits[split], parallel.world()
                 where = f"{split} view {view_id}"
                 words = f"teacher: {split} as packed" if view_id == 0 else f"teacher: {where}"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from distill.augment.views import VERSION, ViewRecipe
 from distill.models.feature_hooks import Layer
 from distill.system import distributed as parallel
 from distill.system.files import digest, write_json
+from distill.system.processes import locked
 from distill.types import Dataset
 
 FORMAT = 1
@@ -67,11 +67,11 @@ class OutputStore:
         self.folder, self.data = folder, data
         self.is_bfloat16 = expected["precision"] == "torch.bfloat16"
         path = folder / "manifest.json"
-        with parallel.only_main(FileLock(f"{folder}.lock")):
-            if parallel.broadcast_from_main(lambda: not path.exists()):
-                if parallel.is_main():
+        if not parallel.broadcast_from_main(path.exists):
+            with parallel.only_main(locked(Path(f"{folder}.lock"))):
+                if parallel.is_main() and not path.exists():
                     write_json(path, expected)
-                return
+            parallel.barrier()  # what the main process wrote is there
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
@@ -89,7 +89,7 @@ class OutputStore:
 
     def lock(self, split: str, view_id: int) -> AbstractContextManager:
         """Return what holds off other processes that would compute the same view."""
-        return FileLock(f"{self.path(split, view_id)}.lock")
+        return locked(Path(f"{self.path(split, view_id)}.lock"))
 
     def bytes_of(self, layer: Layer) -> int:
         """Return the disk space of a layer's feature maps of one training view."""

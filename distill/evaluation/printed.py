@@ -52,7 +52,7 @@ def summary(result: RunResult, next_step: str, trial: bool = False) -> None:
         console.print(line, style="bold")
     _extra_test_splits(result.extra_test_splits, result.test_subset)
     if result.widths:
-        _front(result.widths, result.folder)
+        _front(result.widths)
     if result.robustness:
         console.print(f"accuracy on corrupted test faces: {result.folder}/robustness.csv and figures/robustness.png")
     console.print(f"run folder: {result.folder}")
@@ -112,7 +112,7 @@ def _numbers(network: dict) -> list[str]:
     return [*cells, "-" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"]
 
 
-def _front(rows: list[dict], folder: str) -> None:
+def _front(rows: list[dict]) -> None:
     """Print what each width of an elastic student costs and reaches, widest first."""
     table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True)
     metric, heading = ("top1_accuracy", "top-1") if "valid/top1_accuracy" in rows[0] else ("agreement", "agreement")
@@ -124,7 +124,7 @@ def _front(rows: list[dict], folder: str) -> None:
         table.add_row(f"{row['width']:g}", *costs, f"{row[f'valid/{metric}']:.2%}", f"{row[f'test/{metric}']:.2%}")
     console.print(table)
     console.print(
-        f"the epoch was chosen by width {rows[0]['width']:g}; the others are runs of their own, {folder}/width-W, for "
+        f"the epoch was chosen by width {rows[0]['width']:g}; the others are runs of their own, {rows[0]['folder']}/width-W, for "
         "python -m distill.export RUN --width W",
         markup=False,
     )

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
-
 from distill import build
 from distill.config import schema as config
 from distill.evaluation.cost import profile, speed
@@ -22,6 +20,7 @@ from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.errors import ConfigError
 from distill.system.files import digest
+from distill.system.processes import locked
 from distill.system.weights import intact, read_weights
 from distill.types import Dataset
 from teachers.peer import is_peer
@@ -66,7 +65,7 @@ def _stored(
     start = member.get("weights") or "without weights"
     new = "is fine-tuned once, then found again," if inner.train.epochs else f"is {start}, kept"
     console.print(f"teacher {config.label(member)}: {'found' if complete else new} in {folder}")
-    warn_if_code_changed(folder)
+    warn_if_code_changed(folder, "paths.store")
     weights = find_or_train(folder, lambda: train(inner, folder))
     result = RunResult.read(folder.result)
     if not trial and (warning := chance_warning(result.data, "teacher", result.student)):
@@ -85,10 +84,10 @@ def find_or_train(folder: RunFolder, train: Callable[[], object]) -> Path:
 
     Other processes that need the same teacher wait under the lock; a training that was killed goes on from its checkpoint.
     """
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
-    with parallel.only_main(FileLock(f"{folder}.lock")):
-        if not parallel.broadcast_from_main(folder.is_complete):
-            train()
+    if not parallel.broadcast_from_main(folder.is_complete):
+        with parallel.only_main(locked(Path(f"{folder}.lock"))):
+            if not parallel.broadcast_from_main(folder.is_complete):
+                train()
     return intact(folder.weights, f"Delete the folder {folder}; it is trained again.")
 
 

@@ -93,15 +93,20 @@ def _imports(module: str, source: bytes) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-def warn_if_code_changed(folder: RunFolder) -> list[str]:
-    """Say loudly, in one line, which code of a run was changed since it was made, and return it; none of a run without a record."""
+def warn_if_code_changed(folder: RunFolder, other: str = "paths.run") -> list[str]:
+    """Say loudly, in one line, which code of a run was changed since it was made, and return it; none of a run without a record.
+
+    Args:
+        folder: of the run.
+        other: the key that gives another folder.
+    """
     then = recorded(folder) if folder.config.is_file() else {}
     now = _current(folder)[0] if then else {}
     if different := [name for name in sorted(then) if then[name] != now.get(name)]:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
         console.print(
             f"*** CODE CHANGED since {folder} was made: {', '.join(different[:SHOWN])}{more}. What lies there is of the code as it "
-            "was; to train with the code as it is, type paths.run=ANOTHER_FOLDER, or delete that folder.",
+            f"was; to train with the code as it is, type {other}=ANOTHER_FOLDER, or delete that folder.",
             style="bold",
         )
     return different

@@ -58,6 +58,26 @@ def exclusive(folder: Path, where: str, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file of the store, while what is not in it yet is made.
+
+    Raises:
+        OSError: the store cannot be written; what is in it can be used all the same.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        why = f"{error.strerror}, and what is missing in this store cannot be made. Type paths.store=DIR with a folder that can be written"
+        raise OSError(error.errno, why, str(path.parent)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def fork(work: Callable[[], object], log: Path) -> BaseProcess:
     """Return a process forked off here, for which nothing is imported again; it dies with this one (Linux only).
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from distill.system.files import atomic
 
 METADATA = "fer_distill"  # key of a weight file's header
+DIRECTORY = 0x10  # attribute of a part of a zip file
 CONTENT = "content_sha256"  # key of the metadata in it
 WITHOUT_CLASSIFIER = "weights without a classifier"  # what a network starts from
 
@@ -55,6 +56,10 @@ def _load_pytorch(path: Path) -> object:
         with zipfile.ZipFile(path) as file:
             if part := file.testzip():
                 raise zipfile.BadZipFile(f"the CRC-32 of its part {part} is wrong")
+            if any(
+                part.external_attr & DIRECTORY for part in file.infolist()
+            ):  # torch.load would read none of its bytes
+                raise zipfile.BadZipFile("one of its parts is marked as a folder")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -146,6 +146,13 @@ def test_a_width_that_was_not_trained_is_refused_with_those_that_were(run_folder
 # What it goes with
 
 
+def test_generations_name_the_folder_that_the_widths_of_the_last_one_are_in(tmp_path):
+    words = ("student=ferlite", "student.width=[0.5,1]", "student.size=16", "generations=2", "loss=[ce,kd]")
+    printed = job(*words, "teacher=none", "train.epochs=1", store=tmp_path / "store", runs=tmp_path / "runs")
+    last = folder_of(tmp_path / "runs") / "generation-2"
+    assert (last / "width-1" / "result.json").is_file() and f"{last}/width-W" in printed.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

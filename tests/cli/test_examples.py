@@ -60,6 +60,8 @@ def test_own_package_student_loss_teacher_and_data_set_do_one_run(words, listed,
     assert result["data"]["rows"] == {"train": 140, "valid": 14, "test": 42}, "whole persons of seven faces"
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("listed_faces-plain-separable-")
+    typed = json.loads((folder / "env.json").read_text())["command"]
+    assert f"distill.run --config-dir={PACKAGE / 'conf'} " in typed
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert any(0 < line.get("train/cosine", 0) < 2 for line in lines)
     assert result["teacher_forward_images"] == 196, "its answers are stored: each face is asked for once"

@@ -1,5 +1,6 @@
 """A finished run teaches: alone, in a sweep, in an ensemble; it is known by its weights, not by where it lies."""
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from commandline import command, distill
+from filelock import FileLock
 from hydra import compose, initialize_config_module
 from inside import SMALL, folder_of, job, read
 from omegaconf import OmegaConf
@@ -270,3 +272,21 @@ def test_a_student_starts_from_a_weight_file_and_its_file_names_no_such_start(as
     folder = folder_of(tmp_path)
     assert OmegaConf.load(folder / "config.yaml").student[WEIGHTS_SHA256] == sha256(file)
     assert header(folder).keys() == header(assistant).keys()
+
+
+def test_a_store_that_cannot_be_written_serves_what_is_in_it_and_says_what_to_type_for_more(
+    store, tmp_path, monkeypatch
+):
+    real = FileLock.acquire
+
+    def acquire(lock, *arguments, **more):
+        if lock.lock_file.startswith(str(store)):
+            raise OSError(errno.EROFS, "Read-only file system", lock.lock_file)
+        return real(lock, *arguments, **more)
+
+    job(*ONCE, store=store, runs=tmp_path)
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    assert "teacher forward passes in this run: 0 faces" in job(*ONCE, "seed=1", store=store, runs=tmp_path)
+    for missing, word in (("logits", "train.epochs=2"), ("teachers", "teacher.seed=1"), ("packed", "data.train=65")):
+        with pytest.raises(SystemExit, match=rf"{store}/{missing}.*: Read-only file system, .* Type paths\.store=DIR"):
+            job(*ONCE, word, store=store, runs=tmp_path)

@@ -4,6 +4,7 @@ A reader is one function that lists Entry rows and calls labeled(); it finds wha
 names), image_files.py (files, list files, descriptions of a source) and test_subsets.py (lists of occluded, turned faces).
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from distill.data.common.splits import evenly_spaced, hold_out, numbered_folds
 from distill.data.common.test_subsets import select
 from distill.data.packing.reader import Packed, pack
 from distill.system.errors import ConfigError
-from distill.system.files import sha256
+from distill.system.files import digest, sha256
 from distill.types import Dataset, Split
 
 __all__ = ["Entry", "class_entries", "labeled"]
@@ -104,11 +105,18 @@ def labeled(
 
 
 def _own_code(entries: Callable) -> dict[str, str]:
-    """Return the SHA-256 of the file of a reader that is not of this package: whoever changes a line raises no version."""
+    """Return the SHA-256 of a reader that is not of this package, and of the modules beside it that it takes names from.
+
+    Whoever changes a line of them raises no version.
+    """
+    entries = getattr(entries, "func", entries)  # of a partial
     code = getattr(entries, "__code__", None)
     if code is None or entries.__module__.startswith("distill.") or not Path(code.co_filename).is_file():
         return {}
-    return {"code": sha256(code.co_filename)}
+    taken = {getattr(value, "__module__", getattr(value, "__name__", None)) for value in entries.__globals__.values()}
+    files = {code.co_filename, *(getattr(sys.modules.get(str(name)), "__file__", None) or "" for name in taken)}
+    beside = sorted(file for file in files if Path(file).parent == Path(code.co_filename).parent)
+    return {"code": digest([sha256(file) for file in beside])}
 
 
 class _Part:

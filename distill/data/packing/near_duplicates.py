@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,8 +46,9 @@ def copies(folder: Path, pixels: dict[str, np.ndarray]) -> dict[str, Copies]:
         pass
     known = _find(pixels)
     partial = folder / f"{os.getpid()}.{FILE}"
-    np.savez(partial, **{f"{n}.{field}": array for n, c in known.items() for field, array in c._asdict().items()})
-    os.replace(partial, folder / FILE)
+    with suppress(OSError):  # in a store that cannot be written they are found every time
+        np.savez(partial, **{f"{n}.{field}": array for n, c in known.items() for field, array in c._asdict().items()})
+        os.replace(partial, folder / FILE)
     return known
 
 

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from distill.data.packing.near_duplicates import Copies
 from distill.data.packing.near_duplicates import copies as find_copies
 from distill.data.packing.writer import Row, hash_array, hash_ids, write
+from distill.system.processes import locked
 
 __all__ = ["FORMAT", "Packed", "PackedSplit", "Row", "open_pack", "pack"]
 
@@ -83,8 +84,7 @@ def pack(
     key = hashlib.sha256(json.dumps([FORMAT, source], sort_keys=True).encode()).hexdigest()[:12]
     folder = Path(store).absolute() / "packed" / f"{name}-{key}"
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(folder.name + ".lock")):
+        with locked(folder.with_name(folder.name + ".lock")):
             if not folder.exists():  # another process may have written it while this one waited
                 _remove_stale(folder, name)
                 with warnings.catch_warnings(action="ignore"):  # Pillow's, of pictures that it reads all the same

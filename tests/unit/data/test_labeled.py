@@ -1,5 +1,8 @@
 """Labeled pictures become train, valid and test: what is stored, who is held out, and what is refused."""
 
+import importlib
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +70,25 @@ def test_a_reader_of_ones_own_that_was_changed_packs_again(tmp_path):
         inside = {"__name__": "mine", "given": listed(train=30, test=9)}
         exec(compile(file.read_text(), file, "exec"), inside)
         data = labeled(tmp_path, "faces", {"reader": "test"}, inside["entries"], ABC, options=DataOptions(size=20))
+        return data.splits["test"].label.tolist()
+
+    assert read("e.label") == [k % 3 for k in range(9)]
+    assert read("2 - e.label") == [2 - k % 3 for k in range(9)]
+
+
+def test_a_reader_of_ones_own_packs_again_when_the_module_beside_it_was_changed_that_it_takes_names_from(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_reader.py").write_text("from own_lines import rows\n\ndef entries(given): return rows(given)\n")
+
+    def read(label: str) -> list[int]:
+        (tmp_path / "own_lines.py").write_text(f"def rows(given): return [e._replace(label={label}) for e in given]\n")
+        for name in ("own_reader", "own_lines"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        importlib.invalidate_caches()
+        entries = partial(importlib.import_module("own_reader").entries, listed(train=30, test=9))
+        data = labeled(tmp_path, "faces", {"reader": "test"}, entries, ABC, options=DataOptions(size=20))
         return data.splits["test"].label.tolist()
 
     assert read("e.label") == [k % 3 for k in range(9)]

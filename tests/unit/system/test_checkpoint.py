@@ -207,6 +207,18 @@ def test_a_block_of_zeros_in_a_pytorch_file_is_noticed_by_its_crc(tmp_path, read
         read(path)
 
 
+@pytest.mark.parametrize("read", [load_state, read_weights])
+def test_a_part_of_a_pytorch_file_that_is_marked_as_a_folder_is_not_read_as_nothing(tmp_path, read):
+    path = tmp_path / "last.pt"
+    torch.save({"weight": torch.rand(20000)}, path)
+    content = bytearray(path.read_bytes())
+    name = content.rindex(b"last/data/0")  # in the table of contents, 46 bytes behind the start of its entry
+    content[name - 46 + 38] ^= 0x10
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"last\.pt: .*one of its parts is marked as a folder"):
+        read(path)
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     (tmp_path / "folder.safetensors").mkdir()
     for name in ("none.safetensors", "folder.safetensors"):
