@@ -252,5 +252,5 @@ def loss_name(run: dict[str, str]) -> str:
 
 
 def pooling_name(run: dict[str, str]) -> str:
-    """Return the pooling of a row of a report's CSV, and what taught it."""
+    """Return the pooling of a row of a report's CSV, and what it learned from."""
     return f"{run['student.pooling']}, {'from the ensemble' if run['teacher'] == 'ensemble' else 'labels alone'}"

@@ -86,7 +86,10 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
             cfg = compose("run", overrides=sound, return_hydra_config=key.startswith("hydra"))
     except Exception:
         if key.startswith("teacher@") and not any(key in word for word in overrides):  # an experiment's own word
-            return f"{key}: the experiment's teacher, an ensemble, was replaced by another. Type teacher=ensemble, too."
+            return (
+                f"{key}: the experiment asks an ensemble, and another teacher was typed. Type teacher=ensemble, "
+                "too, leave that word out, or choose an experiment without an ensemble, such as ferplus_ferlite."
+            )
         return f"{key}: no such key."
     losses = [] if OmegaConf.is_missing(cfg, "loss") else cfg.loss
     if lacking := [name for name in dict.fromkeys(named) if name not in losses]:

@@ -33,6 +33,7 @@ class ReusedClassifier(FeatureLoss):
     Raises:
         ValueError: a teacher that does not end in global average pooling and one linear classifier, a student without maps,
             or one that has a reused head already.
+        ConfigError: a teacher that answers about some of its classes alone.
 
     Reference: Chen et al., Knowledge Distillation with the Reused Teacher Classifier, arXiv 2203.14001, section 3; used
     without any other loss there. Deviations: whatever the student has behind its last map stays in it, unused, and counts

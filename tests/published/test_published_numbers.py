@@ -145,6 +145,7 @@ def test_the_tables_of_losses_are_those_of_the_results(place, file):
             softer = (
                 f"T = {row['loss.kd.temperature']}" if row.get("loss.kd.temperature") not in (None, "", "2") else ""
             )
+            softer = softer or (f"weight {w}" if (w := row.get("loss.kd.weight") or "0.9") != "0.9" else "")
             how = "standardized, T = 1" if row.get("loss.kd.standardize") == "true" else how or softer
             found[row["loss"] + (f" ({how})" if how else "")].append(row)
     rows = [rows for rows in tables("docs/losses-ferplus.md") if "test ECE" in rows[0]][place]
@@ -157,6 +158,23 @@ def test_the_tables_of_losses_are_those_of_the_results(place, file):
             for head, key in SHOWN.items()
         }
         assert row == {"loss": row["loss"], **wanted, "n": str(len(seeds))}
+
+
+def test_the_table_of_the_poolings_is_that_of_the_results():
+    with open(RESULTS / "ferplus-poolings.csv", newline="") as lines:
+        runs = list(csv.DictReader(lines))
+    rows = table("docs/ferplus.md", "pooling", "n")
+    assert len(rows) == 8 and len({(run["student.pooling"], run["teacher"], run["seed"]) for run in runs}) == len(runs)
+    for row in rows:
+        pooling, taught = row["pooling"].split(", ")
+        teacher = "none" if taught == "labels alone" else "ensemble"
+        of_row = [run for run in runs if (run["student.pooling"], run["teacher"]) == (pooling, teacher)]
+        wanted = {
+            head: spread(float(run[key]) for run in of_row)
+            for head, key in SHOWN.items()
+            if all(run[key] for run in of_row)
+        }
+        assert row == {"pooling": row["pooling"], **dict.fromkeys(SHOWN, ""), **wanted, "n": str(len(of_row))}
 
 
 def test_bytes_agreement_and_accuracy_of_the_shipped_files_are_their_own():
