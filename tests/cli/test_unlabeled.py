@@ -188,10 +188,16 @@ def test_unlabeled_run_with_what_needs_labels_is_refused(words, sentence, teache
         job(*NONE, f"data.root={pictures}", *TAUGHT, *mine, *words, store=store, runs=tmp_path)
 
 
-def test_a_finished_run_is_asked_about_all_classes_that_it_knows(teacher, pictures, store, tmp_path):
-    words = ("teacher=run", f"teacher.run={teacher}", "data.classes=[happiness,neutral]", f"data.root={pictures}")
-    with pytest.raises(SystemExit, match=r"the classes of \S+ are happiness, neutral"):
-        job(*NONE, *words, *TAUGHT, store=store, runs=tmp_path)
+def test_a_finished_run_is_asked_about_some_of_the_classes_that_it_knows_and_about_no_other(
+    teacher, pictures, store, tmp_path
+):
+    words = (*NONE, "teacher=run", f"teacher.run={teacher}", f"data.root={pictures}", *TAUGHT)
+    printed = job(*words, "data.classes=[happiness,neutral]", store=store, runs=tmp_path)
+    assert "2 classes: happiness, neutral" in printed
+    with open(folder_of(tmp_path) / "predictions" / "test.csv", newline="") as file:
+        assert {row["prediction"] for row in csv.DictReader(file)} <= {"happiness", "neutral"}
+    with pytest.raises(SystemExit, match=r"teacher\.run: .* the classes of \S+ are happiness, glad"):
+        job(*words, "data.classes=[happiness,glad]", store=store, runs=tmp_path)
 
 
 def test_the_trial_in_the_docs_says_the_numbers_of_its_result():

@@ -115,7 +115,7 @@ def test_a_components_keys_are_arguments_of_what_it_names(group, name):
 @pytest.mark.parametrize("name", names("loss"))
 def test_a_loss_is_made_with_its_weight(name):
     cfg = chosen("loss", name)
-    objective = build.objective(cfg.loss, cfg.plugins, labeled(1, 1), cfg.teacher)
+    objective = build.objective(cfg.loss, cfg.plugins, labeled(1, 1))
     assert objective.weights == {name: cfg.loss[name]["weight"]} and list(objective.losses) == [name]
 
 
@@ -146,7 +146,7 @@ def test_class_priors_of_adjusted_logits_are_the_shares_of_the_training_labels(n
     node = cfg.loss[name]
 
     def priors(counts, **keys):
-        made = build.objective({name: node | keys}, cfg.plugins, labeled(*counts), cfg.teacher).losses[name]
+        made = build.objective({name: node | keys}, cfg.plugins, labeled(*counts)).losses[name]
         return None if made.log_priors is None else made.log_priors.exp().tolist()
 
     assert priors((1, 2, 5)) is None and priors((0, 2, 5)) is None, "off"

@@ -101,7 +101,7 @@ def a_teacher(name):
 
 def bind(name, teacher=None, seed=0):
     """Build a loss as a run does and let it meet its networks, late in the run: what rises over epochs has risen."""
-    objective = build.objective({name: config().loss[name]}, [], data(), config().teacher)
+    objective = build.objective({name: config().loss[name]}, [], data())
     student, teacher = (
         a_student(MobileNetInception if name in WITHOUT_MAPS_TO_POOL else MicroExpNet, seed),
         teacher or a_teacher(name),
