@@ -28,6 +28,7 @@ from tempfile import TemporaryFile
 from rich.box import SIMPLE
 from rich.table import Table
 
+from distill.export.runtimes import ENGINES
 from distill.runs.exported_files import recommend_file
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
@@ -35,13 +36,11 @@ from distill.system.cores import cores
 from distill.system.files import write_json
 from distill.system.hardware import environment
 
-KINDS = ("onnx", "pt2")
-EXTRAS = {"xml": "openvino", "pte": "executorch", "tflite": "ai_edge_litert"}  # and the engines that not everybody has
 WORDS = {"eager": "eager PyTorch", "eager-net": "eager PyTorch, network alone"}
 
 
 def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
-    """Return (name, path, how) of everything that is to be timed.
+    """Return (name, path, how) of everything that is to be timed; what has no engine here is left out with a line.
 
     Raises:
         ValueError: a path that is neither a file nor a folder with an exported student.
@@ -56,11 +55,13 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
         if home is None:
             raise ValueError(f"{path}: no exported student is there. {to_export(path)}")
         files_to_time += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
-        kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
-        files = [
-            file for folder in (home, home / "bare") for kind in kinds for file in sorted(folder.glob(f"*.{kind}"))
-        ]
-        files_to_time += [(str(file), file, "file") for file in files]
+        for folder in (home, home / "bare"):
+            for kind, (engine, extra) in ENGINES.items():
+                files = sorted(folder.glob(f"*{kind}"))
+                if files and find_spec(engine) is None:
+                    print(f"{folder}/*{kind}: left out without {engine}. Type pip install -e '.[{extra}]'.")
+                else:
+                    files_to_time += [(str(file), file, "file") for file in files]
     return files_to_time
 
 
