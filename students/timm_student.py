@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from distill.models.timm_net import TimmNet
+from distill.system.errors import ConfigError
 from students.layers import input_spec
 
 
@@ -23,7 +24,7 @@ class TimmStudent(TimmNet):
         images: [B, channels, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: if timm has no such network, or it does not take an option.
+        ValueError: if timm has no such network, or it does not take an option or pictures of this size.
     """
 
     def __init__(
@@ -39,4 +40,10 @@ class TimmStudent(TimmNet):
         **options,
     ):
         super().__init__(name, num_classes, channels, pretrained, drop_rate=drop_rate, **options)
+        patches = getattr(self.net, "patch_embed", None)
+        if getattr(patches, "strict_img_size", False) and tuple(patches.img_size) != (size, size):
+            raise ConfigError(
+                "student.size",
+                f"got {size}, but {name} takes {patches.img_size[0]}. Type +student.img_size={size}, too.",
+            )
         self.input = input_spec(size, channels, mean, std)
