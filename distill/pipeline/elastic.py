@@ -125,7 +125,7 @@ def with_losses(phases: Any, change: Callable[[list], list]) -> Any:
 
 
 def check_elastic(cfg: RunConfig) -> None:
-    """Refuse a loss or a teacher that an elastic student cannot learn by.
+    """Refuse a loss or a teacher that an elastic student cannot learn by, and to compile it.
 
     Args:
         cfg: checked config.
@@ -142,6 +142,12 @@ def check_elastic(cfg: RunConfig) -> None:
                 f"{what}, and a student of several widths is several networks. Choose losses on logits, such as "
                 "loss=[ce,dist], or one width, such as student.width=M.",
             )
+    if cfg.train.compile:
+        raise ConfigError(
+            "train.compile",
+            "got true, but with several widths each step would be compiled anew, as other widths learn. Leave it out, or "
+            "choose one width, such as student.width=M.",
+        )
     if is_peer(cfg.teacher):
         raise ConfigError(
             "teacher",

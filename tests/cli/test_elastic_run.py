@@ -14,6 +14,7 @@ from inside import folder_of, job, read
 from distill.config.overrides import composed_job
 from distill.evaluation.inference import read_predictions
 from distill.export import __main__ as command_line
+from distill.export import export as write_files
 from distill.export import load
 from distill.measure import measure
 from distill.predict.student import load as load_student
@@ -140,6 +141,8 @@ def test_predict_and_measure_take_a_cut_student_as_any_other(exports):
 
 
 def test_a_width_that_was_not_trained_is_refused_with_those_that_were(run_folder, capsys):
+    with pytest.raises(ValueError, match=r"has no student of width '0\.5'\. There are"):
+        write_files(run_folder[0], width="0.5")
     _, said = export(capsys, run_folder[0], "--width", "0.6")
     assert "has no student of width 0.6. There are 0.5, 1, 0.75." in said
     _, said = export(capsys, run_folder[0] / "width-1", "--width", "0.5")
@@ -202,6 +205,10 @@ def test_generations_name_the_folder_that_the_widths_of_the_last_one_are_in(tmp_
             r"loss\.inplace: comes with student\.width=elastic or a list",
         ),
         (("+loss.inplace.labels=0", "student=microexpnet", "student.width=S"), r"loss\.inplace: comes with"),
+        (
+            ("train.compile=true",),
+            r"train\.compile: got true, but with several widths each step would be compiled anew",
+        ),
         (("student.width=[S,M]",), r"student\.width: expected two or more factors .*, got \['S', 'M'\]\. S, M and L"),
         (("student.width=[1,true]",), r"student\.width: expected S, M, L, elastic, .*, got True"),
         (("student.width=[[1,0.5],0.25]",), r"student\.width: expected S, M, L, elastic, .*, got \[1, 0\.5\]"),
