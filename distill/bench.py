@@ -29,7 +29,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.export.runtimes import ENGINES
-from distill.runs.exported_files import recommend_file
+from distill.runs.exported_files import recommend_file, takes
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
 from distill.system.cores import cores
@@ -180,11 +180,11 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
                         memory[k] = answer["memory"]
             for k, entry in enumerate(named):
                 if entry[0] not in bad:
-                    rows.append(_row(entry, threads, ready[k], times[k], memory[k]))
+                    rows.append(_row(entry, threads, ready[k], times[k], memory[k], options.picture))
     return rows, list(dict.fromkeys(bad.values()))
 
 
-def _row(entry: tuple[str, Path, str], threads: int, ready: dict, times: dict, memory: int) -> dict:
+def _row(entry: tuple[str, Path, str], threads: int, ready: dict, times: dict, memory: int, picture: str) -> dict:
     (name, path, how), facts = entry, ready["facts"]
     files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     if how != "file":
@@ -192,7 +192,7 @@ def _row(entry: tuple[str, Path, str], threads: int, ready: dict, times: dict, m
     return {
         "name": name,
         "threads": threads,
-        "takes": "pictures" if ready["input"][0] == "uint8" else "rendered faces",
+        "takes": takes(ready["input"], picture),
         "passes": {str(batch): quartiles(values, batch) for batch, values in times.items()},
         "peak_memory_bytes": memory,
         "file_bytes": sum(file.stat().st_size for file in files),

@@ -144,6 +144,9 @@ def test_litert_answers_as_onnx(name, tmp_path):
 
 def test_litert_answers_a_batch_picture_by_picture(tmp_path):
     net = net_of(*NETS["head"])
+    engine = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(model_content=as_tflite(net))
+    (signature,) = engine.get_signature_list().values()
+    assert signature == {"inputs": ["images"], "outputs": ["logits", "probabilities"]}
     several = np.concatenate([IMAGES, -IMAGES, 2 * IMAGES])
     answer = answers(as_tflite(net), tmp_path)
     alone = [answer(several[k : k + 1])[0] for k in range(3)]
