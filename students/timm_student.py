@@ -24,7 +24,8 @@ class TimmStudent(TimmNet):
         images: [B, channels, S, S] -> logits [B, K], heads [B, 1, K].
 
     Raises:
-        ValueError: if timm has no such network, or it does not take an option or pictures of this size.
+        ValueError: if timm has no such network, or it does not take an option.
+        ConfigError: pictures of this size need img_size.
     """
 
     def __init__(
