@@ -66,7 +66,7 @@ def _ferlite(width: str | float, size: int = SIDE) -> Callable[[], nn.Module]:
 
 
 CANDIDATES: dict[str, Callable[[], nn.Module]] = {
-    **{f"FerLite {width}": _ferlite(width) for width in ("S", "M", "L", 0.5, 0.75, 1.5)},
+    **{f"FerLite {width}": _ferlite(width) for width in ("S", "M", "L", *sorted(FerLite.ELASTIC)[:-1], 1.5)},
     **{
         f"FerLite {width} at {size} px": _ferlite(width, size)
         for width, size in (("S", 40), ("S", 64), ("M", 40), ("M", 64))

@@ -122,6 +122,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=None)
     args = parser.parse_args()
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch sees no GPU here. Type --device cpu.")
     threads, device = set_threads(args.threads), pick_device(args.device)
     precision, machine = pick_precision("auto", device), environment()
     states = states_of(args.words, args.students, device)

@@ -204,6 +204,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda, of the students; the shared parts are the CPU's")
     parser.add_argument("--turns", type=int, default=9, help="repetitions, of which the median counts")
     args = parser.parse_args()
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch sees no GPU here. Type --device cpu.")
     tune_allocator()
     threads = set_threads(args.threads)
     print(f"{environment()['processor']}, {threads} threads, torch {torch.__version__}, batch {args.batch_size}")

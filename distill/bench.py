@@ -28,20 +28,19 @@ from tempfile import TemporaryFile
 from rich.box import SIMPLE
 from rich.table import Table
 
-from distill.runs.exported_files import recommend_file
+from distill.export.runtimes import ENGINES
+from distill.runs.exported_files import recommend_file, takes
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, loud_warnings
 from distill.system.cores import cores
 from distill.system.files import write_json
 from distill.system.hardware import environment
 
-KINDS = ("onnx", "pt2")
-EXTRAS = {"xml": "openvino", "pte": "executorch", "tflite": "ai_edge_litert"}  # and the engines that not everybody has
 WORDS = {"eager": "eager PyTorch", "eager-net": "eager PyTorch, network alone"}
 
 
 def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
-    """Return (name, path, how) of everything that is to be timed.
+    """Return (name, path, how) of everything that is to be timed; what has no engine here is left out with a line.
 
     Raises:
         ValueError: a path that is neither a file nor a folder with an exported student.
@@ -56,11 +55,13 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
         if home is None:
             raise ValueError(f"{path}: no exported student is there. {to_export(path)}")
         files_to_time += [(f"{path}: {words}", home, how) for how, words in WORDS.items()]
-        kinds = (*KINDS, *(kind for kind, engine in EXTRAS.items() if find_spec(engine)))
-        files = [
-            file for folder in (home, home / "bare") for kind in kinds for file in sorted(folder.glob(f"*.{kind}"))
-        ]
-        files_to_time += [(str(file), file, "file") for file in files]
+        for folder in (home, home / "bare"):
+            for kind, (engine, extra) in ENGINES.items():
+                files = sorted(folder.glob(f"*{kind}"))
+                if files and find_spec(engine) is None:
+                    print(f"{folder}/*{kind}: left out without {engine}. Type pip install -e '.[{extra}]'.")
+                else:
+                    files_to_time += [(str(file), file, "file") for file in files]
     return files_to_time
 
 
@@ -179,11 +180,11 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
                         memory[k] = answer["memory"]
             for k, entry in enumerate(named):
                 if entry[0] not in bad:
-                    rows.append(_row(entry, threads, ready[k], times[k], memory[k]))
+                    rows.append(_row(entry, threads, ready[k], times[k], memory[k], options.picture))
     return rows, list(dict.fromkeys(bad.values()))
 
 
-def _row(entry: tuple[str, Path, str], threads: int, ready: dict, times: dict, memory: int) -> dict:
+def _row(entry: tuple[str, Path, str], threads: int, ready: dict, times: dict, memory: int, picture: str) -> dict:
     (name, path, how), facts = entry, ready["facts"]
     files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
     if how != "file":
@@ -191,7 +192,7 @@ def _row(entry: tuple[str, Path, str], threads: int, ready: dict, times: dict, m
     return {
         "name": name,
         "threads": threads,
-        "takes": "pictures" if ready["input"][0] == "uint8" else "rendered faces",
+        "takes": takes(ready["input"], picture),
         "passes": {str(batch): quartiles(values, batch) for batch, values in times.items()},
         "peak_memory_bytes": memory,
         "file_bytes": sum(file.stat().st_size for file in files),

@@ -116,16 +116,18 @@ def peers() -> str:
 
 
 def elastic() -> str:
-    """Return the widths of one elastic training beside trainings of one width each, from docs/results/elastic.json."""
-    trained = json.loads((DOCS / "results" / "elastic.json").read_text())
+    """Return the widths of one elastic training beside trainings of one width each, from elastic.json of results and speeds."""
+    trained, timed = (json.loads((DOCS / kind / "elastic.json").read_text()) for kind in ("results", "speeds"))
+    times = {graph["num_parameters"]: graph["microseconds"] for graph in timed["graphs"]}
     names = {"elastic": "elastic", "alone": "alone", "alone_shorter": "alone"}
     columns = [(split, way) for split in ("valid", "test") for way in names]
-    heads = ["width", "parameters", "MACs"]
+    heads = ["width", "parameters", "MACs", "float32", "int8"]
     heads += [f"{split}: {names[way]}, {trained[way]['epochs']} epochs" for split, way in columns]
     of_width = {way: {row["width"]: row for row in trained[way]["widths"]} for way in names}
     lines = []
     for width, row in of_width["elastic"].items():
         cells = [f"{width:g}", f"{row['num_parameters']:,}", f"{row['macs'] / 1e6:.2f} M"]
+        cells += [f"{times[row['num_parameters']][kind]:.0f} µs" for kind in ("float32_one", "int8_one")]
         for split, way in columns:
             reached = [of_width[way][width][f"{split}/{key}"] for key in KEYS] if width in of_width[way] else []
             cells.append(" / ".join(f"{100 * share:.2f}" for share in reached) or "-")

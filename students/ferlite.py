@@ -91,7 +91,7 @@ class FerLite(nn.Module):
         self,
         num_classes: int,
         size: int,
-        width: str | float | list[float],
+        width: str | float | list,
         pooling: str,
         dropout: float,
         mean: float | Sequence[float],
@@ -154,7 +154,7 @@ def scaled(width: str | float) -> Graph:
     Raises:
         ConfigError: for any other width.
     """
-    if width in SIZES:
+    if isinstance(width, str) and width in SIZES:
         return SIZES[width]
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 16:
         raise ConfigError(

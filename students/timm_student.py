@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from distill.models.timm_net import TimmNet
+from distill.system.errors import ConfigError
 from students.layers import input_spec
 
 
@@ -24,6 +25,7 @@ class TimmStudent(TimmNet):
 
     Raises:
         ValueError: if timm has no such network, or it does not take an option.
+        ConfigError: pictures of this size need img_size.
     """
 
     def __init__(
@@ -39,4 +41,10 @@ class TimmStudent(TimmNet):
         **options,
     ):
         super().__init__(name, num_classes, channels, pretrained, drop_rate=drop_rate, **options)
+        patches = getattr(self.net, "patch_embed", None)
+        if getattr(patches, "strict_img_size", False) and tuple(patches.img_size) != (size, size):
+            raise ConfigError(
+                "student.size",
+                f"got {size}, but {name} takes {patches.img_size[0]}. Type +student.img_size={size}, too.",
+            )
         self.input = input_spec(size, channels, mean, std)

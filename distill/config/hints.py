@@ -97,6 +97,8 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         chosen = any(o.startswith(("loss=", "experiment=")) for o in sound)
         kept = [name for name in losses if name == "ce" or name in named or chosen]
         return f"{key}: {lacking[0]} is none of this run's losses. Type loss=[{','.join([*kept, *lacking])}] with it."
+    if key == "loss.inplace":
+        return f"{key}: is added by student.width=elastic, and its options by a +. Type +{key}.OPTION=VALUE."
     node = OmegaConf.select(cfg, parent) if parent else cfg
     keys = [*map(str, node)] if isinstance(node, DictConfig) else []
     if name in keys:

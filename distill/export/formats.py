@@ -83,6 +83,7 @@ def export_formats(
         yield ExportFormat(("student.int8.onnx",), quantized, graph.save_onnx, **rounded)
         rows, spec = int8.evenly_spaced(valid, options.calibration), None if options.preprocess else student.input
         light8 = cache(lambda: litert.int8(light(), np.split(parity.inputs(valid, rows, spec), len(rows))))
+        rounded["hint"] = "Type export.int8=false, or export.litert=false, to do without."
         engine_forms["litert"].append(ExportFormat(("student.int8.tflite",), light8, litert.save, **rounded))
     packages = {extra: package for package, extra in ENGINES.values()}
     for name, forms in engine_forms.items():

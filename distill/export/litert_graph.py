@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distill.export.int8_graph import attributes
-from distill.export.litert_writer import LAST, SIGNATURE, Writer, pack
+from distill.export.litert_writer import LAST, MAP, SIGNATURE, Writer, pack
 
 UNARY = {"Relu": "RELU", "Sigmoid": "LOGISTIC", "HardSwish": "HARD_SWISH", "Tanh": "TANH", "Exp": "EXP", "Sqrt": "SQRT"}
 UNARY |= {"Elu": "ELU", "Abs": "ABS", "Neg": "NEG", "Gelu": "GELU"}
@@ -13,7 +13,7 @@ BINARY = {"Add": "ADD", "Sub": "SUB", "Mul": "MUL", "Div": "DIV", "Max": "MAXIMU
 OPTIONS = {"ADD": "AddOptions", "SUB": "SubOptions", "MUL": "MulOptions", "DIV": "DivOptions", "GELU": "GeluOptions"}
 OPTIONS |= {"MAXIMUM": "MaximumMinimumOptions", "MINIMUM": "MaximumMinimumOptions", "POW": "PowOptions"}
 MEANS = {"ReduceMean": "MEAN", "ReduceSum": "SUM", "ReduceMax": "REDUCE_MAX", "GlobalAveragePool": "MEAN"}
-FUSED = ("Conv", "Gemm", "Add", "MaxPool")  # a Relu that follows alone becomes a part of it
+FUSED = ("Conv", "Gemm", "Add", "MaxPool")  # a Relu or Relu6 that follows alone becomes a part of it
 SAME_NUMBERS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 
 
@@ -42,10 +42,10 @@ class _Graph(Writer):
         done: set[str] = set()
         for node in self.graph.node:
             if node.output[0] not in done:
-                relu = self.relu_after(node)
-                done |= {relu.output[0]} if relu else set()
+                answer, relu = self.relu_after(node)
+                done.add(answer)
                 try:
-                    self.rules()[node.op_type](node, relu.output[0] if relu else node.output[0], int(relu is not None))
+                    self.rules()[node.op_type](node, answer, relu)
                 except (KeyError, ValueError) as error:
                     message = f"no LiteRT form of {node.op_type} with {attributes(node)} is written here"
                     raise ValueError(message) from error
@@ -61,19 +61,24 @@ class _Graph(Writer):
         return pack(model)
 
     def rules(self) -> dict[str, Callable]:
-        """Return operation -> what writes it: (node, name of its answer, whether a Relu follows)."""
+        """Return operation -> what writes it: (node, name of its answer, number of the Relu that is a part of it)."""
         rules = {"Conv": self.conv, "MaxPool": self.pool, "AveragePool": self.pool, "Gemm": self.gemm}
         rules |= {"MatMul": self.matmul, "HardSigmoid": self.hard_sigmoid, "Clip": self.clip, "ReduceL2": self.norm}
         rules |= {"Softmax": self.softmax, "Transpose": self.transpose, "Gather": self.gather, "Split": self.split}
+        rules |= {"PRelu": self.prelu, "BatchNormalization": self.normalize}
         rules |= {"Concat": self.concat, "Slice": self.slice, "Cast": self.cast, "Expand": self.expand}
         for names, rule in ((UNARY, self.unary), (BINARY, self.binary), (MEANS, self.reduce)):
             rules |= dict.fromkeys(names, rule)
         return rules | dict.fromkeys(SAME_NUMBERS, self.reshape)
 
-    def relu_after(self, node):
-        """Return the Relu that alone reads an operation that can hold it, or None."""
+    def relu_after(self, node) -> tuple[str, int]:
+        """Return the answer of the Relu (1) or Relu6 (3) that alone reads an operation that can hold it; else its own (0)."""
         after = self.users.get(node.output[0], [])
-        return after[0] if node.op_type in FUSED and [n.op_type for n in after] == ["Relu"] else None
+        if node.op_type in FUSED and len(after) == 1:
+            bounds = [self.constants[name].flatten().tolist() for name in after[0].input[1:] if name in self.constants]
+            if after[0].op_type == "Relu" or (after[0].op_type == "Clip" and bounds == [[0], [6]]):
+                return after[0].output[0], 3 if bounds else 1
+        return node.output[0], 0
 
     def conv(self, node, answer: str, relu: int) -> None:
         attrs, weight = attributes(node), self.constants[node.input[1]]
@@ -128,7 +133,7 @@ class _Graph(Writer):
             return given, 1
         widths = [[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]]
         shape = [n + sum(w) for n, w in zip(self.sub.tensors[given].shape, widths, strict=True)]
-        inputs = [given, self.whole_numbers(widths)] + ([] if value is None else [self.constant([value])])
+        inputs = [given, self.whole_numbers(widths)] + ([] if value is None else [self.constant(value)])
         return self.add("PAD" if value is None else "PADV2", inputs, {f"{node.output[0]}/padded": tuple(shape)})[0], 1
 
     def pool(self, node, answer: str, relu: int) -> None:
@@ -197,6 +202,19 @@ class _Graph(Writer):
             return
         self.combine("MAXIMUM", node.input[0], least, self.between(f"{answer}/least", answer))
         self.combine("MINIMUM", f"{answer}/least", most, answer)
+
+    def prelu(self, node, answer: str, relu: int) -> None:
+        last = len(self.shapes[answer]) == MAP
+        self.add("PRELU", [self.at(name, last) for name in node.input], self.one(answer), last=last)
+
+    def normalize(self, node, answer: str, relu: int) -> None:
+        scale, bias, mean, variance = (self.constants[name] for name in node.input[1:])
+        factor = scale / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
+        names, scaled = (f"{answer}/factor", f"{answer}/offset"), self.between(f"{answer}/scaled", answer)
+        for name, value in zip(names, (factor, bias - factor * mean), strict=True):
+            self.constants[name] = value.reshape(-1, *[1] * (len(self.shapes[answer]) - 2))
+        self.combine("MUL", node.input[0], names[0], scaled)
+        self.combine("ADD", scaled, names[1], answer)
 
     def reduce(self, node, answer: str, relu: int) -> None:
         self.reduced(MEANS[node.op_type], node, node.input[0], answer)

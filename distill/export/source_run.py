@@ -89,7 +89,7 @@ def of_width(folder: Path, width: float | None) -> Path:
     widths = [row["width"] for row in rows]
     if width not in widths:
         known = f"There are {', '.join(f'{one:g}' for one in widths)}." if widths else "It is a run of one width."
-        raise ValueError(f"--width: {folder} has no student of width {width:g}. {known}")
+        raise ValueError(f"--width: {folder} has no student of width {width!r}. {known}")
     return folder if width == widths[0] else RunFolder(folder).width(width).path
 
 

@@ -79,7 +79,8 @@ def weights(folder: Path, instead: str = "", names: Iterable[str] = ()) -> Path:
                 f"{published}: damaged or changed: its SHA-256 is not the one in config.json. Bring the folder back."
             )
         return published
-    inner = sorted(path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml"))
+    folders = [path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/config.yaml")]
+    inner = sorted(path for path in folders if not path.name.startswith("width-"))  # those are parts of one run
     if RunFolder(folder).is_complete() and (not inner or RunFolder(folder).weights.parent.is_dir()):
         return best_weights(folder)
     if inner:

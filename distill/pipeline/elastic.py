@@ -29,6 +29,7 @@ from distill.types import Dataset, Outputs, Split
 from teachers.peer import is_peer
 
 TERM = "inplace"  # the loss that a run with an elastic student has beside its own
+WITHOUT = "comes with student.width=elastic or a list of widths, such as [1,0.75,0.5], and not without."
 BATCH, BATCHES = 128, 64  # of training faces that BatchNorm's statistics are estimated on
 
 
@@ -55,7 +56,7 @@ class InPlace(Loss):
 
     term = TERM
 
-    def __init__(self, widths: list[float], random: int = 1, labels: float = 0.5):
+    def __init__(self, widths: list, random: int = 1, labels: float = 0.5):
         super().__init__()
         if random < 0:
             raise ConfigError(f"loss.{TERM}.random", f"expected 0 or more, got {random}.")
@@ -65,7 +66,7 @@ class InPlace(Loss):
 
     def check(self, student: nn.Module, num_classes: int) -> None:
         if getattr(student, "widths", None) != self.widths:
-            raise ConfigError(f"loss.{TERM}", "comes with student.width=elastic or a list of widths, and not without.")
+            raise ConfigError(f"loss.{TERM}", WITHOUT)
 
     def bind(self, student: nn.Module, teacher: object | None) -> None:
         self.sandwich = student.sandwich
@@ -86,16 +87,26 @@ class InPlace(Loss):
 
 
 def taught_in_place(cfg: RunConfig) -> RunConfig:
-    """Return a config whose elastic student's narrower widths are trained, by loss.inplace; any other as it is."""
+    """Return a config whose elastic student's narrower widths are trained, by loss.inplace; any other as it is.
+
+    Raises:
+        ConfigError: loss.inplace for a student of one width, or with widths of its own.
+    """
     student, losses = cfg.student, cfg.loss
     if not (isinstance(student, dict) and isinstance(losses, dict)):
         return cfg  # which has a message of its own
     width, given = student.get("width"), losses.get(TERM)
     known = getattr(build.target(student, cfg.plugins), "ELASTIC", None)
-    if known is None or not (width == "elastic" or isinstance(width, list)):
+    if given is not None and not isinstance(given, dict):
         return cfg
+    if known is None or not (width == "elastic" or isinstance(width, list)):
+        if given is not None:
+            raise ConfigError(f"loss.{TERM}", WITHOUT)
+        return cfg
+    if "widths" in (given or {}):
+        raise ConfigError(f"loss.{TERM}.widths", "are those of student.width. Leave it out.")
     widths = list(known) if width == "elastic" else width
-    node = {"_target_": "distill.pipeline.elastic.InPlace", "weight": 1.0} | (given if isinstance(given, dict) else {})
+    node = {"_target_": "distill.pipeline.elastic.InPlace", "weight": 1.0} | (given or {})
     phases = with_losses(cfg.phases, lambda names: list(dict.fromkeys([*names, TERM])))
     losses = losses | {TERM: node | {"widths": widths}}
     return replace(cfg, student=student | {"width": widths}, loss=losses, phases=phases)
@@ -114,7 +125,7 @@ def with_losses(phases: Any, change: Callable[[list], list]) -> Any:
 
 
 def check_elastic(cfg: RunConfig) -> None:
-    """Refuse a loss or a teacher that an elastic student cannot learn by.
+    """Refuse a loss or a teacher that an elastic student cannot learn by, and to compile it.
 
     Args:
         cfg: checked config.
@@ -131,6 +142,12 @@ def check_elastic(cfg: RunConfig) -> None:
                 f"{what}, and a student of several widths is several networks. Choose losses on logits, such as "
                 "loss=[ce,dist], or one width, such as student.width=M.",
             )
+    if cfg.train.compile:
+        raise ConfigError(
+            "train.compile",
+            "got true, but with several widths each step would be compiled anew, as other widths learn. Leave it out, or "
+            "choose one width, such as student.width=M.",
+        )
     if is_peer(cfg.teacher):
         raise ConfigError(
             "teacher",

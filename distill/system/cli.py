@@ -141,7 +141,8 @@ def parser(command: str, text: str | None) -> argparse.ArgumentParser:
 def to_export(folder: Path) -> str:
     """Return the message that says how a run's student is exported; of a folder with several runs, that of the best one."""
     folder = folder.parent if folder.name == "export" else folder
-    of, then = ("best of ", " and give the run folder that it names") if any(folder.glob("*/config.yaml")) else ("", "")
+    several = any(not path.parent.name.startswith("width-") for path in folder.glob("*/config.yaml"))
+    of, then = ("best of ", " and give the run folder that it names") if several else ("", "")
     return f"Type python -m distill.export {of}{quote(str(folder))}{then}"
 
 

@@ -70,6 +70,17 @@ def test_a_run_folder_is_timed_in_every_form_and_eagerly(folder, tmp_path, capsy
     assert "of the 2 that passed the gate and take pictures" in " ".join(printed.split()) and fastest in printed
 
 
+def test_a_file_without_an_engine_is_left_out_with_a_line(folder, tmp_path, capsys, monkeypatch):
+    home = shutil.copytree(folder, tmp_path / "run" / "export")
+    (home / "student.tflite").touch()
+    known = bench.find_spec
+    monkeypatch.setattr(bench, "find_spec", lambda name: None if name == "ai_edge_litert" else known(name))
+    named = [name for name, _, _ in bench.entries([home])]
+    assert str(home / "student.onnx") in named and str(home / "student.tflite") not in named
+    said = f"{home}/*.tflite: left out without ai_edge_litert. Type pip install -e '.[litert]'."
+    assert said in capsys.readouterr().out
+
+
 def test_the_speeds_of_a_run_s_exported_files_are_left_beside_them(folder, tmp_path):
     export = shutil.copytree(folder, tmp_path / "run" / "export")
     bench.main([str(export.parent), *QUICK])

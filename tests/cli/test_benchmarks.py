@@ -71,6 +71,15 @@ def test_stacked_students_learn_what_they_learn_in_turn_and_both_are_timed(monke
     assert "2 x student=microexpnet, stacked: " in printed and float(printed.split("in turn / stacked: ")[1]) > 0
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["stacked", "throughput"])
+def test_a_gpu_that_is_not_there_is_said_in_a_sentence(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--device", "cuda"])
+    with pytest.raises(SystemExit):
+        benchmark(name).main()
+    assert "error: --device cuda: torch sees no GPU here. Type --device cpu." in capsys.readouterr().err
+
+
 def test_the_cost_of_a_loss_is_measured_and_written_beside_those_of_the_others(monkeypatch, tmp_path, capsys):
     losses, place = benchmark("losses"), tmp_path / "cost.json"
     place.write_text(json.dumps({"how": "before", "milliseconds": {"at": 1.5}}))

@@ -117,6 +117,8 @@ def test_a_current_directory_that_is_gone_is_named(tmp_path, monkeypatch):
 
 
 def test_export_of_a_run_names_the_run(tmp_path):
+    (tmp_path / "width-0.5").mkdir()
+    (tmp_path / "width-0.5" / "config.yaml").touch()  # of a run of several widths
     assert to_export(tmp_path / "export") == f"Type python -m distill.export {tmp_path}"
 
 

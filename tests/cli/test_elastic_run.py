@@ -1,21 +1,25 @@
 """A run of several widths: one training, a student of each, which is exported and measured as any other."""
 
 import json
+import shutil
 
+import ckplus_tree
 import numpy as np
 import pytest
 import yaml
 from exported import export
+from face_trees import save
 from inside import folder_of, job, read
 
 from distill.config.overrides import composed_job
 from distill.evaluation.inference import read_predictions
 from distill.export import __main__ as command_line
+from distill.export import export as write_files
 from distill.export import load
 from distill.measure import measure
 from distill.predict.student import load as load_student
 from distill.report.aggregate import aggregate_runs
-from distill.run import prepare_config
+from distill.run import prepare_config, run_overrides
 from distill.runs.reading import find
 from distill.system.console import TrainingProgress
 from students.ferlite import FerLite
@@ -137,13 +141,46 @@ def test_predict_and_measure_take_a_cut_student_as_any_other(exports):
 
 
 def test_a_width_that_was_not_trained_is_refused_with_those_that_were(run_folder, capsys):
+    with pytest.raises(ValueError, match=r"has no student of width '0\.5'\. There are"):
+        write_files(run_folder[0], width="0.5")
     _, said = export(capsys, run_folder[0], "--width", "0.6")
     assert "has no student of width 0.6. There are 0.5, 1, 0.75." in said
     _, said = export(capsys, run_folder[0] / "width-1", "--width", "0.5")
     assert "It is a run of one width." in said
 
 
+def test_an_option_of_in_place_distillation_is_added_by_a_plus():
+    with pytest.raises(
+        ValueError, match=r"loss\.inplace: is added by .*, and its options by a \+\. Type \+loss\.inplace"
+    ):
+        composed_job(["student=ferlite", "student.width=[1,0.5]", "loss.inplace.labels=0"])
+
+
+def test_a_run_that_was_stopped_while_widths_were_cut_is_not_finished_and_not_several(run_folder, tmp_path, capsys):
+    stopped = shutil.copytree(run_folder[0], tmp_path / "stopped", ignore=shutil.ignore_patterns("export"))
+    with pytest.raises(ValueError, match=r"stopped has no .*Type python -m distill\.export \S+stopped$"):
+        load_student(stopped, threads=1)
+    (stopped / "result.json").unlink()
+    for words in ((), ("--width", "0.75")):
+        _, said = export(capsys, stopped, *words)
+        assert "stopped: this run is not finished" in said and "Its own command, typed again, goes on with it." in said
+
+
 # What it goes with
+
+
+def test_over_folds_each_width_has_the_mean_of_its_numbers(tmp_path, capsys):
+    for path in ckplus_tree.write_faces48(tmp_path / "ck48").rglob("*.png"):
+        save(path, size=48)
+    data = ("data=ckplus", f"data.root={tmp_path / 'ck48'}", "data.fold=all", "data.folds=2", "data.valid=0.3")
+    small = ("student.size=16", "student.width=[0.5,0.25]", "teacher=none", "loss=[ce]", "train.epochs=1")
+    where = (f"paths.store={tmp_path / 'store'}", f"paths.runs={tmp_path / 'runs'}", "train.batch_size=16")
+    folder = run_overrides([*data, "student=ferlite", *small, *where]).folder
+    folds = [read(folder / f"fold-{k}")["widths"] for k in (0, 1)]
+    for row, *of_folds in zip(read(folder)["widths"], *folds, strict=True):
+        assert row["width"] == of_folds[0]["width"] == of_folds[1]["width"]
+        assert row["test/nll"] == pytest.approx(sum(one["test/nll"] for one in of_folds) / 2)
+    assert f"{folder}/fold-K/width-W" in capsys.readouterr().out.replace("\n", "")
 
 
 def test_generations_name_the_folder_that_the_widths_of_the_last_one_are_in(tmp_path):
@@ -161,6 +198,20 @@ def test_generations_name_the_folder_that_the_widths_of_the_last_one_are_in(tmp_
         (("teacher=peer", "loss=[ce,dml]"), "teacher: a peer learns beside one network"),
         (("student=cern",), r"student\.width"),
         (("+loss.inplace.random=x",), r"loss\.inplace\.random: expected a whole number, .* got 'x'"),
+        (("+loss.inplace.widths=[1,0.25]",), r"loss\.inplace\.widths: are those of student\.width\. Leave it out\."),
+        (("+loss.inplace=0.5",), r"loss\.inplace: 0\.5 is there, but a loss has a name first"),
+        (
+            ("+loss.inplace.labels=0", "student.width=0.5"),
+            r"loss\.inplace: comes with student\.width=elastic or a list",
+        ),
+        (("+loss.inplace.labels=0", "student=microexpnet", "student.width=S"), r"loss\.inplace: comes with"),
+        (
+            ("train.compile=true",),
+            r"train\.compile: got true, but with several widths each step would be compiled anew",
+        ),
+        (("student.width=[S,M]",), r"student\.width: expected two or more factors .*, got \['S', 'M'\]\. S, M and L"),
+        (("student.width=[1,true]",), r"student\.width: expected S, M, L, elastic, .*, got True"),
+        (("student.width=[[1,0.5],0.25]",), r"student\.width: expected S, M, L, elastic, .*, got \[1, 0\.5\]"),
         (("student.width=[1]",), r"student\.width: expected two or more factors .*, got \[1\]"),
     ],
 )

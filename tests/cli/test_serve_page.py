@@ -6,12 +6,14 @@ import re
 import socket
 from inspect import signature
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from PIL import Image, ImageDraw
 from predicting import astronaut
+from served_page import served
 
 from distill.data.common.emotions import EMOTIONS
 from distill.predict.blazeface import BlazeFace, Tracker
@@ -188,6 +190,23 @@ def test_the_server_allows_threads_and_the_page_works_where_they_are_not_allowed
         Image.fromarray(spotted()).save(spot)
         give(other, spot, find=True)
         assert len(shown(other)[0]) == 2
+
+
+def test_several_threads_answer_as_one(browser, files, tmp_path):
+    by_cores = b"Math.min(4, Math.ceil(navigator.hardwareConcurrency / 2))"
+    assert files["worker.js"].count(by_cores) == 1
+    Image.fromarray(spotted()).save(spot := tmp_path / "two.png")
+    threads = files | {"worker.js": files["worker.js"].replace(by_cores, b"3")}
+    with served(threads) as address, Browser(tmp_path / "profile") as other:
+        other.open(address)
+        other.wait(STATE % "Boolean(state.facts)")
+        give(other, spot, find=True)
+        ours = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in path.read_bytes()]
+        names = [name.read_text() for path in ours for name in path.parent.glob("task/*/comm")]
+        assert sum(name.startswith("DedicatedWorker") for name in names) == 3
+        give(browser, spot, find=True)
+        for several, one in zip(shown(other), shown(browser), strict=True):
+            np.testing.assert_allclose(several, one, atol=1e-5)
 
 
 def test_the_camera_is_answered_live_as_python_does_and_is_given_back(browser, home, filmed):

@@ -82,6 +82,23 @@ NETS = {
         ("Add", "h offset", "b", {}),
         **{"axes": [2, 3], "offset": constant(6, 1, 1)},
     ),
+    "normalized": through_maps(
+        ("BatchNormalization", "a scale bias mean variance", "n", {"epsilon": 0.1}),
+        ("PRelu", "n slope", "b", {}),
+        **{name: np.abs(constant(6)) for name in ("scale", "bias", "mean", "variance")},
+        slope=constant(6, 1, 1),
+    ),
+    "normalized head": (
+        [
+            ("Flatten", "images", "f", {}),
+            ("BatchNormalization", "f scale bias mean variance", "n", {}),
+            ("PRelu", "n slope", "logits", {}),
+        ],
+        {"slope": constant(1), **{name: np.abs(constant(594)) for name in ("scale", "bias", "mean", "variance")}},
+    ),
+    "relu6": through_maps(
+        ("Add", "a a", "s", {}), ("Clip", "s least most", "b", {}), least=np.float32(0), most=np.float32(6)
+    ),
     "clip": through_maps(("Clip", "a least most", "b", {}), least=np.float32(-0.5), most=np.float32(0.7)),
     "head": (
         [
@@ -127,6 +144,9 @@ def test_litert_answers_as_onnx(name, tmp_path):
 
 def test_litert_answers_a_batch_picture_by_picture(tmp_path):
     net = net_of(*NETS["head"])
+    engine = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(model_content=as_tflite(net))
+    (signature,) = engine.get_signature_list().values()
+    assert signature == {"inputs": ["images"], "outputs": ["logits", "probabilities"]}
     several = np.concatenate([IMAGES, -IMAGES, 2 * IMAGES])
     answer = answers(as_tflite(net), tmp_path)
     alone = [answer(several[k : k + 1])[0] for k in range(3)]
@@ -148,12 +168,14 @@ def test_litert_names_what_is_not_written(node, sentence):
 def test_litert_int8_rounds_the_network_and_keeps_its_answers(tmp_path, capfd):
     pytest.importorskip("ai_edge_quantizer")
     nodes = [
-        ("Conv", "images w", "a", {"pads": [1, 1, 1, 1]}),
-        ("Relu", "a", "r", {}),
+        ("MaxPool", "images", "p", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        ("Conv", "p w", "a", {"pads": [1, 1, 1, 1]}),
+        ("Clip", "a least most", "r", {}),
         ("Conv", "r v", "c", {}),
         ("Div", "c t", "logits", {}),
     ]
     constants = {"w": constant(64, 6, 3, 3), "v": constant(8, 64, 3, 3), "t": np.float32(2)}
+    constants |= {"least": np.float32(0), "most": np.float32(6)}
     model = as_tflite(net_of(nodes, constants))
     pictures = [constant(*IMAGES.shape) for _ in range(8)]
     rounded = litert.int8(model, pictures)

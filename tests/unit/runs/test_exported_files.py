@@ -1,6 +1,8 @@
 """Which of the timed files is to be taken, and why."""
 
-from distill.runs.exported_files import recommend_file
+import pytest
+
+from distill.runs.exported_files import recommend_file, takes
 
 
 def row(name, milliseconds, size, passed=True, takes="pictures", threads=1, accuracy="0.5", spread=0.1):
@@ -38,6 +40,26 @@ def test_the_file_to_take_of_those_as_fast_is_the_smallest():
         "take run/export/student.int8.onnx: as fast as student.onnx, and smaller, of the 3 that passed the gate and take "
         "pictures; 1.15 ms a picture on 1 thread, 5,000 bytes"
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "wanted"),
+    [
+        ("uint8", [None, None, None, 3], "pictures"),
+        ("uint8", [None, 48, 40, 3], "pictures"),
+        ("uint8", [None, 40, 48, 3], "pictures of 40x48"),
+        ("float32", [None, 1, 48, 48], "rendered faces"),
+    ],
+)
+def test_a_file_for_pictures_of_another_size_takes_those(dtype, shape, wanted):
+    assert takes((dtype, shape), "48x40") == wanted
+
+
+def test_a_file_that_was_timed_on_other_pictures_is_not_compared():
+    rows = [row("student.onnx", 1.0, 9000), row("student.tflite", 0.1, 10, takes="pictures of 100x90")]
+    first, second = recommend_file(rows).splitlines()
+    assert first.startswith("take run/export/student.onnx: the fastest, of the 1 that passed")
+    assert second == "not compared: student.tflite, on pictures of 100x90. Type --picture 100x90 to compare all"
 
 
 def test_the_file_to_take_is_not_named_where_no_file_passed_the_gate():

@@ -184,6 +184,10 @@ def test_a_timm_student_answers_at_its_own_size_and_channels():
         (lambda: TimmStudent("resnet18", 8, 32, 3, 0, 0, False, 0.0), "input.std: expected numbers above 0, got .*0.0"),
         (lambda: TimmStudent("resnet81", 8, 32, 3, 0, 1, False, 0.0), "'resnet81'.*resnet"),
         (
+            lambda: TimmStudent("vit_tiny_patch16_224", 8, 32, 3, 0, 1, False, 0.0, depth=1),
+            r"student.size: got 32, but vit_tiny_patch16_224 takes 224\. Type \+student\.img_size=32, too\.",
+        ),
+        (
             lambda: TimmStudent("resnet18", 8, 32, 3, 0, 1, False, 0.0, img_size=32),
             "'resnet18' does not take.*img_size.*~student.OPTION",
         ),
