@@ -78,7 +78,7 @@ def file_section(path: Path) -> str:
     bases = [match[1] for line in lines if (match := BASE.fullmatch(line)) and match[1] not in ("schema", "_self_")]
     blocks += [f"It takes the keys of `{base}`, and sets:" for base in bases]
     table = [
-        f"| `{key}` | `{value.replace('|', BAR)}` | {cell(comment) or group_link(path, key)} |"
+        f"| `{key}` | `{value.replace('|', BAR)}` | {'; '.join(filter(None, [group_link(path, key), cell(comment)]))} |"
         for key, value, comment in rows(path)
     ]
     return "\n\n".join(
@@ -87,8 +87,8 @@ def file_section(path: Path) -> str:
 
 
 def group_link(path: Path, key: str) -> str:
-    """Return where the choices of a group are, which conf/run.yaml names without a comment."""
-    return f"one of [these](#{key})" if path.parent == CONF and (CONF / key).is_dir() else ""
+    """Return where the choices of a group are that conf/run.yaml names."""
+    return f"[choices](#{key})" if path.parent == CONF and (CONF / key).is_dir() else ""
 
 
 def prose(head: str) -> str:

@@ -18,13 +18,13 @@ def small_run(home: Path) -> Path:
     return folder_of(home / "runs")
 
 
-def export_whatever(folder: Path) -> Path:
-    """Export a run; one epoch teaches too little for the gate of int8, which has tests of its own."""
+def export_whatever(folder: Path, *words: str) -> Path:
+    """Export a run, or what other words ask for; one epoch teaches too little for the gate of int8, which has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command_line, "loud_warnings", lambda: None)
         patch.setattr(gate, "MAX_ACCURACY_DROP", 1.0)
         patch.setattr(gate, "MAX_AGREEMENT_CHANGE", 1.0)
-        command_line.main([str(folder)])
+        command_line.main([*words] or [str(folder)])
     return folder
 
 

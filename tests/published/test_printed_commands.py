@@ -14,6 +14,7 @@ import pytest
 from commandline import ROOT
 from hydra import compose, initialize_config_module
 from predicting import astronaut, write_linear, write_video
+from printed import ALL, GUIDES, JOBS, OTHERS, OVERRIDE, TEXTS
 from run_folders import write_run
 
 from distill import bench, measure, publish
@@ -29,40 +30,6 @@ from distill.serve import __main__ as serve
 from distill.sweep import __main__ as sweep
 from distill.sweep import multirun as sweeps
 from distill.sweep.space import find, read
-
-TEXTS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
-PRINTED = [*TEXTS, *(ROOT / "distill").rglob("*.py"), *(ROOT / "distill" / "shipped").glob("*/README.md")]
-COMMAND = re.compile(r"python -m distill\.(\w+) ((?:(?!python -m)[^\n`)])+)")
-WRITTEN = {"run student=tiny", "run 'loss=[ce,squares]'"}  # by the reader, with docs/extending.md
-EXAMPLES = WRITTEN | {
-    "run -m launcher=NAME",
-    "export best of",
-    "export RUN --width W",
-}  # and a place for a name; --config-dir is tried in test_examples.py
-OVERRIDE = re.compile(r"`([^`\n]*\{from[^`\n]*|[^`\n]*\[\{epochs[^`\n]*)`")
-BEHIND = re.compile(r"\s\(.*|\s\s+#.*|\s\s\s.*|\s&&.*|[;|].*")  # a remark, or the next command
-WORD = re.compile(r"-.+|[A-Z].*|\d+|best|of|runs|.*[=/].*|\w+\.\w+.*")  # anything else is the sentence around it
-
-
-def commands() -> dict[str, list[str]]:
-    """Return each command once, module and words in one line -> its words; "..." stands for words of the reader's."""
-    found = {}
-    for path in PRINTED:
-        code = path.suffix == ".py"
-        for module, line in COMMAND.findall(path.read_text()):
-            line = BEHIND.sub("", line)
-            words = shlex.split(re.sub(r'["{].*', "", line) if code else line)
-            words = [word for word in words if word != "..."]
-            end = next((k for k, word in enumerate(words) if not WORD.fullmatch(word)), len(words))
-            words = [*words[: end - 1], words[end - 1].rstrip(".,:")] if end else []
-            if words and "--help" not in words:
-                found[shlex.join([module, *words])] = words
-    return found
-
-
-ALL = {line: words for line, words in commands().items() if line not in EXAMPLES and "--config-dir" not in line}
-JOBS = [line for line, words in ALL.items() if line.startswith("run ") and any("=" in word for word in words)]
-OTHERS = [line for line in ALL if not line.startswith("run ")]
 
 
 def test_printed_commands_come_out_of_a_shell_as_they_went_in(tmp_path):
@@ -84,7 +51,7 @@ def test_commands_are_found_wherever_they_are_printed():
     assert {"export best of runs/sweeps/NAME", "predict photos/ --student RUN", "report runs"} <= set(OTHERS)
 
 
-@pytest.mark.parametrize("line", JOBS)
+@pytest.mark.parametrize("line", [line for line in JOBS if line not in GUIDES])
 def test_a_printed_command_makes_a_run(line):
     words = [word for word in ALL[line] if word != "-m"]
     jobs, swept = overrides.expand_sweep(words)

@@ -157,6 +157,8 @@ def place_labels(
 ) -> list[tuple[float, float, str] | None]:
     """Return (x, y, anchor) beside each point so that words cover neither words nor points; None where there is no place.
 
+    Words are nowhere nearer to another point than to their own.
+
     Args:
         wanted: (x, y, words) of the points in the picture, the most important first.
         taken: places of all points.
@@ -169,10 +171,17 @@ def place_labels(
             box = (left, foot - 11, left + width, foot + 3)
             inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 14 and box[3] < HEIGHT - BOTTOM
             apart = (box[0] >= b[2] or b[0] >= box[2] or box[1] >= b[3] or b[1] >= box[3] for b in boxes)
-            if inside and all(apart):
+            near, *others = (_distance(box, point) for point in ((x, y), *taken))
+            if inside and all(apart) and near <= min(others, default=near):
                 boxes.append(box)
                 places.append((x + dx, y + dy, anchor))
                 break
         else:
             places.append(None)
     return places
+
+
+def _distance(box: tuple[float, float, float, float], point: Point) -> float:
+    """Return how far a point is from a box (left, top, right, foot); 0 within."""
+    across = max(box[0] - point[0], 0, point[0] - box[2])
+    return math.hypot(across, max(box[1] - point[1], 0, point[1] - box[3]))

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from math import hypot
 
 import numpy as np
 import pytest
@@ -201,6 +202,16 @@ def test_words_beside_points_never_lie_on_each_other_and_long_curves_keep_their_
     assert all(abs(a[1] - b[1]) >= 14 or a[2] != b[2] for k, a in enumerate(found) for b in found[:k])
     line = [(epoch, epoch / 1000) for epoch in range(1, 1001)]
     assert len(thin(line)) == 120 and thin(line)[0] == line[0] and thin(line)[-1] == line[-1]
+
+
+@pytest.mark.parametrize("near", [[(200.0, 150.0), (188.0, 138.0)], [(200.0, 150.0), (190.0, 136.0), (214.0, 160.0)]])
+def test_words_stand_nearer_to_their_own_point_than_to_any_other(near):
+    labels = place_labels([(x, y, "student M") for x, y in near], near)
+    assert all(labels)
+    for own, (x, y, anchor) in zip(near, labels, strict=True):
+        left = x - {"start": 0, "middle": 31.5, "end": 63}[anchor]
+        far = {(px, py): hypot(max(left - px, 0, px - left - 63), max(y - 11 - py, 0, py - y - 3)) for px, py in near}
+        assert far[own] == min(far.values())
 
 
 def in_browser(page, script, folder):
