@@ -101,10 +101,6 @@ def _narrowed(key: str, one: object, other: object) -> tuple[str, object, object
 def refuse_other_teacher(cfg: RunConfig, folder: RunFolder) -> None:
     """Refuse a stored teacher that has the name of this one, and another recipe: a default was another when it was trained.
 
-    Args:
-        cfg: of its fine-tuning.
-        folder: where it lies, if it does.
-
     Raises:
         ValueError: it is another one.
     """

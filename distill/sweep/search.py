@@ -99,12 +99,7 @@ class Search:
             record.refusal.unlink(missing_ok=True)
 
     def run(self, executor, cap: int | None) -> int:
-        """Run trials until so many, of all starts together, are complete or pruned; return how many failed.
-
-        Args:
-            executor: starts jobs, so many at a time.
-            cap: None is no limit but the grid's.
-        """
+        """Run trials until so many, of all starts together, are complete or pruned; return how many failed."""
 
         def next_job(busy: int) -> Job | None:
             if cap is not None and len(self._trials("COMPLETE", "PRUNED")) + busy >= cap:

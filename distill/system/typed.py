@@ -8,10 +8,6 @@ from distill.system.errors import ConfigError
 def as_yaml(key: str, text: str) -> object:
     """Return a value that was typed as YAML has it: false, 3, [a, b].
 
-    Args:
-        key: that it was typed for.
-        text: the value.
-
     Raises:
         ConfigError: it cannot be read.
     """
