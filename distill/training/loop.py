@@ -69,7 +69,7 @@ def train_step(
     precision: torch.dtype,
     max_norm: float | None = None,
 ) -> dict[str, Tensor]:
-    """Do one step: views, forward, loss, backward, clip, optimizer, moving average.
+    """Do one step: augmentation, forward, loss, backward, clip, optimizer, moving average.
 
     Args:
         batch: one mini-batch, the whole of it, on the student's device.
