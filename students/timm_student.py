@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from distill.models.timm_net import TimmNet
-from students.layers import input_spec
+from distill.types import InputSpec
 
 
 class TimmStudent(TimmNet):
@@ -39,4 +39,4 @@ class TimmStudent(TimmNet):
         **options,
     ):
         super().__init__(name, num_classes, channels, pretrained, drop_rate=drop_rate, **options)
-        self.input = input_spec(size, channels, mean, std)
+        self.input = InputSpec(size, channels, mean, std)
