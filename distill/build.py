@@ -202,11 +202,7 @@ def members(node: dict) -> list[dict]:
 def teacher(
     cfg: RunConfig, data: Dataset, weights: list[Path], device: torch.device, progress: Callable
 ) -> Teacher | None:
-    """Make the teacher: none, a peer, live, or answered from the cache of its logits.
-
-    Returns:
-        The teacher, or None.
-    """
+    """Make the teacher: none, a peer, live, or answered from the cache of its logits."""
     node = cfg.teacher
     if node["_target_"] is None:
         return None

@@ -51,9 +51,6 @@ def convert(arrays: dict[str, np.ndarray]) -> nn.Module:
     The published convolutions have their BatchNorm folded in: y = conv(x) * mul + sub. Here a BatchNorm of mean 0 and variance 1
     has weight = mul and bias = sub; the first convolution takes (pixels / 255 - MEAN) / STD instead of pixels - 114.4.
 
-    Returns:
-        The network in eval mode.
-
     Raises:
         ValueError: an array is missing, or has another shape.
     """

@@ -167,10 +167,7 @@ def _from_json(value: str) -> object:
 
 
 def load_weights(module: nn.Module, path: str | Path, who: str) -> dict[str, object]:
-    """Load a weight file into a module, strictly.
-
-    Returns:
-        The file's metadata.
+    """Load a weight file into a module, strictly; return its metadata.
 
     Raises:
         ValueError: names or shapes that do not belong to this network.

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
 from distill.system.errors import ConfigError, expect
 
@@ -200,9 +200,3 @@ class ModelEma:
         self.updates = state["updates"]
         for name, value in state["values"].items():
             self.values[name].copy_(value)
-
-
-def clip_gradients(parameters: list[Tensor], norm: float | None) -> None:
-    """Scale gradients down to a joint norm where it is exceeded; null leaves them."""
-    if norm:
-        torch.nn.utils.clip_grad_norm_(parameters, norm)
