@@ -62,7 +62,7 @@ def fits(value: Any, kind: Any) -> bool:
     if whole is dict:
         both = value.items() if isinstance(value, dict) and inner else ()
         return isinstance(value, dict) and all(fits(key, inner[0]) and fits(each, inner[1]) for key, each in both)
-    if whole is tuple:
+    if whole is tuple and inner:
         return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(fits, value, inner))
     return any(fits(value, part) for part in inner) if inner else True
 
