@@ -120,10 +120,8 @@ def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.
         classifier = rows_of(tensors, CLASSIFIER, metadata.get("classes") or data.classes, data.classes)
         attach_from_state(student, tensors | classifier if classifier else {})
         more = {"pretrained": False} if "pretrained" in node else {}
-        with (
-            torch.random.fork_rng(devices=[]),
-            option_errors("student"),
-        ):  # tells whose shapes depend on the number of classes
+        # tells whose shapes depend on the number of classes
+        with torch.random.fork_rng(devices=[]), option_errors("student"):
             other = make(node, plugins, num_classes=len(data.classes) + 1, **more).state_dict()
         shapes = {name: tensor.shape for name, tensor in student.state_dict().items()}
         sized = (name for name, tensor in other.items() if tensor.shape != shapes[name])
