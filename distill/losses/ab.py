@@ -24,6 +24,9 @@ class ActivationBoundary(PreActivationLoss):
     Shape:
         features [B, C, H, W] -> [B]. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist or is no map, or a margin out of range.
+
     Reference: Heo et al., Knowledge Transfer via Distillation of Activation Boundaries, arXiv 1811.03233, equations 5 to 7.
     Deviations: the teacher's stage is taken after its activation, which is above 0 exactly where it was before (ReLU, GELU,
     SiLU); the mean over the map instead of the sum; layer weights as in the released code; it may stay on all through

@@ -26,6 +26,9 @@ class AttentionTransfer(FeatureLoss):
     Shape:
         features [B, C, H, W] -> [B]; the numbers of channels may differ. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist or is no map, or a choice that does not exist.
+
     Reference: Zagoruyko and Komodakis, Paying More Attention to Attention, arXiv 1612.03928, equation 2.
     Deviations: form code is the released code's squared distance instead of the paper's norm; the mean over channels
     instead of the sum, which the normalization cancels.

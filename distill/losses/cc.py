@@ -31,6 +31,9 @@ class CorrelationCongruence(RelationalLoss):
     Shape:
         features [B, C, H, W], [B, N, C] or [B, C] -> a scalar, by way of [B, B].
 
+    Raises:
+        ValueError: a layer that does not exist, a form that does not, or a gamma that is not above 0.
+
     Reference: Peng et al., Correlation Congruence for Knowledge Distillation, arXiv 1904.01802, section 3 (the Gaussian
     kernel's Taylor expansion). Deviations: the linear map is the student's alone, so that the teacher's matrix stays what it
     is; the released code, form difference, maps both to 128 channels.

@@ -25,10 +25,14 @@ class CurriculumTemperature(LogitLoss):
         start: temperature to begin with, between them; 15.62 is theta = 1.
         reversal: factor of the turned gradient, at least 0; a ramp over epochs is usual.
         scale_t2: multiply by T^2.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B]. No gradient reaches the teacher.
+
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Li et al., Curriculum Temperature for Knowledge Distillation, arXiv 2211.16231, Global-T, lowest 1, span 20,
     and the cosine ramp of lambda over the first 10 epochs. Deviations: Instance-T, a temperature for each picture, is left

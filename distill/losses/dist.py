@@ -24,10 +24,14 @@ class Dist(LogitLoss):
         temperature: T, above 0.
         scale_t2: multiply by T^2.
         apply_to: heads (each against the teacher's fused logits, then their mean), or logits (the fused prediction).
-        teacher_adjustment, class_priors: see LogitLoss.
+        teacher_adjustment: tau, at least 0; 0 leaves the teacher's logits as they are.
+        class_priors: K numbers above 0, or None where tau is 0.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> a scalar.
+
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Huang et al., Knowledge Distillation from a Stronger Teacher, arXiv 2205.10536, section 3 (the loss
     without its cross-entropy); teacher_adjustment: Menon et al., arXiv 2007.07314, see kd.

@@ -28,10 +28,14 @@ class DecoupledDistillation(LogitLoss):
         temperature: T, above 0.
         scale_t2: multiply by T^2.
         standardize: standardized logits replace both z, as in kd.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K], target [B, K] -> [B].
+
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Zhao et al., Decoupled Knowledge Distillation, arXiv 2203.08679, equation 7.
     Deviations: a target that is a distribution counts by its largest entry; the warm-up over the first 20 epochs is not

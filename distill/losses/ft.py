@@ -33,6 +33,9 @@ class FactorTransfer(FeatureLoss):
     Shape:
         features [B, C, H, W] -> [B]. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist or is no map, a choice that does not exist, or a number out of range.
+
     Reference: Kim et al., Paraphrasing Complex Network: Network Compression via Factor Transfer, arXiv 1802.04977,
     equations 1 to 3.
     Deviations: paraphraser and student learn at the same time (the paper trains the paraphraser first); the mean instead of

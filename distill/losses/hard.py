@@ -11,10 +11,14 @@ class HardDistillation(LogitLoss):
     With y_t = argmax of z_t (the first of equals): loss[b] = sum or mean over heads of -log softmax(z_s)_(y_t).
 
     Args:
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused decision), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B].
+
+    Raises:
+        ValueError: for a choice that does not exist, or a teacher of other classes.
 
     Reference: Touvron et al., Training data-efficient image transformers, arXiv 2012.12877, equation 3 (its second half).
     Deviations: one set of logits for labels and teacher, without a distillation token.

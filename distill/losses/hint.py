@@ -21,6 +21,9 @@ class Hint(FeatureLoss):
     Shape:
         features [B, C, H, W], [B, N, C] or [B, C] -> [B]. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist, or a map paired with a vector.
+
     Reference: Romero et al., FitNets, arXiv 1412.6550, equation 3. Deviations: the mean instead of the sum over the
     map, so that the weight does not depend on its size; the regressor is 1 x 1, as in later practice, instead of a
     convolution that shrinks the map.

@@ -28,12 +28,17 @@ class KnowledgeDistillation(LogitLoss):
         temperature: T, above 0.
         scale_t2: multiply by T^2, so that the gradient's size hardly depends on T.
         form: kl or ce.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
         standardize: distil the shape of the logits alone, not their mean and spread.
-        teacher_adjustment, class_priors: see LogitLoss.
+        teacher_adjustment: tau, at least 0; 0 leaves the teacher's logits as they are.
+        class_priors: K numbers above 0, or None where tau is 0.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B]. No gradient reaches the teacher.
+
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of another number of classes.
 
     Reference: Hinton et al., Distilling the Knowledge in a Neural Network, arXiv 1503.02531, section 2;
     Cugu et al., MicroExpNet, arXiv 1711.07011 (form ce without T^2);

@@ -18,10 +18,14 @@ class MicroExpNetMixture(LogitLoss):
     Args:
         alpha: the soft part's share (the paper's lambda), in [0, 1].
         temperature: T, above 0.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K], target [B, K] -> [B].
+
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Cugu et al., MicroExpNet, arXiv 1711.07011, the loss of its knowledge distillation.
     Deviations: a target that is a distribution counts by its largest entry.

@@ -26,6 +26,10 @@ class MultiLevelDistillation(LogitLoss):
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> a scalar.
 
+    Raises:
+        ValueError: for a choice that does not exist, no temperature or one that is not above 0, or a teacher of other
+            classes.
+
     Reference: Jin et al., Multi-Level Logit Distillation, CVPR 2023 (no arXiv number), the three alignments of section 3;
     standardize: Sun et al., arXiv 2403.01427.
     Deviations: one view, where the paper adds a weakly and a strongly augmented one. This is the paper's formula, not the

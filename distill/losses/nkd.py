@@ -24,10 +24,14 @@ class NormalizedDistillation(LogitLoss):
     Args:
         gamma: weight of the other classes' part, at least 0.
         temperature: T of the other classes' part, above 0.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K], target [B, K] -> [B].
+
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Yang et al., From Knowledge Distillation to Self-Knowledge Distillation, arXiv 2303.13005, the NKD loss
     without its first term.

@@ -22,6 +22,9 @@ class NeuronSelectivity(FeatureLoss):
     Shape:
         features [B, C, H, W] -> [B], by way of [B, C, C]; the numbers of channels may differ. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist or is no map.
+
     Reference: Huang and Wang, Like What You Like, arXiv 1707.01219, equation 6 with the polynomial kernel d = 2, c = 0.
     Deviations: maps are compared after averaging over areas; every stage, as in later comparisons, instead of the last.
     """

@@ -27,6 +27,9 @@ class Overhaul(PreActivationLoss):
     Shape:
         features [B, C, H, W] -> [B]. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist or is no map.
+
     Reference: Heo et al., A Comprehensive Overhaul of Feature Distillation, arXiv 1904.01866, equations 1 to 4.
     Deviations: the teacher stays in eval mode (the authors' is in train mode); in a residual network the map is that of the
     last branch before the shortcut is added, whose BatchNorm gives the margin; the mean over the map instead of the

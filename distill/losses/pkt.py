@@ -22,6 +22,9 @@ class ProbabilisticTransfer(RelationalLoss):
     Shape:
         features [B, C, H, W], [B, N, C] or [B, C] -> a scalar, by way of [B, B].
 
+    Raises:
+        ValueError: a layer that does not exist, or a form that does not.
+
     Reference: Passalis and Tefas, Learning Deep Representations with Probabilistic Knowledge Transfer, arXiv 1803.10837,
     section 3, cosine kernel. Deviations: none of form code from the authors' code; the paper's sum leaves out j = i.
     """

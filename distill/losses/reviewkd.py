@@ -25,6 +25,9 @@ class KnowledgeReview(FeatureLoss):
     Shape:
         features [B, C, H, W] -> [B]. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist, or that is no map.
+
     Reference: Chen et al., Distilling Knowledge via Knowledge Review, arXiv 2104.09044, section 3 (attention based fusion
     and hierarchical context loss). Deviations: the pooled embedding is no stage of its own; stages are taken after their
     activation; sizes change by area average or bilinearly, where the released code takes the nearest position; the linear

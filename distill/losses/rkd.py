@@ -26,6 +26,9 @@ class RelationalDistillation(RelationalLoss):
     Shape:
         features [B, C, H, W], [B, N, C] or [B, C] -> a scalar, by way of [B, B] and [n, n, n], n = min(B, most).
 
+    Raises:
+        ValueError: a layer that does not exist, or a number out of range.
+
     Reference: Park et al., Relational Knowledge Distillation, arXiv 1904.05068, sections 3.2.1 (distance-wise) and 3.2.2
     (angle-wise). Deviations: at most `most` pictures form angles; equal embeddings are at distance 0 with gradient 0, where
     the authors' code has the square root of 1e-12.

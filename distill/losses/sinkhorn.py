@@ -24,6 +24,9 @@ class Sinkhorn(LogitLoss):
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> a scalar, by way of [H, B, B].
 
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
+
     Reference: Cui et al., Sinkhorn Distance Minimization for Knowledge Distillation, arXiv 2402.17110, section 3 (the
     batch-wise Sinkhorn distance).
     Deviations: in the log domain, so a small epsilon does not underflow; divided by B, so that a weight keeps its meaning;

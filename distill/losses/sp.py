@@ -19,6 +19,9 @@ class SimilarityPreserving(FeatureLoss):
     Shape:
         features [B, ...] -> a scalar, by way of [B, B]. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist.
+
     Reference: Tung and Mori, Similarity-Preserving Knowledge Distillation, arXiv 1907.09682, equations 1 to 4.
     Deviations: none; a sample whose features are all 0 has a row of zeros.
     """

@@ -18,10 +18,14 @@ class TeacherFreeDistillation(LogitLoss):
         correct: the virtual teacher's chance of the label, in (0, 1); from 0.9 on in the paper.
         temperature: T, above 0; 1 is label smoothing.
         scale_t2: multiply by T^2.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads, or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         heads [B, H, K] or logits [B, K], target [B, K] -> [B]. No teacher is needed.
+
+    Raises:
+        ValueError: for a choice that does not exist, or a number out of range.
 
     Reference: Yuan et al., Revisiting Knowledge Distillation via Label Smoothing Regularization, arXiv 1909.11723, the
     loss Tf-KD_reg without its cross-entropy.

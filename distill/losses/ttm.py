@@ -14,10 +14,14 @@ class TransformedTeacherMatching(LogitLoss):
     Args:
         gamma: the power, above 0; 1 / gamma is the teacher's temperature.
         weighted: WTTM, in which a sample counts the more the less sure the teacher is.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B].
+
+    Raises:
+        ValueError: for a choice that does not exist, a gamma that is not above 0, or a teacher of other classes.
 
     Reference: Zheng and Yang, Knowledge Distillation Based on Transformed Teacher Matching, arXiv 2402.11148, sections 3
     (TTM) and 4 (WTTM), without their cross-entropy.

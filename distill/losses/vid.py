@@ -26,6 +26,9 @@ class VariationalInformation(FeatureLoss):
     Shape:
         features [B, C, H, W] -> [B]. No gradient reaches the teacher.
 
+    Raises:
+        ValueError: a layer that does not exist or is no map.
+
     Reference: Ahn et al., Variational Information Distillation for Knowledge Transfer, arXiv 1904.05835, equations 4 to 6.
     Deviations: the mean over the map instead of the sum, without the constant log(2 pi) / 2.
     """

@@ -16,10 +16,14 @@ class VotesAndTeacher(LogitLoss):
     Args:
         alpha: the teacher's share, in [0, 1].
         temperature: T of the teacher, above 0; the student is not softened.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K], target [B, K] -> [B].
+
+    Raises:
+        ValueError: for a choice that does not exist, a number out of range, or a teacher of other classes.
 
     Reference: Barsoum et al., arXiv 1608.01041 (cross-entropy on the votes of FER+, alpha = 0); Zhao et al., Robust
     Lightweight Facial Expression Recognition Network with Label Distribution Training, AAAI 2021 (no arXiv number;

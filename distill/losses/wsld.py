@@ -15,10 +15,14 @@ class WeightedSoftLabels(LogitLoss):
     Args:
         temperature: T, above 0; the weights are taken at T = 1.
         scale_t2: multiply by T^2.
-        apply_to, head_reduction: see LogitLoss.
+        apply_to: heads (each against the teacher's fused logits), or logits (the fused prediction).
+        head_reduction: sum or mean.
 
     Shape:
         student heads [B, H, K] or logits [B, K], teacher logits [B, K], target [B, K] -> [B].
+
+    Raises:
+        ValueError: for a choice that does not exist, a temperature that is not above 0, or a teacher of other classes.
 
     Reference: Zhou et al., Rethinking Soft Labels for Knowledge Distillation, arXiv 2102.00650, section 4 (weighted soft
     labels).
