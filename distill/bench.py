@@ -144,6 +144,9 @@ def _collecting_errors(bad: dict[str, str], name: str):
 def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
     """Time every file with every number of threads.
 
+    Args:
+        options: the command line.
+
     Returns:
         One row for each, and the messages about those that cannot be timed.
     """

@@ -81,7 +81,14 @@ def target(node: dict, plugins: list[str]) -> Callable:
 def dataset(
     node: dict, store: str, plugins: list[str], needed: tuple[str, ...] = ("train", "valid", "test")
 ) -> Dataset:
-    """Load the packed data set, and one to learn from with its faces without labels; packs it first where that has not been done."""
+    """Load the packed data set, and one to learn from with its faces without labels; packs it first where that has not been done.
+
+    Args:
+        node: the key data.
+        store: folder for everything that is computed once.
+        plugins: packages that its _target_ may be from.
+        needed: the splits that it must have.
+    """
     folder, opener = Path(store).expanduser(), data_node(node, plugins)
     data = parallel.main_first(lambda: make(opener, plugins, store=folder))
     data = checked_splits(data, needed, node.get("near_duplicates", "report"))
@@ -200,7 +207,18 @@ def members(node: dict) -> list[dict]:
 def teacher(
     cfg: RunConfig, data: Dataset, weights: list[Path], device: torch.device, progress: Callable
 ) -> Teacher | None:
-    """Make the teacher: none, a peer, live, or answered from the cache of its logits."""
+    """Make the teacher: none, a peer, live, or answered from the cache of its logits.
+
+    Args:
+        cfg: the run's config.
+        data: the packed data set.
+        weights: the weight file of each of its networks.
+        device: where it runs.
+        progress: (iterable, total, words) -> iterable.
+
+    Returns:
+        The teacher, or None.
+    """
     node = cfg.teacher
     if node["_target_"] is None:
         return None

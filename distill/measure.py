@@ -68,6 +68,10 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
 
     Classes meet by name: the logits of those that both know are compared, test faces of others are left out.
 
+    Args:
+        folder: the run folder.
+        words: key=value, see this module's text.
+
     Returns:
         What RUN/measured/NAME.json holds, and its path.
 

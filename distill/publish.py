@@ -132,7 +132,11 @@ def _run_of(target: Path) -> str | None:
 
 
 def preparation(spec: dict) -> dict:
-    """Return how a picture becomes the network's input, in the words of the hub's image processors."""
+    """Return how a picture becomes the network's input, in the words of the hub's image processors.
+
+    Args:
+        spec: size, channels, mean and std.
+    """
     mean, std = (spec[key] * spec["channels"] if len(spec[key]) == 1 else spec[key] for key in ("mean", "std"))
     gray = f"gray = {LUMA[0]} R + {LUMA[1]} G + {LUMA[2]} B, then " if spec["channels"] == 1 else ""
     return {

@@ -132,7 +132,15 @@ def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple
 
 
 def begin(folder: RunFolder, done: bool, several: bool, words: Sequence[str], record: Record | None = None) -> Job:
-    """Say what is about to be done; return what its runs are a part of."""
+    """Say what is about to be done; return what its runs are a part of.
+
+    Args:
+        folder: its run folder.
+        done: its runs are complete already.
+        several: there are several.
+        words: what was typed.
+        record: of the sweep's job that it is, or None.
+    """
     if not done:
         console.print(f"run folder: {folder}")
     if (changed := warn_if_code_changed(folder)) and record:

@@ -51,6 +51,12 @@ def convert(arrays: dict[str, np.ndarray]) -> nn.Module:
     The published convolutions have their BatchNorm folded in: y = conv(x) * mul + sub. Here a BatchNorm of mean 0 and variance 1
     has weight = mul and bias = sub; the first convolution takes (pixels / 255 - MEAN) / STD instead of pixels - 114.4.
 
+    Args:
+        arrays: see read_arrays.
+
+    Returns:
+        The network in eval mode.
+
     Raises:
         ValueError: an array is missing, or has another shape.
     """
@@ -88,6 +94,10 @@ def estimate_statistics(net: nn.Module, faces: torch.Tensor) -> None:
     bias <- bias + weight (mean - old mean) / r, weight <- weight sqrt(var + eps) / r.
 
     Without it the statistics of a batch, which fine-tuning normalizes by, would make another network of it.
+
+    Args:
+        net: in eval mode.
+        faces: pictures as the network takes them.
 
     Shape:
         faces: [B, 3, S, S] float32.

@@ -54,6 +54,11 @@ class OutputStore:
     Logits are float32 [M, K], NaN for the rows that the protocol leaves out; feature maps have the type in which the teacher
     answers (bfloat16 as its bits), so that they equal those of the live teacher.
 
+    Args:
+        folder: where this teacher's answers about this data set lie.
+        expected: manifest() of what is needed; the folder's own must be equal.
+        data: the packed data set.
+
     Raises:
         ValueError: the folder holds answers of something else, or is damaged.
     """

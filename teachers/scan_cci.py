@@ -207,6 +207,10 @@ class ScanCci(nn.Module):
 def make_base(backbone: str, channels: int) -> tuple[nn.Module, dict[str, object]]:
     """Make a timm network, from scratch, that answers its maps of stride 8 and 16, and return it with its options.
 
+    Args:
+        backbone: timm name.
+        channels: of the input.
+
     Raises:
         ConfigError: timm has no such network, or it has no such maps.
     """

@@ -33,6 +33,9 @@ NULLABLE = ("experiment", "debug", "launcher")  # groups of which nothing may be
 def with_suggestions(words: list[str]) -> Iterator[None]:
     """Turn what hydra refuses into a message.
 
+    Args:
+        words: the command line without the program.
+
     Raises:
         ConfigError: a number other than 0 and 1 for a key of true or false.
         ValueError: instead of a HydraException, and of what hydra says of choices that are no names.

@@ -111,6 +111,12 @@ def compose_jobs(
 ) -> tuple[RunConfig, dict[str, object]]:
     """Compose jobs of a sweep before the first one is started, so many of them that every word is in one.
 
+    Args:
+        jobs: the words of each.
+        words: of the sweep, those for hydra among them.
+        swept: the keys that the jobs differ in.
+        folder: of the sweep.
+
     Returns:
         (config of the first job, options of the launcher).
 
@@ -141,6 +147,9 @@ def compose_jobs(
 
 def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
     """Return the config of one job that is asked for in Python, and which yaml of each group it takes.
+
+    Args:
+        words: KEY=VALUE, as they are typed behind python -m distill.run.
 
     Raises:
         ValueError: with the nearest keys that exist.

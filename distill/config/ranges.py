@@ -58,6 +58,10 @@ def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
 def check_optimizer(key: str, node: dict) -> None:
     """Refuse numbers of an optimizer or a schedule that are out of range.
 
+    Args:
+        key: optimizer, or teacher.schedule, for messages.
+        node: the keys under it.
+
     Raises:
         ConfigError: the first that is, and what to give.
     """
@@ -75,6 +79,11 @@ def check_optimizer(key: str, node: dict) -> None:
 
 def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
     """Refuse phases that do not make up the run; each is {epochs: N, loss: [NAME, ...], lr: FACTOR}.
+
+    Args:
+        listed: the key phases.
+        of_run: the key loss.
+        run_epochs: train.epochs.
 
     Raises:
         ConfigError: a phase that is none, a loss that is in no phase or not of this run, or epochs that do not add up.
@@ -119,6 +128,12 @@ def check_phases(listed: object, of_run: dict, run_epochs: int) -> None:
 def check_weights(where: str, losses: dict, phases: list[dict] | None, epochs: int) -> None:
     """Refuse epochs, of the run or of a phase, in which every weight is 0.
 
+    Args:
+        where: what stands before its keys, such as teacher.
+        losses: the key loss.
+        phases: the key phases.
+        epochs: train.epochs.
+
     Raises:
         ConfigError: with the epochs.
     """
@@ -138,6 +153,12 @@ def check_weights(where: str, losses: dict, phases: list[dict] | None, epochs: i
 
 def check_mixup(where: str, mixup: float, losses: dict, teacher: dict) -> None:
     """Refuse mixed pictures beside stored answers, or beside targets that are not mixed.
+
+    Args:
+        where: teacher. for what a teacher is fine-tuned with, else nothing.
+        mixup: train.mixup.
+        losses: the key loss.
+        teacher: the key teacher.
 
     Raises:
         ConfigError: what train.mixup cannot go with.
@@ -159,6 +180,10 @@ def check_mixup(where: str, mixup: float, losses: dict, teacher: dict) -> None:
 
 def check_augment(key: str, augment: AugmentConfig) -> None:
     """Refuse ranges and probabilities of augmentation that are out of range.
+
+    Args:
+        key: augment, or teacher.augment, for messages.
+        augment: the keys under it.
 
     Raises:
         ConfigError: the first that is, and what to give.
@@ -190,6 +215,10 @@ def check_network(target: str, network: object) -> None:
     A network's node may come with a file, and a function that makes objects, of an allowed package too, could be told by it
     to call any other.
 
+    Args:
+        target: its name.
+        network: what it names.
+
     Raises:
         ConfigError: it is no subclass of torch.nn.Module.
     """
@@ -204,6 +233,9 @@ def check_network(target: str, network: object) -> None:
 def option_errors(key: str) -> Iterator[None]:
     """Say what a word instead of a number is, where options are given to a component.
 
+    Args:
+        key: of the component, such as student.
+
     Raises:
         ConfigError: instead of a TypeError.
     """
@@ -217,6 +249,11 @@ def option_errors(key: str) -> Iterator[None]:
 
 def check_same_input(node: dict, weights: str, metadata: dict) -> None:
     """Refuse starting weights whose header names another input range than this run's: they would see other numbers.
+
+    Args:
+        node: config of the network.
+        weights: its weight file.
+        metadata: the file's header.
 
     Raises:
         ConfigError: another mean or std.

@@ -110,6 +110,10 @@ def check(cfg: RunConfig) -> None:
 def check_teacher_maps(name: str, teacher: dict) -> None:
     """Refuse a loss on feature maps, before any teacher is trained, where the teacher will not have them.
 
+    Args:
+        name: of the loss.
+        teacher: the key teacher.
+
     Raises:
         ConfigError: with what to type.
     """

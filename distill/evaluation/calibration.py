@@ -19,6 +19,10 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     Formula:
         T = argmin -mean_n log softmax(z_n / T)[y_n], 1/20 <= T <= 20; it is convex in 1 / T, so there is one valley.
 
+    Args:
+        logits: a network's answers about validation faces.
+        labels: the true class indices.
+
     Shape:
         logits: [N, K]; labels: [N].
 

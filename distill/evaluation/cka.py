@@ -25,6 +25,12 @@ def compare(student: nn.Module, teacher, split: Split, precision: torch.dtype) -
     sum_i r_i / ((n - 1) (n - 2)), r_i the sum of K_ij over j != i. HSIC is averaged over batches of about 256 of at most 1,024
     pictures as packed, the same ones every time. 1: equal but for a turn and a factor; about 0: unrelated.
 
+    Args:
+        student: images -> Outputs, with an input: InputSpec.
+        teacher: a live teacher, or a cache that can make one.
+        split: validation pictures.
+        precision: dtype of the student's forward pass.
+
     Returns:
         {student's stage: {teacher's stage: CKA}}; empty for fewer than 4 pictures.
 

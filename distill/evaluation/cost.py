@@ -23,6 +23,10 @@ def macs(model: nn.Module, input: InputSpec) -> int:
 
     Convolutions, matrix products and attention are counted; additions, pooling and activations are not. A network that
     looks at a picture and at its mirror image pays for both.
+
+    Args:
+        model: the network; its modes (train, eval) are left as they were.
+        input: what it wants to see.
     """
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     image = torch.zeros(1, input.channels, input.size, input.size, dtype=like.dtype, device=like.device)

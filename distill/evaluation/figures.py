@@ -16,6 +16,11 @@ LINES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#1b1b1b", "#b3261e", "#56a
 def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Path) -> None:
     """Draws counts of (true, predicted) class as a table colored by the share of the true class.
 
+    Args:
+        matrix: counts; rows are true classes.
+        classes: the class names in its order.
+        path: the PNG file to write.
+
     Shape:
         matrix: [K, K].
     """
@@ -60,6 +65,14 @@ def sample_predictions(
     n: int = 24,
 ) -> None:
     """Draws a grid of faces: first the most confidently wrong ones, in red, then right ones from sure to unsure.
+
+    Args:
+        pixels: the pictures.
+        labels: their true classes.
+        probabilities: the model's, rows sum to 1.
+        classes: the class names in the order of the probabilities.
+        path: the PNG file to write.
+        n: how many faces at most, half of them wrong where there are enough.
 
     Shape:
         pixels: [N, C, H, W] uint8, C = 1 or 3; labels: [N]; probabilities: [N, K].
@@ -128,7 +141,12 @@ def robustness(results: dict, path: str | Path) -> None:
 
 
 def similarity(values: dict[str, dict[str, float]], path: str | Path) -> None:
-    """Draws the similarity of the layers of a student (rows) and its teacher (columns) as a table colored from 0 to 1."""
+    """Draws the similarity of the layers of a student (rows) and its teacher (columns) as a table colored from 0 to 1.
+
+    Args:
+        values: student's layer -> teacher's layer -> number.
+        path: the PNG file to write.
+    """
     from matplotlib.figure import Figure
 
     matrix, teacher = np.array([list(row.values()) for row in values.values()]), list(next(iter(values.values())))

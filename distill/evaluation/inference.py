@@ -31,6 +31,9 @@ def tta_views(tta: str) -> Tensor:
     mirror: as packed and mirrored; their logits are averaged.
     crops8: eight crops of 224 x 224 from the face at 256 x 256; their probabilities are averaged.
 
+    Args:
+        tta: test-time augmentation: plain, mirror or crops8.
+
     Shape:
         returns [V, P], columns as in distill.augment.views.FIELDS.
 
@@ -128,7 +131,11 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
 
 @torch.no_grad()
 def probe(network: nn.Module) -> list[list[float]]:
-    """Return a network's logits [4, K] about four fixed pictures, in float32: kept beside its weights, they tell its code."""
+    """Return a network's logits [4, K] about four fixed pictures, in float32: kept beside its weights, they tell its code.
+
+    Args:
+        network: images -> Outputs, with an input: InputSpec. Its mode is left as it was.
+    """
     device = next(network.parameters()).device
     coarse = np.random.default_rng(0).integers(0, 256, (4, 1, 6, 6), np.uint8)
     pixels = torch.from_numpy(coarse.repeat(8, 2).repeat(8, 3)).to(device)
@@ -139,6 +146,11 @@ def probe(network: nn.Module) -> list[list[float]]:
 
 def refuse_changed_network(network: nn.Module, metadata: dict, path: Path) -> None:
     """Refuse a network that was made anew of its weights and answers otherwise than it did when they were written.
+
+    Args:
+        network: with the weights.
+        metadata: of their file.
+        path: of their file, or folder.
 
     Raises:
         ValueError: the code of the network, or of how a picture is prepared, was changed since.

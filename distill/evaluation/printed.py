@@ -13,7 +13,13 @@ from distill.system.console import WITHOUT_TWINS, console, duration
 
 
 def summary(result: RunResult, next_step: str, trial: bool = False) -> None:
-    """Print the table that ends a run."""
+    """Print the table that ends a run.
+
+    Args:
+        result: of the run.
+        next_step: what to type next.
+        trial: it tried the tools (debug=smoke or overfit), and no accuracy is worth a warning.
+    """
     data, student, teacher = result.data, result.student, result.teacher
     title = f"{data['name']}: {data['protocol']}, {data['rows']['valid']} valid and {data['rows']['test']} test faces"
     table = Table(title=title, title_justify="left")
@@ -74,6 +80,11 @@ def chance_warning(data: dict, role: str, network: dict) -> str:
     """Return the warning about a network that answers validation faces as by chance, or nothing.
 
     At chance it is where its mean-class accuracy is below 1 / K + 2 sqrt(1 / K (1 - 1 / K) / N), of K classes and N faces.
+
+    Args:
+        data: of the run's result.
+        role: student or teacher.
+        network: of the run's result.
     """
     accuracy = network["metrics"].get("valid/mean_class_accuracy")
     chance, faces = 1 / len(data["classes"]), data["rows"]["valid"]
@@ -135,7 +146,12 @@ def _extra_test_splits(splits: dict[str, dict], subsets: dict) -> None:
 
 
 def measured(result: dict, path: Path) -> None:
-    """Print the table of a finished run on other faces."""
+    """Print the table of a finished run on other faces.
+
+    Args:
+        result: as written by python -m distill.measure.
+        path: where.
+    """
     data, classes = result["data"], result["classes"]
     title = f"{result['run']} on {data['name']}: {data['protocol']}"
     table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False, collapse_padding=True)

@@ -16,6 +16,9 @@ class Preprocess(nn.Module):
     R[i, p] = max(0, 1 - |clip((i + 1/2) side / (S k) - 1/2, 0, floor(side / k) - 1) - floor(p / k)|) / k.
     So the size comes in as a number, not as a choice of operations, which exporters freeze at the example's size.
 
+    Args:
+        spec: size, channels, mean and std of the network's input.
+
     Shape:
         image: [B, H, W, 3] uint8, RGB -> [B, spec.channels, spec.size, spec.size] float32.
     """

@@ -25,6 +25,11 @@ MOST = 7_000_000  # bytes of the weights: such a folder comes with the package
 def write(folder: Path, target: Path, words: list[str]) -> dict:
     """Write the weights of a finished run in float16, with the answers that they give in float32 in their header, config and card.
 
+    Args:
+        folder: the run folder, such as a teacher in the store.
+        target: where to; files of these names are replaced.
+        words: KEY=VALUE where the data or the store have moved, see distill.export.source_run.
+
     Returns:
         What config.json holds: network, classes, sha256 of the weights, and split -> numbers of the rounded weights.
 

@@ -45,6 +45,12 @@ def export_formats(
 ) -> Iterator[ExportFormat]:
     """Yield the forms that are asked for, each made when it is first written.
 
+    Args:
+        run: the finished run.
+        data: its data; validation faces set the ranges of int8.
+        options: what is asked for.
+        say: takes a message about what is left out.
+
     Raises:
         ConfigError: a package is not installed, or the network cannot be exported at all.
     """

@@ -15,6 +15,9 @@ def nodes_to_exclude(net) -> list[str]:
 
     These are all that work on a few numbers per picture (attention, normalization, small heads), and the two halves of a
     maximum, which round_before_maximum() handles.
+
+    Args:
+        net: ONNX graph with shapes.
     """
     weights = {tensor.name: int(np.prod(tensor.dims)) for tensor in net.graph.initializer}
     shapes, users = _shapes(net), users_of(net.graph)
@@ -123,6 +126,9 @@ def round_before_maximum(net):
     q(max(a, b)) = max(q(a), q(b)), as quantization is monotonic. So the convolution's output is quantized
     once, as the maximum was, and nothing between them is a float:
     Conv -> [Q -> DQ ->] Split -> Max -> Q' becomes Conv -> Q' -> Split -> Max.
+
+    Args:
+        net: QDQ graph.
     """
     from onnx import helper
 
@@ -152,6 +158,9 @@ def round_as_before_pooling(net):
 
     Its numbers are numbers of its input, so they lose nothing by it: Q -> DQ -> MaxPool -> Q' becomes Q -> DQ -> MaxPool -> Q.
     Constants that no node reads any more are gone.
+
+    Args:
+        net: QDQ graph.
     """
     made = deepcopy(net)
     makers, users = {name: node for node in made.graph.node for name in node.output}, users_of(made.graph)

@@ -42,6 +42,10 @@ def quantize(net, images: Tensor):
     processors without VNNI add two products in 16 bits: 2 * 255 * 64 fits, 2 * 255 * 127 is cut off without a word. What
     works on a few numbers per picture stays float: it would lose accuracy and gain no time.
 
+    Args:
+        net: float ONNX graph, images [B, C, S, S] -> logits [B, K]; it is not changed.
+        images: the pictures whose ranges count.
+
     Raises:
         ValueError: a part of this network that quantization does not support.
     """

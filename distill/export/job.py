@@ -28,6 +28,11 @@ OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)  # a ful
 def export(folder: Path, options: Options, words: list[str]) -> dict:
     """Write the files of a finished run that pass the parity check.
 
+    Args:
+        folder: the run folder.
+        options: what is asked for.
+        words: KEY=VALUE of source_run.TAKEN.
+
     Returns:
         What RUN/export/parity.json holds: files: name -> numbers, with the sha256 of each that was written; refused:
         name -> message; left_out: messages.
@@ -69,6 +74,11 @@ def export(folder: Path, options: Options, words: list[str]) -> dict:
 
 def rounded_weights(folder: Path, target: Path, options: Options) -> dict:
     """Write student.safetensors, in float16, and config.json of an exported run; return what the gate measured of them.
+
+    Args:
+        folder: the run folder.
+        target: where to.
+        options: those of its export.
 
     Raises:
         ValueError: no finished run, its data are gone, or the rounded weights lose what an int8 file may not lose.

@@ -89,6 +89,12 @@ def refuse_changed_student(
 ) -> ReferenceOutputs:
     """Refuse a PyTorch student that does not answer as the run that is told of; return what files are measured by.
 
+    Args:
+        student: made of the run's config and weights.
+        wanted: its answers about faces as packed.
+        recorded: [N, K] probabilities that the run has written.
+        tta: of which those are, plain, mirror or crops8.
+
     Raises:
         ValueError: code, weights or predictions were changed since.
     """

@@ -129,7 +129,13 @@ def license_of(data: Dataset) -> str:
 
 
 def facts(run: SourceRun, data: Dataset, accuracy: tuple[float, tuple[float, float]] | None) -> dict[str, str]:
-    """Return name -> text of what a reader of a file should know; numbers and lists are JSON."""
+    """Return name -> text of what a reader of a file should know; numbers and lists are JSON.
+
+    Args:
+        run: the finished run.
+        data: its data.
+        accuracy: of the PyTorch student on the validation faces, in [0, 1], and its interval; None where they have no labels.
+    """
     split, train, spec = data.splits["valid"], data.splits.get("train"), run.student.input
     faces = accuracy and train and np.bincount(train.label, minlength=len(run.classes)).tolist()
     agreement = run.result.student["metrics"].get("valid/agreement")

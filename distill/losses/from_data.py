@@ -13,6 +13,11 @@ def fill_from_data(term: str, node: dict, data: Dataset) -> dict:
     rows null: the number of packed pictures. class_weights balanced: by effective number, with beta, which is no key of a loss
     afterwards. class_priors null where logits are adjusted: each class's share of the labels.
 
+    Args:
+        term: the loss's name in the config.
+        node: its keys.
+        data: the packed data set.
+
     Raises:
         ConfigError: a beta out of range, or a class that no training picture shows.
     """

@@ -34,6 +34,14 @@ def evaluate_run(
 
     Several processes share out the faces; the main one computes the numbers, and writes.
 
+    Args:
+        wanted: what to measure.
+        folder: run folder with the best weights.
+        data: the packed data set.
+        student: the network that was trained.
+        teacher: its teacher, or None.
+        precision: of the student's forward pass.
+
     Raises:
         ValueError: the best weights are gone or damaged.
     """
@@ -161,6 +169,13 @@ def teacher_facts(
     """Return the teacher's line of the table beside its metrics: its name, its start, and the size of its networks together.
 
     Of finished runs it says whether all of them saw this data, in these splits (saw_same_data).
+
+    Args:
+        node: the key teacher.
+        plugins: packages that a published network may be from.
+        teacher: made of it.
+        data: the packed data set.
+        teacher_weight_files: the weight file of each of its networks; none of a peer.
     """
     costs = [cost_of(weights, plugins) for weights in teacher_weight_files]
     if not costs:

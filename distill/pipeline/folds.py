@@ -15,9 +15,14 @@ from distill.system import distributed as parallel
 
 
 def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
-    """Do the job once per fold, fold k in FOLDER/fold-k, and write mean and spread over the folds.
+    """Do the job once per fold, each in a run folder of its own, and write mean and spread over the folds.
 
     A fold that is complete is not done again, so a killed job goes on in the fold where it was.
+
+    Args:
+        cfg: checked config with data.fold=all and data.folds, their number.
+        folder: run folder of the whole; fold k is in folder/fold-k.
+        job: what the runs are a part of.
 
     Returns:
         The first fold's result with the mean of every metric, `spread` (sample standard deviation over the folds, as

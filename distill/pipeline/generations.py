@@ -24,8 +24,13 @@ from distill.system.console import console
 def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     """Do the job once per generation: the first as asked, generation k with the run of generation k - 1 as its teacher.
 
-    Generation k is in FOLDER/generation-k. Each starts afresh, with seed + k - 1. One that is complete is not done again.
-    Without a first teacher, generation 1 learns as a run with teacher=none does.
+    Each starts afresh, with seed + k - 1. A generation that is complete is not done again. Without a first teacher, generation 1
+    learns as a run with teacher=none does.
+
+    Args:
+        cfg: checked config with generations, their number.
+        folder: run folder of the whole; generation k is in folder/generation-k.
+        job: what the runs are a part of.
 
     Returns:
         The last generation's result with `generations` (each one's metrics) and `ensemble` (those of the mean probability of

@@ -42,7 +42,13 @@ def weights_header(student: dict, data: Dataset) -> dict:
 
 
 def tell_start(network: nn.Module, node: dict, classes: tuple[str, ...]) -> None:
-    """Say that a network which starts from a weight file gets a new classifier, where it does."""
+    """Say that a network which starts from a weight file gets a new classifier, where it does.
+
+    Args:
+        network: that is about to be trained.
+        node: its keys in the config.
+        classes: of the data.
+    """
     if getattr(network, "start", None) == WITHOUT_CLASSIFIER:
         known = read_weights(node["weights"])[1].get("classes")
         of = f"knows {', '.join(map(str, known))}" if known else f"has no classifier of {len(classes)} classes"
@@ -52,6 +58,12 @@ def tell_start(network: nn.Module, node: dict, classes: tuple[str, ...]) -> None
 
 def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, header: dict) -> dict:
     """Keep the weights as they are, of a teacher that is finished already; return what train does, best_epoch -1.
+
+    Args:
+        student: the network with its weights.
+        weights: their file.
+        folder: run folder; its best weights are written.
+        header: of these.
 
     Raises:
         ConfigError: the network answers otherwise than the file of its weights says.
@@ -96,6 +108,12 @@ def share_batch_norm(student: nn.Module, teacher: Teacher | None) -> None:
 def training_output(who: str, epochs: int, folder: RunFolder, logger: RunLogger) -> Iterator[TrainOutput]:
     """Yield what a training writes to.
 
+    Args:
+        who: is trained.
+        epochs: of the training.
+        folder: its metrics.jsonl is continued.
+        logger: mirrors the numbers.
+
     Raises:
         ConfigError: in the words of the config where a batch is too small for BatchNorm.
     """
@@ -128,7 +146,12 @@ def least_steps(train: TrainConfig) -> int:
 
 
 def enough_epochs(train: TrainConfig, faces: int) -> int:
-    """Return for how many epochs a network is trained: train.epochs, or as many more as train.min_steps takes of few faces."""
+    """Return for how many epochs a network is trained: train.epochs, or as many more as train.min_steps takes of few faces.
+
+    Args:
+        train: the keys under train.
+        faces: of the training split.
+    """
     if not train.epochs:  # a finished teacher
         return 0
     return max(train.epochs, math.ceil(least_steps(train) / steps_per_epoch(faces, train.batch_size)))
@@ -158,7 +181,11 @@ def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: boo
 
 
 def tell(data: Dataset) -> None:
-    """Say what a run must know of its data before it starts: what is left out, what its splits share, and few faces."""
+    """Say what a run must know of its data before it starts: what is left out, what its splits share, and few faces.
+
+    Args:
+        data: the packed data set of a run that is about to start.
+    """
     for line in start_messages(data):
         console.print(line)
     if data.extra is not None:
@@ -179,7 +206,11 @@ def tell(data: Dataset) -> None:
 
 
 def warn_rare_classes(data: Dataset) -> None:
-    """Warn in one line of classes without a face in a split, or with fewer than RARE in train."""
+    """Warn in one line of classes without a face in a split, or with fewer than RARE in train.
+
+    Args:
+        data: the packed data set of a run that is about to start.
+    """
     counts = {name: np.bincount(split.label, minlength=len(data.classes)) for name, split in data.splits.items()}
     lacking = np.any([of_class == 0 for of_class in counts.values()], axis=0)
     few = np.flatnonzero(lacking | (counts["train"] < RARE))

@@ -28,6 +28,11 @@ from teachers.peer import is_peer
 def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> list[Path]:
     """Return the weight file of the teacher, or of each member of an ensemble; none without one, and of a peer.
 
+    Args:
+        cfg: the run's config.
+        data: the packed data set.
+        train: fine-tunes a teacher by its config, in its run folder.
+
     Raises:
         ValueError: a weight file that is not there, or no finished run.
     """
@@ -122,7 +127,12 @@ def start_of(weights: Path) -> str | None:
 
 
 def cost_of(weights: Path, plugins: Sequence[str]) -> dict:
-    """Return what profile() and speed() say of a teacher, of a run what they said then: its network is not made again."""
+    """Return what profile() and speed() say of a teacher, of a run what they said then: its network is not made again.
+
+    Args:
+        weights: its weight file.
+        plugins: packages that a published network may be from.
+    """
     if not published_weights(weights.parent):
         return RunResult.read(RunFolder.of_weights(weights).result).student
     tensors, metadata = read_weights(weights)

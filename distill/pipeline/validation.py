@@ -50,7 +50,14 @@ def validate(cfg: RunConfig) -> None:
 
 
 def check_evaluation(wanted: EvalConfig) -> None:
-    """Refuse test-time augmentation, corruptions and severities that do not exist."""
+    """Refuse test-time augmentation, corruptions and severities that do not exist.
+
+    Args:
+        wanted: the keys under eval.
+
+    Raises:
+        ValueError: with those there are.
+    """
     tta_views(wanted.tta)
     robustness.check(wanted.robustness, wanted.severities)
 
@@ -108,7 +115,12 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
 
 
 def loss_summary(cfg: RunConfig, left_out: list[str]) -> str:
-    """Return the line that says by which losses a run learns, what each compares the student with, and why others are left out."""
+    """Return the line that says by which losses a run learns, what each compares the student with, and why others are left out.
+
+    Args:
+        cfg: checked config.
+        left_out: names of the losses that learned_by left out for want of a teacher.
+    """
     teacher = "the generation before" if cfg.teacher["_target_"] is None else f"teacher {config.label(cfg.teacher)}"
     comparing = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
     labels = "" if cfg.data.get("labels") == "none" else "labels and "

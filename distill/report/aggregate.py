@@ -140,6 +140,10 @@ def aggregate_runs(runs: Sequence[Run], debug: bool = False) -> RunTable:
     """Fold runs into configurations, ranked by mean validation top-1 on the same faces.
 
     A run whose configuration and seed occur twice counts once, with its newest result.
+
+    Args:
+        runs: as find() returns them.
+        debug: count those of debug=smoke and debug=overfit, too.
     """
     wanted = [run for run in runs if debug or not run.is_debug]
     complete = _timed_together([run for run in wanted if run.status == "complete"])
@@ -253,7 +257,12 @@ def _distinct(values: list[dict], keys: list[str]) -> int:
 
 
 def configuration(runs: list[Run], settings: dict) -> Configuration:
-    """Return the runs of one configuration, best first, with their means and spreads."""
+    """Return the runs of one configuration, best first, with their means and spreads.
+
+    Args:
+        runs: which differ in nothing but their seed.
+        settings: of the first one.
+    """
     shared = set.intersection(*(set(run.numbers) for run in runs))
     mean = {name: statistics.fmean(run.numbers[name] for run in runs) for name in sorted(shared)}
     spread = {name: statistics.stdev(run.numbers[name] for run in runs) for name in shared if len(runs) > 1}

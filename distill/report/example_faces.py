@@ -47,6 +47,10 @@ class Faces(NamedTuple):
 def example_faces(run: Run, n: int = 12) -> Faces:
     """Choose faces of the test split and look at them with both networks.
 
+    Args:
+        run: the best run, of a job over folds its best fold.
+        n: how many wrong ones at most; of the right ones, the surest of each class.
+
     Raises:
         ValueError: packed pictures, predictions or the student's weights are out of reach.
     """

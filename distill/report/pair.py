@@ -16,6 +16,10 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int, float]:
     Formula:
         b = faces that A alone has right, c = faces that B alone has right; p = min(1, 2 sum_{k <= min(b, c)} C(b + c, k) / 2^(b + c))
 
+    Args:
+        right_a: whether A has each face right.
+        right_b: whether B has it.
+
     Shape:
         right_a, right_b: [N] bool.
 
@@ -40,6 +44,9 @@ def mcnemar(right_a: np.ndarray, right_b: np.ndarray) -> tuple[int, int, float]:
 
 def pair(folders: Sequence[Path]) -> str:
     """Return a table in Markdown of two finished runs on the same validation and test faces.
+
+    Args:
+        folders: of the two runs.
 
     Raises:
         ValueError: not two folders of finished runs, or their faces or labels differ.

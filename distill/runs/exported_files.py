@@ -7,6 +7,9 @@ def recommend_file(rows: list[dict]) -> str | None:
     """Say which file of one student answers a single picture fastest, of those that passed the gate; None where none did.
 
     Files whose quartiles meet the fastest one's are as fast: the smallest of them is taken.
+
+    Args:
+        rows: of python -m distill.bench, of one folder.
     """
     least = min(row["threads"] for row in rows)
     able = [row for row in rows if row["passed"] and row["takes"] == "pictures" and row["threads"] == least]

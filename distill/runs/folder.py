@@ -11,7 +11,11 @@ PART = re.compile(r"(fold|generation)-(\d+)")  # sub-runs of one job
 
 
 class RunFolder:
-    """A run folder, whether it is there or not."""
+    """A run folder, whether it is there or not.
+
+    Args:
+        path: where it is.
+    """
 
     def __init__(self, path: Path):
         self.path = path

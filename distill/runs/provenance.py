@@ -94,7 +94,12 @@ def _imports(module: str, source: bytes) -> Iterator[str]:
 
 
 def warn_if_code_changed(folder: RunFolder, other: str = "paths.run") -> list[str]:
-    """Say loudly, in one line, which code of a run was changed since it was made, and return it; none of a run without a record."""
+    """Say loudly, in one line, which code of a run was changed since it was made, and return it; none of a run without a record.
+
+    Args:
+        folder: of the run.
+        other: the key that gives another folder.
+    """
     then = recorded(folder) if folder.config.is_file() else {}
     now = _current(folder)[0] if then else {}
     if different := [name for name in sorted(then) if then[name] != now.get(name)]:

@@ -43,6 +43,10 @@ def published_config(folder: Path) -> dict:
 def named_folder(word: str, key: str) -> str:
     """Return the folder that a word means: that of a network that comes with this package, or the path that it is.
 
+    Args:
+        word: as typed, such as ferlite_m or runs/NAME.
+        key: for messages, such as teacher.run.
+
     Raises:
         ConfigError: it means two, or the teacher that comes with this package.
     """

@@ -12,36 +12,63 @@ ONLY_IF_ANY = ("calibration", "folds", "generations", "ensemble", "widths", "err
 
 @dataclass
 class RunResult:
-    """What result.json holds; of a run that failed or was pruned there is but the error."""
+    """What result.json holds; of a run that failed or was pruned there is but the error.
 
-    status: str | None = None  # complete, failed, or pruned (stopped by a search)
-    name: str | None = None  # of the run folder
-    folder: str | None = None  # its path
-    data: dict = field(default_factory=dict)  # name, protocol, fingerprint, classes, rows per split, notes
-    eval: dict = field(default_factory=dict)  # the config's group eval: what was measured
-    test_subset: dict = field(default_factory=dict)  # name -> folder of lists that were measured, too
-    student: dict = field(default_factory=dict)  # name, costs, and metrics: "valid/top1_accuracy", fractions in [0, 1]
-    calibration: dict | None = None  # the temperature fitted on validation, and what it changes; None for several folds
-    extra_test_splits: dict[str, dict] = field(default_factory=dict)  # other selection -> its rows and metrics
-    robustness: dict = field(
-        default_factory=dict
-    )  # accuracy on corrupted test faces, see distill.evaluation.robustness
-    cka: dict = field(default_factory=dict)  # similarity of student's and teacher's layers
-    teacher: dict | None = None  # as student, with its weight files; None without one
-    monitor: str | None = None  # the validation metric that chose the epoch
-    epochs: int | None = None  # of the training
-    best_epoch: int | None = None  # the epoch that was chosen, from 0 on
-    steps: int | None = None  # of the training
-    resumed_at_step: int | None = None  # where the last start went on, 0 for the beginning
-    seed: int | None = None  # of the run
-    start: str | None = None  # what the student started from: pretrained, weights or scratch
-    teacher_forward_images: int | None = None  # pictures that went through the live teacher
-    seconds: dict[str, float] = field(default_factory=dict)  # of the teacher, of the student's training, and in total
-    folds: list[dict] | None = None  # the metrics of each fold, of data.fold=all
-    generations: list[dict] | None = None  # the metrics of each generation
-    ensemble: dict | None = None  # the metrics of all generations together
-    widths: list[dict] | None = None  # of a student of several widths, the first its own: folder, costs and metrics
-    error: str | None = None  # why the run is not complete
+    Args:
+        status: complete, failed, or pruned (stopped by a search).
+        name: of the run folder.
+        folder: its path.
+        data: name, protocol, fingerprint, classes, rows per split, notes.
+        eval: the config's group eval: what was measured.
+        test_subset: lists of test faces that were measured, too: name -> folder.
+        student: name, metrics ("valid/top1_accuracy", fractions in [0, 1]), parameters, MACs, bytes and speed.
+        calibration: the temperature fitted on validation, and what it changes; None for several folds.
+        extra_test_splits: other selection of the test faces -> its rows and metrics.
+        robustness: accuracy on corrupted test faces, see distill.evaluation.robustness.
+        cka: similarity of student's and teacher's layers.
+        teacher: as student, with its weight files; None without one.
+        monitor: the validation metric that chose the epoch.
+        epochs: of the training.
+        best_epoch: the epoch that was chosen, from 0 on.
+        steps: of the training.
+        resumed_at_step: where the last start went on, 0 for the beginning.
+        seed: of the run.
+        start: what the student started from: pretrained, weights or scratch.
+        teacher_forward_images: pictures that went through the live teacher.
+        seconds: of the teacher, of the student's training, and in total.
+        folds: the metrics of each fold, of data.fold=all.
+        generations: the metrics of each generation.
+        ensemble: the metrics of all generations together.
+        widths: of a student of several widths, the first its own: folder, costs and metrics.
+        error: why the run is not complete.
+    """
+
+    status: str | None = None
+    name: str | None = None
+    folder: str | None = None
+    data: dict = field(default_factory=dict)
+    eval: dict = field(default_factory=dict)
+    test_subset: dict = field(default_factory=dict)
+    student: dict = field(default_factory=dict)
+    calibration: dict | None = None
+    extra_test_splits: dict[str, dict] = field(default_factory=dict)
+    robustness: dict = field(default_factory=dict)
+    cka: dict = field(default_factory=dict)
+    teacher: dict | None = None
+    monitor: str | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    steps: int | None = None
+    resumed_at_step: int | None = None
+    seed: int | None = None
+    start: str | None = None
+    teacher_forward_images: int | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    folds: list[dict] | None = None
+    generations: list[dict] | None = None
+    ensemble: dict | None = None
+    widths: list[dict] | None = None
+    error: str | None = None
 
     @classmethod
     def read(cls, file: Path) -> "RunResult":

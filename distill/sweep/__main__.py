@@ -70,6 +70,11 @@ def parse(words: Sequence[str]) -> tuple[dict, list[str]]:
 def choose(file: SweepFile, options: dict, rest: list[str]) -> int:
     """Search, or go on with the search, print its best trials, and return the exit code: 1 where a trial failed.
 
+    Args:
+        file: what is searched.
+        options: of the sweep, see parse.
+        rest: the words of every job.
+
     Raises:
         ConfigError: a word that the search chooses itself.
         ValueError: words of which no job can be made.

@@ -36,7 +36,12 @@ def run_here(words: list[str]) -> None:
 
 
 class LocalExecutor:
-    """So many jobs at a time on this machine, its cores shared out; each is forked off here."""
+    """So many jobs at a time on this machine, its cores shared out; each is forked off here.
+
+    Args:
+        jobs: at a time.
+        run: does a job, given its words.
+    """
 
     def __init__(self, jobs: int, run: Callable[[list[str]], None] = run_here):
         self.jobs, self.run, self.batch, self._running = jobs, run, nullcontext, list[Any]()
@@ -115,7 +120,11 @@ class RayExecutor:
 
 
 class SlurmExecutor:
-    """All jobs in SLURM's queue at once, as one array; a preempted one is queued again, and all go on when this process ends."""
+    """All jobs in SLURM's queue at once, as one array; a preempted one is queued again, and all go on when this process ends.
+
+    Args:
+        options: of conf/launcher/slurm.yaml.
+    """
 
     def __init__(self, options: Mapping[str, object]):
         from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf

@@ -31,7 +31,11 @@ METRIC = "valid/top1_accuracy"
 
 
 class Record:
-    """What is known of one job; every change is on the disk at once."""
+    """What is known of one job; every change is on the disk at once.
+
+    Args:
+        job_dir: its folder, SWEEP/jobs/N.
+    """
 
     def __init__(self, job_dir: Path):
         self.job_dir, self.sweep, self.refusal = job_dir, job_dir.parents[1], RunFolder(job_dir).result
@@ -119,7 +123,13 @@ def collect(sweep: Path) -> list[dict]:
 
 
 def finalize_sweep(sweep: Path, metric: str = METRIC, maximize: bool = True) -> None:
-    """Print the jobs, the best first, the winner by its mean over seeds, and what to type next; write jobs.jsonl."""
+    """Print the jobs, the best first, the winner by its mean over seeds, and what to type next; write jobs.jsonl.
+
+    Args:
+        sweep: its folder.
+        metric: what jobs are compared by, of validation.
+        maximize: whether more is better.
+    """
     jobs = collect(sweep)
     if all(facts["status"] == "pending" for facts in jobs):
         return  # what went wrong before the first one is said elsewhere

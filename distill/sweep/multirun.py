@@ -96,6 +96,11 @@ def run_jobs(
 def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None) -> int:
     """Run every combination of the words' values in a folder that is named by them, and print how each ended.
 
+    Args:
+        words: of a command line, -m anywhere among them; several values of a key with commas between them.
+        at_a_time: jobs, where no launcher says it.
+        folder: of the sweep, instead of the one that is named by the words.
+
     Returns:
         The exit code: 1 where a job failed.
 

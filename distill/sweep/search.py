@@ -99,7 +99,12 @@ class Search:
             record.refusal.unlink(missing_ok=True)
 
     def run(self, executor, cap: int | None) -> int:
-        """Run trials until so many, of all starts together, are complete or pruned; return how many failed."""
+        """Run trials until so many, of all starts together, are complete or pruned; return how many failed.
+
+        Args:
+            executor: starts jobs, so many at a time.
+            cap: None is no limit but the grid's.
+        """
 
         def next_job(busy: int) -> Job | None:
             if cap is not None and len(self._trials("COMPLETE", "PRUNED")) + busy >= cap:

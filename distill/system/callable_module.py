@@ -11,6 +11,10 @@ def make_callable(module: str, function: Callable) -> None:
 
     Whoever imports distill.run makes distill.run the module, whatever the package had under this name before; so that
     both spellings hold in any order, the module itself is called. Python allows a module another class for such ends.
+
+    Args:
+        module: its name, as in sys.modules.
+        function: what is called; its signature is the module's.
     """
 
     class CallableModule(ModuleType):

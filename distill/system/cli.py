@@ -127,7 +127,12 @@ def not_installed(package: str, error: ImportError, extra: str) -> str:
 
 
 def parser(command: str, text: str | None) -> argparse.ArgumentParser:
-    """Return the argument parser of a command."""
+    """Return the argument parser of a command.
+
+    Args:
+        command: as it is typed, such as python -m distill.bench.
+        text: its help.
+    """
     made = argparse.ArgumentParser(command, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--version", action="version", version=f"fer-distill {sys.modules['distill'].__version__}")
     return made

@@ -45,7 +45,12 @@ def track(items: Iterable, total: int, words: str) -> Iterator:
 
 
 class TrainingProgress:
-    """A bar over all steps, and one line per epoch."""
+    """A bar over all steps, and one line per epoch.
+
+    Args:
+        words: who is trained.
+        epochs: how many.
+    """
 
     def __init__(self, words: str, epochs: int):
         self.words, self.epochs, self.last = words, epochs, ""

@@ -84,6 +84,9 @@ def init_process_group() -> None:
 def check_device(name: str) -> None:
     """Refuse devices that several processes cannot have, each one of its own.
 
+    Args:
+        name: cpu, cuda or cuda:N.
+
     Raises:
         ConfigError: the same GPU for all, or fewer GPUs than processes on this machine.
     """
@@ -231,7 +234,11 @@ def data_parallel(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def broadcast_parameters(*modules: nn.Module) -> None:
-    """Give every process the main one's parameters and buffers."""
+    """Give every process the main one's parameters and buffers.
+
+    Args:
+        modules: the same in every process, by shape.
+    """
     if world() == 1:
         return
     for tensor in chain(*(chain(m.parameters(), m.buffers()) for m in modules)):

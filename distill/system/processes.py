@@ -79,7 +79,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def fork(work: Callable[[], object], log: Path) -> BaseProcess:
-    """Return a process forked off here, for which nothing is imported again; it dies with this one (Linux only)."""
+    """Return a process forked off here, for which nothing is imported again; it dies with this one (Linux only).
+
+    Args:
+        work: what it does.
+        log: takes what it prints.
+    """
     process = multiprocessing.get_context("fork").Process(target=_child, args=(work, log, os.getpid()))
     process.start()
     return process

@@ -22,6 +22,10 @@ WORDS: dict[object, str] = {
 def as_yaml(key: str, text: str) -> object:
     """Return a value that was typed as YAML has it: false, 3, [a, b].
 
+    Args:
+        key: that it was typed for.
+        text: the value.
+
     Raises:
         ConfigError: it cannot be read.
     """

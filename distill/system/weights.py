@@ -141,6 +141,10 @@ def _content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, object
 def intact(path: Path, instead: str) -> Path:
     """Return a weight file that a run wrote, after making sure that it is there and holds what was written.
 
+    Args:
+        path: the file, .safetensors.
+        instead: what to do where it is not, in a message.
+
     Raises:
         ValueError: it is gone or damaged.
     """
@@ -167,7 +171,15 @@ def _from_json(value: str) -> object:
 
 
 def load_weights(module: nn.Module, path: str | Path, who: str) -> dict[str, object]:
-    """Load a weight file into a module, strictly; return its metadata.
+    """Load a weight file into a module, strictly.
+
+    Args:
+        module: the network.
+        path: its weight file.
+        who: the config key that asked, for error messages.
+
+    Returns:
+        The file's metadata.
 
     Raises:
         ValueError: names or shapes that do not belong to this network.

@@ -13,6 +13,10 @@ class Csv(Silent):
     """Writes <folder>/metrics.csv, a row for each line of metrics.jsonl and a column for each number, after every epoch.
 
     It is made of metrics.jsonl anew, so that a resumed run has no row twice; what a line lacks is an empty cell.
+
+    Args:
+        folder: the run folder.
+        ignored: what else a logger is told.
     """
 
     def __init__(self, folder: str | Path, **ignored: object):

@@ -21,6 +21,9 @@ class JsonLines:
 
     A line is in the operating system's hands before log returns. Resume: keep position() in the checkpoint and call
     truncate() with it, so that what was written after the checkpoint is written again and not twice.
+
+    Args:
+        path: the file; it is made, or continued where it ends.
     """
 
     def __init__(self, path: str | Path):
@@ -38,7 +41,10 @@ class JsonLines:
         return os.fstat(self._file.fileno()).st_size
 
     def truncate(self, offset: int) -> None:
-        """Drops what was written after a position, in bytes.
+        """Drops what was written after a position.
+
+        Args:
+            offset: in bytes, from position().
 
         Raises:
             ValueError: the file is shorter than that.
@@ -88,6 +94,19 @@ class Wandb:
     It asks no questions, waits for a dead network no longer than its timeouts, and an error inside wandb ends in one
     warning, not in the end of the training. <folder>/wandb_id keeps the run's id: a resumed run continues it. Several
     may be open in one process.
+
+    Args:
+        folder: the run folder.
+        config: the resolved configuration as plain dicts, lists, numbers and strings.
+        name: the run's display name; None lets wandb choose.
+        group: what the run belongs to, e.g. its sweep.
+        job_type: e.g. teacher or student.
+        labels: what the run is made of, as tags to filter by: data=ferplus, loss=kd.
+        tags: more of them.
+        project: the wandb project.
+        entity: the wandb user or team; None is the key's owner.
+        mode: auto (the environment's WANDB_MODE; without it online for a job of `wandb agent`, else offline) | offline |
+            online | disabled.
 
     Raises:
         ValueError: an unknown mode; or online without a key.
@@ -159,7 +178,13 @@ class Wandb:
     def confusion_matrix(
         self, labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str], picture: str | Path
     ) -> None:
-        """Shows how often each class was taken for each, as wandb's own plot."""
+        """Shows how often each class was taken for each, as wandb's own plot.
+
+        Args:
+            labels, predictions: of each face, [N], as numbers of classes.
+            classes: their names.
+            picture: a PNG of it, for loggers without such a plot.
+        """
 
         def show() -> None:
             truth, guess = ([int(k) for k in numbers] for numbers in (labels, predictions))
@@ -170,7 +195,12 @@ class Wandb:
         self._guard("the confusion matrix is not mirrored", show)
 
     def artifact(self, path: str | Path, name: str) -> None:
-        """Registers a file as a versioned artifact; it is referred to where it lies, so leave it there until uploaded."""
+        """Registers a file as a versioned artifact; it is referred to where it lies, so leave it there until uploaded.
+
+        Args:
+            path: the file, the best student's weights.
+            name: the artifact's name.
+        """
 
         def register() -> None:
             item = self._wandb.Artifact(name, type="model")
@@ -180,7 +210,12 @@ class Wandb:
         self._guard(f"{path} is not mirrored", register)
 
     def finish(self, result: dict, exit_code: int = 0) -> None:
-        """Writes the summary, nested numbers as outer/inner in place of the last ones logged, and closes the run."""
+        """Writes the summary and closes the run.
+
+        Args:
+            result: its numbers, nested ones as outer/inner, become the summary, in place of the last ones logged.
+            exit_code: 0, or 1 for a failed run.
+        """
 
         def close() -> None:
             self._run.log({}, commit=True)  # a row still open would overwrite the summary with last values

@@ -5,7 +5,11 @@ from torch import Tensor
 
 
 class LossMeter:
-    """Collects the loss terms of steps on the device and reads them back once per log line."""
+    """Collects the loss terms of steps on the device and reads them back once per log line.
+
+    Args:
+        log_every_n_steps: steps per line.
+    """
 
     def __init__(self, log_every_n_steps: int):
         self.log_every_n_steps, self.first = log_every_n_steps, 0

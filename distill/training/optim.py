@@ -107,6 +107,10 @@ class Constant(Schedule):
 class Cosine(Schedule):
     """factor = final + (1 - final) * (1 + cos(pi * progress)) / 2 after warm-up.
 
+    Args:
+        warmup: epochs of linear warm-up.
+        final: factor at the end.
+
     Reference: Loshchilov and Hutter, SGDR, arXiv 1608.03983, eq. 5, one period.
     """
 
@@ -177,6 +181,10 @@ class ModelEma:
     """An exponential moving average of a module's weights and buffers.
 
     a <- a + (1 - d) (w - a), d = min(decay, (1 + n) / (10 + n)) at update n, so that a short run is not stuck at its start.
+
+    Args:
+        module: the module that is followed.
+        decay: the largest decay.
     """
 
     def __init__(self, module: nn.Module, decay: float):

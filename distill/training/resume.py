@@ -14,6 +14,12 @@ from distill.training.state import TrainState
 class TrainProgress:
     """The progress of a run: of a new one the beginning, otherwise where its last checkpoint was written.
 
+    Args:
+        path: checkpoints/last.pt.
+        train_state: goes back to what the checkpoint holds.
+        meter: likewise.
+        lines: metrics.jsonl, which is cut off where it was then.
+
     Raises:
         ValueError: the file is damaged, no checkpoint, or of another run.
     """

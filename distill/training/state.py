@@ -46,6 +46,10 @@ class TrainState:
     def restore(self, state: dict, path: Path) -> None:
         """Go on from a state.
 
+        Args:
+            state: see state.
+            path: of the checkpoint, for messages.
+
         Raises:
             ValueError: it is another run's.
         """

@@ -14,6 +14,11 @@ from distill.training.loggers import Silent
 class TensorBoard(Silent):
     """Writes event files into <folder>/tensorboard; a resumed run hides what was logged after its checkpoint.
 
+    Args:
+        folder: the run folder.
+        config: the resolved configuration, shown as text.
+        ignored: what else a logger is told.
+
     Raises:
         ValueError: tensorboard is not installed.
     """

@@ -99,6 +99,16 @@ def evaluate_robustness(
 ) -> dict:
     """Measure a network on a split as it is and under every corruption at every severity.
 
+    Args:
+        network: images -> Outputs, with an input: InputSpec.
+        split: the packed split; only its own rows are corrupted, 1024 at a time.
+        classes: the class names, in the order of the logits.
+        names: some of CORRUPTIONS.
+        severities: some of 1 to 5.
+        precision: dtype of the forward pass.
+        seed: of the corruptions.
+        tta: test-time augmentation: plain, mirror or crops8, as the split itself is evaluated.
+
     Returns:
         {"split", "rows", "seed", "version", "severities": [..], "clean": scores, "corruptions": {name: {"1": scores, ..,
         "mean": scores}}, "mean": scores}, scores = {"top1_accuracy", "mean_class_accuracy"} in [0, 1]; a mean is over

@@ -36,7 +36,11 @@ FORMS = {
 
 
 def without_folders(command: str) -> str:
-    """Return a command with the last part of each path alone: a card is read by people who need not know the rest."""
+    """Return a command with the last part of each path alone: a card is read by people who need not know the rest.
+
+    Args:
+        command: as a shell reads it.
+    """
     return shlex.join(_last_part(word) for word in shlex.split(command))
 
 

@@ -133,6 +133,11 @@ def check_length(term: str, key: str, values: Sequence | None, num_classes: int)
 def log_priors(term: str, priors: Sequence[float] | None, **tau: float) -> Tensor | None:
     """Return the logarithms of class priors, [K] in float64, or None where none are given.
 
+    Args:
+        term: the loss's name in the config.
+        priors: numbers above 0; their sum does not matter.
+        tau: option=its value, the priors' factor.
+
     Raises:
         ValueError: a factor below 0, one above 0 without priors, or priors that are not above 0.
     """

@@ -11,6 +11,11 @@ from distill.system.typed import as_typed, described, fits
 def check_options(key: str, make: Callable, given: Mapping[str, object]) -> None:
     """Check a loss's options by the annotations of what makes it; what has none is not checked.
 
+    Args:
+        key: of the loss, such as loss.kd.
+        make: its class.
+        given: option -> value, or its ramp over epochs.
+
     Raises:
         ConfigError: an option that does not exist, a value of another kind, or a ramp of what is no number with fractions.
     """

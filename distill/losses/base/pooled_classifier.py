@@ -19,6 +19,11 @@ class Pooled(NamedTuple):
 def pooled_classifier(network: nn.Module, who: str, instead: str) -> Pooled:
     """Find the last map and the classifier of a network, and make sure by trying it that only an average lies between.
 
+    Args:
+        network: images -> Outputs, with an input: InputSpec; its modes are left as they were.
+        who: loss and role, for the error message.
+        instead: what to type, for the error message.
+
     Raises:
         ValueError: the network ends otherwise.
     """

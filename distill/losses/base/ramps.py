@@ -18,13 +18,20 @@ class Ramp:
     With u = (epoch - start) / (end - start) in [0, 1]:
     linear: first + u (last - first); cosine: the same with (1 - cos(pi u)) / 2 instead of u;
     exponential: first^(1 - u) last^u, both above 0.
+
+    Args:
+        first: number before start.
+        last: number from end on.
+        start: epoch, fractions allowed.
+        end: epoch; equal to start it is a step.
+        shape: linear, cosine or exponential.
     """
 
-    first: float  # number before start
-    last: float  # number from end on
-    start: float = 0.0  # epoch, fractions allowed
-    end: float = 0.0  # epoch; equal to start it is a step
-    shape: str = "linear"  # linear, cosine or exponential
+    first: float
+    last: float
+    start: float = 0.0
+    end: float = 0.0
+    shape: str = "linear"
 
     def __call__(self, epoch: float) -> float:
         if epoch >= self.end:
@@ -48,6 +55,10 @@ def ramp(value: float | Mapping, key: str) -> Ramp:
     """Read a ramp: a number, or {from, to, start: 0, end: start, shape: linear}, epochs counted from 0.
 
     {from: 0, to: 0.9, end: 5} warms up over 5 epochs, {from: 0, to: 0.9, start: 5} is off for 5 epochs, then on.
+
+    Args:
+        value: as given in the config.
+        key: its name, for error messages.
 
     Raises:
         ConfigError: an unknown or missing part, or numbers that make no ramp.

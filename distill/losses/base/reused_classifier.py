@@ -62,7 +62,15 @@ class ReusedHead(nn.Module):
 
 
 def attach_reused_head(student: nn.Module, layer: Layer, side: int, classifier: nn.Linear, factor: int = 2) -> None:
-    """Make a projector and a copy of a teacher's classifier part of a student, and its answer."""
+    """Make a projector and a copy of a teacher's classifier part of a student, and its answer.
+
+    Args:
+        student: images -> Outputs; changed in place.
+        layer: its last map [C, S, S].
+        side: to which a larger map is pooled first.
+        classifier: the teacher's.
+        factor: the projector has 1 / factor of the teacher's channels inside.
+    """
     features, num_classes = classifier.in_features, classifier.out_features
     hidden, bias = max(features // factor, 1), classifier.bias is not None
     place = {"layer": layer.name, "side": side}

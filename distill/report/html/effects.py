@@ -153,6 +153,11 @@ def _words(known: list[Level]) -> str:
 def setting_plot(table: RunTable, key: str, by: str | None = None) -> dict | None:
     """Return plots of top-1 over a numeric setting, mean and spread over runs, one line per value of a second setting.
 
+    Args:
+        table: the runs on one data set.
+        key: the numeric setting, dotted.
+        by: the second one.
+
     Returns:
         {"key", "by", "series": values of the second setting, "others": settings that differ within a point, "pictures"}; None where
         the setting has no two numbers here.
@@ -203,6 +208,11 @@ def _over(lines: dict[str, list], x: Scale, key: str, by: str | None, title: str
 
 def refuse_undrawn(table: RunTable, plots: Sequence[Sequence[str]], drawn: Sequence[dict]) -> None:
     """Refuse a plot of settings that no run has, or whose first one has no two numbers on any data set.
+
+    Args:
+        table: the runs.
+        plots: (key) or (key, other key) of each plot.
+        drawn: what setting_plot() returned for the data sets.
 
     Raises:
         ValueError: such a plot.

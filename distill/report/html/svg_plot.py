@@ -72,7 +72,17 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 class Plot:
-    """One plot; every mark is given in the units of its scales."""
+    """One plot; every mark is given in the units of its scales.
+
+    Args:
+        x: horizontal scale.
+        y: vertical scale.
+        x_title: below the axis.
+        y_title: above the axis.
+        width: in units of its own box; the page scales it.
+        height: likewise.
+        left: room for the ticks' words on the left.
+    """
 
     def __init__(self, x: Scale, y: Scale, x_title: str, y_title: str, width=WIDTH, height=HEIGHT, left=LEFT):
         self.x, self.y, self.width, self.height, self.left = x, y, width, height, left
