@@ -210,7 +210,7 @@ def show(rows: list[dict], picture: str) -> None:
         words = [f"{value:,} {name}" for name, value in sizes.items() if value is not None]
         if row["valid_top1_accuracy"] is not None:
             words.append(f"valid top-1 {float(row['valid_top1_accuracy']):.2%}")
-        console.print(f"{numbers[row['name']]}  {row['name']}: takes {row['takes']}; {', '.join(words)}", markup=False)
+        console.print(f"{numbers[row['name']]}  {row['name']}: takes {row['takes']}; {', '.join(words)}")
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     batches = list(rows[0]["passes"])
     timed = [name for batch in batches for name in (f"{batch}: ms", "quartiles", "img/s")]
@@ -270,7 +270,7 @@ def main(words: list[str]) -> None:
         show(rows, args.picture)
     for folder in folders:
         if lines := recommend_file([row for row in rows if Path(row["name"]).parent == folder]):
-            console.print(lines, markup=False)
+            console.print(lines)
     report = {"picture": args.picture, "rows": rows, "environment": environment()}
     if rows and args.json:
         write_json(args.json, report)

@@ -11,7 +11,7 @@ from hydra.utils import get_object, instantiate
 from torch import nn
 
 from distill.augment.views import ViewRecipe
-from distill.config.ranges import check_network, check_same_input, kinds
+from distill.config.ranges import check_network, check_same_input, option_errors
 from distill.config.schema import BESIDE_NETWORK, RECIPE, USE, label
 from distill.data.common.options import typed
 from distill.data.common.twins import checked_splits
@@ -116,10 +116,10 @@ def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.
     check_network(node["_target_"], get_object(node["_target_"]))
     torch.manual_seed(seed)
     if node["_target_"].startswith("teachers."):
-        with kinds("student"):
+        with option_errors("student"):
             return make(node, plugins, num_classes=len(data.classes), classes=data.classes)
     weights = node.pop("weights", None)
-    with kinds("student"):
+    with option_errors("student"):
         student = make(node, plugins, num_classes=len(data.classes))
     if weights:
         tensors, metadata = read_weights(weights)
@@ -127,7 +127,8 @@ def network(node: dict, plugins: list[str], data: Dataset, seed: int = 0) -> nn.
         classifier = rows_of(tensors, CLASSIFIER, metadata.get("classes") or data.classes, data.classes)
         attach_from_state(student, tensors | classifier if classifier else {})
         more = {"pretrained": False} if "pretrained" in node else {}
-        with torch.random.fork_rng(devices=[]), kinds("student"):  # tells whose shapes depend on the number of classes
+        # tells whose shapes depend on the number of classes
+        with torch.random.fork_rng(devices=[]), option_errors("student"):
             other = make(node, plugins, num_classes=len(data.classes) + 1, **more).state_dict()
         shapes = {name: tensor.shape for name, tensor in student.state_dict().items()}
         sized = (name for name, tensor in other.items() if tensor.shape != shapes[name])
@@ -180,7 +181,7 @@ def phases(listed: list[dict] | None) -> tuple[Phase, ...]:
 
 def optimizer(node: dict, lr_scale: dict | None, modules: list[nn.Module]) -> torch.optim.Optimizer:
     """Make the optimizer over the parameters of student and objective."""
-    with kinds("optimizer"):
+    with option_errors("optimizer"):
         return make_optimizer(modules, **node, lr_scale=lr_scale)
 
 

@@ -27,14 +27,13 @@ from distill.config import schema as config
 from distill.config.hints import with_suggestions
 from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
-from distill.evaluation import inference as evaluate
-from distill.evaluation import robustness
+from distill.evaluation import inference
 from distill.evaluation.metrics import evaluate_predictions
 from distill.evaluation.printed import measured
 from distill.evaluation.tables import per_class
 from distill.pipeline import completed, finish, validation
 from distill.runs import provenance
-from distill.runs.config import EvalConfig, RunConfig
+from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.system.cli import command_line
 from distill.system.console import WITHOUT_TWINS, loud_warnings
@@ -100,14 +99,14 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         )
     data, dropped = _in_common(whole, known)
     student = completed.rebuild(cfg.student, known, cfg.plugins, read_weights(weights)[0])
-    evaluate.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
+    inference.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
     student = student.to(device).to(memory_format=torch.channels_last)
     settings = {"data": config.identity(cfg)["data"], "subsets": requested_subsets(cfg.data), "eval": vars(cfg.eval)}
     path = RunFolder(folder).measured / f"{data.name}-{digest([settings, str(precision)])[:8]}.json"
-    split = data.splits["test"]
-    logits = evaluate.student_logits(student, split, cfg.eval.tta, precision)
-    evaluate.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
+    split, table = data.splits["test"], path.with_name(f"{path.stem}-robustness.csv")
+    logits = inference.student_logits(student, split, cfg.eval.tta, precision)
+    inference.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
     seen, near_duplicate = _seen(folder, seen_data, data)
     new, clean = (_unmarked(mask) for mask in (seen, near_duplicate))
     apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
@@ -131,7 +130,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "recall": {row.name: row.recall and row.recall.value for row in rows},
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
         "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | apart,
-        "robustness": _robustness(cfg.eval, path, data, student, precision),
+        "robustness": finish.robustness(cfg.eval, data, student, precision, table),
         "precision": str(precision).removeprefix("torch."),
         "environment": environment(),
     }
@@ -237,15 +236,6 @@ def _mapped(split: Split, classes: tuple[str, ...], shared: tuple[str, ...]) -> 
     target = split.target[kept][:, [classes.index(name) for name in shared]]
     ids = tuple(split.ids[k] for k in kept)
     return replace(split, rows=split.rows[kept], target=target, label=new[split.label[kept]], ids=ids)
-
-
-def _robustness(wanted: EvalConfig, path: Path, data: Dataset, student: nn.Module, precision) -> dict:
-    if not wanted.robustness:
-        return {}
-    given = (student, data.splits["test"], data.classes, wanted.robustness, wanted.severities, precision)
-    result = robustness.evaluate_robustness(*given, tta=wanted.tta)
-    robustness.write_robustness(path.with_name(f"{path.stem}-robustness.csv"), result)
-    return result
 
 
 @command_line()

@@ -181,11 +181,10 @@ def show(parity: dict, target: Path) -> None:
         table.add_row(path.name, f"{path.stat().st_size:,}")
     console.print(table)
     for name, message in parity["refused"].items():
-        console.print(f"left out, {name}: {message}", markup=False)
-    console.print(f"license of the data: {parity['facts']['license_of_the_data']}", markup=False)
-    console.print(f"folder: {target}", markup=False)
-    line = f"from distill.export import load; student = load({str(target)!r})"
-    console.print(f"next: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"left out, {name}: {message}")
+    console.print(f"license of the data: {parity['facts']['license_of_the_data']}")
+    console.print(f"folder: {target}")
+    console.print(f"next: from distill.export import load; student = load({str(target)!r})")
 
 
 @command_line()
@@ -208,7 +207,7 @@ def main(words: list[str]) -> None:
     try:
         if args.teacher:
             facts = float16_teacher.write(args.run, args.folder, [])
-            console.print(f"folder: {args.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}", markup=False)
+            console.print(f"folder: {args.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}")
             return
         parity = publish(args.run, args.folder, args.overwrite, args.compact)
     except OSError as error:

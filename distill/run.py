@@ -32,7 +32,7 @@ from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import warn_if_code_changed
 from distill.runs.result import RunResult
-from distill.sweep import multirun as sweeps
+from distill.sweep import multirun
 from distill.sweep.jobs import Record
 from distill.system import distributed as parallel
 from distill.system.callable_module import make_callable
@@ -179,15 +179,15 @@ def cli() -> None:
     tune_allocator()
     refuse_flags(sys.argv[1:])
     sys.argv[1:] = map(overrides.quoted, overrides.options_first(sys.argv[1:]))
-    multirun = not sweeps.MULTIRUN.isdisjoint(sys.argv)
-    if multirun and parallel.expected_world_size() > 1:
+    is_sweep = not multirun.MULTIRUN.isdisjoint(sys.argv)
+    if is_sweep and parallel.expected_world_size() > 1:
         raise ValueError(
             "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
             "without torchrun, or one job with it."
         )
     with with_suggestions(sys.argv[1:]):
-        if multirun:
-            sys.exit(sweeps.run_grid(sys.argv[1:]))
+        if is_sweep:
+            sys.exit(multirun.run_grid(sys.argv[1:]))
         parallel.init_process_group()
         main()
         parallel.destroy_process_group()

@@ -80,8 +80,9 @@ class InputSpec:
     std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(float(m) for m in self.mean))
-        object.__setattr__(self, "std", tuple(float(s) for s in self.std))
+        for name, given in (("mean", self.mean), ("std", self.std)):
+            numbers = (given,) if isinstance(given, int | float) else given
+            object.__setattr__(self, name, tuple(float(number) for number in numbers))
         if not 1 <= self.size <= 4096:
             raise ValueError(f"input.size: expected 1 to 4096 pixels, got {self.size}.")
         if self.channels not in (1, 3):

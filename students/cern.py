@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.system.errors import ConfigError
-from distill.types import Outputs
-from students.layers import MaxAvgPool, MaxFeatureMap, choose, input_spec
+from distill.system.errors import expect
+from distill.types import InputSpec, Outputs
+from students.layers import MaxAvgPool, MaxFeatureMap, choose, scaled
 
 POOLINGS = ("max_avg", "max", "avg", "none")
 VARIANTS = ("full", "eca_in_front", "no_global", "no_regions", "no_mirror", "base_only")
@@ -139,12 +139,12 @@ class Cern(nn.Module):
         choose("pooling", pooling, POOLINGS)
         self.variant = choose("variant", variant, VARIANTS)
         check_numbers(size, width, variant, global_scale)
-        self.input = input_spec(size, 1, mean, std)
+        self.input = InputSpec(size, 1, mean, std)
         self.normalize_weights, bare = normalize_weights, variant == "base_only"
         self.mirror = not bare and variant != "no_mirror"
         scales = (30.0, 30.0, 30.0, 30.0, float(global_scale))
         self.scales = {i: scales[i] for i in HEADS.get(variant, range(5))}
-        *channels, features = (max(8, round(n * width / 8) * 8) for n in (48, 96, 192, 256))
+        *channels, features = (scaled(n, width) for n in (48, 96, 192, 256))
         seen = channels[-1] if bare else features * (1 + self.mirror)
         embedded = 0 if bare else len(self.scales)
         attended = 1 if variant == "eca_in_front" else embedded
@@ -184,17 +184,10 @@ class Cern(nn.Module):
 
 
 def check_numbers(size: int, width: float, variant: str, global_scale: float) -> None:
-    """Refuse numbers that make no CERN; see Cern for what they are.
-
-    Raises:
-        ConfigError: the first that cannot be, and what to give.
-    """
-    if size < 16 or size % 16:
-        raise ConfigError("student.size", f"expected a multiple of 16, such as 48, 64 or 128, got {size}.")
-    if not width > 0:
-        raise ConfigError("student.width", f"expected a multiplier above 0, such as 0.5 or 1, got {width}.")
-    if not global_scale > 0:
-        raise ConfigError("student.global_scale", f"expected a factor above 0 (published 1), got {global_scale}.")
+    """Refuse numbers that make no CERN; see Cern for what they are."""
+    expect(size >= 16 and size % 16 == 0, "student.size", "a multiple of 16, such as 48, 64 or 128", size)
+    expect(width > 0, "student.width", "a multiplier above 0, such as 0.5 or 1", width)
+    expect(global_scale > 0, "student.global_scale", "a factor above 0 (published 1)", global_scale)
     if variant in ("no_global", "base_only") and global_scale != 1:
         warnings.warn(
             f"student.global_scale={global_scale} has no effect: student.variant={variant} has no scaled global head.",

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.models.elastic import make_elastic
-from distill.system.errors import ConfigError
-from distill.types import Outputs
-from students.layers import choose, input_spec
+from distill.system.errors import ConfigError, expect
+from distill.types import InputSpec, Outputs
+from students.layers import choose, scaled
 
 POOLINGS = ("none", "avg", "max")
 
@@ -99,13 +99,11 @@ class FerLite(nn.Module):
     ):
         super().__init__()
         choose("pooling", pooling, POOLINGS)
-        if size < 16 or size % 8:
-            raise ConfigError("student.size", f"expected a multiple of 8 from 16 on, such as 48 or 64, got {size}.")
-        if not 0 <= dropout < 1:
-            raise ConfigError("student.dropout", f"expected a fraction in [0, 1), got {dropout}.")
+        expect(size >= 16 and size % 8 == 0, "student.size", "a multiple of 8 from 16 on, such as 48 or 64", size)
+        expect(0 <= dropout < 1, "student.dropout", "a fraction in [0, 1)", dropout)
         widths = several(self.ELASTIC if width == "elastic" else width)
-        graph = scaled(max(widths) if widths else width)
-        self.input = input_spec(size, 1, mean, std)
+        graph = graph_of(max(widths) if widths else width)
+        self.input = InputSpec(size, 1, mean, std)
         self.stem = nn.Sequential(convolution(1, graph.stem, 3, 2), nn.ReLU())
         blocks, channels = [], graph.stem
         for number, stage in enumerate(graph.stages):
@@ -141,14 +139,14 @@ def several(width: str | float | Sequence[float]) -> tuple[float, ...]:
             f"expected two or more factors of M's channels, such as [1,0.75,0.5], got {width}. "
             "S, M and L have other numbers of blocks.",
         )
-    if len({scaled(one) for one in width}) < len(width):
+    if len({graph_of(one) for one in width}) < len(width):
         raise ConfigError(
             "student.width", f"two of {width} are one network, in multiples of 8 channels. Leave one out."
         )
     return tuple(float(one) for one in width)
 
 
-def scaled(width: str | float) -> Graph:
+def graph_of(width: str | float) -> Graph:
     """Return the graph of a named size, or M's with its channels multiplied by a number.
 
     Raises:
@@ -163,9 +161,6 @@ def scaled(width: str | float) -> Graph:
             f"got {width!r}.",
         )
 
-    def times(channels: int) -> int:
-        return max(8, round(channels * width / 8) * 8)
-
     graph = SIZES["M"]
-    stages = tuple(stage._replace(channels=times(stage.channels)) for stage in graph.stages)
-    return Graph(times(graph.stem), stages, times(graph.head))
+    stages = tuple(stage._replace(channels=scaled(stage.channels, width)) for stage in graph.stages)
+    return Graph(scaled(graph.stem, width), stages, scaled(graph.head, width))

@@ -7,22 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.system.errors import ConfigError
-from distill.types import InputSpec
-
-
-def input_spec(size: int, channels: int, mean: float | Sequence[float], std: float | Sequence[float]) -> InputSpec:
-    """Make an InputSpec from the numbers of a yaml, where mean and std may be one number or a list.
-
-    Args:
-        size: height and width in pixels.
-        channels: 1 (gray) or 3 (RGB).
-        mean, std: in units of pixels / 255.
-
-    Returns:
-        The InputSpec.
-    """
-    as_tuple = [tuple(v) if isinstance(v, Sequence) else (v,) for v in (mean, std)]
-    return InputSpec(size, channels, *as_tuple)
 
 
 def choose(key: str, value: object, choices: Sequence[str]) -> str:
@@ -34,6 +18,11 @@ def choose(key: str, value: object, choices: Sequence[str]) -> str:
     if value not in choices:
         raise ConfigError(f"student.{key}", f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}.")
     return str(value)
+
+
+def scaled(channels: int, width: float, multiple: int = 8) -> int:
+    """Return channels * width, rounded to a multiple of at least one."""
+    return max(multiple, round(channels * width / multiple) * multiple)
 
 
 class Maximum(torch.autograd.Function):

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.system.errors import ConfigError
-from distill.types import Outputs
-from students.layers import SameConv2d, choose, input_spec
+from distill.system.errors import ConfigError, expect
+from distill.types import InputSpec, Outputs
+from students.layers import SameConv2d, choose
 
 POOLINGS = ("none", "first", "second", "both")  # published names: v, p1, p2, p12
 SQUEEZE = {"M": 1, "S": 4, "XS": 8, "XXS": 16}
@@ -57,11 +57,9 @@ class MicroExpNet(nn.Module):
         super().__init__()
         self.pool1 = choose("pooling", pooling, POOLINGS) in ("first", "both")
         self.pool2 = pooling in ("second", "both")
-        if size < 1:
-            raise ConfigError("student.size", f"expected a number of pixels (published 84), got {size}.")
-        if not 0 <= dropout < 1:
-            raise ConfigError("student.dropout", f"expected a fraction in [0, 1), got {dropout}.")
-        self.input = input_spec(size, 1, mean, std)
+        expect(size >= 1, "student.size", "a number of pixels (published 84)", size)
+        expect(0 <= dropout < 1, "student.dropout", "a fraction in [0, 1)", dropout)
+        self.input = InputSpec(size, 1, mean, std)
         units, side = hidden_units(width, self.pool2), -(-size // (16 if self.pool2 else 8))
         self.conv1 = SameConv2d(1, 16, 8, stride=2 if self.pool1 else 4)
         self.conv2 = SameConv2d(16, 32, 4, stride=2)

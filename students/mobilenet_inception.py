@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.system.errors import ConfigError
-from distill.types import Outputs
-from students.layers import choose, input_spec
+from distill.system.errors import expect
+from distill.types import InputSpec, Outputs
+from students.layers import choose, scaled
 
 POOLINGS = ("max", "avg", "none")
 BOTTLENECKS = (  # expansion, channels, number, stride
@@ -122,34 +122,26 @@ class MobileNetInception(nn.Module):
         super().__init__()
         rows, last = RECONSTRUCTIONS[choose("reconstruction", reconstruction, tuple(RECONSTRUCTIONS))]
         choose("pooling", pooling, POOLINGS)
-        if size < 32:
-            raise ConfigError("student.size", f"expected 32 pixels or more (published 224), got {size}.")
-        if not width > 0:
-            raise ConfigError("student.width", f"expected a multiplier above 0, such as 0.5 or 1, got {width}.")
-        if not 0 <= dropout < 1:
-            raise ConfigError("student.dropout", f"expected a fraction in [0, 1), got {dropout}.")
-        self.input = input_spec(size, 3, mean, std)
+        expect(size >= 32, "student.size", "32 pixels or more (published 224)", size)
+        expect(width > 0, "student.width", "a multiplier above 0, such as 0.5 or 1", width)
+        expect(0 <= dropout < 1, "student.dropout", "a fraction in [0, 1)", dropout)
+        self.input = InputSpec(size, 3, mean, std)
         stem = [scaled(n, width, 4) for n in (8, 12, 8, 4)]
         layers: list[nn.Module] = [InceptionStem(stem, pooling)]
         channels = sum(stem)
         for expansion, out, count, stride in BOTTLENECKS[:rows]:
             for i in range(count):
-                layers.append(Bottleneck(channels, scaled(out, width, 8), expansion, 1 if i else stride))
-                channels = scaled(out, width, 8)
-        self.features = nn.Sequential(*layers, conv(channels, scaled(last, width, 8)))
+                layers.append(Bottleneck(channels, scaled(out, width), expansion, 1 if i else stride))
+                channels = scaled(out, width)
+        self.features = nn.Sequential(*layers, conv(channels, scaled(last, width)))
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(scaled(last, width, 8), num_classes)
+        self.classifier = nn.Linear(scaled(last, width), num_classes)
         self.apply(glorot)
 
     def forward(self, images: Tensor) -> Outputs:
         pooled = self.features(images).mean(dim=(2, 3))
         logits = self.classifier(self.dropout(pooled))
         return Outputs(logits, logits[:, None], {})
-
-
-def scaled(channels: int, width: float, multiple: int) -> int:
-    """Return channels * width, rounded to a multiple of at least one."""
-    return max(multiple, round(channels * width / multiple) * multiple)
 
 
 def glorot(layer: nn.Module) -> None:

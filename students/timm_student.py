@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from distill.models.timm_net import TimmNet
 from distill.system.errors import ConfigError
-from students.layers import input_spec
+from distill.types import InputSpec
 
 
 class TimmStudent(TimmNet):
@@ -47,4 +47,4 @@ class TimmStudent(TimmNet):
                 "student.size",
                 f"got {size}, but {name} takes {patches.img_size[0]}. Type +student.img_size={size}, too.",
             )
-        self.input = input_spec(size, channels, mean, std)
+        self.input = InputSpec(size, channels, mean, std)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from distill.models.teacher import LiveTeacher
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.types import Batch, Outputs
 
 AVERAGES = ("logits", "probabilities")
@@ -32,8 +32,7 @@ class Ensemble(LiveTeacher):
 
     def __init__(self, members: list[nn.Module], average: str = "probabilities", weights: list[float] | None = None):
         super().__init__()
-        if average not in AVERAGES:
-            raise ConfigError("teacher.average", f"expected {' or '.join(AVERAGES)}, got {average!r}.")
+        expect(average in AVERAGES, "teacher.average", " or ".join(AVERAGES), repr(average))
         weights = [1.0] * len(members) if weights is None else list(weights)
         if len(weights) != len(members) or not members or min(weights) < 0 or sum(weights) <= 0:
             raise ConfigError(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.weights import read_weights, start_from
 from distill.types import Outputs
 from teachers.timm_teacher import download, input_spec, refuse_weights_and_pretrained
@@ -167,8 +167,7 @@ class ScanCci(nn.Module):
             raise ConfigError(
                 "teacher.size", f"expected a multiple of 32 from 64 on, such as 64, 96 or 224 (published), got {size}."
             )
-        if masks not in ("shared", "separate"):
-            raise ConfigError("teacher.masks", f"expected shared or separate, got {masks!r}.")
+        expect(masks in ("shared", "separate"), "teacher.masks", "shared or separate", repr(masks))
         if bottom_strip not in ("published", "repaired"):
             raise ConfigError("teacher.bottom_strip", f"expected published or repaired, got {bottom_strip!r}.")
         refuse_weights_and_pretrained(weights, pretrained)

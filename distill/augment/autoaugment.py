@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.v2.functional import equalize_image
 
 VERSION = 2  # raise it when the same numbers would give another face
 FIELDS = ("op_1", "value_1", "op_2", "value_2")  # op: 0 is none, k is OPERATIONS[k - 1]; value in the grid's units
@@ -137,7 +138,7 @@ def operate(operation: str, faces: Tensor, values: Tensor) -> Tensor:
         case "AutoContrast":
             return _stretch(faces)
         case "Equalize":
-            return _equalize(faces)
+            return equalize_image(faces)
         case "Invert":
             return 255 - faces
         case _:
@@ -172,19 +173,6 @@ def _stretch(faces: Tensor) -> Tensor:
     scale = torch.where(high > low, torch.full_like(high, 255) / (high - low), 1.0)[..., None]
     offset = torch.where(high > low, -low, 0.0)[..., None] * scale
     return (faces * scale + offset).clamp_(0, 255).to(torch.uint8)
-
-
-def _equalize(faces: Tensor) -> Tensor:
-    """Spread each channel's values so that all are about equally frequent."""
-    count, channels = faces.shape[:2]
-    flat = faces.reshape(count * channels, -1).long()
-    histogram = torch.zeros(len(flat), 256, dtype=torch.long, device=faces.device)
-    histogram.scatter_add_(1, flat, torch.ones_like(flat))
-    step = (flat.shape[1] - histogram.gather(1, flat.amax(1, keepdim=True))) // 255
-    before = histogram.cumsum(1) - histogram
-    spread = ((before + step // 2) // step.clamp(min=1)).clamp(max=255)
-    table = torch.where(step > 0, spread, torch.arange(256, device=faces.device))
-    return table.gather(1, flat).view(faces.shape).to(torch.uint8)
 
 
 def _warp(faces: Tensor, operation: str, values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Augmented views as numbers: a table row says how a face is turned, and render() draws it for any network in one interpolation."""
+"""Augmentation: a view of a face is a row of numbers, and render() draws it for any network in one interpolation."""
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -126,7 +126,7 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
 
 
 def render_batch(batch: Batch | MixedBatch, spec: InputSpec) -> Tensor:
-    """Render a batch for one network, and mix the rendered pictures where the batch says so.
+    """Augment a batch for one network: draw each face in its view, and mix the pictures where the batch says so.
 
     images[b] = share[b] * rendered[b] + (1 - share[b]) * rendered[partner[b]], each picture in its own view.
 

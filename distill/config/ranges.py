@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from distill.losses.base.option_types import fits
 from distill.losses.base.ramps import ramp
 from distill.runs.config import AugmentConfig, TrainConfig
 from distill.system import distributed as parallel
-from distill.system.errors import ConfigError
-from distill.system.typed import as_typed
+from distill.system.errors import ConfigError, expect
+from distill.system.typed import as_typed, fits
 
 SELECTABLE = tuple(
     f"valid/{name}"
@@ -34,24 +33,20 @@ def check_train(key: str, train: TrainConfig, least_epochs: int) -> None:
     least = {"epochs": least_epochs, "batch_size": 1, "log_every_n_steps": 1}
     least |= {"ema_decay": 0, "class_balance_power": 0, "mixup": 0}
     for name, bound in least.items():
-        if getattr(train, name) < bound:
-            raise ConfigError(f"{key}.{name}", f"expected {bound} or more, got {getattr(train, name)}.")
-    if (train.min_steps or 0) < 0:
-        raise ConfigError(f"{key}.min_steps", f"expected 0 or more, or null, got {train.min_steps}.")
+        expect(getattr(train, name) >= bound, f"{key}.{name}", f"{bound} or more", getattr(train, name))
+    expect((train.min_steps or 0) >= 0, f"{key}.min_steps", "0 or more, or null", train.min_steps)
     if train.batch_size < (processes := parallel.expected_world_size()):
         raise ConfigError(
             f"{key}.batch_size",
             f"expected {processes} or more, that of all {processes} processes together, got {train.batch_size}. "
             f"Give that, or start fewer with torchrun --nproc-per-node=N.",
         )
-    if train.ema_decay >= 1:
-        raise ConfigError(f"{key}.ema_decay", f"expected a decay below 1, or 0 for none, got {train.ema_decay}.")
+    expect(train.ema_decay < 1, f"{key}.ema_decay", "a decay below 1, or 0 for none", train.ema_decay)
     if train.max_grad_norm is not None and train.max_grad_norm <= 0:
         raise ConfigError(
             f"{key}.max_grad_norm", f"expected a norm above 0, or null for none, got {train.max_grad_norm:g}."
         )
-    if train.precision not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"{key}.precision", f"expected auto, fp32 or bf16, got {train.precision!r}.")
+    expect(train.precision in ("auto", "fp32", "bf16"), f"{key}.precision", "auto, fp32 or bf16", repr(train.precision))
     if train.monitor.removeprefix("-") not in SELECTABLE:
         raise ConfigError(
             f"{key}.monitor",
@@ -201,8 +196,7 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
     for name, most in (shares | {"rotate": 180, "shear": 89}).items():
         if not 0 <= (value := getattr(augment, name)) <= most:
             raise ConfigError(f"{key}.{name}", f"expected a number between 0 and {most}, got {value}.")
-    if augment.num_views < 0:
-        raise ConfigError(f"{key}.num_views", f"expected 0 or more, got {augment.num_views}.")
+    expect(augment.num_views >= 0, f"{key}.num_views", "0 or more", augment.num_views)
 
 
 def check_plugins(plugins: Any) -> None:
@@ -236,7 +230,7 @@ def check_network(target: str, network: object) -> None:
 
 
 @contextmanager
-def kinds(key: str) -> Iterator[None]:
+def option_errors(key: str) -> Iterator[None]:
     """Say what a word instead of a number is, where options are given to a component.
 
     Args:

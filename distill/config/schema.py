@@ -13,7 +13,7 @@ from distill.config.naming import canonical, label, without_defaults
 from distill.config.ranges import check_augment, check_mixup, check_phases, check_plugins, check_train
 from distill.runs.config import PathsConfig, RunConfig
 from distill.runs.published import named_folder
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.files import digest, sha256
 
 RECIPE = ("train", "augment", "optimizer", "schedule", "loss", "seed")  # of a teacher: how its network is fine-tuned
@@ -91,8 +91,7 @@ def check(cfg: RunConfig) -> None:
         check_train(f"{where}train", one.train, least_epochs=0 if where else 1)
         check_augment(f"{where}augment", one.augment)
         for key, seed in (("seed", one.seed), ("augment.seed", one.augment.seed)):
-            if not 0 <= seed <= MOST_SEED:
-                raise ConfigError(f"{where}{key}", f"expected 0 to {MOST_SEED}, got {seed}.")
+            expect(0 <= seed <= MOST_SEED, f"{where}{key}", f"0 to {MOST_SEED}", seed)
         check_mixup(where, one.train.mixup, one.loss, one.teacher)
     check_plugins(cfg.plugins)
     check_phases(cfg.phases, cfg.loss, cfg.train.epochs)
@@ -101,13 +100,11 @@ def check(cfg: RunConfig) -> None:
         raise ConfigError(
             "teacher.cache", f"expected true, false, features, or a folder such as ./{cache}, got {cache!r}."
         )
-    if cfg.checkpoint.every_steps < 0:
-        raise ConfigError("checkpoint.every_steps", f"expected 0 or more, got {cfg.checkpoint.every_steps}.")
+    expect(cfg.checkpoint.every_steps >= 0, "checkpoint.every_steps", "0 or more", cfg.checkpoint.every_steps)
     if cfg.teacher.get("precision", "auto") not in ("auto", "fp32", "bf16"):
         raise ConfigError("teacher.precision", f"expected auto, fp32 or bf16, got {cfg.teacher['precision']!r}.")
     threads = cfg.train.threads
-    if threads is not None and threads < 1:
-        raise ConfigError("train.threads", f"expected 1 or more, or null for every core, got {threads}.")
+    expect(threads is None or threads >= 1, "train.threads", "1 or more, or null for every core", threads)
 
 
 def check_teacher_maps(name: str, teacher: dict) -> None:

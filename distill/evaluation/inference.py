@@ -13,7 +13,7 @@ from distill.data.loader import in_order, to
 from distill.models.feature_hooks import eval_mode
 from distill.system import distributed as parallel
 from distill.system.cli import format_error
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.files import atomic
 from distill.system.hardware import autocast
 from distill.types import Batch, Split
@@ -47,8 +47,7 @@ def tta_views(tta: str) -> Tensor:
     shift = {corner: scale * ((1 - 224 / 256) / 2 - corner / 256) for pair in CROPS8 for corner in pair}
     crops = [{"scale": scale, "shift_x": shift[column], "shift_y": shift[row]} for row, column in CROPS8]
     rows: dict[str, list[dict]] = {"plain": [{}], "mirror": [{}, {"flip": 1.0}], "crops8": crops}
-    if tta not in rows:
-        raise ConfigError("eval.tta", f"expected {', '.join(rows)}, got {tta!r}.")
+    expect(tta in rows, "eval.tta", ", ".join(rows), repr(tta))
     unchanged = dict(zip(FIELDS, IDENTITY, strict=True))
     return torch.tensor([list((unchanged | row).values()) for row in rows[tta]])
 

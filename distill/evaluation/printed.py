@@ -26,7 +26,9 @@ def summary(result: RunResult, next_step: str, trial: bool = False) -> None:
     columns = [("teacher", teacher), ("student", student)] if teacher else [("student", student)]
     for name in ("", *(f"{role} {network['name']}" for role, network in columns)):
         table.add_column(name, justify="right" if name else "left")
-    for name, *cells in zip(_NUMBERS, *(_numbers(network) for _, network in columns), strict=True):
+    numbers = [_numbers(network) for _, network in columns]
+    for name in numbers[0]:
+        cells = [of_network[name] for of_network in numbers]
         if set(cells) != {"-"} or name.startswith("images/s"):
             table.add_row(name, *cells)
     console.print()
@@ -95,21 +97,22 @@ def chance_warning(data: dict, role: str, network: dict) -> str:
     )
 
 
-_NUMBERS = ("valid top-1", "test top-1", "test mean-class", "agreement", "valid KL", "parameters", "MACs", "size")
-_NUMBERS += ("images/s, one thread",)
-
-
-def _numbers(network: dict) -> list[str]:
-    """Return the cells of a network, in the order of _NUMBERS."""
-    metrics, spread = network["metrics"], network.get("spread", {})
-    cells = []
-    for key in ("valid/top1_accuracy", "test/top1_accuracy", "test/mean_class_accuracy", "test/agreement"):
-        more = f" ± {100 * spread[key]:.2f}" if key in spread else ""
-        cells.append(f"{metrics[key]:.2%}{more}" if key in metrics else "-")
-    rate = network.get("images_per_second")
-    cells.append(f"{metrics['valid/kl']:.3f}" if "valid/kl" in metrics else "-")
-    cells += [f"{network['num_parameters']:,}", compact(network["macs"]), compact(network["bytes"], BYTES)]
-    return [*cells, "-" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"]
+def _numbers(network: dict) -> dict[str, str]:
+    """Return the cells of a network by the names of their rows."""
+    metrics, spread, rate = network["metrics"], network.get("spread", {}), network.get("images_per_second")
+    shares = {"valid top-1": "valid/top1_accuracy", "test top-1": "test/top1_accuracy"}
+    shares |= {"test mean-class": "test/mean_class_accuracy", "agreement": "test/agreement"}
+    cells = dict.fromkeys(shares, "-")
+    for name, key in shares.items():
+        if key in metrics:
+            cells[name] = f"{metrics[key]:.2%}" + (f" ± {100 * spread[key]:.2f}" if key in spread else "")
+    return cells | {
+        "valid KL": f"{metrics['valid/kl']:.3f}" if "valid/kl" in metrics else "-",
+        "parameters": f"{network['num_parameters']:,}",
+        "MACs": compact(network["macs"]),
+        "size": compact(network["bytes"], BYTES),
+        "images/s, one thread": "-" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}",
+    }
 
 
 def _front(rows: list[dict]) -> None:
@@ -126,7 +129,6 @@ def _front(rows: list[dict]) -> None:
     console.print(
         f"the epoch was chosen by width {rows[0]['width']:g}; the others are runs of their own, {rows[0]['folder']}/width-W, for "
         "python -m distill.export RUN --width W",
-        markup=False,
     )
 
 

@@ -54,7 +54,6 @@ def show(parity: dict, target: Path) -> None:
         known = "no labels, so no accuracy: top-1 is by the run's own answers"
     console.print(
         f"{parity['run']} on {rows:,} validation faces of {facts['dataset']} ({facts['protocol']}); {known}",
-        markup=False,
     )
     table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     for name in ("file", "bytes", "agrees", "top-1", "change", "batch", "size"):
@@ -68,9 +67,9 @@ def show(parity: dict, target: Path) -> None:
         style="dim",
     )
     for message in parity["left_out"]:
-        console.print(message, markup=False)
-    console.print(f"folder: {target}", markup=False)
-    console.print(f"next: python -m distill.bench {quote(str(target))}", markup=False)
+        console.print(message)
+    console.print(f"folder: {target}")
+    console.print(f"next: python -m distill.bench {quote(str(target))}")
 
 
 def _cells(numbers: dict) -> tuple[str, ...]:

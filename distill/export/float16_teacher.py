@@ -2,19 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from distill.config.schema import BESIDE_NETWORK, label
-from distill.evaluation import inference as evaluate
+from distill.evaluation import inference
 from distill.evaluation.cost import num_parameters
 from distill.evaluation.metrics import agreement, mean_class_accuracy, top1_accuracy
 from distill.evaluation.tables import per_class
-from distill.export.source_run import SourceRun, faces, license_of, read_run
+from distill.export.source_run import SourceRun, faces, license_of, read_run, recorded
 from distill.export.weights_and_config import in_float16
 from distill.pipeline.completed import without_initial_weights
-from distill.runs.folder import RunFolder
 from distill.system.files import sha256, write_json, write_text
 from distill.system.hardware import pick_device
 from distill.system.weights import save_weights
@@ -45,7 +43,7 @@ def write(folder: Path, target: Path, words: list[str]) -> dict:
     if size > MOST:
         raise ValueError(f"{folder}: takes {size:,} bytes in float16; a teacher that is shipped has at most {MOST:,}.")
     network = {key: value for key, value in node.items() if key not in BESIDE_NETWORK} | without_initial_weights(node)
-    header = {"classes": list(run.classes), "network": network, evaluate.PROBE: evaluate.probe(used)}
+    header = {"classes": list(run.classes), "network": network, inference.PROBE: inference.probe(used)}
     target.mkdir(parents=True, exist_ok=True)
     save_weights(target / WEIGHTS, quantized, header)
     numbers = {split: _numbers(run, used, data, split) for split in ("valid", "test")}
@@ -60,16 +58,13 @@ def _numbers(run: SourceRun, network: nn.Module, data: Dataset, name: str) -> di
     split = data.splits[name]
     device = pick_device(run.cfg.train.device)
     network = network.to(device).to(memory_format=torch.channels_last)
-    logits = evaluate.student_logits(network, split)
-    recorded, _, ids = evaluate.read_predictions(RunFolder(run.folder).predictions(name), run.classes)
-    if ids != tuple(split.ids):
-        raise ValueError(f"{RunFolder(run.folder).predictions(name)}: is of other faces than those that the run saw.")
+    logits = inference.student_logits(network, split)
     rows = per_class(logits.numpy(), split.label, run.classes)
     return {
         "faces": len(split),
         "top1_accuracy": top1_accuracy(logits, split.label),
         "mean_class_accuracy": mean_class_accuracy(logits, split.label),
-        "agreement_with_the_run": agreement(logits, np.asarray(recorded)),
+        "agreement_with_the_run": agreement(logits, recorded(run, data, name)),
         "recall": {row.name: row.recall and row.recall.value for row in rows},
     }
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 
-from distill.system.errors import ConfigError
-from distill.system.typed import as_yaml
+from distill.system.errors import ConfigError, expect
+from distill.system.typed import as_yaml, described, fits
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,7 @@ class Options:
     litert: bool = False  # true also writes LiteRT's .tflite, float32 and with int8 int8, for such pictures
 
     def __post_init__(self):
-        if self.calibration < 1:
-            raise ConfigError("export.calibration", f"expected 1 or more, got {self.calibration}.")
+        expect(self.calibration >= 1, "export.calibration", "1 or more", self.calibration)
 
 
 def read_options(words: list[str]) -> Options:
@@ -40,8 +39,6 @@ def read_options(words: list[str]) -> Options:
             meant = f"Did you mean export.{close[0]}? " if close else ""
             raise ConfigError(f"export.{key}", f"no such key. {meant}There are {', '.join(known)}.")
         value = as_yaml(f"export.{key}", text)
-        if type(value) is not known[key]:
-            wanted = "true or false" if known[key] is bool else "a whole number"
-            raise ConfigError(f"export.{key}", f"expected {wanted}, got {text!r}.")
+        expect(fits(value, known[key]), f"export.{key}", described(known[key]), repr(text))
         given[key] = value
     return Options(**given)

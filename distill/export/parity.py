@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from distill.augment.views import identity, render
-from distill.evaluation import inference as evaluate
+from distill.evaluation import inference
 from distill.evaluation.metrics import agreement, bootstrap, top1_accuracy
 from distill.export.export_module import as_picture
 from distill.export.int8_static import evenly_spaced
@@ -73,7 +73,7 @@ def reference(student: nn.Module, split: Split, preprocess: bool) -> ReferenceOu
     """Ask the PyTorch student, in float32, about the whole split, and about some faces at other sizes."""
     with bar() as progress:
         task = progress.add_task("PyTorch student", total=len(split))
-        logits = evaluate.predict(student, split, batch_size=BATCH, tick=lambda n: progress.advance(task, n)).numpy()
+        logits = inference.predict(student, split, batch_size=BATCH, tick=lambda n: progress.advance(task, n)).numpy()
     pictures = as_picture(split.pixels[split.rows[evenly_spaced(split, FACES)]])
     side, resized = student.input.size, []
     for tall, wide in SIZES if preprocess else ():
@@ -99,7 +99,7 @@ def refuse_changed_student(
         ValueError: code, weights or predictions were changed since.
     """
     plain = tta == "plain"
-    computed = _softmax(wanted.logits if plain else evaluate.student_logits(student, wanted.split, tta).numpy())
+    computed = _softmax(wanted.logits if plain else inference.student_logits(student, wanted.split, tta).numpy())
     if (apart := _apart(computed, recorded)) > RECORDED:
         raise ValueError(
             f"the student that its code and weights make today answers otherwise than predictions/valid.csv says: mean |dp| "

@@ -9,7 +9,7 @@ from torch import nn
 
 from distill import build
 from distill.config.ranges import check_plugins
-from distill.evaluation import inference as evaluate
+from distill.evaluation import inference
 from distill.evaluation.cost import macs, num_parameters
 from distill.export.runtimes import LIMITS
 from distill.pipeline import completed
@@ -71,7 +71,7 @@ def read_run(folder: Path, words: list[str]) -> SourceRun:
         raise ValueError(f"{weights}: its header does not name the classes. Train this student again.")
     classes = tuple(metadata["classes"])
     student = completed.rebuild(cfg.student, classes, cfg.plugins, tensors)
-    evaluate.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
+    inference.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
     cfg.student, student = as_cut(cfg.student, student)
     return SourceRun(folder, cfg, RunResult.read(RunFolder(folder).result), student.eval(), classes)
 
@@ -110,16 +110,16 @@ def faces(run: SourceRun) -> Dataset:
     return data
 
 
-def recorded(run: SourceRun, data: Dataset) -> np.ndarray:
-    """Return the probabilities [N, K] of the validation faces that the run itself has written.
+def recorded(run: SourceRun, data: Dataset, split: str = "valid") -> np.ndarray:
+    """Return the probabilities [N, K] that the run itself has written of the faces of a split.
 
     Raises:
         ValueError: they are missing, damaged, or of other faces.
     """
-    path = RunFolder(run.folder).predictions("valid")
-    probabilities, _, ids = evaluate.read_predictions(path, run.classes)
-    if ids != tuple(data.splits["valid"].ids):
-        raise ValueError(f"{path}: is of other faces than those that the run saw. Delete it. {evaluate.AGAIN}")
+    path = RunFolder(run.folder).predictions(split)
+    probabilities, _, ids = inference.read_predictions(path, run.classes)
+    if ids != tuple(data.splits[split].ids):
+        raise ValueError(f"{path}: is of other faces than those that the run saw. Delete it. {inference.AGAIN}")
     return probabilities
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from distill.losses.base.logit_loss import check_length, log_priors
 from distill.losses.base.objective import Loss, check_choices, check_heads, reduce_heads, select_heads
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.types import Outputs
 
 
@@ -76,10 +76,7 @@ class CrossEntropy(Loss):
         super().__init__()
         check_heads(self.term, apply_to, head_reduction)
         check_choices(self.term, target=(target, ("soft", "hard")))
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError(
-                f"loss.{self.term}.label_smoothing", f"expected a fraction in [0, 1), got {label_smoothing}."
-            )
+        expect(0 <= label_smoothing < 1, f"loss.{self.term}.label_smoothing", "a fraction in [0, 1)", label_smoothing)
         self.hard = target == "hard"
         self.label_smoothing, self.apply_to, self.head_reduction = label_smoothing, apply_to, head_reduction
         self.logit_adjustment = logit_adjustment

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distill.losses.base.feature_loss import FeatureLoss, Names, channels, in_float32
 from distill.losses.base.logit_loss import check_numbers
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.types import Outputs
 
 
@@ -76,8 +76,7 @@ class ContrastiveRepresentation(FeatureLoss):
 
     def make(self) -> None:
         rows, width = self.rows, self.width
-        if len(self.pairs) != 1:
-            raise ConfigError(f"loss.{self.term}", f"expected one pair of layers, got {len(self.pairs)}.")
+        expect(len(self.pairs) == 1, f"loss.{self.term}", "one pair of layers", len(self.pairs))
         if rows is None:
             raise ConfigError(f"loss.{self.term}.rows", "null; give the number of packed training pictures.")
         self.embed_student, self.embed_teacher = (nn.Linear(channels(layer.shape), width) for layer in self.pairs[0])

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from distill.losses.ce import CrossEntropy
-from distill.system.errors import ConfigError
+from distill.system.errors import expect
 
 
 class Focal(CrossEntropy):
@@ -42,8 +42,7 @@ class Focal(CrossEntropy):
         head_weights: Sequence[float] | None = None,
     ):
         super().__init__(target, class_weights, label_smoothing, apply_to, head_reduction, head_weights)
-        if not gamma >= 0:
-            raise ConfigError("loss.focal.gamma", f"expected 0 or more, such as 2, got {gamma}.")
+        expect(gamma >= 0, "loss.focal.gamma", "0 or more, such as 2", gamma)
         self.gamma = gamma
 
     def _modulate(self, log_p: Tensor) -> Tensor:

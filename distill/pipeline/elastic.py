@@ -16,7 +16,7 @@ from distill.evaluation.inference import PROBE, probe
 from distill.losses.base.logit_loss import cross_entropy, divergence
 from distill.losses.base.objective import Loss
 from distill.models.elastic import cut, feature
-from distill.pipeline.fit import weights_header
+from distill.pipeline.prepare import weights_header
 from distill.pipeline.reuse import write_config_and_env
 from distill.runs.config import AugmentConfig, RunConfig
 from distill.runs.folder import RunFolder

@@ -10,8 +10,7 @@ import torch
 from distill import build
 from distill.config import schema as config
 from distill.data.extra import about_extra
-from distill.evaluation import cka, figures
-from distill.evaluation import inference as evaluate
+from distill.evaluation import cka, figures, inference
 from distill.evaluation.calibration import calibration
 from distill.evaluation.cost import profile, speed
 from distill.evaluation.metrics import confusion_matrix, evaluate_likeness, evaluate_predictions
@@ -48,12 +47,14 @@ def evaluate_run(
     """
     parallel.barrier()  # the best weights are on the disk
     weights = completed.best_weights(folder.path)
-    evaluate.refuse_changed_network(student, load_weights(student, weights, "best"), weights)
-    evaluate.refuse_answers_by_batch(student, data.splits["valid"])
+    inference.refuse_changed_network(student, load_weights(student, weights, "best"), weights)
+    inference.refuse_answers_by_batch(student, data.splits["valid"])
     student = cut(student)  # of several widths the first
     metrics, teacher_metrics, calibrated = measure(wanted, folder, data, student, teacher, precision)
     others = extra_test_splits(wanted, data, student, precision)
-    corrupted = robustness(wanted, folder, data, student, precision)
+    corrupted = robustness(wanted, data, student, precision, folder.robustness)
+    if corrupted and parallel.is_main():
+        figures.robustness(corrupted, folder.figure("robustness"))
     similarity = parallel.broadcast_from_main(
         lambda: layer_similarity(wanted, folder, data, student, teacher, precision)
     )
@@ -102,9 +103,9 @@ def measure(
     device = next(student.parameters()).device
     for name in ("valid", "test"):
         split = data.splits[name]
-        logits = evaluate.student_logits(student, split, wanted.tta, precision)
-        as_packed = logits if wanted.tta == "plain" else evaluate.student_logits(student, split, "plain", precision)
-        teacher_logits = None if teacher is None else evaluate.teacher_logits(teacher, split, device, wanted.tta)
+        logits = inference.student_logits(student, split, wanted.tta, precision)
+        as_packed = logits if wanted.tta == "plain" else inference.student_logits(student, split, "plain", precision)
+        teacher_logits = None if teacher is None else inference.teacher_logits(teacher, split, device, wanted.tta)
         if not parallel.is_main():
             continue
         if split.is_labeled:
@@ -112,7 +113,7 @@ def measure(
         else:
             numbers = {} if teacher_logits is None else evaluate_likeness(logits, teacher_logits)
         metrics |= {f"{name}/{key}": value for key, value in numbers.items()}
-        evaluate.write_predictions(folder.predictions(name), split, data.classes, logits, teacher_logits)
+        inference.write_predictions(folder.predictions(name), split, data.classes, logits, teacher_logits)
         if not split.is_labeled:
             continue
         plain[name] = (as_packed, split.label)
@@ -131,7 +132,7 @@ def extra_test_splits(wanted: EvalConfig, data: Dataset, student, precision: tor
     n = len(rows)  # labels, targets and names are no matter of prediction
     blank = {"target": np.zeros((n, len(data.classes)), np.float32), "label": np.zeros(n, np.int64), "ids": ("",) * n}
     union = replace(data.splits["test"], rows=rows, **blank)
-    logits = evaluate.student_logits(student, union, wanted.tta, precision)
+    logits = inference.student_logits(student, union, wanted.tta, precision)
     by_split = {}
     for name, split in data.extra_test_splits.items():
         of_split = logits[np.searchsorted(rows, split.rows)]
@@ -139,16 +140,14 @@ def extra_test_splits(wanted: EvalConfig, data: Dataset, student, precision: tor
     return by_split
 
 
-def robustness(wanted: EvalConfig, folder: RunFolder, data: Dataset, student, precision: torch.dtype) -> dict:
-    """Return the student's accuracy on corrupted test faces, and write robustness.csv and its curves."""
+def robustness(wanted: EvalConfig, data: Dataset, student, precision: torch.dtype, table: Path) -> dict:
+    """Return the student's accuracy on corrupted test faces, and write the table of it."""
     if not wanted.robustness:
         return {}
     faces, kinds = data.splits["test"], (wanted.robustness, wanted.severities)
     result = evaluate_robustness(student, faces, data.classes, *kinds, precision, tta=wanted.tta)
     if parallel.is_main():
-        write_robustness(folder.robustness, result)
-        folder.figure("robustness").parent.mkdir(exist_ok=True)
-        figures.robustness(result, folder.figure("robustness"))
+        write_robustness(table, result)
     return result
 
 
@@ -160,7 +159,6 @@ def layer_similarity(
         return {}
     similarities = cka.compare(student, teacher, data.splits["valid"], precision)
     if similarities:
-        folder.figure("cka").parent.mkdir(exist_ok=True)
         figures.similarity(similarities, folder.figure("cka"))
     return similarities
 
@@ -203,9 +201,8 @@ def log_artifacts(logger: RunLogger, folder: RunFolder, data: Dataset, result: R
     """Draw the pictures of a finished run and hand them, with the best weights, to the logger."""
     split, classes = data.splits["test"], list(data.classes)
     if split.is_labeled:
-        probabilities, labels, _ = evaluate.read_predictions(folder.predictions("test"), classes)
+        probabilities, labels, _ = inference.read_predictions(folder.predictions("test"), classes)
         matrix = folder.figure("confusion_matrix")
-        matrix.parent.mkdir(exist_ok=True)
         figures.confusion_matrix(confusion_matrix(probabilities, labels), classes, matrix)
         logger.confusion_matrix(labels, probabilities.argmax(1), classes, matrix)
         pictures = {name: folder.figure(name) for name in ("sample_predictions", *(["cka"] if result.cka else []))}

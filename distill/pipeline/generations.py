@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distill import build
-from distill.evaluation import inference as evaluate
+from distill.evaluation import inference
 from distill.evaluation.calibration import as_logits
 from distill.evaluation.metrics import evaluate_predictions
 from distill.pipeline import completed, validation
@@ -93,7 +93,7 @@ def _together(results: list[RunResult]) -> dict:
     metrics, classes = dict[str, Any](), tuple(results[0].data["classes"])
     for name in ("valid", "test"):
         files = [RunFolder(Path(result.folder)).predictions(name) for result in results]
-        probabilities, labels, _ = zip(*(evaluate.read_predictions(file, classes) for file in files), strict=True)
+        probabilities, labels, _ = zip(*(inference.read_predictions(file, classes) for file in files), strict=True)
         logits = as_logits(np.mean(probabilities, axis=0))
         metrics |= {f"{name}/{key}": value for key, value in evaluate_predictions(logits, labels[0], classes).items()}
     return metrics

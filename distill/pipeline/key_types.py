@@ -8,12 +8,12 @@ import torch
 
 from distill import build
 from distill.config import schema as config
-from distill.config.ranges import check_optimizer, kinds
+from distill.config.ranges import check_optimizer, option_errors
 from distill.data.common.options import BESIDE_OPENER
-from distill.losses.base.option_types import check_options, fits, words
+from distill.losses.base.option_types import check_options
 from distill.runs.config import COMPONENTS, AugmentConfig, RunConfig, TrainConfig
-from distill.system.errors import ConfigError
-from distill.system.typed import as_typed
+from distill.system.errors import ConfigError, expect
+from distill.system.typed import as_typed, described, fits
 from distill.training.optim import optimizer
 from teachers.peer import is_peer
 
@@ -41,8 +41,7 @@ def check_types(cfg: RunConfig) -> None:
             given = as_typed(plain[group])
             raise ConfigError(group, f"expected a choice, got {given}. See python -m distill.run --help.")
     for key in ("seed", "generations", "plugins"):  # typed by the schema, but ${...} may have brought another type
-        if not fits(plain[key], kinds[key]):
-            raise ConfigError(key, f"expected {words(kinds[key])}, got {as_typed(plain[key])}.")
+        expect(fits(plain[key], kinds[key]), key, described(kinds[key]), as_typed(plain[key]))
     _check_recipe("", plain, plugins)
     for group in ("eval", "checkpoint", "paths"):
         _check_keys(group, _fields(kinds[group]), plain[group])
@@ -79,7 +78,7 @@ def _try_student(node: dict, plugins: list[str]) -> None:
     if not node["_target_"].startswith("students."):
         return
     kept = {key: value for key, value in node.items() if key not in NETWORK}
-    with torch.device("meta"), kinds("student"):
+    with torch.device("meta"), option_errors("student"):
         build.make(kept | ({"pretrained": False} if "pretrained" in kept else {}), plugins, num_classes=8)
 
 
@@ -109,7 +108,7 @@ def _check_keys(key: str, kinds: dict[str, object], node: dict, takes_more: bool
     """Check names and values of a component's keys by name -> kind, as in an annotation."""
     for name, value in node.items():
         if name in kinds and not fits(value, kinds[name]):
-            raise ConfigError(f"{key}.{name}", f"expected {words(kinds[name])}, got {as_typed(value)}.")
+            raise ConfigError(f"{key}.{name}", f"expected {described(kinds[name])}, got {as_typed(value)}.")
         if name not in kinds and name != "_target_" and not takes_more:
             raise ConfigError(f"{key}.{name}", f"no such key. There are: {', '.join(kinds)}.")
 

@@ -1,4 +1,4 @@
-"""What a run folder says of its run: whether it is complete, whether it holds another one, and what was typed."""
+"""A run folder before its run: complete already, or another run's; else its config.yaml and env.json are written."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ from distill import build
 from distill.config import schema as config
 from distill.data.common.test_subsets import requested_subsets
 from distill.data.extra import about_extra
-from distill.evaluation import inference as evaluate
+from distill.evaluation import inference
 from distill.pipeline.completed import best_weights
 from distill.runs import provenance
 from distill.runs.config import EvalConfig, RunConfig
@@ -40,7 +40,7 @@ def _has_predictions(folder: RunFolder, classes: list[str]) -> bool:
     if parts := folder.parts():
         return all(_has_predictions(part, classes) for part in parts)
     try:
-        return all(evaluate.read_predictions(folder.predictions(split), classes) for split in ("valid", "test"))
+        return all(inference.read_predictions(folder.predictions(split), classes) for split in ("valid", "test"))
     except ValueError:
         return False
 
@@ -96,23 +96,6 @@ def _narrowed(key: str, one: object, other: object) -> tuple[str, object, object
             if inner in other and one[inner] != other[inner]:
                 return _narrowed(f"{key}.{inner}", one[inner], other[inner])
     return key, one, other
-
-
-def refuse_other_teacher(cfg: RunConfig, folder: RunFolder) -> None:
-    """Refuse a stored teacher that has the name of this one, and another recipe: a default was another when it was trained.
-
-    Args:
-        cfg: of its fine-tuning.
-        folder: where it lies, if it does.
-
-    Raises:
-        ValueError: it is another one.
-    """
-    if folder.config.exists() and config.learning(RunConfig.read(folder.config)) != config.learning(cfg):
-        raise ValueError(
-            f"{folder}: holds a teacher of another recipe: a default has changed since it was trained. Delete the folder; the "
-            "teacher is trained again."
-        )
 
 
 def refuse_inside_data(data: dict, folder: RunFolder, store: str) -> None:

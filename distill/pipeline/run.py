@@ -13,7 +13,8 @@ from distill.data.extra import to_learn_from
 from distill.models.feature_hooks import detach_hooks
 from distill.pipeline.elastic import cut_widths
 from distill.pipeline.finish import evaluate_run, log_artifacts, summary_of, teacher_facts
-from distill.pipeline.fit import (
+from distill.pipeline.job import Job, recording, result_again
+from distill.pipeline.prepare import (
     keep_start,
     share_batch_norm,
     state_id,
@@ -23,7 +24,6 @@ from distill.pipeline.fit import (
     weights_header,
     with_enough_epochs,
 )
-from distill.pipeline.job import Job, recording, result_again
 from distill.pipeline.reuse import is_measured, write_config_and_env
 from distill.pipeline.teacher import teacher_weights
 from distill.runs.config import RunConfig

@@ -9,8 +9,7 @@ from distill.config import schema as config
 from distill.evaluation.cost import profile, speed
 from distill.evaluation.printed import chance_warning
 from distill.pipeline import completed
-from distill.pipeline.fit import enough_epochs, least_steps
-from distill.pipeline.reuse import refuse_other_teacher
+from distill.pipeline.prepare import enough_epochs, least_steps
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.provenance import warn_if_code_changed
@@ -57,10 +56,15 @@ def _stored(
     inner: RunConfig, member: dict, data: Dataset, train: Callable[[RunConfig, RunFolder], object], trial: bool
 ) -> Path:
     """Return the weight file of one teacher, found in the store by its fingerprint or trained as a run of its own."""
-    key = digest([config.learning(inner), build.fingerprint(data)])
+    learning = config.learning(inner)
+    key = digest([learning, build.fingerprint(data)])
     store = Path(inner.paths.store).expanduser() / "teachers"
     folder = RunFolder(store / f"{config.label(member)}-{key[:12]}")
-    refuse_other_teacher(inner, folder)
+    if folder.config.exists() and config.learning(RunConfig.read(folder.config)) != learning:
+        raise ValueError(
+            f"{folder}: holds a teacher of another recipe: a default has changed since it was trained. Delete the folder; the "
+            "teacher is trained again."
+        )
     complete = parallel.broadcast_from_main(folder.is_complete)
     start = member.get("weights") or "without weights"
     new = "is fine-tuned once, then found again," if inner.train.epochs else f"is {start}, kept"

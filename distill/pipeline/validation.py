@@ -15,7 +15,7 @@ from distill.pipeline.elastic import TERM, check_elastic, with_losses
 from distill.pipeline.key_types import check_types
 from distill.pipeline.unlabeled import check_extra, check_unlabeled
 from distill.runs.config import EvalConfig, RunConfig
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.typed import as_typed
 from teachers.peer import is_peer
 
@@ -134,8 +134,7 @@ def loss_summary(cfg: RunConfig, left_out: list[str]) -> str:
 
 
 def _refuse_nameless(losses: dict) -> None:
-    if not isinstance(losses, dict):
-        raise ConfigError("loss", f"expected one, such as loss=[ce,dist], got {as_typed(losses)}.")
+    expect(isinstance(losses, dict), "loss", "one, such as loss=[ce,dist]", as_typed(losses))
     for name, node in losses.items():
         if not isinstance(node, dict):
             raise ConfigError(
@@ -171,8 +170,7 @@ def _check_teacher(cfg: RunConfig) -> None:
     """Refuse a teacher, a number of generations or an evaluation that do not go together."""
     teacher, generations = cfg.teacher, cfg.generations
     members = teacher.get("members", {})
-    if generations < 1:
-        raise ConfigError("generations", f"expected 1 or more, got {generations}.")
+    expect(generations >= 1, "generations", "1 or more", generations)
     if any(is_peer(member) for member in members.values()):
         raise ConfigError(
             "teacher.members", "a peer learns beside the student and is no member of an ensemble. Type teacher=peer."

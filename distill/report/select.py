@@ -10,7 +10,8 @@ from pathlib import Path
 
 from distill.report.aggregate import Configuration, RunTable, configuration, table_of
 from distill.report.number_format import plain
-from distill.runs.reading import FIRST, is_number
+from distill.runs.reading import FIRST
+from distill.system.typed import is_number
 
 RULE = re.compile(r"\s*(max|min)\s+(\S+)(?:\s+where\s+(.+?))?\s*", re.DOTALL | re.IGNORECASE)
 CONDITION = re.compile(r"\s*([^\s<>=!]+)\s*(<=|>=|==|!=|<|>|=)\s*(\S+|[^<>=!]+?)\s*")  # a folder's name may hold blanks

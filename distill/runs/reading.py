@@ -14,6 +14,7 @@ from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.runs.result_schema import ENV, RESULT, unlike
 from distill.system.cli import format_error
+from distill.system.typed import is_number
 
 PASSED_OVER = ("wandb",)  # its folders hold a config.yaml each
 # what everything here is ranked by: of faces without labels the second
@@ -252,11 +253,3 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, dict | None]]:
             except (ValueError, RecursionError):
                 value = None
             yield number, value if isinstance(value, dict) else None
-
-
-def is_number(value: object) -> bool:
-    """Say whether a value of JSON is a finite number."""
-    try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number of hundreds of digits
-        return False

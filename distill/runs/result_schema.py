@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Mapping
-from types import UnionType
-from typing import Any, get_args, get_origin
+
+from distill.system.typed import fits
 
 RESULT = {  # of a complete run: key -> type; one that may be None may be missing
     "student": dict,
@@ -47,20 +47,7 @@ def unlike(content: dict, types: Mapping[str, object]) -> str | None:
     for key, kind in types.items():
         group, _, name = key.rpartition(".")
         node = content.get(group) if group else content
-        if node is not None and not _is(node.get(name), kind):
+        if node is not None and not fits(node.get(name), kind):
             value = node.get(name)
             return f"has no {key}" if value is None else f"its {key} is {json.dumps(value, default=str)[:60]}"
     return None
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Say whether a value of JSON is of a type such as list[str] or dict | None."""
-    if isinstance(kind, UnionType):
-        return any(_is(value, one) for one in get_args(kind))
-    whole, inner = get_origin(kind) or kind, get_args(kind)
-    accepted: Any = (int, float) if whole is float else whole
-    if (isinstance(value, bool) and whole is not bool) or not isinstance(value, accepted):
-        return False
-    if whole is dict and inner:
-        return all(_is(key, inner[0]) and _is(one, inner[1]) for key, one in value.items())
-    return not inner or all(_is(one, inner[0]) for one in value)

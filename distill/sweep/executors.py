@@ -15,7 +15,7 @@ from typing import Any
 from distill.system import processes
 from distill.system.cli import not_installed
 from distill.system.cores import cores
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.processes import GRACE_PERIOD_S, JOB_DIR, LOG, STOP, Stoppable, fork, run_process
 
 COMMAND = "distill.run"
@@ -83,8 +83,7 @@ class RayExecutor:
 
     def __init__(self, address: str, num_cpus: int, num_gpus: float):
         for name, value, least in (("num_cpus", num_cpus, 1), ("num_gpus", num_gpus, 0)):
-            if type(value) not in (int, float) or value < least:
-                raise ConfigError(f"launcher.{name}", f"expected {least} or more, got {value}.")
+            expect(type(value) in (int, float) and value >= least, f"launcher.{name}", f"{least} or more", value)
         try:
             import ray
         except ImportError as error:

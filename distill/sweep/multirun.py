@@ -13,7 +13,7 @@ from distill.sweep.executors import LocalExecutor, RayExecutor, SlurmExecutor
 from distill.sweep.jobs import METRIC, Record, finalize_sweep, plan, sweep_folder
 from distill.system.console import console
 from distill.system.cores import cores
-from distill.system.errors import ConfigError
+from distill.system.errors import expect
 from distill.system.files import write_text
 from distill.system.processes import exclusive
 
@@ -121,17 +121,12 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
 
 
 def executor_of(launcher: Mapping[str, Any], at_a_time: int):
-    """Return where the jobs run, by the options of the launcher, or at_a_time here where it does not say how many.
-
-    Raises:
-        ConfigError: a number of jobs that is none.
-    """
+    """Return where the jobs run, by the options of the launcher, or at_a_time here where it does not say how many."""
     if launcher["_target_"] == "ray":
         return RayExecutor(**{key: value for key, value in launcher.items() if key != "_target_"})
     if "submitit" in launcher["_target_"]:
         return SlurmExecutor(launcher)
     key, jobs = ("hydra.launcher.n_jobs", launcher["n_jobs"]) if "n_jobs" in launcher else ("sweep.jobs", at_a_time)
     jobs = cores() if jobs == -1 else jobs
-    if type(jobs) is not int or jobs < 1:
-        raise ConfigError(key, f"expected 1 or more, or -1 for one per core, got {jobs}.")
+    expect(type(jobs) is int and jobs >= 1, key, "1 or more, or -1 for one per core", jobs)
     return LocalExecutor(jobs)

@@ -15,3 +15,13 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.key}: {self.message}"
+
+
+def expect(fine: object, key: str, wanted: str, given: object) -> None:
+    """Refuse a value of a key that is not fine: say what was expected, and what was given.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not fine:
+        raise ConfigError(key, f"expected {wanted}, got {given}.")

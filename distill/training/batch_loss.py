@@ -1,4 +1,4 @@
-"""The loss of a batch: views, the student's and the teacher's pass, the weighted losses."""
+"""The loss of a batch: augmentation, the student's and the teacher's forward pass, the weighted losses."""
 
 from typing import cast
 
@@ -26,7 +26,7 @@ class BatchLoss(nn.Module):
     def __init__(self, student: nn.Module, objective: Objective, compiled: bool = False):
         super().__init__()
         self.student, self.objective = student, objective
-        self.answer = torch.compile(lambda images: student(images)) if compiled else lambda images: student(images)
+        self.forward_student = torch.compile(lambda images: student(images)) if compiled else student.__call__
 
     def forward(
         self, batch: Batch | MixedBatch, teacher: Teacher | None, precision: torch.dtype
@@ -40,7 +40,7 @@ class BatchLoss(nn.Module):
         images = render_batch(shard, cast(InputSpec, self.student.input))
         with local_random_numbers():
             with autocast(images.device, precision):
-                student = self.answer(images)
+                student = self.forward_student(images)
             if not isinstance(student, Outputs):
                 raise ConfigError(
                     "student",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.files import write_text, writing
 
 MODES = ("auto", "offline", "online", "disabled")
@@ -240,8 +240,7 @@ class Wandb:
 
 
 def _resolve(mode: str) -> str:
-    if mode not in MODES:
-        raise ConfigError("logger.mode", f"expected {', '.join(MODES)}, got {mode!r}.")
+    expect(mode in MODES, "logger.mode", ", ".join(MODES), repr(mode))
     if mode != "auto":
         return mode
     from_env = os.environ.get("WANDB_MODE") or ("online" if _of_an_agent() else "offline")

@@ -23,7 +23,6 @@ from distill.system.errors import ConfigError
 from distill.system.weights import save_weights
 from distill.training.loggers import JsonLines, NoLines
 from distill.training.meter import LossMeter
-from distill.training.optim import clip_gradients
 from distill.training.resume import TrainProgress
 from distill.training.state import TrainState, ema_weights
 from distill.types import Batch, Dataset, MixedBatch, Progress
@@ -69,7 +68,7 @@ def train_step(
     precision: torch.dtype,
     max_norm: float | None = None,
 ) -> dict[str, Tensor]:
-    """Do one step: views, forward, loss, backward, clip, optimizer, moving average.
+    """Do one step: augmentation, forward, loss, backward, clip, optimizer, moving average.
 
     Args:
         batch: one mini-batch, the whole of it, on the student's device.
@@ -88,7 +87,9 @@ def train_step(
     with parallel.watch_peers():
         total, terms = train_state.loss(batch, teacher, precision)
         total.backward()
-    clip_gradients([p for group in train_state.optimizer.param_groups for p in group["params"]], max_norm)
+    if max_norm:
+        groups = train_state.optimizer.param_groups
+        torch.nn.utils.clip_grad_norm_([parameter for group in groups for parameter in group["params"]], max_norm)
     train_state.optimizer.step()
     if train_state.ema:
         train_state.ema.update(train_state.student)

@@ -4,9 +4,9 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn, optim
+from torch import nn, optim
 
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 
 OPTIMIZERS = {kind.__name__.lower(): kind for kind in (optim.AdamW, optim.Adam, optim.Adamax, optim.SGD)}
 
@@ -136,10 +136,8 @@ class Exponential(Schedule):
 
     def __init__(self, warmup: float = 0.0, rate: float = 0.95, every: float = 1.0):
         super().__init__(warmup)
-        if not 0 < rate <= 1:
-            raise ConfigError("schedule.rate", f"expected a factor above 0 and at most 1, such as 0.95, got {rate}.")
-        if every <= 0:
-            raise ConfigError("schedule.every", f"expected a number above 0, got {every}.")
+        expect(0 < rate <= 1, "schedule.rate", "a factor above 0 and at most 1, such as 0.95", rate)
+        expect(every > 0, "schedule.every", "a number above 0", every)
         self.rate, self.every = rate, every
 
     def lr_factor(self, epoch: float, epochs: float) -> float:
@@ -210,9 +208,3 @@ class ModelEma:
         self.updates = state["updates"]
         for name, value in state["values"].items():
             self.values[name].copy_(value)
-
-
-def clip_gradients(parameters: list[Tensor], norm: float | None) -> None:
-    """Scale gradients down to a joint norm where it is exceeded; null leaves them."""
-    if norm:
-        torch.nn.utils.clip_grad_norm_(parameters, norm)

@@ -14,7 +14,7 @@ from distill.evaluation.inference import student_logits
 from distill.evaluation.metrics import mean_class_accuracy, top1_accuracy
 from distill.evaluation.robustness.camera import blur, dark, noise, rotate
 from distill.evaluation.robustness.overlays import hand, mask, patch, sunglasses
-from distill.system.errors import ConfigError
+from distill.system.errors import expect
 from distill.system.files import atomic
 from distill.types import Split
 
@@ -80,19 +80,11 @@ def corrupt(
 
 
 def check(names: Iterable[str], severities: Iterable[int]) -> None:
-    """Refuse corruptions and severities that do not exist.
-
-    Raises:
-        ConfigError: with the names or numbers there are.
-    """
+    """Refuse corruptions and severities that do not exist."""
     for name in names:
-        if name not in CORRUPTIONS:
-            raise ConfigError("eval.robustness", f"expected one of {', '.join(CORRUPTIONS)}, got {name!r}.")
+        expect(name in CORRUPTIONS, "eval.robustness", f"one of {', '.join(CORRUPTIONS)}", repr(name))
     for severity in severities:
-        if severity not in SEVERITIES:
-            raise ConfigError(
-                "eval.severities", f"expected one of {', '.join(map(str, SEVERITIES))}, got {severity!r}."
-            )
+        expect(severity in SEVERITIES, "eval.severities", f"one of {', '.join(map(str, SEVERITIES))}", repr(severity))
 
 
 def evaluate_robustness(

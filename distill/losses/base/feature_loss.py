@@ -35,7 +35,7 @@ class FeatureLoss(Loss):
         pairs: after bind(), the layers of student and teacher that are compared.
 
     Raises:
-        ConfigError: layers that do not exist or cannot be compared.
+        ConfigError: layers that do not exist or cannot be compared, or an option out of range.
     """
 
     needs_teacher = True

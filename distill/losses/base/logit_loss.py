@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.losses.base.objective import Loss, check_heads, reduce_heads, select_heads
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.types import Outputs
 
 
@@ -29,7 +29,7 @@ class LogitLoss(Loss, ABC):
         student heads [B, H, K] or logits [B, K], teacher logits [B, K] -> [B], or a scalar if relational.
 
     Raises:
-        ConfigError: for a choice that does not exist, or a teacher of another number of classes.
+        ConfigError: for a choice that does not exist, an option out of range, or a teacher of another number of classes.
     """
 
     needs_teacher = True
@@ -110,14 +110,9 @@ def log_others(z: Tensor, is_label: Tensor) -> Tensor:
 
 
 def check_numbers(term: str, **chosen: tuple[object, bool, str]) -> None:
-    """Check every key=(value, whether it will do, what would).
-
-    Raises:
-        ConfigError: naming the config key, the value and what to give instead.
-    """
+    """Check every key=(value, whether it will do, what would)."""
     for key, (value, will_do, wanted) in chosen.items():
-        if not will_do:
-            raise ConfigError(f"loss.{term}.{key}", f"expected {wanted}, got {value}.")
+        expect(will_do, f"loss.{term}.{key}", wanted, value)
 
 
 def check_temperature(term: str, temperature: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from distill.losses.base.ramps import Ramp, ramp
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.types import Outputs
 
 
@@ -174,11 +174,6 @@ def check_heads(term: str, apply_to: str, head_reduction: str) -> None:
 
 
 def check_choices(term: str, **chosen: tuple[str, tuple[str, ...]]) -> None:
-    """Check every key=(value, choices).
-
-    Raises:
-        ConfigError: naming the config key, the value and what to type instead.
-    """
+    """Check every key=(value, choices)."""
     for key, (value, choices) in chosen.items():
-        if value not in choices:
-            raise ConfigError(f"loss.{term}.{key}", f"expected {' or '.join(choices)}, got {value!r}.")
+        expect(value in choices, f"loss.{term}.{key}", " or ".join(choices), repr(value))

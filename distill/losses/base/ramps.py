@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.typed import as_typed
 
 SHAPES = ("linear", "cosine", "exponential")
@@ -76,8 +76,7 @@ def ramp(value: float | Mapping, key: str) -> Ramp:
     parts = {"from": value["from"], "to": value["to"], "start": start, "end": value.get("end", start)}
     first, last, start, end = (_number(part, f"{key}.{name}") for name, part in parts.items())
     made = Ramp(first, last, start, end, value.get("shape", "linear"))
-    if made.shape not in SHAPES:
-        raise ConfigError(f"{key}.shape", f"expected {', '.join(SHAPES)}, got {made.shape!r}.")
+    expect(made.shape in SHAPES, f"{key}.shape", ", ".join(SHAPES), repr(made.shape))
     if not 0 <= made.start <= made.end:
         raise ConfigError(key, f"from epoch {made.start:g} to epoch {made.end:g}; give 0 <= start <= end.")
     if made.shape == "exponential" and min(made.first, made.last) <= 0:
@@ -86,6 +85,5 @@ def ramp(value: float | Mapping, key: str) -> Ramp:
 
 
 def _number(value: object, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(key, f"expected a number, got {as_typed(value)}.")
+    expect(not isinstance(value, bool) and isinstance(value, int | float), key, "a number", as_typed(value))
     return float(value)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from distill.report.aggregate import Configuration, RunTable
 from distill.report.html.svg_plot import Plot, Scale, percent, scale
 from distill.report.number_format import capital, cut, plain
-from distill.runs.reading import FIRST, is_number
+from distill.runs.reading import FIRST
+from distill.system.typed import is_number
 
 COLORED = 8  # values of a setting that hues can tell apart
 RAMP = 24  # values that a ramp of colors can

@@ -10,7 +10,7 @@ from face_trees import write_class_folders
 
 from distill.config import schema as config
 from distill.evaluation.printed import warnings_of
-from distill.pipeline.fit import tell, warn_rare_classes, with_enough_epochs
+from distill.pipeline.prepare import tell, warn_rare_classes, with_enough_epochs
 from distill.pipeline.teacher import teacher_weights
 from distill.runs.config import RunConfig
 from distill.runs.result import RunResult

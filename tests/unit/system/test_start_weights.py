@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from distill.pipeline.fit import tell_start
+from distill.pipeline.prepare import tell_start
 from distill.system.weights import load_weights, save_weights, start_from
 
 ABC = ("a", "b", "c")

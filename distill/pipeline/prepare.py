@@ -1,4 +1,4 @@
-"""What a run says of its data, and what its training starts with and writes to, by the config."""
+"""What comes before a training: what a run says of its data, how long it trains, what it starts with and writes to."""
 
 import math
 from collections.abc import Iterator
