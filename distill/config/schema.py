@@ -74,11 +74,16 @@ def _absolute(key: str, value: str) -> str:
         return value
     value = named_folder(value, key) if key.endswith(".run") and key.startswith("teacher.") else value
     try:
-        return os.path.abspath(Path(value).expanduser())
+        path = os.path.abspath(Path(value).expanduser())
+        if not key.startswith("data."):
+            path.encode()
+        return path
     except RuntimeError:
         raise ConfigError(
             key, f"{value} begins with ~, but there is no such home folder. Type the path in full."
         ) from None
+    except UnicodeEncodeError:
+        raise ConfigError(key, f"{path!a} is no UTF-8, as names of weight files must be. Type another path.") from None
 
 
 def check(cfg: RunConfig) -> None:

@@ -166,6 +166,17 @@ def test_measure_of_what_cannot_be_measured_is_refused_in_one_sentence(folder, w
     assert stopped.value.code.startswith(f"error: {sentence}") and "\n" not in stopped.value.code
 
 
+def test_an_unset_variable_is_no_run(monkeypatch):
+    with pytest.raises(SystemExit, match="error: which run"):
+        command_line.main([""])
+
+
+def test_a_path_is_typed_as_for_a_run_whatever_its_letters(folder, monkeypatch):
+    monkeypatch.setattr(command_line, "loud_warnings", lambda: None)
+    with pytest.raises(SystemExit, match=r"data\.root: .*/日本 [(]x[)] does not exist"):
+        command_line.main([str(folder), "data=fedro", "data.root=日本 (x)"])
+
+
 def test_a_config_that_was_damaged_since_is_said_in_one_sentence(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr(command_line, "loud_warnings", lambda: None)

@@ -6,10 +6,11 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from distill import build
-from distill.config.schema import typed
+from distill.config.schema import absolute, typed
 from distill.pipeline import validation
 from distill.pipeline.reuse import refuse_inside_data
 from distill.runs.folder import RunFolder
+from distill.system.errors import ConfigError
 
 WRONG = [
     ("folder", "limit=all", "data.limit: expected a whole number or null, got 'all'. Type data.limit=null"),
@@ -66,3 +67,11 @@ def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
             refuse_inside_data({"root": str(root)}, RunFolder(tmp_path / folder), "/store")
     for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
         refuse_inside_data(data, RunFolder(tmp_path / "runs" / "a"), "/store")
+
+
+@pytest.mark.parametrize("key", ["paths.runs", "paths.store", "student.weights"])
+def test_a_path_that_is_no_utf_8_is_refused_where_weights_lie_and_before_anything_is_done(key):
+    with pytest.raises(ConfigError, match=r"caf.*udce9.* is no UTF-8, as names of weight files must be") as refused:
+        absolute(typed(composed("teacher=none", "loss=[ce]", f"{key}='caf\udce9/x'")))
+    assert refused.value.key == key
+    assert absolute(typed(composed("teacher=none", "loss=[ce]", "data=folder", "data.root='caf\udce9'"))).data["root"]
