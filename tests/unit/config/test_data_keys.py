@@ -44,6 +44,18 @@ def test_a_data_key_of_another_type_is_told_with_its_key(data, word, sentence):
         validation.validate(typed(composed(f"data={data}", *root, "teacher=none", "loss=[ce]", f"data.{word}")))
 
 
+@pytest.mark.parametrize("word", ["x=1", "x.y.z=1", "train.foo=1", "paths.foo=1", "eval.foo=1", "checkpoint.foo=null"])
+def test_a_key_that_is_added_and_that_nothing_reads_is_refused(word):
+    key = word.partition("=")[0] if word.count(".") < 2 else "x"
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)}: no such key\. There are: \w+"):
+        typed(composed("teacher=none", "loss=[ce]", f"+{word}"))
+
+
+def test_more_threads_than_any_machine_has_are_refused():
+    with pytest.raises(ConfigError, match=r"^train\.threads: expected 1 to 1024, or null for every core, got 9999999"):
+        validation.validate(typed(composed("teacher=none", "loss=[ce]", "train.threads=9999999")))
+
+
 def test_a_data_key_that_is_added_and_that_its_reader_does_not_know_is_refused():
     with pytest.raises(ValueError, match=r"^data\.train: no such key\. There are: channels, classes, fold, "):
         validation.validate(
