@@ -48,6 +48,7 @@ ROWS = {  # table -> its rows -> results
         "FerLite S, 300 epochs": "ferplus-ferlite-s-distilled-300",
         f"FerLite S, 300 epochs{THEN}": "ferplus-ferlite-s-rare",
         "FerLite S at 64 px, for rare classes": "ferplus-ferlite-s64-rare",
+        "FerLite S at 64 px, for rare classes, then 40 epochs": "ferplus-ferlite-s64-more",
         "FerLite M at 64 px, for rare classes": "ferplus-ferlite-m64-rare",
         "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
     },
@@ -106,7 +107,7 @@ def students(of_table: str) -> str:
 
 def calibration() -> str:
     """Return the same students' NLL and ECE before and after their temperature, and their agreement with the ensemble, on test."""
-    heads = ["student", "NLL", "NLL, calibrated", "ECE", "ECE, calibrated", "agrees with the ensemble"]
+    heads = ["student", "NLL", "NLL, calibrated", "ECE", "ECE, calibrated", "agrees with its teacher"]
     rows = []
     for student, name in shown().items():
         results = [read(seed) for seed in seeds(name)]

@@ -24,6 +24,7 @@ CONVERGED = {  # student of docs/ferplus.md -> results; those of later rows may 
     "FerLite S, 300 epochs": "ferlite-s-distilled-300",
     "FerLite S, 300 epochs, then rare classes": "ferlite-s-rare",
     "FerLite S at 64 px, for rare classes": "ferlite-s64-rare",
+    "FerLite S at 64 px, for rare classes, then 40 epochs": "ferlite-s64-more",
     "FerLite M at 64 px, for rare classes": "ferlite-m64-rare",
     "FerLite S, labels alone, 8 views": "ferlite-s-ce-8-views",
 }
