@@ -98,15 +98,12 @@ def test_a_batch_in_any_order_gets_its_own_maps(tmp_path):
     assert not any(value.requires_grad for value in shuffled.values())
 
 
-def test_stored_maps_that_were_changed_are_named_and_maps_of_an_earlier_version_are_read(tmp_path):
-    before = answers(tapped(cache(tmp_path / "c"), "conv1"))[1]["conv1"]
-    path = tmp_path / "c" / "train-view1-conv1.npy"
-    whole = path.read_bytes()
+def test_stored_maps_that_were_changed_are_named(tmp_path):
+    answers(tapped(cache(tmp_path / "c"), "conv1"))
+    whole = (path := tmp_path / "c" / "train-view1-conv1.npy").read_bytes()
     path.write_bytes(whole[:900] + bytes(byte ^ 4 for byte in whole[900:964]) + whole[964:])
     with pytest.raises(ValueError, match=r"conv1\.npy: damaged .*SHA-256.* Delete it; it is computed again"):
         answers(tapped(cache(tmp_path / "c"), "conv1"))
-    path.write_bytes(whole[:-32])
-    assert torch.equal(answers(tapped(cache(tmp_path / "c"), "conv1"))[1]["conv1"], before)
 
 
 def test_views_have_maps_of_their_own(tmp_path):
