@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from distill import build
 from distill.config import schema as config
 from distill.config.hints import with_suggestions
+from distill.config.overrides import quoted
 from distill.data.common import twins
 from distill.data.common.test_subsets import requested_subsets
 from distill.evaluation import inference
@@ -169,7 +170,7 @@ def _config(node: dict, words: list[str]) -> RunConfig:
         del node["data"]
     with initialize_config_module("conf", version_base="1.3"):
         ConfigStore.instance().store("measured_run", {"defaults": ["schema", "_self_", {"data": None}], **node})
-        cfg = config.absolute(config.typed(compose("measured_run", overrides=words)))
+        cfg = config.absolute(config.typed(compose("measured_run", overrides=[quoted(word) for word in words])))
     config.check(replace(cfg, teacher={"_target_": None}, phases=None))
     validation.check_evaluation(cfg.eval)
     if cfg.data.get("fold") == "all":
@@ -245,7 +246,7 @@ def main(arguments: list[str]) -> None:
     Raises:
         ValueError: no run folder comes first.
     """
-    if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
+    if not arguments or not arguments[0] or "=" in arguments[0] or arguments[0].startswith("-"):
         raise ValueError("which run? Its folder comes first. python -m distill.measure --help says what may follow.")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else hydra speaks before the message
     loud_warnings()

@@ -170,10 +170,9 @@ class LogitCache:
                                 if layer is None:
                                     arrays[layer][:] = np.nan
                             arrays[layer][rows] = to_array(values)
-                    for layer, array in arrays.items():
+                    for array in arrays.values():
                         array.flush()
-                        if layer is None:
-                            seal(array.filename, array)
+                        seal(array.filename, array)
         parallel.barrier()  # what the main process wrote is there
 
     def _ask(self, batch: Batch | None, where: str, layers: list[Layer | None]) -> dict[Layer | None, Tensor | None]:

@@ -1,9 +1,10 @@
 """A run's config as composed: typed, checked, with the paths in full; and what it is called."""
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
@@ -21,6 +22,7 @@ USE = ("cache", "precision")  # of a teacher: how the finished one is asked
 WHERE = ("paths", "logger", "plugins", "checkpoint", "eval", "launcher")  # they do not change what a run learns
 BESIDE = ("verify", "test_subset", "subset_dir")  # nor do these of data
 MOST_SEED = 2**53  # which PyTorch and JSON hold, and a few more
+MOST_THREADS = 1024  # which no machine has; OpenMP makes as many as it is told
 MACHINE = ("threads", "device", "compile")  # of train: on what it runs
 WEIGHTS_SHA256 = "weights_sha256"  # of a component: filled in, of the file under weights
 BESIDE_NETWORK = ("lr_scale", WEIGHTS_SHA256)  # keys of a network's config that its constructor does not take
@@ -35,13 +37,25 @@ def typed(cfg: DictConfig) -> RunConfig:
     """Return a composed config with every interpolation resolved, its components as plain dicts.
 
     Raises:
-        ConfigError: a key that must be given was not.
+        ConfigError: a key that must be given was not, or one was added that nothing reads.
     """
     try:
-        return OmegaConf.to_object(cfg)
+        made = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         key = error.full_key or "a key"
         raise ConfigError(key, f"must be given. Type {key}=... on the command line.") from error
+    _refuse_added(made)
+    return made
+
+
+def _refuse_added(node: Any, above: str = "") -> None:
+    """Refuse what +KEY=VALUE added to a group whose keys are known: OmegaConf keeps it, and nothing reads it."""
+    known = {field.name for field in fields(node)}
+    for name, value in vars(node).items():
+        if name not in known:
+            raise ConfigError(f"{above}{name}", f"no such key. There are: {', '.join(sorted(known))}.")
+        if is_dataclass(value):
+            _refuse_added(value, f"{above}{name}.")
 
 
 def absolute(cfg: RunConfig) -> RunConfig:
@@ -74,11 +88,16 @@ def _absolute(key: str, value: str) -> str:
         return value
     value = named_folder(value, key) if key.endswith(".run") and key.startswith("teacher.") else value
     try:
-        return os.path.abspath(Path(value).expanduser())
+        path = os.path.abspath(Path(value).expanduser())
+        if not key.startswith("data."):
+            path.encode()
+        return path
     except RuntimeError:
         raise ConfigError(
             key, f"{value} begins with ~, but there is no such home folder. Type the path in full."
         ) from None
+    except UnicodeEncodeError:
+        raise ConfigError(key, f"{path!a} is no UTF-8, as names of weight files must be. Type another path.") from None
 
 
 def check(cfg: RunConfig) -> None:
@@ -104,7 +123,12 @@ def check(cfg: RunConfig) -> None:
     if cfg.teacher.get("precision", "auto") not in ("auto", "fp32", "bf16"):
         raise ConfigError("teacher.precision", f"expected auto, fp32 or bf16, got {cfg.teacher['precision']!r}.")
     threads = cfg.train.threads
-    expect(threads is None or threads >= 1, "train.threads", "1 or more, or null for every core", threads)
+    expect(
+        threads is None or 1 <= threads <= MOST_THREADS,
+        "train.threads",
+        f"1 to {MOST_THREADS}, or null for every core",
+        threads,
+    )
 
 
 def check_teacher_maps(name: str, teacher: dict) -> None:

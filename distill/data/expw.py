@@ -1,14 +1,14 @@
 """ExpW and lists like its label.lst: pictures from the web, a box and a label for each face in them."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from distill.data.common.emotions import EXPW, SEVEN, numbered
 from distill.data.common.image_files import first_of, folder, lines, picture, source
+from distill.data.common.image_reader import open_image
 from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.types import Dataset
@@ -46,6 +46,7 @@ def expw(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         source("expw", VERSION, [list_file, images]),
         lambda: list(_entries(list_file, images)),
         SEVEN,
+        walked=[images],
         words="ExpW",
         notes={"license": LICENSE},
         options=DataOptions(**options),
@@ -62,13 +63,20 @@ def _entries(list_file: Path, images: Path) -> Iterator[Entry]:
             raise ValueError(
                 f"{where}: the box {' '.join(box)} is not four whole numbers. It must be: {COLUMNS}."
             ) from error
-        load = partial(_face, picture(images / name, where), (left, top, right, bottom))
+        load = Face(picture(images / name, where).path, (left, top, right, bottom))
         yield Entry("all", f"{name} {face}", label, load, where, subject=name)
 
 
-def _face(load, box: tuple[int, int, int, int]) -> Image.Image:
-    image = load()
-    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], image.width), min(box[3], image.height)
-    if left >= right or top >= bottom:
-        raise ValueError(f"its box, left {box[0]} top {box[1]} right {box[2]} bottom {box[3]}, is empty or outside")
-    return image.crop((left, top, right, bottom))
+class Face(NamedTuple):
+    """A picture file and the box of a face in it, left, top, right, bottom, which a call cuts out."""
+
+    path: str
+    box: tuple[int, int, int, int]
+
+    def __call__(self) -> Image.Image:
+        """Decode it."""
+        image, box = open_image(self.path)[0], self.box
+        left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], image.width), min(box[3], image.height)
+        if left >= right or top >= bottom:
+            raise ValueError(f"its box, left {box[0]} top {box[1]} right {box[2]} bottom {box[3]}, is empty or outside")
+        return image.crop((left, top, right, bottom))

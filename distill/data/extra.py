@@ -9,7 +9,7 @@ from distill.data.common.entries import Entry, Listing
 from distill.data.common.image_files import folder, picture, source
 from distill.data.common.labeled import UNKNOWN
 from distill.data.common.splits import evenly_spaced
-from distill.data.common.twins import near_duplicate, selected
+from distill.data.common.twins import copied, near_duplicate, selected
 from distill.data.common.walker import pictures_below
 from distill.data.packing.reader import pack
 from distill.system.errors import ConfigError
@@ -71,7 +71,13 @@ def with_extra(data: Dataset, store: Path, root: str | Path, verify: bool = Fals
             "data.extra",
             f"each of the {len(split):,} pictures in {home} shows a photograph of valid or test. Give other faces.",
         )
-    return replace(data, extra=selected(split, ~seen))
+    extra = selected(split, ~seen)
+    shared = {
+        "left_out": packed.manifest["facts"]["left_out"],
+        "in_valid_or_test": int(seen.sum()),
+        "in_train": 0 if train.content is None else int(copied(extra, [train]).sum()),
+    }
+    return replace(data, extra=extra, notes=data.notes | {"extra": shared})
 
 
 def about_extra(data: Dataset) -> dict | None:

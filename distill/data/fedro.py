@@ -45,7 +45,7 @@ def fedro(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         source("fedro", VERSION, [images, *lists]),
         lambda: list(_entries(images, *lists)),
         SEVEN,
-        walked=() if lists else [images],
+        walked=[images],
         words="FED-RO",
         notes={"license": LICENSE},
         options=DataOptions(**options),

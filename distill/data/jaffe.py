@@ -44,7 +44,7 @@ def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **o
         source("jaffe", VERSION, [images, *filter(None, [listed])]),
         lambda: list(_entries(images, listed)),
         SEVEN,
-        walked=[images] if listed is None else (),
+        walked=[images],
         words="JAFFE" if listed is None else f"JAFFE, {listed.name}",
         notes={"license": LICENSE},
         options=DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options),

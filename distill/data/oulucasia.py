@@ -65,6 +65,7 @@ def oulucasia(
         source("oulucasia", VERSION, [pictures, *filter(None, [listed])]),
         lambda: list(_listed(pictures, listed) if listed else _sequences(pictures)),
         SEVEN,
+        walked=[pictures] if listed else (),
         folds=[{str(person) for person in part} for part in np.array_split(range(PERSONS), chosen.folds)],
         words=f"Oulu-CASIA, {listed.name if listed else f'{light}, last three frames and the first'}",
         notes={"license": LICENSE},

@@ -71,14 +71,14 @@ def rafdb(
 
 
 def _reader(root: Path) -> tuple[list[Path], list[Path], Callable[[], Iterator[Entry]]]:
-    """Find out which layout a folder holds: the paths to describe, those of which every picture is an entry, and the lister."""
+    """Find out which layout a folder holds: the paths to describe, the folders of pictures, and the lister."""
     for home in (root / name for name in HOMES):
         lists = [home / "EmoLabel" / BOTH]
         if not lists[0].is_file():
             lists = [home / "EmoLabel" / name for name in LISTS.values()]
         if all(path.is_file() for path in lists):
             images = folder(home / "Image" / "aligned", LAYOUT)
-            return [*lists, images], [], partial(_of_lists, lists, images)
+            return [*lists, images], [images], partial(_of_lists, lists, images)
         if (home / "train" / "1").is_dir() and (home / "test").is_dir():
             parts = [home / "train", home / "test"]
             return parts, parts, partial(_of_folders, parts)

@@ -51,7 +51,7 @@ def sfew(store: str | Path, root: str | Path, **options: Any) -> Dataset:
         source("sfew", VERSION, [*images.values(), *lists.values()]),
         lambda: [entry for split in images for entry in _entries(split, images[split], lists.get(split))],
         SEVEN,
-        walked=() if lists else [*images.values()],
+        walked=[*images.values()],
         words="SFEW, test is the published validation set (the labels of the test set are not public)",
         notes={"license": LICENSE},
         options=DataOptions(**{"size": 128} | options),

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.box import SIMPLE
 from rich.table import Table
 
+from distill.data.common.walker import left_out_message
 from distill.evaluation.calibration import FEW_VALID
 from distill.evaluation.tables import BYTES, Scores, compact, corruptions, scores
 from distill.runs.result import RunResult
@@ -166,6 +167,8 @@ def measured(result: dict, path: Path) -> None:
     for name, by_severity in result["robustness"].get("corruptions", {}).items():
         table.add_row(name, *_cells(scores(by_severity["mean"], faces=result["test"]["rows"])))
     console.print(table)
+    if unread := data["notes"].get("left_out"):
+        console.print(f"data: {left_out_message(unread)}")
     shares = (f"{name} {share:.1%}" for name, share in result["recall"].items() if share is not None)
     console.print(f"found of each class: {', '.join(shares)}")
     if corrupted := corruptions(result["robustness"]):

@@ -188,10 +188,6 @@ def tell(data: Dataset) -> None:
     """
     for line in start_messages(data):
         console.print(line)
-    if data.extra is not None:
-        console.print(
-            f"data.extra: {len(data.extra):,} more training faces without labels, for the losses that compare with the teacher"
-        )
     counts = [f"{len(split):,} {name}" for name, split in data.splits.items()]
     console.print(f"{data.name}: {', '.join(counts)} faces of {len(data.classes)} classes: {', '.join(data.classes)}")
     if not data.splits["train"].is_labeled:

@@ -68,8 +68,11 @@ def open_source(source: Source) -> OpenVideo:
             container = av.open(
                 f"file:{source.file}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
             )
-        stream = container.streams.video[0]
-    except (av.error.FFmpegError, OSError, IndexError, ValueError) as error:
+        if not container.streams.video:
+            raise ValueError("no pictures are in it")
+        if (stream := container.streams.video[0]).codec_context is None:
+            raise ValueError("FFmpeg has no decoder for it")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
         what = "this camera cannot be opened" if source.driver else "no picture and no video that can be read"
         raise ValueError(f"{what} ({format_error(error, inside=True)})") from None
     if container.format.name == "tty":  # FFmpeg would film the letters

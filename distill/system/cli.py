@@ -134,6 +134,7 @@ def parser(command: str, text: str | None) -> argparse.ArgumentParser:
         text: its help.
     """
     made = argparse.ArgumentParser(command, description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.register("type", None, _not_empty)  # of an argument without a type
     made.add_argument("--version", action="version", version=f"fer-distill {sys.modules['distill'].__version__}")
     return made
 
@@ -159,14 +160,20 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
     return read
 
 
+def _not_empty(word: str) -> str:
+    if not word:
+        raise argparse.ArgumentTypeError("expected a value, got an empty one (an unset variable?)")
+    return word
+
+
 def user_path(word: str) -> Path:
     """Return the path that a word of the command line names.
 
     Raises:
-        ArgumentTypeError: it begins in the home folder of nobody.
+        ArgumentTypeError: it is empty, or begins in the home folder of nobody.
     """
     try:
-        return Path(word).expanduser()
+        return Path(_not_empty(word)).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{word}: {format_error(error)}") from None
 

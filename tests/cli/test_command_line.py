@@ -108,6 +108,17 @@ def test_path_in_the_home_of_nobody_is_a_usage_error(capsys):
     assert "Type the path in full" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["", "x"], ["x", ""], ["x", "x", "--out", ""]])
+def test_an_unset_variable_is_no_current_directory(words, capsys):
+    options = parser("x", None)
+    options.add_argument("folder", type=user_path)
+    options.add_argument("words", nargs="+")
+    options.add_argument("--out")
+    with pytest.raises(SystemExit, match="2"):
+        options.parse_args(words)
+    assert "expected a value, got an empty one (an unset variable?)" in capsys.readouterr().err
+
+
 def test_a_current_directory_that_is_gone_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tmp_path.rmdir()

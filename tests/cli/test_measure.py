@@ -26,6 +26,7 @@ def home(tmp_path_factory):
     for name in FEDRO:
         for i in range(4):
             save(home / "fedro" / "FED_RO_crop" / name / f"{name} {i:02d}.jpg")
+    (home / "fedro" / "FED_RO_crop" / "happy" / "words.txt").write_text("no picture")
     job = ("data=ferplus", f"data.root={root}", "teacher=none", "loss=[ce]", "train.epochs=1", "train.batch_size=8")
     done = distill(*job, store=home / "store", runs=home / "runs")
     assert done.returncode == 0, done.stderr
@@ -63,6 +64,7 @@ def test_a_student_of_eight_classes_is_measured_on_a_test_set_of_seven(home, fol
     found, rows = written(done, folder)
     assert found["classes"] == {"compared": list(SEVEN), "only_run": ["contempt"], "only_data": []}
     assert "the run's logits of contempt are left out" in done.stdout and "FED-RO; test: all pictures" in done.stdout
+    assert "data: 1 file left out: 1 no picture (happy/words.txt)" in done.stdout
     assert found["test"]["rows"] == len(rows) == 28 and found["data"]["name"] == "fedro"
     assert sum(row["label"] == row["prediction"] for row in rows) / 28 == found["test"]["top1_accuracy"]
     for name, share in found["recall"].items():
@@ -162,6 +164,17 @@ def test_measure_of_what_cannot_be_measured_is_refused_in_one_sentence(folder, w
     with pytest.raises(SystemExit) as stopped:
         command_line.main([str(folder), word])
     assert stopped.value.code.startswith(f"error: {sentence}") and "\n" not in stopped.value.code
+
+
+def test_an_unset_variable_is_no_run(monkeypatch):
+    with pytest.raises(SystemExit, match="error: which run"):
+        command_line.main([""])
+
+
+def test_a_path_is_typed_as_for_a_run_whatever_its_letters(folder, monkeypatch):
+    monkeypatch.setattr(command_line, "loud_warnings", lambda: None)
+    with pytest.raises(SystemExit, match=r"data\.root: .*/日本 [(]x[)] does not exist"):
+        command_line.main([str(folder), "data=fedro", "data.root=日本 (x)"])
 
 
 def test_a_config_that_was_damaged_since_is_said_in_one_sentence(folder, tmp_path, monkeypatch):

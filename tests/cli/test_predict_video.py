@@ -164,6 +164,23 @@ def test_text_is_not_taken_for_a_video_of_letters(run, tmp_path, capsys, name):
     assert said == f"error: {tmp_path / name}: no picture and no video that can be read (it is text)."
 
 
+@pytest.mark.parametrize(
+    "name, content, why",
+    [
+        ("a.svg", b"<svg/>", "FFmpeg has no decoder for it"),
+        (
+            "a.wav",
+            b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x08\0data" + bytes(99),
+            "no pictures are in it",
+        ),
+    ],
+)
+def test_a_stream_that_cannot_be_decoded_is_told_as_that(run, tmp_path, capsys, name, content, why):
+    (tmp_path / name).write_bytes(content)
+    said, _, _ = predict(capsys, tmp_path / name, "--student", run, "--size", 32)
+    assert said == f"error: {tmp_path / name}: no picture and no video that can be read ({why})."
+
+
 def test_frames_too_large_are_refused_before_they_are_decoded(run, tmp_path, capsys, monkeypatch):
     file = write_video(tmp_path / "a.mp4", [noise(48, 64)])
     monkeypatch.setattr(video, "MOST_PIXELS", 48 * 64 - 1)

@@ -1,6 +1,6 @@
 """A labeled picture before it is opened, and the way of a list of them into a pack."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,8 +55,9 @@ class Listing:
         size: int,
         channels: int,
         walked: Sequence[Path] = (),
+        lists: Collection[str] = (),
     ):
-        self.entries, self.classes, self.walked = entries, classes, walked
+        self.entries, self.classes, self.walked, self.lists = entries, classes, walked, lists
         self.size, self.mode = size, {1: "L", 3: "RGB"}[channels]
 
     def facts(self) -> dict:
@@ -80,7 +81,8 @@ class Listing:
                 )
             seen[entry.id] = entry.where
         self.subjects = sorted({entry.subject for entry in self.listed} - {""})
-        unread = left_out(self.walked, [entry.load.path for entry in self.listed]) if self.walked else {}
+        read = (*self.lists, *(entry.load.path for entry in self.listed)) if self.walked else ()
+        unread = left_out(self.walked, read)
         return {"rows": len(self.listed), "subjects": self.subjects, "left_out": unread}
 
     def rows(self) -> Iterator[Row]:

@@ -74,7 +74,7 @@ def labeled(
     """
     keep = keep or classes
     assert set(keep) <= set(classes) and len(set(classes)) == len(classes)
-    listing = Listing(entries, classes, options.size, options.channels, walked)
+    listing = Listing(entries, classes, options.size, options.channels, walked, source.get("paths", ()))
     stored = {"size": options.size, "channels": options.channels}
     key = source | {"labeled": VERSION, "classes": list(classes)} | stored | _own_code(entries)
     packed = pack(Path(store), name, key, listing.rows, listing.facts, options.verify)

@@ -97,6 +97,8 @@ def ferplus(
         "test_subset": subset_facts,
         "license": LICENSE,
     }
+    if unread := packed.manifest["facts"].get("left_out"):
+        notes["left_out"] = unread
     words = f"{protocol} ({vote_file}), targets {target}"
     if train_protocol != protocol:
         words += f", trained on the rows of {train_protocol}"

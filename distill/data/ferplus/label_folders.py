@@ -114,7 +114,7 @@ class LabelFolders:
         """List the files and parse every label.csv.
 
         Returns:
-            {"votes": name of the files, "rows": number of pictures}.
+            {"votes": name of the files, "rows": number of pictures, "left_out": as of Listing.facts}.
 
         Raises:
             ConfigError: the archive is damaged, or a split is missing.
@@ -125,7 +125,9 @@ class LabelFolders:
         except DAMAGE as error:
             raise ConfigError("data.root", f"{self.path} is damaged ({error}). Copy or download it again.") from error
         self.pictures = list(_pictures(self.files))
-        return {"votes": "label.csv", "rows": len(self.pictures)}
+        unread = sorted(self.files.names.difference(self.files.labels, (picture.member for picture in self.pictures)))
+        unread = {"in no label.csv": [len(unread), unread[0]]} if unread else {}
+        return {"votes": "label.csv", "rows": len(self.pictures), "left_out": unread}
 
     def rows(self) -> Iterator[Row]:
         """Decode the pictures in the order of the label files.

@@ -147,7 +147,7 @@ RULES = {
     "train.precision=fp16": r"train\.precision: expected auto, fp32 or bf16, got 'fp16'",
     "teacher.precision=fp16": r"teacher\.precision: expected auto, fp32 or bf16, got 'fp16'",
     "checkpoint.every_steps=-1": r"checkpoint\.every_steps",
-    "train.threads=0": r"train\.threads: expected 1 or more, .* got 0",
+    "train.threads=0": r"train\.threads: expected 1 to 1024, .* got 0",
     "augment.scale_min=2": r"augment: scale_min=2.* scale_max=1\.08",
     "augment.scale_min=0": r"augment: scale_min=0",
     "augment.erase_min=0.6": r"augment: erase_min",

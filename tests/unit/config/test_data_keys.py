@@ -6,10 +6,11 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from distill import build
-from distill.config.schema import typed
+from distill.config.schema import absolute, typed
 from distill.pipeline import validation
 from distill.pipeline.reuse import refuse_inside_data
 from distill.runs.folder import RunFolder
+from distill.system.errors import ConfigError
 
 WRONG = [
     ("folder", "limit=all", "data.limit: expected a whole number or null, got 'all'. Type data.limit=null"),
@@ -43,6 +44,18 @@ def test_a_data_key_of_another_type_is_told_with_its_key(data, word, sentence):
         validation.validate(typed(composed(f"data={data}", *root, "teacher=none", "loss=[ce]", f"data.{word}")))
 
 
+@pytest.mark.parametrize("word", ["x=1", "x.y.z=1", "train.foo=1", "paths.foo=1", "eval.foo=1", "checkpoint.foo=null"])
+def test_a_key_that_is_added_and_that_nothing_reads_is_refused(word):
+    key = word.partition("=")[0] if word.count(".") < 2 else "x"
+    with pytest.raises(ConfigError, match=rf"^{re.escape(key)}: no such key\. There are: \w+"):
+        typed(composed("teacher=none", "loss=[ce]", f"+{word}"))
+
+
+def test_more_threads_than_any_machine_has_are_refused():
+    with pytest.raises(ConfigError, match=r"^train\.threads: expected 1 to 1024, or null for every core, got 9999999"):
+        validation.validate(typed(composed("teacher=none", "loss=[ce]", "train.threads=9999999")))
+
+
 def test_a_data_key_that_is_added_and_that_its_reader_does_not_know_is_refused():
     with pytest.raises(ValueError, match=r"^data\.train: no such key\. There are: channels, classes, fold, "):
         validation.validate(
@@ -66,3 +79,11 @@ def test_a_data_root_around_the_run_folder_is_refused(tmp_path):
             refuse_inside_data({"root": str(root)}, RunFolder(tmp_path / folder), "/store")
     for data in ({"root": str(tmp_path / "run")}, {"root": "2013"}, {}):
         refuse_inside_data(data, RunFolder(tmp_path / "runs" / "a"), "/store")
+
+
+@pytest.mark.parametrize("key", ["paths.runs", "paths.store", "student.weights"])
+def test_a_path_that_is_no_utf_8_is_refused_where_weights_lie_and_before_anything_is_done(key):
+    with pytest.raises(ConfigError, match=r"caf.*udce9.* is no UTF-8, as names of weight files must be") as refused:
+        absolute(typed(composed("teacher=none", "loss=[ce]", f"{key}='caf\udce9/x'")))
+    assert refused.value.key == key
+    assert absolute(typed(composed("teacher=none", "loss=[ce]", "data=folder", "data.root='caf\udce9'"))).data["root"]

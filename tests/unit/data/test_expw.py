@@ -92,3 +92,8 @@ def test_a_bad_row_is_named_and_nothing_is_left_behind(tmp_path, root, row, matc
 def test_a_root_without_expw_says_what_belongs_there(tmp_path):
     with pytest.raises(ValueError, match=r"has no label/label.lst or label.lst. Give a folder with label/label.lst"):
         opened(tmp_path, tmp_path)
+
+
+def test_a_picture_that_no_row_names_is_counted(tmp_path, root):
+    face("other").save(root / "image/origin/other.png")
+    assert opened(tmp_path, root).notes["left_out"] == {"in no list and no class's folder": [1, "other.png"]}

@@ -7,6 +7,7 @@ from face_trees import save, write_class_folders
 from inside import folder_of, job, read
 
 from distill.augment.views import identity
+from distill.data.common.twins import start_messages
 from distill.data.extra import Joined, to_learn_from, with_extra
 from distill.data.folder import folder
 from distill.data.loader import batches, class_balanced_weights
@@ -31,6 +32,10 @@ def test_faces_without_labels_lie_behind_those_of_train_and_none_is_a_test_face(
     data = folder(home / "store", home / "faces", size=20)
     more = with_extra(data, home / "store", home / "more")
     assert len(more.extra) == 12 and "twin.png" not in more.extra.ids and more.splits == data.splits
+    assert start_messages(more)[-1] == (
+        "data.extra: 12 more training faces without labels, for the losses that compare with the teacher; 1 left out, as its "
+        "photograph is in valid or test"
+    )
     train, own = to_learn_from(more).splits["train"], data.splits["train"]
     assert len(train) == len(own) + 12 and (train.label[len(own) :] == -1).all() and not train.target[len(own) :].any()
     order = np.arange(len(train))[::-1]
@@ -38,6 +43,22 @@ def test_faces_without_labels_lie_behind_those_of_train_and_none_is_a_test_face(
     both = np.concatenate([own.pixels[own.rows], more.extra.pixels[more.extra.rows]])[::-1]
     np.testing.assert_array_equal(batch.pixels, both)
     assert to_learn_from(data) is data
+
+
+def test_files_beside_the_faces_and_copies_of_training_faces_are_counted(home, tmp_path):
+    data = folder(home / "store", home / "faces", size=20)
+    for k in range(3):
+        save(tmp_path / "more" / f"other{k}.png")
+    for id in data.splits["train"].ids[:2]:
+        (tmp_path / "more" / id.replace("/", "-")).write_bytes((home / "faces" / id).read_bytes())
+    (tmp_path / "more" / "words.txt").write_text("no picture")
+    (tmp_path / "more" / ".hidden.png").write_bytes((tmp_path / "more" / "other0.png").read_bytes())
+    told = start_messages(with_extra(data, home / "store", tmp_path / "more"))
+    assert told[-2:] == [
+        "data.extra: 2 files left out: 1 hidden (.hidden.png), 1 no picture (words.txt)",
+        "data.extra: 5 more training faces without labels, for the losses that compare with the teacher; 2 of them are faces "
+        "of train, pixel for pixel",
+    ]
 
 
 def test_joined_reads_two_arrays_as_one():

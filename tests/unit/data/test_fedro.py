@@ -77,3 +77,9 @@ def test_a_root_without_fedro_says_what_belongs_there(tmp_path):
         ValueError, match=r"FED_RO_crop does not exist. Give the folder with FED_RO_crop/<emotion>/<file>"
     ):
         opened(tmp_path, tmp_path)
+
+
+def test_a_picture_that_no_row_names_is_counted(tmp_path, root):
+    write_lines(root / "FED_RO_crop" / LIST, [name for name in expected() if not name.endswith("19.jpg")])
+    counts = opened(tmp_path, root, test=1).notes["left_out"]
+    assert counts == {"in no list and no class's folder": [7, "anger/anger 19.jpg"]}, "the list was read"

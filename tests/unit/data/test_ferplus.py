@@ -98,6 +98,11 @@ def test_rows_without_a_file_name_are_skipped(tmp_path, root):
     assert len(ferplus(tmp_path / "store", root).splits["train"]) == tree.SIZES["train"]
 
 
+def test_a_picture_that_no_row_names_is_counted(tmp_path, root):
+    tree.edit(root, lambda rows: rows.pop(1), "test")
+    assert ferplus(tmp_path / "store", root).notes["left_out"] == {"in no label.csv": [1, "FER2013Test/fer0032221.png"]}
+
+
 def test_a_second_call_does_not_decode_and_a_changed_file_does(tmp_path, root, monkeypatch):
     ferplus(tmp_path / "store", root)
     monkeypatch.setattr("distill.data.ferplus.label_folders.decode", lambda *_: pytest.fail("decoded again"))

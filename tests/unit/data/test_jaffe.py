@@ -157,3 +157,9 @@ def test_jaffe_root_with_two_folders_of_pictures_or_none_names_them(root, tmp_pa
     refused(root, r"data.root: .* must have one folder of pictures \(aligned, jaffe found\)")
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", r"must have one folder of pictures \(none found\)")
+
+
+def test_a_picture_that_the_list_leaves_out_is_counted(root):
+    (root / "list.txt").write_text("".join(f"{name} {NUMBER[name[3:5]]}\n" for name in NAMES[1:]))
+    counts = open_it(root, list_file="list.txt").notes["left_out"]
+    assert counts == {"no picture": [1, "README_FIRST.txt"], "in no list and no class's folder": [1, NAMES[0]]}

@@ -169,3 +169,8 @@ def test_oulucasia_broken_sequence_is_named(sequences):
 
 def test_another_light_must_be_there(sequences):
     refused(sequences, r"has neither .* nor NI/Weak", light="NI/Weak")
+
+
+def test_a_picture_that_the_list_leaves_out_is_counted(root):
+    write(root / "ourOluCasiatest" / "0" / "other.png", 3)
+    assert open_it(root).notes["left_out"] == {"in no list and no class's folder": [1, "0/other.png"]}

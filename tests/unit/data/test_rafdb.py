@@ -161,3 +161,10 @@ def test_a_changed_picture_is_packed_again(tmp_path, root):
     before = opened(tmp_path, root).splits["test"].sha256
     save(root / "Image/aligned/test_0003_aligned.jpg", "another")
     assert opened(tmp_path, root).splits["test"].sha256 != before
+
+
+def test_a_picture_that_no_row_names_is_counted(tmp_path, root):
+    save(root / "Image/aligned/train_9999_aligned.jpg")
+    assert opened(tmp_path, root).notes["left_out"] == {
+        "in no list and no class's folder": [1, "train_9999_aligned.jpg"]
+    }

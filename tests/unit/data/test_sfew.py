@@ -137,3 +137,8 @@ def test_an_empty_list_and_a_class_without_pictures_are_named(root):
     (root / "sfew_train.txt").write_text("\n".join(row for row in rows if not row.startswith("Fear")))
     with pytest.raises(ValueError, match=r"data.root: sfew has no picture of fear among its 18 for train"):
         open_it(root)
+
+
+def test_a_picture_that_no_row_names_is_counted(root):
+    edit(root / "sfew_train.txt", 1, "")
+    assert open_it(root).notes["left_out"] == {"in no list and no class's folder": [1, name(0)]}

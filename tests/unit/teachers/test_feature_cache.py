@@ -98,6 +98,14 @@ def test_a_batch_in_any_order_gets_its_own_maps(tmp_path):
     assert not any(value.requires_grad for value in shuffled.values())
 
 
+def test_stored_maps_that_were_changed_are_named(tmp_path):
+    answers(tapped(cache(tmp_path / "c"), "conv1"))
+    whole = (path := tmp_path / "c" / "train-view1-conv1.npy").read_bytes()
+    path.write_bytes(whole[:900] + bytes(byte ^ 4 for byte in whole[900:964]) + whole[964:])
+    with pytest.raises(ValueError, match=r"conv1\.npy: damaged .*SHA-256.* Delete it; it is computed again"):
+        answers(tapped(cache(tmp_path / "c"), "conv1"))
+
+
 def test_views_have_maps_of_their_own(tmp_path):
     teacher = tapped(cache(tmp_path / "c"), "conv1")
     first, second = (answers(teacher, view=view)[1]["conv1"] for view in (1, 2))
@@ -136,7 +144,7 @@ def test_logits_stored_without_maps_serve_a_run_that_asks_for_maps(tmp_path):
 def test_the_size_that_is_said_is_the_size_on_disk(tmp_path, precision):
     teacher = tapped(cache(tmp_path / "c", lambda: frozen(precision), str(precision)), "conv1", "conv2")
     answers(teacher)
-    on_disk = sum((tmp_path / "c" / f"train-view1-{name}.npy").stat().st_size - 128 for name in ("conv1", "conv2"))
+    on_disk = sum((tmp_path / "c" / f"train-view1-{name}.npy").stat().st_size - 128 - 32 for name in ("conv1", "conv2"))
     assert (
         sum(map(teacher.store.bytes_of, teacher.layers))
         == on_disk
