@@ -1,6 +1,7 @@
 """Ranges of a run's config: numbers out of range, and parts that do not make up a run."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -231,7 +232,7 @@ def check_network(target: str, network: object) -> None:
 
 @contextmanager
 def option_errors(key: str) -> Iterator[None]:
-    """Say what a word instead of a number is, where options are given to a component.
+    """Say what a word instead of a number is, and what is missing, where options are given to a component.
 
     Args:
         key: of the component, such as student.
@@ -242,6 +243,11 @@ def option_errors(key: str) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
+        if missing := re.search(r"missing \d+ required .*arguments?: '(\w+)'", str(error)):
+            raise ConfigError(
+                f"{key}.{missing[1]}",
+                f"must be given. Type {key}.{missing[1]}=VALUE instead of ~{key}.{missing[1]}, or write it into the yaml.",
+            ) from error
         raise ConfigError(
             key, f"an option is of another kind than in its yaml, such as a word for a number ({error})."
         ) from error

@@ -17,6 +17,7 @@ from distill.config.overrides import composed_job
 from distill.config.schema import check, typed
 from distill.pipeline import validation
 from distill.run import cli
+from distill.system.errors import ConfigError
 from distill.system.hardware import pick_device
 
 FERPLUS = ("data=ferplus", "data.root=faces")
@@ -125,6 +126,13 @@ def test_the_command_line_says_which_key_was_meant(tmp_path):
 def test_a_key_that_must_be_given_gets_a_sentence(override, key):
     with pytest.raises(ValueError, match=re.escape(f"{key}: must be given. Type {key}=")):
         typed(composed(override))
+
+
+def test_an_argument_that_was_taken_out_is_told_by_its_key():
+    cfg = typed(composed("student=microexpnet", "~student.width", "data=smoke", "teacher=none"))
+    with pytest.raises(ConfigError, match=r"must be given\. Type student\.width=") as told:
+        validation.validate(cfg)
+    assert told.value.key == "student.width"
 
 
 # Numbers
