@@ -35,6 +35,8 @@ from distill.system.console import loud_warnings
 from distill.system.files import atomic
 from distill.system.hardware import set_threads
 
+SHOWN = 5  # run folders that are not counted, on the console; the page has all
+
 
 def faces(table: RunTable) -> Faces | str:
     """Return the faces of a data set's best student, or why there are none."""
@@ -75,7 +77,12 @@ def report(options: argparse.Namespace) -> None:
         for path in write(table, options.out or options.folders[0], not options.no_faces, options.plot):
             print(path)
     if table.left_out:
-        print(f"{count(len(table.left_out), 'run folder')} not counted: the page says why", file=sys.stderr)
+        print(f"{count(len(table.left_out), 'run folder')} not counted:", file=sys.stderr)
+        for run in table.left_out[:SHOWN]:
+            first, *_ = (run.error or "").splitlines() or [""]
+            print(f"  {run.folder}: {run.status}: {first}", file=sys.stderr)
+        if more := table.left_out[SHOWN:]:
+            print(f"  and {len(more)} more, which the page of python -m distill.report lists", file=sys.stderr)
     if table.debug:
         print(f"{count(table.debug, 'run')} of debug=smoke or overfit left out: --debug counts them", file=sys.stderr)
 

@@ -123,7 +123,9 @@ def test_damaged_failed_and_unfinished_runs_are_named_and_the_rest_is_whole(tmp_
         assert re.search(f"{tmp_path / name}</code>: .*{words}", left_out), name
     assert "5 run folders not counted" in page and page.count("<tbody data-c=") == 1
     assert "predictions cannot be shown" in page and "test.csv is damaged" in page and "Learning curves" in page
-    assert "5 run folders not counted" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "5 run folders not counted:" in told and "  and" not in told
+    assert all(f"  {tmp_path / name}: " in told for name in ("cut", "failed", "hollow", "config", "killed"))
 
 
 def test_folders_without_one_finished_run_still_get_a_page_and_those_without_any_a_sentence(tmp_path):
