@@ -51,7 +51,7 @@ def test_what_was_measured_on_other_faces_is_printed_with_its_intervals_and_corr
     result = {
         **{
             "run": "a run",
-            "data": {"name": "fedro", "protocol": "all"},
+            "data": {"name": "fedro", "protocol": "all", "notes": {"left_out": {"not in a list": [2, "a.png"]}}},
             "test": test,
             "recall": {"fear": 0.4, "anger": None},
             "unseen": {},
@@ -63,6 +63,6 @@ def test_what_was_measured_on_other_faces_is_printed_with_its_intervals_and_corr
     measured(result, tmp_path / "fedro.json")
     said = capsys.readouterr().out
     rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if line.split()}
-    assert "found of each class: fear 40.0%\n" in said
+    assert "found of each class: fear 40.0%\n" in said and "a.png" in said
     assert rows["test"] == ["1,234", "40.00%", "35.0", "to", "45.0", "30.00%", "20.0", "to", "40.0"]
     assert rows["blur"] == ["1,234", "30.00%", "30.00%"]
