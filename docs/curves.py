@@ -51,7 +51,7 @@ def picture() -> str:
     for student, curve in runs.items():
         number = [*colors].index(student.split(",")[0])
         points = [(k + 1, share) for k, share in enumerate(curve["top1_accuracy"]) if share >= LOW]
-        plot.line(points, "repeat" if "8 views" in student else f"c{number}" + " labels" * ("labels" in student))
+        plot.line(points, "repeat" if "views" in student else f"c{number}" + " labels" * ("labels" in student))
     for number, name in enumerate(colors):
         plot.text(600, 206 + 18 * number, name, f"c{number}")
     plot.text(600, 206 + 18 * len(colors), "dashed: labels alone")

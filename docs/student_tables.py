@@ -51,6 +51,7 @@ ROWS = {  # table -> its rows -> results
         "FerLite S at 64 px, for rare classes, then 40 epochs": "ferplus-ferlite-s64-more",
         "FerLite M at 64 px, for rare classes": "ferplus-ferlite-m64-rare",
         "MicroExpNet XXS, then 40 epochs": "ferplus-microexpnet-100-distilled-more",
+        "FerLite S, from the ensemble, 8 stored views": "ferplus-ferlite-s-distilled-views-8",
         "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
     },
 }

@@ -27,6 +27,7 @@ CONVERGED = {  # student of docs/ferplus.md -> results; those of later rows may 
     "FerLite S at 64 px, for rare classes, then 40 epochs": "ferlite-s64-more",
     "FerLite M at 64 px, for rare classes": "ferlite-m64-rare",
     "MicroExpNet XXS, then 40 epochs": "microexpnet-100-distilled-more",
+    "FerLite S, from the ensemble, 8 stored views": "ferlite-s-distilled-views-8",
     "FerLite S, labels alone, 8 views": "ferlite-s-ce-8-views",
 }
 
