@@ -184,7 +184,11 @@ class Cern(nn.Module):
 
 
 def check_numbers(size: int, width: float, variant: str, global_scale: float) -> None:
-    """Refuse numbers that make no CERN; see Cern for what they are."""
+    """Refuse numbers that make no CERN; see Cern for what they are.
+
+    Raises:
+        ConfigError: the first that cannot be, and what to give.
+    """
     expect(size >= 16 and size % 16 == 0, "student.size", "a multiple of 16, such as 48, 64 or 128", size)
     expect(width > 0, "student.width", "a multiplier above 0, such as 0.5 or 1", width)
     expect(global_scale > 0, "student.global_scale", "a factor above 0 (published 1)", global_scale)

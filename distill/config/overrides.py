@@ -65,6 +65,9 @@ def expand_sweep(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     Args:
         words: the command line without the program; flags and what is meant for hydra itself are passed over.
 
+    Returns:
+        (jobs, swept keys).
+
     Raises:
         ValueError: a word that cannot be read.
     """

@@ -121,7 +121,11 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
 
 
 def executor_of(launcher: Mapping[str, Any], at_a_time: int):
-    """Return where the jobs run, by the options of the launcher, or at_a_time here where it does not say how many."""
+    """Return where the jobs run, by the options of the launcher, or at_a_time here where it does not say how many.
+
+    Raises:
+        ConfigError: a number of jobs that is none.
+    """
     if launcher["_target_"] == "ray":
         return RayExecutor(**{key: value for key, value in launcher.items() if key != "_target_"})
     if "submitit" in launcher["_target_"]:

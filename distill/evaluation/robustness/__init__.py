@@ -80,7 +80,11 @@ def corrupt(
 
 
 def check(names: Iterable[str], severities: Iterable[int]) -> None:
-    """Refuse corruptions and severities that do not exist."""
+    """Refuse corruptions and severities that do not exist.
+
+    Raises:
+        ConfigError: with the names or numbers there are.
+    """
     for name in names:
         expect(name in CORRUPTIONS, "eval.robustness", f"one of {', '.join(CORRUPTIONS)}", repr(name))
     for severity in severities:

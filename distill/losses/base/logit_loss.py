@@ -110,7 +110,11 @@ def log_others(z: Tensor, is_label: Tensor) -> Tensor:
 
 
 def check_numbers(term: str, **chosen: tuple[object, bool, str]) -> None:
-    """Check every key=(value, whether it will do, what would)."""
+    """Check every key=(value, whether it will do, what would).
+
+    Raises:
+        ConfigError: naming the config key, the value and what to give instead.
+    """
     for key, (value, will_do, wanted) in chosen.items():
         expect(will_do, f"loss.{term}.{key}", wanted, value)
 

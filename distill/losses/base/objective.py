@@ -174,6 +174,10 @@ def check_heads(term: str, apply_to: str, head_reduction: str) -> None:
 
 
 def check_choices(term: str, **chosen: tuple[str, tuple[str, ...]]) -> None:
-    """Check every key=(value, choices)."""
+    """Check every key=(value, choices).
+
+    Raises:
+        ConfigError: naming the config key, the value and what to type instead.
+    """
     for key, (value, choices) in chosen.items():
         expect(value in choices, f"loss.{term}.{key}", " or ".join(choices), repr(value))
