@@ -4,7 +4,8 @@ import ast
 import hashlib
 import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
@@ -76,21 +77,23 @@ def _source(name: str) -> tuple[str | None, bytes]:
     return None, b""
 
 
-def _imports(module: str, source: bytes) -> Iterator[str]:
-    """Yield every name that a module imports, relative ones resolved, and its parent packages."""
+@cache  # runs of one process name the same modules
+def _imports(module: str, source: bytes) -> list[str]:
+    """Return every name that a module imports, relative ones resolved, and its parent packages."""
     spec = _spec(module)
     package = module if spec and spec.submodule_search_locations else module.rpartition(".")[0]
-    yield package
+    names = [package]
     try:
         tree = ast.parse(source)
     except SyntaxError:
-        return
+        return names
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level <= package.count(".") + 1:
             base = resolve_name("." * node.level + (node.module or ""), package)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            names += [f"{base}.{alias.name}" for alias in node.names]
+    return names
 
 
 def warn_if_code_changed(folder: RunFolder, other: str = "paths.run") -> list[str]:
