@@ -55,6 +55,7 @@ ROWS = {  # table -> its rows -> results
         "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
     },
 }
+MICROEXPNET = "ferplus-microexpnet-100-distilled-more"  # whose seed 2 is shipped; README.md's table has the others
 KEYS = ("top1_accuracy", "mean_class_accuracy")
 TWINS = "without_near_duplicates"
 
@@ -63,6 +64,18 @@ def shown(*of_tables: str) -> dict[str, str]:
     """Return the rows of some of ROWS' tables, or of all, whose result is there."""
     rows = {row: name for of_table in of_tables or ROWS for row, name in ROWS[of_table].items()}
     return {row: name for row, name in rows.items() if (RESULTS / f"{name}.json").exists()}
+
+
+def shown_of(shipped: bool) -> dict[str, str]:
+    """Return the rows of students that come with the package, or all others."""
+    names = {MICROEXPNET, *shipped_results().values()}
+    return {row: name for row, name in shown().items() if (name in names) == shipped}
+
+
+def shipped_results() -> dict[str, str]:
+    """Return student -> result of the shipped students in README.md's table."""
+    rows = [row for row in read("readme") if "shipped" in row]
+    return {row["name"].strip("*"): row["result"].removesuffix(".json") for row in rows}
 
 
 def read(name: str) -> dict:
@@ -107,11 +120,11 @@ def students(of_table: str) -> str:
     return table(heads, rows)
 
 
-def calibration() -> str:
-    """Return the same students' NLL and ECE before and after their temperature, and their agreement with the ensemble, on test."""
+def calibration(shipped: bool) -> str:
+    """Return NLL and ECE of students before and after their temperature, and their agreement with their teacher, on test."""
     heads = ["student", "NLL", "NLL, calibrated", "ECE", "ECE, calibrated", "agrees with its teacher"]
     rows = []
-    for student, name in shown().items():
+    for student, name in shown_of(shipped).items():
         results = [read(seed) for seed in seeds(name)]
         tests = [result["calibration"]["test"] for result in results]
         cells = [
@@ -125,13 +138,12 @@ def calibration() -> str:
     return table(heads, rows)
 
 
-def pairs() -> str:
+def pairs(of_both: dict[str, tuple[str, str]], end: str = "") -> str:
     """Return students from the ensemble beside those on labels alone: McNemar over faces for each seed, and differences over seeds."""
     kept = read("answers")
     heads = ["student, faces", "seeds", "one alone is right: from the ensemble, on labels", "p"]
     heads += ["top-1", "mean-class", "ECE"]
     rows = []
-    of_both = {**PAIRS, **{f"{student}{THEN}": names for student, names in RARE.items()}}
     for student, (alone, distilled) in of_both.items():
         if not (RESULTS / f"{alone}.json").exists() or not (RESULTS / f"{distilled}.json").exists():
             continue
@@ -146,7 +158,13 @@ def pairs() -> str:
             ]
             alone_right = "; ".join(f"{b}, {a}" for b, a, _ in counts)
             rows.append(
-                [f"{student}, {split}", str(len(both)), alone_right, "; ".join(f"{p:.2g}" for *_, p in counts), *gains]
+                [
+                    f"{student}{end}, {split}",
+                    str(len(both)),
+                    alone_right,
+                    "; ".join(f"{p:.2g}" for *_, p in counts),
+                    *gains,
+                ]
             )
     return table(heads, rows)
 
@@ -170,8 +188,7 @@ def class_recalls(elsewhere: bool) -> str:
         elsewhere: on the other data set instead of FER+'s test faces.
     """
     kept = read("answers")
-    names = {row["name"].strip("*"): row["result"].removesuffix(".json") for row in read("readme") if "shipped" in row}
-    names["MicroExpNet XXS"] = "ferplus-microexpnet-100-distilled-more-seed2"  # the seed that is shipped
+    names = {**shipped_results(), "MicroExpNet XXS": f"{MICROEXPNET}-seed2"}
     labels, every = digits(kept["labels"]["test"]), read(names["MicroExpNet XXS"])["data"]["classes"]
     if elsewhere:
         others = {student: read(f"{name}-muxspace48") for student, name in names.items()}
@@ -188,11 +205,11 @@ def class_recalls(elsewhere: bool) -> str:
     return table(["class", "faces", *names], rows)
 
 
-def protocols() -> str:
-    """Return the same students' test top-1 under every protocol."""
+def protocols(shipped: bool) -> str:
+    """Return students' test top-1 under every protocol."""
     names = ("majority", "argmax", "votes", "emotions")
     rows = []
-    for student, name in shown().items():
+    for student, name in shown_of(shipped).items():
         splits = [read(seed)["extra_test_splits"] for seed in seeds(name)]
         rows.append([student, *(spread([split[protocol]["top1_accuracy"] for split in splits]) for protocol in names)])
     return table(["student", *names], rows)

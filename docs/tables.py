@@ -8,7 +8,10 @@ from pathlib import Path
 from curves import patience
 from student_tables import (
     KEYS,
+    PAIRS,
+    RARE,
     ROWS,
+    THEN,
     calibration,
     class_recalls,
     corrupted,
@@ -130,7 +133,7 @@ def elastic() -> str:
         cells += [f"{times[row['num_parameters']][kind]:.0f} µs" for kind in ("float32_one", "int8_one")]
         for split, way in columns:
             reached = [of_width[way][width][f"{split}/{key}"] for key in KEYS] if width in of_width[way] else []
-            cells.append(" / ".join(f"{100 * share:.2f}" for share in reached) or "-")
+            cells.append(" /<br>".join(f"{100 * share:.2f}" for share in reached) or "-")
         lines.append(cells)
     return table(heads, lines)
 
@@ -262,11 +265,14 @@ def headline() -> str:
 
 TABLES = {
     **{name: partial(students, name) for name in ROWS},
-    "calibration": calibration,
-    "pairs": pairs,
+    "calibration": partial(calibration, shipped=True),
+    "calibration_others": partial(calibration, shipped=False),
+    "pairs": partial(pairs, PAIRS),
+    "pairs_rare": partial(pairs, RARE, THEN),
     "classes": lambda: class_recalls(elsewhere=False),
     "classes_elsewhere": lambda: class_recalls(elsewhere=True),
-    "protocols": protocols,
+    "protocols": partial(protocols, shipped=True),
+    "protocols_others": partial(protocols, shipped=False),
     "corrupted": corrupted,
     "patience": patience,
     "losses_ferlite": partial(losses, "ferplus-losses-ferlite.csv"),
