@@ -71,7 +71,17 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
         new = Path(temporary) / "new"
         new.mkdir()
         for name, value in recorded.items():
-            _copy(folder / "export" / name, new / names[name] if name in names else None, value, folder)
+            source = folder / "export" / name
+            copy = new / names[name] if name in names else None
+            if not source.is_file():
+                raise ValueError(f"{source}: missing. Type python -m distill.export {quote(str(folder))}")
+            if copy:
+                shutil.copyfile(source, copy)
+            if sha256(copy or source) != value:
+                raise ValueError(
+                    f"{source}: damaged or changed, it is not the file that passed the gate. "
+                    f"Type python -m distill.export {quote(str(folder))}"
+                )
         for needed in COMPACT if compact else (WEIGHTS,):
             if needed not in names:
                 why = "refused by the gate" if needed in parity["refused"] else "export.int8=false"
@@ -87,19 +97,6 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
         load(new if compact else folder / "export", config[OURS]["plugins"])  # of the run, which is one's own
         _swap(new, target, Path(temporary) / "old")
     return parity
-
-
-def _copy(source: Path, copy: Path | None, recorded: str, folder: Path) -> None:
-    """Copy a file, or only look at it, and refuse it where it is not the one that passed the gate."""
-    if not source.is_file():
-        raise ValueError(f"{source}: missing. Type python -m distill.export {quote(str(folder))}")
-    if copy:
-        shutil.copyfile(source, copy)
-    if sha256(copy or source) != recorded:
-        raise ValueError(
-            f"{source}: damaged or changed, it is not the file that passed the gate. "
-            f"Type python -m distill.export {quote(str(folder))}"
-        )
 
 
 def _refuse_target(folder: Path, target: Path, run: str, overwrite: bool) -> None:

@@ -57,7 +57,17 @@ def save(
     metadata = {"network": node, "classes": list(classes), PROBE: probe(used)}
     save_weights(folder / WEIGHTS, stored if net is None else net, metadata)
     ours["sha256"] = sha256(folder / WEIGHTS)
-    write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
+    written = {}
+    if net is not None:  # the config that timm would write, with the student's own input and class names
+        from timm.models import _hub
+
+        spec = student.input
+        seen = {"input_size": (spec.channels, spec.size, spec.size), "interpolation": "bilinear", "crop_pct": 1.0}
+        for name in ("mean", "std"):
+            seen[name] = tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist())
+        _hub.save_config_for_hf(net, folder / CONFIG, model_config={"label_names": list(classes)}, data_config=seen)
+        written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    write_json(folder / CONFIG, written | {OURS: ours})
 
 
 def save_run(run: SourceRun, path: Path, facts: dict, half: bool = False) -> None:
@@ -76,22 +86,6 @@ def timm_part(student: nn.Module) -> nn.Module | None:
     """Return the timm network that a student is nothing but, or None."""
     alone = isinstance(student, TimmNet) and [name for name, _ in student.named_children()] == ["net"]
     return student.net if alone else None
-
-
-def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
-    """Return the config that timm would write, with the student's own input and class names."""
-    from tempfile import TemporaryDirectory
-
-    from timm.models import _hub
-
-    spec = student.input
-    data = {"input_size": (spec.channels, spec.size, spec.size), "interpolation": "bilinear", "crop_pct": 1.0}
-    for name in ("mean", "std"):
-        data[name] = tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist())
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / CONFIG
-        _hub.save_config_for_hf(student.net, path, model_config={"label_names": list(classes)}, data_config=data)
-        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
