@@ -16,12 +16,13 @@ from distill.export.runtimes import refuse_changed
 from distill.export.source_run import SourceRun
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import rebuild, without_initial_weights
+from distill.runs.published import CONFIG, OURS, published_config
 from distill.system.cli import format_error
 from distill.system.files import sha256, write_json
 from distill.system.weights import load_weights, read_weights, save_weights
 from distill.types import Outputs
 
-WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
+WEIGHTS = "student.safetensors"
 PUBLISHED = "model.safetensors"  # what model hubs call the weights
 
 
@@ -104,17 +105,9 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     weights = published if published.is_file() else folder / WEIGHTS
     for part in (file, weights):
         refuse_changed(part)
-    try:
-        ours = json.loads(file.read_text(encoding="utf-8"))[OURS]
-        node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
-        temperature = float(ours["temperature"])
-        if not 0 < temperature < float("inf"):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: no config of an exported student ({type(error).__name__}). Type python -m distill.export RUN, and give "
-            "RUN/export."
-        ) from None
+    ours = published_config(folder)
+    node, classes, temperature = ours["network"], tuple(ours["classes"]), float(ours.get("temperature", 1))
+    target = node["_target_"]
     package = target.partition(".")[0]
     if f"{package}." not in ALLOWED and package not in plugins:
         raise ValueError(

@@ -89,7 +89,15 @@ def _data_set(
         "tiles": summary.tiles(best),
         "chance": summary.chance(part),
         "table": part,
-        "columns": _columns(part),
+        "columns": [
+            {
+                "column": column,
+                "edge": "edge" if column.group != last else "",  # a line to its left
+                "has_spread": any(column.name in c.spread for c in part.configurations),
+                "is_speed": column.name in SPEEDS,
+            }
+            for column, last in zip(part.columns, [None, *(column.group for column in part.columns)], strict=False)
+        ],
         "groups": Counter(column.group for column in part.columns),
         "spread": any(c.spread for c in part.configurations),
         "speeds": summary.speeds(part),
@@ -105,20 +113,6 @@ def _data_set(
         "errors": _errors(best.runs[0]),
         "faces": faces(part),
     }
-
-
-def _columns(section: RunTable) -> list[dict]:
-    """Return the columns of numbers: whether a line is drawn to the left of one, and whether it has a spread."""
-    before = [None, *(column.group for column in section.columns)]
-    return [
-        {
-            "column": column,
-            "edge": "edge" if column.group != last else "",
-            "has_spread": any(column.name in c.spread for c in section.configurations),
-            "is_speed": column.name in SPEEDS,
-        }
-        for column, last in zip(section.columns, before, strict=False)
-    ]
 
 
 def _errors(run: Run) -> dict:
