@@ -28,13 +28,9 @@ PYTHON = {  # name -> module; run and export are modules that can be called, see
 
 pin_packages()
 if sys.argv[:1] == ["-m"]:  # `python -m distill.COMMAND` is about to import its module, and PyTorch with it
-
-    def _run_help(words: list[str]) -> str:
-        from distill.config.help import run_help
-
-        return run_help(words)
-
-    start_command(__version__, {"distill.run": _run_help})
+    start_command(
+        __version__, {"distill.run": lambda words: importlib.import_module("distill.config.help").run_help(words)}
+    )
 
 
 def __getattr__(name: str) -> object:

@@ -219,7 +219,8 @@ def show(rows: list[dict], picture: str) -> None:
     for row in rows:
         cells = []
         for timed in row["passes"].values():
-            low, middle, high = map(_digits, (timed["quartiles"][0], timed["milliseconds"], timed["quartiles"][1]))
+            shown = timed["quartiles"][0], timed["milliseconds"], timed["quartiles"][1]
+            low, middle, high = (f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in shown)
             cells += [middle, f"{low}-{high}", f"{timed['images_per_second']:,.0f}"]
         memory = f"{row['peak_memory_bytes'] / 1e6:,.0f}"
         table.add_row(str(numbers[row["name"]]), str(row["threads"]), *cells, memory)
@@ -230,10 +231,6 @@ def show(rows: list[dict], picture: str) -> None:
         "MB: the most memory that the process held",
         style="dim",
     )
-
-
-def _digits(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _picture(text: str) -> str:
@@ -257,11 +254,20 @@ def _arguments(words: list[str]) -> argparse.Namespace:
 
 @command_line()
 def main(words: list[str]) -> None:
-    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
+    """Read the command line and do what it asks for; user errors are printed as one line, exit code 1.
+
+    Raises:
+        ValueError: --json names a file that is no earlier answer of this command.
+    """
     args = _arguments(words)
     loud_warnings()
     if args.json:
-        _refuse_other(args.json)
+        keys = {"picture", "rows", "environment"}
+        ours = not args.json.is_file()  # a model or a config is not replaced
+        with suppress(ValueError, AttributeError):
+            ours = ours or json.loads(args.json.read_text(encoding="utf-8")).keys() == keys
+        if not ours:
+            raise ValueError(f"--json: {args.json} is there and was not written by this command. Give another name.")
         args.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
         TemporaryFile(dir=args.json.parent).close()
     rows, bad = bench(args)
@@ -282,18 +288,6 @@ def main(words: list[str]) -> None:
             console.print(f"written: {folder / 'bench.json'}")
     if bad:
         sys.exit("\n".join(f"error: {message}" for message in bad))
-
-
-def _refuse_other(path: Path) -> None:
-    """Refuse to replace a file that is no earlier answer of this command: a model, a config."""
-    if not path.is_file():
-        return
-    try:
-        ours = json.loads(path.read_text(encoding="utf-8")).keys() == {"picture", "rows", "environment"}
-    except (ValueError, AttributeError):
-        ours = False
-    if not ours:
-        raise ValueError(f"--json: {path} is there and was not written by this command. Give another name.")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,12 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         seen_data = build.dataset(run.data, cfg.paths.store, run.plugins)
     except (ValueError, OSError):
         seen_data = None  # no longer there
-    cfg.data |= _as_packed(run.data, seen_data, cfg.data, words)
+    packed = {key: run.data[key] for key in ("size", "channels") if type(run.data.get(key)) is int}
+    if seen_data is not None:
+        channels, size = next(iter(seen_data.splits.values())).pixels.shape[1:3]
+        packed = {"size": size, "channels": channels}
+    typed = {word.lstrip("+").partition("=")[0] for word in words}
+    cfg.data |= {key: value for key, value in packed.items() if key in cfg.data and f"data.{key}" not in typed}
     provenance.warn_if_code_changed(RunFolder(folder))
     set_threads(cfg.train.threads)
     device = pick_device(cfg.train.device)
@@ -109,7 +114,10 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     logits = inference.student_logits(student, split, cfg.eval.tta, precision)
     inference.write_predictions(path.with_suffix(".csv"), split, data.classes, logits, None)
     seen, near_duplicate = _seen(folder, seen_data, data)
-    new, clean = (_unmarked(mask) for mask in (seen, near_duplicate))
+    new, clean = (
+        (np.array([], np.int64) if mask is None or not mask.any() else np.flatnonzero(~mask))
+        for mask in (seen, near_duplicate)
+    )
     apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
     rows = per_class(logits.numpy(), split.label, data.classes)
     result = {
@@ -141,11 +149,6 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
 
 def _numbers(logits: Tensor, split: Split, data: Dataset, rows: np.ndarray) -> dict:
     return {"rows": len(rows), **evaluate_predictions(logits[rows], split.label[rows], data.classes)}
-
-
-def _unmarked(mask: np.ndarray | None) -> np.ndarray:
-    """Return the rows that a mask [M] leaves out; none where it is not known, or marks none."""
-    return np.array([], np.int64) if mask is None or not mask.any() else np.flatnonzero(~mask)
 
 
 def _config(node: dict, words: list[str]) -> RunConfig:
@@ -199,16 +202,6 @@ def _in_common(data: Dataset, known: tuple[str, ...]) -> tuple[Dataset, dict[str
     return replace(
         data, classes=shared, splits={"test": _mapped(test, data.classes, shared)}, extra_test_splits=extra_test_splits
     ), dropped
-
-
-def _as_packed(run_data: dict, seen_data: Dataset | None, data: dict, words: list[str]) -> dict[str, int]:
-    """Return the size and channels of the run's own faces, where other data can have them and the words say nothing else."""
-    packed = {key: run_data[key] for key in ("size", "channels") if type(run_data.get(key)) is int}
-    if seen_data is not None:
-        channels, size = next(iter(seen_data.splits.values())).pixels.shape[1:3]
-        packed = {"size": size, "channels": channels}
-    typed = {word.lstrip("+").partition("=")[0] for word in words}
-    return {key: value for key, value in packed.items() if key in data and f"data.{key}" not in typed}
 
 
 def _seen(folder: Path, seen_data: Dataset | None, data: Dataset) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
@@ -28,7 +29,8 @@ from distill.export import float16_teacher, load
 from distill.export.card.card import card, exported
 from distill.export.job import rounded_weights
 from distill.export.options import Options
-from distill.export.weights_and_config import CONFIG, OURS, PUBLISHED, WEIGHTS
+from distill.export.weights_and_config import PUBLISHED, WEIGHTS
+from distill.runs.published import CONFIG, OURS, published_config
 from distill.system.cli import command_line, parser, user_path
 from distill.system.console import console, loud_warnings
 from distill.system.files import sha256, write_json
@@ -71,7 +73,17 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
         new = Path(temporary) / "new"
         new.mkdir()
         for name, value in recorded.items():
-            _copy(folder / "export" / name, new / names[name] if name in names else None, value, folder)
+            source = folder / "export" / name
+            copy = new / names[name] if name in names else None
+            if not source.is_file():
+                raise ValueError(f"{source}: missing. Type python -m distill.export {quote(str(folder))}")
+            if copy:
+                shutil.copyfile(source, copy)
+            if sha256(copy or source) != value:
+                raise ValueError(
+                    f"{source}: damaged or changed, it is not the file that passed the gate. "
+                    f"Type python -m distill.export {quote(str(folder))}"
+                )
         for needed in COMPACT if compact else (WEIGHTS,):
             if needed not in names:
                 why = "refused by the gate" if needed in parity["refused"] else "export.int8=false"
@@ -83,23 +95,10 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
                 os.replace(Path(temporary) / name, new / names[name])
         (new / CARD).write_text(card(folder, names, rounded, target.name), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
-        config = json.loads((new / CONFIG).read_text(encoding="utf-8"))
-        load(new if compact else folder / "export", config[OURS]["plugins"])  # of the run, which is one's own
+        plugins = published_config(new)["plugins"]  # of the run, which is one's own
+        load(new if compact else folder / "export", plugins)
         _swap(new, target, Path(temporary) / "old")
     return parity
-
-
-def _copy(source: Path, copy: Path | None, recorded: str, folder: Path) -> None:
-    """Copy a file, or only look at it, and refuse it where it is not the one that passed the gate."""
-    if not source.is_file():
-        raise ValueError(f"{source}: missing. Type python -m distill.export {quote(str(folder))}")
-    if copy:
-        shutil.copyfile(source, copy)
-    if sha256(copy or source) != recorded:
-        raise ValueError(
-            f"{source}: damaged or changed, it is not the file that passed the gate. "
-            f"Type python -m distill.export {quote(str(folder))}"
-        )
 
 
 def _refuse_target(folder: Path, target: Path, run: str, overwrite: bool) -> None:
@@ -118,17 +117,12 @@ def _refuse_target(folder: Path, target: Path, run: str, overwrite: bool) -> Non
             f"{target}: holds folders ({', '.join(inner[:3])}), which are never deleted here. Give another folder."
         )
     strange = [entry.name for entry in entries if entry.name not in (*NAMES.values(), CARD, PREPARATION)]
-    if entries and (strange or _run_of(target) != run) and not overwrite:
+    earlier = None
+    with suppress(ValueError):  # none, or of another tool
+        earlier = published_config(target)["facts"].get("run")
+    if entries and (strange or earlier != run) and not overwrite:
         what = f"holds other files ({', '.join(strange[:3])})" if strange else f"is not of {run}"
         raise ValueError(f"{target}: {what}. Give another folder, or --overwrite to replace all that is in it.")
-
-
-def _run_of(target: Path) -> str | None:
-    """Return which run a folder publishes."""
-    try:
-        return json.loads((target / CONFIG).read_text(encoding="utf-8"))[OURS]["facts"]["run"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def preparation(spec: dict) -> dict:

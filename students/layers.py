@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.system.errors import ConfigError
+from distill.system.errors import expect
 
 
 def choose(key: str, value: object, choices: Sequence[str]) -> str:
@@ -15,8 +15,7 @@ def choose(key: str, value: object, choices: Sequence[str]) -> str:
     Raises:
         ConfigError: naming the config key, the value and what to type instead.
     """
-    if value not in choices:
-        raise ConfigError(f"student.{key}", f"expected {', '.join(choices[:-1])} or {choices[-1]}, got {value!r}.")
+    expect(value in choices, f"student.{key}", f"{', '.join(choices[:-1])} or {choices[-1]}", repr(value))
     return str(value)
 
 

@@ -104,7 +104,12 @@ class OutputStore:
         path = self.path(split, view_id, layer)
         shape = (len(self.data.splits[split].pixels), *(layer.shape if layer else [len(self.data.classes)]))
         try:
-            array = _read_sealed(path, compare=path not in self.compared)
+            array = np.load(path, mmap_mode="r")
+            with open(path, "rb") as file:
+                file.seek(array.offset + array.nbytes)
+                sha256 = file.read()  # none: of an earlier version
+            if path not in self.compared and sha256 and sha256 != hashlib.sha256(array).digest():
+                raise ValueError("its content does not have the SHA-256 behind it")
         except (ValueError, EOFError, OSError) as error:
             raise ValueError(f"{path}: damaged ({error}). Delete it; it is computed again.") from error
         bits = layer is not None and self.is_bfloat16
@@ -120,17 +125,6 @@ def seal(path: Path, array: np.ndarray) -> None:
     """Write the SHA-256 of an array behind it in its file: a block of zeros that a power cut left would be taken for answers."""
     with open(path, "ab") as file:
         file.write(hashlib.sha256(array).digest())
-
-
-def _read_sealed(path: Path, compare: bool) -> np.memmap:
-    array = np.load(path, mmap_mode="r")
-    if compare:
-        with open(path, "rb") as file:
-            file.seek(array.offset + array.nbytes)
-            sha256 = file.read()  # none: of an earlier version
-        if sha256 and sha256 != hashlib.sha256(array).digest():
-            raise ValueError("its content does not have the SHA-256 behind it")
-    return array
 
 
 def to_array(x: Tensor) -> np.ndarray:

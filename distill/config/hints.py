@@ -42,18 +42,17 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
     """
     for word in words:
         group, equals, _ = word.lstrip("+").partition("=")
-        if equals and group in SWITCHES:
-            with suppress(HydraException):
-                value = OverridesParser.create().parse_override(word).value()
-                if isinstance(value, int | float) and value not in (0, 1):  # omegaconf takes any number for true
-                    raise ConfigError(group, f"expected true or false, got {value}.")
-        if equals and group.partition("@")[0] in GROUPS:
+        is_choice = group.partition("@")[0] in GROUPS
+        if equals and (group in SWITCHES or is_choice):
             with suppress(HydraException):  # which says so itself
                 value = OverridesParser.create().parse_override(word).value()
                 names = value if isinstance(value, list) else [value]
-                nothing = value is None and group in NULLABLE
-                if not nothing and any(isinstance(name, dict | list | int | float | NoneType) for name in names):
+                strange = any(isinstance(name, dict | list | int | float | NoneType) for name in names)
+                if is_choice and strange and not (value is None and group in NULLABLE):
                     raise ValueError(f"{word}: expected the name of a choice, or a list of names. Type {group}=NAME.")
+                # omegaconf takes any number for true
+                if not is_choice and isinstance(value, int | float) and value not in (0, 1):
+                    raise ConfigError(group, f"expected true or false, got {value}.")
     try:
         yield
     except HydraException as error:
@@ -70,7 +69,11 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         if match := re.match(r"(\+*teacher(?:@([\w.]+))?)=run:(.*)", word):
             return f"{word}: a run is named by a word of its own. Type {match[1]}=run {match[2] or 'teacher'}.run={match[3]}"
     if isinstance(error, MissingConfigException) and "/" in (error.missing_cfg_file or ""):
-        return _no_such_choice(error)
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        there = error.options or [path.stem for path in sorted(Path(str(files("conf") / group)).glob("*.yaml"))]
+        close = difflib.get_close_matches(choice, there, n=1)
+        meant = f"Did you mean {group}={close[0]}? " if close else ""
+        return f"{group}={choice}: there is no {group}/{choice}. {meant}There are {', '.join(there)}."
     message = str(error.__cause__ or error)
     match = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
     if not match:
@@ -116,11 +119,3 @@ def _loss_of(word: str) -> str | None:
     """Return NAME of loss.NAME.OPTION where there is such a loss."""
     match = re.match(r"\+*loss\.(\w+)", word)
     return match[1] if match and (files("conf") / "loss" / f"{match[1]}.yaml").is_file() else None
-
-
-def _no_such_choice(error: MissingConfigException) -> str:
-    group, _, choice = error.missing_cfg_file.rpartition("/")
-    there = error.options or [path.stem for path in sorted(Path(str(files("conf") / group)).glob("*.yaml"))]
-    close = difflib.get_close_matches(choice, there, n=1)
-    meant = f"Did you mean {group}={close[0]}? " if close else ""
-    return f"{group}={choice}: there is no {group}/{choice}. {meant}There are {', '.join(there)}."

@@ -89,11 +89,6 @@ def expand_sweep(words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     return [list(job) for job in product(*choices.values())], swept
 
 
-def for_jobs(words: Sequence[str]) -> list[str]:
-    """Return those of a sweep's words for hydra that each of its jobs is given, too."""
-    return [word for word in words if HYDRA.match(word) and not SWEEP.match(word)]
-
-
 def check_swept(keys: Iterable[str]) -> None:
     """Refuse to sweep over what does not change a student: all values would be one run folder.
 

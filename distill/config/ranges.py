@@ -67,11 +67,9 @@ def check_optimizer(key: str, node: dict) -> None:
         ConfigError: the first that is, and what to give.
     """
     for name in ("lr", "weight_decay", "eps", "momentum", "warmup", "final", "factor", "patience", "threshold"):
-        if node.get(name, 0) < 0:
-            raise ConfigError(f"{key}.{name}", f"expected 0 or more, got {node[name]}.")
+        expect(node.get(name, 0) >= 0, f"{key}.{name}", "0 or more", node.get(name))
     for name in ("momentum", "factor"):
-        if node.get(name, 0) >= 1:
-            raise ConfigError(f"{key}.{name}", f"expected a number below 1, got {node[name]}.")
+        expect(node.get(name, 0) < 1, f"{key}.{name}", "a number below 1", node.get(name))
     if node.get("nesterov") and node.get("momentum") == 0:
         raise ConfigError(f"{key}.nesterov", f"needs a momentum above 0. Type {key}.nesterov=false with momentum 0.")
     if not all(0 <= beta < 1 for beta in node.get("betas", ())):
@@ -195,8 +193,7 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
             raise ConfigError(key, f"{low}={least} and {high}={most}; give 0 < {low} <= {high}.")
     shares = dict.fromkeys(("flip", "erase", "erase_max", "shift", "brightness", "contrast"), 1)
     for name, most in (shares | {"rotate": 180, "shear": 89}).items():
-        if not 0 <= (value := getattr(augment, name)) <= most:
-            raise ConfigError(f"{key}.{name}", f"expected a number between 0 and {most}, got {value}.")
+        expect(0 <= (value := getattr(augment, name)) <= most, f"{key}.{name}", f"a number between 0 and {most}", value)
     expect(augment.num_views >= 0, f"{key}.num_views", "0 or more", augment.num_views)
 
 

@@ -17,7 +17,7 @@ from distill.data.common.image_reader import BROKEN
 from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.test_subsets import read_subsets
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -73,8 +73,7 @@ def affectnet(
         The lists: Wang et al., Region Attention Networks for Pose and Occlusion Robust Facial Expression Recognition,
         IEEE Trans. Image Processing 2020.
     """
-    if classes not in (7, 8):
-        raise ConfigError("data.classes", f"expected 8, or 7 without contempt, got {classes}.")
+    expect(classes in (7, 8), "data.classes", "8, or 7 without contempt", classes)
     release = _release(folder(root, LAYOUT), images)
     if test_subset and isinstance(release, NpyRelease):
         raise ConfigError(

@@ -14,8 +14,8 @@ from distill.data.common.image_files import folder as existing
 from distill.data.common.labeled import UNKNOWN, Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import class_folders, pictures_below, shown
-from distill.system.errors import ConfigError
-from distill.types import Dataset, Split
+from distill.system.errors import ConfigError, expect
+from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
 SPLITS = {
@@ -54,15 +54,41 @@ def folder(
         ConfigError: a root, folder or picture that cannot be used, in a message that says which and why.
     """
     home = existing(root, LAYOUT)
-    person = _pattern(subject)
+    person = None
+    if subject is not None:
+        try:
+            person = re.compile(subject)
+        except re.error as error:
+            raise ConfigError("data.subject", f"{subject!r} is no regular expression ({error}).") from error
+        if not person.groups:
+            raise ConfigError(
+                "data.subject", f"{subject!r} has no group. Put the person in brackets, such as '(S\\d+)_'."
+            )
     splits = _splits(home)
-    _check_labels(labels, classes)
+    expect(labels in ("folders", "none"), "data.labels", "folders, whose names are the classes, or none", repr(labels))
+    if labels == "folders" and classes is not None:
+        raise ConfigError(
+            "data.classes",
+            f"expected null, as data.labels=folders takes the folders' names, got {classes!r}. Type data.labels=none.",
+        )
+    if labels == "none" and len(set(classes or ())) < 2:
+        raise ConfigError(
+            "data.classes",
+            "faces without labels have only a teacher's outputs to learn from. Choose one that has learned, such as "
+            "teacher=ferplus, or type two classes or more, such as data.classes=[neutral,happiness].",
+        )
     if labels == "none":
         of_split, names = {split: {"": path} for split, path in splits.items()}, ("",)
         more, words = {"labels": "none"}, f"{shown(home.name)}, without labels"
     else:
         of_split = {split: _class_folders(path) for split, path in splits.items()}
-        names = _classes(home, {name for folders in of_split.values() for name in folders})
+        found = {name for folders in of_split.values() for name in folders}
+        if len(found) < 2:
+            raise ConfigError(
+                "data.root", f"{home} has {len(found)} class-named folders, two are needed. Give {LAYOUT}."
+            )
+        known = [name for name in EMOTIONS if name in found]
+        names = (*known, *sorted(found.difference(known)))
         more, words = {}, shown(home.name)
     data = labeled(
         store,
@@ -79,43 +105,13 @@ def folder(
         words=words,
         options=DataOptions(**options),
     )
-    return data if classes is None else _without_labels(data, tuple(map(str, classes)))
-
-
-def _without_labels(data: Dataset, classes: tuple[str, ...]) -> Dataset:
-    def blank(split: Split) -> Split:
-        rows = len(split)
-        return replace(split, target=np.zeros((rows, len(classes)), np.float32), label=np.full(rows, UNKNOWN))
-
-    return replace(data, classes=classes, splits={name: blank(split) for name, split in data.splits.items()})
-
-
-def _check_labels(labels: str, classes: list[str] | None) -> None:
-    if labels not in ("folders", "none"):
-        raise ConfigError("data.labels", f"expected folders, whose names are the classes, or none, got {labels!r}.")
-    if labels == "folders" and classes is not None:
-        raise ConfigError(
-            "data.classes",
-            f"expected null, as data.labels=folders takes the folders' names, got {classes!r}. Type data.labels=none.",
-        )
-    if labels == "none" and len(set(classes or ())) < 2:
-        raise ConfigError(
-            "data.classes",
-            "faces without labels have only a teacher's outputs to learn from. Choose one that has learned, such as "
-            "teacher=ferplus, or type two classes or more, such as data.classes=[neutral,happiness].",
-        )
-
-
-def _pattern(subject: str | None) -> re.Pattern | None:
-    if subject is None:
-        return None
-    try:
-        pattern = re.compile(subject)
-    except re.error as error:
-        raise ConfigError("data.subject", f"{subject!r} is no regular expression ({error}).") from error
-    if not pattern.groups:
-        raise ConfigError("data.subject", f"{subject!r} has no group. Put the person in brackets, such as '(S\\d+)_'.")
-    return pattern
+    if classes is None:
+        return data
+    splits = {}
+    for name, split in data.splits.items():
+        target, label = np.zeros((len(split), len(classes)), np.float32), np.full(len(split), UNKNOWN)
+        splits[name] = replace(split, target=target, label=label)
+    return replace(data, classes=tuple(map(str, classes)), splits=splits)
 
 
 def _splits(home: Path) -> dict[str, Path]:
@@ -143,13 +139,6 @@ def _class_folders(path: Path) -> dict[str, Path]:
             )
         named[name] = sub
     return named
-
-
-def _classes(home: Path, names: set[str]) -> tuple[str, ...]:
-    if len(names) < 2:
-        raise ConfigError("data.root", f"{home} has {len(names)} class-named folders, two are needed. Give {LAYOUT}.")
-    known = [name for name in EMOTIONS if name in names]
-    return (*known, *sorted(names.difference(known)))
 
 
 def _entries(split: str, path: Path, home: Path, name: str, classes: tuple[str, ...], person) -> Iterator[Entry]:

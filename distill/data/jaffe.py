@@ -34,7 +34,13 @@ def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **o
         ConfigError: a root, file or row that cannot be used, in a message that says which and why.
     """
     home = folder(root, LAYOUT)
-    images = _images(home)
+    images = home
+    if not pictures_below(home):
+        folders = [path for path in class_folders(home) if pictures_below(path)]
+        if len(folders) != 1:
+            names = ", ".join(path.name for path in folders) or "none"
+            raise ConfigError("data.root", f"{home} must have one folder of pictures ({names} found). Give {LAYOUT}.")
+        images = folders[0]
     listed = home / Path(list_file).expanduser() if list_file is not None else None
     if listed is not None and not listed.is_file():
         raise ConfigError("data.list_file", f"{listed} is not there. Give a path from data.root, or null.")
@@ -49,17 +55,6 @@ def jaffe(store: str | Path, root: str | Path, list_file: str | None = None, **o
         notes={"license": LICENSE},
         options=DataOptions(**{"fold": 0, "size": 128, "channels": 1} | options),
     )
-
-
-def _images(root: Path) -> Path:
-    """Find the folder with pictures: root, or the only one below it."""
-    if pictures_below(root):
-        return root
-    folders = [path for path in class_folders(root) if pictures_below(path)]
-    if len(folders) != 1:
-        names = ", ".join(path.name for path in folders) or "none"
-        raise ConfigError("data.root", f"{root} must have one folder of pictures ({names} found). Give {LAYOUT}.")
-    return folders[0]
 
 
 def _entry(images: Path, name: str, where: str) -> Entry:

@@ -117,18 +117,10 @@ def in_order(split: Split, table: Tensor, batch_size: int, share: slice = slice(
 
 def make_batch(split: Split | DeviceSplit, table: Tensor, positions: np.ndarray | Tensor) -> Batch:
     """Copy the rows at the given positions of a split into one batch, where the split is."""
-    if isinstance(split, DeviceSplit):
-        index = split.rows[positions]
-        return Batch(split.pixels[index], table[index], split.target[positions], split.label[positions], index)
     index = split.rows[positions]
-    rows = torch.from_numpy(index)
-    return Batch(
-        pixels=torch.from_numpy(split.pixels[index]),
-        view=table[rows],
-        target=torch.from_numpy(split.target[positions]),
-        label=torch.from_numpy(split.label[positions]),
-        index=rows,
-    )
+    rows = torch.as_tensor(index)
+    target, label = (torch.as_tensor(values[positions]) for values in (split.target, split.label))
+    return Batch(torch.as_tensor(split.pixels[index]), table[rows], target, label, rows)
 
 
 def mixup(batch: Batch, alpha: float, seed: int, epoch: int, step: int) -> MixedBatch:

@@ -12,7 +12,7 @@ from distill.data.common.image_files import find_below, folder, lines, picture, 
 from distill.data.common.labeled import Entry, labeled
 from distill.data.common.options import DataOptions
 from distill.data.common.walker import pictures_below
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.types import Dataset
 
 VERSION = 1  # of what is read; raise it when the same files would give other rows
@@ -49,10 +49,9 @@ def oulucasia(
         ConfigError: a root, file or row that cannot be used, in a message that says which and why.
     """
     chosen = DataOptions(**{"fold": 0, "size": 128} | options)
-    if not 2 <= chosen.folds <= PERSONS:
-        raise ConfigError(
-            "data.folds", f"expected 2 to {PERSONS}, the number of persons, such as 10, got {chosen.folds}."
-        )
+    expect(
+        2 <= chosen.folds <= PERSONS, "data.folds", f"2 to {PERSONS}, the number of persons, such as 10", chosen.folds
+    )
     home = folder(root, LAYOUT)
     listed = _given(home, list_file, "list_file") or find_below(home, [LIST])
     pictures = _given(home, images, "images") or find_below(home, [f"{IMAGES if listed else light}/"])

@@ -1,5 +1,6 @@
 """Similarity of the layers of student and teacher: centered kernel alignment (CKA) of every pair of stages."""
 
+import itertools
 import math
 
 import numpy as np
@@ -65,10 +66,12 @@ def compare(student: nn.Module, teacher, split: Split, precision: torch.dtype) -
     student.train(training)
     detach_hooks(student)
     detach_hooks(live.network)
-    return {
-        stage: {other: _ratio(similarities, ("student", stage), ("teacher", other)) for other in sides["teacher"]}
-        for stage in sides["student"]
-    }
+    alignment: dict[str, dict[str, float]] = {stage: {} for stage in sides["student"]}
+    for stage, other in itertools.product(sides["student"], sides["teacher"]):
+        a, b = ("student", stage), ("teacher", other)
+        scale = similarities[a, a] * similarities[b, b]
+        alignment[stage][other] = similarities[a, b] / math.sqrt(scale) if scale > 0 else 0.0  # one side does not vary
+    return alignment
 
 
 def named(info: FeatureInfo) -> dict[str, Layer]:
@@ -89,9 +92,3 @@ def centered_gram(x: Tensor) -> Tensor:
 def hsic(k: Tensor, l: Tensor) -> float:  # noqa: E741
     """Return the unbiased HSIC of two U-centred Gram matrices."""
     return float((k * l).sum() / (len(k) * (len(k) - 3)))
-
-
-def _ratio(similarities: dict, a: tuple, b: tuple) -> float:
-    """Return CKA, 0 where one side does not vary."""
-    scale = similarities[a, a] * similarities[b, b]
-    return similarities[a, b] / math.sqrt(scale) if scale > 0 else 0.0

@@ -24,13 +24,10 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     Shape:
         matrix: [K, K].
     """
-    from matplotlib.figure import Figure
-
     matrix = np.asarray(matrix)
     rows = matrix.sum(1)
     share = matrix / np.maximum(rows, 1)[:, None]
-    figure = Figure(figsize=(10, 8.6), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(8.6)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     ticks, classes = range(len(classes)), _legible(classes)
     axes.set_xticks(ticks, classes, rotation=35, ha="right", rotation_mode="anchor")
@@ -77,14 +74,12 @@ def sample_predictions(
     Shape:
         pixels: [N, C, H, W] uint8, C = 1 or 3; labels: [N]; probabilities: [N, K].
     """
-    from matplotlib.figure import Figure
-
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     rows = _choose(probabilities.argmax(1) == labels, probabilities.max(1), n)
     columns = min(6, len(rows))
     lines = -(-len(rows) // columns)
-    figure = Figure(figsize=(10, 0.75 + 2.1 * lines * 6 / columns), dpi=100, layout="constrained")
-    cells = figure.subplots(lines, columns, squeeze=False).ravel()
+    figure, grid = _figure(0.75 + 2.1 * lines * 6 / columns, lines, columns)
+    cells = np.ravel(grid)
     for cell in cells:
         cell.axis("off")
     guesses, classes = probabilities.argmax(1), _legible(classes)
@@ -110,7 +105,6 @@ def robustness(results: dict, path: str | Path) -> None:
         results: as distill.evaluation.robustness.evaluate_robustness returns them.
         path: the PNG file to write.
     """
-    from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
     clean, severities = results["clean"]["top1_accuracy"], results["severities"]
@@ -118,8 +112,7 @@ def robustness(results: dict, path: str | Path) -> None:
         name: [clean, *(scores[str(severity)]["top1_accuracy"] for severity in severities)]
         for name, scores in results["corruptions"].items()
     }
-    figure = Figure(figsize=(10, 6.4), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(6.4)
     axes.axhline(clean, color=GREY, linewidth=1.5, linestyle=(0, (5, 4)), zorder=1)
     for (name, curve), color in zip(curves.items(), cycle(LINES), strict=False):
         label = f"{name} {curve[-1]:.0%}"
@@ -147,11 +140,8 @@ def similarity(values: dict[str, dict[str, float]], path: str | Path) -> None:
         values: student's layer -> teacher's layer -> number.
         path: the PNG file to write.
     """
-    from matplotlib.figure import Figure
-
     matrix, teacher = np.array([list(row.values()) for row in values.values()]), list(next(iter(values.values())))
-    figure = Figure(figsize=(10, 2.2 + 0.8 * len(matrix)), dpi=100, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _figure(2.2 + 0.8 * len(matrix))
     image = axes.imshow(matrix, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(teacher)), teacher, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(matrix)), list(values))
@@ -164,6 +154,13 @@ def similarity(values: dict[str, dict[str, float]], path: str | Path) -> None:
     axes.spines[:].set_visible(False)
     figure.colorbar(image, shrink=0.8, aspect=30, label="centered kernel alignment").outline.set_visible(False)
     _save(figure, path)
+
+
+def _figure(height: float, lines: int = 1, columns: int = 1):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, height), dpi=100, layout="constrained")
+    return figure, figure.subplots(lines, columns)
 
 
 def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:

@@ -59,7 +59,12 @@ def show(parity: dict, target: Path) -> None:
     for name in ("file", "bytes", "agrees", "top-1", "change", "batch", "size"):
         table.add_column(name, justify="left" if name == "file" else "right", no_wrap=True)
     for name, numbers in parity["files"].items():
-        table.add_row(name, "NOT WRITTEN" if name in parity["refused"] else f"{numbers['bytes']:,}", *_cells(numbers))
+        cells = ("-",) * 5
+        if numbers:
+            other_size = f"{numbers['other_size']:.1e}" if numbers["other_sizes"] else "-"
+            shares = f"{numbers['agreement']:.2%}", f"{numbers['accuracy']:.2%}", f"{100 * numbers['difference']:+.2f}"
+            cells = (*shares, f"{numbers['other_batch']:.1e}", other_size)
+        table.add_row(name, "NOT WRITTEN" if name in parity["refused"] else f"{numbers['bytes']:,}", *cells)
     console.print(table)
     console.print(
         "agrees: share of faces that get PyTorch's answer; change of top-1, points; largest change of a probability at another "
@@ -70,14 +75,6 @@ def show(parity: dict, target: Path) -> None:
         console.print(message)
     console.print(f"folder: {target}")
     console.print(f"next: python -m distill.bench {quote(str(target))}")
-
-
-def _cells(numbers: dict) -> tuple[str, ...]:
-    if not numbers:
-        return ("-",) * 5
-    other_size = f"{numbers['other_size']:.1e}" if numbers["other_sizes"] else "-"
-    shares = (f"{numbers['agreement']:.2%}", f"{numbers['accuracy']:.2%}", f"{100 * numbers['difference']:+.2f}")
-    return (*shares, f"{numbers['other_batch']:.1e}", other_size)
 
 
 def _folder(options: argparse.Namespace) -> Path:

@@ -66,7 +66,7 @@ def export_formats(
     traced = cache(lambda: graph.deployed(student, options.preprocess, run.temperature))
     yield ExportFormat(("student.pt2",), traced, graph.save_program)
     picture = valid.pixels.shape[2:]
-    one = cache(lambda: graph.of_one_picture(student, options.preprocess, picture, run.temperature))
+    one = cache(lambda: graph.deployed(student, options.preprocess, run.temperature, picture))
     light = cache(lambda: litert.float32(student, options.preprocess, picture, num_classes, run.temperature))
     without = "Type export.litert=false to do without."
     engine_forms = {

@@ -52,18 +52,14 @@ def program(module: nn.Module, given: Tensor, axes: dict[int, str]) -> torch.exp
         ) from error
 
 
-def deployed(student: nn.Module, preprocess: bool, temperature: float = 1.0) -> torch.export.ExportedProgram:
-    """Return the program of the whole student: input -> logits / temperature, probabilities [B, K]."""
-    axes = dict(enumerate(PICTURE[:3])) if preprocess else {0: "batch"}
-    return program(ExportModule(student, preprocess, temperature), example(student, preprocess), axes)
-
-
-def of_one_picture(
-    student: nn.Module, preprocess: bool, picture: tuple[int, int], temperature: float = 1.0
+def deployed(
+    student: nn.Module, preprocess: bool, temperature: float = 1.0, picture: tuple[int, int] | None = None
 ) -> torch.export.ExportedProgram:
-    """Return the program of the whole student for one picture of this height and width, for engines of fixed sizes."""
-    given = torch.zeros(1, *picture, 3, dtype=torch.uint8) if preprocess else example(student, False)[:1]
-    return program(ExportModule(student, preprocess, temperature), given, {})
+    """Return the program of the whole student, input -> logits / temperature, probabilities [B, K]; or for one picture alone."""
+    given, axes = example(student, preprocess), dict(enumerate(PICTURE[:3])) if preprocess else {0: "batch"}
+    if picture:  # its height and width: engines of fixed sizes
+        given, axes = torch.zeros(1, *picture, 3, dtype=torch.uint8) if preprocess else given[:1], {}
+    return program(ExportModule(student, preprocess, temperature), given, axes)
 
 
 def bare_onnx(student: nn.Module):
@@ -116,7 +112,12 @@ def deployable(net, prepare, student: nn.Module, num_classes: int, temperature: 
         prepare.ir_version = merged.ir_version
         merged = compose.merge_models(prepare, merged, io_map=[("images", "images")])
     graph, spec = merged.graph, student.input
-    _divide(graph, "logits", temperature)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["logits/undivided" if one == "logits" else one for one in names]
+    graph.initializer.append(helper.make_tensor("logits/divisor", onnx.TensorProto.FLOAT, [], [temperature]))
+    divided = ["logits/undivided", "logits/divisor"], ["logits"]
+    graph.node.append(helper.make_node("Div", *divided, name="logits/temperature"))
     graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], name="probabilities", axis=1))
     if prepare is None:
         name, kind, shape = "images", onnx.TensorProto.FLOAT, ["batch", spec.channels, spec.size, spec.size]
@@ -130,18 +131,6 @@ def deployable(net, prepare, student: nn.Module, num_classes: int, temperature: 
     graph.name, merged.producer_name = "student", "fer-distill"
     onnx.checker.check_model(merged)
     return merged
-
-
-def _divide(graph, name: str, number: float) -> None:
-    """Let a graph answer its output divided by a number, under the same name."""
-    from onnx import TensorProto, helper
-
-    undivided, divisor = f"{name}/undivided", f"{name}/divisor"
-    for node in graph.node:
-        for names in (node.input, node.output):
-            names[:] = [undivided if one == name else one for one in names]
-    graph.initializer.append(helper.make_tensor(divisor, TensorProto.FLOAT, [], [number]))
-    graph.node.append(helper.make_node("Div", [undivided, divisor], [name], name=f"{name}/temperature"))
 
 
 def save_onnx(proto, path: Path, facts: dict[str, str]) -> None:

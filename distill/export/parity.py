@@ -131,10 +131,10 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
     Raises:
         ValueError: it does not answer finite logits and their softmax.
     """
-    split, answers = wanted.split, []
+    split = wanted.split
     parts = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
-    for rows in track(parts, len(parts), f"{words} on {len(split):,} faces"):
-        answers.append(answer(inputs(split, rows, spec)))
+    tracked = track(parts, len(parts), f"{words} on {len(split):,} faces")
+    answers = [answer(inputs(split, rows, spec)) for rows in tracked]
     logits, probabilities = (np.concatenate(part) for part in zip(*answers, strict=True))
     if logits.shape != wanted.logits.shape or not np.isfinite(logits).all():
         raise ValueError(

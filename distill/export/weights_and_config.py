@@ -16,12 +16,13 @@ from distill.export.runtimes import refuse_changed
 from distill.export.source_run import SourceRun
 from distill.models.timm_net import TimmNet
 from distill.pipeline.completed import rebuild, without_initial_weights
+from distill.runs.published import CONFIG, OURS, published_config
 from distill.system.cli import format_error
 from distill.system.files import sha256, write_json
 from distill.system.weights import load_weights, read_weights, save_weights
 from distill.types import Outputs
 
-WEIGHTS, CONFIG, OURS = "student.safetensors", "config.json", "fer_distill"
+WEIGHTS = "student.safetensors"
 PUBLISHED = "model.safetensors"  # what model hubs call the weights
 
 
@@ -57,7 +58,17 @@ def save(
     metadata = {"network": node, "classes": list(classes), PROBE: probe(used)}
     save_weights(folder / WEIGHTS, stored if net is None else net, metadata)
     ours["sha256"] = sha256(folder / WEIGHTS)
-    write_json(folder / CONFIG, {OURS: ours} if net is None else _timm_config(student, classes) | {OURS: ours})
+    written = {}
+    if net is not None:  # the config that timm would write, with the student's own input and class names
+        from timm.models import _hub
+
+        spec = student.input
+        seen = {"input_size": (spec.channels, spec.size, spec.size), "interpolation": "bilinear", "crop_pct": 1.0}
+        for name in ("mean", "std"):
+            seen[name] = tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist())
+        _hub.save_config_for_hf(net, folder / CONFIG, model_config={"label_names": list(classes)}, data_config=seen)
+        written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    write_json(folder / CONFIG, written | {OURS: ours})
 
 
 def save_run(run: SourceRun, path: Path, facts: dict, half: bool = False) -> None:
@@ -78,22 +89,6 @@ def timm_part(student: nn.Module) -> nn.Module | None:
     return student.net if alone else None
 
 
-def _timm_config(student: nn.Module, classes: tuple[str, ...]) -> dict:
-    """Return the config that timm would write, with the student's own input and class names."""
-    from tempfile import TemporaryDirectory
-
-    from timm.models import _hub
-
-    spec = student.input
-    data = {"input_size": (spec.channels, spec.size, spec.size), "interpolation": "bilinear", "crop_pct": 1.0}
-    for name in ("mean", "std"):
-        data[name] = tuple(torch.tensor(getattr(spec, name)).expand(spec.channels).tolist())
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / CONFIG
-        _hub.save_config_for_hf(student.net, path, model_config={"label_names": list(classes)}, data_config=data)
-        return json.loads(path.read_text(encoding="utf-8"))
-
-
 def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     """Return the student that save() or python -m distill.publish wrote, in eval mode, with .input and .classes.
 
@@ -110,17 +105,9 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     weights = published if published.is_file() else folder / WEIGHTS
     for part in (file, weights):
         refuse_changed(part)
-    try:
-        ours = json.loads(file.read_text(encoding="utf-8"))[OURS]
-        node, classes, target = ours["network"], tuple(ours["classes"]), str(ours["network"]["_target_"])
-        temperature = float(ours["temperature"])
-        if not 0 < temperature < float("inf"):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{file}: no config of an exported student ({type(error).__name__}). Type python -m distill.export RUN, and give "
-            "RUN/export."
-        ) from None
+    ours = published_config(folder)
+    node, classes, temperature = ours["network"], tuple(ours["classes"]), float(ours.get("temperature", 1))
+    target = node["_target_"]
     package = target.partition(".")[0]
     if f"{package}." not in ALLOWED and package not in plugins:
         raise ValueError(

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from distill.losses.base.feature_loss import Names, in_float32
+from distill.losses.base.feature_loss import Names
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.preactivation_loss import PreActivationLoss, deeper_counts_more
 from distill.types import Outputs
@@ -41,7 +41,6 @@ class ActivationBoundary(PreActivationLoss):
         check_numbers(self.term, margin=(margin, margin >= 0, "0 or more, such as 1"))
         self.margin = margin
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         distances = []
         for s, t in self.connected(student, teacher):

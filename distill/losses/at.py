@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, Names, pooled
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.objective import check_choices
 from distill.types import Outputs
@@ -44,7 +44,6 @@ class AttentionTransfer(FeatureLoss):
         check_numbers(self.term, p=(p, p >= 1, "1 or more, such as 2"))
         self.form, self.p = form, p
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         pairs = [pooled(s, t) for s, t in self.maps(student, teacher)]
         differences = [self._attention(s) - self._attention(t) for s, t in pairs]

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, in_float32
+from distill.losses.base.feature_loss import FeatureLoss
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.pooled_classifier import Pooled, pooled_classifier
 from distill.models.feature_hooks import attach_hooks
@@ -76,7 +76,6 @@ class ClassAttentionTransfer(FeatureLoss):
             )
         return end
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         s, t = self.maps(student, teacher)[0]
         of_student, of_teacher = self.classifiers

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, channels, in_float32
+from distill.losses.base.feature_loss import FeatureLoss, Names, channels
 from distill.losses.base.logit_loss import check_numbers
 from distill.system.errors import ConfigError, expect
 from distill.types import Outputs
@@ -85,20 +85,8 @@ class ContrastiveRepresentation(FeatureLoss):
         self.register_buffer("label", torch.full((rows,), -1))  # -1: not seen yet
         self.register_buffer("log_z", torch.full((2,), math.nan))
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        index, label = self._check(student.index), target.argmax(dim=1)
-        s, t = self.vectors(student, teacher)[0]
-        s = F.normalize(self.embed_student(s), dim=1)
-        t = F.normalize(self.embed_teacher(t), dim=1)
-        last = last_places(index)
-        self._refresh(self.student_memory, index, s[last])
-        self._refresh(self.teacher_memory, index, t[last])
-        self.label[index] = label[last]
-        rows = torch.cat([index[:, None], self._draw(label)], dim=1)
-        return self._contrast(0, s, self.teacher_memory[rows]) + self._contrast(1, t, self.student_memory[rows])
-
-    def _check(self, index: Tensor | None) -> Tensor:
+        index, label = student.index, target.argmax(dim=1)
         if index is None:
             raise ConfigError(
                 f"loss.{self.term}",
@@ -111,7 +99,15 @@ class ContrastiveRepresentation(FeatureLoss):
                 f"{len(self.label)}, but row {int(index.max())} of the packed data came. Give the "
                 "number of packed training pictures, or null.",
             )
-        return index
+        s, t = self.vectors(student, teacher)[0]
+        s = F.normalize(self.embed_student(s), dim=1)
+        t = F.normalize(self.embed_teacher(t), dim=1)
+        last = last_places(index)
+        self._refresh(self.student_memory, index, s[last])
+        self._refresh(self.teacher_memory, index, t[last])
+        self.label[index] = label[last]
+        rows = torch.cat([index[:, None], self._draw(label)], dim=1)
+        return self._contrast(0, s, self.teacher_memory[rows]) + self._contrast(1, t, self.student_memory[rows])
 
     @torch.no_grad()
     def _refresh(self, memory: Tensor, index: Tensor, vectors: Tensor) -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, pooled
 from distill.system.errors import ConfigError
 from distill.types import Outputs
 
@@ -48,7 +48,6 @@ class FlowOfSolution(FeatureLoss):
             for student, teacher in self.pairs
         )
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         s, t = zip(*self.maps(student, teacher), strict=True)
         s = [regressor(x) for regressor, x in zip(self.regressors, s, strict=True)]

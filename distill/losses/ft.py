@@ -5,7 +5,7 @@ from itertools import chain, pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, resize
+from distill.losses.base.feature_loss import FeatureLoss, Names, resize
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.objective import check_choices
 from distill.types import Outputs
@@ -74,7 +74,6 @@ class FactorTransfer(FeatureLoss):
         self.decoders = nn.ModuleList(convolutions(k, k, c_t, c_t) for (_, c_t), k in both)
         self.translators = nn.ModuleList(convolutions(c_s, c_s, k, k) for (c_s, _), k in both)
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         total = 0.0
         parts = zip(self.encoders, self.decoders, self.translators, self.maps(student, teacher), strict=True)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, regressor, resize, whiten
+from distill.losses.base.feature_loss import FeatureLoss, Names, regressor, resize, whiten
 from distill.types import Outputs
 
 
@@ -41,7 +41,6 @@ class Hint(FeatureLoss):
             regressor(student.shape, teacher.shape, self.term) for student, teacher in self.pairs
         )
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         pairs = zip(self.regressors, self.maps(student, teacher), strict=True)
         total = 0.0

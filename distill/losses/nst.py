@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, pooled
 from distill.types import Outputs
 
 
@@ -33,7 +33,6 @@ class NeuronSelectivity(FeatureLoss):
     pairing = "stages"
     compares_maps = True
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         total = 0.0
         for s, t in self.maps(student, teacher):

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import in_float32
 from distill.losses.base.preactivation_loss import PreActivationLoss, deeper_counts_more, norm_of
 from distill.types import Outputs
 
@@ -46,7 +45,6 @@ class Overhaul(PreActivationLoss):
             values = torch.zeros(teacher.shape[0]) if norm is None else margin(norm)
             self.register_buffer(f"margin{place}", values[:, None, None], persistent=False)
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         maps = enumerate(self.connected(student, teacher))
         return deeper_counts_more([partial(s, t.maximum(self.get_buffer(f"margin{place}"))) for place, (s, t) in maps])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, Names, in_float32, resize
+from distill.losses.base.feature_loss import FeatureLoss, Names, resize
 from distill.losses.base.logit_loss import check_numbers
 from distill.types import Outputs
 
@@ -50,12 +50,17 @@ class KnowledgeReview(FeatureLoss):
             for k, (student, teacher) in enumerate(self.pairs)
         )
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         value, deeper = 0.0, None
         for fusion, (s, t) in reversed(list(zip(self.fusions, self.maps(student, teacher), strict=True))):
             deeper, answer = fusion(s, deeper, t)
-            value = value + hierarchical_distance(answer, t)
+            total, weight, weights = (answer - t).square().flatten(1).mean(1), 1.0, 1.0
+            for side in (4, 2, 1):
+                if side < t.shape[2]:
+                    weight /= 2
+                    apart = F.adaptive_avg_pool2d(answer, side) - F.adaptive_avg_pool2d(t, side)
+                    total, weights = total + weight * apart.square().flatten(1).mean(1), weights + weight
+            value = value + total / weights
         return value
 
 
@@ -76,14 +81,3 @@ class Fusion(nn.Module):
             x = share[:, :1] * x + share[:, 1:] * deeper
         x = resize(x, teacher)
         return x, self.widen(x)
-
-
-def hierarchical_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the squared distance of two maps [B, C, S, S], and of both pooled to sides 4, 2 and 1: [B]."""
-    total, weight, weights = (student - teacher).square().flatten(1).mean(1), 1.0, 1.0
-    for side in (4, 2, 1):
-        if side < teacher.shape[2]:
-            weight /= 2
-            apart = F.adaptive_avg_pool2d(student, side) - F.adaptive_avg_pool2d(teacher, side)
-            total, weights = total + weight * apart.square().flatten(1).mean(1), weights + weight
-    return total / weights

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, pooled
 from distill.losses.base.logit_loss import check_numbers
 from distill.losses.base.pooled_classifier import pooled_classifier
 from distill.losses.base.reused_classifier import attach_reused_head
@@ -84,7 +84,6 @@ class ReusedClassifier(FeatureLoss):
             )
         return layer
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         s, t = pooled(*self.maps(student, teacher)[0])
         return (s - t).square().flatten(1).mean(1)

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from distill.losses.base.feature_loss import FeatureLoss, in_float32
+from distill.losses.base.feature_loss import FeatureLoss
 from distill.types import Outputs
 
 
@@ -29,7 +29,6 @@ class SimilarityPreserving(FeatureLoss):
     term = "sp"
     pairing = "last"
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         return sum((similarity(s) - similarity(t)).square().mean() for s, t in self.maps(student, teacher))
 

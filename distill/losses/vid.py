@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distill.losses.base.feature_loss import FeatureLoss, in_float32, pooled
+from distill.losses.base.feature_loss import FeatureLoss, pooled
 from distill.types import Outputs
 
 INITIAL, SMALLEST = 5.0, 1e-5  # variance at the start, and least variance
@@ -43,7 +43,6 @@ class VariationalInformation(FeatureLoss):
         rho = math.log(math.expm1(INITIAL - SMALLEST))
         self.rho = nn.ParameterList(nn.Parameter(torch.full((c_t,), rho)) for _, c_t in shapes)
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         total = 0.0
         for mean, rho, maps in zip(self.means, self.rho, self.maps(student, teacher), strict=True):

@@ -92,7 +92,13 @@ def inspect_layers(network: nn.Module) -> FeatureInfo:
             if isinstance(module, nn.Linear) and not name.endswith(":in"):
                 linears.append(name)
     outputs = [layer for name, layer in layers.items() if not name.endswith(":in")]
-    stages = _stages([layer for layer in outputs if len(layer.shape) == 3 and layer.shape[1] == layer.shape[2] > 1])
+    by_side: dict[int, Layer] = {}  # the outermost, and of those the last, map of each; stages.0 is as far out as stem
+    for layer in outputs:
+        if len(layer.shape) == 3 and layer.shape[1] == layer.shape[2] > 1:
+            other = by_side.get(layer.shape[1])
+            if other is None or _depth(layer.name) <= _depth(other.name):
+                by_side[layer.shape[1]] = layer
+    stages = tuple(by_side[side] for side in sorted(by_side, reverse=True))
     classifier = linears[-1] if linears and layers[linears[-1]].shape[-1] == logits.shape[-1] else None
     inner = [layer for layer in outputs if len(layer.shape) == 1 and layer.shape[0] != logits.shape[-1]]
     if not (classifier or inner or stages):
@@ -123,16 +129,6 @@ def _watch(network: nn.Module, images: Tensor) -> tuple[Tensor, list[tuple]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _stages(maps: list[Layer]) -> tuple[Layer, ...]:
-    """Return the outermost, and of those the last, map of each resolution, fine to coarse; stages.0 is as far out as stem."""
-    by_side: dict[int, Layer] = {}
-    for layer in maps:
-        other = by_side.get(layer.shape[1])
-        if other is None or _depth(layer.name) <= _depth(other.name):
-            by_side[layer.shape[1]] = layer
-    return tuple(by_side[side] for side in sorted(by_side, reverse=True))
 
 
 def _depth(name: str) -> int:

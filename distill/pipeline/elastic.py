@@ -22,7 +22,7 @@ from distill.runs.config import AugmentConfig, RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
 from distill.system import distributed as parallel
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.hardware import autocast, pick_precision
 from distill.system.weights import save_weights
 from distill.types import Dataset, Outputs, Split
@@ -58,10 +58,8 @@ class InPlace(Loss):
 
     def __init__(self, widths: list, random: int = 1, labels: float = 0.5):
         super().__init__()
-        if random < 0:
-            raise ConfigError(f"loss.{TERM}.random", f"expected 0 or more, got {random}.")
-        if not 0 <= labels <= 1:
-            raise ConfigError(f"loss.{TERM}.labels", f"expected a share in [0, 1], such as 0.5, got {labels}.")
+        expect(random >= 0, f"loss.{TERM}.random", "0 or more", random)
+        expect(0 <= labels <= 1, f"loss.{TERM}.labels", "a share in [0, 1], such as 0.5", labels)
         self.widths, self.random, self.labels = tuple(widths), random, labels
 
     def check(self, student: nn.Module, num_classes: int) -> None:

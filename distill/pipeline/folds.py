@@ -40,7 +40,10 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     whole = replace(first, name=folder.name, folder=str(folder), robustness={}, extra_test_splits={}, cka={})
     whole.generations = whole.calibration = None  # those of one fold
     if first.widths:
-        whole.widths = [_width(folder, rows) for rows in zip(*(result.widths for result in results), strict=True)]
+        whole.widths = []
+        for rows in zip(*(result.widths for result in results), strict=True):
+            where = rows[0]["folder"].replace(str(folder.part("fold", 0)), f"{folder}/fold-K")
+            whole.widths.append(rows[0] | {"folder": where} | over_folds(list(rows))["metrics"])
     whole.folds = [{"fold": k, **result.student["metrics"]} for k, result in enumerate(results)]
     whole.student = first.student | over_folds([result.student["metrics"] for result in results])
     if first.teacher:
@@ -53,12 +56,6 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     if parallel.is_main():
         whole.write(folder.result)
     return whole
-
-
-def _width(folder: RunFolder, rows: tuple[dict, ...]) -> dict:
-    """Return the row of a width in `widths`: the mean over the folds."""
-    first = rows[0]["folder"].replace(str(folder.part("fold", 0)), f"{folder}/fold-K")
-    return rows[0] | {"folder": first} | over_folds(list(rows))["metrics"]
 
 
 def over_folds(metrics: list[dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -51,7 +51,13 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
     whole.generations = [
         {"generation": k, "folder": r.folder, "seed": r.seed, **r.student["metrics"]} for k, r in enumerate(results, 1)
     ]
-    whole.ensemble = {"average": "probabilities", "metrics": _together(results)}
+    together, classes = dict[str, Any](), tuple(results[0].data["classes"])
+    for split in ("valid", "test"):
+        files = [RunFolder(Path(result.folder)).predictions(split) for result in results]
+        probabilities, labels, _ = zip(*(inference.read_predictions(file, classes) for file in files), strict=True)
+        numbers = evaluate_predictions(as_logits(np.mean(probabilities, axis=0)), labels[0], classes)
+        together |= {f"{split}/{key}": value for key, value in numbers.items()}
+    whole.ensemble = {"average": "probabilities", "metrics": together}
     whole.teacher_forward_images = sum(result.teacher_forward_images or 0 for result in results)
     whole.seconds = {part: sum(result.seconds[part] for result in results) for part in whole.seconds}
     if parallel.is_main():
@@ -86,14 +92,3 @@ def _next(cfg: RunConfig, k: int, before: RunFolder) -> RunConfig:
     node = {"_target_": "distill.pipeline.completed.network", "run": str(before), "name": None, "sha256": None}
     teacher = node | {"cache": cache, "precision": cfg.teacher.get("precision", "auto")}
     return completed.resolve_weight_files(replace(cfg, generations=1, seed=cfg.seed + k - 1, teacher=teacher))
-
-
-def _together(results: list[RunResult]) -> dict:
-    """Return the metrics of the mean of all generations' probabilities, read from their predictions."""
-    metrics, classes = dict[str, Any](), tuple(results[0].data["classes"])
-    for name in ("valid", "test"):
-        files = [RunFolder(Path(result.folder)).predictions(name) for result in results]
-        probabilities, labels, _ = zip(*(inference.read_predictions(file, classes) for file in files), strict=True)
-        logits = as_logits(np.mean(probabilities, axis=0))
-        metrics |= {f"{name}/{key}": value for key, value in evaluate_predictions(logits, labels[0], classes).items()}
-    return metrics

@@ -46,7 +46,11 @@ def check_types(cfg: RunConfig) -> None:
     for group in ("eval", "checkpoint", "paths"):
         _check_keys(group, _fields(kinds[group]), plain[group])
     _check_made("student", cfg.student, plugins, NETWORK)
-    _try_student(cfg.student, plugins)
+    if cfg.student["_target_"].startswith("students."):
+        # what its constructor refuses shows before a run folder is made
+        kept = {key: value for key, value in cfg.student.items() if key not in NETWORK}
+        with torch.device("meta"), option_errors("student"):
+            build.make(kept | ({"pretrained": False} if "pretrained" in kept else {}), plugins, num_classes=8)
     _check_made("logger", cfg.logger, plugins)
     _check_teacher("teacher", cfg.teacher, plugins)
     kinds, takes_more = _arguments("data", build.target(cfg.data, plugins))
@@ -71,15 +75,6 @@ def _check_recipe(where: str, node: dict, plugins: list[str]) -> None:
             options = {key: value for key, value in loss.items() if key not in beside}
             placed = {"class_weights": [1.0]} if options.get("class_weights") == "balanced" else {}
             check_options(f"{where}loss.{name}", kind, options | placed)
-
-
-def _try_student(node: dict, plugins: list[str]) -> None:
-    """Make a student without its memory: what its constructor refuses shows before a run folder is made."""
-    if not node["_target_"].startswith("students."):
-        return
-    kept = {key: value for key, value in node.items() if key not in NETWORK}
-    with torch.device("meta"), option_errors("student"):
-        build.make(kept | ({"pretrained": False} if "pretrained" in kept else {}), plugins, num_classes=8)
 
 
 def _check_teacher(key: str, node: dict, plugins: list[str]) -> None:

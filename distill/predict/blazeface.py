@@ -13,6 +13,13 @@ from distill.system.cli import not_installed
 FILE = Path(__file__).with_name("blazeface") / "blazeface.onnx"  # docs/blazeface_onnx.py makes it
 SIDE = 128  # of the network's input, pixels
 CELLS = ((8, 2), (16, 6))  # stride in pixels, boxes per cell
+CENTERS = np.concatenate(  # middles of the cells, once for each of their boxes, [896, 2]
+    [
+        np.repeat(np.stack(np.meshgrid(middles, middles), -1).reshape(-1, 2), count, 0)
+        for stride, count in CELLS
+        for middles in [(np.arange(SIDE // stride) + 0.5) * stride]
+    ]
+)
 GROWTH, LIFT = 1.15, 0.1  # CenterFace's longer side, and how much higher its center is, in sides of BlazeFace's box
 AROUND = 2.0  # side of a close look, in sides of the box in its middle
 SEARCH = 5  # frames of a film: how often the whole frame is searched, though faces are known
@@ -110,19 +117,6 @@ class Tracker:
             boxes, scores = self.near.follow(picture, seen[known])
         self.number, self.boxes = self.number + 1, boxes
         return boxes, scores
-
-
-def _centers() -> np.ndarray:
-    """Return the middles of the cells, once for each of their boxes, [896, 2]."""
-    centers = []
-    for stride, count in CELLS:
-        middles = (np.arange(SIDE // stride) + 0.5) * stride
-        down, right = np.meshgrid(middles, middles, indexing="ij")
-        centers.append(np.repeat(np.stack([right, down], -1).reshape(-1, 2), count, 0))
-    return np.concatenate(centers)
-
-
-CENTERS = _centers()
 
 
 def _decode(

@@ -31,8 +31,18 @@ def draw(picture: np.ndarray, boxes: np.ndarray, probabilities: np.ndarray, clas
     whole.paste(image)
     pen = ImageDraw.Draw(whole)
     for number, (box, row) in enumerate(zip(boxes * scale, probabilities, strict=True)):
-        words = f"{number + 1} {classes[int(row.argmax())]} {row.max():.0%}"
-        _box(pen, box, words, COLORS[int(row.argmax()) % len(COLORS)], font, image.size)
+        answer = int(row.argmax())
+        words, color = f"{number + 1} {classes[answer]} {row.max():.0%}", COLORS[answer % len(COLORS)]
+        (left, top), (right, bottom) = np.maximum(box[:2], 0), np.minimum(box[:2] + box[2:], image.size) - 1
+        left, top, right, bottom = (round(float(v)) for v in (left, top, max(right, left), max(bottom, top)))
+        pen.rectangle((left, top, right, bottom), outline=color, width=max(2, font.size // 6))
+        wide, high = pen.textlength(words, font) + font.size // 2, round(1.3 * font.size)
+        x, y = (
+            max(0, min(left, image.width - wide)),
+            top - high if top >= high else top,
+        )  # inside where no room is above
+        pen.rectangle((x, y, x + wide, y + high), fill=color)
+        pen.text((x + font.size // 4, y + high / 2), words, DARK, font, anchor="lm")
     _column(pen, probabilities, classes, font, image.width, image.height)
     return np.asarray(whole)
 
@@ -42,18 +52,6 @@ def _legible(classes: Sequence[str], font) -> list[str]:
     plain = ["".join(c for c in normalize("NFKD", name) if not combining(c)) for name in classes]
     none = bytes(font.getmask("\U0010ffff"))  # what it draws for those
     return [f"class {k}" if none in (bytes(font.getmask(c)) for c in name) else name for k, name in enumerate(plain)]
-
-
-def _box(pen: ImageDraw.ImageDraw, box: np.ndarray, words: str, color: str, font, size: tuple[int, int]) -> None:
-    """Draw one box with its words above it, or inside it where there is no room."""
-    thick = max(2, font.size // 6)
-    (left, top), (right, bottom) = np.maximum(box[:2], 0), np.minimum(box[:2] + box[2:], size) - 1
-    left, top, right, bottom = (round(float(v)) for v in (left, top, max(right, left), max(bottom, top)))
-    pen.rectangle((left, top, right, bottom), outline=color, width=thick)
-    wide, high = pen.textlength(words, font) + font.size // 2, round(1.3 * font.size)
-    x, y = max(0, min(left, size[0] - wide)), top - high if top >= high else top
-    pen.rectangle((x, y, x + wide, y + high), fill=color)
-    pen.text((x + font.size // 4, y + high / 2), words, DARK, font, anchor="lm")
 
 
 def _column(

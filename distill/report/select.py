@@ -77,26 +77,21 @@ def _fitting(table: RunTable, conditions: list[tuple[str, str, float | str]], op
     goals = {name for c in table.configurations for name in _numbers(c)}
     for name, _, _ in conditions:
         _check(name, known, known & {"seed", "data", *goals, *table.keys}, option)
-    made = _of_seeds(table, [rest for name, *rest in conditions if name == "seed"], option)
+    bounds = [rest for name, *rest in conditions if name == "seed"]
+    made = []
+    for c in table.configurations:
+        if runs := [run for run in c.runs if all(COMPARE[how](run.config.seed, bound) for how, bound in bounds)]:
+            made.append(configuration(runs, c.settings))
+    if not made:
+        there = ", ".join(map(str, sorted({run.config.seed for run in table.runs})))
+        raise ValueError(
+            f"{option}: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
+        )
     others = [condition for condition in conditions if condition[0] != "seed"]
     fitting = [c for c in made if all(_holds(c, *rest) for rest in others)]
     if not fitting:
         raise ValueError(f"{option}: none of {len(made)} configurations fits {rule!r}. {_nearest(made, others)}")
     return table_of(fitting)._replace(left_out=table.left_out, debug=table.debug)
-
-
-def _of_seeds(table: RunTable, bounds: list[list], option: str) -> list[Configuration]:
-    """Return the configurations of the runs whose seeds meet all bounds."""
-    kept = []
-    for c in table.configurations:
-        if runs := [run for run in c.runs if all(COMPARE[how](run.config.seed, bound) for how, bound in bounds)]:
-            kept.append(configuration(runs, c.settings))
-    if not kept:
-        there = ", ".join(map(str, sorted({run.config.seed for run in table.runs})))
-        raise ValueError(
-            f"{option}: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
-        )
-    return kept
 
 
 def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:

@@ -31,7 +31,8 @@ def published_config(folder: Path) -> dict:
     """
     try:
         ours = json.loads((folder / CONFIG).read_text(encoding="utf-8"))[OURS]
-        if isinstance(ours["network"], dict) and isinstance(ours["classes"], list) and isinstance(ours["facts"], dict):
+        parts = (ours["network"]["_target_"], str), (ours["classes"], list), (ours["facts"], dict)
+        if all(isinstance(*one) for one in parts) and 0 < float(ours.get("temperature", 1)) < float("inf"):
             return ours
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass

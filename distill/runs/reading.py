@@ -190,7 +190,12 @@ def _read(folder: Path) -> Run:
             return Run(folder, result.status, str(result.error), None, result, env, parts)
         return Run(folder, "damaged", format_error(error, inside=True), env=env, parts=parts)
     if not here.result.exists():
-        return Run(folder, "unfinished", _progress(here, config.train.epochs, parts), config, env=env, parts=parts)
+        done, epochs = sum(FIRST in line or AGREEMENT in line for line in _lines(here.metrics)), config.train.epochs
+        how_far = f"{done}{f' of {epochs}' if done <= epochs else ''} epochs are done"  # train.min_steps: of more
+        if parts:
+            how_far = f"{sum(part.status == 'complete' for part in parts)} of its sub-runs are complete"
+        how_far = f"stopped or still at work: {how_far}"
+        return Run(folder, "unfinished", how_far, config, env=env, parts=parts)
     if result is None:
         return Run(folder, "damaged", "result.json: is cut off or no JSON object", config, env=env, parts=parts)
     if result.status != "complete":
@@ -226,15 +231,6 @@ def goal_of(numbers: dict) -> str:
 def _numbers(network: dict) -> dict[str, float]:
     numbers = dict(network["metrics"]) | {name: network.get(name) for name in COSTS}
     return {name: value for name, value in numbers.items() if is_number(value)}
-
-
-def _progress(folder: RunFolder, epochs: int, parts: tuple[Run, ...]) -> str:
-    if parts:
-        done = sum(part.status == "complete" for part in parts)
-        return f"stopped or still at work: {done} of its sub-runs are complete"
-    done = sum(FIRST in line or AGREEMENT in line for line in _lines(folder.metrics))
-    of = f" of {epochs}" if done <= epochs else ""  # train.min_steps: of more
-    return f"stopped or still at work: {done}{of} epochs are done"
 
 
 def _lines(path: Path) -> Iterator[dict]:

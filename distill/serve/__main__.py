@@ -142,15 +142,6 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     return options.parse_args(words)
 
 
-def _packaged() -> Path | None:
-    """Return CenterFace's file; where it is not installed, say what the page does without."""
-    try:
-        return packaged()
-    except ValueError as error:
-        print(f"small faces in pictures will be missed: {error}")
-        return None
-
-
 def serve(page: ThreadingHTTPServer) -> None:
     """Serve until Ctrl-C."""
     host, port = str(page.server_address[0]), page.server_address[1]
@@ -166,7 +157,12 @@ def serve(page: ThreadingHTTPServer) -> None:
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     args = _arguments(words)
-    student, detector = find(args.run), None if args.crops else args.detector or _packaged()
+    student, detector = find(args.run), args.detector
+    if not (args.crops or detector):
+        try:
+            detector = packaged()
+        except ValueError as error:
+            print(f"small faces in pictures will be missed: {error}")
     store = args.store or Path(os.environ.get("FER_DISTILL_STORE", "~/.cache/fer-distill")).expanduser()
     files = site(student, engine(store, args.ort), detector, args.crops)
     if args.write:

@@ -36,7 +36,15 @@ def engine(store: Path, given: Path | None = None) -> dict[str, bytes]:
     home.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{home}.lock"):
         if not all((home / name).is_file() for name in SHA256):
-            _place(_checked(_from_npm(), f"{PACKAGE} as npm gave it"), home)
+            files = _checked(_from_npm(), f"{PACKAGE} as npm gave it")
+            with TemporaryDirectory(dir=home.parent, prefix=".writing-") as folder:
+                new = Path(folder) / "new"
+                new.mkdir()
+                for name, content in files.items():
+                    (new / name).write_bytes(content)
+                if home.exists():  # incomplete
+                    home.rename(Path(folder) / "old")
+                new.rename(home)
     return _checked({name: _content(home / name) for name in SHA256}, f"{home} (delete it to fetch it again)")
 
 
@@ -76,14 +84,3 @@ def _from_npm() -> dict[str, bytes]:
             )
         with tarfile.open(packed[0]) as package:
             return {name: package.extractfile(f"package/dist/{name}").read() for name in SHA256}
-
-
-def _place(files: dict[str, bytes], home: Path) -> None:
-    with TemporaryDirectory(dir=home.parent, prefix=".writing-") as folder:
-        new = Path(folder) / "new"
-        new.mkdir()
-        for name, content in files.items():
-            (new / name).write_bytes(content)
-        if home.exists():  # incomplete
-            home.rename(Path(folder) / "old")
-        new.rename(home)

@@ -115,7 +115,8 @@ def run_grid(words: Sequence[str], at_a_time: int = 1, folder: str | None = None
     _, launcher = overrides.compose_jobs(jobs, words, swept, sweep)
     with job_runner(sweep, what, launcher, at_a_time, METRIC, True) as executor:
         planned = zip(plan(sweep, jobs, swept), jobs, strict=True)
-        more = overrides.for_jobs(words)
+        # of the words for hydra those that each job is given, too
+        more = [word for word in words if overrides.HYDRA.match(word) and not overrides.SWEEP.match(word)]
         started = (Job(job_dir, executor.start([*job, *more], job_dir)) for job_dir, job in planned)
         return int(run_jobs(executor, lambda _: next(started, None)) > 0)
 

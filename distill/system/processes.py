@@ -46,16 +46,14 @@ def exclusive(folder: Path, where: str, wait: bool = False) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock, busy = FileLock(folder / ".lock"), f"{folder}: another process is at work {where}"
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         if not wait:
             raise ValueError(f"{busy}. Wait for it, or stop it.") from None
         console.print(f"{busy}; waiting for it")
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -68,14 +66,12 @@ def locked(path: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        held = lock.acquire()
     except OSError as error:
         why = f"{error.strerror}, and what is missing in this store cannot be made. Type paths.store=DIR with a folder that can be written"
         raise OSError(error.errno, why, str(path.parent)) from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def fork(work: Callable[[], object], log: Path) -> BaseProcess:

@@ -32,7 +32,8 @@ class JsonLines:
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         """Appends one line."""
-        line = {"step": int(step)} | {name: _json_number(value) for name, value in metrics.items()}
+        numbers = {name: value if isinstance(value, int) else float(value) for name, value in metrics.items()}
+        line = {"step": int(step)} | {name: n if math.isfinite(n) else None for name, n in numbers.items()}
         with writing(self.path):
             self._file.write(json.dumps(line).encode() + b"\n")
 
@@ -125,7 +126,12 @@ class Wandb:
         entity: str | None = None,
         mode: str = "auto",
     ):
-        self.mode, self._warned = _resolve(mode), False
+        expect(mode in MODES, "logger.mode", ", ".join(MODES), repr(mode))
+        if mode == "auto":
+            mode = os.environ.get("WANDB_MODE") or ("online" if _of_an_agent() else "offline")
+            if mode not in MODES[1:]:
+                raise ValueError(f"WANDB_MODE: {mode!r} is in the environment; give one of {', '.join(MODES[1:])}.")
+        self.mode, self._warned = mode, False
         self._run: Any = None
         if self.mode == "disabled" or (_of_an_agent() and job_type == "teacher"):
             return
@@ -239,24 +245,9 @@ class Wandb:
         self._warned = True
 
 
-def _resolve(mode: str) -> str:
-    expect(mode in MODES, "logger.mode", ", ".join(MODES), repr(mode))
-    if mode != "auto":
-        return mode
-    from_env = os.environ.get("WANDB_MODE") or ("online" if _of_an_agent() else "offline")
-    if from_env not in MODES[1:]:
-        raise ValueError(f"WANDB_MODE: {from_env!r} is in the environment; give one of {', '.join(MODES[1:])}.")
-    return from_env
-
-
 def _of_an_agent() -> bool:
     """Say whether `wandb agent` started this process: the run's id is the agent's, and it is the student's."""
     return bool(os.environ.get("WANDB_SWEEP_ID"))
-
-
-def _json_number(value: Any) -> int | float | None:
-    number = value if isinstance(value, int) else float(value)
-    return number if math.isfinite(number) else None
 
 
 def _flat_numbers(result: dict, prefix: str = "") -> dict[str, float]:

@@ -145,7 +145,12 @@ def train(
     steps, meter = steps_per_epoch(len(split), numbers.batch_size), LossMeter(numbers.log_every_n_steps)
     device = next(train_state.student.parameters()).device
     sampling_weights = class_balanced_weights(split.label, numbers.class_balance_power)
-    _refuse_idle_processes(len(split), numbers.batch_size)
+    if min(numbers.batch_size, len(split)) < parallel.world():
+        raise ConfigError(
+            "train",
+            f"{len(split)} faces in batches of {numbers.batch_size} are not one for each of {parallel.world()} processes. "
+            "Start fewer with torchrun --nproc-per-node=N.",
+        )
     faces = resident(split, device)
     valid = data.splits["valid"]
     teacher_outputs = None if valid.is_labeled or teacher is None else teacher_logits(teacher, valid, device)
@@ -200,16 +205,6 @@ def train(
         )
     kept = {key: at[key] for key in ("best_epoch", "best_score", "best", "seconds")}
     return kept | {"steps": numbers.epochs * steps, "resumed_at": resumed_at}
-
-
-def _refuse_idle_processes(faces: int, batch_size: int) -> None:
-    """Refuse to train in more processes than a batch has faces."""
-    if min(batch_size, faces) < parallel.world():
-        raise ConfigError(
-            "train",
-            f"{faces} faces in batches of {batch_size} are not one for each of {parallel.world()} processes. "
-            "Start fewer with torchrun --nproc-per-node=N.",
-        )
 
 
 def views_with_features(objective: Objective, phases: tuple[Phase, ...], epochs: int, num_views: int) -> set[int]:

@@ -1,6 +1,7 @@
 """CK+ with 8 emotions: the authors' sequences, published lists of frames, or the folders of 48x48 faces (CK+48)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,7 @@ class Release(NamedTuple):
 
     words: str
     paths: list[Path]
-    entries: Callable[[], list[Entry]]
+    entries: Callable[[], Iterable[Entry]]
     folds: Sequence[set[str]] | None = None
     neutral: bool = True
     walked: Sequence[Path] = ()
@@ -80,12 +81,27 @@ def _form(root: Path, margin: float | None) -> Release:
     homes = [root, *class_folders(root)]
     for home in homes:
         if (home / LIST).is_file():
-            return _lists(home)
+            images = next((home / name for name in (ALIGNED, FRAMES) if (home / name).is_dir()), None)
+            if images is None:
+                raise ConfigError("data.root", f"{home} has {LIST} but no pictures in {ALIGNED}. Copy them there.")
+            listed, cross = home / LIST, (home / LIST).parent / "cv"
+            folds = published_folds(cross) if cross.is_dir() else None
+            words = f"CK+, frames of {listed.name} and the first" + (", published folds" if cross.is_dir() else "")
+            return Release(words, [listed, images], partial(listed_frames, listed, images), folds)
     if emotion := _persons_folder(root, "Emotion"):
-        return _sequences(root, emotion, margin)
+        images = _persons_folder(root, FRAMES)
+        if images is None:
+            raise ConfigError("data.root", f"{root} has Emotion but no {FRAMES}. Copy the pictures there.")
+        landmarks = None if margin is None else _persons_folder(root, "Landmarks")
+        cut = f"faces cut out, margin {margin}" if landmarks else "whole frames"
+        paths = [emotion, images, *filter(None, [landmarks])]
+        words = f"CK+, last three frames and the first, {cut}"
+        return Release(words, paths, partial(sequence_frames, emotion, images, landmarks, margin))
     for home in homes:
         if any(canonical(path.name) for path in class_folders(home)):
-            return _faces48(home)
+            neutral = any(canonical(path.name) == "neutral" for path in class_folders(home))
+            words = f"CK+48{'' if neutral else ', no neutral faces'}"
+            return Release(words, [home], partial(_entries48, home), None, neutral, [home])
     raise ConfigError("data.root", f"{root} holds no CK+. Give {LAYOUT}.")
 
 
@@ -93,35 +109,6 @@ def _persons_folder(root: Path, name: str) -> Path | None:
     """Find a folder of this name with folders S005, ... in it; the archives unpack to Landmarks/Landmarks and the like."""
     candidates = (path for at in ("", "*/", "*/*/") for path in sorted(root.glob(f"{at}{name}/")))
     return next((path for path in candidates if any(path.glob("S*/"))), None)
-
-
-def _lists(home: Path) -> Release:
-    images = next((home / name for name in (ALIGNED, FRAMES) if (home / name).is_dir()), None)
-    if images is None:
-        raise ConfigError("data.root", f"{home} has {LIST} but no pictures in {ALIGNED}. Copy them there.")
-    listed = home / LIST
-    cross = listed.parent / "cv"
-    folds = published_folds(cross) if cross.is_dir() else None
-    words = f"CK+, frames of {listed.name} and the first" + (", published folds" if cross.is_dir() else "")
-    return Release(words, [listed, images], lambda: listed_frames(listed, images), folds)
-
-
-def _sequences(root: Path, emotion: Path, margin: float | None) -> Release:
-    images = _persons_folder(root, FRAMES)
-    if images is None:
-        raise ConfigError("data.root", f"{root} has Emotion but no {FRAMES}. Copy the pictures there.")
-    landmarks = None if margin is None else _persons_folder(root, "Landmarks")
-    cut = f"faces cut out, margin {margin}" if landmarks else "whole frames"
-    paths = [emotion, images, *filter(None, [landmarks])]
-    words = f"CK+, last three frames and the first, {cut}"
-    return Release(words, paths, lambda: sequence_frames(emotion, images, landmarks, margin))
-
-
-def _faces48(home: Path) -> Release:
-    folders = class_folders(home)
-    neutral = any(canonical(path.name) == "neutral" for path in folders)
-    words = f"CK+48{'' if neutral else ', no neutral faces'}"
-    return Release(words, [home], lambda: list(_entries48(home)), None, neutral, [home])
 
 
 def _entries48(home: Path) -> Iterator[Entry]:

@@ -15,7 +15,7 @@ from distill.data.common.options import DataOptions
 from distill.data.common.splits import evenly_spaced, hold_out, numbered_folds
 from distill.data.common.test_subsets import select
 from distill.data.packing.reader import Packed, pack
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.files import digest, sha256
 from distill.types import Dataset, Split
 
@@ -169,8 +169,7 @@ def _divide_all(name: str, part: _Part, options: DataOptions, folds: int | Seque
         if not part.subject.any():
             raise ConfigError("data.fold", f"{name} tells no persons to make folds of. Use data.fold=null.")
         of_row, count = numbered_folds(part.subject, folds)
-        if not 0 <= fold < count:
-            raise ConfigError("data.fold", f"expected 0 to {count - 1}, got {fold}.")
+        expect(0 <= fold < count, "data.fold", f"0 to {count - 1}", fold)
         tested = part.rows[of_row[part.rows] == fold]
         rest = part.rows[(of_row[part.rows] != fold) & (of_row[part.rows] >= 0)]
         rule = [f"test: fold {fold} of {count} by persons"]

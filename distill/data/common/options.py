@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from distill.data.packing.near_duplicates import CHOICES, REPORT
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 from distill.system.typed import as_typed
 
 KINDS = {
@@ -42,16 +42,10 @@ class DataOptions:
 
     def __post_init__(self):
         check_types(vars(self), get_type_hints(DataOptions), DEFAULTS)
-        if not 8 <= self.size <= 1024:
-            raise ConfigError("data.size", f"expected 8 to 1024, got {self.size}.")
-        if self.channels not in (1, 3):
-            raise ConfigError("data.channels", f"expected 1 (gray) or 3 (RGB), got {self.channels}.")
-        if not 0 < self.valid < 1:
-            raise ConfigError("data.valid", f"expected a share between 0 and 1, e.g. 0.1, got {self.valid}.")
-        if not 0 < self.test <= 1:
-            raise ConfigError(
-                "data.test", f"expected a share above 0, e.g. 0.2, or 1 for a test set alone, got {self.test}."
-            )
+        expect(8 <= self.size <= 1024, "data.size", "8 to 1024", self.size)
+        expect(self.channels in (1, 3), "data.channels", "1 (gray) or 3 (RGB)", self.channels)
+        expect(0 < self.valid < 1, "data.valid", "a share between 0 and 1, e.g. 0.1", self.valid)
+        expect(0 < self.test <= 1, "data.test", "a share above 0, e.g. 0.2, or 1 for a test set alone", self.test)
         check_limit(self.limit)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from distill.system.errors import ConfigError
+from distill.system.errors import ConfigError, expect
 
 
 def hold_out(ids: Sequence[str], label: np.ndarray, subject: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -53,8 +53,7 @@ def numbered_folds(subject: np.ndarray, folds: int | Sequence[Collection[str]]) 
     """
     persons = sorted(set(subject.tolist()) - {""}, key=lambda name: (len(name), name))
     if isinstance(folds, int):
-        if not 2 <= folds <= len(persons):
-            raise ConfigError("data.folds", f"expected 2 or more, at most the {len(persons)} persons, got {folds}.")
+        expect(2 <= folds <= len(persons), "data.folds", f"2 or more, at most the {len(persons)} persons", folds)
         folds = [part.tolist() for part in np.array_split(np.array(persons), folds)]
     of_person = {person: k for k, members in enumerate(folds) for person in members}
     if len(of_person) < sum(len(set(members)) for members in folds):

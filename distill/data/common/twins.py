@@ -119,21 +119,13 @@ def start_messages(data: Dataset) -> list[str]:
             f"*** SHARED PERSONS: {people:,} of the test split are in train or valid, too, so that it says little of other people. "
             "Move their pictures, or put train and test together: whole persons are held out then."
         )
-    return lines + _about_extra(data)
-
-
-def _about_extra(data: Dataset) -> list[str]:
-    """Return the lines on faces without labels: what is left out of them, and how many there are."""
-    if data.extra is None:
-        return []
-    left_out, held_out, known = (data.notes["extra"][name] for name in ("left_out", "in_valid_or_test", "in_train"))
-    line = f"data.extra: {len(data.extra):,} more training faces without labels, for the losses that compare with the teacher"
-    line += (
-        f"; {held_out:,} left out, as {'its' if held_out == 1 else 'their'} photograph is in valid or test"
-        if held_out
-        else ""
-    )
-    line += (
-        f"; {known:,} of them {'is a face' if known == 1 else 'are faces'} of train, pixel for pixel" if known else ""
-    )
-    return [*([f"data.extra: {left_out_message(left_out)}"] if left_out else []), line]
+    if data.extra is not None:
+        left_out, held_out, known = (data.notes["extra"][name] for name in ("left_out", "in_valid_or_test", "in_train"))
+        lines += [f"data.extra: {left_out_message(left_out)}"] if left_out else []
+        line = f"data.extra: {len(data.extra):,} more training faces without labels, for the losses that compare with the teacher"
+        if held_out:
+            line += f"; {held_out:,} left out, as {'its' if held_out == 1 else 'their'} photograph is in valid or test"
+        if known:
+            line += f"; {known:,} of them {'is a face' if known == 1 else 'are faces'} of train, pixel for pixel"
+        lines.append(line)
+    return lines

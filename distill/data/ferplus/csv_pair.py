@@ -68,31 +68,23 @@ class CsvPair:
                 continue
             if len(pixels) <= max(pixel_column, usage_column):
                 raise ValueError(f"{pixel_where} has {len(pixels)} columns. Take {PIXELS} as published.")
-            split = _split(pixels[usage_column].strip(), votes[0].strip(), pixel_where)
-            image = _image(pixels[pixel_column], pixel_where)
-            yield Row(split, votes[1].strip(), image, votes_of(votes[2:], where), pixel_where)
-
-
-def _split(usage: str, vote_usage: str, where: str) -> str:
-    if usage not in USAGE:
-        raise ValueError(f"{where}: Usage is {usage[:40]!r}; it must be one of {', '.join(USAGE)}.")
-    if usage != vote_usage:
-        raise ValueError(
-            f"{where}: Usage is {usage}, but the same row of {VOTE_FILE} says {vote_usage}: the files are not in the "
-            "same order. Take both files as published."
-        )
-    return USAGE[usage]
-
-
-def _image(text: str, where: str) -> np.ndarray:
-    try:
-        values = bytes(map(int, text.split()))
-    except ValueError as error:
-        raise ValueError(
-            f"{where}: pixels must be whole numbers from 0 to 255 ({error}). Take {PIXELS} as published."
-        ) from error
-    if len(values) != SIZE * SIZE:
-        raise ValueError(
-            f"{where} has {len(values)} pixels instead of {SIZE * SIZE} ({SIZE}x{SIZE}). Take {PIXELS} as published."
-        )
-    return np.frombuffer(values, np.uint8).reshape(1, SIZE, SIZE)
+            usage, vote_usage = pixels[usage_column].strip(), votes[0].strip()
+            if usage not in USAGE:
+                raise ValueError(f"{pixel_where}: Usage is {usage[:40]!r}; it must be one of {', '.join(USAGE)}.")
+            if usage != vote_usage:
+                raise ValueError(
+                    f"{pixel_where}: Usage is {usage}, but the same row of {VOTE_FILE} says {vote_usage}: the files are not in the "
+                    "same order. Take both files as published."
+                )
+            try:
+                values = bytes(map(int, pixels[pixel_column].split()))
+            except ValueError as error:
+                raise ValueError(
+                    f"{pixel_where}: pixels must be whole numbers from 0 to 255 ({error}). Take {PIXELS} as published."
+                ) from error
+            if len(values) != SIZE * SIZE:
+                raise ValueError(
+                    f"{pixel_where} has {len(values)} pixels instead of {SIZE * SIZE} ({SIZE}x{SIZE}). Take {PIXELS} as published."
+                )
+            image = np.frombuffer(values, np.uint8).reshape(1, SIZE, SIZE)
+            yield Row(USAGE[usage], votes[1].strip(), image, votes_of(votes[2:], where), pixel_where)

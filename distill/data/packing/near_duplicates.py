@@ -53,34 +53,22 @@ def copies(folder: Path, pixels: dict[str, np.ndarray]) -> dict[str, Copies]:
 
 
 def _find(pixels: dict[str, np.ndarray]) -> dict[str, Copies]:
-    content = {name: content_hashes(array) for name, array in pixels.items()}
+    content = {}
+    for name, array in pixels.items():
+        digests = (hashlib.blake2b(picture.tobytes(), digest_size=8).digest() for picture in array)
+        content[name] = np.frombuffer(b"".join(digests), np.uint64)
     each, first, number = np.unique(np.concatenate([*content.values()]), return_index=True, return_inverse=True)
     high, whole = (np.concatenate(part) for part in zip(*map(bands, pixels.values()), strict=True))
     high, whole = high[first], whole[first]  # of exact copies one is enough
     root = np.arange(len(each))
     for left, right in pairs((high, whole), (high, whole), root):
-        _join(root, left, right)
+        while (root[left] != root[right]).any():  # each pair and all that hang on them get one number, the smallest
+            least, most = np.minimum(root[left], root[right]), np.maximum(root[left], root[right])
+            np.minimum.at(root, most, least)
+            while (root[root] != root).any():
+                root[:] = root[root]
     photos = np.split(root[number], np.cumsum([len(array) for array in content.values()])[:-1])
     return {name: Copies(array, photo) for (name, array), photo in zip(content.items(), photos, strict=True)}
-
-
-def _join(root: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
-    """Give each pair [P], [P] and all that hang on them one number, the smallest."""
-    while (root[left] != root[right]).any():
-        low, high = np.minimum(root[left], root[right]), np.maximum(root[left], root[right])
-        np.minimum.at(root, high, low)
-        while (root[root] != root).any():
-            root[:] = root[root]
-
-
-def content_hashes(pixels: np.ndarray) -> np.ndarray:
-    """Return a hash of each picture's pixels.
-
-    Shape:
-        pixels: [M, C, H, W] uint8, returns [M] uint64.
-    """
-    digests = b"".join(hashlib.blake2b(picture.tobytes(), digest_size=8).digest() for picture in pixels)
-    return np.frombuffer(digests, np.uint64)
 
 
 def bands(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

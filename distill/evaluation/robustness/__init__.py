@@ -131,8 +131,14 @@ def evaluate_robustness(
         raise ValueError("eval.robustness and eval.severities: one is empty. Give at least one of each.")
 
     def scores(name: str | None = None, severity: int = 0) -> dict[str, float]:
-        parts = [_part(split, at, name, severity, seed) for at in range(0, len(split), 1024)]
-        logits = torch.cat([student_logits(network, part, tta, precision) for part in parts])
+        answers = []
+        for at in (slice(start, start + 1024) for start in range(0, len(split), 1024)):
+            rows = split.rows[at]
+            pixels = corrupt(split.pixels[rows], name, severity, seed, rows) if name else split.pixels[rows]
+            own = {"target": split.target[at], "label": split.label[at], "ids": split.ids[at]}
+            part = replace(split, pixels=pixels, rows=np.arange(len(rows)), **own)
+            answers.append(student_logits(network, part, tta, precision))
+        logits = torch.cat(answers)
         if logits.shape[1] != len(classes):
             raise ValueError(f"logits: {logits.shape[1]} columns for {len(classes)} classes ({', '.join(classes)}).")
         return {f.__name__: f(logits, split.label) for f in (top1_accuracy, mean_class_accuracy)}
@@ -165,17 +171,6 @@ def _draws(seed: int, name: str, rows: np.ndarray, shape: tuple[int, ...]) -> np
     if name == "noise":
         return np.stack([source.standard_normal(shape, np.float32) for source in sources])
     return np.stack([source.random(8, np.float32) for source in sources])
-
-
-def _part(split: Split, start: int, name: str | None, severity: int, seed: int) -> Split:
-    """Return some rows of a split as a split of their own, corrupted where a name is given."""
-    at = slice(start, start + 1024)
-    rows = split.rows[at]
-    pixels = split.pixels[rows]
-    if name:
-        pixels = corrupt(pixels, name, severity, seed, rows)
-    labels = {"target": split.target[at], "label": split.label[at], "ids": split.ids[at]}
-    return replace(split, pixels=pixels, rows=np.arange(len(rows)), **labels)
 
 
 def _mean(scores: Iterable[dict[str, float]]) -> dict[str, float]:

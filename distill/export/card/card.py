@@ -62,7 +62,20 @@ def card(
     Raises:
         ValueError: the run is not finished or not exported, or its predictions are damaged.
     """
-    evidence = _collect_evidence(folder, names)
+    run, parity, recorded = exported(folder)
+    answers = {split: run_predictions(run, split) for split in SPLITS}
+    for split, predictions in answers.items():
+        seen = float((predictions.probabilities.argmax(1) == predictions.labels).mean())
+        recorded_top1 = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
+        few = 2 / len(predictions.labels) + 1e-3  # rounding may turn the answer of a face or two
+        if abs(seen - recorded_top1) > few:
+            raise ValueError(
+                f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {recorded_top1:.2%}. One of them is of "
+                "another run or damaged: bring back the run folder as it was."
+            )
+    measured = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "measured").glob("*.json"))]
+    measured = [other for other in measured if other.get("weights") == parity["facts"]["weights_sha256"]]
+    evidence = Evidence(run, parity, answers, measured, {name: name for name in recorded} if names is None else names)
     if rounded:
         evidence.parity["files"]["student.safetensors"] = rounded
     page = Environment(
@@ -108,24 +121,6 @@ def exported(folder: Path) -> tuple[Run, dict, dict[str, str]]:
     if best.is_file() and sha256(best) != weights:
         raise ValueError(f"{folder}: its weights are not those that were exported. {again}")
     return run, parity, recorded
-
-
-def _collect_evidence(folder: Path, names: dict[str, str] | None) -> Evidence:
-    """Return what a card is written from; predictions that are damaged or of another run are refused."""
-    run, parity, recorded = exported(folder)
-    answers = {split: run_predictions(run, split) for split in SPLITS}
-    for split, predictions in answers.items():
-        seen = float((predictions.probabilities.argmax(1) == predictions.labels).mean())
-        recorded_top1 = run.result.student["metrics"].get(f"{split}/top1_accuracy", seen)
-        few = 2 / len(predictions.labels) + 1e-3  # rounding may turn the answer of a face or two
-        if abs(seen - recorded_top1) > few:
-            raise ValueError(
-                f"{folder}/predictions/{split}.csv: {seen:.2%} right, but result.json says {recorded_top1:.2%}. One of them is of "
-                "another run or damaged: bring back the run folder as it was."
-            )
-    measured = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / "measured").glob("*.json"))]
-    measured = [other for other in measured if other.get("weights") == parity["facts"]["weights_sha256"]]
-    return Evidence(run, parity, answers, measured, {name: name for name in recorded} if names is None else names)
 
 
 def _context(evidence: Evidence, title: str | None) -> dict:

@@ -2,8 +2,6 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import wraps
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +66,10 @@ class FeatureLoss(Loss):
         attach_hooks(student, [layer for layer, _ in self.pairs])
         teacher.attach_hooks([layer for _, layer in self.pairs])
         self.make()
+
+    def __call__(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
+        with torch.autocast(student.logits.device.type, enabled=False):  # it would round products and norms
+            return super().__call__(student, teacher, target)
 
     def make(self) -> None:
         """Make the learned parts, knowing self.pairs."""
@@ -169,17 +171,6 @@ def whiten(x: Tensor) -> Tensor:
     return (x - x.mean(over, keepdim=True)) * (x.var(over, keepdim=True, unbiased=False) + 1e-5).rsqrt()
 
 
-def in_float32(forward: Callable) -> Callable:
-    """Switch autocast off in a loss's forward(student, teacher, target): it would round products and norms."""
-
-    @wraps(forward)
-    def exact(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
-        with torch.autocast(student.logits.device.type, enabled=False):
-            return forward(self, student, teacher, target)
-
-    return exact
-
-
 def pooled(*maps: Tensor) -> list[Tensor]:
     """Average maps [B, C, H, W] over areas, down to the smallest height and width among them."""
     size = [min(x.shape[dim] for x in maps) for dim in (2, 3)]
@@ -200,7 +191,6 @@ class RelationalLoss(FeatureLoss, ABC):
 
     pairing = "embedding"
 
-    @in_float32
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         values = [self.relation(s, t) for s, t in self.vectors(student, teacher)]
         return sum(values) / len(values)

@@ -31,19 +31,17 @@ def check_options(key: str, make: Callable, given: Mapping[str, object]) -> None
         )
     for name, value in given.items():
         if name in known:
-            _check(f"{key}.{name}", value, known[name])
+            where, kind, default = f"{key}.{name}", known[name].annotation, known[name].default
+            such = f", such as {default}" if type(default) in (int, float, str) else ""
+            ends = [value]
+            if is_ramp(value):
+                if not fits(0.5, kind):
+                    raise ConfigError(
+                        where, f"{described(kind)} cannot follow a ramp over epochs; give one value{such}."
+                    )
+                made = ramp(value, where)
+                ends = [made.first, made.last]
+            for end in ends:
+                expect(fits(end, kind), where, f"{described(kind)}{such}", as_typed(end))
         elif not any(word.kind is Parameter.VAR_KEYWORD for word in known.values()):
             raise ConfigError(key, f"there is no option {name!r}. Choose from {', '.join(known)}.")
-
-
-def _check(key: str, value: object, option: Parameter) -> None:
-    kind, default = option.annotation, option.default
-    such = f", such as {default}" if type(default) in (int, float, str) else ""
-    ends = [value]
-    if is_ramp(value):
-        if not fits(0.5, kind):
-            raise ConfigError(key, f"{described(kind)} cannot follow a ramp over epochs; give one value{such}.")
-        made = ramp(value, key)
-        ends = [made.first, made.last]
-    for end in ends:
-        expect(fits(end, kind), key, f"{described(kind)}{such}", as_typed(end))

@@ -176,7 +176,18 @@ def setting_plot(table: RunTable, key: str, by: str | None = None) -> dict | Non
         made = {value: _points(line, name) for value, line in lines.items()}
         made = {value: line for value, line in made.items() if line}
         if made:
-            pictures.append((title.removesuffix(" (%)"), _over(made, _axis(xs), key, by, title)))
+            ends = [mean + sign * spread for line in made.values() for _, mean, spread, _ in line for sign in (-1, 1)]
+            plot = Plot(_axis(xs), scale(ends, write=percent), key, title)
+            for k, (value, line) in enumerate(made.items()):
+                color = f"s{k % COLORED}"
+                plot.line([point[:2] for point in line], f"over {color}")
+                for at, mean, spread, n in line:
+                    if spread:
+                        plot.line([(at, mean - spread), (at, mean + spread)], f"error {color}")
+                    more = f"{by} {value}, " if by else ""
+                    tip = f"{more}{key} {plain(at)}: {100 * mean:.2f} ± {100 * spread:.2f}% over {n} runs"
+                    plot.dot((at, mean), f"mean {color}", 4.5, tip=tip)
+            pictures.append((title.removesuffix(" (%)"), plot.svg(f"{title} over {key}" + (f" by {by}" if by else ""))))
     return {"key": key, "by": by, "series": list(lines), "others": others, "pictures": pictures}
 
 
@@ -189,21 +200,6 @@ def _points(line: dict[float, list[Configuration]], name: str) -> list[tuple[flo
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
             points.append((x, statistics.fmean(values), spread, len(values)))
     return points
-
-
-def _over(lines: dict[str, list], x: Scale, key: str, by: str | None, title: str) -> str:
-    ends = [mean + sign * spread for line in lines.values() for _, mean, spread, _ in line for sign in (-1, 1)]
-    plot = Plot(x, scale(ends, write=percent), key, title)
-    for k, (value, line) in enumerate(lines.items()):
-        color = f"s{k % COLORED}"
-        plot.line([point[:2] for point in line], f"over {color}")
-        for at, mean, spread, n in line:
-            if spread:
-                plot.line([(at, mean - spread), (at, mean + spread)], f"error {color}")
-            more = f"{by} {value}, " if by else ""
-            tip = f"{more}{key} {plain(at)}: {100 * mean:.2f} ± {100 * spread:.2f}% over {n} runs"
-            plot.dot((at, mean), f"mean {color}", 4.5, tip=tip)
-    return plot.svg(f"{title} over {key}" + (f" by {by}" if by else ""))
 
 
 def refuse_undrawn(table: RunTable, plots: Sequence[Sequence[str]], drawn: Sequence[dict]) -> None:

@@ -16,7 +16,7 @@ from distill.report.html import curves, effects, pareto, summary
 from distill.report.number_format import cut, full, plain, show
 from distill.report.predictions import Predictions, run_predictions, teacher_predictions
 from distill.report.select import condition
-from distill.runs.reading import FIRST, Run
+from distill.runs.reading import FIRST, Run, goal_of
 
 Pictures = list[tuple[str, str]]  # (heading, SVG)
 PAGE = Environment(loader=PackageLoader(__package__, "."), autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -49,11 +49,17 @@ def page(
     counts = [(len(table.runs), "run"), (len(table.configurations), "configuration"), (seeds, "seed")]
     runs, configurations, seeds = (count(*one) for one in counts)
     css, js = (files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    shown = [c for section in sections for c in section.configurations]
+    settings = [[f"{key}={full(value)}" for key, value in c.values.items()] for c in shown]
     return PAGE.get_template("page.html.j2").render(
         **{"title": summary.title(table), "counts": f"{runs} of {configurations}, {seeds}", "notes": notes},
         **{"sets": sets, "show": show, "left_out": table.left_out, "damaged": damaged},
         **{"css": css, "js": js, "today": date.today().isoformat(), "machines": summary.trained_on(table)},
-        script_data=_script_data(sections),
+        script_data={
+            "tips": {str(c.number): _tip(c) for c in shown},
+            "texts": [" ".join([c.label, *words]).lower() for c, words in zip(shown, settings, strict=True)],
+            "colors": [list(effects.palettes(section).values()) for section in sections],
+        },
     )
 
 
@@ -79,11 +85,19 @@ def _data_set(
         "rule": rule and f"max {best.goal} where {rule}",
         "warnings": summary.warnings(part),
         "best": best,
-        "folder": summary.best_folder(best),
+        "folder": max(best.runs[0].leaves, key=lambda leaf: leaf.numbers.get(goal_of(leaf.numbers), 0)).folder,
         "tiles": summary.tiles(best),
         "chance": summary.chance(part),
         "table": part,
-        "columns": _columns(part),
+        "columns": [
+            {
+                "column": column,
+                "edge": "edge" if column.group != last else "",  # a line to its left
+                "has_spread": any(column.name in c.spread for c in part.configurations),
+                "is_speed": column.name in SPEEDS,
+            }
+            for column, last in zip(part.columns, [None, *(column.group for column in part.columns)], strict=False)
+        ],
         "groups": Counter(column.group for column in part.columns),
         "spread": any(c.spread for c in part.configurations),
         "speeds": summary.speeds(part),
@@ -99,20 +113,6 @@ def _data_set(
         "errors": _errors(best.runs[0]),
         "faces": faces(part),
     }
-
-
-def _columns(section: RunTable) -> list[dict]:
-    """Return the columns of numbers: whether a line is drawn to the left of one, and whether it has a spread."""
-    before = [None, *(column.group for column in section.columns)]
-    return [
-        {
-            "column": column,
-            "edge": "edge" if column.group != last else "",
-            "has_spread": any(column.name in c.spread for c in section.configurations),
-            "is_speed": column.name in SPEEDS,
-        }
-        for column, last in zip(section.columns, before, strict=False)
-    ]
 
 
 def _errors(run: Run) -> dict:
@@ -141,17 +141,6 @@ def _network(predictions: Predictions, classes: list[str]) -> dict:
         "confusion": confusion_matrix(predictions.probabilities, predictions.labels).tolist(),
         "rows": per_class(predictions.probabilities, predictions.labels, classes),
         "ece": expected_calibration_error(np.log(np.maximum(predictions.probabilities, 1e-12)), predictions.labels),
-    }
-
-
-def _script_data(sections: list[RunTable]) -> dict:
-    """Return what the page's script needs: words for tips and the filter, and the meanings of colors in each data set."""
-    configurations = [c for section in sections for c in section.configurations]
-    settings = [[f"{key}={full(value)}" for key, value in c.values.items()] for c in configurations]
-    return {
-        "tips": {str(c.number): _tip(c) for c in configurations},
-        "texts": [" ".join([c.label, *words]).lower() for c, words in zip(configurations, settings, strict=True)],
-        "colors": [list(effects.palettes(section).values()) for section in sections],
     }
 
 

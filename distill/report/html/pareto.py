@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from distill.evaluation.tables import BYTES, compact
 from distill.report.aggregate import Configuration, RunTable
-from distill.report.html.svg_plot import Plot, Point, percent, place_labels, scale
+from distill.report.html.svg_plot import Plot, percent, place_labels, scale
 from distill.report.number_format import amount, capital, cut, tick
 from distill.runs.reading import FIRST
 
@@ -54,31 +54,22 @@ def _chart(known: list[Configuration], cost: str, title: str, write) -> str:
     x, y = scale((c.mean[cost] for c in known), log=True, write=write, margin=0.1), scale(ends, write=percent)
     plot = Plot(x, y, title, f"{known[0].goal_words} (%)")
     best = pareto_front(known, cost)
-    plot.line(_stairs([(c.mean[cost], c.score) for c in best], x.high), "front")
+    front = [(c.mean[cost], c.score) for c in best]
+    path = [front[0]]
+    for (_, before), (more, accuracy) in pairwise(front):  # the border of what they beat: level until the next, then up
+        path += [(more, before), (more, accuracy)]
+    plot.line([*path, (x.high, front[-1][1])], "front")
     for c in known:
         if (spread := c.spread.get(c.goal, 0.0)) > 0:
             plot.line([(c.mean[cost], c.score + sign * spread) for sign in (-1, 1)], "error", c.number)
     for c in known[::-1]:
         classes = "dot onfront" if c in best else "dot"
         plot.dot((c.mean[cost], c.score), classes, 5.5 if c in best else 4, c.number)
-    _name(plot, best, known, cost)
-    return plot.svg(f"{capital(known[0].goal_words)} against {title}; the front is {', '.join(c.label for c in best)}")
-
-
-def _stairs(points: list[Point], end: float) -> list[Point]:
-    """Return the border of what the points beat: level until the next one, then up."""
-    path = [points[0]]
-    for (_, before), (cost, accuracy) in pairwise(points):
-        path += [(cost, before), (cost, accuracy)]
-    return [*path, (end, points[-1][1])]
-
-
-def _name(plot: Plot, best: list[Configuration], known: list[Configuration], cost: str) -> None:
-    """Write the names of the front's points, and of all where they are few, as far as there is room."""
     shown = best[::-1] + ([c for c in known if c not in best] if len(known) <= 8 else [])
     places = {c.number: plot.place((c.mean[cost], c.score)) for c in known}
     wanted = [(*places[c.number], cut(c.short, 36)) for c in shown]
     for c, label in zip(shown, place_labels(wanted, list(places.values())), strict=True):
         if label:
-            x, y, anchor = label
-            plot.text(x, y, cut(c.short, 36), f"label {anchor}", c.number)
+            left, top, anchor = label
+            plot.text(left, top, cut(c.short, 36), f"label {anchor}", c.number)
+    return plot.svg(f"{capital(known[0].goal_words)} against {title}; the front is {', '.join(c.label for c in best)}")

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from math import sqrt
-from pathlib import Path
 from typing import NamedTuple
 
 from distill.evaluation.tables import Share
 from distill.report.aggregate import COLUMNS, Configuration, RunTable
 from distill.report.number_format import plain, show
-from distill.runs.reading import AGREEMENT, FIRST, goal_of
+from distill.runs.reading import AGREEMENT, FIRST
 
 TILES = {
     FIRST: "validation top-1",
@@ -83,11 +82,6 @@ def trained_on(table: RunTable) -> list[str]:
         threads = run.env.get("threads", "unknown")
         machines[f"{where or 'an unknown machine'}, threads: {threads}, torch {torch}, timm {timm}"] = None
     return list(machines)
-
-
-def best_folder(best: Configuration) -> Path:
-    """Return the run folder of a configuration's best run, of folds the best one's."""
-    return max(best.runs[0].leaves, key=lambda leaf: leaf.numbers.get(goal_of(leaf.numbers), 0)).folder
 
 
 def chance(table: RunTable) -> str | None:

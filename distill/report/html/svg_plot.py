@@ -10,6 +10,7 @@ WIDTH, HEIGHT = 520, 340
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 30, 42
 LETTER = 8  # of an axis, with some air
 STEPS = (1, 2, 5, 10)
+TICKS = 8  # of an axis at most
 Point = tuple[float, float]
 
 
@@ -29,10 +30,21 @@ class Scale:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
-    def ticks(self, most: int = 8) -> list[float]:
+    def ticks(self) -> list[float]:
         if self.marks:
             return list(self.marks)
-        return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
+        if not self.log:
+            rough = (self.high - self.low) / TICKS
+            power = 10 ** math.floor(math.log10(rough))
+            step = next(s * power for s in STEPS if s * power >= rough * (1 - 1e-9))
+            first = math.ceil(self.low / step - 1e-9)
+            return [round(k * step, 12) for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+            ticks = [d * 10**k for k in decades for d in digits if self.low <= d * 10**k <= self.high]
+            if len(ticks) >= 3:
+                break
+        return ticks[:: max(1, -(-len(ticks) // TICKS))]
 
 
 def scale(
@@ -52,23 +64,6 @@ def scale(
 def percent(value: float) -> str:
     """Return a share in [0, 1] in percent, without the sign, as the marks of an axis are written."""
     return f"{100 * value:g}" if abs(100 * value - round(100 * value)) > 1e-6 else f"{100 * value:.0f}"
-
-
-def _linear_ticks(low: float, high: float, most: int) -> list[float]:
-    rough = (high - low) / most
-    power = 10 ** math.floor(math.log10(rough))
-    step = next(s * power for s in STEPS if s * power >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _log_ticks(low: float, high: float, most: int) -> list[float]:
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
-        ticks = [d * 10**k for k in decades for d in digits if low <= d * 10**k <= high]
-        if len(ticks) >= 3 or len(digits) == 8:
-            return ticks[:: max(1, -(-len(ticks) // most))]
-    return []
 
 
 class Plot:
