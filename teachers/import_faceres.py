@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from torch import nn
 
-from distill.system.cli import command_line, parser
+from distill.data.common.image_reader import open_image
+from distill.data.common.walker import pictures_below
+from distill.system.cli import command_line, format_error, parser
 from distill.system.weights import save_weights
 
 # of the input, units of pixels / 255; the published network subtracts 114.4 and does not divide
@@ -40,7 +41,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(
             f"{path}: expected models/faceres.json of the npm package @vladmandic/human with faceres.bin beside it, "
-            f"got {type(error).__name__}: {error}."
+            f"and it cannot be read ({format_error(error, inside=True)})."
         ) from error
     return arrays
 
@@ -125,14 +126,21 @@ def read_faces(folder: Path) -> torch.Tensor:
         returns [B, 3, SIZE, SIZE] float32.
 
     Raises:
-        ValueError: no folder, or fewer than 32 pictures in it.
+        ValueError: no folder, fewer than 32 pictures in it, or one that cannot be read.
     """
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".pgm"))
+    files = sorted(pictures_below(folder, deep=True)) if folder.is_dir() else []
     if len(files) < 32:
         raise ValueError(f"--faces: {folder}: expected a folder of at least 32 pictures of faces, got {len(files)}.")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), FACES)).astype(int)]
-    gray = np.stack([np.asarray(Image.open(file).convert("L").resize((SIZE, SIZE))) for file in chosen])
+    gray = np.stack([_read_gray(file) for file in chosen])
     return ((torch.from_numpy(gray).float() / 255 - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
+
+
+def _read_gray(file: Path) -> np.ndarray:
+    try:
+        return np.asarray(open_image(file)[0].convert("L").resize((SIZE, SIZE)))
+    except ValueError as error:
+        raise ValueError(f"--faces: {file}: {error}. Take it out of the folder.") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -14,18 +14,20 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from distill.config.naming import GROUPS
 from distill.runs.config import RunConfig
 from distill.system.errors import ConfigError
+from distill.system.typed import described
 
-SWITCHES = {
-    f"{group}.{name}"
+KINDS = get_type_hints(RunConfig) | {
+    f"{group}.{name}": inner
     for group, kind in get_type_hints(RunConfig).items()
     if is_dataclass(kind)
     for name, inner in get_type_hints(kind).items()
-    if inner is bool
 }
+SWITCHES = {key for key, kind in KINDS.items() if kind is bool}
 NULLABLE = ("experiment", "debug", "launcher")  # groups of which nothing may be chosen
 
 
@@ -47,7 +49,9 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
             with suppress(HydraException):  # which says so itself
                 value = OverridesParser.create().parse_override(word).value()
                 names = value if isinstance(value, list) else [value]
-                strange = any(isinstance(name, dict | list | int | float | NoneType) for name in names)
+                strange = any(
+                    isinstance(name, dict | list | int | float | NoneType) or str(name).startswith("${") for name in names
+                )
                 if is_choice and strange and not (value is None and group in NULLABLE):
                     raise ValueError(f"{word}: expected the name of a choice, or a list of names. Type {group}=NAME.")
                 # omegaconf takes any number for true
@@ -57,6 +61,17 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
         yield
     except HydraException as error:
         raise ValueError(suggest_override(error, words)) from error
+    except OmegaConfBaseException as error:
+        raise not_filled_in(error) from error
+
+
+def not_filled_in(error: OmegaConfBaseException) -> ConfigError:
+    """Return the message about a reference of the form ${KEY}, such as ${oc.env:NAME}, that leads to nothing."""
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).splitlines()[0])[:200].strip('"')
+    return ConfigError(
+        error.full_key or "a key of the config",
+        f"its ${{...}} cannot be filled in ({reason}). Type a value, or ${{KEY}} of another key.",
+    )
 
 
 def suggest_override(error: Exception, overrides: list[str]) -> str:
@@ -105,7 +120,7 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
     node = OmegaConf.select(cfg, parent) if parent else cfg
     keys = [*map(str, node)] if isinstance(node, DictConfig) else []
     if name in keys:
-        return f"{key}: {message.strip().splitlines()[0]}"
+        return _refused_value(key, message, overrides)
     if not keys:
         return f"{key}: no such key yet. Type +{key}=... to add it."
     if parent == "teacher" and node.get("_target_", "") is None:
@@ -113,6 +128,17 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
     close = difflib.get_close_matches(name, keys, n=3, cutoff=0.5)
     meant = f"Did you mean {' or '.join(f'{parent}.{k}'.lstrip('.') for k in close)}?" if close else ""
     return f"{key}: no such key. {meant or 'There are: ' + ', '.join(keys) + '.'}"
+
+
+def _refused_value(key: str, message: str, overrides: list[str]) -> str:
+    """Return the message about a key that is there, and was given what it cannot be, or taken out."""
+    words = [word for word in overrides if word.lstrip("+~").startswith(key)]
+    if out := [word for word in overrides if word.startswith("~") and f"{key}.".startswith(f"{word[1:]}.")]:
+        return f"{out[0]}: {key} is needed. Leave that word out, and type {key}=VALUE."
+    if key not in KINDS or not words:
+        return f"{key}: {message.strip().splitlines()[0]}"
+    name, _, value = words[-1].lstrip("+").partition("=")
+    return f"{key}: expected {described(KINDS[key])}, got {(value if name == key else words[-1])!r}."
 
 
 def _loss_of(word: str) -> str | None:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from torch import nn
@@ -198,13 +199,24 @@ def check_augment(key: str, augment: AugmentConfig) -> None:
 
 
 def check_plugins(plugins: Any) -> None:
-    """Refuse packages that are no list of names.
+    """Refuse packages that are no list of names, or cannot be found.
 
     Raises:
         ConfigError: with what to type.
     """
     if not fits(plugins, list[str]) or not all(part.isidentifier() for name in plugins for part in name.split(".")):
         raise ConfigError("plugins", f"expected a list of names, such as plugins=[mypackage], got {as_typed(plugins)}.")
+    for name in plugins:
+        try:
+            found = find_spec(name)
+        except (ImportError, ValueError):  # of one in a package that is not there; of a module without a spec
+            found = None
+        if not found:
+            raise ConfigError(
+                "plugins",
+                f"there is no package {name} to import. Install it, type the command in the folder that holds it, or put that "
+                "folder on PYTHONPATH.",
+            )
 
 
 def check_network(target: str, network: object) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from distill.config.hints import not_filled_in
 from distill.config.naming import canonical, label, without_defaults
 from distill.config.ranges import check_augment, check_mixup, check_phases, check_plugins, check_train
 from distill.runs.config import PathsConfig, RunConfig
@@ -37,13 +38,15 @@ def typed(cfg: DictConfig) -> RunConfig:
     """Return a composed config with every interpolation resolved, its components as plain dicts.
 
     Raises:
-        ConfigError: a key that must be given was not, or one was added that nothing reads.
+        ConfigError: a key that must be given was not, one was added that nothing reads, or a reference leads to nothing.
     """
     try:
         made = OmegaConf.to_object(cfg)
     except MissingMandatoryValue as error:
         key = error.full_key or "a key"
         raise ConfigError(key, f"must be given. Type {key}=... on the command line.") from error
+    except OmegaConfBaseException as error:
+        raise not_filled_in(error) from error
     _refuse_added(made)
     return made
 

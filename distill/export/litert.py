@@ -1,5 +1,6 @@
 """A student as LiteRT's .tflite, for one picture at a time of one size: float32, and int8 inside."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import redirect_stderr
@@ -16,7 +17,7 @@ from distill.export.export_module import LogitsOnly, Preprocess
 from distill.export.int8_graph import zeros_before_pooling
 from distill.export.litert_graph import as_tflite
 from distill.export.litert_writer import SIGNATURE
-from distill.export.runtimes import FACTS
+from distill.export.runtimes import FACTS, GRAPH_SHA256
 
 # Their answers stay float: the picture's preparation, and the few numbers at the end.
 FLOAT = f"{graph.PARTS}|images|logits|probabilities|number"
@@ -70,8 +71,8 @@ def int8(model: bytes, pictures: Iterable[np.ndarray]) -> bytes:
 
 
 def save(model: bytes, path: Path, facts: dict[str, str]) -> None:
-    """Write a file with the facts as JSON in a zip archive behind it, which is how LiteRT's files carry others."""
+    """Write a file with the facts, the SHA-256 of the graph too, as JSON in a zip archive behind it, as LiteRT's files carry others."""
     content = BytesIO(model)
     with ZipFile(content, "a") as archive:
-        archive.writestr(ZipInfo(FACTS), json.dumps(facts))
+        archive.writestr(ZipInfo(FACTS), json.dumps(facts | {GRAPH_SHA256: hashlib.sha256(model).hexdigest()}))
     path.write_bytes(content.getvalue())

@@ -1,6 +1,7 @@
 """Any exported file as one function: pictures -> logits and probabilities. Only the file's own engine is imported."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ ENGINES = {
     ".tflite": ("ai_edge_litert", "litert"),
 }
 FACTS = "facts.json"  # in .pt2 and .tflite files
+GRAPH_SHA256 = "graph_sha256"  # in the facts of a .tflite file
 ANSWERS = ("logits", "probabilities")
 LIMITS = "An expression on a face is not an emotion; no answer of this network supports a decision about a person."
 
@@ -175,11 +177,15 @@ def _one_by_one(run: Callable[[np.ndarray], Sequence[np.ndarray]]) -> Answer:
 def _litert(path: Path, threads: int) -> LoadedModel:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
+    content = path.read_bytes()
+    with ZipFile(io.BytesIO(content)) as archive:
+        facts, end = json.loads(archive.read(FACTS)), archive.getinfo(FACTS).header_offset
+    # a graph that is damaged may answer, or end the process
+    if facts.pop(GRAPH_SHA256, None) not in (None, hashlib.sha256(content[:end]).hexdigest()):
+        raise ValueError("its graph does not have the SHA-256 behind it")
+    interpreter = Interpreter(model_content=content, num_threads=threads)
     interpreter.allocate_tensors()
     (given,), answers = interpreter.get_input_details(), interpreter.get_output_details()
-    with ZipFile(path) as archive:
-        facts = json.loads(archive.read(FACTS))
 
     def run(picture: np.ndarray) -> list[np.ndarray]:
         interpreter.set_tensor(given["index"], picture)

@@ -15,6 +15,7 @@ from distill.runs.folder import RunFolder
 from distill.runs.provenance import warn_if_code_changed
 from distill.runs.published import published_weights
 from distill.runs.result import RunResult
+from distill.runs.result_schema import RESULT, unlike
 from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.errors import ConfigError
@@ -71,7 +72,7 @@ def _stored(
     console.print(f"teacher {config.label(member)}: {'found' if complete else new} in {folder}")
     warn_if_code_changed(folder, "paths.store")
     weights = find_or_train(folder, lambda: train(inner, folder))
-    result = RunResult.read(folder.result)
+    result = _intact_result(folder, weights)
     if not trial and (warning := chance_warning(result.data, "teacher", result.student)):
         console.print(warning, style="bold")
     if complete and start_of(weights) == "scratch" and member.get("pretrained", False) is None:
@@ -81,6 +82,18 @@ def _stored(
             style="bold",
         )
     return weights
+
+
+def _intact_result(folder: RunFolder, weights: Path) -> RunResult:
+    """Return the result of a stored teacher, after comparing it with the header of its weights, which has a SHA-256."""
+    result, header = RunResult.read(folder.result), read_weights(weights)[1]
+    numbers = {key: value for key, value in header.items() if key.startswith("valid/")}
+    if unlike(vars(result), RESULT) or numbers != {key: result.student["metrics"].get(key) for key in numbers}:
+        raise ValueError(
+            f"{folder.result}: is damaged: its numbers are not those of the weights. Delete the folder {folder}; the teacher is "
+            "trained again."
+        )
+    return result
 
 
 def find_or_train(folder: RunFolder, train: Callable[[], object]) -> Path:

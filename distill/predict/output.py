@@ -5,7 +5,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import TextIO
@@ -22,18 +22,23 @@ from distill.predict.pictures import DRAWN, SOFTWARE, identity, is_drawing
 from distill.predict.pipeline import FrameResult
 from distill.predict.video import Recording, is_recording
 from distill.system.cli import format_error
+from distill.system.files import writing
 
 COLUMNS = ("file", "frame", "seconds", "face", "x", "y", "width", "height", "score", "expression", "probability")
 ROWS = 500  # of the printed table
 BAR = 24  # letters
 
 
+@contextmanager
 def opened(path: str):
-    """Return a text file to write, or standard output for "-", as a context."""
+    """Yield a text file to write, or standard output for "-"."""
     if path == "-":
-        return nullcontext(sys.stdout)
-    Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-    return open(Path(path).expanduser(), "w", encoding="utf-8", newline="")
+        yield sys.stdout
+        return
+    file = Path(path).expanduser()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with writing(file), open(file, "w", encoding="utf-8", newline="") as text:
+        yield text
 
 
 def records(seen: FrameResult, classes: Sequence[str]) -> list[dict]:

@@ -1,5 +1,6 @@
 """What a run is asked to be: config.yaml, its only reader and writer."""
 
+import re
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from importlib.resources import files
@@ -147,8 +148,11 @@ class RunConfig:
                 f"{file.parent}: no run folder, it has no config.yaml. Give the run folder that a run's table ends with."
             ) from None
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError, yaml.YAMLError) as error:
+            why = re.sub(
+                r"\w+\.__init__\(\) got an unexpected keyword argument", "this version knows no key", str(error)
+            )
             raise ValueError(
-                f"{file}: damaged, or no config of a run ({' '.join(str(error).split())}). Bring it back as it was, or delete the "
+                f"{file}: damaged, or no config of a run ({' '.join(why.split())}). Bring it back as it was, or delete the "
                 "folder and train again."
             ) from error
 

@@ -62,7 +62,13 @@ def site(student: Path, engine: dict[str, bytes], detector: Path | None, crops: 
     if card:
         page["card.txt"] = card.read_bytes()  # .txt: every browser shows it
     name = student.parent.name if student.name in ONNX else None
-    page["facts.json"] = json.dumps(page_facts(opened.facts, page, name), indent=1).encode()
+    try:
+        page["facts.json"] = json.dumps(page_facts(opened.facts, page, name), indent=1).encode()
+    except (KeyError, TypeError, ValueError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{student}: its metadata are not those of an exported student ({why}). Export it again."
+        ) from error
     return page
 
 

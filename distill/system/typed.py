@@ -58,7 +58,7 @@ def fits(value: Any, kind: Any) -> bool:
     if kind is float:
         return is_number(value)
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and is_number(value)
     if kind in (bool, str, NoneType):
         return isinstance(value, kind)
     if whole in (list, Sequence):

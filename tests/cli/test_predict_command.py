@@ -101,6 +101,13 @@ def test_output_that_cannot_be_written_is_one_sentence(run, tmp_path):
         assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a file that is always full")
+def test_opened_full_disk_names_the_file():
+    with pytest.raises(OSError) as told, output.opened("/dev/full") as file:
+        file.write("a row")
+    assert told.value.filename == "/dev/full"
+
+
 def test_ctrl_c_before_anything_is_seen_is_one_word(run, tmp_path, capsys, monkeypatch):
     def interrupted(*words):
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
 from commandline import ROOT, environment
 
@@ -127,6 +128,17 @@ def test_a_published_folder_is_served_with_its_card(home, tmp_path):
     (tmp_path / "README.md").write_text("# Published")
     found = site(find(str(tmp_path)), {}, None)
     assert found["student.onnx"] == (home / "student.onnx").read_bytes() and found["card.txt"] == b"# Published"
+
+
+def test_site_refuses_metadata_that_are_not_those_of_an_export(tmp_path):
+    model = onnx.load(find("ferlite_s"))
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    for key, value in (("num_parameters", "many"), ("valid_rows", None)):
+        changed = {name: text for name, text in (facts | {key: value}).items() if text is not None}
+        onnx.helper.set_model_props(model, changed)
+        onnx.save(model, tmp_path / "student.onnx")
+        with pytest.raises(ValueError, match=r"student\.onnx: its metadata are not those of an exported student"):
+            site(tmp_path / "student.onnx", {}, None)
 
 
 def test_a_browser_that_goes_away_leaves_no_traceback(address, capfd):

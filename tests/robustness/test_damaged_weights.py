@@ -110,6 +110,13 @@ def test_a_teacher_of_the_store_is_trained_again(tmp_path):
     words = {"store": tmp_path / "store", "runs": tmp_path / "runs"}
     job("train.epochs=1", **words)
     (teacher,) = (path.parent for path in (tmp_path / "store").glob("teachers/*/result.json"))
+    whole = (teacher / "result.json").read_text()
+    for there, damaged in (('"valid/nll": ', '"valid/nll": 1'), ('"student": {', '"studenu": {')):
+        assert there in whole
+        (teacher / "result.json").write_text(whole.replace(there, damaged))
+        with pytest.raises(SystemExit, match=r"result\.json: is damaged: .* Delete the folder .* trained again\."):
+            job("train.epochs=1", "seed=1", **words)
+    (teacher / "result.json").write_text(whole)
     flip(teacher)
     with pytest.raises(
         SystemExit, match=rf"{BEST}: is damaged .* Delete the folder {re.escape(str(teacher))}; it is trained"

@@ -75,6 +75,27 @@ def test_a_value_of_the_wrong_type_is_not_called_a_key_that_does_not_exist():
     assert sentence.startswith("train.epochs: ") and "'two'" in sentence and "no such key" not in sentence
 
 
+WRONG_KINDS = [
+    ("train.epochs=two", "train.epochs: expected a whole number, got 'two'."),
+    ("train.epochs.x=3", "train.epochs: expected a whole number, got 'train.epochs.x=3'."),
+    ("eval.robustness=mask", "eval.robustness: expected a list of names, got 'mask'."),
+    ("~train.epochs", "~train.epochs: train.epochs is needed. Leave that word out, and type train.epochs=VALUE."),
+]
+
+
+@pytest.mark.parametrize("word, sentence", WRONG_KINDS)
+def test_suggest_override_value_of_another_kind_says_which_is_expected(word, sentence):
+    assert refused(word) == sentence
+
+
+@pytest.mark.parametrize("key", ["seed", "student.size"])
+@pytest.mark.parametrize("reference", ["${nope}", "${oc.env:NO_SUCH}", "${foo:3}"])
+def test_a_reference_that_leads_nowhere_is_told_by_its_key(key, reference):
+    with pytest.raises(ConfigError, match=r"its \$\{\.\.\.\} cannot be filled in \(.*\)\. Type a value") as told:
+        typed(composed_job([f"{key}={reference}"])[0])
+    assert told.value.key == key and "full_key" not in str(told.value)
+
+
 @pytest.mark.parametrize("word", ["train.compile=-1", "augment.autoaugment=7", "eval.cka=0.5"])
 def test_of_numbers_0_and_1_alone_are_false_and_true(word):
     with pytest.raises(ValueError, match=rf"^{word.partition('=')[0]}: expected true or false, got "):
@@ -144,6 +165,8 @@ RULES = {
     "seed=99999999999999999999": r"^seed: expected 0 to 9007199254740992, got 9{20}",
     "augment.seed=-1": r"augment\.seed: expected 0 to 9007199254740992, got -1",
     "augment.num_views=-1": r"augment\.num_views: expected 0 or more, got -1",
+    "plugins=[no_such]": r"plugins: there is no package no_such to import",
+    "plugins=[no_such.part]": r"plugins: there is no package no_such\.part to import",
     "plugins=[1]": r"plugins: expected a list of names, such as plugins=\[mypackage\], got",
     "train.epochs=0": r"train\.epochs: expected 1 or more, got 0",
     "teacher.train.epochs=-1": r"teacher\.train\.epochs: expected 0 or more, got -1",

@@ -153,6 +153,16 @@ def test_litert_answers_a_batch_picture_by_picture(tmp_path):
     assert np.array_equal(answer(several)[0], np.concatenate(alone)) and np.abs(alone[0] - alone[1]).max() > 0
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_litert_graph_damaged_is_refused_where_no_parity_json_tells_of_it(tmp_path, share):
+    litert.save(as_tflite(net_of(*NETS["conv"])), file := tmp_path / "net.tflite", {})
+    content = bytearray(file.read_bytes())
+    content[int(share * content.index(b"PK\x03\x04"))] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"net\.tflite: damaged.* does not have the SHA-256"):
+        open_file(file, 1)
+
+
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 from run_folders import write_run
@@ -75,6 +76,13 @@ def test_a_run_in_a_folder_of_any_name_is_read_and_a_name_that_is_no_text_loses_
     report.main([str(tmp_path), "--no-faces"])
     page = (tmp_path / "report.html").read_text()
     assert str(tmp_path / "export" / "a") in page and "n?" in page
+
+
+def test_find_number_of_faces_beyond_any_is_damage(tmp_path):
+    file = write_run(tmp_path / "huge") / "result.json"
+    file.write_text(re.sub(r'"valid": \d+', '"valid": 1' + "0" * 400, file.read_text()))
+    (run,) = find([tmp_path])
+    assert run.status == "damaged" and "data.rows" in run.error
 
 
 def test_a_sweep_whose_file_system_has_no_links_is_found_by_its_list_of_jobs(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from distill.system.weights import read_weights
-from teachers.import_faceres import MEAN, SIZE, STD, convert, estimate_statistics, main, read_arrays
+from teachers.import_faceres import MEAN, SIZE, STD, convert, estimate_statistics, main, read_arrays, read_faces
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +97,13 @@ def test_read_arrays_refuses_what_is_no_faceres(model, tmp_path, damage):
 def test_main_refuses_a_folder_without_faces(model, tmp_path):
     with pytest.raises(ValueError, match="--faces"):
         main([str(model[0]), str(tmp_path / "out.safetensors"), "--faces", str(tmp_path)])
+
+
+def test_read_faces_reads_pictures_as_training_does_and_names_what_is_none(tmp_path):
+    for number in range(32):
+        Image.effect_noise((48, 48), 80).save(tmp_path / f"{number}.jfif", "JPEG")
+    (tmp_path / "._0.jpg").write_bytes(b"of a Mac")
+    assert read_faces(tmp_path).shape == (32, 3, SIZE, SIZE)
+    (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(ValueError, match=r"--faces: .*x\.jpg: no picture that can be read"):
+        read_faces(tmp_path)
