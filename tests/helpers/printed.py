@@ -40,5 +40,4 @@ def commands(paths: Iterable[Path] = PRINTED) -> dict[str, list[str]]:
 ALL = commands()
 JOBS = [line for line, words in ALL.items() if line.startswith("run ") and any("=" in word for word in words)]
 OTHERS = [line for line in ALL if not line.startswith("run ")]
-MEASURED = ("ferplus.md", "losses-ferplus.md", "benchmarks.md", "configuration.md")  # whose jobs take hours
-GUIDES = commands([ROOT / "README.md", *(path for path in (ROOT / "docs").glob("*.md") if path.name not in MEASURED)])
+ON_PAGES = commands(TEXTS)

@@ -14,7 +14,7 @@ import pytest
 from commandline import ROOT
 from hydra import compose, initialize_config_module
 from predicting import astronaut, write_linear, write_video
-from printed import ALL, GUIDES, JOBS, OTHERS, OVERRIDE, TEXTS
+from printed import ALL, JOBS, ON_PAGES, OTHERS, OVERRIDE, TEXTS
 from run_folders import write_run
 
 from distill import bench, measure, publish
@@ -51,7 +51,7 @@ def test_commands_are_found_wherever_they_are_printed():
     assert {"export best of runs/sweeps/NAME", "predict photos/ --student RUN", "report runs"} <= set(OTHERS)
 
 
-@pytest.mark.parametrize("line", [line for line in JOBS if line not in GUIDES])
+@pytest.mark.parametrize("line", [line for line in JOBS if line not in ON_PAGES])
 def test_a_printed_command_makes_a_run(line):
     words = [word for word in ALL[line] if word != "-m"]
     jobs, swept = overrides.expand_sweep(words)
