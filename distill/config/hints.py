@@ -50,7 +50,8 @@ def with_suggestions(words: list[str]) -> Iterator[None]:
                 value = OverridesParser.create().parse_override(word).value()
                 names = value if isinstance(value, list) else [value]
                 strange = any(
-                    isinstance(name, dict | list | int | float | NoneType) or str(name).startswith("${") for name in names
+                    isinstance(name, dict | list | int | float | NoneType) or str(name).startswith("${")
+                    for name in names
                 )
                 if is_choice and strange and not (value is None and group in NULLABLE):
                     raise ValueError(f"{word}: expected the name of a choice, or a list of names. Type {group}=NAME.")

@@ -106,7 +106,9 @@ def load(folder: Path, plugins: Sequence[str] = ()) -> nn.Module:
     for part in (file, weights):
         refuse_changed(part)
     ours = published_config(folder)
-    node, classes, temperature = ours["network"], tuple(ours["classes"]), float(ours.get("temperature", 1))
+    if "temperature" not in ours:
+        raise ValueError(f"{file}: has no temperature. Type python -m distill.export RUN, and give RUN/export.")
+    node, classes, temperature = ours["network"], tuple(ours["classes"]), float(ours["temperature"])
     target = node["_target_"]
     package = target.partition(".")[0]
     if f"{package}." not in ALLOWED and package not in plugins:
