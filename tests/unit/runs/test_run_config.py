@@ -62,8 +62,8 @@ def test_a_value_of_another_type_is_damage_by_its_key(tmp_path, whole, key):
         ("phases", [1], "its phases is [1]"),
         ("teacher.members", None, "has no teacher.members"),
         ("teacher.members", {"a": 1}, 'its teacher.members is {"a": 1}'),
-        ("train.speed", 1, "unexpected keyword argument 'speed'"),
-        ("studnet", {}, "unexpected keyword argument 'studnet'"),
+        ("train.speed", 1, "knows no key 'speed'"),
+        ("studnet", {}, "knows no key 'studnet'"),
     ],
 )
 def test_config_file_with_each_damage_says_which(tmp_path, whole, key, value, words):
