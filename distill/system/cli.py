@@ -231,12 +231,16 @@ def _docstring(module: str) -> str | None:
 
 
 def _make_home() -> None:
-    """Give a process without a home folder, as in a container, one in the temporary folder: many packages insist on one."""
+    """Give a process without a home folder, as in a container, one in the temporary folder: many packages insist on one.
+
+    Neither one that is not there nor one that takes no files is one: docker run --user 1000 says HOME=/.
+    """
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
         os.environ["LOGNAME"] = "nobody"
-    if os.path.expanduser("~") != "~":
+    given = os.path.expanduser("~")
+    if any(os.access(folder, os.W_OK) for folder in (given, os.path.join(given, ".cache")) if given != "~"):
         return
     home = Path(tempfile.gettempdir(), f"fer-distill-home-{os.getuid()}")
     with suppress(OSError):
@@ -244,7 +248,7 @@ def _make_home() -> None:
     if not home.is_dir() or home.stat().st_uid != os.getuid():
         home = Path(tempfile.mkdtemp(prefix="fer-distill-home-"))
     os.environ["HOME"] = str(home)
-    print(f"There is no home folder: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr)
+    print(f"There is no home folder to write to: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr)
 
 
 def _uncaught(kind: type, error: BaseException, trace) -> None:

@@ -221,10 +221,9 @@ def test_process_without_home_folder_gets_one(tmp_path, monkeypatch):
         "import distill.system.cli as c; c._make_home(); print(os.path.expanduser('~'), getpass.getuser())"
     )
     env = {key: value for key, value in os.environ.items() if key not in ("HOME", "LOGNAME", "USER", "USERNAME")}
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=env | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True
-        )
+    for home in ({}, {"HOME": str(tmp_path / "gone")}):
+        made = env | home | {"TMPDIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=made, capture_output=True, text=True)
         assert done.stdout == f"{tmp_path}/fer-distill-home-{os.getuid()} nobody\n" and "Set HOME" in done.stderr
     assert len(list(tmp_path.iterdir())) == 1
 
