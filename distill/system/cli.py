@@ -62,7 +62,9 @@ def command_line(stopped: str = "stopped", speaks: Callable[[], bool] = lambda: 
         _discard_output()
         raise
     except Exception as error:
-        _discard_output()
+        refused = _discard_output()
+        if refused and isinstance(error, OSError) and (error.errno, error.filename) == (refused.errno, None):
+            error = refused
         if not speaks():
             sys.exit(1)
         sys.exit(f"error: {report_error(error)}")
@@ -248,7 +250,9 @@ def _make_home() -> None:
     if not home.is_dir() or home.stat().st_uid != os.getuid():
         home = Path(tempfile.mkdtemp(prefix="fer-distill-home-"))
     os.environ["HOME"] = str(home)
-    print(f"There is no home folder to write to: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr)
+    print(
+        f"There is no home folder to write to: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr
+    )
 
 
 def _uncaught(kind: type, error: BaseException, trace) -> None:
@@ -257,9 +261,12 @@ def _uncaught(kind: type, error: BaseException, trace) -> None:
         raise error
 
 
-def _discard_output() -> None:
-    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
+def _discard_output() -> OSError | None:
+    """Empty standard output, into nothing where it takes no more, else Python says so when it ends; return why it does not."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        error.filename = "standard output"
+        return error
+    return None

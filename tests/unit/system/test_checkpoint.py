@@ -118,7 +118,9 @@ def test_a_pickle_with_code_is_refused_and_its_code_does_not_run(tmp_path, dump,
 
 def test_a_safetensors_file_of_another_name_is_refused_with_the_ending_to_give_it(tmp_path):
     save_weights(tmp_path / "w.safetensors", Net(), {})
-    with pytest.raises(ValueError, match=r"w: expected a name that ends in \.safetensors, .* Rename a safetensors file"):
+    with pytest.raises(
+        ValueError, match=r"w: expected a name that ends in \.safetensors, .* Rename a safetensors file"
+    ):
         read_weights((tmp_path / "w.safetensors").rename(tmp_path / "w"))
 
 
