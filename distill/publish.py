@@ -16,7 +16,8 @@ import json
 import os
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
@@ -67,11 +68,7 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
     """
     _, parity, recorded = exported(folder)
     names = {name: NAMES[name] for name in recorded if name in (COMPACT if compact else NAMES)}
-    _refuse_target(folder.resolve(), target, parity["run"], overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
-        new = Path(temporary) / "new"
-        new.mkdir()
+    with _replacing(target, folder, parity["run"], overwrite) as new:
         for name, value in recorded.items():
             source = folder / "export" / name
             copy = new / names[name] if name in names else None
@@ -90,19 +87,48 @@ def publish(folder: Path, target: Path, overwrite: bool, compact: bool = False) 
                 raise ValueError(f"{folder}/export: holds no {needed} ({why}). Export this run again.")
         rounded = None
         if compact:
-            rounded = rounded_weights(folder, Path(temporary), Options(**parity["options"]))
+            rounded = rounded_weights(folder, new.parent, Options(**parity["options"]))
             for name in (WEIGHTS, CONFIG):
-                os.replace(Path(temporary) / name, new / names[name])
+                os.replace(new.parent / name, new / names[name])
         (new / CARD).write_text(card(folder, names, rounded, target.name), encoding="utf-8")
         write_json(new / PREPARATION, preparation(json.loads(parity["facts"]["network_input"])))
         plugins = published_config(new)["plugins"]  # of the run, which is one's own
         load(new if compact else folder / "export", plugins)
-        _swap(new, target, Path(temporary) / "old")
     return parity
 
 
-def _refuse_target(folder: Path, target: Path, run: str, overwrite: bool) -> None:
-    """Refuse a place that holds something else than an earlier publication of this run."""
+def publish_teacher(folder: Path, target: Path, overwrite: bool) -> dict:
+    """Write the folder of float16 weights that a finished run teaches with, all of it or nothing; see float16_teacher.write.
+
+    Args:
+        folder: the run folder.
+        target: where to; empty, or not there yet.
+        overwrite: replace files in it, too.
+
+    Returns:
+        What its config.json holds.
+
+    Raises:
+        ValueError: the run is not finished, its data are gone, or the target holds something.
+    """
+    with _replacing(target, folder, None, overwrite) as new:
+        return float16_teacher.write(folder, new, [])
+
+
+@contextmanager
+def _replacing(target: Path, folder: Path, run: str | None, overwrite: bool) -> Iterator[Path]:
+    """Yield an empty folder whose files, once all are written, replace those of the target; refuse one of something else."""
+    _refuse_target(folder.resolve(), target, run, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as temporary:
+        new = Path(temporary) / "new"
+        new.mkdir()
+        yield new
+        _swap(new, target, Path(temporary) / "old")
+
+
+def _refuse_target(folder: Path, target: Path, run: str | None, overwrite: bool) -> None:
+    """Refuse a place that holds something else than an earlier publication of this run; without a run, anything."""
     if target == folder or target in folder.parents or folder in target.parents:
         raise ValueError(
             f"{target}: is, holds or lies in the run folder. Give another folder, such as {folder.name}-hub"
@@ -120,8 +146,9 @@ def _refuse_target(folder: Path, target: Path, run: str, overwrite: bool) -> Non
     earlier = None
     with suppress(ValueError):  # none, or of another tool
         earlier = published_config(target)["facts"].get("run")
-    if entries and (strange or earlier != run) and not overwrite:
-        what = f"holds other files ({', '.join(strange[:3])})" if strange else f"is not of {run}"
+    if entries and (strange or not run or earlier != run) and not overwrite:
+        why = f"is not of {run}" if run else "is not empty"
+        what = f"holds other files ({', '.join(strange[:3])})" if strange else why
         raise ValueError(f"{target}: {what}. Give another folder, or --overwrite to replace all that is in it.")
 
 
@@ -200,13 +227,15 @@ def main(words: list[str]) -> None:
     set_threads(None)
     try:
         if args.teacher:
-            facts = float16_teacher.write(args.run, args.folder, [])
-            console.print(f"folder: {args.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}")
-            return
-        parity = publish(args.run, args.folder, args.overwrite, args.compact)
+            facts = publish_teacher(args.run, args.folder, args.overwrite)
+        else:
+            parity = publish(args.run, args.folder, args.overwrite, args.compact)
     except OSError as error:
         raise ValueError(f"{args.folder}: cannot be written ({error.strerror}). Give another folder.") from error
-    show(parity, args.folder)
+    if args.teacher:
+        console.print(f"folder: {args.folder}, test top-1 {facts['test']['top1_accuracy']:.2%}")
+    else:
+        show(parity, args.folder)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ from distill.system.hardware import environment
 from distill.types import Dataset
 
 WRITING = ".writing-"
-OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE)  # a full disk, a reader of the output that left
+# a full disk, an output that was closed or whose reader or terminal left
+OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EPIPE, errno.EBADF, errno.EIO)
 
 
 def export(folder: Path, options: Options, words: list[str]) -> dict:

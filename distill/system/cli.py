@@ -62,7 +62,9 @@ def command_line(stopped: str = "stopped", speaks: Callable[[], bool] = lambda: 
         _discard_output()
         raise
     except Exception as error:
-        _discard_output()
+        refused = _discard_output()
+        if refused and isinstance(error, OSError) and (error.errno, error.filename) == (refused.errno, None):
+            error = refused
         if not speaks():
             sys.exit(1)
         sys.exit(f"error: {report_error(error)}")
@@ -231,12 +233,16 @@ def _docstring(module: str) -> str | None:
 
 
 def _make_home() -> None:
-    """Give a process without a home folder, as in a container, one in the temporary folder: many packages insist on one."""
+    """Give a process without a home folder, as in a container, one in the temporary folder: many packages insist on one.
+
+    Neither one that is not there nor one that takes no files is one: docker run --user 1000 says HOME=/.
+    """
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
         os.environ["LOGNAME"] = "nobody"
-    if os.path.expanduser("~") != "~":
+    given = os.path.expanduser("~")
+    if any(os.access(folder, os.W_OK) for folder in (given, os.path.join(given, ".cache")) if given != "~"):
         return
     home = Path(tempfile.gettempdir(), f"fer-distill-home-{os.getuid()}")
     with suppress(OSError):
@@ -244,7 +250,9 @@ def _make_home() -> None:
     if not home.is_dir() or home.stat().st_uid != os.getuid():
         home = Path(tempfile.mkdtemp(prefix="fer-distill-home-"))
     os.environ["HOME"] = str(home)
-    print(f"There is no home folder: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr)
+    print(
+        f"There is no home folder to write to: what is kept goes to {home}. Set HOME for another one.", file=sys.stderr
+    )
 
 
 def _uncaught(kind: type, error: BaseException, trace) -> None:
@@ -253,9 +261,12 @@ def _uncaught(kind: type, error: BaseException, trace) -> None:
         raise error
 
 
-def _discard_output() -> None:
-    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
+def _discard_output() -> OSError | None:
+    """Empty standard output, into nothing where it takes no more, else Python says so when it ends; return why it does not."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        error.filename = "standard output"
+        return error
+    return None

@@ -103,7 +103,8 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path}: damaged ({error}). Download it, or save the state_dict, again.") from error
     except Exception as error:
         raise ValueError(
-            f"{path}: holds more than tensors, or is damaged; it is not opened. Save the state_dict as .safetensors."
+            f"{path}: expected a name that ends in .safetensors, or a PyTorch file of tensors alone; as one it holds more than "
+            "tensors, or is damaged, and it is not opened. Rename a safetensors file, or save the state_dict as one."
         ) from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):

@@ -163,6 +163,22 @@ def test_closed_output_does_no_harm_and_full_output_is_said(tmp_path):
     assert full.returncode == 1 and full.stderr == b"error: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    "error, words",
+    [(None, "standard output: No space left on device"), (OSError(5, "Input/output error"), "Input/out")],
+)
+def test_full_output_is_named_and_another_error_keeps_its_words(monkeypatch, error, words):
+    class Full(io.StringIO):
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.dup2", lambda *_: None)
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(SystemExit, match=f"^error: {words}"), command_line():
+        if error:
+            raise error
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_letters_that_a_terminal_does_not_have_are_escaped(encoding):
     done = typed("distill.predict", "日本", "--crops", PYTHONIOENCODING=encoding)
@@ -221,10 +237,9 @@ def test_process_without_home_folder_gets_one(tmp_path, monkeypatch):
         "import distill.system.cli as c; c._make_home(); print(os.path.expanduser('~'), getpass.getuser())"
     )
     env = {key: value for key, value in os.environ.items() if key not in ("HOME", "LOGNAME", "USER", "USERNAME")}
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=env | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True
-        )
+    for home in ({}, {"HOME": str(tmp_path / "gone")}):
+        made = env | home | {"TMPDIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=made, capture_output=True, text=True)
         assert done.stdout == f"{tmp_path}/fer-distill-home-{os.getuid()} nobody\n" and "Set HOME" in done.stderr
     assert len(list(tmp_path.iterdir())) == 1
 

@@ -132,11 +132,11 @@ def read_publish(words, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(publish, "show", lambda *_: None)
 
-    def write(run, folder, _):
+    def publish_teacher(run, folder, overwrite):
         seen.append((run.name, folder.name))
         return {"test": {"top1_accuracy": 0.5}}
 
-    monkeypatch.setattr(publish.float16_teacher, "write", write)
+    monkeypatch.setattr(publish, "publish_teacher", publish_teacher)
     publish.main(words)
     assert seen == [("RUN", "DIR")]
 

@@ -100,11 +100,16 @@ def test_an_export_that_cannot_begin_leaves_the_earlier_one_as_it_was(folder, ca
     def stopped(*given):
         raise KeyboardInterrupt
 
+    def closed(*given):
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
     def full(*given):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(gate, "measure", stopped)
     assert export(capsys, folder)[1] == 130
+    monkeypatch.setattr(gate, "measure", closed)
+    assert export(capsys, folder)[1] == "error: Bad file descriptor"
     monkeypatch.setattr(gate, "measure", full)
     assert export(capsys, folder)[1] == "error: No space left on device"
     assert contents(folder) == before

@@ -116,6 +116,14 @@ def test_a_pickle_with_code_is_refused_and_its_code_does_not_run(tmp_path, dump,
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_safetensors_file_of_another_name_is_refused_with_the_ending_to_give_it(tmp_path):
+    save_weights(tmp_path / "w.safetensors", Net(), {})
+    with pytest.raises(
+        ValueError, match=r"w: expected a name that ends in \.safetensors, .* Rename a safetensors file"
+    ):
+        read_weights((tmp_path / "w.safetensors").rename(tmp_path / "w"))
+
+
 def test_the_attack_of_these_tests_would_run(tmp_path):
     pickle.loads(pickle.dumps(Attack(tmp_path / "ran")))
     assert (tmp_path / "ran").exists()

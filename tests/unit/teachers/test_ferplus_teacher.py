@@ -67,6 +67,13 @@ def test_a_finished_teacher_becomes_float16_weights_with_config_and_card_of_what
     assert facts["sha256"] in card and "Not for decisions about people" in card
 
 
+def test_a_folder_that_holds_files_is_not_made_a_teachers_without_overwrite(trained, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(SystemExit, match=r"is not empty\. Give another folder, or --overwrite to replace all"):
+        publish([str(trained), str(tmp_path), "--teacher"])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
 def test_ferplus_teacher_teaches_own_faces_of_some_of_its_classes_in_another_order(mine, shipped, store, tmp_path):
     root = write_class_folders(tmp_path / "mine", ("Angry", "surprised", "neutral"), 12)
     words = (f"teacher.weights={shipped}/model.safetensors", "teacher.train.epochs=0", "teacher.precision=fp32")
