@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
-from distill.data.common.image_reader import open_image
-from distill.data.common.walker import pictures_below
 from distill.system.cli import command_line, format_error, parser
 from distill.system.weights import save_weights
 
@@ -19,6 +18,7 @@ from distill.system.weights import save_weights
 MEAN, STD, SIZE = 0.4486, 0.25, 96
 LICENSE = "weights of HSE FaceRes, from the MIT package @vladmandic/human; trained on faces: research use"
 FACES = 2048  # pictures that the statistics are estimated on, at most
+ENDINGS, FORMATS = (".png", ".jpg", ".jpeg", ".jfif", ".pgm"), ("PNG", "JPEG", "PPM")  # no decoder that starts other programs
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -128,7 +128,13 @@ def read_faces(folder: Path) -> torch.Tensor:
     Raises:
         ValueError: no folder, fewer than 32 pictures in it, or one that cannot be read.
     """
-    files = sorted(pictures_below(folder, deep=True)) if folder.is_dir() else []
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in ENDINGS
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
+    )
     if len(files) < 32:
         raise ValueError(f"--faces: {folder}: expected a folder of at least 32 pictures of faces, got {len(files)}.")
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, min(len(files), FACES)).astype(int)]
@@ -138,9 +144,11 @@ def read_faces(folder: Path) -> torch.Tensor:
 
 def _read_gray(file: Path) -> np.ndarray:
     try:
-        return np.asarray(open_image(file)[0].convert("L").resize((SIZE, SIZE)))
-    except ValueError as error:
-        raise ValueError(f"--faces: {file}: {error}. Take it out of the folder.") from error
+        return np.asarray(Image.open(file, formats=FORMATS).convert("L").resize((SIZE, SIZE)))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"--faces: {file}: cannot be read ({format_error(error, inside=True)}). Take it out of the folder."
+        ) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -99,11 +99,11 @@ def test_main_refuses_a_folder_without_faces(model, tmp_path):
         main([str(model[0]), str(tmp_path / "out.safetensors"), "--faces", str(tmp_path)])
 
 
-def test_read_faces_reads_pictures_as_training_does_and_names_what_is_none(tmp_path):
+def test_read_faces_passes_hidden_files_over_and_names_what_is_no_picture(tmp_path):
     for number in range(32):
         Image.effect_noise((48, 48), 80).save(tmp_path / f"{number}.jfif", "JPEG")
     (tmp_path / "._0.jpg").write_bytes(b"of a Mac")
     assert read_faces(tmp_path).shape == (32, 3, SIZE, SIZE)
     (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    with pytest.raises(ValueError, match=r"--faces: .*x\.jpg: no picture that can be read"):
+    with pytest.raises(ValueError, match=r"--faces: .*x\.jpg: cannot be read"):
         read_faces(tmp_path)
