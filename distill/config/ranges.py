@@ -208,10 +208,10 @@ def check_plugins(plugins: Any) -> None:
         raise ConfigError("plugins", f"expected a list of names, such as plugins=[mypackage], got {as_typed(plugins)}.")
     for name in plugins:
         try:
-            found = find_spec(name)
+            spec = find_spec(name)
         except (ImportError, ValueError):  # of one in a package that is not there; of a module without a spec
-            found = None
-        if not found:
+            spec = None
+        if not spec:
             raise ConfigError(
                 "plugins",
                 f"there is no package {name} to import. Install it, type the command in the folder that holds it, or put that "

@@ -82,13 +82,13 @@ def folder(
         more, words = {"labels": "none"}, f"{shown(home.name)}, without labels"
     else:
         of_split = {split: _class_folders(path) for split, path in splits.items()}
-        found = {name for folders in of_split.values() for name in folders}
-        if len(found) < 2:
+        every = {name for folders in of_split.values() for name in folders}
+        if len(every) < 2:
             raise ConfigError(
-                "data.root", f"{home} has {len(found)} class-named folders, two are needed. Give {LAYOUT}."
+                "data.root", f"{home} has {len(every)} class-named folders, two are needed. Give {LAYOUT}."
             )
-        known = [name for name in EMOTIONS if name in found]
-        names = (*known, *sorted(found.difference(known)))
+        known = [name for name in EMOTIONS if name in every]
+        names = (*known, *sorted(every.difference(known)))
         more, words = {}, shown(home.name)
     data = labeled(
         store,

@@ -135,8 +135,8 @@ def evaluate_robustness(
         for at in (slice(start, start + 1024) for start in range(0, len(split), 1024)):
             rows = split.rows[at]
             pixels = corrupt(split.pixels[rows], name, severity, seed, rows) if name else split.pixels[rows]
-            own = {"target": split.target[at], "label": split.label[at], "ids": split.ids[at]}
-            part = replace(split, pixels=pixels, rows=np.arange(len(rows)), **own)
+            targets = {"target": split.target[at], "label": split.label[at], "ids": split.ids[at]}
+            part = replace(split, pixels=pixels, rows=np.arange(len(rows)), **targets)
             answers.append(student_logits(network, part, tta, precision))
         logits = torch.cat(answers)
         if logits.shape[1] != len(classes):
