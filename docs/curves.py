@@ -17,7 +17,11 @@ path { fill: none; stroke-width: 1.8 } .grid { stroke: #e3e6ea; stroke-width: 1 
 def curves() -> dict[str, dict[str, list[float]]]:
     """Return student -> what validation said after each epoch of its first seed; those that follow a finished student are left out."""
     kept = read("curves")
-    return {student: kept[name] for student, name in shown("students", "further").items() if ", then " not in student}
+    return {
+        student: kept[name]
+        for student, name in shown("students", "further", "mild").items()
+        if ", then " not in student
+    }
 
 
 def patience() -> str:
@@ -51,7 +55,7 @@ def picture() -> str:
     for student, curve in runs.items():
         number = [*colors].index(student.split(",")[0])
         points = [(k + 1, share) for k, share in enumerate(curve["top1_accuracy"]) if share >= LOW]
-        plot.line(points, "repeat" if "views" in student else f"c{number}" + " labels" * ("labels" in student))
+        plot.line(points, "repeat" if student.endswith("views") else f"c{number}" + " labels" * ("labels" in student))
     for number, name in enumerate(colors):
         plot.text(600, 206 + 18 * number, name, f"c{number}")
     plot.text(600, 206 + 18 * len(colors), "dashed: labels alone")

@@ -8,6 +8,7 @@ from pathlib import Path
 from curves import patience
 from student_tables import (
     KEYS,
+    MILD,
     PAIRS,
     RARE,
     ROWS,
@@ -16,6 +17,7 @@ from student_tables import (
     class_recalls,
     corrupted,
     losses,
+    milder_views,
     pairs,
     poolings,
     protocols,
@@ -269,6 +271,8 @@ TABLES = {
     "calibration_others": partial(calibration, shipped=False),
     "pairs": partial(pairs, PAIRS),
     "pairs_rare": partial(pairs, RARE, THEN),
+    "pairs_mild": partial(pairs, MILD, teacher="FerLite M"),
+    "milder_views": milder_views,
     "classes": lambda: class_recalls(elsewhere=False),
     "classes_elsewhere": lambda: class_recalls(elsewhere=True),
     "protocols": partial(protocols, shipped=True),

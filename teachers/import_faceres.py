@@ -18,7 +18,10 @@ from distill.system.weights import save_weights
 MEAN, STD, SIZE = 0.4486, 0.25, 96
 LICENSE = "weights of HSE FaceRes, from the MIT package @vladmandic/human; trained on faces: research use"
 FACES = 2048  # pictures that the statistics are estimated on, at most
-ENDINGS, FORMATS = (".png", ".jpg", ".jpeg", ".jfif", ".pgm"), ("PNG", "JPEG", "PPM")  # no decoder that starts other programs
+ENDINGS, FORMATS = (
+    (".png", ".jpg", ".jpeg", ".jfif", ".pgm"),
+    ("PNG", "JPEG", "PPM"),
+)  # no decoder that starts other programs
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
