@@ -235,12 +235,7 @@ def teacher(
 
     if node["cache"] is False:
         return live()
-    prints = [sha256(file) for file in weights]
-    combination = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
-    fingerprint = prints[0] if "members" not in node else digest([prints, combination])
-    keys = ("size", "channels", "mean", "std")  # of a finished run: in its weights
-    inputs = [[member.get(key) for key in keys] for member in members(node)]
-    expected = manifest(data, fingerprint, inputs, augmentation(cfg.augment), cfg.augment.seed, str(precision))
+    expected = _cache_manifest(node, cfg.augment, data, weights, precision)
     in_store = Path(cfg.paths.store).expanduser() / "logits" / f"{label(node)}-{digest(expected)[:12]}"
     folder = in_store if node["cache"] in (True, "features") else Path(node["cache"]).expanduser()
     return LogitCache(folder, expected, live, data, device, features=node["cache"] == "features", progress=progress)
@@ -260,6 +255,18 @@ def _live_teacher(
         return made[0]
     rest = {key: value for key, value in node.items() if key not in (*RECIPE, *USE, "members")}
     return make(rest, plugins, members=made)
+
+
+def _cache_manifest(
+    node: dict, augment: AugmentConfig, data: Dataset, weights: list[Path], precision: torch.dtype
+) -> dict:
+    """Return everything that the cached logits of a run's teacher depend on."""
+    prints = [sha256(file) for file in weights]
+    combination = {key: value for key, value in node.items() if key in ("average", "weights") and "members" in node}
+    fingerprint = prints[0] if "members" not in node else digest([prints, combination])
+    keys = ("size", "channels", "mean", "std")  # of a finished run: in its weights
+    inputs = [[member.get(key) for key in keys] for member in members(node)]
+    return manifest(data, fingerprint, inputs, augmentation(augment), augment.seed, str(precision))
 
 
 def bare_teacher(node: dict, plugins: list[str], classes: tuple[str, ...]) -> nn.Module:

@@ -129,21 +129,14 @@ def operate(operation: str, faces: Tensor, values: Tensor) -> Tensor:
         case "Contrast":
             return _blend((_gray(faces).double().mean((1, 2, 3), keepdim=True) + 0.5).floor(), faces, value)
         case "Sharpness":
-            smooth = faces.float()
-            total = smooth[..., :-2] + smooth[..., 1:-1] + smooth[..., 2:]
-            total = total[..., :-2, :] + total[..., 1:-1, :] + total[..., 2:, :] + 4 * smooth[..., 1:-1, 1:-1]
-            smooth[..., 1:-1, 1:-1] = (total / 13 + 0.5).floor()
-            return _blend(smooth, faces, value)
+            return _blend(_smooth(faces), faces, value)
         case "Posterize":
             step = 2 ** (8 - value.round())
             return (faces.float().div(step).floor() * step).to(torch.uint8)
         case "Solarize":
             return torch.where(faces < value, faces, 255 - faces)
         case "AutoContrast":
-            low, high = (bound.double() for bound in faces.flatten(2).aminmax(dim=2, keepdim=True))
-            scale = torch.where(high > low, torch.full_like(high, 255) / (high - low), 1.0)[..., None]
-            offset = torch.where(high > low, -low, 0.0)[..., None] * scale
-            return (faces * scale + offset).clamp_(0, 255).to(torch.uint8)
+            return _stretch(faces)
         case "Equalize":
             return equalize_image(faces)
         case "Invert":
@@ -163,6 +156,23 @@ def _gray(faces: Tensor) -> Tensor:
         return faces
     red, green, blue = faces.int().unbind(1)
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16)[:, None]
+
+
+def _smooth(faces: Tensor) -> Tensor:
+    """The mean of 3 x 3 pixels with the middle counted five times; edges are left."""
+    smooth = faces.float()
+    total = smooth[..., :-2] + smooth[..., 1:-1] + smooth[..., 2:]
+    total = total[..., :-2, :] + total[..., 1:-1, :] + total[..., 2:, :] + 4 * smooth[..., 1:-1, 1:-1]
+    smooth[..., 1:-1, 1:-1] = (total / 13 + 0.5).floor()
+    return smooth
+
+
+def _stretch(faces: Tensor) -> Tensor:
+    """Let each channel's least value become 0 and its largest 255."""
+    low, high = (bound.double() for bound in faces.flatten(2).aminmax(dim=2, keepdim=True))
+    scale = torch.where(high > low, torch.full_like(high, 255) / (high - low), 1.0)[..., None]
+    offset = torch.where(high > low, -low, 0.0)[..., None] * scale
+    return (faces * scale + offset).clamp_(0, 255).to(torch.uint8)
 
 
 def _warp(faces: Tensor, operation: str, values: Tensor) -> Tensor:

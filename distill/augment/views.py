@@ -108,15 +108,7 @@ def render(pixels: Tensor, view: Tensor, spec: InputSpec) -> Tensor:
     faces = pixels.float()
     if faces.shape[1] == 3 and spec.channels == 1:
         faces = (faces * _constant(LUMA, faces.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    angle, scale, shift_x, shift_y, flip = view[:, :5].unbind(1)
-    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
-    mirror, slant = 1 - 2 * flip, torch.tan(view[:, 11])
-    x = _centres(spec.size, view) * 2 - 1
-    across, down = x - 2 * shift_x[:, None], x - 2 * shift_y[:, None]
-    # x + iy, so that one contiguous complex addition writes both coordinates: two strided ones take three times as long
-    columns = torch.complex((mirror * cos)[:, None] * across, -sin[:, None] * across)
-    rows = torch.complex((mirror * (sin + slant * cos))[:, None] * down, (cos - slant * sin)[:, None] * down)
-    grid, shrink = torch.view_as_real(columns[:, None, :] + rows[:, :, None]), min(faces.shape[-2:]) // spec.size
+    grid, shrink = _grid(view, spec.size), min(faces.shape[-2:]) // spec.size
     if shrink >= 2:
         height, width = faces.shape[-2:]
         faces = F.avg_pool2d(faces, shrink)
@@ -146,6 +138,19 @@ def render_batch(batch: Batch | MixedBatch, spec: InputSpec) -> Tensor:
         unmixed = images[: len(batch.share)]
         images = torch.lerp(images[batch.partner], unmixed, batch.share[:, None, None, None])
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def _grid(view: Tensor, size: int) -> Tensor:
+    """Where each output pixel looks in the packed face, [B, size, size, 2] in grid_sample's [-1, 1] coordinates."""
+    angle, scale, shift_x, shift_y, flip = view[:, :5].unbind(1)
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    mirror, slant = 1 - 2 * flip, torch.tan(view[:, 11])
+    x = _centres(size, view) * 2 - 1
+    across, down = x - 2 * shift_x[:, None], x - 2 * shift_y[:, None]
+    # x + iy, so that one contiguous complex addition writes both coordinates: two strided ones take three times as long
+    columns = torch.complex((mirror * cos)[:, None] * across, -sin[:, None] * across)
+    rows = torch.complex((mirror * (sin + slant * cos))[:, None] * down, (cos - slant * sin)[:, None] * down)
+    return torch.view_as_real(columns[:, None, :] + rows[:, :, None])
 
 
 def _gain(view: Tensor, contrast: Tensor, size: int) -> Tensor:

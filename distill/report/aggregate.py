@@ -270,3 +270,13 @@ def configuration(runs: list[Run], settings: dict) -> Configuration:
         spread = dict(runs[0].result.student.get("spread") or {})
     spread = {name: value for name, value in spread.items() if name not in COSTS}  # speeds are medians of all its runs
     return Configuration(tuple(runs), settings, mean, spread)
+
+
+def data_words(members: Sequence[Configuration]) -> str:
+    """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
+    data = [c.runs[0].result.data for c in members]
+    rows = [facts["rows"] for facts in data]
+    counts = {name: [of_one.get(name, 0) for of_one in rows] for name in rows[0]}  # training sets may differ
+    ranges = {name: f"{min(n):,}" if min(n) == max(n) else f"{min(n):,} to {max(n):,}" for name, n in counts.items()}
+    faces = ", ".join(f"{words} {name}" for name, words in ranges.items())
+    return f"{members[0].data_name}, {data[0]['protocol']}; {faces} faces; {len(data[0]['classes'])} classes"

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from distill.report.aggregate import RunTable
+from distill.report.aggregate import RunTable, data_words
 from distill.report.number_format import full, plain, show
 
 
@@ -12,7 +12,8 @@ def markdown(table: RunTable) -> str:
     sections = table.sections
     if len(sections) < 2:
         return _markdown(table)
-    return "\n".join(f"## {section.configurations[0].data_name}\n\n{_markdown(section)}" for section in sections)
+    heads = [f"## {s.configurations[0].data_name}\n\n{data_words(s.configurations)}" for s in sections]
+    return "\n".join(f"{head}\n\n{_markdown(section)}" for head, section in zip(heads, sections, strict=True))
 
 
 def _markdown(table: RunTable) -> str:

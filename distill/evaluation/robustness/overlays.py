@@ -94,18 +94,7 @@ def hand(image: np.ndarray, amount: tuple[float, float], draws: np.ndarray) -> N
     back = _length(np.maximum(np.abs(f.u) - 0.26, 0), np.maximum(np.abs(f.v - 0.62) - 0.50, 0)) - 0.15
     _lay(f, _cover(back, f.blur), _round(back, 0.30))
     for finger in (THUMB, *FINGERS):
-        x0, y0, x1, y1, half = finger
-        away = _segment(f.u, f.v, (x0, y0), (x1, y1)) - half
-        _lay(f, 0.45 * _cover(away - 0.025, f.blur) * (f.v < 0.12), 0.25)
-        length = math.hypot(x1 - x0, y1 - y0)
-        a, b = (x1 - x0) / length, (y1 - y0) / length
-        along, side = a * (f.u - x1) + b * (f.v - y1), a * (f.v - y1) - b * (f.u - x1)
-        nail = _length(side / 0.62, (along - 0.1 * half) / 0.85) - 0.9 * half
-        light = _round(away, half) + 0.18 * _cover(nail, f.blur)
-        for joint in (0.36, 0.66):
-            crease = np.maximum(np.abs(along + joint * length) - 0.012, np.abs(side) - 0.55 * half)
-            light -= 0.14 * _cover(crease, f.blur)
-        _lay(f, _cover(away, f.blur), light)
+        _finger(f, finger)
     middle = slice(image.shape[2] // 3, -(image.shape[2] // 3))
     face = image[:, :, middle, middle].mean((2, 3))
     skin = np.clip(face * (0.98 + 0.2 * draws[:, 7:8]), 0.22, 0.92)
@@ -141,6 +130,22 @@ def _frame(image: np.ndarray, draws: np.ndarray) -> SimpleNamespace:
     scale, turn = 1 + 0.04 * jitter[:, 2], 0.05 * jitter[:, 3]
     u, v = (u + turn * v) / scale, (v - turn * u) / scale
     return SimpleNamespace(u=u, v=v, blur=2.4 / height, amount=np.zeros_like(u), tone=np.zeros_like(u))
+
+
+def _finger(f: SimpleNamespace, finger: tuple[float, ...]) -> None:
+    """Lay a rounded stick with a nail and two joints, and its shadow on its neighbor."""
+    x0, y0, x1, y1, half = finger
+    away = _segment(f.u, f.v, (x0, y0), (x1, y1)) - half
+    _lay(f, 0.45 * _cover(away - 0.025, f.blur) * (f.v < 0.12), 0.25)
+    length = math.hypot(x1 - x0, y1 - y0)
+    a, b = (x1 - x0) / length, (y1 - y0) / length
+    along, side = a * (f.u - x1) + b * (f.v - y1), a * (f.v - y1) - b * (f.u - x1)
+    nail = _length(side / 0.62, (along - 0.1 * half) / 0.85) - 0.9 * half
+    light = _round(away, half) + 0.18 * _cover(nail, f.blur)
+    for joint in (0.36, 0.66):
+        crease = np.maximum(np.abs(along + joint * length) - 0.012, np.abs(side) - 0.55 * half)
+        light -= 0.14 * _cover(crease, f.blur)
+    _lay(f, _cover(away, f.blur), light)
 
 
 def _round(distance: np.ndarray, depth: float) -> np.ndarray:

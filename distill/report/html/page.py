@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 
 from distill.evaluation.metrics import confusion_matrix, expected_calibration_error
 from distill.evaluation.tables import compact, count, per_class
-from distill.report.aggregate import SPEEDS, Configuration, RunTable
+from distill.report.aggregate import SPEEDS, Configuration, RunTable, data_words
 from distill.report.example_faces import Faces
 from distill.report.html import curves, effects, pareto, summary
 from distill.report.number_format import cut, full, plain, show
@@ -81,7 +81,7 @@ def _data_set(
     return {
         "id": f"data-{number}",
         "name": best.data_name,
-        "facts": summary.data_words(part.configurations),
+        "facts": data_words(part.configurations),
         "rule": rule and f"max {best.goal} where {rule}",
         "warnings": summary.warnings(part),
         "best": best,

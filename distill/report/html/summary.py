@@ -1,6 +1,5 @@
 """What the page says in words: what was compared, on what, and the numbers of a data set's best configuration."""
 
-from collections.abc import Sequence
 from math import sqrt
 from typing import NamedTuple
 
@@ -33,16 +32,6 @@ def title(table: RunTable) -> str:
     """Return the title of the page: the data sets of its runs."""
     names = sorted({run.result.data["name"] for run in table.runs})
     return f"Distilled students on {' and '.join(names)}" if names else "No finished run"
-
-
-def data_words(members: Sequence[Configuration]) -> str:
-    """Return what configurations were measured on: data set, protocol, numbers of faces and classes."""
-    data = [c.runs[0].result.data for c in members]
-    rows = [facts["rows"] for facts in data]
-    counts = {name: [of_one.get(name, 0) for of_one in rows] for name in rows[0]}  # training sets may differ
-    ranges = {name: f"{min(n):,}" if min(n) == max(n) else f"{min(n):,} to {max(n):,}" for name, n in counts.items()}
-    faces = ", ".join(f"{words} {name}" for name, words in ranges.items())
-    return f"{members[0].data_name}, {data[0]['protocol']}; {faces} faces; {len(data[0]['classes'])} classes"
 
 
 def warnings(table: RunTable) -> list[str]:

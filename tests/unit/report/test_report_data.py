@@ -59,8 +59,12 @@ def test_a_page_of_several_data_sets_has_a_section_for_each_and_names_its_best_a
         [("3", " best")],
         [("4", " best"), ("5", "")],
     ]
-    for section, name in zip(sections, ("folder (own)", "folder (own2)", "procedural"), strict=True):
+    names = ["folder (own)", "folder (own2)", "procedural"]
+    for section, name in zip(sections, names, strict=True):
         assert f">{name}</h1>" in section and section.count("<h2>Runs</h2>") == section.count("<h2>Learning") == 1
+    heads = re.findall(r"^## (.*)\n\n(.*)$", (mixed / "report.md").read_text(), re.MULTILINE)
+    assert [name for name, _ in heads] == names
+    assert all(facts.startswith(f"{name}, ") and "faces; " in facts for name, facts in heads)
 
 
 def test_only_settings_that_differ_within_a_data_set_are_its_columns_and_nothing_is_drawn_across_two(mixed):

@@ -10,12 +10,12 @@ from run_folders import predictions, write_run
 
 from distill.data.common.emotions import EMOTIONS
 from distill.report import __main__ as report
-from distill.report.aggregate import aggregate_runs
+from distill.report.aggregate import aggregate_runs, data_words
 from distill.report.example_faces import choose
 from distill.report.html import curves, page
 from distill.report.html import svg_plot as svg
 from distill.report.html.curves import reliability
-from distill.report.html.summary import chance, data_words
+from distill.report.html.summary import chance
 from distill.report.predictions import Predictions, run_predictions, teacher_predictions
 from distill.report.select import best
 from distill.runs.reading import find, read
