@@ -62,9 +62,7 @@ def command_line(stopped: str = "stopped", speaks: Callable[[], bool] = lambda: 
         _discard_output()
         raise
     except Exception as error:
-        refused = _discard_output()
-        if refused and isinstance(error, OSError) and (error.errno, error.filename) == (refused.errno, None):
-            error = refused
+        _discard_output()
         if not speaks():
             sys.exit(1)
         sys.exit(f"error: {report_error(error)}")
@@ -261,12 +259,9 @@ def _uncaught(kind: type, error: BaseException, trace) -> None:
         raise error
 
 
-def _discard_output() -> OSError | None:
-    """Empty standard output, into nothing where it takes no more, else Python says so when it ends; return why it does not."""
+def _discard_output() -> None:
+    """Empty standard output, into nothing where it takes no more: else Python says so when it ends."""
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        error.filename = "standard output"
-        return error
-    return None

@@ -163,22 +163,6 @@ def test_closed_output_does_no_harm_and_full_output_is_said(tmp_path):
     assert full.returncode == 1 and full.stderr == b"error: No space left on device\n"
 
 
-@pytest.mark.parametrize(
-    "error, words",
-    [(None, "standard output: No space left on device"), (OSError(5, "Input/output error"), "Input/out")],
-)
-def test_full_output_is_named_and_another_error_keeps_its_words(monkeypatch, error, words):
-    class Full(io.StringIO):
-        def flush(self):
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.dup2", lambda *_: None)
-    monkeypatch.setattr(sys, "stdout", Full())
-    with pytest.raises(SystemExit, match=f"^error: {words}"), command_line():
-        if error:
-            raise error
-
-
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_letters_that_a_terminal_does_not_have_are_escaped(encoding):
     done = typed("distill.predict", "日本", "--crops", PYTHONIOENCODING=encoding)
