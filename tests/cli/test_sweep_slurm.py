@@ -16,8 +16,9 @@ LONG = ("train.epochs=20", "train.batch_size=16", "checkpoint.every_steps=1")
 
 
 def send(number: int, pids: list[int]) -> None:
+    """Send a signal to jobs and to what they started."""
     for pid in pids:
-        os.kill(pid, number)
+        os.killpg(pid, number)
 
 
 def records(folder: Path) -> list[dict]:
