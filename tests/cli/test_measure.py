@@ -140,7 +140,7 @@ def test_a_run_refuses_data_without_train_and_names_the_command_that_does_not(ho
 
 
 BAD = [
-    ("paths.store=null", "paths.store: field"),
+    ("paths.store=null", "paths.store: expected a word"),
     ("paths.store=", "paths.store: is empty. Type a path"),
     ("plugins=[5]", "plugins: expected a list of names, such as plugins=[mypackage], got ['5']"),
     ("student.width=2", "student.width=2: cannot be asked of a finished run. Type KEY=VALUE with data, data.KEY"),
