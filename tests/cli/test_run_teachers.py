@@ -225,7 +225,7 @@ def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_al
     found = []
     monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder.name) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
-    monkeypatch.setattr(prepared, "_intact_result", lambda folder, weights: ANSWERS)
+    monkeypatch.setattr(prepared, "_intact_result", lambda folder: ANSWERS)
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
@@ -246,7 +246,7 @@ def test_prepare_teacher_trained_under_another_default_is_refused(tmp_path, monk
     found = []
     monkeypatch.setattr(prepared, "find_or_train", lambda folder, train: found.append(folder) or folder)
     monkeypatch.setattr("distill.build.fingerprint", lambda data: "faces")
-    monkeypatch.setattr(prepared, "_intact_result", lambda folder, weights: ANSWERS)
+    monkeypatch.setattr(prepared, "_intact_result", lambda folder: ANSWERS)
     cfg = composed("data=procedural", "teacher=resnet50", f"paths.store={tmp_path}")
     prepared.teacher_weights(cfg, MANY, None)
     found[0].path.mkdir(parents=True)

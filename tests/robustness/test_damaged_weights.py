@@ -111,11 +111,10 @@ def test_a_teacher_of_the_store_is_trained_again(tmp_path):
     job("train.epochs=1", **words)
     (teacher,) = (path.parent for path in (tmp_path / "store").glob("teachers/*/result.json"))
     whole = (teacher / "result.json").read_text()
-    for there, damaged in (('"valid/nll": ', '"valid/nll": 1'), ('"student": {', '"studenu": {')):
-        assert there in whole
-        (teacher / "result.json").write_text(whole.replace(there, damaged))
-        with pytest.raises(SystemExit, match=r"result\.json: is damaged: .* Delete the folder .* trained again\."):
-            job("train.epochs=1", "seed=1", **words)
+    assert '"student": {' in whole
+    (teacher / "result.json").write_text(whole.replace('"student": {', '"studenu": {'))
+    with pytest.raises(SystemExit, match=r"result\.json: is damaged\. Delete the folder .* trained again\."):
+        job("train.epochs=1", "seed=1", **words)
     (teacher / "result.json").write_text(whole)
     flip(teacher)
     with pytest.raises(
