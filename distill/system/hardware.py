@@ -78,11 +78,9 @@ def fits(size: int, device: torch.device) -> bool:
 
 
 def compiles(wanted: bool, device: torch.device) -> bool:
-    """Say whether the student's steps are compiled, train.compile; on a CPU, which gains nothing, it is said that they are not."""
+    """Say whether the student's steps are compiled, train.compile: on a GPU alone; elsewhere a line says that they are not."""
     if wanted and device.type != "cuda":
-        console.print(
-            f"train.compile: the steps are not compiled on {device.type}, which gains nothing from it; a GPU does"
-        )
+        console.print(f"train.compile: the steps are not compiled on {device.type}, only on a GPU")
     return wanted and device.type == "cuda"
 
 
