@@ -88,7 +88,7 @@ def _fitting(table: RunTable, conditions: list[tuple[str, str, float | str]], op
             f"{option}: no run has such a seed. There are {there}; type for example seed=={there.split(',')[0]}."
         )
     others = [condition for condition in conditions if condition[0] != "seed"]
-    fitting = [c for c in made if all(_holds(c, *rest) for rest in others)]
+    fitting = [c for c in made if _meets(_known(c), others)]
     if not fitting:
         raise ValueError(f"{option}: none of {len(made)} configurations fits {rule!r}. {_nearest(made, others)}")
     return table_of(fitting)._replace(left_out=table.left_out, debug=table.debug)
@@ -115,23 +115,23 @@ def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
 
 def condition(wanted: Sequence[Configuration], others: Sequence[Configuration]) -> str | None:
     """Return a condition on their data, such as data.root==own2, that all wanted configurations meet and no other one does."""
-    shown = _known(wanted[0])
+    ours, theirs = ([_known(c) for c in side] for side in (wanted, others))
+    shown = ours[0]
     first = [key for key in ("data", "data.root", "valid_rows") if key in shown]
     keys = [*first, *sorted(key for key in shown if key.startswith("data.") and key not in first)]
     single = [f"{key}=={value if isinstance(value := shown[key], str) else f'{value:.12g}'}" for key in keys]
     for words in [*combinations(single, 1), *combinations(single, 2)]:
-        if all(_fits(c, words) for c in wanted) and not any(_fits(c, words) for c in others):
+        try:
+            conditions = parse(f"max {FIRST} where {' and '.join(words)}")[2]
+        except ValueError:  # a value that cannot be typed
+            continue
+        if all(_meets(known, conditions) for known in ours) and not any(_meets(known, conditions) for known in theirs):
             return " and ".join(words)
     return None
 
 
-def _fits(c: Configuration, words: Sequence[str]) -> bool:
-    """Say whether a configuration meets conditions as they would be typed; what cannot be typed, nothing meets."""
-    try:
-        conditions = parse(f"max {FIRST} where {' and '.join(words)}")[2]
-    except ValueError:
-        return False
-    return all(_holds(c, *one) for one in conditions)
+def _meets(known: dict[str, float | str], conditions: Sequence[tuple[str, str, float | str]]) -> bool:
+    return all(_holds(known, *one) for one in conditions)
 
 
 def parse(rule: str) -> tuple[str, str, list[tuple[str, str, float | str]]]:
@@ -204,8 +204,8 @@ def _known(c: Configuration) -> dict[str, float | str]:
     return settings | _numbers(c) | {"data": c.runs[0].result.data["name"]}
 
 
-def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> bool:
-    value = _known(c).get(name)
+def _holds(known: dict[str, float | str], name: str, comparison: str, bound: float | str) -> bool:
+    value = known.get(name)
     if isinstance(value, str) and isinstance(bound, float) and _is_number(value):
         value = float(value)  # a folder may be called 2024
     if isinstance(value, str) and isinstance(bound, str) and bound.startswith("["):  # loss=[ce,kd]
@@ -217,11 +217,11 @@ def _holds(c: Configuration, name: str, comparison: str, bound: float | str) -> 
 
 def _nearest(configurations: list[Configuration], conditions: list[tuple[str, str, float | str]]) -> str:
     """Say, for each condition that nothing fits, what the numbers are."""
-    words = []
+    words, all_known = [], [_known(c) for c in configurations]
     for name, comparison, bound in conditions:
-        if any(_holds(c, name, comparison, bound) for c in configurations):
+        if any(_holds(known, name, comparison, bound) for known in all_known):
             continue
-        values = [_known(c)[name] for c in configurations if name in _known(c)]
+        values = [known[name] for known in all_known if name in known]
         if any(isinstance(value, str) for value in values):
             words.append(f"{name} is {' or '.join(sorted(set(map(str, values))))}")
         else:

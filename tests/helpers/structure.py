@@ -96,7 +96,15 @@ def watch(words: list[str]) -> None:
 
     sys.path.insert(0, str(ROOT))
     sys.argv = ["run", *words]
-    sys.setprofile(call)
+    from distill.losses.base.objective import Objective
+
+    forward = Objective.forward
+
+    def watched(self, *args):
+        sys.setprofile(call)  # here and not before: it slows all that is done until then
+        return forward(self, *args)
+
+    Objective.forward = watched
     runpy.run_module("distill.run", run_name="__main__")
 
 

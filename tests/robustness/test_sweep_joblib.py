@@ -11,7 +11,7 @@ from commandline import command, environment
 from sessions import living, start, until
 
 ALONE = ("teacher=none", "loss=[ce]", "data.train=64", "data.valid=32", "data.test=32", "student.size=36")
-LONG = ("train.epochs=60", "checkpoint.every_steps=1", "train.batch_size=16")
+LONG = ("train.epochs=60", "train.batch_size=16")
 
 
 def asked(folder: Path, *more: str) -> list[str]:
@@ -51,7 +51,7 @@ def test_a_killed_job_takes_no_other_along_and_a_killed_sweep_leaves_no_process_
 
 @pytest.mark.slow
 def test_a_sweep_that_is_stopped_from_the_keyboard_leaves_no_process_and_says_how_its_jobs_stand(tmp_path):
-    sweep = start(asked(tmp_path), environment())
+    sweep = start(asked(tmp_path, "train.epochs=2000"), environment())
     until(lambda: checkpoints(tmp_path) == 2, sweep)
     os.killpg(sweep.pid, signal.SIGINT)
     said = sweep.communicate(timeout=60)[0]
