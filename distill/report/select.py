@@ -115,8 +115,8 @@ def _refuse_several_data(fitting: list[Configuration], rule: str) -> None:
 
 def condition(wanted: Sequence[Configuration], others: Sequence[Configuration]) -> str | None:
     """Return a condition on their data, such as data.root==own2, that all wanted configurations meet and no other one does."""
-    ours, theirs = ([_known(c) for c in side] for side in (wanted, others))
-    shown = ours[0]
+    inside, outside = ([_known(c) for c in side] for side in (wanted, others))
+    shown = inside[0]
     first = [key for key in ("data", "data.root", "valid_rows") if key in shown]
     keys = [*first, *sorted(key for key in shown if key.startswith("data.") and key not in first)]
     single = [f"{key}=={value if isinstance(value := shown[key], str) else f'{value:.12g}'}" for key in keys]
@@ -125,7 +125,9 @@ def condition(wanted: Sequence[Configuration], others: Sequence[Configuration]) 
             conditions = parse(f"max {FIRST} where {' and '.join(words)}")[2]
         except ValueError:  # a value that cannot be typed
             continue
-        if all(_meets(known, conditions) for known in ours) and not any(_meets(known, conditions) for known in theirs):
+        if all(_meets(known, conditions) for known in inside) and not any(
+            _meets(known, conditions) for known in outside
+        ):
             return " and ".join(words)
     return None
 
