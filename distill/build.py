@@ -199,9 +199,18 @@ def logger(cfg: RunConfig, **more) -> RunLogger:
     return make(cfg.logger, cfg.plugins, config=asdict(cfg), labels=labels, **more)
 
 
+def named_members(node: dict) -> dict[str, dict]:
+    """Return key -> config of a teacher, or of an ensemble's members."""
+    return (
+        {f"teacher.members.{name}": one for name, one in node["members"].items()}
+        if "members" in node
+        else {"teacher": node}
+    )
+
+
 def members(node: dict) -> list[dict]:
     """Return a teacher's config in a list, or those of an ensemble's members."""
-    return list(node["members"].values()) if "members" in node else [node]
+    return list(named_members(node).values())
 
 
 def teacher(

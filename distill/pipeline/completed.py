@@ -28,8 +28,7 @@ def resolve_weight_files(cfg: RunConfig) -> RunConfig:
     Raises:
         ConfigError: no such weight file, a folder without a finished run, or with other weights than the config names.
     """
-    named = {f"teacher.members.{name}": node for name, node in cfg.teacher.get("members", {}).items()}
-    for key, node in {"student": cfg.student, "teacher": cfg.teacher, **named}.items():
+    for key, node in {"student": cfg.student, "teacher": cfg.teacher, **build.named_members(cfg.teacher)}.items():
         if isinstance(file := node.get("weights"), str) and not Path(file).expanduser().is_file():
             raise ConfigError(f"{key}.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")
     if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:

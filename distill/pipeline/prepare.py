@@ -70,13 +70,6 @@ def keep_start(student: nn.Module, weights: str | None, folder: RunFolder, heade
         ValueError: no finished weights are there to keep.
     """
     if getattr(student, "start", None) != "weights":
-        known = (weights and read_weights(weights)[1].get("classes")) or ()
-        if known and (unknown := [name for name in header["classes"] if name not in known]):
-            raise ConfigError(
-                "teacher.weights",
-                f"{weights} answers {', '.join(known)}; it does not know {', '.join(unknown)} of the data set. "
-                "Type teacher.train.epochs=10 to have it learn these classes, or leave such faces out.",
-            )
         raise ValueError(
             "teacher.train.epochs=0 takes a finished teacher: give teacher.weights=FILE with its classifier."
         )

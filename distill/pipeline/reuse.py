@@ -1,5 +1,7 @@
 """A run folder before its run: complete already, or another run's; else its config.yaml and env.json are written."""
 
+import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +72,11 @@ def refuse_another(cfg: RunConfig, folder: RunFolder) -> None:
 
     Raises:
         ValueError: naming the first key that differs; or a finished run that no config says anything of.
+        NotADirectoryError: the folder, or one that it is in, is a file.
     """
+    above = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), above)
     if not folder.config.exists():
         if folder.is_complete():
             raise ValueError(

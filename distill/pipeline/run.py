@@ -25,7 +25,7 @@ from distill.pipeline.prepare import (
     with_enough_epochs,
 )
 from distill.pipeline.reuse import is_measured, write_config_and_env
-from distill.pipeline.teacher import teacher_weights
+from distill.pipeline.teacher import check_classes, teacher_weights
 from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.result import RunResult
@@ -58,9 +58,11 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
     if is_measured(folder, cfg.eval, cfg.data):
         return result_again(folder, data or open_data(), open_logger)
     # what cannot be made of the words is said before there is a run folder, or a run of a logger
+    device = pick_device(cfg.train.device)
     if data is None:
         tell(data := open_data())
-    start, name, device = time.perf_counter(), config.label(cfg.student), pick_device(cfg.train.device)
+    check_classes(cfg, data)
+    start, name = time.perf_counter(), config.label(cfg.student)
     student = parallel.main_first(lambda: build.network(cfg.student, cfg.plugins, data, cfg.seed))
     student = student.to(device).to(memory_format=torch.channels_last)
     objective = build.objective(cfg.loss, cfg.plugins, data)

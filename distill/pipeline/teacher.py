@@ -26,6 +26,32 @@ from distill.types import Dataset
 from teachers.peer import is_peer
 
 
+def check_classes(cfg: RunConfig, data: Dataset) -> None:
+    """Refuse a teacher that learns nothing any more and does not know a class of the data.
+
+    Raises:
+        ConfigError: with the classes that it does not know.
+    """
+    for key, member in build.named_members(cfg.teacher).items():
+        if "run" in member:
+            file, key = completed.weights(Path(member["run"])), f"{key}.run"
+            advice = (
+                "a teacher that is fine-tuned, such as teacher=resnet50, or start a student of the same kind from this one: "
+                f"student.weights={file}"
+            )
+        elif member.get("weights") and member["train"]["epochs"] == 0:
+            file, key, advice = member["weights"], f"{key}.weights", f"{key}.train.epochs=10 to have it learn them"
+        else:
+            continue
+        known = read_weights(file)[1].get("classes") or data.classes
+        if unknown := [name for name in data.classes if name not in known]:
+            raise ConfigError(
+                key,
+                f"{file} knows {', '.join(known)}; the classes of {data.name} are {', '.join(data.classes)}. Without fine-tuning "
+                f"it teaches no {', '.join(unknown)}. Choose {advice}; or leave such faces out.",
+            )
+
+
 def teacher_weights(cfg: RunConfig, data: Dataset, train: Callable[[RunConfig, RunFolder], object]) -> list[Path]:
     """Return the weight file of the teacher, or of each member of an ensemble; none without one, and of a peer.
 
@@ -110,14 +136,6 @@ def _finished_run(member: dict, data: Dataset) -> Path:
     what = "the published network" if published_weights(folder) else "the finished run"
     console.print(f"teacher {config.label(member)}: {what} {folder}")
     weights = completed.weights(folder)
-    known = read_weights(weights)[1].get("classes", data.classes)
-    if not set(data.classes) <= set(known):
-        raise ConfigError(
-            "teacher.run",
-            f"{folder} knows {', '.join(known)}; the classes of {data.name} are {', '.join(data.classes)}, and a "
-            "finished network teaches the classes that it knows. Choose a teacher that is fine-tuned, such as "
-            f"teacher=resnet50, or start a student of the same kind from it: student.weights={weights}",
-        )
     if not published_weights(folder):
         warn_if_code_changed(RunFolder(folder))
     if completed.data_fingerprint(folder) != build.fingerprint(data):

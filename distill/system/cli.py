@@ -6,6 +6,7 @@ FER_DISTILL_TRACEBACK=1 shows the traceback of every error, too.
 import argparse
 import ast
 import csv
+import errno
 import getpass
 import importlib.util
 import math
@@ -25,6 +26,14 @@ PACKAGE = Path(__file__).parents[1]
 SIBLINGS = ("conf", "students", "teachers")  # packages that are installed beside this one
 USER_ERRORS = (ValueError, OSError, FloatingPointError, ImportError, MemoryError, csv.Error)
 NO_HOME = "Could not determine home directory."  # of pathlib
+ADVICE = {
+    errno.EEXIST: "A folder was expected, and this is a file. Give another path.",
+    errno.ENOTDIR: "A folder was expected, and this path is, or leads through, a file. Give another path.",
+    errno.EISDIR: "A file was expected, and this is a folder. Give the path of a file.",
+    errno.EACCES: "Give another path, or allow it to this user with chmod.",
+    errno.EROFS: "Give a path on a disk that can be written to.",
+    errno.ENOSPC: "Make room, or give a path on another disk.",
+}
 NO_MEMORY = ("can't allocate memory", "out of memory")  # of PyTorch, which raises RuntimeError
 
 
@@ -96,7 +105,7 @@ def format_error(error: BaseException, inside: bool = False) -> str:
         lines = ["out of memory. Give a smaller train.batch_size, a smaller network or smaller pictures."]
     text = lines[0][:200].rstrip(". ") if inside else " ".join(line.strip() for line in lines)
     if reason and not inside and (file := getattr(error, "filename", None)) is not None:
-        text = f"{os.fsdecode(file)}: {text}"
+        text = ". ".join([f"{os.fsdecode(file)}: {text}", *filter(None, [ADVICE.get(getattr(error, "errno", None))])])
     return text if is_user_error(error) or text == kind else f"{kind}: {text}"
 
 

@@ -38,7 +38,11 @@ def typed(*words, shell="", **env):
     [
         (ValueError("epochs: expected 1 or more, got 0."), "error: epochs: expected 1 or more, got 0."),
         (ValueError("several\n  lines"), "error: several lines"),
-        (PermissionError(13, "Permission denied", "/a/file"), "error: /a/file: Permission denied"),
+        (
+            PermissionError(13, "Permission denied", "/a/file"),
+            "error: /a/file: Permission denied. Give another path, or allow it to this user with chmod.",
+        ),
+        (OSError(5, "Input/output error", "/a/file"), "error: /a/file: Input/output error"),
         (OSError(28, "No space left on device"), "error: No space left on device"),
         (OSError("the disk is full"), "error: the disk is full"),
         (csv.Error("field larger than field limit (131072)"), "error: field larger than field limit (131072)"),

@@ -44,12 +44,23 @@ def test_a_student_starts_from_a_network_of_other_classes_with_a_new_classifier(
 
 
 @pytest.mark.parametrize("where", ["name", "folder"])
-def test_a_finished_network_teaches_no_other_classes_than_its_own(own, where):
+def test_a_finished_network_teaches_no_other_classes_than_its_own(own, where, tmp_path):
     run = "microexpnet" if where == "name" else SHIPPED / "microexpnet"
-    with pytest.raises(
-        SystemExit, match=r"teacher\.run: \S+microexpnet knows neutral, .* classes of folder are calm, glad"
-    ):
+    known = r"\S+microexpnet/model\.safetensors knows neutral, .* classes of folder are calm, glad"
+    with pytest.raises(SystemExit, match=rf"teacher\.run: {known}"):
         own("teacher=run", f"teacher.run={run}")
+    with pytest.raises(SystemExit, match=rf"teacher\.members\.second\.run: {known}"):
+        second = ("teacher=ferplus_ensemble", "teacher.members.first.train.epochs=1")
+        own(*second, f"teacher.members.second.run={run}")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_that_is_a_file_is_refused_before_a_picture_is_read(own, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "in" / "it"):
+        with pytest.raises(SystemExit, match=r"file: Not a directory\. A folder was expected, and this "):
+            own("teacher=none", f"paths.run={path}")
+    assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize("words", [("teacher=ferplus_ensemble",), ("teacher=run", "teacher.run=ferlite_s")])

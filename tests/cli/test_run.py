@@ -166,10 +166,7 @@ def test_a_teacher_of_other_classes_is_refused_unless_it_is_fine_tuned(first, st
     save_file(tensors, tmp_path / "other.safetensors", {"classes": json.dumps(classes)})
     weights = f"teacher.weights={tmp_path / 'other.safetensors'}"
     done = distill(weights, "teacher.train.epochs=0", store=store, runs=tmp_path / "runs")
-    assert (
-        done.returncode == 1
-        and "it does not know contempt of the data set. Type teacher.train.epochs=10" in done.stderr
-    )
+    assert done.returncode == 1 and "it teaches no contempt. Choose teacher.train.epochs=10" in done.stderr
     assert "starts anew" not in done.stdout
 
 
