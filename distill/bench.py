@@ -31,7 +31,7 @@ from rich.table import Table
 from distill.export.runtimes import ENGINES
 from distill.runs.exported_files import recommend_file, takes
 from distill.system.cli import command_line, number, parser, to_export, user_path
-from distill.system.console import bar, console, loud_warnings
+from distill.system.console import bar, console, duration, loud_warnings
 from distill.system.cores import cores
 from distill.system.files import write_json
 from distill.system.hardware import environment
@@ -157,8 +157,13 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
         with _collecting_errors(bad, str(path)):
             named += entries([path])
     batches = sorted({1, options.batch})
+    turns = len(options.threads) * len(named) * options.rounds * len(batches)
+    if turns:
+        counts = " and ".join(map(str, options.threads))
+        seconds = duration(turns * options.seconds)
+        console.print(f"timing {len(named)} with {counts} threads: {seconds}, and until they are opened", style="dim")
     with bar() as progress:
-        task = progress.add_task("timing", total=len(options.threads) * len(named) * options.rounds * len(batches))
+        task = progress.add_task("timing", total=turns)
         for threads in options.threads:
             with ExitStack() as stack:
                 given = (threads, options.picture, options.plugins)

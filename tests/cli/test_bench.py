@@ -66,6 +66,7 @@ def test_a_run_folder_is_timed_in_every_form_and_eagerly(folder, tmp_path, capsy
     assert 0 < memory["export/student.onnx"] < memory["eager PyTorch"], "an ONNX file is run without PyTorch"
     printed = capsys.readouterr().out
     assert "pictures of 40x30" in printed and "written: " in printed
+    assert printed.splitlines()[0].startswith("timing 5 with 1 threads: ")
     fastest = min(("student.onnx", "student.pt2"), key=lambda n: rows[f"export/{n}"]["passes"]["1"]["milliseconds"])
     assert "of the 2 that passed the gate and take pictures" in " ".join(printed.split()) and fastest in printed
 
