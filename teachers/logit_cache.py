@@ -17,7 +17,7 @@ from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.errors import ConfigError
 from distill.system.files import atomic
-from distill.system.hardware import fits
+from distill.system.hardware import faces_per_pass, fits
 from distill.types import Batch, Dataset, MixedBatch, Outputs
 from teachers.output_store import OutputStore, seal, to_array, to_tensor
 
@@ -31,7 +31,7 @@ class LogitCache:
         make: makes the live teacher, called only if a view must be computed.
         data: the packed data set.
         device: where batches live.
-        batch_size: pictures per teacher forward pass.
+        batch_size: pictures per teacher forward pass; none is as many as suit the device.
         features: store feature maps, too; without it a loss that asks for them is refused.
         progress: wraps an iterable of batches, (iterable, total, words) -> iterable.
 
@@ -48,12 +48,13 @@ class LogitCache:
         make: Callable[[], LiveTeacher],
         data: Dataset,
         device: torch.device,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         features: bool = False,
         progress: Callable = lambda items, total, words: items,
     ):
         self.store, self.make, self.classes = OutputStore(folder, expected, data), make, tuple(data.classes)
-        self.device, self.batch_size, self.features, self.progress = device, batch_size, features, progress
+        self.device, self.batch_size = device, batch_size or faces_per_pass(device)
+        self.features, self.progress = features, progress
         self.layers: list[Layer] = []
         self.live: LiveTeacher | None = None
         self.current: Tensor | None = None

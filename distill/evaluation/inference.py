@@ -15,7 +15,7 @@ from distill.system import distributed as parallel
 from distill.system.cli import format_error
 from distill.system.errors import ConfigError, expect
 from distill.system.files import atomic
-from distill.system.hardware import autocast
+from distill.system.hardware import autocast, faces_per_pass
 from distill.types import Batch, Split
 
 PROBE = "probe"  # key of a weight file's metadata
@@ -65,7 +65,7 @@ def predict(
     network: nn.Module,
     split: Split,
     table: Tensor | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     precision: torch.dtype = torch.float32,
     tick: Callable[[int], None] = lambda faces: None,
 ) -> Tensor:
@@ -75,7 +75,7 @@ def predict(
         network: images -> Outputs, with an input: InputSpec.
         split: the packed split.
         table: [M, P] view rows; none means pictures as packed.
-        batch_size: pictures per forward pass.
+        batch_size: pictures per forward pass; none is as many as suit the device.
         precision: dtype of the forward pass.
         tick: called with the number of faces just done.
 
@@ -94,7 +94,7 @@ def predict(
         return logits
 
     with eval_mode(network):
-        return _shared_out(forward, split, table, batch_size)
+        return _shared_out(forward, split, table, batch_size or faces_per_pass(device))
 
 
 def _shared_out(forward: Callable[[Batch], Tensor], split: Split, table: Tensor, batch_size: int) -> Tensor:
@@ -125,7 +125,7 @@ def teacher_logits(teacher, split: Split, device: torch.device, tta: str = "plai
         table = row.expand(len(split.pixels), -1)
         as_packed = torch.equal(row, torch.tensor(IDENTITY))
         teacher.open(split.name, 0 if as_packed else f"{tta}{number}", table)
-        by_view.append(_shared_out(forward, split, table, 256))
+        by_view.append(_shared_out(forward, split, table, faces_per_pass(device)))
     return aggregate_tta(by_view, tta)
 
 

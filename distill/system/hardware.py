@@ -77,6 +77,11 @@ def fits(size: int, device: torch.device) -> bool:
     return size <= (torch.cuda.mem_get_info(device)[0] + unused) // 4
 
 
+def faces_per_pass(device: torch.device) -> int:
+    """Return how many faces go through a network at a time when it is only asked: on a CPU so few that caches hold their maps."""
+    return 64 if device.type == "cpu" else 256
+
+
 def compiles(wanted: bool, device: torch.device) -> bool:
     """Say whether the student's steps are compiled, train.compile: on a GPU alone; elsewhere a line says that they are not."""
     if wanted and device.type != "cuda":
