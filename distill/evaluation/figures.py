@@ -9,6 +9,7 @@ import numpy as np
 from distill.system.files import atomic
 
 WRONG, RIGHT, GREY = "#b3261e", "#1b1b1b", "#6b6b6b"
+WIDTH = 10  # of a picture, inches
 # told apart by most eyes
 LINES = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#1b1b1b", "#b3261e", "#56a0d3", "#8a6d00")
 
@@ -39,7 +40,7 @@ def confusion_matrix(matrix: np.ndarray, classes: Sequence[str], path: str | Pat
     axes.set_title(f"{matrix.trace() / max(total, 1):.1%} of {total:,} pictures right", fontsize=15, pad=14)
     for i, j in np.argwhere(matrix > 0):
         big, small = ("white", "white") if share[i, j] > 0.55 else (RIGHT, GREY)
-        middle = {"ha": "center", "va": "center"}
+        middle = {"ha": "center", "va": "center", "in_layout": False}
         weight = "bold" if i == j else "normal"
         axes.text(j, i - 0.1, f"{share[i, j]:.0%}", fontsize=12, fontweight=weight, color=big, **middle)
         axes.text(j, i + 0.24, f"{matrix[i, j]:,}", fontsize=9, color=small, **middle)
@@ -77,24 +78,30 @@ def sample_predictions(
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     rows = _choose(probabilities.argmax(1) == labels, probabilities.max(1), n)
     columns = min(6, len(rows))
-    lines = -(-len(rows) // columns)
-    figure, grid = _figure(0.75 + 2.1 * lines * 6 / columns, lines, columns)
-    cells = np.ravel(grid)
-    for cell in cells:
-        cell.axis("off")
+    step, head = WIDTH / columns, 0.75  # one set of axes, in inches: a layout of one per face takes five times as long
+    side, below = step - 0.1, 0.58
+    height = head + -(-len(rows) // columns) * (side + below)
+    figure, axes = _figure(height)
+    figure.set_layout_engine("none")
+    axes.set_position((0, 0, 1, 1))
+    axes.axis("off")
     guesses, classes = probabilities.argmax(1), _legible(classes)
-    for cell, row in zip(cells, rows, strict=False):
+    for k, row in enumerate(rows):
+        left, top = k % columns * step + 0.05, k // columns * (side + below) + head
         face, guess, label, of_face = np.asarray(pixels[row]), guesses[row], labels[row], probabilities[row]
         face = face[0] if len(face) == 1 else face.transpose(1, 2, 0)
-        cell.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        color = RIGHT if guess == label else WRONG
-        cell.set_title(f"{classes[guess]} {of_face[guess]:.0%}", fontsize=12, color=color, pad=4)
+        place = (left, left + side, top + side, top)
+        axes.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place, aspect="auto")
+        color, middle = RIGHT if guess == label else WRONG, left + side / 2
+        said = f"{classes[guess]} {of_face[guess]:.0%}"
+        axes.text(middle, top - 0.05, said, ha="center", va="bottom", fontsize=12, color=color)
         if guess != label:
             truth = f"is {classes[label]} ({of_face[label]:.0%})"
-            cell.text(0.5, -0.03, truth, transform=cell.transAxes, ha="center", va="top", fontsize=11, color=GREY)
+            axes.text(middle, top + side + 0.04, truth, ha="center", va="top", fontsize=11, color=GREY)
+    axes.set(xlim=(0, WIDTH), ylim=(height, 0))
     wrong = int((guesses != labels).sum())
     counts = f"{wrong:,} of {len(labels):,} wrong; the surest mistakes (red) first"
-    figure.suptitle(counts, fontsize=14)
+    axes.text(WIDTH / 2, 0.2, counts, ha="center", va="center", fontsize=14)
     _save(figure, path)
 
 
@@ -156,11 +163,11 @@ def similarity(values: dict[str, dict[str, float]], path: str | Path) -> None:
     _save(figure, path)
 
 
-def _figure(height: float, lines: int = 1, columns: int = 1):
+def _figure(height: float):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, height), dpi=100, layout="constrained")
-    return figure, figure.subplots(lines, columns)
+    figure = Figure(figsize=(WIDTH, height), dpi=100, layout="constrained")
+    return figure, figure.subplots()
 
 
 def _choose(right: np.ndarray, confidence: np.ndarray, n: int) -> np.ndarray:
