@@ -1,6 +1,6 @@
 """What expression faces show, in pictures, a video or before a camera: python -m distill.predict PATH
 
-PATH is a picture, a folder (with the folders in it), a video, or camera (camera:1 is the second one).
+PATH is a picture or several, a folder (with the folders in it), a video, or camera (camera:1 is the second one).
   --student NAME      a shipped student, a run folder that was exported, or a .onnx file (./NAME where a shipped
                       one has that name, too); the best shipped one without it
   --crops             each picture is one face: none is searched
@@ -38,7 +38,7 @@ from distill.system.cores import cores
 
 def _arguments(words: list[str]) -> argparse.Namespace:
     options = parser("python -m distill.predict", __doc__)
-    options.add_argument("path", metavar="PATH")
+    options.add_argument("paths", nargs="+", metavar="PATH")
     options.add_argument("--student", metavar="NAME")
     whose = options.add_mutually_exclusive_group()
     whose.add_argument("--crops", action="store_true")

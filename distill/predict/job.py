@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
-from os.path import abspath
+from os.path import abspath, commonpath
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +24,13 @@ from distill.predict.student import open_student
 from distill.system.console import bar
 
 
-def _check_targets(options: argparse.Namespace, path: Path) -> None:
+def _check_targets(options: argparse.Namespace, paths: list[Path]) -> None:
     """Raise ValueError where an output would replace an input or another output."""
-    home = path.resolve()
-    if options.draw and path.is_dir() and options.draw.resolve() in (home, *home.parents):
-        raise ValueError(f"--draw: drawings in {options.draw} could overwrite pictures of {path}. Give another folder.")
+    homes = [path.resolve() for path in paths]
+    if options.draw and paths[0].is_dir() and options.draw.resolve() in (homes[0], *homes[0].parents):
+        raise ValueError(f"--draw: drawings in {options.draw} could overwrite pictures of {paths[0]}. Give another folder.")
     words = [word for word in (options.boxes, options.student, options.detector) if word and str(word) not in DETECTORS]
-    taken = {home, *(Path(word).expanduser().resolve() for word in words)}
+    taken = {*homes, *(Path(word).expanduser().resolve() for word in words)}
     for option, word, kind in (("--csv", options.csv, ".csv"), ("--json", options.json, ".json")):
         file = Path(word or "-").expanduser()
         if word in (None, "-"):
@@ -57,11 +57,15 @@ class Job:
     def __init__(self, options: argparse.Namespace):
         self.options, self.failed, self.stopped, self.done = options, 0, False, 0
         self.errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-        self.index = None if Path(options.path).exists() else video.camera_index(options.path)
-        self.path = Path(options.path).expanduser()
-        _check_targets(options, self.path)
+        first = options.paths[0]
+        self.index = None if Path(first).exists() or len(options.paths) > 1 else video.camera_index(first)
+        self.paths = list(dict.fromkeys(Path(word).expanduser() for word in options.paths))
+        self.path = self.paths[0]
+        _check_targets(options, self.paths)
         self.files, self.opened, others = self._files()
         self.root = self.path if self.path.is_dir() else self.path.parent
+        if len(self.paths) > 1:  # absolute: no .. of a path leads out of --draw
+            self.root = Path(commonpath(abspath(path.parent) for path in self.paths))
         self.given = read_boxes(options.boxes, self.root) if options.boxes else None
         if self.opened and (options.crops or options.boxes):
             raise ValueError("--crops and --boxes are for pictures. Leave them out for a video or a camera.")
@@ -75,6 +79,12 @@ class Job:
 
     def _files(self) -> tuple[list[Path], video.OpenVideo | None, dict[str, list]]:
         """Return pictures, or an opened video or camera; and what is left out."""
+        if len(self.paths) > 1:
+            for path in self.paths:
+                if not path.is_file() or not is_picture(str(path)):
+                    what = "is no picture" if path.exists() else "no such file"
+                    raise ValueError(f"{shown(path)}: {what}. Give pictures alone, or one folder, one video or one camera.")
+            return self.paths, None, {}
         if self.index is not None:
             source = video.camera(self.index)
         elif self.path.is_dir():
@@ -128,7 +138,7 @@ class Job:
             yield self.unread(name, f"{self.options.boxes} has boxes for it, but there is no such picture.")
 
     def _frames(self) -> Iterator[Frame]:
-        name = self.options.path if self.index is not None else str(self.path)
+        name = self.options.paths[0] if self.index is not None else str(self.path)
         try:
             for number, (picture, seconds) in enumerate(islice(self.opened.frames, self.options.frames)):
                 boxes, scores = self.boxes(picture, None)

@@ -2,7 +2,7 @@
 
 import pytest
 from PIL import Image
-from predicting import noise, predict, write_linear
+from predicting import noise, predict, rows, write_linear
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,20 @@ def test_output_that_would_replace_an_input_or_another_output_is_refused(run, tm
     assert not (tmp_path / "o").exists()
     words = (picture, "--student", run, "--crops", "--csv", tmp_path / "o.csv")
     assert [predict(capsys, *words)[0] for _ in range(2)] == [None, None], "an earlier answer is replaced"
+
+
+def test_several_pictures_are_drawn_in_the_folder_alone_under_names_of_their_own(run, tmp_path, capsys, monkeypatch):
+    for name in ("a/1.png", "b/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(noise(48, 48)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path / "b")
+    words = ("1.png", "2.png", "../a/1.png", "1.png", "--student", run, "--crops", "--draw", "in/drawn")
+    said, out, _ = predict(capsys, *words, "--csv", "o.csv")
+    assert said is None and "3 pictures, 0 without a face" in out
+    assert [row["file"] for row in rows(tmp_path / "b" / "o.csv")] == ["1.png", "2.png", "../a/1.png"]
+    drawn = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png")} - {"a/1.png", "b/1.png", "b/2.png"}
+    assert drawn == {f"b/in/drawn/{name}" for name in ("1.png", "1.png.png", "2.png")}
+    assert predict(capsys, "1.png", "2.png", "--student", run, "--crops", "--csv", "2.png")[0].endswith("read from.")
+    for other, what in (("../a", "is no picture"), ("3.png", "no such file"), ("camera", "no such file")):
+        said = predict(capsys, "1.png", other, "--student", run, "--crops")[0]
+        assert said == f"error: {other}: {what}. Give pictures alone, or one folder, one video or one camera."
