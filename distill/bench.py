@@ -6,7 +6,7 @@ FILE is an .onnx, .pt2, .xml, .pte or .tflite file, or a run folder: its PyTorch
   --picture 48x48     height and width of the pictures where a file takes any; .pte and .tflite files take one size, one at a time
   --seconds 0.5       per file, batch size and round; five passes at least
   --rounds 3          files take turns, so that what else the machine does meets all of them
-  --plugins PACKAGE   packages of yours that a PyTorch student may be from: their code is run
+  --plugins PACKAGE   packages of yours that a PyTorch student may be from: their code is run; a run folder names its own
   --json FILE         the numbers, too; those of a run's files always go to RUN/export/bench.json, for python -m distill.report
 Each file runs in a process of its own, on the CPU, in float32 (int8 where the file is): medians and quartiles of all passes.
 At the end it names the file of each folder to take: of those that passed the gate the fastest, or a smaller one as fast.
@@ -29,7 +29,9 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.export.runtimes import ENGINES
+from distill.runs.config import RunConfig
 from distill.runs.exported_files import recommend_file, takes
+from distill.runs.folder import RunFolder
 from distill.system.cli import command_line, number, parser, to_export, user_path
 from distill.system.console import bar, console, duration, loud_warnings
 from distill.system.cores import cores
@@ -275,6 +277,9 @@ def main(words: list[str]) -> None:
             raise ValueError(f"--json: {args.json} is there and was not written by this command. Give another name.")
         args.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
         TemporaryFile(dir=args.json.parent).close()
+    for path in args.files:
+        if (config := RunFolder(path).config).is_file():
+            args.plugins += RunConfig.read(config).plugins
     rows, bad = bench(args)
     folders = list(dict.fromkeys(Path(row["name"]).parent for row in rows))
     if rows:

@@ -258,7 +258,8 @@ def _live_teacher(
     for member, file in zip(members(node), weights, strict=True):
         known = tuple(read_weights(file)[1].get("classes", classes))
         net = bare_teacher(member, plugins, known)
-        refuse_changed_network(net, load_weights(net, file, "teacher"), file)
+        tensors, other = load_weights(net, file, "teacher"), "paths.run" if "run" in member else "paths.store"
+        refuse_changed_network(net, tensors, file, other)
         made.append(FrozenTeacher(net, label(member), classes, precision, known))
     if "members" not in node:
         return made[0]

@@ -91,6 +91,12 @@ def suggest_override(error: Exception, overrides: list[str]) -> str:
         meant = f"Did you mean {group}={close[0]}? " if close else ""
         return f"{group}={choice}: there is no {group}/{choice}. {meant}There are {', '.join(there)}."
     message = str(error.__cause__ or error)
+    if match := re.search(r"Ambiguous value for argument '(.*)'", message):
+        key, _, values = match[1].partition("=")
+        return (
+            f"{match[1]}: several values are several runs. Type python -m distill.run -m {match[1]} for a sweep, {key}=[{values}] "
+            "for a list; in Python call distill.run once for each."
+        )
     match = re.search(r"full_key: ([\w.@/]+)", message) or re.search(r"Could not override '([\w.@/]+)'", str(error))
     if not match:
         return str(error)

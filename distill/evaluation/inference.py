@@ -144,13 +144,14 @@ def probe(network: nn.Module) -> list[list[float]]:
     return [[round(value, 5) for value in row] for row in logits.float().tolist()]
 
 
-def refuse_changed_network(network: nn.Module, metadata: dict, path: Path) -> None:
+def refuse_changed_network(network: nn.Module, metadata: dict, path: Path, other: str = "paths.run") -> None:
     """Refuse a network that was made anew of its weights and answers otherwise than it did when they were written.
 
     Args:
         network: with the weights.
         metadata: of their file.
         path: of their file, or folder.
+        other: the key that gives another folder to train in.
 
     Raises:
         ValueError: the code of the network, or of how a picture is prepared, was changed since.
@@ -163,7 +164,7 @@ def refuse_changed_network(network: nn.Module, metadata: dict, path: Path) -> No
         raise ValueError(
             f"{path}: its network answers otherwise today than when these weights were written: its code, or "
             "its input (size, mean, std), was changed since. Bring them back as they were, or train again with the code as it "
-            "is: paths.run=ANOTHER_FOLDER."
+            f"is: {other}=ANOTHER_FOLDER."
         )
 
 

@@ -74,7 +74,8 @@ def show(parity: dict, target: Path) -> None:
     for message in parity["left_out"]:
         console.print(message)
     console.print(f"folder: {target}")
-    console.print(f"next: python -m distill.bench {quote(str(target))}")
+    home = target.parent if (target.parent / "config.yaml").is_file() and target.name == "export" else target
+    console.print(f"next: python -m distill.bench {quote(str(home))}")
 
 
 def _folder(options: argparse.Namespace) -> Path:

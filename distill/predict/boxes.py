@@ -134,9 +134,12 @@ def check_boxes(boxes: np.ndarray, picture: np.ndarray) -> np.ndarray:
     """
     try:
         checked = np.asarray(boxes, float)
+        checked = checked.reshape(0, 4) if checked.shape == (0,) else checked  # an empty list
     except (TypeError, ValueError) as error:
         raise ValueError(f"boxes: are no numbers ({error}). Give [N, 4]: x, y, width, height.") from error
-    if checked.ndim != 2 or checked.shape[1] != 4 or not np.isfinite(checked).all() or not (checked[:, 2:] > 0).all():
-        raise ValueError(f"boxes: {list(checked.shape)} was given. Give [N, 4]: x, y, and width and height above 0.")
+    if checked.ndim != 2 or checked.shape[1] != 4:
+        raise ValueError(f"boxes: {list(checked.shape)} was given. Give [N, 4]: x, y, width, height.")
+    if len(wrong := checked[~(np.isfinite(checked).all(1) & (checked[:, 2:] > 0).all(1))]):
+        raise ValueError(f"boxes: {wrong[0].tolist()} was given. Give finite x, y, and width and height above 0.")
     check_inside(checked, picture)
     return checked

@@ -28,7 +28,9 @@ def _check_targets(options: argparse.Namespace, paths: list[Path]) -> None:
     """Raise ValueError where an output would replace an input or another output."""
     homes = [path.resolve() for path in paths]
     if options.draw and paths[0].is_dir() and options.draw.resolve() in (homes[0], *homes[0].parents):
-        raise ValueError(f"--draw: drawings in {options.draw} could overwrite pictures of {paths[0]}. Give another folder.")
+        raise ValueError(
+            f"--draw: drawings in {options.draw} could overwrite pictures of {paths[0]}. Give another folder."
+        )
     words = [word for word in (options.boxes, options.student, options.detector) if word and str(word) not in DETECTORS]
     taken = {*homes, *(Path(word).expanduser().resolve() for word in words)}
     for option, word, kind in (("--csv", options.csv, ".csv"), ("--json", options.json, ".json")):
@@ -83,7 +85,9 @@ class Job:
             for path in self.paths:
                 if not path.is_file() or not is_picture(str(path)):
                     what = "is no picture" if path.exists() else "no such file"
-                    raise ValueError(f"{shown(path)}: {what}. Give pictures alone, or one folder, one video or one camera.")
+                    raise ValueError(
+                        f"{shown(path)}: {what}. Give pictures alone, or one folder, one video or one camera."
+                    )
             return self.paths, None, {}
         if self.index is not None:
             source = video.camera(self.index)

@@ -15,6 +15,10 @@ from distill.system.cli import format_error
 
 Picture = str | PathLike | Image.Image | np.ndarray | Sequence  # what as_pictures takes
 
+WANTED = (
+    "Give a path, a PIL image, or uint8 pixels from 0 to 255, the colors last: [H, W, 3] (RGB), [H, W] (gray) or a batch "
+    "[B, H, W, 3]."
+)
 SOFTWARE, DRAWN = 0x131, "drawn by distill.predict"  # an EXIF tag, and what it says in a drawing
 
 
@@ -48,8 +52,12 @@ def as_pictures(given: Picture) -> tuple[list[np.ndarray], bool]:
         return [_as_picture(one) for one in given], True
     if isinstance(given, str | PathLike | Image.Image):
         return [_as_picture(given)], False
-    is_batch = len(np.shape(given)) == 4
-    return ([_as_picture(one) for one in np.asarray(given)], True) if is_batch else ([_as_picture(given)], False)
+    if len(np.shape(given)) != 4:
+        return [_as_picture(given)], False
+    pixels = np.asarray(given)
+    if pixels.shape[3] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(f"picture: {pixels.dtype} {list(pixels.shape)} was given. {WANTED}")
+    return [_as_picture(one) for one in pixels], True
 
 
 def _as_picture(given: str | PathLike | Image.Image | np.ndarray) -> np.ndarray:
@@ -67,10 +75,7 @@ def _as_picture(given: str | PathLike | Image.Image | np.ndarray) -> np.ndarray:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        raise ValueError(
-            f"picture: {pixels.dtype} {list(np.shape(given))} was given. Give a path, a PIL image, or uint8 pixels from 0 "
-            "to 255: [H, W, 3] (RGB), [H, W] (gray) or a batch [B, H, W, 3]."
-        )
+        raise ValueError(f"picture: {pixels.dtype} {list(np.shape(given))} was given. {WANTED}")
     return pixels
 
 

@@ -149,6 +149,8 @@ def test_a_picture_is_turned_as_its_exif_says_and_transparency_is_white(student,
         (np.zeros((8, 8, 4), np.uint8), r"uint8 \[8, 8, 4\]"),
         (np.zeros((2, 8, 8), np.uint8), r"uint8 \[2, 8, 8\]"),
         (np.zeros((0, 8, 3), np.uint8), r"uint8 \[0, 8, 3\]"),
+        (np.zeros((2, 3, 8, 8), np.uint8), r"uint8 \[2, 3, 8, 8\] was given.* the colors last"),
+        (Image.new("I", (8, 8)), "unknown range; make it of mode L or RGB"),
         (np.zeros((), np.uint8), r"uint8 \[\]"),
         ([np.zeros((8, 8), np.int64)], r"int64 \[8, 8\]"),
         (None, r"object \[\]"),
@@ -167,7 +169,7 @@ def test_predict_of_no_picture_is_refused(student, given, words):
         ([1, 2, 3, 4], r"\[4\] was given"),
         ([[1, 2, 3]], r"\[1, 3\] was given"),
         ([[1, 2, 0, 4]], "above 0"),
-        ([[1, 2, float("nan"), 4]], "above 0"),
+        ([[9, 9, 9, 9], [1, 2, float("nan"), 4]], r"\[1\.0, 2\.0, nan, 4\.0\] was given\. Give finite"),
         ([["a", 2, 3, 4]], "no numbers"),
         ([[500, 2, 3, 4]], "does not fit"),
     ],
@@ -183,7 +185,7 @@ def test_boxes_are_those_of_one_picture(student):
     both = student.predict(picture, boxes)
     assert np.allclose(both, student.predict([picture, picture[10:30, 5:25]]), atol=1e-5)
     assert student.predict(picture, boxes[:0]).shape == (0, len(student.classes))
-    assert student.label(picture, boxes[:0]) == []
+    assert student.label(picture, boxes[:0]) == student.label(picture, []) == []
     with pytest.raises(ValueError, match="one by one"):
         student.predict([picture, picture], boxes)
 

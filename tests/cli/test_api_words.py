@@ -13,7 +13,10 @@ import distill
         ({"student": "cern"}, r"give a list of KEY=VALUE, such as \['student=cern', 'seed=1'\]"),
         ([3], r"^\[3\] was given; give a list of KEY=VALUE"),
         (["-m", "seed=0,1"], "-m: is for the command line"),
-        (["seed=0,1"], "Ambiguous value"),
+        (
+            ["seed=0,1"],
+            r"seed=0,1: several values are several runs\. Type python -m distill\.run -m seed=0,1 for a sweep",
+        ),
         (["student.widht=S"], "no such key. Did you mean student.width"),
         (["student=nosuch"], "there is no student/nosuch"),
         (["train.epochs=0"], "train.epochs: expected .*, got 0"),

@@ -13,6 +13,7 @@ import pytest
 from commandline import ROOT
 from exported import export_whatever, small_run
 from printed import ON_PAGES
+from run_folders import write_run
 
 from distill import bench, publish
 from distill.config import overrides
@@ -97,6 +98,19 @@ def test_a_printed_bench_is_done(line, home, monkeypatch, capsys):
     words = [name for word in words for name in (map(str, home.glob(word)) if "*" in word else [word])]
     bench.main([*words, "--batch", "2", "--seconds", "0.001", "--rounds", "1", "--threads", "1"])
     assert "img/s" in capsys.readouterr().out
+
+
+def test_bench_of_a_run_runs_the_packages_that_the_run_names_and_no_others(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    monkeypatch.syspath_prepend(ROOT / "examples" / "own_package")
+    monkeypatch.setattr(bench, "Worker", Here)
+    quick = ("--batch", "2", "--seconds", "0.001", "--rounds", "1", "--threads", "1")
+    write_run(home / "OWN", "plugins=[own_faces]")
+    shutil.copytree(home / "FOLDER", home / "OWN" / "export")
+    bench.main(["OWN", *quick])
+    assert "OWN: eager PyTorch: takes pictures" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"own_faces, whose code is not run unasked.*--plugins own_faces"):
+        bench.main(["FOLDER", *quick])
 
 
 def first_answer(page):

@@ -64,6 +64,8 @@ def upright(image: Image.Image) -> Image.Image:
     Raises:
         ValueError: its pixels are not of 8 or 16 bits.
     """
+    if image.mode == "I" and image.format is None:  # made in memory
+        raise ValueError("its pixels are 32-bit numbers of unknown range; make it of mode L or RGB")
     with suppress(*BROKEN):  # its EXIF part may be damaged, its pixels are not
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):

@@ -8,6 +8,8 @@ import sys
 import pytest
 from inside import folder_of, job
 
+from distill import build
+from distill.evaluation.inference import PROBE
 from distill.measure import measure
 from distill.runs import provenance
 from distill.runs.folder import RunFolder
@@ -130,6 +132,14 @@ def test_a_stored_teacher_whose_code_was_changed_is_told(home, complete, monkeyp
     (folder / "env.json").write_text(json.dumps(env))
     (line,) = (line for line in printed.splitlines() if f"CODE CHANGED since {folder} was made" in line)
     assert "made: teachers.timm_teacher." in line and "type paths.store=ANOTHER_FOLDER, or delete that" in line
+
+
+def test_a_stored_teacher_that_answers_otherwise_is_told_the_key_of_the_store(home, complete, tmp_path, monkeypatch):
+    loaded = build.load_weights
+    other = {PROBE: [[9.0] * 8] * 4}
+    monkeypatch.setattr(build, "load_weights", lambda *given: loaded(*given) | other)
+    with pytest.raises(SystemExit, match=r"answers otherwise today .* as it is: paths\.store=ANOTHER_FOLDER\."):
+        job(*WORDS, "loss=[kd]", "augment.seed=9", store=home / "store", runs=tmp_path)
 
 
 def test_a_run_folder_that_knows_nothing_of_its_code_is_not_told_of(tmp_path, capsys):
