@@ -14,12 +14,9 @@ At the end it names the file of each folder to take: of those that passed the ga
 
 import argparse
 import json
-import os
 import re
 import statistics
-import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +26,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.export.runtimes import ENGINES
+from distill.export.timing import Worker
 from distill.runs.config import RunConfig
 from distill.runs.exported_files import recommend_file, takes
 from distill.runs.folder import RunFolder
@@ -65,63 +63,6 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
                 else:
                     files_to_time += [(str(file), file, "file") for file in files]
     return files_to_time
-
-
-class Worker:
-    """One file in a process of its own; the others wait while it is timed.
-
-    Args:
-        path, how: see distill.export.timing_worker.open_any.
-        threads: of its engine.
-        picture: height x width.
-        plugins: packages besides this project's whose code may run.
-    """
-
-    def __init__(self, path: Path, how: str, threads: int, picture: str, plugins: Sequence[str] = ()):
-        words = [str(path), how, str(threads), picture, *plugins]
-        command = [sys.executable, "-m", "distill.export.timing_worker", *words]
-        self.path, self.stderr = path, TemporaryFile("w+", errors="replace", encoding="utf-8")  # noqa: SIM115 a pipe unread fills up
-        self.process = subprocess.Popen(
-            command,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.stderr,
-            encoding="utf-8",
-        )
-
-    def __enter__(self) -> "Worker":
-        return self
-
-    def __exit__(self, *error) -> None:
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        self.process.kill()
-        self.process.wait()
-        self.stderr.close()
-
-    def read(self) -> dict:
-        """Return its next answer.
-
-        Raises:
-            ValueError: it cannot open the file, or it died.
-        """
-        line = self.process.stdout.readline()
-        if not line:
-            code = self.process.wait()
-            self.stderr.seek(0)
-            errors = self.stderr.read().strip().splitlines() or [f"exit code {code}"]
-            raise ValueError(f"{self.path}: its process ended: {errors[-1]}")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise ValueError(answer["error"])
-        return answer
-
-    def ask(self, batch: int, seconds: float) -> dict:
-        with suppress(BrokenPipeError):  # it died: read() says so
-            self.process.stdin.write(json.dumps({"batch": batch, "seconds": seconds}) + "\n")
-            self.process.stdin.flush()
-        return self.read()
 
 
 def quartiles(times: list[float], batch: int) -> dict[str, float | list[float]]:
@@ -161,9 +102,8 @@ def bench(options: argparse.Namespace) -> tuple[list[dict], list[str]]:
     batches = sorted({1, options.batch})
     turns = len(options.threads) * len(named) * options.rounds * len(batches)
     if turns:
-        counts = " and ".join(map(str, options.threads))
-        seconds = duration(turns * options.seconds)
-        console.print(f"timing {len(named)} with {counts} threads: {seconds}, and until they are opened", style="dim")
+        counts, least = " and ".join(map(str, options.threads)), duration(turns * options.seconds)
+        console.print(f"timing {len(named)} with {counts} threads: {least}, and until they are opened", style="dim")
     with bar() as progress:
         task = progress.add_task("timing", total=turns)
         for threads in options.threads:
@@ -269,17 +209,19 @@ def main(words: list[str]) -> None:
     args = _arguments(words)
     loud_warnings()
     if args.json:
-        keys = {"picture", "rows", "environment"}
         ours = not args.json.is_file()  # a model or a config is not replaced
         with suppress(ValueError, AttributeError):
-            ours = ours or json.loads(args.json.read_text(encoding="utf-8")).keys() == keys
+            ours = ours or json.loads(args.json.read_text(encoding="utf-8")).keys() == {
+                "picture",
+                "rows",
+                "environment",
+            }
         if not ours:
             raise ValueError(f"--json: {args.json} is there and was not written by this command. Give another name.")
         args.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
         TemporaryFile(dir=args.json.parent).close()
-    for path in args.files:
-        if (config := RunFolder(path).config).is_file():
-            args.plugins += RunConfig.read(config).plugins
+    configs = [RunFolder(path).config for path in args.files]
+    args.plugins += [name for file in configs if file.is_file() for name in RunConfig.read(file).plugins]
     rows, bad = bench(args)
     folders = list(dict.fromkeys(Path(row["name"]).parent for row in rows))
     if rows:

@@ -168,7 +168,9 @@ def show(result: RunResult, folder: RunFolder, done: bool, cfg: RunConfig) -> No
 
 def guard():
     """Return the guard of this command, in which of several processes the first to fail says why."""
-    return command_line("stopped; the same command goes on from the last checkpoint", parallel.is_first_failure)
+    return command_line(
+        "stopped; the same command goes on from the last checkpoint, if there is one", parallel.is_first_failure
+    )
 
 
 @guard()

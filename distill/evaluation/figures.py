@@ -93,8 +93,8 @@ def sample_predictions(
         place = (left, left + side, top + side, top)
         axes.imshow(face, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=place, aspect="auto")
         color, middle = RIGHT if guess == label else WRONG, left + side / 2
-        said = f"{classes[guess]} {of_face[guess]:.0%}"
-        axes.text(middle, top - 0.05, said, ha="center", va="bottom", fontsize=12, color=color)
+        answer = f"{classes[guess]} {of_face[guess]:.0%}"
+        axes.text(middle, top - 0.05, answer, ha="center", va="bottom", fontsize=12, color=color)
         if guess != label:
             truth = f"is {classes[label]} ({of_face[label]:.0%})"
             axes.text(middle, top + side + 0.04, truth, ha="center", va="top", fontsize=11, color=GREY)

@@ -35,6 +35,7 @@ from distill.export.options import read_options
 from distill.export.source_run import of_width
 from distill.report.aggregate import aggregate_runs
 from distill.report.select import best
+from distill.runs.folder import RunFolder
 from distill.runs.reading import find
 from distill.system.cli import command_line, parser
 from distill.system.console import console, loud_warnings
@@ -74,7 +75,8 @@ def show(parity: dict, target: Path) -> None:
     for message in parity["left_out"]:
         console.print(message)
     console.print(f"folder: {target}")
-    home = target.parent if (target.parent / "config.yaml").is_file() and target.name == "export" else target
+    run = RunFolder(target.parent)
+    home = run if run.config.is_file() and target == run.export else target
     console.print(f"next: python -m distill.bench {quote(str(home))}")
 
 

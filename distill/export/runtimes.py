@@ -76,10 +76,10 @@ def open_file(path: Path, threads: int, fresh: bool = False) -> LoadedModel:
         ValueError: no such file, not such a file, changed since it was exported, or its engine is not installed.
     """
     openers = {".onnx": _onnx, ".pt2": _pt2, ".xml": _openvino, ".pte": _executorch, ".tflite": _litert}
-    if path.suffix not in openers:
-        raise ValueError(f"{path}: not an exported file. Give one that ends in {', '.join(openers)}.")
     if not path.is_file():
         raise ValueError(f"{path}: no such file. Type python -m distill.export RUN to make one.")
+    if path.suffix not in openers:
+        raise ValueError(f"{path}: not an exported file. Give one that ends in {', '.join(openers)}.")
     if not fresh:
         for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
             refuse_changed(part, needed=path.suffix == ".pt2")

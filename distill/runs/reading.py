@@ -188,7 +188,7 @@ def _read(folder: Path) -> Run:
     except (OSError, ValueError) as error:
         if result and result.status in ("failed", "pruned"):  # a job of a sweep that was refused has no config
             return Run(folder, result.status, str(result.error), None, result, env, parts)
-        return Run(folder, "damaged", format_error(error, inside=True), env=env, parts=parts)
+        return Run(folder, "damaged", format_error(error), env=env, parts=parts)
     if not here.result.exists():
         done, epochs = sum(FIRST in line or AGREEMENT in line for line in _lines(here.metrics)), config.train.epochs
         how_far = f"{done}{f' of {epochs}' if done <= epochs else ''} epochs are done"  # train.min_steps: of more
@@ -218,8 +218,8 @@ def _read(folder: Path) -> Run:
 
 def not_finished(folder: Path, why: str) -> str:
     """Return the message about a run that is not complete: what to type, where the reason, a sentence, does not say it."""
-    if why.endswith("."):
-        return f"{folder}: this run is not finished: {why}"
+    if why.endswith(".") or ". " in why:
+        return f"{folder}: this run is not finished: {why.rstrip('.')}."
     return f"{folder}: this run is not finished ({why}). Its own command, typed again, goes on with it."
 
 

@@ -157,7 +157,7 @@ def serve(page: ThreadingHTTPServer) -> None:
 def main(words: list[str]) -> None:
     """Read the command line and do what it asks for; user errors are printed as one line, exit code 1."""
     args = _arguments(words)
-    student, detector = find(args.run), args.detector
+    student, detector = find(args.run, "python -m distill.serve"), args.detector
     if not (args.crops or detector):
         try:
             detector = packaged()

@@ -20,7 +20,7 @@ from distill.runs.folder import RunFolder
 from distill.system import distributed as parallel
 from distill.system.console import console
 from distill.system.errors import ConfigError
-from distill.system.weights import save_weights
+from distill.system.weights import intact, save_weights
 from distill.training.loggers import JsonLines, NoLines
 from distill.training.meter import LossMeter
 from distill.training.resume import TrainProgress
@@ -157,6 +157,8 @@ def train(
     train_progress = TrainProgress(folder.checkpoint, train_state, meter, output.lines)
     at = train_progress.progress
     resumed_at = at["epoch"] * steps + at["step"]
+    if at["best_epoch"] >= 0:
+        intact(folder.weights, f"Delete the folder {folder} and start its command again.")
     if 0 < resumed_at < numbers.epochs * steps:
         console.print(f"resuming from epoch {at['epoch'] + 1}, step {at['step']}")
     for epoch in range(at["epoch"], numbers.epochs):

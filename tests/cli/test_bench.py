@@ -101,6 +101,7 @@ def test_a_file_that_cannot_be_opened_is_told_in_one_sentence_and_the_others_are
     for path, sentence in (
         (tmp_path / "cut.onnx", "damaged, or no .onnx file of a student"),
         (tmp_path / "absent.onnx", "no such file"),
+        (tmp_path / "absent", "no such file. Type python -m distill.export RUN"),
         (tmp_path, f"no exported student is there. Type python -m distill.export {tmp_path}"),
     ):
         with pytest.raises(SystemExit) as stopped:

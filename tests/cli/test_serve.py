@@ -61,6 +61,7 @@ def test_serve_with_a_mistake_says_what_to_type(home, tmp_path, monkeypatch):
         (tmp_path / name).write_text("another version")
     assert "is not that of onnxruntime-web" in refused(student, "--ort", tmp_path)
     assert "python -m distill.export" in refused(tmp_path)
+    assert refused("absent").startswith("error: python -m distill.serve: there is no absent. Give one of ")
     monkeypatch.setattr(serve, "engine", lambda *words: {})
     assert "without export.preprocess=false" in refused(home / "bare.onnx", "--crops")
     assert "is not the ONNX file of CenterFace" in refused(student, "--detector", student)

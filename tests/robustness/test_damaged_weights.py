@@ -78,12 +78,16 @@ def test_a_finished_run_without_its_config_is_not_taken_for_the_one_that_is_aske
 
 
 @pytest.mark.parametrize(("spoil", "why"), [(cut, "is damaged"), (remove, "is gone")])
-def test_an_unfinished_run_is_started_again(complete, store, tmp_path, spoil, why):
+def test_an_unfinished_run_says_before_it_goes_on_to_start_it_again(complete, store, tmp_path, monkeypatch, spoil, why):
     copy = shutil.copytree(complete, tmp_path / complete.name)
     (copy / "result.json").unlink()
     spoil(copy)
-    with pytest.raises(SystemExit, match=rf"{BEST}: {why}.* Delete the folder {copy} and start its command again\.$"):
-        job(*ALONE, store=store, runs=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.delattr("distill.pipeline.run.detach_hooks")  # what comes next
+        with pytest.raises(
+            SystemExit, match=rf"{BEST}: {why}.* Delete the folder {copy} and start its command again\.$"
+        ):
+            job(*ALONE, store=store, runs=tmp_path)
     shutil.rmtree(copy)
     job(*ALONE, store=store, runs=tmp_path)
     assert read(copy)["status"] == "complete"

@@ -10,6 +10,7 @@ from run_folders import write_run
 
 from distill.pipeline import completed
 from distill.runs.folder import RunFolder
+from distill.runs.reading import not_finished, read
 from distill.runs.result import RunResult
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,3 +70,12 @@ def test_of_a_run_whose_error_says_what_to_type_nothing_else_is_said(tmp_path):
     RunResult("failed", error=f"ValueError: {sentence}").write(folder / "result.json")
     with pytest.raises(ValueError, match=re.escape(sentence) + "$"):
         completed.weights(folder)
+
+
+@pytest.mark.parametrize("content", [b"\0" * 99, b"a: 1", None])
+def test_a_run_of_a_damaged_config_is_told_one_thing_to_do(tmp_path, content):
+    folder = write_run(tmp_path / "run")
+    RunFolder(folder).config.unlink() if content is None else RunFolder(folder).config.write_bytes(content)
+    said = not_finished(folder, read(folder).error)
+    assert said.startswith(f"{folder}: this run is not finished: {folder}") and "typed again" not in said
+    assert said.endswith("folder and train again." if content else "Give the run folder that a run's table ends with.")
