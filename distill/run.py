@@ -187,6 +187,11 @@ def cli() -> None:
             "-m: the jobs of a sweep are processes of their own, and torchrun makes several processes one job. Type the sweep "
             "without torchrun, or one job with it."
         )
+    launcher = next((word for word in sys.argv[1:] if word.startswith("launcher=")), None)
+    if launcher and not is_sweep and JOB_DIR not in os.environ:
+        raise ValueError(
+            f"{launcher}: starts the jobs of a sweep, and one job was typed. Type -m, too, or leave it out."
+        )
     with with_suggestions(sys.argv[1:]):
         if is_sweep:
             sys.exit(multirun.run_grid(sys.argv[1:]))

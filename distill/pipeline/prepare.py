@@ -150,7 +150,9 @@ def enough_epochs(train: TrainConfig, faces: int) -> int:
     return max(train.epochs, math.ceil(least_steps(train) / steps_per_epoch(faces, train.batch_size)))
 
 
-def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: bool, views: int) -> TrainConfig:
+def with_enough_epochs(
+    train: TrainConfig, name: str, faces: int, in_phases: bool, views: int, warmup: float = 0
+) -> TrainConfig:
     """Return how a student is trained, with as many epochs as it needs, and say what is trained on what, and for how long.
 
     Args:
@@ -159,6 +161,7 @@ def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: boo
         faces: of the training split.
         in_phases: phases have epochs of their own, of which there are not more.
         views: of each face; 0 is a new one every epoch.
+        warmup: epochs of the schedule.
     """
     epochs = train.epochs if in_phases else enough_epochs(train, faces)
     steps = steps_per_epoch(faces, train.batch_size)
@@ -170,6 +173,9 @@ def with_enough_epochs(train: TrainConfig, name: str, faces: int, in_phases: boo
             f"{count(views, 'view') + ' of each face' if views else 'a new view of each face every epoch'}"
             f"{few if epochs > train.epochs else ''}"
         )
+        if warmup > epochs:
+            warning = f"*** schedule.warmup={warmup:g} is longer than {count(epochs, 'epoch')}: optimizer.lr is never reached."
+            console.print(f"{warning} Give a smaller one.", style="bold")
     return replace(train, epochs=epochs, min_steps=least_steps(train))
 
 

@@ -76,7 +76,9 @@ def run(cfg: RunConfig, folder: RunFolder, job: Job, data: Dataset | None = None
         with recording(folder, open_logger) as logger:
             labeled, learned = replace(data, extra=None), to_learn_from(data)
             faces, views = len(learned.splits["train"]), cfg.augment.num_views
-            train_cfg = with_enough_epochs(cfg.train, name, faces, bool(cfg.phases), views)
+            train_cfg = with_enough_epochs(
+                cfg.train, name, faces, bool(cfg.phases), views, cfg.schedule.get("warmup", 0)
+            )
             given_cfg, cfg = cfg, replace(cfg, train=train_cfg)
             weights = teacher_weights(cfg, data, lambda inner, where: run(inner, where, job.of_teacher(), labeled))
             teacher = build.teacher(cfg, learned, weights, device, track)

@@ -104,6 +104,8 @@ def warn_if_code_changed(folder: RunFolder, other: str = "paths.run") -> list[st
         other: the key that gives another folder.
     """
     then = recorded(folder) if folder.config.is_file() else {}
+    if folder.config.is_file() and folder.env.exists() and not then:
+        console.print(f"*** {folder.env}: damaged: nothing tells whether the code was changed since.", style="bold")
     now = _current(folder)[0] if then else {}
     if different := [name for name in sorted(then) if then[name] != now.get(name)]:
         more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""

@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import inside
 import pytest
 import yaml
 from commandline import ROOT, command, environment
@@ -39,6 +40,14 @@ def test_a_launcher_is_chosen_by_a_word_and_says_its_command(name, target):
     assert cfg.hydra.launcher._target_.endswith(target)
     said = (ROOT / "conf" / "launcher" / f"{name}.yaml").read_text()
     assert f"python -m distill.run -m launcher={name}" in said
+
+
+def test_a_launcher_of_one_job_is_refused(tmp_path):
+    with pytest.raises(
+        SystemExit, match=r"^error: launcher=joblib: starts the jobs of a sweep, .* Type -m, too, or leave"
+    ):
+        inside.job("launcher=joblib", store=tmp_path, runs=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_ray_has_its_options_in_a_file_and_others_are_refused(tmp_path):

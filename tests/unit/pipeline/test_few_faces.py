@@ -109,6 +109,12 @@ def test_enough_faces_and_phases_change_nothing():
     assert with_enough_epochs(train, "net", 12, True, 8).epochs == 8
 
 
+@pytest.mark.parametrize(("warmup", "warned"), [(3, True), (2, False)])
+def test_a_warm_up_that_is_longer_than_the_run_is_warned_of(warmup, warned, capsys):
+    with_enough_epochs(asked(epochs=2).train, "net", 100, False, 0, warmup)
+    assert ("schedule.warmup=3 is longer than 2 epochs" in capsys.readouterr().out) is warned
+
+
 def test_the_key_renames_no_run_and_no_teacher_that_has_enough_faces(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(

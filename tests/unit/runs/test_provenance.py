@@ -142,6 +142,16 @@ def test_a_stored_teacher_that_answers_otherwise_is_told_the_key_of_the_store(ho
         job(*WORDS, "loss=[kd]", "augment.seed=9", store=home / "store", runs=tmp_path)
 
 
+def test_a_damaged_record_of_the_code_is_told_and_of_a_run_without_one_nothing_is(complete, tmp_path, capsys):
+    folder = RunFolder(shutil.copytree(complete, tmp_path / "run"))
+    folder.env.write_bytes(bytes(400))
+    provenance.warn_if_code_changed(folder)
+    assert capsys.readouterr().out == f"*** {folder.env}: damaged: nothing tells whether the code was changed since.\n"
+    folder.env.unlink()
+    provenance.warn_if_code_changed(folder)
+    assert capsys.readouterr().out == ""
+
+
 def test_a_run_folder_that_knows_nothing_of_its_code_is_not_told_of(tmp_path, capsys):
     provenance.warn_if_code_changed(RunFolder(tmp_path))
     for content in ("{", "[]", '{"python": "3"}', '{"sources": null}'):
