@@ -47,6 +47,10 @@ def entries(paths: list[Path]) -> list[tuple[str, Path, str]]:
     """
     files_to_time = []
     for path in paths:
+        if not path.exists():
+            raise ValueError(
+                f"{path}: no such file or folder. Give an exported file, or the folder of a run that was exported."
+            )
         if not path.is_dir():
             files_to_time.append((str(path), path, "file"))
             continue

@@ -85,7 +85,9 @@ def folder(
         every = {name for folders in of_split.values() for name in folders}
         if len(every) < 2:
             raise ConfigError(
-                "data.root", f"{home} has {len(every)} class-named folders, two are needed. Give {LAYOUT}."
+                "data.root",
+                f"{home}: expected two class-named folders or more, got {len(every)}; a list of faces, such as a .csv file, is "
+                f"not read. Give {LAYOUT}.",
             )
         known = [name for name in EMOTIONS if name in every]
         names = (*known, *sorted(every.difference(known)))
@@ -130,15 +132,14 @@ def _splits(home: Path) -> dict[str, Path]:
 
 def _class_folders(path: Path) -> dict[str, Path]:
     """Class name -> folder, in the order of the folders."""
-    named: dict[str, Path] = {}
+    named: dict[str, list[Path]] = {}
     for sub in class_folders(path):
-        name = canonical(sub.name) or shown(sub.name)
-        if name in named:
-            raise ConfigError(
-                "data.root", f"{named[name]} and {sub} are one class, {name}. Put their pictures together."
-            )
-        named[name] = sub
-    return named
+        named.setdefault(canonical(sub.name) or shown(sub.name), []).append(sub)
+    for name, folders in named.items():
+        if len(folders) > 1:
+            together = f"{', '.join(map(str, folders[:-1]))} and {folders[-1]}"
+            raise ConfigError("data.root", f"{together} are one class, {name}. Put their pictures together.")
+    return {name: folders[0] for name, folders in named.items()}
 
 
 def _entries(split: str, path: Path, home: Path, name: str, classes: tuple[str, ...], person) -> Iterator[Entry]:

@@ -7,7 +7,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from distill.data.common.walker import left_out_message
-from distill.evaluation.calibration import FEW_VALID
+from distill.evaluation.calibration import FEW_VALID, LEAST, MOST
 from distill.evaluation.tables import BYTES, Scores, compact, corruptions, scores
 from distill.runs.result import RunResult
 from distill.system.console import WITHOUT_TWINS, console, duration
@@ -45,8 +45,10 @@ def summary(result: RunResult, next_step: str, trial: bool = False) -> None:
         console.print(f"no temperature: on fewer than {FEW_VALID} validation faces none is fitted")
     elif calibrated := result.calibration:
         before, after = (calibrated["test"][when] for when in ("before", "after"))
+        limit = "" if LEAST * 1.001 < calibrated["temperature"] < MOST / 1.001 else " (the limit)"
         console.print(
-            f"temperature {calibrated['temperature']:.3f}, fitted on validation: test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
+            f"temperature {calibrated['temperature']:.3f}{limit}, fitted on validation: "
+            f"test NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
             f"ECE {before['expected_calibration_error']:.3f} -> {after['expected_calibration_error']:.3f}; exported files have it inside"
         )
     if trial:

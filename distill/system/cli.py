@@ -166,6 +166,7 @@ def number(kind: type, low: float, high: float = math.inf) -> Callable[[str], fl
             raise argparse.ArgumentTypeError(f"expected a number from {range_words}, got {text}")
         return kind(text)
 
+    read.__name__ = kind.__name__  # argparse says it of what is no number
     return read
 
 

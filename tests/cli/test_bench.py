@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_opened_is_told_in_one_sentence_and_the_others_are
     for path, sentence in (
         (tmp_path / "cut.onnx", "damaged, or no .onnx file of a student"),
         (tmp_path / "absent.onnx", "no such file"),
-        (tmp_path / "absent", "no such file. Type python -m distill.export RUN"),
+        (tmp_path / "absent", "no such file or folder. Give an exported file, or the folder of a run"),
         (tmp_path, f"no exported student is there. Type python -m distill.export {tmp_path}"),
     ):
         with pytest.raises(SystemExit) as stopped:
@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_opened_is_told_in_one_sentence_and_the_others_are
 
 def test_bench_where_nothing_can_be_timed_writes_nothing(folder, tmp_path, capsys):
     with pytest.raises(
-        SystemExit, match=r"^error: .*no exported student is there[^\n]*\nerror: .*absent\.onnx: no such"
+        SystemExit, match=r"^error: .*absent\.onnx: no such[^\n]*\nerror: .*no exported student is there"
     ):
         bench.main([str(tmp_path / "absent.onnx"), str(tmp_path), *QUICK, "--json", str(tmp_path / "bench.json")])
     assert "pictures of" not in capsys.readouterr().out and not list(tmp_path.iterdir())
@@ -162,7 +162,12 @@ def test_an_engine_that_says_much_is_not_stopped_by_it_and_its_last_words_are_to
 
 @pytest.mark.parametrize(
     "words, sentence",
-    [("--picture 48", "HEIGHTxWIDTH"), ("--batch 0", "from 1 on"), ("--seconds inf", "from 0.001 to 3600")],
+    [
+        ("--picture 48", "HEIGHTxWIDTH"),
+        ("--batch 0", "from 1 on"),
+        ("--threads zero", "invalid int value"),
+        ("--seconds inf", "from 0.001 to 3600"),
+    ],
 )
 def test_a_size_that_cannot_be_is_refused(folder, capsys, words, sentence):
     with pytest.raises(SystemExit):

@@ -167,7 +167,7 @@ def test_joblib_two_jobs_at_a_time_share_the_cores_and_one_fine_tuning_of_their_
 @pytest.mark.slow
 def test_a_preempted_slurm_job_is_queued_again_and_goes_on_from_its_checkpoint(tmp_path):
     scripts = install(tmp_path / "slurm", sys.executable)
-    words = ("-m", "launcher=slurm", "hydra.launcher.partition=short", *ALONE, "train.epochs=40", "seed=0,1")
+    words = ("-m", "launcher=slurm", "hydra.launcher.partition=short", *ALONE, "train.epochs=16", "seed=0,1")
     words += ("train.batch_size=16", "checkpoint.every_steps=1")
     asked = command(*words, store=tmp_path / "store", runs=tmp_path / "runs")
     env = environment() | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}

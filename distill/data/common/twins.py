@@ -109,7 +109,7 @@ def start_messages(data: Dataset) -> list[str]:
         near, exact = counts.get(name, (0, 0))
         if near:
             faces = f"{near:,} of {len(data.splits[name]):,} {name} faces"
-            shares.append(f"{faces} show a photograph that {where} has, too ({exact:,} pixel for pixel)")
+            shares.append(f"{faces} seem to show a photograph that {where} has, too ({exact:,} pixel for pixel)")
             many = many or exact > len(data.splits[name]) / 10
     if shares:
         mend = "" if counts["dropped_from_train"] else "; data.near_duplicates=drop_from_train leaves them out of train"

@@ -101,9 +101,10 @@ def test_another_person_pattern_is_another_pack(tmp_path):
         (
             ("a",),
             {},
-            "has 1 class-named folders, two are needed. Give a folder with a folder of pictures for each class",
+            "expected two class-named folders or more, got 1; .* Give a folder with a folder of pictures for each class",
         ),
         (("a", "train"), {}, "has train but no folder test. Name one so"),
+        (("happiness", "happy", "Joy"), {}, "faces/Joy, .*faces/happiness and .*faces/happy are one class, happiness"),
         (("happy", "Joy"), {}, "faces/Joy and .*faces/happy are one class, happiness. Put their pictures together"),
         (("a", "b"), {"subject": "("}, r"data.subject: '\(' is no regular expression"),
         (("a", "b"), {"subject": "S"}, "data.subject: 'S' has no group. Put the person in brackets"),

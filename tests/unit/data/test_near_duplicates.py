@@ -65,8 +65,9 @@ def test_photographs_that_splits_share_are_counted_and_told_in_a_line(root, stor
     data = build.dataset(*asked_for(root, store))
     assert data.notes["near_duplicates"] == {"valid": [2, 2], "test": [10, 4], "dropped_from_train": 0}
     assert twins.start_messages(data) == [
-        "*** data: 10 of 24 test faces show a photograph that train or valid has, too (4 pixel for pixel), 2 of 8 valid faces show a "
-        "photograph that train has, too (2 pixel for pixel); data.near_duplicates=drop_from_train leaves them out of train"
+        "*** data: 10 of 24 test faces seem to show a photograph that train or valid has, too (4 pixel for pixel), "
+        "2 of 8 valid faces seem to show a photograph that train has, too (2 pixel for pixel); "
+        "data.near_duplicates=drop_from_train leaves them out of train"
     ]
     without = data.extra_test_splits[WITHOUT_TWINS]
     assert set(without.ids) == {f"test/{name}/{number}.png" for name in ("a", "b") for number in range(40, 47)}

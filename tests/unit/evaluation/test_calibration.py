@@ -120,8 +120,8 @@ def test_a_run_says_its_temperature_in_one_line_and_fits_it_to_faces_as_packed(f
     other = read(folder_of(tmp_path))
     assert other["calibration"] == read(finished)["calibration"], "the same student, asked about other views"
     assert other["student"]["metrics"]["valid/nll"] != other["calibration"]["valid"]["before"]["nll"]
-    lines = re.findall(r"temperature (\d+\.\d{3}), fitted on validation", said)
-    assert lines == [f"{other['calibration']['temperature']:.3f}"]
+    lines = re.findall(r"temperature (\d+\.\d{3}.*), fitted on validation", said)
+    assert lines == [f"{other['calibration']['temperature']:.3f} (the limit)"]
 
 
 def pictures(number):
