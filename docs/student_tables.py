@@ -53,6 +53,7 @@ ROWS = {  # table -> its rows -> results
         "MicroExpNet XXS, then 40 epochs": "ferplus-microexpnet-100-distilled-more",
         "FerLite S, from the ensemble, 8 stored views": "ferplus-ferlite-s-distilled-views-8",
         "FerLite S, labels alone, 8 views": "ferplus-ferlite-s-ce-8-views",
+        "CERN at half width, 48 px, from FerLite L, 16 epochs": "ferplus-cern-mild",
     },
     "mild": {
         "MicroExpNet XXS in milder views, labels alone": "ferplus-microexpnet-mild-ce",

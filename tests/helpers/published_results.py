@@ -29,6 +29,7 @@ CONVERGED = {  # student of docs/ferplus.md -> results; those of later rows may 
     "MicroExpNet XXS, then 40 epochs": "microexpnet-100-distilled-more",
     "FerLite S, from the ensemble, 8 stored views": "ferlite-s-distilled-views-8",
     "FerLite S, labels alone, 8 views": "ferlite-s-ce-8-views",
+    "CERN at half width, 48 px, from FerLite L, 16 epochs": "cern-mild",
     "MicroExpNet XXS in milder views, labels alone": "microexpnet-mild-ce",
     "MicroExpNet XXS in milder views, from FerLite M": "microexpnet-mild",
     "MicroExpNet XXS in milder views, from FerLite M, then rare classes": "microexpnet-mild-rare",
