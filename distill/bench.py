@@ -213,13 +213,10 @@ def main(words: list[str]) -> None:
     args = _arguments(words)
     loud_warnings()
     if args.json:
+        keys = {"picture", "rows", "environment"}
         ours = not args.json.is_file()  # a model or a config is not replaced
         with suppress(ValueError, AttributeError):
-            ours = ours or json.loads(args.json.read_text(encoding="utf-8")).keys() == {
-                "picture",
-                "rows",
-                "environment",
-            }
+            ours = ours or json.loads(args.json.read_text(encoding="utf-8")).keys() == keys
         if not ours:
             raise ValueError(f"--json: {args.json} is there and was not written by this command. Give another name.")
         args.json.parent.mkdir(parents=True, exist_ok=True)  # what goes wrong here goes wrong before the timing
