@@ -55,7 +55,7 @@ def profile(model: nn.Module, input: InputSpec) -> dict[str, int]:
 def speed(model: nn.Module, input: InputSpec) -> dict[str, float]:
     """How fast a network answers on one thread of this machine's CPU: eval mode, float32, pictures channels last.
 
-    Each number is the median of at least three passes after one to warm up, about half a second of them. So that a
+    Each number is the median of at least three passes after one to warm up, about a tenth of a second of them. So that a
     large network takes seconds, not minutes, the batch of 64 is halved until a pass takes about two seconds at most.
 
     Args:
@@ -80,7 +80,7 @@ def speed(model: nn.Module, input: InputSpec) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _seconds(model: nn.Module, input: InputSpec, batch: int, budget: float = 0.4) -> float:
+def _seconds(model: nn.Module, input: InputSpec, batch: int, budget: float = 0.1) -> float:
     """Return the median time of a pass, of as many as fit into the budget [s], but three at least."""
     images = torch.rand(batch, input.channels, input.size, input.size, generator=torch.Generator().manual_seed(0))
     images = images.contiguous(memory_format=torch.channels_last)
