@@ -200,7 +200,7 @@ def until(ready, process: subprocess.Popen, seconds: float = 150) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 @pytest.mark.slow

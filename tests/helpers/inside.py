@@ -1,14 +1,15 @@
-"""The real command line without a new process and without timing the student, for tests of many tiny jobs."""
+"""The real command line without a new process, speeds and pictures, for tests of many tiny jobs."""
 
 import io
 import json
 import sys
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from unittest import mock
 
 from commandline import command
 from hydra import compose, initialize_config_module
+from PIL import Image
 
 from distill.config import schema as config
 from distill.run import cli
@@ -30,10 +31,20 @@ def job(*overrides: object, store: Path, runs: Path) -> str:
     """
     words = command(*SMALL, *overrides, store=store, runs=runs)[2:]
     printed = io.StringIO()
-    untimed = mock.patch("distill.pipeline.finish.speed", lambda network, spec: {})
-    with mock.patch.object(sys, "argv", words), untimed, redirect_stdout(printed):
+    instead = {"speed": lambda *_: {}, "figures.confusion_matrix": _blank, "figures.sample_predictions": _blank}
+    with ExitStack() as stack:
+        for name, function in instead.items():
+            stack.enter_context(mock.patch(f"distill.pipeline.finish.{name}", function))
+        stack.enter_context(mock.patch.object(sys, "argv", words))
+        stack.enter_context(redirect_stdout(printed))
         cli()
     return printed.getvalue()
+
+
+def _blank(*drawn: object) -> None:
+    """Write a picture of one pixel to the path, which comes last."""
+    drawn[-1].parent.mkdir(exist_ok=True)
+    Image.new("L", (1, 1)).save(drawn[-1])
 
 
 def composed(*words: str) -> RunConfig:

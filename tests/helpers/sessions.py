@@ -40,4 +40,4 @@ def until(ready, process: subprocess.Popen | None = None, seconds: float = 150) 
     while not ready():
         assert time.monotonic() < deadline, "it did not come"
         assert process is None or process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+        time.sleep(0.05)
