@@ -100,8 +100,8 @@ def batches_of(count: int, rows: int, device: torch.device) -> list[Batch]:
     faces, view = count * rows, ViewRecipe().table(0, 1, count * rows)
     target, index = torch.rand(faces, len(CLASSES)).softmax(1), torch.arange(faces)
     pixels = torch.randint(0, 256, (faces, 1, 48, 48), dtype=torch.uint8)
-    whole = to(Batch(pixels, view, target, target.argmax(1), index), device)
-    return [Batch(*(x[k * rows : (k + 1) * rows] for x in whole)) for k in range(count)]
+    batch_of_all = to(Batch(pixels, view, target, target.argmax(1), index), device)
+    return [Batch(*(x[k * rows : (k + 1) * rows] for x in batch_of_all)) for k in range(count)]
 
 
 def seconds(work, device: torch.device) -> float:

@@ -66,7 +66,7 @@ def sweep(home: Path, name: str, words: list[str]) -> dict:
     began = now()
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         code = subprocess.call(command, env=os.environ | {"PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT)
-    whole = now() - began
+    total = now() - began
     if code:
         sys.exit(f"error: {name} ended with exit code {code}\n{(folder / 'log.txt').read_text('utf-8')[-4000:]}")
     marks = [np.array(json.loads(line)) for line in (folder / "clock").read_text(encoding="utf-8").splitlines()]
@@ -76,7 +76,7 @@ def sweep(home: Path, name: str, words: list[str]) -> dict:
     ends = [marks[0], *marks[1::2]]
     seconds = [np.array([end[0] - before[0], end[1]]) for before, end in pairwise(ends)]
     jobs = [job_of(record, spent) for record, spent in zip(recorded, seconds, strict=True)]
-    return {"start": whole - sum(seconds), "jobs": jobs}
+    return {"start": total - sum(seconds), "jobs": jobs}
 
 
 def now() -> np.ndarray:

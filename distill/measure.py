@@ -97,13 +97,13 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
     device = pick_device(cfg.train.device)
     precision = pick_precision(cfg.train.precision, device)
     known = tuple(read_weights(weights)[1]["classes"])
-    whole = build.dataset(cfg.data, cfg.paths.store, cfg.plugins, needed=("test",))
-    if not whole.splits["test"].is_labeled:
+    full = build.dataset(cfg.data, cfg.paths.store, cfg.plugins, needed=("test",))
+    if not full.splits["test"].is_labeled:
         raise ConfigError(
             "data.labels",
             "none says nothing that answers could be compared with. Type data.labels=folders, or data=NAME.",
         )
-    data, dropped = _in_common(whole, known)
+    data, dropped = _in_common(full, known)
     student = completed.rebuild(cfg.student, known, cfg.plugins, read_weights(weights)[0])
     inference.refuse_changed_network(student, load_weights(student, weights, str(folder)), weights)
     student = Shared(student, [known.index(name) for name in data.classes])
@@ -118,17 +118,17 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         (np.array([], np.int64) if mask is None or not mask.any() else np.flatnonzero(~mask))
         for mask in (seen, near_duplicate)
     )
-    apart = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
+    without_twins = {WITHOUT_TWINS: _numbers(logits, split, data, clean)} if len(clean) else {}
     rows = per_class(logits.numpy(), split.label, data.classes)
     result = {
         "command": shlex.join(["python", "-m", "distill.measure", str(folder), *words]),
         "run": folder.resolve().name,
         "weights": sha256(weights),
-        "data": finish.data_facts(whole),
+        "data": finish.data_facts(full),
         "classes": {
             "compared": data.classes,
             "only_run": [name for name in known if name not in data.classes],
-            "only_data": [name for name in whole.classes if name not in data.classes],
+            "only_data": [name for name in full.classes if name not in data.classes],
         },
         "dropped": dropped,
         "seen_in_training": None if seen is None else int(seen.sum()),
@@ -138,7 +138,7 @@ def measure(folder: Path, words: list[str]) -> tuple[dict, Path]:
         "test": _numbers(logits, split, data, np.arange(len(split))),
         "recall": {row.name: row.recall and row.recall.value for row in rows},
         "unseen": _numbers(logits, split, data, new) if len(new) else {},
-        "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | apart,
+        "extra_test_splits": finish.extra_test_splits(cfg.eval, data, student, precision) | without_twins,
         "robustness": finish.robustness(cfg.eval, data, student, precision, table),
         "precision": str(precision).removeprefix("torch."),
         "environment": environment(),

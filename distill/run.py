@@ -22,7 +22,7 @@ from distill.config.hints import with_suggestions
 from distill.config.overrides import composed_job
 from distill.evaluation.printed import summary
 from distill.pipeline import completed, validation
-from distill.pipeline.elastic import taught_in_place
+from distill.pipeline.elastic import with_inplace_loss
 from distill.pipeline.folds import run_folds
 from distill.pipeline.generations import run_generations
 from distill.pipeline.job import Job
@@ -113,7 +113,7 @@ def run_overrides(overrides: Sequence[str] = ()) -> Run:
 def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple[RunConfig, RunFolder]:
     """Return a checked config and the run folder of what it says, choices being the yaml of each group."""
     validation.check_choices(choices)
-    cfg, left_out = validation.learned_by(taught_in_place(config.typed(composed)))
+    cfg, left_out = validation.learned_by(with_inplace_loss(config.typed(composed)))
     validation.validate(cfg)
     typed_paths, unlabeled = cfg.paths, cfg.data.get("labels") == "none"
     cfg = completed.resolve_weight_files(config.absolute(cfg))

@@ -36,9 +36,9 @@ def expressions(seed: int = 3, columns: int = 12, size: int = 96) -> Image.Image
 
 def straight_faces(size: int = 96, seed: int = 3) -> np.ndarray:
     """Return [N, 1, size, size] straight faces that fill the picture, as aligned crops are."""
-    whole = round(size / 0.76)
-    left, top = round(0.12 * whole), round(0.17 * whole)
-    drawn = draw(seed, SHEET, 96, whole, **CLEAR)[0]
+    canvas = round(size / 0.76)
+    left, top = round(0.12 * canvas), round(0.17 * canvas)
+    drawn = draw(seed, SHEET, 96, canvas, **CLEAR)[0]
     return drawn[:, None, top : top + size, left : left + size]
 
 

@@ -166,12 +166,12 @@ class Cern(nn.Module):
     def classify(self, maps: Tensor) -> list[Tensor]:
         """Return the heads' logits [B, K] from the maps of images [B, C, H, W], or of images and mirrors [2B, ...]."""
         quadrants = F.adaptive_avg_pool2d(maps, 2).flatten(2)
-        whole = quadrants.mean(dim=2)
+        pooled = quadrants.mean(dim=2)
         if self.variant == "base_only":
-            return [F.linear(whole, self.weight(0))]
-        regions, heads = [*quadrants.unbind(dim=2), whole], []
+            return [F.linear(pooled, self.weight(0))]
+        regions, heads = [*quadrants.unbind(dim=2), pooled], []
         for head, (i, scale) in enumerate(self.scales.items()):
-            attention = self.eca[0](whole) if self.variant == "eca_in_front" else self.eca[head](regions[i])
+            attention = self.eca[0](pooled) if self.variant == "eca_in_front" else self.eca[head](regions[i])
             features = self.region_net[head](regions[i] * attention)
             seen = torch.cat(features.unflatten(0, (2, -1)).unbind(), dim=1) if self.mirror else features
             heads.append(scale * F.linear(F.normalize(seen), self.weight(head)))

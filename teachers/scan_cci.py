@@ -74,10 +74,10 @@ class Attention(nn.Module):
         self.fc = nn.Linear(2 * channels, num_classes)
 
     def forward(self, maps: Tensor) -> Tensor:
-        (whole,) = self.global_attention_mask([maps])
+        (attended,) = self.global_attention_mask([maps])
         local = self.local(cut(maps, self.bottom_strip)).amax(1)
         with torch.autocast(maps.device.type, enabled=False):
-            return self.fc(F.normalize(torch.cat([local, whole], 1)))
+            return self.fc(F.normalize(torch.cat([local, attended], 1)))
 
     def local(self, groups: list[Tensor]) -> Tensor:
         """Return the masked averages [B, 25, C] of all patches."""

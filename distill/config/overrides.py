@@ -162,13 +162,13 @@ def composed_job(words: Sequence[str]) -> tuple[DictConfig, dict[str, object]]:
     GlobalHydra.instance().clear()
     try:
         with with_suggestions(words), _conf():
-            whole = compose("run", overrides=[quoted(word) for word in words], return_hydra_config=True)
+            cfg = compose("run", overrides=[quoted(word) for word in words], return_hydra_config=True)
     finally:
         restore_gh_from_backup(outer)
-    choices = dict(whole.hydra.runtime.choices)
-    with open_dict(whole):
-        del whole["hydra"]
-    return whole, choices
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
 
 
 def listed(words: Sequence[str]) -> list[str]:

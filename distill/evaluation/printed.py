@@ -136,11 +136,11 @@ def _front(rows: list[dict]) -> None:
 
 
 def _extra_test_splits(splits: dict[str, dict], subsets: dict) -> None:
-    apart = [name for name in splits if name in subsets or name == WITHOUT_TWINS]
-    if protocols := [name for name in splits if name not in apart]:
+    subset_splits = [name for name in splits if name in subsets or name == WITHOUT_TWINS]
+    if protocols := [name for name in splits if name not in subset_splits]:
         shares = (f"{name} {splits[name]['top1_accuracy']:.2%} of {splits[name]['rows']:,}" for name in protocols)
         console.print("the student's test top-1 under other protocols: " + ", ".join(shares))
-    for name in apart:
+    for name in subset_splits:
         part = scores(splits[name])
         faces = "test faces whose photograph no other split has" if name == WITHOUT_TWINS else f"test subset {name}"
         console.print(

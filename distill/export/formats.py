@@ -61,8 +61,8 @@ def export_formats(
     yield ExportFormat((package.WEIGHTS, package.CONFIG), lambda: run, package.save_run, hint=changed)
     network = graph.bare_onnx(student)
     prepare = graph.prepare_onnx(student) if options.preprocess else None
-    whole = graph.deployable(network, prepare, student, num_classes, run.temperature)
-    yield ExportFormat(("student.onnx",), lambda: whole, graph.save_onnx)
+    complete = graph.deployable(network, prepare, student, num_classes, run.temperature)
+    yield ExportFormat(("student.onnx",), lambda: complete, graph.save_onnx)
     traced = cache(lambda: graph.deployed(student, options.preprocess, run.temperature))
     yield ExportFormat(("student.pt2",), traced, graph.save_program)
     picture = valid.pixels.shape[2:]
@@ -70,7 +70,7 @@ def export_formats(
     light = cache(lambda: litert.float32(student, options.preprocess, picture, num_classes, run.temperature))
     without = "Type export.litert=false to do without."
     engine_forms = {
-        "openvino": [ExportFormat(("student.xml", "student.bin"), lambda: whole, graph.save_openvino)],
+        "openvino": [ExportFormat(("student.xml", "student.bin"), lambda: complete, graph.save_openvino)],
         "executorch": [ExportFormat(("student.pte",), one, graph.save_executorch)],
         "litert": [ExportFormat(("student.tflite",), light, litert.save, hint=without)],
     }

@@ -100,10 +100,10 @@ def refuse_changed_student(
     """
     plain = tta == "plain"
     computed = _softmax(wanted.logits if plain else inference.student_logits(student, wanted.split, tta).numpy())
-    if (apart := _apart(computed, recorded)) > RECORDED:
+    if (difference := _mean_difference(computed, recorded)) > RECORDED:
         raise ValueError(
             f"the student that its code and weights make today answers otherwise than predictions/valid.csv says: mean |dp| "
-            f"{apart:.3f}, the same answer for {agreement(computed, recorded):.1%} of the faces. Code or weights were changed since "
+            f"{difference:.3f}, the same answer for {agreement(computed, recorded):.1%} of the faces. Code or weights were changed since "
             "it was measured: bring them back, or train again, with paths.run=ANOTHER_FOLDER."
         )
     return replace(wanted, recorded=recorded if plain else None)
@@ -115,7 +115,7 @@ def calibrated(wanted: ReferenceOutputs, temperature: float) -> ReferenceOutputs
     return replace(wanted, logits=wanted.logits / temperature, resized=resized, temperature=temperature)
 
 
-def _apart(computed: np.ndarray, recorded: np.ndarray) -> float:
+def _mean_difference(computed: np.ndarray, recorded: np.ndarray) -> float:
     return float(np.abs(computed - recorded).mean())
 
 
@@ -154,7 +154,9 @@ def measure(answer: Answer, wanted: ReferenceOutputs, spec=None, words: str = "f
         other_size=max((_largest(outputs[1], _softmax(expected)) for outputs, expected in elsewhere), default=0.0),
         other_size_agreement=min((agreement(outputs[0], expected) for outputs, expected in elsewhere), default=1.0),
         other_sizes=len(elsewhere),
-        recorded=None if wanted.recorded is None else _apart(_softmax(logits * wanted.temperature), wanted.recorded),
+        recorded=None
+        if wanted.recorded is None
+        else _mean_difference(_softmax(logits * wanted.temperature), wanted.recorded),
     )
 
 

@@ -79,8 +79,8 @@ class ClassAttentionTransfer(FeatureLoss):
     def forward(self, student: Outputs, teacher: Outputs, target: Tensor) -> Tensor:
         s, t = self.maps(student, teacher)[0]
         of_student, of_teacher = self.classifiers
-        apart = self.attention(s, of_student.weight) - self.attention(t, of_teacher.weight.detach())
-        return apart.square().flatten(1).mean(1)
+        difference = self.attention(s, of_student.weight) - self.attention(t, of_teacher.weight.detach())
+        return difference.square().flatten(1).mean(1)
 
     def attention(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return the class activation maps of a map [B, C, S, S], pooled and at length 1: [B, K, pool, pool]."""

@@ -57,8 +57,8 @@ class CorrelationCongruence(RelationalLoss):
     def relation(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.form == "taylor":
             return (self.kernel(student) - self.kernel(teacher)).square().mean()
-        apart = (student - teacher).abs()
-        return (apart[:-1] * apart[1:]).sum() / max(len(apart) - 1, 1)
+        difference = (student - teacher).abs()
+        return (difference[:-1] * difference[1:]).sum() / max(len(difference) - 1, 1)
 
     def kernel(self, e: Tensor) -> Tensor:
         """Return C of embeddings of length 1, [B, C] -> [B, B]."""

@@ -58,8 +58,8 @@ class KnowledgeReview(FeatureLoss):
             for side in (4, 2, 1):
                 if side < t.shape[2]:
                     weight /= 2
-                    apart = F.adaptive_avg_pool2d(answer, side) - F.adaptive_avg_pool2d(t, side)
-                    total, weights = total + weight * apart.square().flatten(1).mean(1), weights + weight
+                    difference = F.adaptive_avg_pool2d(answer, side) - F.adaptive_avg_pool2d(t, side)
+                    total, weights = total + weight * difference.square().flatten(1).mean(1), weights + weight
             value = value + total / weights
         return value
 

@@ -67,7 +67,7 @@ def cosines(e: Tensor) -> Tensor:
 
     Shorter than a millionth of the mean, a difference has no direction, only a gradient without bound: it counts as 0.
     """
-    apart = e[None] - e[:, None]
-    length = apart.detach().norm(dim=2, keepdim=True)
-    toward = F.normalize(apart.masked_fill(length <= 1e-6 * length.mean(), 0), dim=2)
+    differences = e[None] - e[:, None]
+    length = differences.detach().norm(dim=2, keepdim=True)
+    toward = F.normalize(differences.masked_fill(length <= 1e-6 * length.mean(), 0), dim=2)
     return toward @ toward.transpose(1, 2)

@@ -84,7 +84,7 @@ class InPlace(Loss):
         return sum(self.labels * cross_entropy(target, z) + others * divergence(wide, z) for z in narrow)
 
 
-def taught_in_place(cfg: RunConfig) -> RunConfig:
+def with_inplace_loss(cfg: RunConfig) -> RunConfig:
     """Return a config whose elastic student's narrower widths are trained, by loss.inplace; any other as it is.
 
     Raises:

@@ -37,25 +37,25 @@ def run_folds(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         refuse_another(one, where)
         results.append((run if cfg.generations == 1 else run_generations)(one, where, job))
     first = results[0]
-    whole = replace(first, name=folder.name, folder=str(folder), robustness={}, extra_test_splits={}, cka={})
-    whole.generations = whole.calibration = None  # those of one fold
+    combined = replace(first, name=folder.name, folder=str(folder), robustness={}, extra_test_splits={}, cka={})
+    combined.generations = combined.calibration = None  # those of one fold
     if first.widths:
-        whole.widths = []
+        combined.widths = []
         for rows in zip(*(result.widths for result in results), strict=True):
             where = rows[0]["folder"].replace(str(folder.part("fold", 0)), f"{folder}/fold-K")
-            whole.widths.append(rows[0] | {"folder": where} | over_folds(list(rows))["metrics"])
-    whole.folds = [{"fold": k, **result.student["metrics"]} for k, result in enumerate(results)]
-    whole.student = first.student | over_folds([result.student["metrics"] for result in results])
+            combined.widths.append(rows[0] | {"folder": where} | over_folds(list(rows))["metrics"])
+    combined.folds = [{"fold": k, **result.student["metrics"]} for k, result in enumerate(results)]
+    combined.student = first.student | over_folds([result.student["metrics"] for result in results])
     if first.teacher:
-        whole.teacher = first.teacher | over_folds([result.teacher["metrics"] for result in results])
+        combined.teacher = first.teacher | over_folds([result.teacher["metrics"] for result in results])
     if first.ensemble:
-        whole.ensemble = first.ensemble | over_folds([result.ensemble["metrics"] for result in results])
-    whole.teacher_forward_images = sum(result.teacher_forward_images or 0 for result in results)
-    whole.seconds = {part: sum(result.seconds[part] for result in results) for part in first.seconds}
-    whole.data = first.data | {"protocol": f"mean of {len(results)} folds: {first.data['protocol']}"}
+        combined.ensemble = first.ensemble | over_folds([result.ensemble["metrics"] for result in results])
+    combined.teacher_forward_images = sum(result.teacher_forward_images or 0 for result in results)
+    combined.seconds = {part: sum(result.seconds[part] for result in results) for part in first.seconds}
+    combined.data = first.data | {"protocol": f"mean of {len(results)} folds: {first.data['protocol']}"}
     if parallel.is_main():
-        whole.write(folder.result)
-    return whole
+        combined.write(folder.result)
+    return combined
 
 
 def over_folds(metrics: list[dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -47,8 +47,8 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         one = _first(cfg) if k == 1 else _next(cfg, k, folder.part("generation", k - 1))
         refuse_another(one, where := folder.part("generation", k))
         results.append(run(one, where, job))
-    whole = replace(results[-1], name=folder.name, folder=str(folder))
-    whole.generations = [
+    combined = replace(results[-1], name=folder.name, folder=str(folder))
+    combined.generations = [
         {"generation": k, "folder": r.folder, "seed": r.seed, **r.student["metrics"]} for k, r in enumerate(results, 1)
     ]
     together, classes = dict[str, Any](), tuple(results[0].data["classes"])
@@ -57,17 +57,17 @@ def run_generations(cfg: RunConfig, folder: RunFolder, job: Job) -> RunResult:
         probabilities, labels, _ = zip(*(inference.read_predictions(file, classes) for file in files), strict=True)
         numbers = evaluate_predictions(as_logits(np.mean(probabilities, axis=0)), labels[0], classes)
         together |= {f"{split}/{key}": value for key, value in numbers.items()}
-    whole.ensemble = {"average": "probabilities", "metrics": together}
-    whole.teacher_forward_images = sum(result.teacher_forward_images or 0 for result in results)
-    whole.seconds = {part: sum(result.seconds[part] for result in results) for part in whole.seconds}
+    combined.ensemble = {"average": "probabilities", "metrics": together}
+    combined.teacher_forward_images = sum(result.teacher_forward_images or 0 for result in results)
+    combined.seconds = {part: sum(result.seconds[part] for result in results) for part in combined.seconds}
     if parallel.is_main():
-        whole.write(folder.result)
-    lines = [(f"generation {one['generation']}", one) for one in whole.generations]
-    for name, metrics in [*lines, ("all of them together", whole.ensemble["metrics"])]:
+        combined.write(folder.result)
+    lines = [(f"generation {one['generation']}", one) for one in combined.generations]
+    for name, metrics in [*lines, ("all of them together", combined.ensemble["metrics"])]:
         console.print(
             f"{name}: valid top-1 {metrics['valid/top1_accuracy']:.2%}, test top-1 {metrics['test/top1_accuracy']:.2%}"
         )
-    return whole
+    return combined
 
 
 def _first(cfg: RunConfig) -> RunConfig:

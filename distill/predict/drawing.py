@@ -27,9 +27,9 @@ def draw(picture: np.ndarray, boxes: np.ndarray, probabilities: np.ndarray, clas
     letters = int(min(max(image.height / 32, 11), 40))
     font = ImageFont.load_default(letters)
     classes = _legible(classes, font)
-    whole = Image.new("RGB", (image.width + 17 * letters, image.height), DARK)
-    whole.paste(image)
-    pen = ImageDraw.Draw(whole)
+    canvas = Image.new("RGB", (image.width + 17 * letters, image.height), DARK)
+    canvas.paste(image)
+    pen = ImageDraw.Draw(canvas)
     for number, (box, row) in enumerate(zip(boxes * scale, probabilities, strict=True)):
         answer = int(row.argmax())
         words, color = f"{number + 1} {classes[answer]} {row.max():.0%}", COLORS[answer % len(COLORS)]
@@ -44,7 +44,7 @@ def draw(picture: np.ndarray, boxes: np.ndarray, probabilities: np.ndarray, clas
         pen.rectangle((x, y, x + wide, y + high), fill=color)
         pen.text((x + font.size // 4, y + high / 2), words, DARK, font, anchor="lm")
     _column(pen, probabilities, classes, font, image.width, image.height)
-    return np.asarray(whole)
+    return np.asarray(canvas)
 
 
 def _legible(classes: Sequence[str], font) -> list[str]:

@@ -122,9 +122,9 @@ class RunConfig:
             TypeError: a key that no run has.
         """
         usual, known = _defaults(), {field.name for field in fields(cls)}
-        whole: dict[str, Any] = {key: value for key, value in usual.items() if key in known} | given
+        values: dict[str, Any] = {key: value for key, value in usual.items() if key in known} | given
         groups = {key: kind(**usual[key] | given.get(key, {})) for key, kind in _groups().items()}
-        return cls(**whole | groups)
+        return cls(**values | groups)
 
     @classmethod
     def read(cls, file: Path) -> "RunConfig":

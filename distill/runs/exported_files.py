@@ -38,11 +38,11 @@ def recommend_file(rows: list[dict]) -> str | None:
     why = f"as fast as {', '.join(others)}, and smaller" if others else "the fastest"
     accuracy = taken["valid_top1_accuracy"]
     known = "" if accuracy is None else f", valid top-1 {float(accuracy):.2%}"
-    apart = {Path(row["name"]).name: row["takes"] for row in rows if row["takes"].startswith("pictures of ")}
-    size = next(iter(apart.values()), "").rpartition(" ")[2]
+    fixed_size = {Path(row["name"]).name: row["takes"] for row in rows if row["takes"].startswith("pictures of ")}
+    size = next(iter(fixed_size.values()), "").rpartition(" ")[2]
     unlike = (
-        f"\nnot compared: {', '.join(apart)}, on pictures of {size}. Type --picture {size} to compare all"
-        if apart
+        f"\nnot compared: {', '.join(fixed_size)}, on pictures of {size}. Type --picture {size} to compare all"
+        if fixed_size
         else ""
     )
     return (

@@ -103,10 +103,10 @@ def about(facts: dict[str, str], size: int, name: str | None = None) -> str:
     if "num_parameters" in facts:
         parts.append(f"{int(facts['num_parameters']):,} parameters")
     parts.append(f"{size / 1e6:.2f} MB" if size >= 1e6 else f"{size / 1e3:.0f} kB")
-    whole = facts.get("valid_top1_accuracy")
-    accuracy = facts.get("file_top1_accuracy", whole)
+    run_accuracy = facts.get("valid_top1_accuracy")
+    accuracy = facts.get("file_top1_accuracy", run_accuracy)
     if accuracy is not None:
-        low, high = json.loads(facts["valid_top1_accuracy_ci"]) if accuracy == whole else (None, None)
+        low, high = json.loads(facts["valid_top1_accuracy_ci"]) if accuracy == run_accuracy else (None, None)
         interval = "" if low is None else f" ({100 * low:.1f} to {100 * high:.1f})"
         rows = int(facts["valid_rows"])
         parts.append(

@@ -54,19 +54,19 @@ def is_number(value: object) -> bool:
 
 def fits(value: Any, kind: Any) -> bool:
     """Say whether a value is of an annotated kind; whole numbers are numbers, true and false are not."""
-    whole, inner = get_origin(kind) or kind, get_args(kind)
+    origin, inner = get_origin(kind) or kind, get_args(kind)
     if kind is float:
         return is_number(value)
     if kind is int:
         return isinstance(value, int) and is_number(value)
     if kind in (bool, str, NoneType):
         return isinstance(value, kind)
-    if whole in (list, Sequence):
+    if origin in (list, Sequence):
         return isinstance(value, list | tuple) and (not inner or all(fits(each, inner[0]) for each in value))
-    if whole is dict:
+    if origin is dict:
         both = value.items() if isinstance(value, dict) and inner else ()
         return isinstance(value, dict) and all(fits(key, inner[0]) and fits(each, inner[1]) for key, each in both)
-    if whole is tuple and inner:
+    if origin is tuple and inner:
         return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(fits, value, inner))
     return any(fits(value, part) for part in inner) if inner else True
 

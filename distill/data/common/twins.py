@@ -52,8 +52,8 @@ def checked_splits(data: Dataset, needed: Collection[str], near_duplicates: str)
     near = {"valid": same_photo(valid, [train]), "test": same_photo(test, [train, valid])}
     counts = {name: [int(near[name].sum()), int(exact[name].sum())] for name in near}
     protocol = f"{data.protocol}; {dropped:,} near-duplicates left out of train" if dropped else data.protocol
-    apart = ~near["test"]
-    unseen = {WITHOUT_TWINS: selected(test, apart)} if apart.any() and not apart.all() else {}
+    unique = ~near["test"]
+    unseen = {WITHOUT_TWINS: selected(test, unique)} if unique.any() and not unique.all() else {}
     return replace(
         data,
         protocol=protocol,

@@ -149,8 +149,8 @@ def reader_of(root: Path) -> LabelFolders | CsvPair:
     return LabelFolders(root, folder_files)
 
 
-def _split(name: str, whole: Packed, protocol: str, target: str, root: str | Path) -> Split:
-    packed = whole.splits[name]
+def _split(name: str, full: Packed, protocol: str, target: str, root: str | Path) -> Split:
+    packed = full.splits[name]
     rows, distribution, label = rows_of(packed.annotations, protocol, target)
     if not len(rows):
         raise ConfigError(
@@ -159,7 +159,7 @@ def _split(name: str, whole: Packed, protocol: str, target: str, root: str | Pat
             "Use data.protocol=emotions, or a larger data set.",
         )
     ids = tuple(packed.ids[row] for row in rows)
-    return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256, *whole.copies[name])
+    return Split(name, packed.pixels, rows, distribution, label, ids, packed.sha256, *full.copies[name])
 
 
 def _listed(words: list[str], where: str) -> tuple[str, int]:

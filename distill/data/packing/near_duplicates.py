@@ -58,10 +58,10 @@ def _find(pixels: dict[str, np.ndarray]) -> dict[str, Copies]:
         digests = (hashlib.blake2b(picture.tobytes(), digest_size=8).digest() for picture in array)
         content[name] = np.frombuffer(b"".join(digests), np.uint64)
     each, first, number = np.unique(np.concatenate([*content.values()]), return_index=True, return_inverse=True)
-    high, whole = (np.concatenate(part) for part in zip(*map(bands, pixels.values()), strict=True))
-    high, whole = high[first], whole[first]  # of exact copies one is enough
+    high, full = (np.concatenate(part) for part in zip(*map(bands, pixels.values()), strict=True))
+    high, full = high[first], full[first]  # of exact copies one is enough
     root = np.arange(len(each))
-    for left, right in pairs((high, whole), (high, whole), root):
+    for left, right in pairs((high, full), (high, full), root):
         while (root[left] != root[right]).any():  # each pair and all that hang on them get one number, the smallest
             least, most = np.minimum(root[left], root[right]), np.maximum(root[left], root[right])
             np.minimum.at(root, most, least)

@@ -62,9 +62,11 @@ def procedural(
     """
     counts = dict(zip(SPLITS, (train, valid, test), strict=True))
     parameters = {"intensity": intensity, "mixture": mixture, "occlusion": occlusion, "pose": pose, "light": light}
-    _check({"seed": (seed, 0, 2**63), "size": (size, 24, 1024)}, whole=True)
-    _check({name: (count, 8, 2**32) for name, count in counts.items()}, whole=True)
-    _check({name: (knob, 0, 1.5 if name in ("pose", "light") else 1) for name, knob in parameters.items()}, whole=False)
+    _check({"seed": (seed, 0, 2**63), "size": (size, 24, 1024)}, integer=True)
+    _check({name: (count, 8, 2**32) for name, count in counts.items()}, integer=True)
+    _check(
+        {name: (knob, 0, 1.5 if name in ("pose", "light") else 1) for name, knob in parameters.items()}, integer=False
+    )
     renderer_sha256 = hashlib.sha256(
         b"".join(Path(__file__).with_name(name).read_bytes() for name in MODULES)
     ).hexdigest()
@@ -76,11 +78,11 @@ def procedural(
     return Dataset("procedural", EMOTIONS, f"procedural seed {seed}, votes of {ANNOTATORS}", splits, notes)
 
 
-def _check(values: dict, whole: bool) -> None:
+def _check(values: dict, integer: bool) -> None:
     for name, (value, low, high) in values.items():
-        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        number = isinstance(value, int if integer else int | float) and not isinstance(value, bool)
         if not (number and low <= value <= high):
-            kind = "a whole number" if whole else "a number"
+            kind = "a whole number" if integer else "a number"
             raise ConfigError(f"data.{name}", f"expected {kind} from {low} to {high}, got {as_typed(value)}.")
 
 

@@ -42,8 +42,8 @@ def thin(points: Sequence[tuple[int, float]], most: int = MOST) -> list[tuple[in
 
 def _lines(lines: list[tuple[int, list]], best: int, heading: str, title: str, write) -> str:
     last = max(epoch for _, points in lines for epoch, _ in points)
-    whole = (1,) if last == 1 else tuple(tick for tick in Scale(1, last).ticks() if tick == int(tick))
-    x = Scale(0.5, 1.5, marks=whole) if last == 1 else Scale(1, last, marks=whole)
+    epoch_ticks = (1,) if last == 1 else tuple(tick for tick in Scale(1, last).ticks() if tick == int(tick))
+    x = Scale(0.5, 1.5, marks=epoch_ticks) if last == 1 else Scale(1, last, marks=epoch_ticks)
     plot = Plot(x, scale((value for _, points in lines for _, value in points), write=write), "epoch", title)
     for number, points in sorted(lines, key=lambda line: -line[0]):  # the best on top
         if len(points) > 1:

@@ -165,9 +165,9 @@ def place_labels(
             left, foot = x + dx - {"start": 0, "middle": width / 2, "end": width}[anchor], y + dy
             box = (left, foot - 11, left + width, foot + 3)
             inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 14 and box[3] < HEIGHT - BOTTOM
-            apart = (box[0] >= b[2] or b[0] >= box[2] or box[1] >= b[3] or b[1] >= box[3] for b in boxes)
+            disjoint = (box[0] >= b[2] or b[0] >= box[2] or box[1] >= b[3] or b[1] >= box[3] for b in boxes)
             near, *others = (_distance(box, point) for point in ((x, y), *taken))
-            if inside and all(apart) and near <= min(others, default=near):
+            if inside and all(disjoint) and near <= min(others, default=near):
                 boxes.append(box)
                 places.append((x + dx, y + dy, anchor))
                 break
