@@ -126,9 +126,6 @@ def test_every_page_with_blocks_of_python_is_one_whose_blocks_are_run():
 
 
 def test_site_builds_without_a_warning_and_has_a_page_for_each_loss(tmp_path):
-    pytest.importorskip("mkdocs")
-    pytest.importorskip("material")
-    pytest.importorskip("mkdocstrings")
     words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}
