@@ -1,6 +1,7 @@
 """One run in several processes of torchrun is the run of one process, killed and resumed too, and fails with one sentence."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -40,6 +41,15 @@ JOB = (
 def torchrun(*options, store, runs):
     """Return the words of the tiny job under torchrun."""
     return [sys.executable, "-m", "torch.distributed.run", *options, *command(*JOB, store=store, runs=runs)[1:]]
+
+
+def worker(job, rank):
+    """Return the process id of one of torchrun's processes, once it is there."""
+    children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
+    wanted = f"RANK={rank}".encode()
+    return next(
+        (int(pid) for pid in children if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")), None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,16 +109,17 @@ def test_logit_cache_of_two_processes_equals_that_of_one(one, two):
     assert not list(two[0].rglob("*.tmp"))
 
 
-def test_run_killed_process_ends_the_other_and_resumes_bit_equal_with_two_and_alike_with_one(two, tmp_path):
-    """Without torchrun, which would end the other."""
+def test_run_killed_process_resumes_bit_equal_with_two_and_alike_with_one(one, two, tmp_path):
     killed, alone = tmp_path / "killed", tmp_path / "alone"
-    job = ranks.start(command(*JOB, store=two[0], runs=killed))
+    words = torchrun("--standalone", "--nproc-per-node=2", store=two[0], runs=killed)
+    job = subprocess.Popen(words, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     ready, deadline = checkpoint_writes(killed, 2), time.monotonic() + 200
     while not ready():
-        assert job[0].poll() is None and time.monotonic() < deadline
+        assert job.poll() is None and time.monotonic() < deadline
         time.sleep(0.002)
-    job[1].send_signal(signal.SIGKILL)
-    assert ranks.end(job).returncode and job[0].poll() == 1, "the other ends by itself"
+    os.kill(worker(job, 1), signal.SIGKILL)
+    assert job.wait(60) == 1, "torchrun ends the others"
+    assert not list(killed.glob("*/result.json")), "it was stopped, it did not fail"
     shutil.copytree(killed, alone)
     done = ranks.run(command(*JOB, store=two[0], runs=killed))
     assert done.returncode == 0, done.stderr
@@ -117,6 +128,18 @@ def test_run_killed_process_ends_the_other_and_resumes_bit_equal_with_two_and_al
     done = distill(*JOB, store=two[0], runs=alone)
     assert done.returncode == 0 and result_of(alone)["resumed_at_step"] > 0
     assert_alike(alone, two[1])
+
+
+def test_run_process_killed_alone_ends_the_other_with_an_error(two, tmp_path):
+    """Without torchrun, which would end it."""
+    runs = tmp_path / "runs"
+    job = ranks.start(command(*JOB, store=two[0], runs=runs))
+    ready, deadline = checkpoint_writes(runs, 1), time.monotonic() + 200
+    while not ready():
+        assert job[0].poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    job[1].send_signal(signal.SIGKILL)
+    assert ranks.end(job).returncode and job[0].poll() == 1, "the other ends by itself"
 
 
 def test_run_on_two_machines_measures_what_one_process_does(one, tmp_path):
