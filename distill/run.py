@@ -8,13 +8,14 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from distill import build
 from distill.config import overrides
 from distill.config import schema as config
 from distill.config.help import refuse_flags
@@ -69,7 +70,7 @@ def main(composed: DictConfig) -> None:
         result = runner(cfg.data, cfg.generations)(cfg, folder, job)
         if record and done:
             record.update(reused=True)
-        show(result, folder, done, cfg)
+        show(result, folder, done, cfg.loss, bool(cfg.debug))
 
 
 @dataclass(frozen=True)
@@ -106,24 +107,31 @@ def run_overrides(overrides: Sequence[str] = ()) -> Run:
     done = is_measured(folder, cfg.eval, cfg.data)
     job = begin(folder, done, cfg.is_several, overrides)
     result = runner(cfg.data, cfg.generations)(cfg, folder, job)
-    show(result, folder, done, cfg)
+    show(result, folder, done, cfg.loss, bool(cfg.debug))
     return Run(folder.path.absolute(), result.student["metrics"], result.to_dict())
 
 
 def prepare_config(composed: DictConfig, choices: Mapping[str, object]) -> tuple[RunConfig, RunFolder]:
     """Return a checked config and the run folder of what it says, choices being the yaml of each group."""
     validation.check_choices(choices)
-    cfg, left_out = validation.learned_by(with_inplace_loss(config.typed(composed)))
+    cfg = config.typed(composed)
+    cfg = replace(cfg, **with_inplace_loss(cfg.student, cfg.loss, cfg.phases, cfg.plugins))
+    cfg, left_out = validation.learned_by(cfg)
     validation.validate(cfg)
-    typed_paths, unlabeled = cfg.paths, cfg.data.get("labels") == "none"
-    cfg = completed.resolve_weight_files(config.absolute(cfg))
+    typed_paths, labels = cfg.paths, cfg.data.get("labels") != "none"
+    cfg = config.absolute(cfg)
+    cfg = replace(cfg, **completed.resolve_weight_files(cfg.student, cfg.teacher, cfg.data))
     if parallel.is_main():
-        if unlabeled:
-            why = f" ({', '.join(left_out)} would need labels and is left out)" if left_out else ""
+        names = ", ".join(left_out)
+        if not labels:
+            why = f" ({names} would need labels and is left out)" if left_out else ""
             console.print(
                 f"data.labels=none: the teacher alone teaches, by {', '.join(cfg.loss)}{why}; best epoch by {cfg.train.monitor}"
             )
-        console.print(validation.loss_summary(cfg, [] if unlabeled else left_out))
+        comparing = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
+        line = validation.loss_summary(cfg.loss, comparing, cfg.teacher, labels)
+        why = f"; teacher=none leaves out {names}" if labels and left_out else ""
+        console.print(f"{line}{', in phases' if cfg.phases else ''}{why}")
     folder = RunFolder(Path(typed_paths.run or Path(typed_paths.runs) / config.run_name(cfg)).expanduser())
     refuse_inside_data(cfg.data, folder, cfg.paths.store)
     refuse_another(cfg, folder)
@@ -157,13 +165,21 @@ def runner(data: dict, generations: int) -> Callable[[RunConfig, RunFolder, Job]
     return run_generations if generations > 1 else run
 
 
-def show(result: RunResult, folder: RunFolder, done: bool, cfg: RunConfig) -> None:
-    """Print the table of a job, and that it was done before where it was."""
+def show(result: RunResult, folder: RunFolder, done: bool, losses: dict, trial: bool) -> None:
+    """Print the table of a job, and that it was done before where it was.
+
+    Args:
+        result: of the job, or of the last of its runs.
+        folder: its run folder.
+        done: it was done before.
+        losses: name -> keys of what it learned by.
+        trial: its numbers mean nothing.
+    """
     if done:
         console.print(f"{folder} is complete; nothing to do. For another run change a setting, e.g. seed=1.")
-    step = 0 if result.data["name"] == "procedural" else 1 if "kd" in cfg.loss else 2
-    best = "best of " if cfg.is_several else ""
-    summary(result, NEXT[step].format(folder=f"{best}{shlex.quote(str(folder))}"), trial=bool(cfg.debug))
+    step = 0 if result.data["name"] == "procedural" else 1 if "kd" in losses else 2
+    best = "best of " if result.folds or result.generations else ""
+    summary(result, NEXT[step].format(folder=f"{best}{shlex.quote(str(folder))}"), trial=trial)
 
 
 def guard():

@@ -1,7 +1,6 @@
 """A completed run: its weights and its network; as a teacher, teacher=run, it is named by the SHA-256 of its weights."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -9,7 +8,6 @@ from torch import nn
 from distill import build
 from distill.config.schema import RECIPE, label, with_sha256
 from distill.losses.base.reused_classifier import attach_from_state
-from distill.runs.config import RunConfig
 from distill.runs.folder import RunFolder
 from distill.runs.published import published_config, published_weights, shipped
 from distill.runs.reading import not_finished, read
@@ -20,30 +18,35 @@ from distill.system.weights import intact, read_weights
 from distill.types import Dataset
 
 
-def resolve_weight_files(cfg: RunConfig) -> RunConfig:
-    """Return a config whose weight files, and whose teachers that are finished runs, are named by the SHA-256 of the weights.
+def resolve_weight_files(student: dict, teacher: dict, data: dict) -> dict[str, dict]:
+    """Return student, teacher and data of a run, weight files and teachers that are finished runs named by the weights' SHA-256.
 
     Faces without labels, of which no class is named, get those that the teacher knows.
+
+    Args:
+        student: its keys.
+        teacher: its keys.
+        data: the data set's keys.
 
     Raises:
         ConfigError: no such weight file, a folder without a finished run, or with other weights than the config names.
     """
-    for key, node in {"student": cfg.student, "teacher": cfg.teacher, **build.named_members(cfg.teacher)}.items():
+    for key, node in {"student": student, "teacher": teacher, **build.named_members(teacher)}.items():
         if isinstance(file := node.get("weights"), str) and not Path(file).expanduser().is_file():
             raise ConfigError(f"{key}.weights", f"{file}: no such weight file. Give the path of a .safetensors file.")
-    if cfg.data.get("labels") == "none" and cfg.data.get("classes") is None:
-        first = build.members(cfg.teacher)[0]
+    if data.get("labels") == "none" and data.get("classes") is None:
+        first = build.members(teacher)[0]
         file = weights(Path(first["run"]).expanduser(), names=shipped()) if "run" in first else Path(first["weights"])
         if not (classes := read_weights(file)[1].get("classes")):
             raise ConfigError(
                 "data.classes", f"{file} does not say what its network answers. Type data.classes=[...], in its order."
             )
-        cfg = replace(cfg, data=cfg.data | {"classes": list(classes)})
-    teacher = _resolve_weight_file(cfg.teacher)
+        data = data | {"classes": list(classes)}
+    teacher = _resolve_weight_file(teacher)
     if "members" in teacher:
         members = {name: _resolve_weight_file(member) for name, member in teacher["members"].items()}
         teacher = teacher | {"members": members}
-    return replace(cfg, student=with_sha256(cfg.student), teacher=with_sha256(teacher))
+    return {"student": with_sha256(student), "teacher": with_sha256(teacher), "data": data}
 
 
 def _resolve_weight_file(node: dict) -> dict:

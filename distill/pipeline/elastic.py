@@ -84,30 +84,39 @@ class InPlace(Loss):
         return sum(self.labels * cross_entropy(target, z) + others * divergence(wide, z) for z in narrow)
 
 
-def with_inplace_loss(cfg: RunConfig) -> RunConfig:
-    """Return a config whose elastic student's narrower widths are trained, by loss.inplace; any other as it is.
+def with_inplace_loss(student: Any, losses: Any, phases: Any, plugins: list[str]) -> dict[str, Any]:
+    """Return student, loss and phases of a run that trains an elastic student's narrower widths, by loss.inplace; others as they are.
+
+    Args:
+        student: its keys.
+        losses: name -> keys.
+        phases: of the training, or None.
+        plugins: packages whose classes may be named.
 
     Raises:
         ConfigError: loss.inplace for a student of one width, or with widths of its own.
     """
-    student, losses = cfg.student, cfg.loss
+    as_given = {"student": student, "loss": losses, "phases": phases}
     if not (isinstance(student, dict) and isinstance(losses, dict)):
-        return cfg  # which has a message of its own
+        return as_given  # which has a message of its own
     width, given = student.get("width"), losses.get(TERM)
-    known = getattr(build.target(student, cfg.plugins), "ELASTIC", None)
+    known = getattr(build.target(student, plugins), "ELASTIC", None)
     if given is not None and not isinstance(given, dict):
-        return cfg
+        return as_given
     if known is None or not (width == "elastic" or isinstance(width, list)):
         if given is not None:
             raise ConfigError(f"loss.{TERM}", WITHOUT)
-        return cfg
+        return as_given
     if "widths" in (given or {}):
         raise ConfigError(f"loss.{TERM}.widths", "are those of student.width. Leave it out.")
     widths = list(known) if width == "elastic" else width
     node = {"_target_": "distill.pipeline.elastic.InPlace", "weight": 1.0} | (given or {})
-    phases = with_losses(cfg.phases, lambda names: list(dict.fromkeys([*names, TERM])))
-    losses = losses | {TERM: node | {"widths": widths}}
-    return replace(cfg, student=student | {"width": widths}, loss=losses, phases=phases)
+    phases = with_losses(phases, lambda names: list(dict.fromkeys([*names, TERM])))
+    return {
+        "student": student | {"width": widths},
+        "loss": losses | {TERM: node | {"widths": widths}},
+        "phases": phases,
+    }
 
 
 def with_losses(phases: Any, change: Callable[[list], list]) -> Any:

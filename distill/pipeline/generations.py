@@ -91,4 +91,5 @@ def _next(cfg: RunConfig, k: int, before: RunFolder) -> RunConfig:
         cache = str(Path(cache) / f"generation-{k - 1}")
     node = {"_target_": "distill.pipeline.completed.network", "run": str(before), "name": None, "sha256": None}
     teacher = node | {"cache": cache, "precision": cfg.teacher.get("precision", "auto")}
-    return completed.resolve_weight_files(replace(cfg, generations=1, seed=cfg.seed + k - 1, teacher=teacher))
+    resolved = completed.resolve_weight_files(cfg.student, teacher, cfg.data)
+    return replace(cfg, generations=1, seed=cfg.seed + k - 1, **resolved)

@@ -114,23 +114,23 @@ def learned_by(cfg: RunConfig) -> tuple[RunConfig, list[str]]:
     return replace(cfg, loss=kept, phases=phases), left_out
 
 
-def loss_summary(cfg: RunConfig, left_out: list[str]) -> str:
-    """Return the line that says by which losses a run learns, what each compares the student with, and why others are left out.
+def loss_summary(losses: dict, comparing: list[str], teacher: dict, labels: bool) -> str:
+    """Return the line that says by which losses a run learns, and what each compares the student with.
 
     Args:
-        cfg: checked config.
-        left_out: names of the losses that learned_by left out for want of a teacher.
+        losses: name -> keys.
+        comparing: names of those that need a teacher.
+        teacher: its keys.
+        labels: whether the faces have any.
     """
-    teacher = "the generation before" if cfg.teacher["_target_"] is None else f"teacher {config.label(cfg.teacher)}"
-    comparing = build.losses_with("needs_teacher", cfg.loss, cfg.plugins)
-    labels = "" if cfg.data.get("labels") == "none" else "labels and "
-    terms, by = [], {TERM: f"{labels}the widest width"} | dict.fromkeys(comparing, teacher)
-    for name, node in cfg.loss.items():
+    answers = "the generation before" if teacher["_target_"] is None else f"teacher {config.label(teacher)}"
+    widest = "labels and the widest width" if labels else "the widest width"
+    terms, by = [], {TERM: widest} | dict.fromkeys(comparing, answers)
+    for name, node in losses.items():
         weight = ramp(node["weight"], f"loss.{name}.weight")
         share = f"{weight.first:g}" if weight.first == weight.last else f"{weight.first:g} to {weight.last:g}"
         terms.append(f"{name} ({by.get(name, 'labels')}, weight {share})")
-    why = f"; teacher=none leaves out {', '.join(left_out)}" if left_out else ""
-    return f"loss: {' + '.join(terms)}{', in phases' if cfg.phases else ''}{why}"
+    return f"loss: {' + '.join(terms)}"
 
 
 def _refuse_nameless(losses: dict) -> None:

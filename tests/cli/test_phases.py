@@ -6,11 +6,10 @@ import pytest
 import torch
 from commandline import assert_equal_runs, checkpoint_writes, command, distill, kill_when, result_of
 from hydra import compose, initialize_config_module
-from inside import SMALL, folder_of, job, read
+from inside import SMALL, folder_of, job, read, resolved
 from safetensors.torch import load_file
 
 from distill.config.schema import check, typed
-from distill.pipeline import completed
 
 JOB = (
     "train.epochs=4",
@@ -130,7 +129,7 @@ def begun(folder, *words):
     """A run folder as a run with these words leaves it when it is killed at once."""
     with initialize_config_module("conf", version_base="1.3"):
         overrides = command(*SMALL, *words, store=folder / "store", runs=folder.parent)[3:]
-        cfg = completed.resolve_weight_files(typed(compose("run", overrides=overrides)))
+        cfg = resolved(typed(compose("run", overrides=overrides)))
     folder.mkdir(exist_ok=True)
     cfg.write(folder / "config.yaml")
     return (folder / "config.yaml").read_bytes()

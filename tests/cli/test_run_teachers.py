@@ -12,15 +12,15 @@ import pytest
 from commandline import command, distill
 from filelock import FileLock
 from hydra import compose, initialize_config_module
-from inside import SMALL, folder_of, job, read
+from inside import SMALL, folder_of, job, read, resolved
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from distill.config import schema as config
 from distill.config.schema import WEIGHTS_SHA256
 from distill.evaluation.inference import read_predictions
-from distill.pipeline import completed, validation
 from distill.pipeline import teacher as prepared
+from distill.pipeline import validation
 from distill.pipeline.completed import header
 from distill.runs.result import RunResult
 from distill.system.files import digest, sha256
@@ -200,14 +200,14 @@ def test_a_run_is_named_by_what_its_weight_files_hold(tmp_path, monkeypatch, key
 
     def named(file):
         cfg = of(file)
-        return config.run_name(cfg), completed.resolve_weight_files(cfg)
+        return config.run_name(cfg), resolved(cfg)
 
     (first, settled), (absolute, _), (none, bare) = named("./a"), named(str(tmp_path / "a")), named(None)
     shutil.copy("a", "b")
     assert first == absolute == named("b")[0] == config.run_name(settled) != none
     (tmp_path / "a").write_bytes(b"two")
     assert named("./a")[0] != first == config.run_name(settled), "it is known by what it held when it began"
-    assert config.run_name(of("nowhere")) not in (first, none) and bare == completed.resolve_weight_files(bare)
+    assert config.run_name(of("nowhere")) not in (first, none) and bare == resolved(bare)
     assert WEIGHTS_SHA256 not in str(bare) and str(settled).count(WEIGHTS_SHA256) == 1
 
 
@@ -215,7 +215,7 @@ def test_a_folder_whose_run_began_with_other_weights_is_refused(tmp_path, monkey
     file = tmp_path / "start.safetensors"
     file.write_bytes(b"one")
     words = command(*SMALL, *ALONE, f"student.weights={file}", store=tmp_path, runs=tmp_path)[3:]
-    completed.resolve_weight_files(composed(*words)).write(tmp_path / "config.yaml")
+    resolved(composed(*words)).write(tmp_path / "config.yaml")
     file.write_bytes(b"two")
     with pytest.raises(SystemExit, match=r"holds another run; its student\.weights is "):
         job(*ALONE, f"student.weights={file}", f"paths.run={tmp_path}", store=tmp_path, runs=tmp_path)
@@ -236,7 +236,7 @@ def test_a_stored_teacher_that_starts_from_a_file_is_found_by_the_key_that_it_al
     for weights in (None, str(file)):
         cfg.teacher["weights"] = weights
         recipe["student"] = recipe["student"] | ({"weights": sha256(file)} if weights else {})
-        for one in (cfg, completed.resolve_weight_files(cfg)):
+        for one in (cfg, resolved(cfg)):
             prepared.teacher_weights(one, MANY, None)
         assert found[-2:] == [f"resnet50-{digest([recipe, 'faces'])[:12]}"] * 2
     assert len(set(found)) == 2

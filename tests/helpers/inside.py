@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from contextlib import ExitStack, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_module
 from PIL import Image
 
 from distill.config import schema as config
+from distill.pipeline.completed import resolve_weight_files
 from distill.run import cli
 from distill.runs.config import RunConfig
 
@@ -51,6 +53,11 @@ def composed(*words: str) -> RunConfig:
     """Return the config of these words."""
     with initialize_config_module("conf", version_base="1.3"):
         return config.typed(compose("run", overrides=list(words)))
+
+
+def resolved(cfg: RunConfig) -> RunConfig:
+    """Return a config whose weight files are named by the SHA-256 of what they hold."""
+    return replace(cfg, **resolve_weight_files(cfg.student, cfg.teacher, cfg.data))
 
 
 def folder_of(runs: Path) -> Path:
