@@ -4,7 +4,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2.functional import equalize_image
 
 VERSION = 2  # raise it when the same numbers would give another face
 FIELDS = ("op_1", "value_1", "op_2", "value_2")  # op: 0 is none, k is OPERATIONS[k - 1]; value in the grid's units
@@ -138,6 +137,8 @@ def operate(operation: str, faces: Tensor, values: Tensor) -> Tensor:
         case "AutoContrast":
             return _stretch(faces)
         case "Equalize":
+            from torchvision.transforms.v2.functional import equalize_image  # seconds to import, for this alone
+
             return equalize_image(faces)
         case "Invert":
             return 255 - faces

@@ -2,7 +2,6 @@
 
 from difflib import get_close_matches
 
-import timm
 from torch import Tensor, nn
 
 from distill.types import Outputs
@@ -26,6 +25,8 @@ class TimmNet(nn.Module):
     """
 
     def __init__(self, name: str, num_classes: int, channels: int = 3, pretrained: bool = False, **options):
+        import timm  # seconds to import, and most students are none of its networks
+
         super().__init__()
         if ":" not in name and not timm.is_model(name):
             close = get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)

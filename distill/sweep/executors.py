@@ -19,7 +19,12 @@ from distill.system.errors import ConfigError, expect
 from distill.system.processes import GRACE_PERIOD_S, JOB_DIR, LOG, STOP, Stoppable, fork, run_process
 
 COMMAND = "distill.run"
-LATE = ("torch._dynamo", "matplotlib.figure", "matplotlib.backends.backend_agg")  # what a run imports when it needs it
+LATE = (
+    "timm",
+    "torch._dynamo",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+)  # what a run imports when it needs it
 
 
 def _job(words: list[str], job_dir: Path, threads: int) -> tuple[list[str], str, str, dict[str, str]]:

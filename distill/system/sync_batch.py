@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.autograd import Function
 
@@ -69,6 +68,8 @@ def local_random_numbers() -> Iterator[None]:
 
 def sync_batch_norm(network: nn.Module) -> None:
     """Exchange a network's BatchNorm layers for torch's SyncBatchNorm, in place; names, parameters and hooks stay."""
+    from timm.layers import convert_sync_batchnorm  # seconds to import, and most runs are one process
+
     before = dict(network.named_modules(remove_duplicate=False))
     convert_sync_batchnorm(network)
     for name, module in network.named_modules(remove_duplicate=False):

@@ -154,6 +154,13 @@ def test_help_and_version_need_no_pytorch(command):
     assert told.returncode == 0 and told.stdout.startswith("fer-distill 0.")
 
 
+def test_commands_begin_without_the_libraries_that_most_of_their_work_does_without():
+    code = "import sys, distill.run, distill.export.__main__, distill.measure, distill.report.__main__; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    late = {"timm", "torchvision", "wandb", "torch._dynamo", "matplotlib", "onnx", "onnxruntime"}
+    assert late.isdisjoint(found.stdout.split())
+
+
 def test_help_of_a_package_that_is_no_command_is_what_python_says():
     told = typed("distill.data.procedural", "--help")
     assert told.returncode == 1 and b"cannot be directly executed" in told.stderr and b"a bug" not in told.stderr
