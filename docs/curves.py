@@ -19,7 +19,7 @@ def curves() -> dict[str, dict[str, list[float]]]:
     kept = read("curves")
     return {
         student: kept[name]
-        for student, name in shown("students", "further", "mild").items()
+        for student, name in shown("students", "further", "cern_48", "mild").items()
         if ", then " not in student
     }
 

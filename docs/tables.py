@@ -7,6 +7,7 @@ from pathlib import Path
 
 from curves import patience
 from student_tables import (
+    CERN,
     KEYS,
     MILD,
     PAIRS,
@@ -272,6 +273,7 @@ TABLES = {
     "pairs": partial(pairs, PAIRS),
     "pairs_rare": partial(pairs, RARE, THEN),
     "pairs_mild": partial(pairs, MILD, teacher="FerLite M"),
+    "pairs_cern": partial(pairs, CERN, teacher="FerLite L"),
     "milder_views": milder_views,
     "classes": lambda: class_recalls(elsewhere=False),
     "classes_elsewhere": lambda: class_recalls(elsewhere=True),
