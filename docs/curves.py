@@ -56,11 +56,11 @@ def picture() -> str:
         number = [*colors].index(student.split(",")[0])
         points = [(k + 1, share) for k, share in enumerate(curve["top1_accuracy"]) if share >= LOW]
         plot.line(points, "repeat" if student.endswith("views") else f"c{number}" + " labels" * ("labels" in student))
-    for number, name in enumerate(colors):
-        plot.text(548, 206 + 18 * number, name, f"c{number}")
-    plot.text(548, 206 + 18 * len(colors), "dashed: labels alone")
-    plot.text(548, 224 + 18 * len(colors), "dotted: S with 8 views", "repeat")
-    body = str(plot.svg("Validation top-1 of FerLite and MicroExpNet after each epoch"))
+    legend = [(name, f"c{number}") for number, name in enumerate(colors)]
+    legend += [("dashed: labels alone", ""), ("dotted: S with 8 views", "repeat")]
+    for above, (words, kind) in enumerate(reversed(legend)):  # from the axis up
+        plot.text(548, 348 - 17 * above, words, kind)
+    body = str(plot.svg("Validation top-1 of FerLite, MicroExpNet and CERN after each epoch"))
     return (
         body.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(">", f">{style}</style>", 1) + "\n"
     )
