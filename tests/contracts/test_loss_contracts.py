@@ -54,7 +54,7 @@ def config():
         "data=procedural",
         "student=microexpnet",
         "teacher=timm",
-        "teacher.name=resnet18",
+        "teacher.name=test_resnet",
     )
     with initialize_config_module("conf", version_base="1.3"):
         return typed(compose("run", overrides=[*chosen, "teacher.cache=features"]))
@@ -80,7 +80,7 @@ def batch(rows=slice(None), target=None):
 @cache
 def network():
     torch.manual_seed(5)
-    return TimmTeacher("resnet18", len(CLASSES), CLASSES, 64, pretrained=False)
+    return TimmTeacher("test_resnet", len(CLASSES), CLASSES, 64, pretrained=False)
 
 
 def a_student(kind, seed):
@@ -96,7 +96,7 @@ def a_teacher(name):
         peer.open("train", 0, None)
         return peer
     detach_hooks(network())
-    return FrozenTeacher(copy.deepcopy(network()), "resnet18", CLASSES, torch.float32)
+    return FrozenTeacher(copy.deepcopy(network()), "test_resnet", CLASSES, torch.float32)
 
 
 def bind(name, teacher=None, seed=0):
