@@ -31,6 +31,7 @@ from distill.training.loop import TrainOutput
 from distill.types import Dataset, RunLogger
 
 OF_BATCH_NORM = "Expected more than 1 value per channel when training"
+BLOCK = 4096  # pictures looked at together
 RARE = 5  # training faces of a class; fewer are worth a warning
 MIN_STEPS = 1000  # see conf/train/default.yaml
 
@@ -180,7 +181,7 @@ def with_enough_epochs(
 
 
 def tell(data: Dataset) -> None:
-    """Say what a run must know of its data before it starts: what is left out, what its splits share, and few faces.
+    """Say what a run must know of its data before it starts: what is left out, what its splits share, blank and few faces.
 
     Args:
         data: the packed data set of a run that is about to start.
@@ -189,6 +190,7 @@ def tell(data: Dataset) -> None:
         console.print(line)
     counts = [f"{len(split):,} {name}" for name, split in data.splits.items()]
     console.print(f"{data.name}: {', '.join(counts)} faces of {len(data.classes)} classes: {', '.join(data.classes)}")
+    warn_blank(data)
     if not data.splits["train"].is_labeled:
         return
     warn_rare_classes(data)
@@ -196,6 +198,27 @@ def tell(data: Dataset) -> None:
         console.print(
             f"*** FEW VALIDATION FACES: {faces}. Each is {100 / faces:.1f} points of valid top-1, by which the best epoch is chosen: "
             "differences of a few faces are chance. Collect more, or hold out more of train.",
+            style="bold",
+        )
+
+
+def warn_blank(data: Dataset) -> None:
+    """Warn in one line of pictures of one color: a single pixel that was enlarged, a layer that is transparent, a broken copy.
+
+    Args:
+        data: the packed data set of a run that is about to start.
+    """
+    blank = []
+    for name, split in data.splits.items():
+        for first in range(0, len(split), BLOCK):
+            pixels = split.pixels[split.rows[first : first + BLOCK]]
+            flat = np.ptp(pixels.reshape(len(pixels), -1), axis=1) == 0
+            blank += [f"{name} {split.ids[first + k]}" for k in np.flatnonzero(flat)]
+    if blank:
+        named = ", ".join(blank[:3]) + (f" and {len(blank) - 3:,} more" if len(blank) > 3 else "")
+        console.print(
+            f"*** BLANK PICTURES: {count(len(blank), 'face')} of one color, {named}. There is nothing to learn from them. "
+            "Delete them, or copy them again.",
             style="bold",
         )
 

@@ -35,7 +35,8 @@ def faces(**counts):
     for name, of_class in counts.items():
         label = np.repeat(np.arange(len(of_class)), of_class)
         rows, target = np.arange(len(label)), np.eye(len(of_class), dtype=np.float32)[label]
-        splits[name] = Split(name, np.zeros((len(label), 1, 2, 2), np.uint8), rows, target, label, (), name)
+        pixels = np.tile(np.arange(4, dtype=np.uint8).reshape(1, 1, 2, 2), (len(label), 1, 1, 1))
+        splits[name] = Split(name, pixels, rows, target, label, tuple(f"{k}.png" for k in rows), name)
     return Dataset("tiny", ("calm", "glad", "sad"), "all", splits)
 
 
@@ -72,6 +73,19 @@ def test_a_class_is_named_that_lacks_a_split_or_has_fewer_than_five_training_fac
 def test_a_data_set_with_enough_faces_of_every_class_says_nothing(capsys):
     warn_rare_classes(faces(train=(5, 50, 9), valid=(1, 2, 3), test=(1, 2, 3)))
     assert capsys.readouterr().out == ""
+
+
+def test_pictures_of_one_color_are_named(capsys):
+    data = faces(train=(9, 9, 9), valid=(50, 5, 5), test=(5, 5, 5))
+    tell(data)
+    assert "BLANK" not in capsys.readouterr().out
+    for name, rows in (("train", [3, 8]), ("test", [0, 14])):
+        data.splits[name].pixels[rows] = 255
+    tell(data)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "BLANK" in line)
+    assert line.startswith(
+        "*** BLANK PICTURES: 4 faces of one color, train 3.png, train 8.png, test 0.png and 1 more. "
+    )
 
 
 @pytest.mark.parametrize(("valid", "warned"), [(49, True), (50, False)])
