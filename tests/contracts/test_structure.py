@@ -12,6 +12,17 @@ def test_frames_from_the_command_to_a_loss_value_are_at_most_eight():
     assert found[0].startswith("distill/losses/") and "distill/pipeline/run.py:run" in found
 
 
+def test_the_whole_config_is_seen_where_runs_are_checked_and_made_and_nowhere_else():
+    taking = [
+        f"{path.relative_to(structure.ROOT)}: {node.name}"
+        for path, node in structure.functions()
+        if structure.takes_whole_config(node)
+    ]
+    places = ("distill/run.py", "distill/build.py", "distill/config/", "distill/pipeline/")
+    assert [one for one in taking if not one.startswith(places)] == []
+    assert len(taking) <= 33, "give a new function the parts that it reads"
+
+
 def test_contributing_where_is_what_names_what_is_there():
     text = (structure.ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     places = re.findall(
