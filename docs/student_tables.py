@@ -65,8 +65,6 @@ ROWS = {  # table -> its rows -> results
         f"MicroExpNet XXS in milder views, from FerLite M{THEN}": "ferplus-microexpnet-mild-rare",
     },
 }
-CERN = {"CERN at half width, 48 px": tuple(ROWS["cern_48"].values())[:2]}
-MILD = {"MicroExpNet XXS in milder views": tuple(ROWS["mild"].values())[:2]}
 MICROEXPNET = "ferplus-microexpnet-mild-rare"  # whose seed 2 is shipped; README.md's table has the others
 KEYS = ("top1_accuracy", "mean_class_accuracy")
 TWINS = "without_near_duplicates"

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from curves import patience
 from student_tables import (
-    CERN,
     KEYS,
-    MILD,
     PAIRS,
     RARE,
     ROWS,
@@ -272,8 +270,10 @@ TABLES = {
     "calibration_others": partial(calibration, shipped=False),
     "pairs": partial(pairs, PAIRS),
     "pairs_rare": partial(pairs, RARE, THEN),
-    "pairs_mild": partial(pairs, MILD, teacher="FerLite M"),
-    "pairs_cern": partial(pairs, CERN, teacher="FerLite L"),
+    "pairs_mild": partial(
+        pairs, {"MicroExpNet XXS in milder views": (*ROWS["mild"].values(),)[:2]}, teacher="FerLite M"
+    ),
+    "pairs_cern": partial(pairs, {"CERN at half width, 48 px": (*ROWS["cern_48"].values(),)[:2]}, teacher="FerLite L"),
     "milder_views": milder_views,
     "classes": lambda: class_recalls(elsewhere=False),
     "classes_elsewhere": lambda: class_recalls(elsewhere=True),
